@@ -1,0 +1,195 @@
+"""The words both sides speak: events, passages and errors, as plain dataclasses (standard library only).
+
+The daemon sends these as JSON objects with a ``type``; the SDK reads them back into the same classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, TypeAlias
+
+JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a source a passage stands. Only what the format has is set.
+
+    ``page`` and ``line`` count from 1; ``start`` and ``end`` are character offsets into the extracted text of
+    the file, ``end`` exclusive; ``heading`` is the path of headings above the passage, outermost first.
+    """
+
+    page: int | None = None
+    line: int | None = None
+    heading: tuple[str, ...] = ()
+    row: int | None = None
+    start: int = 0
+    end: int = 0
+
+    def label(self) -> str:
+        """A short human form, such as ``page 3`` or ``line 12 · Install › Linux``."""
+        parts: list[str] = []
+        if self.page is not None:
+            parts.append(f"page {self.page}")
+        if self.row is not None:
+            parts.append(f"row {self.row}")
+        elif self.line is not None and self.page is None:
+            parts.append(f"line {self.line}")
+        if self.heading:
+            parts.append(" › ".join(self.heading))
+        return " · ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One ranked search result. ``score`` is in [0, 1], higher is better; ``rank`` counts from 1."""
+
+    rank: int
+    score: float
+    text: str
+    file_id: str
+    filename: str
+    place: Place = Place()
+    store: str = ""
+    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """An error in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+
+    message: str
+    type: str
+    code: str | None = None
+    param: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+# --- events: what happens during a run, in order -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer. ``index`` is the choice it belongs to."""
+
+    type: ClassVar[str] = "delta"
+    text: str
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """A model asked for a tool. ``arguments`` is the JSON text as the model wrote it."""
+
+    type: ClassVar[str] = "tool_called"
+    id: str
+    name: str
+    arguments: str
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """The passages an answer stands on, numbered by their ``rank``; sent before the first word of the answer."""
+
+    type: ClassVar[str] = "cited"
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step of a run began. ``path`` names it, such as ``search`` or ``parse/handbook.pdf``."""
+
+    type: ClassVar[str] = "step_started"
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step ended after ``milliseconds``; ``error`` is the sentence that ended it, if one did."""
+
+    type: ClassVar[str] = "step_finished"
+    path: str
+    milliseconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Progress: ``stage`` is a word (download, load, index …), ``done`` of ``total`` in ``unit``."""
+
+    type: ClassVar[str] = "status"
+    stage: str
+    message: str = ""
+    done: float | None = None
+    total: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call."""
+
+    type: ClassVar[str] = "usage"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run ended in an error. Nothing follows."""
+
+    type: ClassVar[str] = "failed"
+    error: ErrorBody
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run ended well. ``result`` is JSON. Nothing follows."""
+
+    type: ClassVar[str] = "finished"
+    result: Any = None
+
+
+Event: TypeAlias = (
+    Delta | ToolCalled | Cited | StepStarted | StepFinished | Status | Usage | Failed | Finished
+)
+
+_BY_TYPE: Mapping[str, type[Any]] = {
+    cls.type: cls
+    for cls in (Delta, ToolCalled, Cited, StepStarted, StepFinished, Status, Usage, Failed, Finished)
+}
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """The event as a JSON object with its ``type``."""
+    return {"type": event.type, **asdict(event)}
+
+
+def event_from_json(value: Mapping[str, Any]) -> Event | None:
+    """Read an event back; ``None`` for a type that this version does not know, which a reader should skip."""
+    cls = _BY_TYPE.get(str(value.get("type")))
+    if cls is None:
+        return None
+    known = {f.name for f in fields(cls)}
+    data = {name: item for name, item in value.items() if name in known}
+    if cls is Failed:
+        data["error"] = ErrorBody(**data["error"])
+    elif cls is Cited:
+        data["passages"] = tuple(passage_from_json(item) for item in data["passages"])
+    event: Event = cls(**data)
+    return event
+
+
+def passage_from_json(value: Mapping[str, Any]) -> Passage:
+    """Read one passage back, ignoring fields this version does not know."""
+    known = {f.name for f in fields(Passage)}
+    data = {name: item for name, item in value.items() if name in known}
+    place = dict(data.get("place") or {})
+    place["heading"] = tuple(place.get("heading", ()))
+    data["place"] = Place(**{f.name: place[f.name] for f in fields(Place) if f.name in place})
+    return Passage(**data)

@@ -1,0 +1,37 @@
+"""What a Servable may ask of the daemon while it works, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
+
+from portico.wire import Event
+from portico_server.core.principal import Principal
+from portico_server.core.request import Request, Result
+
+Listener: TypeAlias = Callable[[Event], Awaitable[None]]
+
+
+class Context(Protocol):
+    """One run's view of the daemon."""
+
+    @property
+    def run(self) -> str:
+        """The id of this run."""
+
+    @property
+    def caller(self) -> Principal: ...
+
+    @property
+    def deadline(self) -> float | None:
+        """The moment on the event loop's clock at which this run is cancelled, or ``None``."""
+
+    async def emit(self, event: Event) -> None:
+        """Send an event, in order, to whoever listens; waits while a listener is too far behind."""
+
+    async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
+        """Call another Servable as a child run: scopes checked, cancelled with us.
+
+        The child's events go to ``listener`` alone; pass ``context.emit`` to let them through as our own.
+        Raises `PorticoError` if it is not there, not allowed, or failed.
+        """

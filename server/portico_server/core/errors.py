@@ -1,0 +1,131 @@
+"""One tree of errors. Each has an HTTP status, an OpenAI ``type`` and ``code``, and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from portico.wire import ErrorBody
+
+
+class PorticoError(Exception):
+    """The root. ``message`` is for a person: what is wrong, what was expected, what to do."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        """Seconds after which trying again makes sense, sent as ``Retry-After``."""
+        if code is not None:
+            self.code = code
+
+    def body(self) -> ErrorBody:
+        return ErrorBody(self.message, self.type, self.code, self.param)
+
+
+class InvalidRequest(PorticoError):
+    """The request cannot be understood or cannot be carried out as it stands."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class Unauthenticated(PorticoError):
+    """No key, or one that is not known here."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(PorticoError):
+    """The key is known and the thing is visible to it, but the right is missing."""
+
+    status = 403
+    type = "permission_error"
+    code = "insufficient_scope"
+
+
+class NotFound(PorticoError):
+    """No such thing, or none that this caller may see."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(PorticoError):
+    """The path exists, the method does not."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class Conflict(PorticoError):
+    """The thing is in a state that does not allow this."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+
+
+class TooLarge(PorticoError):
+    """The body or the file is over a limit that the message names."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class TooMany(PorticoError):
+    """A queue or a budget is full. ``retry_after`` says when to come back."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class EngineFailed(PorticoError):
+    """The process behind a model crashed, hung or answered nonsense. The next call starts it again."""
+
+    status = 502
+    type = "server_error"
+    code = "engine_failed"
+
+
+class Unavailable(PorticoError):
+    """Not now: still loading, shutting down, disk full."""
+
+    status = 503
+    type = "server_error"
+    code = "unavailable"
+
+
+class DeadlineExceeded(PorticoError):
+    """A limit on waiting was reached."""
+
+    status = 504
+    type = "server_error"
+    code = "timeout"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` with the nearest known names, or an empty string."""
+    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(f"'{item}'" for item in close) + "?"

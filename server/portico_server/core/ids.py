@@ -1,0 +1,14 @@
+"""Identifiers: a prefix that names the noun, then 128 bits that sort by the time they were made."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Literal
+
+Prefix = Literal["run_", "file-", "vs_", "vsfb_", "chatcmpl-", "cmpl-", "call_", "key_", "msg_", "req_"]
+
+
+def new_id(prefix: Prefix) -> str:
+    """A new identifier such as ``run_0192f6…``: 48 bits of milliseconds, then 80 random bits, in hexadecimal."""
+    return f"{prefix}{int(time.time() * 1000) & 0xFFFFFFFFFFFF:012x}{os.urandom(10).hex()}"

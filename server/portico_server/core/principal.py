@@ -1,0 +1,71 @@
+"""Who is calling, and what that caller may do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from portico_server.core.errors import Forbidden, InvalidRequest
+
+SCOPES_HELP = (
+    "admin, chat, models:read, stores:{name}:read|write|manage, apps:{name}:call|deploy, "
+    "tools:{name}:call, finetune; * stands for any name"
+)
+
+_SCOPE = re.compile(
+    r"admin|chat|finetune|models:read"
+    r"|stores:[^:\s]+:(?:read|write|manage)"
+    r"|apps:[^:\s]+:(?:call|deploy)"
+    r"|tools:[^:\s]+:call"
+)
+
+# A right that holds another: who may manage may write, who may write may read.
+_IMPLIED = {"read": ("write", "manage"), "write": ("manage",), "call": ("deploy",)}
+
+
+def parse_scope(text: str) -> str:
+    """The scope itself, if it is one of those that exist; otherwise `InvalidRequest` that lists them."""
+    if not _SCOPE.fullmatch(text):
+        raise InvalidRequest(
+            f"'{text}' is not a scope. Scopes are: {SCOPES_HELP}.", code="invalid_scope", param="scopes"
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller: the id of its key (``local`` on a loopback daemon without keys, ``system`` for the daemon itself)."""
+
+    id: str
+    scopes: frozenset[str]
+
+    @property
+    def admin(self) -> bool:
+        return "admin" in self.scopes
+
+    def allows(self, scope: str) -> bool:
+        """Whether this caller holds ``scope``, by name, by wildcard, by a stronger right or as ``admin``."""
+        if self.admin or scope in self.scopes:
+            return True
+        parts = scope.split(":")
+        if len(parts) != 3:
+            return False
+        kind, name, action = parts
+        actions = (action, *_IMPLIED.get(action, ()))
+        return any(f"{kind}:{n}:{a}" in self.scopes for n in (name, "*") for a in actions)
+
+    def sees(self, owner: str | None) -> bool:
+        """Whether things of ``owner`` exist for this caller. ``None`` means the house's own, seen by all."""
+        return self.admin or owner is None or owner == self.id
+
+    def require(self, scope: str) -> None:
+        """Raise `Forbidden` that names the missing scope."""
+        if not self.allows(scope):
+            raise Forbidden(f"This key lacks the scope '{scope}'. Ask the operator for a key that has it.")
+
+
+LOCAL = Principal("local", frozenset({"admin"}))
+"""Whoever reaches a loopback daemon that has no keys."""
+
+SYSTEM = Principal("system", frozenset({"admin"}))
+"""The daemon itself: start-up work, folder following, retention."""

@@ -1,0 +1,69 @@
+"""Everything with a name is a Servable: a model, a store, a tool, an app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from portico_server.core.context import Context
+from portico_server.core.request import Relay, Relayed, Request, Result
+
+Kind: TypeAlias = Literal["model", "store", "tool", "app"]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known of a Servable without calling it.
+
+    ``capabilities`` are words such as ``chat``, ``completions``, ``embeddings``, ``search``, ``tool``.
+    ``owner`` is the id of the key that made it; ``None`` belongs to the house and is seen by every key.
+    """
+
+    name: str
+    kind: Kind
+    title: str = ""
+    description: str = ""
+    capabilities: frozenset[str] = frozenset()
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    owner: str | None = None
+    created: int = 0
+    """Seconds since 1970."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the registry: models and apps by their bare name, ``store/NAME``, ``tool/NAME``."""
+        return f"{self.kind}/{self.name}" if self.kind in ("store", "tool") else self.name
+
+    @property
+    def scope(self) -> str:
+        """The scope a caller needs to call it."""
+        match self.kind:
+            case "model":
+                return "chat"
+            case "store":
+                return f"stores:{self.name}:read"
+            case "tool":
+                return f"tools:{self.name}:call"
+            case "app":
+                return f"apps:{self.name}:call"
+
+
+class Servable(Protocol):
+    """One protocol for all of them."""
+
+    @property
+    def card(self) -> Card: ...
+
+    async def call(self, request: Request, context: Context) -> Result:
+        """Do the work. Raises `InvalidRequest` for a request type it does not take, `PorticoError` otherwise."""
+
+
+@runtime_checkable
+class Relays(Protocol):
+    """Optional, the hot path of a model: OpenAI JSON in, OpenAI bytes out."""
+
+    async def relay(self, request: Relay, context: Context) -> Relayed:
+        """Returns once the first byte is known, so that an error before it is a real HTTP status."""

@@ -1,0 +1,139 @@
+"""One database of a daemon: functions of a connection, run off the event loop; one writer, several readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+
+from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.db.schema import HEAD
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+READERS = 4
+
+
+class Database:
+    """SQLite in WAL mode at a path, or whatever a SQLAlchemy URL names.
+
+    ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction of a
+    reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        self._sqlite = self._url.get_backend_name() == "sqlite"
+        self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
+        self._read_engine = self._engine("BEGIN", pool_size=READERS)
+        self._writer = ThreadPoolExecutor(1, "portico-db-write")
+        self._readers = ThreadPoolExecutor(READERS, "portico-db-read")
+
+    @classmethod
+    def at(cls, path: Path) -> Database:
+        return cls(f"sqlite:///{path}")
+
+    def _engine(self, begin: str, *, pool_size: int) -> Engine:
+        if not self._sqlite:
+            return create_engine(self._url, pool_size=pool_size, max_overflow=0)
+        engine = create_engine(
+            self._url,
+            pool_size=pool_size,
+            max_overflow=0,
+            connect_args={"check_same_thread": False, "timeout": 30},
+        )
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None  # transactions are begun by us, below
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                "temp_store=MEMORY",
+                "mmap_size=268435456",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def start(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+    def prepare(self) -> None:
+        """Open, and migrate if needed. Raises `Unavailable` with what to do if the file is damaged or newer than us."""
+        try:
+            with self._read_engine.connect() as connection:
+                found = self._revision(connection)
+            if found == HEAD:
+                return
+            from portico_server.db.migrate import upgrade
+
+            upgrade(self._write_engine)
+        except SQLAlchemyError as error:
+            raise self._explain(error) from error
+
+    def _revision(self, connection: Connection) -> str | None:
+        if not connection.dialect.has_table(connection, "alembic_version"):
+            return None
+        return connection.execute(text("select version_num from alembic_version")).scalar()
+
+    async def read(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._run(self._readers, self._read_engine, function, *args, **kwargs)
+
+    async def write(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._run(self._writer, self._write_engine, function, *args, **kwargs)
+
+    async def _run(
+        self,
+        pool: ThreadPoolExecutor,
+        engine: Engine,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        def work() -> T:
+            try:
+                with engine.begin() as connection:
+                    return function(connection, *args, **kwargs)
+            except SQLAlchemyError as error:
+                raise self._explain(error) from error
+
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def _explain(self, error: SQLAlchemyError) -> PorticoError:
+        reason = str(getattr(error, "orig", error)).lower()
+        where = self._url.database or "the database"
+        if "full" in reason and isinstance(error, OperationalError):
+            return Unavailable(
+                f"The disk that holds {where} is full. Nothing was changed; free some space and try again.",
+                code="disk_full",
+            )
+        if isinstance(error, DatabaseError) and ("malformed" in reason or "not a database" in reason):
+            return Unavailable(
+                f"The database {where} is damaged ({reason}). Move it aside, with its -wal and -shm files, and start "
+                "again: folders are indexed anew; or restore it from a backup.",
+                code="database_damaged",
+            )
+        if "locked" in reason:
+            return Unavailable(f"The database {where} is held by another program. Try again.", code="busy")
+        return PorticoError(f"The database could not do that: {reason}.", code="database_error")
+
+    def close(self) -> None:
+        """Finish what is queued, then let go of the file."""
+        self._writer.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+        self._write_engine.dispose()
+        self._read_engine.dispose()

@@ -1,0 +1,194 @@
+"""The tables. Times are seconds since 1970 as floats; JSON columns hold objects; ids are those of core.ids."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+HEAD = "0001"
+"""The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("hash", String, nullable=False, unique=True),
+    Column("hint", String, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("operation", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("error_code", String),
+    Column("created_at", Float, nullable=False),
+    Column("milliseconds", Float, nullable=False),
+    Column("first_byte_milliseconds", Float),
+    Column("prompt_tokens", Integer, nullable=False, default=0),
+    Column("completion_tokens", Integer, nullable=False, default=0),
+    Column("cached_tokens", Integer, nullable=False, default=0),
+    Index("ix_usage_key_id_created_at", "key_id", "created_at"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("result", JSON),
+    Column("error", JSON),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("lease_owner", String),
+    Column("lease_expires", Float),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Index("ix_runs_status_kind_created_at", "status", "kind", "created_at"),
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_id", String, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("created_at", Float, nullable=False),
+    Column("event", JSON, nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String),
+    Column("filename", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Index("ix_files_sha256", "sha256"),
+    Index("ix_files_owner_created_at", "owner", "created_at"),
+)
+
+stores = Table(
+    "stores",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("description", String, nullable=False, default=""),
+    Column("owner", String),
+    Column("folder", String),
+    # Whether the store answers as a chat app of the same name, listed among the models.
+    Column("app", Boolean, nullable=False, default=False),
+    Column("embedding_model", String, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("expires_after_days", Integer),
+    Column("last_active_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("last_change", Integer, nullable=False, default=0),
+    Index("ix_stores_name", "name"),
+)
+
+store_files = Table(
+    "store_files",
+    metadata,
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column("file_id", String, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    Column("status", String, nullable=False),
+    Column("error_code", String),
+    Column("error_message", String),
+    Column("attributes", JSON, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    Column("usage_bytes", Integer, nullable=False, default=0),
+    Column("created_at", Float, nullable=False),
+    # How the file looked in a followed folder when it was last read; null for uploaded files.
+    Column("source_mtime_ns", Integer),
+    Column("source_size", Integer),
+    Index("ix_store_files_file_id", "file_id"),
+    Index("ix_store_files_store_id_status", "store_id", "status"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("store_id", String, nullable=False),
+    Column("file_id", String, nullable=False),
+    Column("group_name", String, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("place", JSON, nullable=False),
+    Index("ix_chunks_store_id_file_id_ordinal", "store_id", "file_id", "ordinal"),
+    sqlite_autoincrement=True,
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("chunk_id", Integer, ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# The ordered change log of each store. Indexes know the number they have applied and catch up from there.
+changes = Table(
+    "changes",
+    metadata,
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("op", String, nullable=False),
+    Column("file_id", String, nullable=False),
+    # The chunks that this change added or removed: ids of one file are contiguous. Null when there are none.
+    Column("first_chunk", Integer),
+    Column("last_chunk", Integer),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", String),
+    Column("spec", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("target", String, nullable=False),
+)

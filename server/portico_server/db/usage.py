@@ -1,0 +1,53 @@
+"""Usage rows: one for each call that came from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, insert, select
+
+from portico_server.db.schema import usage
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What one call cost. ``created_at`` in seconds since 1970, durations in milliseconds."""
+
+    run_id: str
+    key_id: str
+    name: str
+    operation: str
+    status: Literal["completed", "failed", "cancelled"]
+    error_code: str | None
+    created_at: float
+    milliseconds: float
+    first_byte_milliseconds: float | None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
+    connection.execute(insert(usage), [asdict(row) for row in rows])
+
+
+def totals(connection: Connection, since: float, key_id: str | None = None) -> list[dict[str, Any]]:
+    """Calls and tokens since a moment, by name and operation, most calls first."""
+    query = (
+        select(
+            usage.c.name,
+            usage.c.operation,
+            func.count().label("calls"),
+            func.sum(usage.c.prompt_tokens).label("prompt_tokens"),
+            func.sum(usage.c.completion_tokens).label("completion_tokens"),
+            func.avg(usage.c.milliseconds).label("milliseconds"),
+        )
+        .where(usage.c.created_at >= since)
+        .group_by(usage.c.name, usage.c.operation)
+        .order_by(func.count().desc())
+    )
+    if key_id is not None:
+        query = query.where(usage.c.key_id == key_id)
+    return [dict(row._mapping) for row in connection.execute(query)]

