@@ -35,6 +35,9 @@ class Settings:
     api_key: str = _setting(
         "", "A key with the scope admin, besides those made with 'portico keys create'", secret=True
     )
+    require_key: bool = _setting(
+        False, "Ask for a key on loopback too; on any other address one is always needed"
+    )
     allowed_hosts: str = _setting("", "Further Host names to answer to, separated by commas")
     allowed_origins: str = _setting("", "Web origins that may call from a browser, separated by commas")
     max_body_mb: int = _setting(32, "Largest JSON body, in MB")

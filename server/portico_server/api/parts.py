@@ -1,14 +1,13 @@
-"""The parts of the daemon that a face may use, put together once by `portico_server.app`."""
+"""The parts of the daemon that a face may use, put together once by `portico_server.app`.
+
+FastAPI endpoints get them as parameters through `portico_server.api.depends`; this module imports no framework.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import Depends, Request
-
-from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
@@ -32,26 +31,12 @@ class Parts:
     files: Files
     stores: Stores
     startup: list[str]
+    url: str
+    """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""
+    started_at: float
     stop: Callable[[], None]
     """Asks the daemon to end, as SIGTERM does."""
 
     @property
     def settings(self) -> Settings:
         return self.loaded.settings
-
-
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.scope["portico.parts"]
-    return parts
-
-
-def _caller(request: Request) -> Principal:
-    caller: Principal = request.scope["portico.caller"]
-    return caller
-
-
-TheParts = Annotated[Parts, Depends(_parts)]
-"""For a FastAPI endpoint's parameter: the daemon's parts."""
-
-Caller = Annotated[Principal, Depends(_caller)]
-"""For a FastAPI endpoint's parameter: who is calling, as the door found out."""

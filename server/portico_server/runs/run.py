@@ -41,7 +41,9 @@ class Run:
         "usage",
     )
 
-    def __init__(self, kind: str, name: str, caller: Principal, run_id: str | None = None) -> None:
+    def __init__(
+        self, kind: str, name: str, caller: Principal, run_id: str | None = None, last_event: int = 0
+    ) -> None:
         self.id = run_id or new_id("run_")
         self.kind = kind
         self.name = name
@@ -51,7 +53,7 @@ class Run:
         self.started = time.perf_counter()
         self.first_byte_at: float | None = None
         self.finished_at: float | None = None
-        self.log = EventLog()
+        self.log = EventLog(last_event)
         self.result: Any = None
         self.error: ErrorBody | None = None
         self.usage = Usage()

@@ -38,6 +38,7 @@ class Runner:
         self._timeout = timeout
         self._active: dict[str, Run] = {}
         self._recent: deque[Run] = deque(maxlen=RECENT)
+        self._arrivals: dict[str, asyncio.Event] = {}
 
     def get(self, run_id: str) -> Run | None:
         """A run that lives or has ended lately."""
@@ -46,6 +47,18 @@ class Runner:
     def list(self) -> list[Run]:
         """Living runs, then those that ended lately, newest first."""
         return [*reversed(self._active.values()), *reversed(self._recent)]
+
+    async def arrival(self, run_id: str, timeout: float) -> Run | None:
+        """The run, as soon as it lives in this daemon; ``None`` if that is not within ``timeout`` seconds."""
+        run = self.get(run_id)
+        if run is None:
+            event = self._arrivals.setdefault(run_id, asyncio.Event())
+            try:
+                await asyncio.wait_for(event.wait(), timeout)
+            except TimeoutError:
+                self._arrivals.pop(run_id, None)
+            run = self.get(run_id)
+        return run
 
     def start(self, operation: str, name: str, request: Request, caller: Principal) -> Run:
         """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you leave."""
@@ -77,11 +90,18 @@ class Runner:
         work: Work,
         *,
         run_id: str | None = None,
+        last_event: int = 0,
         timeout: float | None = -1,
     ) -> Run:
-        """Run ``work`` in a task. ``timeout`` in seconds; ``None`` for work without a limit, left out for the default."""
-        run = Run(kind, name, caller, run_id)
+        """Run ``work`` in a task. ``timeout`` in seconds; ``None`` for work without a limit, left out for the default.
+
+        A run that is taken up again has the ``run_id`` and the ``last_event`` of its journal.
+        """
+        run = Run(kind, name, caller, run_id, last_event)
         self._active[run.id] = run
+        arrival = self._arrivals.pop(run.id, None)
+        if arrival is not None:
+            arrival.set()
         limit = self._timeout if timeout == -1 else timeout
         run.task = asyncio.create_task(self._execute(run, work, limit), name=f"{kind} {name} {run.id}")
         run.task.add_done_callback(_retrieve)

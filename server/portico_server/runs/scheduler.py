@@ -58,6 +58,13 @@ class Scheduler:
         self._wake.set()
         return run_id
 
+    async def settled(self, run_id: str) -> None:
+        """Wait until the end of a run that ends here stands in its row."""
+        name = f"journal {run_id}"
+        watchers = [watcher for watcher in self._watchers if watcher.get_name() == name]
+        if watchers:
+            await asyncio.wait(watchers)
+
     async def run(self, *, alone: bool) -> None:
         """Work until cancelled. ``alone``: no other daemon shares the database, so every old lease is dead."""
         if alone:
@@ -96,6 +103,7 @@ class Scheduler:
             SYSTEM,
             lambda context: handler(row.payload, context),
             run_id=row.id,
+            last_event=await self._database.read(runs.last_event, row.id),
             timeout=None,
         )
         self._running[row.id] = (row.kind, run)
@@ -106,7 +114,6 @@ class Scheduler:
 
     async def _watch(self, row: RunRow, run: Run) -> None:
         """Journal the run's events and its end."""
-        offset = await self._database.read(runs.last_event, row.id)
         batch: list[tuple[int, Mapping[str, Any]]] = []
         last_stage = ""
         async for seq, event in run.log.follow():
@@ -114,7 +121,7 @@ class Scheduler:
             if isinstance(event, Delta) or (stage and stage == last_stage):
                 continue  # the journal keeps the turns of the road, not every step
             last_stage = stage
-            batch.append((offset + seq, event_to_json(event)))
+            batch.append((seq, event_to_json(event)))
             if _ends(event) or len(batch) >= 50:
                 await self._database.write(runs.append_events, row.id, batch)
                 batch = []

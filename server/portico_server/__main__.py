@@ -1,0 +1,79 @@
+"""``python -m portico_server serve`` runs the daemon; ``settings`` prints every value and where it came from.
+
+People use the `portico` command, which starts this as a child process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from portico_server.core.errors import PorticoError
+from portico_server.settings import Settings, load
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="portico_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("serve", "run the daemon"), ("settings", "print the settings")):
+        command = commands.add_parser(name, help=text)
+        for item in fields(Settings):
+            command.add_argument(
+                f"--{item.name.replace('_', '-')}", dest=item.name, help=item.metadata["doc"]
+            )
+        command.add_argument("--file", type=Path, help="configuration file (YAML)")
+        if name == "serve":
+            command.add_argument(
+                "--docs",
+                type=Path,
+                action="append",
+                default=[],
+                help="folder that becomes a store and a chat app",
+            )
+            command.add_argument("--model", default="", help="source of the default chat model, or 'auto'")
+            command.add_argument(
+                "--parent-watch", action="store_true", help="stop when standard input closes"
+            )
+            command.add_argument("--quiet", action="store_true", help="log to the file alone")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Errors are one JSON line on standard output and exit code 1."""
+    given = _parser().parse_args(arguments)
+    flags: dict[str, Any] = {item.name: getattr(given, item.name) for item in fields(Settings)}
+    try:
+        if given.file is None:
+            configuration = None
+        else:
+            from portico_server import config
+
+            configuration = config.read(given.file)
+        loaded = load(flags, file=configuration.settings if configuration else None)
+        if given.command == "settings":
+            print(json.dumps({"data": [asdict(row) for row in loaded.describe()]}, ensure_ascii=False))
+            return 0
+        from portico_server import app
+
+        wishes = app.Wishes(
+            docs=tuple(given.docs),
+            model=given.model,
+            parent_watch=given.parent_watch,
+            quiet=given.quiet,
+            configuration=configuration,
+        )
+        return app.main(loaded, wishes)
+    except PorticoError as error:
+        print(json.dumps(error.body().to_json(), ensure_ascii=False), flush=True)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

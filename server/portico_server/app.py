@@ -1,0 +1,282 @@
+"""The composition root: the only place that knows every part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from portico_server import __version__, logs
+from portico_server.api.auth import Auth
+from portico_server.api.door import Door
+from portico_server.api.parts import Parts
+from portico_server.apps.ask import StoreApps
+from portico_server.config import Configuration
+from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.core.principal import SYSTEM
+from portico_server.core.registry import Registry
+from portico_server.db.database import Database
+from portico_server.engines.models import Models
+from portico_server.engines.spec import ModelSpec
+from portico_server.home import Home
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.stores import Stores
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.usage import UsageLog
+from portico_server.settings import MB, Loaded, Settings
+from portico_server.tools.toolbox import Toolbox
+
+logger = logging.getLogger(__name__)
+
+GRACE = 5
+"""Seconds that calls in progress are given when the daemon stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line asks of a start, beyond the settings."""
+
+    docs: tuple[Path, ...] = ()
+    model: str = ""
+    parent_watch: bool = False
+    quiet: bool = False
+    configuration: Configuration | None = None
+
+
+def main(loaded: Loaded, wishes: Wishes) -> int:
+    """Serve until SIGINT, SIGTERM, `portico down` or the parent's end. Prints one JSON line when it serves.
+
+    Raises `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
+    """
+    settings = loaded.settings
+    for folder in wishes.docs:
+        if not folder.is_dir():
+            raise InvalidRequest(
+                f"There is no folder {folder}. Give --docs an existing folder.", param="docs"
+            )
+    with Home(settings.home) as home, _listen(settings) as listener:
+        logs.configure(settings.logs, settings.log_level, settings.log_format, quiet=wishes.quiet)
+        database = Database(settings.database) if settings.database else Database.at(settings.database_path)
+        try:
+            database.prepare()
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(_Daemon(loaded, wishes, database, listener).serve(home))
+        finally:
+            database.close()
+    return 0
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop  # the wheel exists for this platform alone
+
+    return uvloop.new_event_loop()
+
+
+@contextlib.contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    """The listening socket, bound before anything else is begun."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest(f"'{settings.host}' is not an address of this machine.", param="host") from error
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except (OSError, OverflowError) as error:
+            raise _cannot_bind(settings, error) from error
+        yield listener
+
+
+def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequest:
+    where = f"{settings.host}:{settings.port}"
+    match getattr(error, "errno", None):
+        case errno.EADDRINUSE:
+            return Conflict(
+                f"Port {settings.port} on {settings.host} is in use by another program. Choose another one with "
+                "--port or PORTICO_PORT (0 takes any free one).",
+                code="port_in_use",
+                param="port",
+            )
+        case errno.EACCES:
+            return Conflict(f"This user may not listen on {where}; choose a port above 1023.", param="port")
+        case errno.EADDRNOTAVAIL:
+            return InvalidRequest(f"{settings.host} is not an address of this machine.", param="host")
+    return InvalidRequest(f"Cannot listen on {where}: {error}.", param="port")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with its start as an event and the signals left to us."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Daemon:
+    """All parts of one daemon, from the first line it prints to the last process it ends."""
+
+    def __init__(self, loaded: Loaded, wishes: Wishes, database: Database, listener: socket.socket) -> None:
+        settings = loaded.settings
+        self._settings = settings
+        self._wishes = wishes
+        self._configuration = wishes.configuration or Configuration()
+        self._database = database
+        self._listener = listener
+        self._stopping = asyncio.Event()
+        self.registry = Registry()
+        self.usage = UsageLog(database)
+        self.runner = Runner(self.registry, self.usage, timeout=settings.request_timeout)
+        self.scheduler = Scheduler(database, self.runner)
+        self.models = Models(database, self.registry, self.runner, self.scheduler, settings)
+        self.files = Files(database, settings.blobs, max_bytes=settings.max_file_mb * MB)
+        self.stores = Stores(database, self.registry, self.runner, self.scheduler, self.files, settings)
+        self.auth = Auth(database, settings)
+        self.registry.add_source(self.stores)
+        self.registry.add_source(StoreApps(self.registry))
+        Toolbox(self.registry).register()
+        host, port = listener.getsockname()[:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        self.parts = Parts(
+            loaded=loaded,
+            database=database,
+            registry=self.registry,
+            runner=self.runner,
+            scheduler=self.scheduler,
+            models=self.models,
+            files=self.files,
+            stores=self.stores,
+            startup=[],
+            url=f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}",
+            started_at=time.time(),
+            stop=self._stopping.set,
+        )
+        self.door = Door(self.parts, self.auth)
+
+    async def serve(self, home: Home) -> None:
+        """Everything from the open door to the closed one."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stopping.set)
+        if self._wishes.parent_watch:
+            await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
+        server = _Server(
+            uvicorn.Config(
+                self.door,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+        try:
+            await self._prepare()
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(server.serve([self._listener]), name="uvicorn")
+                await server.serving.wait()
+                home.serving(self.parts.url)
+                _say({"ready": True, "url": self.parts.url, "home": str(home.path), "pid": os.getpid()})
+                background = [
+                    tasks.create_task(self.usage.run(), name="usage"),
+                    tasks.create_task(
+                        self.scheduler.run(alone=not self._settings.database), name="scheduler"
+                    ),
+                    tasks.create_task(self.door.run(), name="door"),
+                ]
+                await self._stopping.wait()
+                server.should_exit = True
+                for task in background:
+                    task.cancel()
+                await self.runner.close()
+                await serving
+        finally:
+            await self._close()
+
+    async def _prepare(self) -> None:
+        """What must stand before the first request: keys, names, stores, and what the start was asked for."""
+        await self.auth.start(self._configuration.keys)
+        await self.models.start()
+        for spec in self._configuration.models:
+            await self.models.add(spec, keep=False)
+        await self._choose_model()
+        await self.stores.start()
+        await self._follow_folders()
+        await self._fetch_default()
+
+    async def _choose_model(self) -> None:
+        source = self._wishes.model
+        if source == "auto":
+            better = self.models.recommended()
+            source = better.source if better else ""
+        if source:
+            name = source.partition("://")[2].rstrip("/").rpartition("/")[2].partition("@")[0]
+            name = name.rpartition("#")[2] or source
+            await self.models.add(ModelSpec(name=name, source=source, aliases=("default",)), keep=False)
+
+    async def _follow_folders(self) -> None:
+        for spec in self._configuration.stores:
+            if spec.folder is not None:
+                await self._follow(spec.name, spec.folder)
+        for folder in self._wishes.docs:
+            folder = folder.absolute()
+            await self._follow(folder.resolve().name or "root", folder)
+
+    async def _follow(self, name: str, folder: Path) -> None:
+        row = await self.stores.follow(name, folder, SYSTEM)
+        self.parts.startup.append(await self.stores.sync(row))
+
+    async def _fetch_default(self) -> None:
+        """Fetch the file of the default chat model in the background, if it is not here yet."""
+        missing = self.models.missing("default")
+        if missing and not self._settings.offline:
+            self.parts.startup.append(await self.models.pull(missing, SYSTEM))
+
+    async def _close(self) -> None:
+        for close in (self.stores.close, self.models.close, self.usage.flush):
+            try:
+                await close()
+            except Exception:
+                logger.exception("an orderly end failed; going on with the rest")
+
+
+class _UntilEnd(asyncio.Protocol):
+    """Sets an event when standard input closes: the parent is gone."""
+
+    def __init__(self, ended: asyncio.Event) -> None:
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended.set()
+
+
+def _say(line: dict[str, object]) -> None:
+    """One JSON line for whoever started us."""
+    print(json.dumps({**line, "version": __version__}, ensure_ascii=False), flush=True)

@@ -1,0 +1,69 @@
+"""The home folder: one daemon at a time, and a note of where that daemon listens."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+
+from portico_server.core.errors import Conflict, Unavailable
+
+
+class Home:
+    """Holds the lock on a home folder for as long as the ``with`` block lasts.
+
+    ``daemon.json`` in it says ``{"pid", "url"}`` while a daemon serves.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._note = path / "daemon.json"
+        self._lock: int | None = None
+
+    def __enter__(self) -> Home:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(self.path / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Unavailable(
+                f"The home folder {self.path} cannot be used: {error.strerror}. Set PORTICO_HOME to a folder that "
+                "can be written.",
+                code="home_unusable",
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            self._lock = None
+            note = self.read_note(self.path)
+            where = f" at {note['url']} (process {note['pid']})" if note else ""
+            raise Conflict(
+                f"A Portico daemon already uses the home folder {self.path}{where}. Use that one, stop it with "
+                "'portico down', or set PORTICO_HOME to another folder.",
+                code="home_in_use",
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._note.unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def serving(self, url: str) -> None:
+        """Leave the note."""
+        draft = self._note.with_suffix(".new")
+        draft.write_text(json.dumps({"pid": os.getpid(), "url": url}), encoding="utf-8")
+        draft.replace(self._note)
+
+    @staticmethod
+    def read_note(path: Path) -> dict[str, str | int] | None:
+        """Where the daemon of a home folder listens, if one left a note."""
+        try:
+            note = json.loads((path / "daemon.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return note if isinstance(note, dict) and {"pid", "url"} <= note.keys() else None

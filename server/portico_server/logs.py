@@ -1,0 +1,61 @@
+"""Logging of the daemon: one line an event, as text or JSON, to standard error and a file that does not grow for ever."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import re
+import time
+from pathlib import Path
+
+_SECRET = re.compile(r"(?i)\b(pk-|sk-|hf_|Bearer\s+)[A-Za-z0-9_\-\.=]{6,}")
+
+SIZE = 5 * 1024 * 1024
+BACKUPS = 3
+
+
+class _Redact(logging.Filter):
+    """Keys never reach a log, whatever was logged."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        record.msg, record.args = _SECRET.sub(r"\1…", message), None
+        return True
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(folder: Path, level: str, form: str, *, quiet: bool) -> None:
+    """Log to ``folder/daemon.log``, and to standard error unless ``quiet``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [
+        logging.handlers.RotatingFileHandler(
+            folder / "daemon.log", maxBytes=SIZE, backupCount=BACKUPS, encoding="utf-8", delay=True
+        )
+    ]
+    if not quiet:
+        handlers.append(logging.StreamHandler())
+    for handler in handlers:
+        handler.addFilter(_Redact())
+        handler.setFormatter(
+            _Json()
+            if form == "json"
+            else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        )
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    root.handlers[:] = handlers
+    for noisy in ("uvicorn.error", "uvicorn.access", "mcp", "alembic", "httpx"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,43 @@
+"""Shared fixtures: one daemon with scripted models for each test module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+CONFIGURATION = """
+models:
+  - {name: echo, source: "fake://", aliases: [default]}
+  - {name: fake-embedding, source: "fake://", task: embedding, parameters: {dimensions: 64}}
+"""
+
+DOCS = {
+    "port.md": "# Ports\n\nThe daemon of the Lighthouse project listens on port 7419.\n\n## History\n\nIt was 80 once.\n",
+    "bread.txt": "Bread is baked at 230 degrees for forty minutes. Let the dough rest overnight.\n",
+    "gaoshan.md": "# 高山植物\n\n雪莲花生长在海拔四千米以上的高山地带，花期在七月到八月。\n",
+}
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder named ``handbook`` with three small documents, English and Chinese."""
+    folder = tmp_path_factory.mktemp("docs") / "handbook"
+    folder.mkdir()
+    for name, text in DOCS.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Daemon]:
+    """A daemon over the folder ``handbook``, with the scripted model ``echo`` as ``default``."""
+    home = tmp_path_factory.mktemp("home")
+    configuration = home / "test.yaml"
+    configuration.write_text(CONFIGURATION, encoding="utf-8")
+    with daemons.running(home / "data", "--file", str(configuration), "--docs", str(docs)) as running:
+        yield running

@@ -1,0 +1,75 @@
+"""A real daemon in a process of its own, for tests of the public faces."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MODELS = Path(os.environ.get("PORTICO_TEST_MODELS", ROOT / ".portico-test" / "models"))
+"""Model files that tests fetch once and share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A daemon that serves at ``url`` from the folder ``home``."""
+
+    url: str
+    home: Path
+    process: subprocess.Popen[str]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a daemon under test: ours, without what would leak into it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
+    return {**kept, "PORTICO_MODELS": str(MODELS), **more}
+
+
+def start(home: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Daemon:
+    """Start a daemon on a free port and wait until it serves; `AssertionError` with its words if it does not."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "portico_server", "serve", "--home", str(home), "--port", "0"),
+            *("--parent-watch", "--quiet", *arguments),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(**(env or {})),
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    said: dict[str, Any] = json.loads(line) if line.strip() else {}
+    if not said.get("ready"):
+        process.kill()
+        process.wait()
+        raise AssertionError(f"the daemon did not start: {line!r}")
+    return Daemon(said["url"], home, process)
+
+
+@contextlib.contextmanager
+def running(home: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+    """A daemon for the length of a ``with`` block."""
+    daemon = start(home, *arguments, env=env)
+    try:
+        yield daemon
+    finally:
+        if daemon.process.poll() is None:
+            daemon.stop()
+        for stream in (daemon.process.stdin, daemon.process.stdout):
+            if stream is not None:
+                stream.close()

@@ -1,0 +1,160 @@
+"""A store that is an app: passages first, then the model's words, nothing invented."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.house import House, Shelf, Voice, open_house, passage
+
+from portico.wire import Cited, Delta
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import Chat, Embed, Reply
+
+PORT = passage(1, "The daemon listens on port 7419.")
+STOP = passage(2, "Stop the daemon with the command down.")
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        yield opened
+
+
+def ask(*texts: str, **options: object) -> Chat:
+    """A conversation of user messages with the assistant's `ok` between them."""
+    messages: list[dict[str, object]] = []
+    for text in texts:
+        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": "ok"}]
+    return Chat(tuple(messages[:-1]), options)
+
+
+async def answer(house: House, request: Chat, caller: Principal = LOCAL) -> tuple[Reply, list[object]]:
+    result, events = await house.call("docs", request, caller)
+    assert isinstance(result, Reply)
+    return result, list(events)
+
+
+async def test_passages_come_before_the_first_word_and_are_numbered(house: House) -> None:
+    house.add(Shelf("docs", [PORT, STOP]), Voice("Port ", "7419 [1]."))
+    reply, events = await answer(house, ask("Which port does the daemon listen on?"))
+    assert events == [Cited((PORT, STOP)), Delta("Port"), Delta(" 7419 [1].")]
+    assert (reply.content, reply.citations, reply.model) == ("Port 7419 [1].", (PORT, STOP), "docs")
+    assert reply.usage.prompt_tokens == 10
+
+
+async def test_the_model_is_shown_the_passages_and_the_question(house: House) -> None:
+    voice = Voice("x")
+    house.add(Shelf("docs", [PORT]), voice)
+    await answer(house, ask("Which port does the daemon listen on?"))
+    prompt = voice.asked[0].messages[-1]["content"]
+    assert "[1] guide.md, line 1 · Ports\nThe daemon listens on port 7419." in prompt
+    assert prompt.endswith("Question: Which port does the daemon listen on?")
+
+
+async def test_numbers_of_passages_that_do_not_exist_are_taken_out(house: House) -> None:
+    house.add(Shelf("docs", [PORT]), Voice("It is 7419 [", "9", "]. Sure [1", ", 7]."))
+    reply, events = await answer(house, ask("Which port?"))
+    assert reply.content == "It is 7419. Sure [1]."
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == reply.content
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        ("Who won the chess olympiad?", "This is not in these documents."),
+        ("Wer hat die Schacholympiade gewonnen?", "Das steht nicht in diesen Dokumenten."),
+    ],
+)
+async def test_without_ground_it_says_so_and_asks_no_model(
+    house: House, question: str, sentence: str
+) -> None:
+    voice = Voice("Invented.")
+    house.add(Shelf("docs", [passage(1, "Bread is baked.", score=0.2)]), voice)
+    reply, events = await answer(house, ask(question))
+    assert (reply.content, reply.citations) == (sentence, ())
+    assert events == [Cited(()), Delta(sentence)]
+    assert voice.asked == []
+
+
+async def test_an_empty_store_answers_in_chinese_to_chinese(house: House) -> None:
+    house.add(Shelf("docs"), Voice("编造"))
+    reply, _events = await answer(house, ask("雪莲花长在哪里？"))
+    assert reply.content == "这些文档中没有相关内容。"
+
+
+async def test_history_and_the_callers_instructions_are_kept(house: House) -> None:
+    voice = Voice("x")
+    house.add(Shelf("docs", [PORT]), voice)
+    request = ask("Hello there", "Which port does the daemon listen on?")
+    await answer(house, Chat(({"role": "system", "content": "Talk like a sailor."}, *request.messages)))
+    messages = voice.asked[0].messages
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+    assert messages[0]["content"].startswith("Talk like a sailor.")
+    assert messages[1]["content"] == "Hello there"
+
+
+async def test_a_short_follow_up_is_searched_with_the_question_before_it(house: House) -> None:
+    shelf = Shelf("docs", [PORT, STOP])
+    house.add(shelf, Voice("x"))
+    await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
+    assert shelf.asked[0].query == "Which port does the daemon use?\nHow do I stop it?"
+
+
+async def test_options_pass_through_and_a_bound_is_set(house: House) -> None:
+    voice = Voice("x", labels={"context_length": 2048})
+    house.add(Shelf("docs", [PORT]), voice)
+    await answer(house, ask("Which port?", temperature=0.7, stop=["."], stream=True))
+    assert voice.asked[0].options == {"temperature": 0.7, "stop": ["."], "max_tokens": 512}
+    await answer(house, ask("Which port?", max_completion_tokens=9))
+    assert voice.asked[1].options == {"temperature": 0, "max_completion_tokens": 9}
+
+
+@pytest.mark.parametrize(("options", "param"), [({"n": 2}, "n"), ({"logprobs": True}, "logprobs")])
+async def test_what_would_change_the_answer_and_cannot_be_done_is_refused(
+    house: House, options: dict[str, object], param: str
+) -> None:
+    house.add(Shelf("docs", [PORT]), Voice("x"))
+    with pytest.raises(InvalidRequest) as caught:
+        await answer(house, ask("Which port?", **options))
+    assert caught.value.param == param
+
+
+async def test_a_prompt_too_long_for_the_model_is_made_shorter(house: House) -> None:
+    too_long = InvalidRequest("too long", code="context_length_exceeded", param="messages")
+    voice = Voice("7419", errors=[too_long])
+    long = "The daemon listens on port 7419. " + "Much else is said here about nothing. " * 80
+    house.add(Shelf("docs", [passage(n, long) for n in (1, 2, 3)]), voice)
+    reply, _events = await answer(house, ask("Which port does the daemon listen on?"))
+    first, second = (len(request.messages[-1]["content"]) for request in voice.asked)
+    assert reply.content == "7419" and second < 0.6 * first
+    assert all("[3] guide.md" in request.messages[-1]["content"] for request in voice.asked)
+
+
+async def test_the_caller_needs_the_right_to_read_the_store(house: House) -> None:
+    house.add(Shelf("docs", [PORT]), Voice("x"))
+    with pytest.raises(Exception, match="stores:docs:read"):
+        await answer(house, ask("Which port?"), Principal("k", frozenset({"apps:docs:call", "chat"})))
+
+
+async def test_only_stores_that_are_apps_answer(house: House) -> None:
+    house.add(Shelf("docs", [PORT]), Shelf("quiet", [PORT], app=False), Voice("x"))
+    assert [card.name for card in await house.registry.cards(LOCAL, "app")] == ["docs"]
+    with pytest.raises(NotFound):
+        await house.call("quiet", ask("Which port?"))
+
+
+async def test_anothers_store_is_no_app_here(house: House) -> None:
+    house.add(Shelf("docs", [PORT], owner="key_a"), Voice("x"))
+    stranger = Principal("key_b", frozenset({"chat", "apps:*:call", "stores:*:read"}))
+    assert await house.registry.cards(stranger, "app") == []
+    with pytest.raises(NotFound):
+        await answer(house, ask("Which port?"), stranger)
+
+
+async def test_other_requests_and_empty_conversations_are_refused(house: House) -> None:
+    house.add(Shelf("docs", [PORT]), Voice("x"))
+    with pytest.raises(InvalidRequest, match="chat"):
+        await house.call("docs", Embed(("x",)))
+    with pytest.raises(InvalidRequest, match="nothing to answer"):
+        await house.call("docs", Chat(({"role": "user", "content": "  "},)))

@@ -1,0 +1,87 @@
+"""Conversations into prompts: follow-ups, budgets, what is left out."""
+
+import pytest
+from tests.house import passage
+
+from portico_server.apps.prompt import Budget, budget, compose, search_query, split, tokens
+from portico_server.core.request import Message
+
+
+def user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "question", "follows"),
+    [
+        ("Which port does the daemon use?", "Why?", True),
+        ("Which port does the daemon use?", "And on Linux?", True),
+        ("Which port does the daemon use?", "How can I change it in the settings?", True),
+        ("Which port does the daemon use?", "Where are uploaded files stored on disk?", False),
+        ("守护进程监听哪个端口？", "它可以改吗？", True),
+        ("守护进程监听哪个端口？", "上传的文件保存在哪个目录？", False),
+    ],
+)
+def test_short_follow_ups_take_the_question_before_along(earlier: str, question: str, follows: bool) -> None:
+    turns = split([user(earlier), {"role": "assistant", "content": "8642"}, user(question)])
+    assert search_query(turns) == (f"{earlier}\n{question}" if follows else question)
+
+
+def test_the_first_question_stands_alone() -> None:
+    assert search_query(split([user("Why?")])) == "Why?"
+
+
+def test_a_pasted_text_is_searched_by_its_beginning() -> None:
+    assert len(search_query(split([user("word " * 5_000)]))) == 2_000
+
+
+def test_text_parts_are_read_and_other_parts_are_kept() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    turns = split([{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}])
+    messages = compose(turns, [passage(1, "A lighthouse.")], budget(4096, None))
+    assert turns.question == "What is this?"
+    assert messages[-1]["content"][1] == image
+    assert "A lighthouse." in messages[-1]["content"][0]["text"]
+
+
+def test_tool_results_after_the_question_stay_after_it() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}]}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
+    messages = compose(split([user("What?"), call, result]), [passage(1, "x")], budget(4096, None))
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "tool"]
+
+
+@pytest.mark.parametrize(
+    ("context", "asked", "expected"),
+    [
+        (2048, None, Budget(2048, 512, 512)),
+        (None, None, Budget(4096, 1024, 1024)),
+        (131_072, 4_000, Budget(131_072, 4_000, 8_192)),
+        (2048, 9_999, Budget(2048, 1024, 512)),
+        (2048, 1, Budget(2048, 64, 512)),
+    ],
+)
+def test_contexts_are_shared_out(context: int | None, asked: int | None, expected: Budget) -> None:
+    assert budget(context, asked) == expected
+
+
+def test_small_contexts_get_few_passages_and_large_ones_more() -> None:
+    assert (budget(2048, None).count, budget(131_072, None).count) == (4, 8)
+
+
+def test_the_prompt_fits_and_the_oldest_turns_go_first() -> None:
+    long = "The harbour has a light. It turns at night. " * 60
+    history = [message for n in range(20) for message in (user(f"question {n} " * 20), user(f"answer {n}"))]
+    messages = compose(
+        split([*history, user("Which light?")]),
+        [passage(n, long) for n in (1, 2, 3, 4)],
+        budget(2048, None),
+    )
+    total = sum(tokens(str(message["content"])) for message in messages)
+    assert total <= 2048 - 512
+    assert "question 0 " not in str(messages) and "answer 19" in str(messages)
+    assert "[4] guide.md" in messages[-1]["content"]
+
+
+def test_chinese_counts_a_token_a_character() -> None:
+    assert (tokens("高山植物"), tokens("abcdef"), tokens("")) == (4, 2, 0)

@@ -1,0 +1,74 @@
+"""Which passages speak of what was asked, and which sentences of them."""
+
+import pytest
+from tests.house import passage
+
+from portico_server.apps.language import language
+from portico_server.apps.relevance import excerpt, supported, terms
+
+
+def test_terms_are_stems_without_stop_words_and_pairs_of_characters() -> None:
+    assert terms("How does the daemon handle uploads?") == {"daemon", "handle", "upload"}
+    assert terms("端口是什么？") == {"端口"}
+    assert terms("雪莲花") == {"雪莲", "莲花"}
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "score", "expected"),
+    [
+        ("Which port does the daemon listen on?", "It listens on port 80.", 0.2, True),
+        ("Who won the chess olympiad?", "Bread is baked at 230 degrees.", 0.2, False),
+        ("Who won the chess olympiad?", "Bread is baked at 230 degrees.", 0.9, True),
+        ("守护进程监听哪个端口？", "The daemon listens on port 80.", 0.2, True),
+        ("谁赢得了奥林匹克？", "面包在烤箱里烤四十分钟。", 0.2, False),
+        ("What is it?", "Anything at all.", 0.2, True),
+        ("", "Anything at all.", 0.2, True),
+    ],
+    ids=["shared", "nothing", "trusted", "other-script", "chinese-nothing", "stop-words", "empty"],
+)
+def test_ground(question: str, text: str, score: float, expected: bool) -> None:
+    assert supported(question, [passage(1, text, filename="a.txt", score=score)]) is expected
+
+
+def test_no_passage_is_no_ground() -> None:
+    assert not supported("anything", [])
+
+
+def test_the_file_name_counts_as_text() -> None:
+    assert supported("What about invoices?", [passage(1, "Due in June.", filename="invoices.csv", score=0.1)])
+
+
+def test_an_excerpt_keeps_the_nearest_sentences_in_order() -> None:
+    text = (
+        "Whales sing. " * 10 + "The daemon listens on port 7419. It can be changed. " + "Whales sing. " * 10
+    )
+    cut = excerpt(text, "Which port does the daemon listen on?", 80)
+    assert "port 7419. It can be changed." in cut and len(cut) <= 80
+
+
+def test_an_excerpt_marks_what_it_leaves_out() -> None:
+    text = "Port 1 is first. " + "Whales sing in the deep sea. " * 9 + "Port 2 is second."
+    assert excerpt(text, "port", 45) == "Port 1 is first. … Port 2 is second."
+
+
+def test_a_short_text_is_kept_whole_and_a_long_sentence_is_cut() -> None:
+    assert excerpt(" short ", "x", 100) == "short"
+    assert excerpt("雪莲花" * 100, "雪莲", 20) == ("雪莲花" * 100)[:19] + "…"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Which port is it?", "en"),
+        ("7419?", "en"),
+        ("端口是什么？", "zh-Hans"),
+        ("這個檔案在哪裡？", "zh-Hant"),
+        ("ポートは何番ですか", "ja"),
+        ("포트는 무엇입니까", "ko"),
+        ("Какой порт?", "ru"),
+        ("Quel est le port ?", "fr"),
+        ("¿Cuál es el puerto?", "es"),
+    ],
+)
+def test_languages(text: str, expected: str) -> None:
+    assert language(text) == expected

@@ -1,0 +1,28 @@
+"""Every error has OpenAI's shape."""
+
+import pytest
+
+from portico_server.core import errors
+from portico_server.core.ids import new_id
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        item
+        for item in vars(errors).values()
+        if isinstance(item, type) and issubclass(item, errors.PorticoError)
+    ],
+)
+def test_the_body_is_openais(kind: type[errors.PorticoError]) -> None:
+    error = kind("Too bad.", param="messages")
+    body = error.body().to_json()["error"]
+    assert body == {"message": "Too bad.", "type": kind.type, "param": "messages", "code": kind.code}
+    assert isinstance(body["code"], str)
+    assert 400 <= kind.status < 600
+
+
+def test_ids_sort_by_time_and_never_repeat() -> None:
+    made = [new_id("run_") for _ in range(1000)]
+    assert len(set(made)) == 1000
+    assert [item[4:16] for item in made] == sorted(item[4:16] for item in made)

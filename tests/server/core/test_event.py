@@ -1,0 +1,57 @@
+"""The event log: ordered, complete for those who listen, resumable."""
+
+import asyncio
+
+from portico.wire import Delta, Finished
+from portico_server.core.event import AHEAD, EventLog
+
+
+async def test_every_listener_gets_every_event_in_order() -> None:
+    log = EventLog()
+    count = AHEAD * 3
+
+    async def listen() -> list[int]:
+        return [number async for number, _ in log.follow()]
+
+    async with asyncio.TaskGroup() as tasks:
+        first, second = tasks.create_task(listen()), tasks.create_task(listen())
+        for number in range(count):
+            await log.emit(Delta(str(number)))
+        await log.emit(Finished())
+    assert first.result() == second.result() == list(range(1, count + 2))
+
+
+async def test_a_listener_that_comes_back_continues_without_a_gap() -> None:
+    log = EventLog()
+    for number in range(10):
+        await log.emit(Delta(str(number)))
+    await log.emit(Finished())
+    assert [number async for number, _ in log.follow(after=7)] == [8, 9, 10, 11]
+
+
+async def test_a_listener_that_leaves_does_not_stop_the_run() -> None:
+    log = EventLog()
+    follower = log.follow()
+    first = asyncio.ensure_future(anext(follower))
+    await asyncio.sleep(0)
+    await log.emit(Delta("first"))
+    await first
+
+    async def run() -> None:
+        for number in range(AHEAD * 2):
+            await log.emit(Delta(str(number)))
+
+    ahead = asyncio.ensure_future(run())
+    for _ in range(AHEAD * 3):
+        await asyncio.sleep(0)
+    assert not ahead.done()
+    await follower.aclose()
+    await asyncio.wait_for(ahead, 5)
+    assert log.last == 1 + AHEAD * 2
+
+
+async def test_nothing_follows_the_end() -> None:
+    log = EventLog()
+    await log.emit(Finished())
+    await log.emit(Delta("late"))
+    assert log.last == 1

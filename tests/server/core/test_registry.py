@@ -1,0 +1,96 @@
+"""One table of names."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, Forbidden, NotFound
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Reply, Request, Result
+from portico_server.core.servable import Card, Servable
+
+
+class Echo:
+    """A Servable that answers its own name."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+
+    async def call(self, request: Request, context: Context) -> Result:
+        return Reply(self.card.name)
+
+
+class Shelf:
+    """A source of one store."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+
+    async def find(self, key: str, caller: Principal) -> Servable | None:
+        return Echo(self._card) if key == self._card.key else None
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        return [self._card]
+
+
+async def test_a_name_an_alias_and_a_source_resolve() -> None:
+    registry = Registry()
+    registry.add(Echo(Card("smol", "model")))
+    registry.alias("default", "smol")
+    registry.add_source(Shelf(Card("handbook", "store")))
+    for key, name in (("smol", "smol"), ("default", "smol"), ("store/handbook", "handbook")):
+        assert (await registry.resolve(key, LOCAL)).card.name == name
+
+
+async def test_an_alias_moves_without_a_word() -> None:
+    registry = Registry()
+    registry.add(Echo(Card("small", "model")))
+    registry.add(Echo(Card("large", "model")))
+    registry.alias("default", "small")
+    registry.alias("default", "large")
+    assert (await registry.resolve("default", LOCAL)).card.name == "large"
+
+
+async def test_an_unknown_name_gets_the_nearest() -> None:
+    registry = Registry()
+    registry.add(Echo(Card("smollm2", "model")))
+    with pytest.raises(NotFound, match="Did you mean 'smollm2'") as caught:
+        await registry.resolve("smolm2", LOCAL)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
+
+
+async def test_another_keys_thing_is_not_there_and_ones_own_without_the_right_is_forbidden() -> None:
+    registry = Registry()
+    registry.add_source(Shelf(Card("handbook", "store", owner="key_1")))
+    with pytest.raises(NotFound):
+        await registry.resolve("store/handbook", Principal("key_2", frozenset({"stores:*:read"})))
+    with pytest.raises(Forbidden):
+        await registry.resolve("store/handbook", Principal("key_1", frozenset({"chat"})))
+    assert await registry.resolve("store/handbook", Principal("key_1", frozenset({"stores:*:read"})))
+
+
+async def test_the_names_offered_are_only_those_the_caller_sees() -> None:
+    registry = Registry()
+    registry.add_source(Shelf(Card("handbook", "store", owner="key_1")))
+    with pytest.raises(NotFound) as caught:
+        await registry.resolve("store/handbok", Principal("key_2", frozenset({"stores:*:read"})))
+    assert "handbook" not in caught.value.message
+
+
+def test_a_name_is_taken_once() -> None:
+    registry = Registry()
+    registry.add(Echo(Card("smol", "model")))
+    with pytest.raises(Conflict):
+        registry.add(Echo(Card("smol", "model")))
+    registry.add(Echo(Card("smol", "store")))
+
+
+def test_watchers_hear_of_changes() -> None:
+    registry, heard = Registry(), []
+    registry.watch(heard.append)
+    registry.add(Echo(Card("search", "tool")))
+    registry.remove("tool/search")
+    registry.remove("tool/search")
+    assert heard == ["tool", "tool"]

@@ -1,0 +1,84 @@
+"""The database: migrations, damage, one writer."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.db import migrate
+from portico_server.db.database import Database
+from portico_server.db.schema import HEAD, metadata
+
+
+def test_the_schema_in_code_is_the_newest_migration() -> None:
+    assert migrate.head() == HEAD
+
+
+async def test_a_migrated_database_is_what_the_code_describes(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    assert await database.read(differences) == []
+    database.close()
+
+
+async def test_what_a_write_returned_from_is_there_for_every_reader(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+
+    def insert(connection: Connection, number: int) -> None:
+        connection.execute(text("insert into aliases values (:n, 'x')"), {"n": str(number)})
+
+    def count(connection: Connection) -> int:
+        return int(connection.execute(text("select count(*) from aliases")).scalar_one())
+
+    await asyncio.gather(*(database.write(insert, number) for number in range(50)))
+    assert await database.read(count) == 50
+    database.close()
+
+
+async def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+
+    def half(connection: Connection) -> None:
+        connection.execute(text("insert into aliases values ('a', 'x')"))
+        connection.execute(text("insert into nowhere values (1)"))
+
+    with pytest.raises(PorticoError):
+        await database.write(half)
+    rows = await database.read(lambda c: c.execute(text("select count(*) from aliases")).scalar_one())
+    assert rows == 0
+    database.close()
+
+
+def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "portico.db"
+    path.write_bytes(b"this is not a database at all, whatever its name says" * 100)
+    database = Database.at(path)
+    with pytest.raises(Unavailable, match="Move it aside") as caught:
+        database.prepare()
+    assert caught.value.code == "database_damaged"
+    database.close()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "portico.db"
+    database = Database.at(path)
+    database.prepare()
+    asyncio.run(
+        database.write(lambda c: c.execute(text("update alembic_version set version_num = '9999'")) and None)
+    )
+    database.close()
+    again = Database.at(path)
+    with pytest.raises(Unavailable, match="newer version"):
+        again.prepare()
+    again.close()

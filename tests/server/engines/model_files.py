@@ -1,0 +1,64 @@
+"""Small model files made for tests: valid GGUF, with whatever header a test wants."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+Value = int | float | bool | str | list[str] | list[int]
+
+LLAMA: dict[str, Value] = {
+    "general.architecture": "llama",
+    "general.name": "Small",
+    "general.file_type": 15,
+    "llama.context_length": 8192,
+    "llama.embedding_length": 64,
+    "llama.block_count": 2,
+    "llama.attention.head_count": 4,
+    "llama.attention.head_count_kv": 2,
+    "tokenizer.ggml.tokens": ["a", "b", "c"],
+    "tokenizer.chat_template": "{{ messages }}",
+}
+
+
+def string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def entry(key: str, value: Value) -> bytes:
+    if isinstance(value, bool):
+        return string(key) + struct.pack("<I?", 7, value)
+    if isinstance(value, int):
+        return string(key) + struct.pack("<II", 4, value)
+    if isinstance(value, float):
+        return string(key) + struct.pack("<If", 6, value)
+    if isinstance(value, str):
+        return string(key) + struct.pack("<I", 8) + string(value)
+    if value and isinstance(value[0], str):
+        items = b"".join(string(str(item)) for item in value)
+        return string(key) + struct.pack("<IIQ", 9, 8, len(value)) + items
+    return string(key) + struct.pack("<IIQ", 9, 4, len(value)) + struct.pack(f"<{len(value)}I", *value)
+
+
+def gguf(
+    header: Mapping[str, Value] = LLAMA,
+    tensors: Sequence[tuple[str, tuple[int, ...], int]] = (("token_embd.weight", (64, 4), 0),),
+    *,
+    filler: bytes = b"\x00",
+) -> bytes:
+    """A whole GGUF file. A tensor is its name, its dimensions and its ggml type (0: F32, 1: F16, 3: Q4_1)."""
+    sizes = {0: (1, 4), 1: (1, 2), 3: (32, 20)}
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(header))
+    out += b"".join(entry(key, value) for key, value in header.items())
+    offset = 0
+    for name, dimensions, kind in tensors:
+        out += string(name) + struct.pack("<I", len(dimensions))
+        out += struct.pack(f"<{len(dimensions)}Q", *dimensions) + struct.pack("<IQ", kind, offset)
+        elements = 1
+        for dimension in dimensions:
+            elements *= dimension
+        block, size = sizes[kind]
+        offset += -(-elements // block * size // 32) * 32
+    out += b"\x00" * (-len(out) % 32)
+    return out + (filler * offset)[:offset]

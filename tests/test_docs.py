@@ -1,0 +1,197 @@
+"""The documentation is run: every block of a page is executed or parsed, in order, against a real daemon.
+
+A fenced block names its language. ``bash`` and ``python`` run against a daemon over the project's own docs
+folder, ``json`` and ``yaml`` are parsed, ``text`` and ``mermaid`` are for people. The comment
+``<!-- skip: reason -->`` above a block leaves it out; pytest lists it with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from portico_server import config
+from portico_server.core.errors import InvalidRequest
+from portico_server.settings import Settings
+from tests import daemon as daemons
+from tests.daemon import ROOT, Daemon
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+RUN = {"bash", "python"}
+PARSED = {"json", "yaml"}
+FOR_PEOPLE = {"text", "mermaid"}
+
+ADDRESS = "http://127.0.0.1:8642"
+"""Where the documentation says the daemon is; the one under test is on a free port."""
+
+MODELS = """
+models:
+  - {name: echo, source: "fake://", aliases: [default]}
+"""
+
+_FENCE = re.compile(
+    r"(?:<!-- skip: (?P<skip>[^>]+?) -->\n+)?"
+    r"^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    skip: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}:{self.language}"
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in _FENCE.finditer(text):
+        indent = match["indent"]
+        code = re.sub(rf"^{indent}", "", match["code"], flags=re.MULTILINE)
+        line = text.count("\n", 0, match.start("language")) + 1
+        found.append(Block(page, line, match["language"].strip(), code, match["skip"]))
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon over the project's documentation, with the scripted model as ``default``."""
+    home = tmp_path_factory.mktemp("house")
+    configuration = home / "models.yaml"
+    configuration.write_text(MODELS, encoding="utf-8")
+    arguments = ("--file", str(configuration), "--docs", str(ROOT / "docs"))
+    with daemons.running(home / "data", *arguments) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the blocks of all pages run in."""
+    return tmp_path_factory.mktemp("desk")
+
+
+def execute(block: Block, house: Daemon, desk: Path) -> None:
+    code = block.code.replace(ADDRESS, house.url)
+    command = ["bash", "-euo", "pipefail", "-c", code]
+    if block.language == "python":
+        command = [sys.executable, "-W", "error", "-c", code]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = daemons.environment(PATH=path, PORTICO_URL=house.url, PORTICO_HOME=str(house.home))
+    done = subprocess.run(
+        command,
+        cwd=desk,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in RUN], ids=str)
+def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
+    if block.skip is not None:
+        pytest.skip(block.skip)
+    execute(block, request.getfixturevalue("house"), request.getfixturevalue("desk"))
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in PARSED], ids=str)
+def test_a_block_is_well_formed(block: Block, tmp_path: Path) -> None:
+    if block.language == "json":
+        json.loads(block.code)
+        return
+    path = tmp_path / "portico.yaml"
+    path.write_text(block.code, encoding="utf-8")
+    names = re.findall(r"\$\{(\w+)", block.code)
+    config.read(path, dict.fromkeys(names, "a value"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_names_a_language_that_is_dealt_with(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len(blocks(page))
+    assert {block.language for block in blocks(page)} <= RUN | PARSED | FOR_PEOPLE
+    assert text.count("<!-- skip:") == sum(block.skip is not None for block in blocks(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+        place = "".join(target).partition("#")[0]
+        if place and "://" not in place and not place.startswith("mailto:"):
+            assert (page.parent / place).exists(), f"{page.name} links to {place}"
+
+
+def test_both_readmes_have_the_same_blocks() -> None:
+    english, chinese = blocks(ROOT / "README.md"), blocks(ROOT / "README.zh.md")
+    assert english
+    assert [(b.language, b.code) for b in chinese] == [(b.language, b.code) for b in english]
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the table under ``heading``, its two head lines left out."""
+    section = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def test_the_settings_are_documented_as_they_are() -> None:
+    expected = []
+    for item in fields(Settings):
+        default = "" if item.default is MISSING or item.default in ("", Path()) else str(item.default)
+        shown = f"`{default.lower() if isinstance(item.default, bool) else default}`" if default else "–"
+        choices = item.metadata["choices"]
+        doc = item.metadata["doc"] + (f": {', '.join(choices)}" if choices else "")
+        expected.append([f"`{item.name}`", f"`PORTICO_{item.name.upper()}`", shown, doc])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in expected)
+    assert rows(ROOT / "docs" / "configuration.md", "Settings") == expected, f"the table must be:\n{table}"
+
+
+def test_a_key_of_the_configuration_that_does_nothing_yet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "portico.yaml"
+    path.write_text("agents: []\n", encoding="utf-8")
+    with pytest.raises(InvalidRequest, match="not available in this version"):
+        config.read(path)
+
+
+def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [
+        *project["dependencies"],
+        *(x for extra in project["optional-dependencies"].values() for x in extra),
+    ]
+    wanted = {Requirement(line).name.lower() for line in lines} - {"portico"}
+    page = ROOT / "docs" / "dependencies.md"
+    listed: dict[str, list[str]] = {}
+    for heading in ("SDK", "Command line", "Daemon", "Vector index", "Terminal UI", "Development"):
+        for row in rows(page, heading):
+            listed[row[0].strip("`").lower()] = row[1:]
+    assert listed.keys() == wanted
+    assert all(len(cells) == 2 and all(cells) for cells in listed.values())

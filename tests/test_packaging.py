@@ -1,0 +1,136 @@
+"""What is installed: the locks agree with pyproject.toml, and the wheel holds what it promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email import message_from_string
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.daemon import ROOT
+
+REQUIREMENTS = ROOT / "requirements"
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PYTHONS = ("3.11", "3.12", "3.13")
+LOCKED = {
+    "run.lock": ("server", "tui"),
+    "dev.lock": ("dev",),
+    "hnsw.lock": ("hnsw",),
+}
+
+
+def direct(*extras: str) -> list[Requirement]:
+    """The project's own requirements with ``extras``, those behind ``portico[…]`` included."""
+    table: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+    found = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+    for extra in extras:
+        for requirement in map(Requirement, table[extra]):
+            if requirement.name == "portico":
+                found += direct(*sorted(requirement.extras))
+            else:
+                found.append(requirement)
+    return found
+
+
+def pins(lock: Path) -> dict[str, list[Requirement]]:
+    """The pins of a lock by package; a package may have several, each for other Pythons."""
+    found: dict[str, list[Requirement]] = {}
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        if re.match(r"[a-z0-9]", line, re.IGNORECASE):
+            requirement = Requirement(line.removesuffix("\\").strip())
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def version(requirement: Requirement) -> str:
+    (pin,) = requirement.specifier
+    assert pin.operator == "=="
+    return pin.version
+
+
+@pytest.mark.parametrize("name", LOCKED)
+def test_a_lock_pins_every_direct_dependency_within_its_range(name: str) -> None:
+    locked = pins(REQUIREMENTS / name)
+    for wanted in direct(*LOCKED[name]):
+        candidates = locked.get(canonicalize_name(wanted.name), [])
+        assert candidates, f"{wanted.name} is missing from {name}: run scripts/lock"
+        for pin in candidates:
+            assert wanted.specifier.contains(version(pin)), f"{name} has {pin}, pyproject.toml {wanted}"
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_one_version_of_each_package_for_each_python(python: str) -> None:
+    environment = {"python_version": python, "python_full_version": f"{python}.1"}
+    for lock in REQUIREMENTS.glob("*.lock"):
+        for package, candidates in pins(lock).items():
+            fitting = [pin for pin in candidates if pin.marker is None or pin.marker.evaluate(environment)]
+            assert len(fitting) <= 1, f"{lock.name} pins {package} {len(fitting)} times"
+
+
+@pytest.mark.parametrize("name", ["dev.lock", "build.lock", "hnsw.lock"])
+def test_the_other_locks_hold_the_versions_of_the_first(name: str) -> None:
+    first, other = pins(REQUIREMENTS / "run.lock"), pins(REQUIREMENTS / name)
+    for package in first.keys() & other.keys():
+        assert [version(pin) for pin in other[package]] == [version(pin) for pin in first[package]]
+    assert name != "dev.lock" or first.keys() <= other.keys()
+
+
+def test_what_builds_the_checkout_is_locked() -> None:
+    locked = pins(REQUIREMENTS / "build.lock")
+    for wanted in map(Requirement, PROJECT["build-system"]["requires"]):
+        assert all(wanted.specifier.contains(version(pin)) for pin in locked[canonicalize_name(wanted.name)])
+
+
+@pytest.mark.parametrize("lock", sorted(REQUIREMENTS.glob("*.lock")), ids=lambda path: path.name)
+def test_every_pin_has_a_hash_and_no_place(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8")
+    assert "://" not in text and not re.search(r"^-|\s/\w|file:", text, re.MULTILINE)
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE | re.IGNORECASE)[1:]
+    assert blocks and all("--hash=sha256:" in block for block in blocks)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built as an install builds it."""
+    target = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    locked = ["--build-constraint", str(REQUIREMENTS / "build.lock")]
+    subprocess.run([*command, *locked, "--wheel-dir", str(target), str(ROOT)], check=True, timeout=120)
+    (path,) = target.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_the_wheel_holds_every_module_and_what_goes_with_it(wheel: zipfile.ZipFile) -> None:
+    held = set(wheel.namelist())
+    for folder, package in (("client", "portico"), ("server", "portico_server"), ("tui", "portico_tui")):
+        source = ROOT / folder
+        wanted = {
+            str(path.relative_to(source))
+            for path in (source / package).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        assert wanted <= held
+        assert f"{package}/py.typed" in held
+    assert any(name.endswith("licenses/LICENSE") for name in held)
+
+
+def test_the_sdk_alone_depends_on_httpx_alone(wheel: zipfile.ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
+    metadata = message_from_string(wheel.read(name).decode("utf-8"))
+    required = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
+    assert [item.name for item in required if item.marker is None] == ["httpx"]
+    assert metadata["License-Expression"] == "Apache-2.0"
+
+
+def test_the_versions_agree() -> None:
+    code = "import portico, portico_server; print(portico.__version__, portico_server.__version__)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert set(said.split()) == {PROJECT["project"]["version"]}

@@ -1,0 +1,87 @@
+"""The scripts that install, each into a folder of its own. Slow: packages are fetched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import ROOT
+
+PARTS = ("client", "server", "tui", "requirements", "scripts")
+FILES = ("pyproject.toml", "README.md", "LICENSE")
+TOOLS = ("bash", "cat", "cksum", "dirname")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what a clone holds, without a virtual environment."""
+    copy = tmp_path / "clone"
+    copy.mkdir()
+    for part in PARTS:
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in FILES:
+        shutil.copy2(ROOT / file, copy)
+    return copy
+
+
+def only(folder: Path, **tools: str) -> str:
+    """A PATH that holds `TOOLS` and ``tools`` and nothing else."""
+    folder.mkdir()
+    for name in TOOLS:
+        found = shutil.which(name)
+        assert found is not None
+        (folder / name).symlink_to(found)
+    for name, target in tools.items():
+        (folder / name).symlink_to(target)
+    return str(folder)
+
+
+def install(checkout: Path, path: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HOME"))}
+    return subprocess.run(
+        [str(checkout / "scripts" / "install"), "run"],
+        env={**kept, "PATH": path, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+@pytest.mark.slow
+def test_a_clone_installs_with_pip_alone_and_without_a_compiler(checkout: Path, tmp_path: Path) -> None:
+    path = only(tmp_path / "bin", python3=os.path.realpath(sys.executable))
+    first = install(checkout, path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "hnswlib is left out, as there is no C++ compiler: exact search stands in" in first.stderr
+    portico = checkout / ".venv" / "bin" / "portico"
+    said = subprocess.run([str(portico), "--help"], capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0, said.stderr
+
+    second = install(checkout, path)
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+
+
+def test_without_a_python_the_install_says_what_to_do(checkout: Path, tmp_path: Path) -> None:
+    done = install(checkout, only(tmp_path / "bin"))
+    assert done.returncode == 1
+    assert "Portico needs Python 3.11 or newer and found none" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_dockerfile_make_a_daemon_that_is_healthy(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "docker-steps"), str(tmp_path / "image")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=550,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+    assert done.stdout.splitlines()[-2:] == ["-- healthy", "-- stopped"]
