@@ -1,0 +1,103 @@
+"""Portico's SDK: `Client` and `AsyncClient` for a Portico daemon, the words of the wire and the errors.
+
+Names are loaded on first use, so that the command line can begin before the HTTP library is read.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from portico._answer import Answer, AsyncAnswer
+    from portico.client import AsyncClient, Client
+    from portico.errors import (
+        Cancelled,
+        Conflict,
+        ConnectionFailed,
+        ConnectionLost,
+        DeadlineExceeded,
+        EngineFailed,
+        Forbidden,
+        InvalidRequest,
+        NotFound,
+        NotPortico,
+        PorticoError,
+        ServerFailed,
+        TooLarge,
+        TooMany,
+        Unauthenticated,
+        Unavailable,
+    )
+    from portico.values import Found, Reply
+    from portico.wire import Passage, Place
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Answer": "_answer",
+    "AsyncAnswer": "_answer",
+    "AsyncClient": "client",
+    "Cancelled": "errors",
+    "Client": "client",
+    "Conflict": "errors",
+    "ConnectionFailed": "errors",
+    "ConnectionLost": "errors",
+    "DeadlineExceeded": "errors",
+    "EngineFailed": "errors",
+    "Forbidden": "errors",
+    "Found": "values",
+    "InvalidRequest": "errors",
+    "NotFound": "errors",
+    "NotPortico": "errors",
+    "Passage": "wire",
+    "Place": "wire",
+    "PorticoError": "errors",
+    "Reply": "values",
+    "ServerFailed": "errors",
+    "TooLarge": "errors",
+    "TooMany": "errors",
+    "Unauthenticated": "errors",
+    "Unavailable": "errors",
+}
+
+__all__ = [
+    "Answer",
+    "AsyncAnswer",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "Conflict",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "EngineFailed",
+    "Forbidden",
+    "Found",
+    "InvalidRequest",
+    "NotFound",
+    "NotPortico",
+    "Passage",
+    "Place",
+    "PorticoError",
+    "Reply",
+    "ServerFailed",
+    "TooLarge",
+    "TooMany",
+    "Unauthenticated",
+    "Unavailable",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'portico' has no attribute '{name}'")
+    value = getattr(import_module(f"portico.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

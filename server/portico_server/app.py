@@ -90,6 +90,8 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 @contextlib.contextmanager
 def _listen(settings: Settings) -> Iterator[socket.socket]:
     """The listening socket, bound before anything else is begun."""
+    if settings.port > 65535:
+        raise InvalidRequest(f"{settings.port} is not a port; ports end at 65535.", param="port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,0 +1,20 @@
+"""The `portico` command: one file per command group, each loaded only when its command is used.
+
+Stands on the SDK alone. `portico up` starts its daemon before anything heavy is imported, so this file and
+``root``, ``up``, ``launch`` and ``session`` import neither httpx nor rich.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+
+def main() -> int:
+    """Entry point. The exit code: 0 done, 1 an error, 2 a wrong command line, 130 interrupted."""
+    if find_spec("typer") is None or find_spec("rich") is None:
+        print("The 'portico' command needs its extra: pip install 'portico[cli]'", file=sys.stderr)
+        return 2
+    from portico.cli.root import run
+
+    return run(sys.argv[1:])

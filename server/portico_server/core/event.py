@@ -16,11 +16,14 @@ AHEAD = 256
 
 
 class EventLog:
-    """Numbered events, from 1. Listeners get all of them in order; a slow one slows the run, never loses an event."""
+    """Numbered events. Listeners get all of them in order; a slow one slows the run, never loses an event.
 
-    def __init__(self) -> None:
+    ``last`` is the number of the last event before this log began: 0, or more when a run was taken up again.
+    """
+
+    def __init__(self, last: int = 0) -> None:
         self._kept: deque[tuple[int, Event]] = deque(maxlen=KEPT)
-        self._last = 0
+        self._last = last
         self._queues: set[asyncio.Queue[tuple[int, Event]]] = set()
         self._closed = False
 

@@ -43,6 +43,11 @@ class Registry:
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources, in the order in which they are asked."""
+        return tuple(self._sources)
+
     def alias(self, name: str, target: str) -> None:
         """Let ``name`` mean ``target`` from now on."""
         self._aliases[name] = target

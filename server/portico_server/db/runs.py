@@ -138,6 +138,16 @@ def finish(
     )
 
 
+def cancel_queued(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
+    """End a run that has not begun; whether it was still waiting."""
+    changed = connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id, runs.c.status == "queued")
+        .values(status="cancelled", error=dict(error), finished_at=time.time())
+    )
+    return changed.rowcount > 0
+
+
 def requeue(connection: Connection, run_id: str) -> None:
     """Put an interrupted run back in the queue."""
     connection.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -96,7 +97,7 @@ files = Table(
     Column("owner", String),
     Column("filename", String, nullable=False),
     Column("purpose", String, nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
     Column("sha256", String, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
@@ -133,13 +134,25 @@ store_files = Table(
     Column("error_message", String),
     Column("attributes", JSON, nullable=False),
     Column("chunking", JSON, nullable=False),
-    Column("usage_bytes", Integer, nullable=False, default=0),
+    Column("usage_bytes", BigInteger, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     # How the file looked in a followed folder when it was last read; null for uploaded files.
-    Column("source_mtime_ns", Integer),
-    Column("source_size", Integer),
+    Column("source_mtime_ns", BigInteger),
+    Column("source_size", BigInteger),
     Index("ix_store_files_file_id", "file_id"),
     Index("ix_store_files_store_id_status", "store_id", "status"),
+)
+
+# Files that were attached together, asked about together.
+file_batches = Table(
+    "file_batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), nullable=False),
+    Column("file_ids", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("cancelled_at", Float),
+    Index("ix_file_batches_store_id", "store_id"),
 )
 
 chunks = Table(

@@ -6,10 +6,10 @@ import struct
 from pathlib import Path
 
 import pytest
+from tests.server.engines.model_files import LLAMA, entry, gguf, string
 
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.engines.gguf import read_gguf
-from tests.server.engines.model_files import LLAMA, entry, gguf, string
 
 
 def written(tmp_path: Path, data: bytes) -> Path:

@@ -21,7 +21,7 @@ def machine(cores: int, memory: float, *gpus: float) -> Hardware:
     [
         (1, 1, (), None, None),
         (1, 3.7, (), "qwen3-0.6b", "cpu"),
-        (2, 3.8, (), "qwen3-1.7b", "cpu"),
+        (2, 3.9, (), "qwen3-1.7b", "cpu"),
         (2, 256, (), "qwen3-1.7b", "cpu"),
         (4, 15.5, (), "qwen3-4b-instruct", "cpu"),
         (8, 31, (), "qwen3-30b-a3b-instruct", "cpu"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.server.engines.model_files import gguf
 
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.engines.sources import Fetcher, Source, parse
 from portico_server.engines.sources.choose import choose
 from portico_server.settings import load
-from tests.server.engines.model_files import gguf
 
 
 async def unheard(done: int, total: int | None) -> None:
@@ -101,8 +101,9 @@ def test_a_split_model_is_all_its_parts() -> None:
 
 def test_without_gguf_the_safetensors_and_their_configuration_are_taken() -> None:
     names = [
-        "config.json", "tokenizer.json", "merges.txt", "model-00001-of-00002.safetensors", "original/consolidated.pth",
-        "model-00002-of-00002.safetensors", "consolidated.safetensors", "original/params.json", "pytorch_model.bin",
+        "config.json", "tokenizer.json", "merges.txt", "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors", "consolidated.safetensors", "original/consolidated.pth",
+        "original/params.json", "pytorch_model.bin",
         "1_Pooling/config.json", "README.md", "run.py", "../evil.json", "/etc/evil.json",
     ]  # fmt: skip
     choice = choose(names, "", "s")

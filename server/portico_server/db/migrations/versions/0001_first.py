@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(), nullable=True),
         sa.Column("filename", sa.String(), nullable=False),
         sa.Column("purpose", sa.String(), nullable=False),
-        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("expires_at", sa.Float(), nullable=True),
@@ -152,10 +152,10 @@ def upgrade() -> None:
         sa.Column("error_message", sa.String(), nullable=True),
         sa.Column("attributes", sa.JSON(), nullable=False),
         sa.Column("chunking", sa.JSON(), nullable=False),
-        sa.Column("usage_bytes", sa.Integer(), nullable=False),
+        sa.Column("usage_bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("source_mtime_ns", sa.Integer(), nullable=True),
-        sa.Column("source_size", sa.Integer(), nullable=True),
+        sa.Column("source_mtime_ns", sa.BigInteger(), nullable=True),
+        sa.Column("source_size", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["file_id"], ["files.id"], name=op.f("fk_store_files_file_id"), ondelete="CASCADE"
         ),
@@ -166,6 +166,19 @@ def upgrade() -> None:
     )
     op.create_index("ix_store_files_file_id", "store_files", ["file_id"], unique=False)
     op.create_index("ix_store_files_store_id_status", "store_files", ["store_id", "status"], unique=False)
+    op.create_table(
+        "file_batches",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("store_id", sa.String(), nullable=False),
+        sa.Column("file_ids", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("cancelled_at", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["store_id"], ["stores.id"], name=op.f("fk_file_batches_store_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_file_batches")),
+    )
+    op.create_index("ix_file_batches_store_id", "file_batches", ["store_id"], unique=False)
     op.create_table(
         "vectors",
         sa.Column("chunk_id", sa.Integer(), nullable=False),

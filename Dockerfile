@@ -1,0 +1,31 @@
+# Two stages: the first has a compiler and makes a virtual environment, the second has what runs and nothing else.
+# scripts/docker-steps performs these steps without a container engine, as a test.
+FROM python:3.13-slim AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+RUN python -m venv /opt/portico
+COPY requirements requirements
+RUN /opt/portico/bin/python -m pip install --require-hashes --requirement requirements/run.lock
+RUN /opt/portico/bin/python -m pip install --no-deps --require-hashes \
+    --build-constraint requirements/build.lock --requirement requirements/hnsw.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY client client
+COPY server server
+COPY tui tui
+RUN /opt/portico/bin/python -m pip install --no-deps --build-constraint requirements/build.lock .
+RUN /opt/portico/bin/python -m compileall -q /opt/portico/lib
+
+FROM python:3.13-slim
+# The llama.cpp server is built with OpenMP.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+RUN useradd --system --uid 8642 --create-home portico && install --directory --owner portico /data
+COPY --from=build /opt/portico /opt/portico
+# Reached from outside the container, the daemon needs a key: PORTICO_API_KEY. Without one it refuses to start.
+ENV PATH=/opt/portico/bin:$PATH PORTICO_HOME=/data PORTICO_HOST=0.0.0.0 PORTICO_PORT=8642
+USER portico
+WORKDIR /data
+VOLUME /data
+EXPOSE 8642
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['PORTICO_PORT'] + '/health', timeout=4)"]
+ENTRYPOINT ["python", "-m", "portico_server", "serve"]

@@ -1,0 +1,164 @@
+"""An answer while it comes: text to iterate over, and the passages it stands on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from types import TracebackType
+from typing import TypeAlias
+
+from portico.errors import from_body
+from portico.values import Reply, RunEvent
+from portico.wire import Cited, Delta, Event, Failed, Passage, ToolCalled, Usage
+
+Headers: TypeAlias = Mapping[str, str]
+Opened: TypeAlias = Callable[[Headers], None]
+
+
+class _Heard:
+    """What has been heard of an answer so far."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._passages: tuple[Passage, ...] = ()
+        self._tool_calls: list[ToolCalled] = []
+        self._usage = Usage()
+        self._run: str | None = None
+        self._request_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._text)
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The passages that the answer stands on, in the order of their numbers."""
+        return self._passages
+
+    @property
+    def tool_calls(self) -> tuple[ToolCalled, ...]:
+        """The tools that the model asks for; complete when the answer is."""
+        return tuple(self._tool_calls)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens; complete when the answer is."""
+        return self._usage
+
+    @property
+    def run(self) -> str | None:
+        """The id of the run behind the answer, once it has begun."""
+        return self._run
+
+    def _opened(self, headers: Headers) -> None:
+        self._run = headers.get("x-portico-run")
+        self._request_id = headers.get("x-request-id")
+
+    def _take(self, item: RunEvent) -> Event:
+        """Note one event; raises what the answer failed with."""
+        match item.event:
+            case Delta(text=text):
+                self._text.append(text)
+            case Cited(passages=passages):
+                self._passages = passages
+            case ToolCalled() as call:
+                self._tool_calls.append(call)
+            case Usage() as usage:
+                self._usage = usage
+            case Failed(error=error):
+                raise from_body(error, request_id=self._request_id)
+        return item.event
+
+    def _reply(self) -> Reply:
+        return Reply(self.text, self._passages, self._usage, self._run)
+
+
+class Answer(_Heard):
+    """Iterate for pieces of text as they come, or call `read`. Closing it stops the model.
+
+    Nothing is sent before the first piece is asked for: errors of the request appear there.
+    """
+
+    def __init__(self, start: Callable[[Opened], Generator[RunEvent, None, None]]) -> None:
+        super().__init__()
+        self._events = self._listen(start)
+
+    def _listen(
+        self, start: Callable[[Opened], Generator[RunEvent, None, None]]
+    ) -> Generator[Event, None, None]:
+        source = start(self._opened)
+        try:
+            for item in source:
+                yield self._take(item)
+        finally:
+            source.close()
+
+    def __iter__(self) -> Iterator[str]:
+        return (event.text for event in self._events if isinstance(event, Delta))
+
+    def events(self) -> Iterator[Event]:
+        """Every event instead of the text alone: progress, passages, pieces, usage."""
+        return self._events
+
+    def read(self) -> Reply:
+        """Wait for the rest; the whole answer."""
+        for _event in self._events:
+            pass
+        return self._reply()
+
+    def close(self) -> None:
+        """Stop listening; the daemon stops the model."""
+        self._events.close()
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncAnswer(_Heard):
+    """The same for asyncio: ``async for``, ``await answer.read()``, ``async with``."""
+
+    def __init__(self, start: Callable[[Opened], AsyncGenerator[RunEvent, None]]) -> None:
+        super().__init__()
+        self._events = self._listen(start)
+
+    async def _listen(
+        self, start: Callable[[Opened], AsyncGenerator[RunEvent, None]]
+    ) -> AsyncGenerator[Event, None]:
+        source = start(self._opened)
+        try:
+            async for item in source:
+                yield self._take(item)
+        finally:
+            await source.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async for event in self._events:
+            if isinstance(event, Delta):
+                yield event.text
+
+    def events(self) -> AsyncIterator[Event]:
+        """Every event instead of the text alone: progress, passages, pieces, usage."""
+        return self._events
+
+    async def read(self) -> Reply:
+        """Wait for the rest; the whole answer."""
+        async for _event in self._events:
+            pass
+        return self._reply()
+
+    async def close(self) -> None:
+        """Stop listening; the daemon stops the model."""
+        await self._events.aclose()
+
+    async def __aenter__(self) -> AsyncAnswer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

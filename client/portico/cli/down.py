@@ -1,0 +1,53 @@
+"""`portico down`: stop the daemon and wait until it has ended."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+
+import typer
+
+from portico.cli.render import print_json
+from portico.cli.session import AsJson, connected
+from portico.errors import DeadlineExceeded
+
+app = typer.Typer()
+
+LIMIT = 20
+"""Seconds to wait for the end of the daemon."""
+
+
+@app.command(epilog="Example: portico down")
+def down(context: typer.Context, as_json: AsJson = False) -> None:
+    """Stop the daemon, its models included, and wait until it has ended."""
+    with connected(context) as client:
+        status = client.status()
+        client.shutdown()
+    _wait_for_end(Path(status.home))
+    if as_json:
+        print_json({"stopped": status.url, "home": status.home})
+    else:
+        typer.echo(f"Stopped the daemon at {status.url}.")
+
+
+def _wait_for_end(home: Path) -> None:
+    """The daemon holds a lock on its home folder until its last process is gone."""
+    try:
+        lock = os.open(home / "daemon.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # another machine's daemon, or already gone
+
+    def late(_number: int, _frame: FrameType | None) -> None:
+        raise DeadlineExceeded(f"The daemon on {home} has not ended within {LIMIT} s; see its log there.")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        os.close(lock)

@@ -1,0 +1,107 @@
+"""`portico files`: uploaded files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portico.cli.progress import working
+from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.values import File
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Files: upload, list, remove.",
+    epilog="Example: portico files add report.pdf --store handbook",
+)
+
+Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the file.")]
+
+
+@app.command("list", epilog="Example: portico files list --limit 20")
+def show_all(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List uploaded files, newest first."""
+    with connected(context) as client:
+        page = client.files.list(limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    if not page.data:
+        typer.echo("No files yet: portico files add FILE")
+        return
+    print_rows(
+        ("ID", "NAME", "SIZE", "PURPOSE", "ADDED"),
+        ((f.id, f.filename, amount(f.bytes), f.purpose, moment(f.created_at)) for f in page.data),
+    )
+    if page.has_more:
+        typer.echo(f"There are more: --limit {limit * 2}", err=True)
+
+
+@app.command(epilog="Example: portico files add report.pdf --store handbook")
+def add(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The files to upload.")],
+    store: Annotated[str | None, typer.Option(help="Also put them into this store.")] = None,
+    purpose: Annotated[str, typer.Option(help="What they are for, in OpenAI's words.")] = "assistants",
+    as_json: AsJson = False,
+) -> None:
+    """Upload files, and put them into a store on request."""
+    added: list[File] = []
+    with connected(context) as client:
+        into = client.stores.get(store) if store else None
+        for path in files:
+            with working(f"Uploading {path.name}"):
+                made = client.files.add(path, purpose=purpose)
+            added.append(made)
+            if into:
+                client.stores.attach(into.id, made.id)
+    if as_json:
+        print_json({"data": added, "store": into.name if into else None})
+    else:
+        print_rows(("ID", "NAME", "SIZE"), ((f.id, f.filename, amount(f.bytes)) for f in added))
+
+
+@app.command(epilog="Example: portico files show file-0192f6")
+def show(context: typer.Context, file_id: Identity, as_json: AsJson = False) -> None:
+    """Show one file."""
+    with connected(context) as client:
+        found = client.files.get(file_id)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("id", found.id),
+            ("name", found.filename),
+            ("size", amount(found.bytes)),
+            ("purpose", found.purpose),
+            ("added", moment(found.created_at)),
+        ]
+    )
+
+
+@app.command(epilog="Example: portico files remove file-0192f6 --yes")
+def remove(
+    context: typer.Context,
+    file_id: Identity,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a file, from every store too."""
+    with connected(context) as client:
+        found = client.files.get(file_id)
+        if not dry_run:
+            confirm(f"Delete the file '{found.filename}' from every store?", yes=yes)
+            client.files.remove(file_id)
+    if as_json:
+        print_json({"removed": None if dry_run else found.id, "would_remove": found.id})
+    else:
+        typer.echo(f"{'Would delete' if dry_run else 'Deleted'} '{found.filename}'.")

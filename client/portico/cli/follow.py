@@ -1,0 +1,76 @@
+"""Follows runs to their end with bars, and the runs that they begin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from portico.cli.progress import Bars
+from portico.client import AsyncClient
+from portico.errors import PorticoError
+from portico.values import Run
+
+KINDS = {"pull": "Fetching", "sync": "Reading", "ingest": "Indexing"}
+"""Kinds of runs that work in the background, and what they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that has been followed; ``error`` is the sentence that ended it, if one did."""
+
+    run: Run
+    error: str | None = None
+
+
+async def follow(
+    client: AsyncClient, run_ids: Sequence[str], further: Callable[[Run], bool] | None = None
+) -> list[Ended]:
+    """Show the runs until they end, then the background runs that ``further`` picks, until none is left.
+
+    A run that fails is in the result, not an exception.
+    """
+    ended: list[Ended] = []
+    names = {store.id: store.name for store in (await client.status()).stores}
+    with Bars() as bars:
+        runs = [await client.runs.get(run_id) for run_id in dict.fromkeys(run_ids)]
+        while runs:
+            async with asyncio.TaskGroup() as tasks:
+                watching = [tasks.create_task(_watch(client, run, names, bars)) for run in runs]
+            ended += [task.result() for task in watching]
+            seen = {item.run.id for item in ended}
+            runs = [
+                run
+                for run in (await client.runs.list(100) if further else ())
+                if further and run.kind in KINDS and not run.ended and run.id not in seen and further(run)
+            ]
+    return ended
+
+
+async def _watch(client: AsyncClient, run: Run, names: dict[str, str], bars: Bars) -> Ended:
+    bar = bars.bar(f"{KINDS.get(run.kind, run.kind)} {names.get(run.name, run.name)}")
+    try:
+        async for item in client.runs.events(run.id):
+            bar.take(item)
+    except PorticoError as error:
+        bar.fail(error.message)
+    return Ended(run, bar.failed)
+
+
+def follow_here(
+    url: str | None, key: str | None, run_ids: Sequence[str], further: Callable[[Run], bool] | None = None
+) -> list[Ended]:
+    """`follow` for a command that blocks."""
+
+    async def work() -> list[Ended]:
+        async with AsyncClient(url, key) as client:
+            return await follow(client, run_ids, further)
+
+    return asyncio.run(work())
+
+
+def require_success(ended: Sequence[Ended]) -> None:
+    """Raise the first failure among runs."""
+    for item in ended:
+        if item.error:
+            raise PorticoError(item.error, code="run_failed")

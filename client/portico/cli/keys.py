@@ -1,0 +1,78 @@
+"""`portico keys`: who may call, and what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import moment, print_json, print_rows
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import NotFound
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Keys: who may call the daemon, and what.",
+    epilog="Example: portico keys create --name phone --scope chat --scope stores:docs:read",
+)
+
+
+@app.command(epilog="Example: portico keys create --name phone --scope chat --scope stores:docs:read")
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(help="Whose key it is.")],
+    scope: Annotated[
+        list[str],
+        typer.Option(
+            help="What it may do: admin, chat, models:read, stores:NAME:read (or write, manage), "
+            "apps:NAME:call, tools:NAME:call; * for any name. May be given several times."
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a key. It is shown once and never again."""
+    with connected(context) as client:
+        made = client.keys.add(name, scope)
+    if as_json:
+        print_json(made)
+        return
+    typer.echo(made.key)
+    typer.echo(f"This is the only time the key '{made.name}' ({made.id}) is shown.", err=True)
+
+
+@app.command("list", epilog="Example: portico keys list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the keys, without their secrets."""
+    with connected(context) as client:
+        found = client.keys.list()
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No keys yet: portico keys create --name NAME --scope chat")
+    else:
+        print_rows(
+            ("ID", "NAME", "SCOPES", "MADE"),
+            ((k.id, k.name, k.scopes, moment(k.created_at)) for k in found),
+        )
+
+
+@app.command(epilog="Example: portico keys revoke key_0192f6 --yes")
+def revoke(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the key.")],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key worthless at once."""
+    with connected(context) as client:
+        found = next((key for key in client.keys.list() if key.id == key_id), None)
+        if found is None:
+            raise NotFound(f"There is no key '{key_id}'; see: portico keys list", status=404, param="id")
+        if not dry_run:
+            confirm(f"Revoke the key '{found.name}'?", yes=yes)
+            client.keys.revoke(key_id)
+    if as_json:
+        print_json({"revoked": None if dry_run else key_id, "would_revoke": key_id})
+    else:
+        typer.echo(f"{'Would revoke' if dry_run else 'Revoked'} '{found.name}'.")

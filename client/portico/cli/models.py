@@ -1,0 +1,159 @@
+"""`portico models`: what can be talked to, and what is in memory."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import amount, moment, one_line, print_fields, print_json, print_rows
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.values import Deployment
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Models: list, add, load, unload, remove.",
+    epilog="Example: portico models add house --source 'http://127.0.0.1:9000/v1#some-model'",
+)
+
+Name = Annotated[str, typer.Argument(help="The name of the model.")]
+
+
+@app.command("list", epilog="Example: portico models list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List every model, loaded or not."""
+    with connected(context) as client:
+        found = client.deployments.list()
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No models yet: portico models add NAME --source SOURCE")
+    else:
+        print_rows(
+            ("NAME", "STATE", "ENGINE", "TASK", "MEMORY", "ALIASES", "SOURCE"),
+            ((m.name, m.state, m.engine, m.task, amount(m.memory_bytes), m.aliases, m.source) for m in found),
+        )
+
+
+@app.command(epilog="Example: portico models show default")
+def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show one model."""
+    with connected(context) as client:
+        _print(client.deployments.get(name), as_json)
+
+
+@app.command(epilog="Example: portico models add house --source 'http://127.0.0.1:9000/v1#some-model'")
+def add(
+    context: typer.Context,
+    name: Name,
+    source: Annotated[
+        str, typer.Option(help="Where it comes from: pypi://, hf://, modelscope://, a path, http://…#MODEL.")
+    ],
+    engine: Annotated[str | None, typer.Option(help="The engine (default: the one that fits).")] = None,
+    task: Annotated[str | None, typer.Option(help="chat or embedding (default: what the model is).")] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="Key of a remote provider.", envvar="PORTICO_MODEL_KEY", show_envvar=True),
+    ] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(help="Another name for it; may be given several times.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a model a name. It is fetched and loaded on first use."""
+    with connected(context) as client:
+        made = client.deployments.add(
+            name, source, engine=engine, task=task, api_key=api_key, aliases=alias or ()
+        )
+    _print(made, as_json)
+
+
+@app.command(epilog="Example: portico models remove house --yes")
+def remove(
+    context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Forget a model. Its files stay in the cache."""
+    with connected(context) as client:
+        found = client.deployments.get(name)
+        if not dry_run:
+            confirm(f"Remove the model '{found.name}'?", yes=yes)
+            client.deployments.remove(name)
+    if as_json:
+        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+
+
+@app.command(epilog="Example: portico models load default")
+def load(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Load a model into memory and wait until it is ready."""
+    from portico.cli.progress import working
+
+    with connected(context) as client, working(f"Loading {name}"):
+        found = client.deployments.load(name)
+    _print(found, as_json)
+
+
+@app.command(epilog="Example: portico models unload default")
+def unload(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Free a model's memory, after the calls it is working on."""
+    with connected(context) as client:
+        _print(client.deployments.unload(name), as_json)
+
+
+@app.command(epilog="Example: portico models logs default --lines 20")
+def logs(
+    context: typer.Context,
+    name: Name,
+    lines: Annotated[int, typer.Option(min=1, help="How many lines.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Print the last lines that the model's engine wrote."""
+    with connected(context) as client:
+        found = client.deployments.logs(name, lines)
+    if as_json:
+        print_json({"data": list(found)})
+    elif not found:
+        typer.echo(f"'{name}' has written nothing yet.")
+    else:
+        for line in found:
+            typer.echo(one_line(line))
+
+
+@app.command(epilog="Example: portico models alias default house")
+def alias(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The alias, such as default.")],
+    target: Annotated[str, typer.Argument(help="The model it stands for.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let a name stand for a model, such as 'default'."""
+    with connected(context) as client:
+        client.models.alias(name, target)
+    if as_json:
+        print_json({"name": name, "target": target})
+    else:
+        typer.echo(f"'{name}' is now '{target}'.")
+
+
+def _print(found: Deployment, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("name", found.name),
+            ("aliases", found.aliases),
+            ("state", found.state),
+            ("error", found.error),
+            ("source", found.source),
+            ("engine", found.engine),
+            ("task", found.task),
+            ("context", f"{found.context_length} tokens" if found.context_length else None),
+            ("dimensions", found.dimensions),
+            ("memory", amount(found.memory_bytes)),
+            ("process", found.pid),
+            ("loaded", moment(found.loaded_at)),
+            ("last used", moment(found.last_used_at)),
+        ]
+    )

@@ -1,0 +1,29 @@
+"""`portico ps`: the models in memory."""
+
+from __future__ import annotations
+
+import typer
+
+from portico.cli.render import amount, moment, print_json, print_rows
+from portico.cli.session import AsJson, connected
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico ps")
+def ps(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models in memory, and how much each takes."""
+    with connected(context) as client:
+        found = [m for m in client.deployments.list() if m.state in ("loading", "ready")]
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No model is loaded; each loads on its first call, or with: portico models load NAME")
+    else:
+        print_rows(
+            ("NAME", "STATE", "MEMORY", "PROCESS", "ENGINE", "LAST USED"),
+            (
+                (m.name, m.state, amount(m.memory_bytes), m.pid, m.engine, moment(m.last_used_at))
+                for m in found
+            ),
+        )

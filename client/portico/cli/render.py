@@ -1,0 +1,101 @@
+"""Output: tables and colours on a terminal, plain lines elsewhere, one JSON document on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def console(*, error: bool = False) -> Console:
+    """Standard output, or standard error, as rich sees it: colours only on a terminal."""
+    return Console(stderr=error, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(plain(value), ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as JSON objects, all the way down."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table on a terminal; elsewhere one line per row, its cells separated by tabs, without a head."""
+    texts = [[one_line(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in texts:
+            print("\t".join(row))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in texts:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Name and value, a line each; empty values are left out."""
+    shown = [(name, one_line(value)) for name, value in pairs if value not in (None, "", (), [])]
+    width = max((len(name) for name, _ in shown), default=0)
+    out = console()
+    for name, value in shown:
+        out.print(Text.assemble((f"{name:<{width}}", "dim"), "  ", value))
+
+
+def one_line(value: Any) -> str:
+    """A value as text that cannot break a line or the terminal: control characters become spaces."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple | list):
+        return ", ".join(one_line(item) for item in value)
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def shorten(text: str, width: int) -> str:
+    """The beginning of a text on one line, at most ``width`` characters."""
+    line = " ".join(one_line(text).split())
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def amount(size: float | None) -> str:
+    """Bytes for people: ``98.3 MB``."""
+    if size is None:
+        return ""
+    power = 0
+    while size >= 1000 and power < len(_UNITS) - 1:
+        size /= 1000
+        power += 1
+    return f"{size:.0f} {_UNITS[power]}" if power == 0 else f"{size:.1f} {_UNITS[power]}"
+
+
+def moment(seconds: float | None) -> str:
+    """A moment in local time, to the second."""
+    if not seconds:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def safe(text: str) -> str:
+    """Text of a model or a document for the terminal: its lines and tabs stay, escape sequences do not."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)

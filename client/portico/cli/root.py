@@ -1,0 +1,126 @@
+"""The table of commands, the options before them, and how errors end the program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from portico.cli.session import Session
+from portico.errors import PorticoError
+
+COMMANDS = {
+    "up": "up",
+    "down": "down",
+    "status": "status",
+    "ask": "ask",
+    "chat": "chat",
+    "search": "search",
+    "models": "models",
+    "pull": "pull",
+    "ps": "ps",
+    "stores": "stores",
+    "files": "files",
+    "apps": "apps",
+    "runs": "runs",
+    "tools": "tools",
+    "keys": "keys",
+    "tui": "tui",
+    "settings": "settings",
+    "doctor": "doctor",
+    "version": "version",
+}
+"""Each command and the module of this package that holds its typer application ``app``."""
+
+
+class _Loaded(MutableMapping[str, Any]):
+    """Commands by name, imported when they are looked up."""
+
+    def __init__(self) -> None:
+        self._ready: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._ready:
+            application = import_module(f"portico.cli.{COMMANDS[name]}").app
+            command = typer.main.get_command(application)
+            command.name = name
+            self._ready[name] = command
+        return self._ready[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._ready[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._ready[name]
+
+
+class _Group(TyperGroup):
+    """A group whose commands are imported on use."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "commands": _Loaded()})
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    help="One doorway to your models, your knowledge, your tools and your agents.",
+    epilog="Example: portico up --docs ./docs, then in another terminal: portico ask 'What is this about?'",
+)
+
+
+@app.callback(invoke_without_command=True)
+def portico(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where the daemon is (default: PORTICO_URL, then this machine's daemon)."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The API key (default: PORTICO_API_KEY).", show_default=False)
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Options that hold for every command."""
+    context.obj = Session(url, key)
+    if version:
+        from portico import __version__
+
+        print(f"portico {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line. Every `PorticoError` ends as one sentence on standard error and exit code 1."""
+    try:
+        typer.main.get_command(app).main(arguments, prog_name="portico")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except PorticoError as error:
+        _report(error, as_json="--json" in arguments)
+        return 1
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        _report(PorticoError(f"{error.strerror or error}{where}."), as_json="--json" in arguments)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _report(error: PorticoError, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(error.body().to_json(), ensure_ascii=False), file=sys.stderr)
+    else:
+        typer.secho(error.message, fg="red", err=True)

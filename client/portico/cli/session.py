@@ -1,0 +1,111 @@
+"""What every command shares: where the daemon is, and the options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from portico.client import Client
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The options before the command."""
+
+    url: str | None = None
+    key: str | None = None
+
+    def address(self) -> str | None:
+        """The URL as given, or that of the daemon which runs on this user's home folder."""
+        if self.url or os.environ.get("PORTICO_URL"):
+            return self.url
+        home = home_folder()
+        running = note(home) if home else None
+        return running["url"] if running else None
+
+
+def session(context: typer.Context) -> Session:
+    """The session of a command; the default one for a command that is called on its own."""
+    return context.obj if isinstance(context.obj, Session) else Session()
+
+
+@contextmanager
+def connected(context: typer.Context) -> Iterator[Client]:
+    """The SDK's client, at the address and with the key of the command line."""
+    from portico.client import Client  # httpx takes a quarter of a second: not before it is needed
+
+    ours = session(context)
+    with Client(ours.address(), ours.key) as client:
+        yield client
+
+
+def home_folder() -> Path | None:
+    """The daemon's home folder, if it can be told without asking the daemon."""
+    given = os.environ.get("PORTICO_HOME")
+    if given:
+        return Path(given).expanduser().absolute()
+    if find_spec("platformdirs") is None:
+        return None
+    from platformdirs import user_data_path  # comes with the daemon
+
+    return user_data_path("portico", appauthor=False)
+
+
+def note(home: Path) -> dict[str, Any] | None:
+    """``{"pid", "url"}`` of the daemon that serves from ``home``, if one does and left its note."""
+    try:
+        found = json.loads((home / "daemon.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("url"), str):
+        return None
+    return found
+
+
+def daemon_command(*arguments: str) -> list[str]:
+    """How to start the daemon's program. `InvalidRequest` if it is not installed here."""
+    if find_spec("portico_server") is None:
+        raise InvalidRequest("The daemon is not installed here: pip install 'portico[server]'")
+    return [sys.executable, "-m", "portico_server", *arguments]
+
+
+def local_settings(*arguments: str) -> list[dict[str, Any]]:
+    """The settings that a daemon started here would have. `InvalidRequest` in the daemon's own words."""
+    done = subprocess.run(daemon_command("settings", *arguments), capture_output=True, text=True, check=False)
+    try:
+        said = json.loads(done.stdout)
+    except ValueError as error:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InvalidRequest(f"The daemon's settings cannot be read: {last}") from error
+    if "error" in said:
+        raise InvalidRequest(said["error"]["message"], param=said["error"].get("param"))
+    rows: list[dict[str, Any]] = said["data"]
+    return rows
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is destroyed; ends the command unless the answer is yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidRequest(
+            f"{question} Say --yes to do it without being asked.", code="confirmation_needed"
+        )
+    typer.confirm(question, abort=True)

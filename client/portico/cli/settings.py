@@ -1,0 +1,29 @@
+"""`portico settings`: each setting, its value and where that came from."""
+
+from __future__ import annotations
+
+import typer
+
+from portico._read import setting
+from portico.cli.render import print_json, print_rows
+from portico.cli.session import AsJson, connected, local_settings
+from portico.errors import ConnectionFailed
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico settings")
+def settings(context: typer.Context, as_json: AsJson = False) -> None:
+    """Print every setting of the daemon, or those it would start with if none runs."""
+    try:
+        with connected(context) as client:
+            found = client.settings()
+    except ConnectionFailed:
+        found = [setting(row) for row in local_settings()]
+        typer.echo("No daemon runs; these are the settings it would start with.", err=True)
+    if as_json:
+        print_json({"data": found})
+    else:
+        print_rows(
+            ("NAME", "VALUE", "FROM", "WHAT IT IS"), ((s.name, s.value, s.origin, s.doc) for s in found)
+        )

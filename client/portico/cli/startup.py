@@ -1,0 +1,105 @@
+"""What `portico up` shows: the start-up runs as bars, then one panel with everything needed to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+from rich import box
+from rich.panel import Panel
+from rich.text import Text
+
+from portico.cli.follow import follow
+from portico.cli.render import console, one_line, print_json
+from portico.client import AsyncClient
+from portico.values import Status
+
+
+def show(url: str, key: str | None, *, as_json: bool) -> None:
+    """Follow the start-up of the daemon at ``url`` to its end and print the panel, or one JSON document."""
+    status = asyncio.run(_settled(url, key))
+    if as_json:
+        print_json(summary(status, url))
+    else:
+        _print_panel(status, url)
+
+
+async def _settled(url: str, key: str | None) -> Status:
+    async with AsyncClient(url, key) as client:
+        status = await client.status()
+        # What a start could not do must not hide what it did: failures are shown, and the daemon serves.
+        await follow(client, status.startup, further=lambda run: True)
+        return await client.status()
+
+
+def summary(status: Status, url: str) -> dict[str, object]:
+    """What the panel says, as values."""
+    better = status.recommended
+    return {
+        "url": url,
+        "base_url": f"{url}/v1",
+        "docs": f"{url}/docs",
+        "mcp": f"{url}/mcp",
+        "apps": list(status.apps),
+        "stores": [store.name for store in status.stores],
+        "models": [model.name for model in status.models],
+        "home": status.home,
+        "version": status.version,
+        "recommended": dict(better.raw) if better else None,
+    }
+
+
+def _print_panel(status: Status, url: str) -> None:
+    body = _body(status, url, status.apps[0] if status.apps else "default")
+    out = console()
+    if not out.is_terminal:
+        out.print(body)
+        return
+    # Lines above and below only: what stands between can be copied as it is.
+    title = f"Portico {one_line(status.version)}"
+    out.print(Panel(body, title=title, box=box.HORIZONTALS, expand=False, padding=(0, 0)))
+
+
+def _body(status: Status, url: str, model: str) -> Text:
+    body = Text()
+
+    def line(name: str, value: str) -> None:
+        body.append(f"{name:<10} ", "dim")
+        body.append(f"{one_line(value)}\n")
+
+    line("Base URL", f"{url}/v1")
+    line("Docs", f"{url}/docs")
+    if status.apps:
+        line("Chat app", ", ".join(status.apps))
+    else:
+        line("Chat app", "none yet: portico stores add ./docs")
+    line("Data", status.home)
+    better = status.recommended
+    if better is not None:
+        size = f" ({better.size_gb:g} GB)" if better.size_gb else ""
+        line("Better", f"{better.name}{size} fits this machine: portico up --model auto")
+    body.append("\nOpenAI client\n", "bold")
+    body.append(python_snippet(url, model) + "\n")
+    body.append("\nMCP, for an IDE assistant\n", "bold")
+    body.append(mcp_snippet(url))
+    return body
+
+
+def python_snippet(url: str, model: str) -> str:
+    """Python that asks ``model`` through OpenAI's own client."""
+    key = 'os.environ["PORTICO_API_KEY"]' if os.environ.get("PORTICO_API_KEY") else '"none"'
+    name = json.dumps(model, ensure_ascii=False)
+    first = "import os\n" if key.startswith("os.") else ""
+    return (
+        f"{first}from openai import OpenAI\n"
+        f'client = OpenAI(base_url="{url}/v1", api_key={key})\n'
+        'question = [{"role": "user", "content": "What is this about?"}]\n'
+        f"answer = client.chat.completions.create(model={name}, messages=question)\n"
+        "print(answer.choices[0].message.content)"
+    )
+
+
+def mcp_snippet(url: str) -> str:
+    """The entry for an assistant's list of MCP servers."""
+    return json.dumps({"mcpServers": {"portico": {"url": f"{url}/mcp"}}})

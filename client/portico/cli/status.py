@@ -1,0 +1,43 @@
+"""`portico status`: the daemon at a glance."""
+
+from __future__ import annotations
+
+import typer
+
+from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.session import AsJson, connected
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico status")
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show where the daemon is, and its models, stores and apps."""
+    with connected(context) as client:
+        found = client.status()
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("url", found.url),
+            ("version", found.version),
+            ("since", moment(found.started_at)),
+            ("home", found.home),
+            ("apps", found.apps),
+            ("better model", found.recommended.name if found.recommended else None),
+        ]
+    )
+    typer.echo()
+    print_rows(
+        ("MODEL", "STATE", "MEMORY", "SOURCE"),
+        ((m.name, m.state, amount(m.memory_bytes), m.source) for m in found.models),
+    )
+    typer.echo()
+    if not found.stores:
+        typer.echo("No stores yet: portico stores add ./docs")
+        return
+    print_rows(
+        ("STORE", "FILES", "FAILED", "FOLDER"),
+        ((s.name, s.file_counts.completed, s.file_counts.failed, s.folder) for s in found.stores),
+    )

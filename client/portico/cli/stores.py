@@ -1,0 +1,166 @@
+"""`portico stores`: knowledge bases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portico.cli.follow import follow_here, require_success
+from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
+from portico.client import Client
+from portico.errors import InvalidRequest
+from portico.values import Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Stores: knowledge bases that you can search and ask.",
+    epilog="Example: portico stores add ./docs",
+)
+
+Name = Annotated[str, typer.Argument(help="The name or id of the store.")]
+
+
+@app.command("list", epilog="Example: portico stores list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the stores."""
+    with connected(context) as client:
+        found = client.stores.list()
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No stores yet: portico stores add ./docs")
+    else:
+        print_rows(
+            ("NAME", "FILES", "WAITING", "FAILED", "SIZE", "APP", "FOLDER"),
+            (
+                (
+                    s.name,
+                    s.file_counts.completed,
+                    s.file_counts.in_progress,
+                    s.file_counts.failed,
+                    amount(s.usage_bytes),
+                    s.app,
+                    s.folder,
+                )
+                for s in found
+            ),
+        )
+
+
+@app.command(epilog="Example: portico stores add ./docs --name handbook")
+def add(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder on the daemon's machine that the store mirrors.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Its name (default: that of the folder).")] = None,
+    embedding_model: Annotated[
+        str | None, typer.Option(help="The embedding model (default: default-embedding).")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="What is in it, in a sentence.")] = None,
+    with_app: Annotated[bool, typer.Option("--app/--no-app", help="Also answer as a chat app.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a store, of a folder that it then mirrors or empty."""
+    path = folder.expanduser().absolute() if folder else None
+    title = name or (path.resolve().name if path else "")
+    if not title:
+        raise InvalidRequest("Give a folder, or a --name for an empty store.", param="name")
+    with connected(context) as client:
+        made = client.stores.add(
+            title, folder=path, embedding_model=embedding_model, description=description, app=with_app
+        )
+        if path and wait:
+            made = _synced(context, client, made)
+    _print(made, as_json)
+
+
+@app.command(epilog="Example: portico stores show docs --files")
+def show(
+    context: typer.Context,
+    name: Name,
+    files: Annotated[
+        bool, typer.Option(help="Also list its files, with the reason of each failure.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one store."""
+    with connected(context) as client:
+        found = client.stores.get(name)
+        inside = client.stores.files(name) if files else None
+    if as_json:
+        print_json(found if inside is None else {"store": found, "files": list(inside)})
+        return
+    _print(found, False)
+    if inside is not None:
+        typer.echo()
+        print_rows(("FILE", "STATUS", "REASON"), ((f.filename, f.status, f.error) for f in inside))
+
+
+@app.command(epilog="Example: portico stores sync docs")
+def sync(
+    context: typer.Context,
+    name: Name,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a store up to date with its folder."""
+    with connected(context) as client:
+        found = client.stores.get(name)
+        if wait:
+            _print(_synced(context, client, found), as_json)
+            return
+        run = client.stores.sync(found.name)
+    if as_json:
+        print_json({"run": run})
+    else:
+        typer.echo(f"Begun: portico runs tail {run}")
+
+
+@app.command(epilog="Example: portico stores remove docs --yes")
+def remove(
+    context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Delete a store and its index. A folder that it mirrors is left alone."""
+    with connected(context) as client:
+        found = client.stores.get(name)
+        what = f"the store '{found.name}' with {found.file_counts.total} files"
+        if not dry_run:
+            confirm(f"Delete {what}?", yes=yes)
+            client.stores.remove(name)
+    if as_json:
+        print_json({"removed": None if dry_run else found.id, "would_remove": found.id})
+    else:
+        typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {what}.")
+
+
+def _synced(context: typer.Context, client: Client, store: Store) -> Store:
+    """Read the folder, index what is new, and the store as it is then."""
+    run = client.stores.sync(store.name)
+    ended = follow_here(client.url, session(context).key, [run], further=lambda r: r.name == store.id)
+    require_success(ended)
+    return client.stores.get(store.id)
+
+
+def _print(found: Store, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    counts = found.file_counts
+    print_fields(
+        [
+            ("name", found.name),
+            ("id", found.id),
+            ("description", found.description),
+            ("folder", found.folder),
+            ("app", found.app),
+            ("embedding model", found.embedding_model),
+            ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
+            ("size", amount(found.usage_bytes)),
+            ("made", moment(found.created_at)),
+        ]
+    )

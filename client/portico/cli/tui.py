@@ -1,0 +1,23 @@
+"""`portico tui`: the terminal UI."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import typer
+
+from portico.cli.session import session
+from portico.errors import InvalidRequest
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico tui")
+def tui(context: typer.Context) -> None:
+    """Open the terminal UI: models, documents and chat."""
+    if find_spec("textual") is None or find_spec("portico_tui") is None:
+        raise InvalidRequest("The terminal UI needs its extra: pip install 'portico[tui]'")
+    from portico_tui.app import run
+
+    ours = session(context)
+    run(ours.address(), ours.key)

@@ -1,0 +1,152 @@
+"""One tree of errors. Each carries what the daemon said: ``status``, ``type``, ``code``, ``param``."""
+
+from __future__ import annotations
+
+from portico.wire import ErrorBody
+
+
+class PorticoError(Exception):
+    """The root. ``message`` is a sentence for a person; ``status`` is the HTTP status, if there was one."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        type: str = "server_error",
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.type = type
+        self.code = code
+        self.param = param
+        """The field of the request that is wrong, such as ``messages[2].content``."""
+        self.request_id = request_id
+        """What to look for in the daemon's log."""
+        self.retry_after = retry_after
+        """Seconds after which trying again makes sense."""
+
+    def body(self) -> ErrorBody:
+        """The same in OpenAI's shape."""
+        return ErrorBody(self.message, self.type, self.code, self.param)
+
+
+class InvalidRequest(PorticoError):
+    """400, 405, 422: the request cannot be understood or cannot be carried out as it stands."""
+
+
+class Unauthenticated(PorticoError):
+    """401: no key, or one that the daemon does not know."""
+
+
+class Forbidden(PorticoError):
+    """403: the key is known, the right is missing."""
+
+
+class NotFound(PorticoError):
+    """404: no such thing, or none that this key may see."""
+
+
+class Conflict(PorticoError):
+    """409: the thing is in a state that does not allow this."""
+
+
+class TooLarge(PorticoError):
+    """413: the body or the file is over a limit that the message names."""
+
+
+class TooMany(PorticoError):
+    """429: a queue or a budget is full; ``retry_after`` says when to come back."""
+
+
+class ServerFailed(PorticoError):
+    """5xx: the daemon or an engine behind it could not do its part."""
+
+
+class EngineFailed(ServerFailed):
+    """502: the process behind a model crashed, hung or answered nonsense. The next call starts it again."""
+
+
+class Unavailable(ServerFailed):
+    """503: not now: still loading, shutting down, disk full."""
+
+
+class DeadlineExceeded(ServerFailed):
+    """504, or our own limit on waiting."""
+
+
+class Cancelled(PorticoError):
+    """The run was cancelled."""
+
+
+class ConnectionFailed(PorticoError):
+    """No daemon answers at the URL."""
+
+
+class ConnectionLost(ConnectionFailed):
+    """The connection ended in the middle of an answer."""
+
+
+class NotPortico(PorticoError):
+    """Something answers at the URL, but not in the words of a Portico daemon."""
+
+
+_BY_STATUS: dict[int, type[PorticoError]] = {
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    429: TooMany,
+    502: EngineFailed,
+    503: Unavailable,
+    504: DeadlineExceeded,
+}
+
+_BY_CODE: dict[str, type[PorticoError]] = {
+    "cancelled": Cancelled,
+    "invalid_api_key": Unauthenticated,
+    "insufficient_scope": Forbidden,
+    "not_found": NotFound,
+    "model_not_found": NotFound,
+    "conflict": Conflict,
+    "request_too_large": TooLarge,
+    "rate_limit_exceeded": TooMany,
+    "engine_failed": EngineFailed,
+    "unavailable": Unavailable,
+    "timeout": DeadlineExceeded,
+}
+
+_BY_TYPE: dict[str, type[PorticoError]] = {
+    "invalid_request_error": InvalidRequest,
+    "authentication_error": Unauthenticated,
+    "permission_error": Forbidden,
+    "rate_limit_error": TooMany,
+}
+
+
+def from_status(
+    status: int, body: ErrorBody, *, request_id: str | None = None, retry_after: float | None = None
+) -> PorticoError:
+    """The error for an HTTP status, with the daemon's own words in it."""
+    fallback = ServerFailed if status >= 500 else InvalidRequest
+    return _BY_STATUS.get(status, fallback)(
+        body.message,
+        status=status,
+        type=body.type,
+        code=body.code,
+        param=body.param,
+        request_id=request_id,
+        retry_after=retry_after,
+    )
+
+
+def from_body(body: ErrorBody, *, request_id: str | None = None) -> PorticoError:
+    """The error for one that came in the middle of a stream, where there is no status."""
+    cls = _BY_CODE.get(body.code or "") or _BY_TYPE.get(body.type, ServerFailed)
+    return cls(body.message, type=body.type, code=body.code, param=body.param, request_id=request_id)

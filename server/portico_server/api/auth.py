@@ -1,0 +1,189 @@
+"""Who is calling: keys, scopes, and when none is needed. Every face gets its callers from here."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Protocol
+
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+from portico_server.core.ids import new_id
+from portico_server.core.principal import LOCAL, Principal, parse_scope
+from portico_server.db import keys
+from portico_server.db.database import Database
+from portico_server.db.keys import KeyRow
+from portico_server.settings import Settings
+
+PREFIX = "pk-"
+"""What every key begins with, so that secret scanners and people recognise one."""
+
+PLACEHOLDER = "local"
+"""What OpenAI clients, which insist on a key, may send to a daemon that needs none."""
+
+OPERATOR = Principal("operator", frozenset({"admin"}))
+"""Whoever holds the key from the settings."""
+
+NAME_LENGTH = 100
+
+
+class GivenKey(Protocol):
+    """A key from the configuration file, whose secret the operator chose."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def scopes(self) -> tuple[str, ...]: ...
+
+
+class Auth:
+    """Keys in memory, rows behind them: what `create` and `revoke` do holds from their return on."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._operator = _digest(settings.api_key) if settings.api_key else ""
+        self._rows: dict[str, KeyRow] = {}
+        self._callers: dict[str, Principal] = {}
+        self._given: set[str] = set()
+
+    async def start(self, given: Iterable[GivenKey] = ()) -> None:
+        """Read the keys, add those that the configuration gives, and refuse an open door (`refuse_open_bind`)."""
+        for row in await self._database.read(keys.living):
+            self._admit(row)
+        for key in given:
+            row = KeyRow(
+                f"config:{key.name}", key.name, _digest(key.key), key.key[-4:], tuple(key.scopes), time.time()
+            )
+            self._given.add(row.id)
+            self._admit(row)
+        refuse_open_bind(self._settings, has_keys=bool(self._rows))
+
+    def list(self) -> Sequence[KeyRow]:
+        """The keys that work, oldest first."""
+        return sorted(self._rows.values(), key=lambda row: row.created_at)
+
+    async def create(self, name: str, scopes: Sequence[str]) -> tuple[KeyRow, str]:
+        """A new key: its row, and the secret, which exists nowhere else."""
+        name = name.strip()
+        if not name or len(name) > NAME_LENGTH or not name.isprintable():
+            raise InvalidRequest(
+                f"A key needs a name of 1 to {NAME_LENGTH} printable characters.", param="name"
+            )
+        if not scopes:
+            raise InvalidRequest(
+                "A key needs at least one scope, such as 'chat' or 'admin'.",
+                code="missing_required_parameter",
+                param="scopes",
+            )
+        secret = PREFIX + secrets.token_urlsafe(32)
+        row = KeyRow(
+            id=new_id("key_"),
+            name=name,
+            hash=_digest(secret),
+            hint=secret[-4:],
+            scopes=tuple(dict.fromkeys(parse_scope(scope) for scope in scopes)),
+            created_at=time.time(),
+        )
+        await self._database.write(keys.add, row)
+        self._admit(row)
+        return row, secret
+
+    async def revoke(self, key_id: str) -> None:
+        """End a key, now. `NotFound` if there is none of this id."""
+        if key_id in self._given:
+            raise Conflict(
+                f"The key '{key_id}' comes from the configuration file; remove it there and start again."
+            )
+        if not await self._database.write(keys.revoke, key_id, time.time()):
+            raise NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
+        row = self._rows.pop(key_id, None)
+        if row is not None:
+            self._callers.pop(row.hash, None)
+
+    def identify(self, secret: str | None) -> Principal:
+        """The caller who presents ``secret``, or nothing. Raises `Unauthenticated`.
+
+        On loopback nobody needs a key unless the settings say so: whoever can connect can also read the home folder.
+        A wrong key is refused even there, so that a revoked one is seen to be revoked; before the first key is made,
+        any word that does not look like one of ours passes for no key.
+        """
+        if secret:
+            digest = _digest(secret)
+            caller = self._callers.get(digest)  # of a hash, so the time it takes says nothing about a secret
+            if caller is not None:
+                return caller
+            if self._operator and hmac.compare_digest(digest, self._operator):
+                return OPERATOR
+            if not self._tolerates(secret):
+                raise Unauthenticated(
+                    "This API key is not known here; it may have been revoked. Make one with 'portico keys create'."
+                )
+        if self._needs_key:
+            raise Unauthenticated(
+                "This daemon needs an API key. Send one as 'Authorization: Bearer pk-…'; the operator makes one with "
+                "'portico keys create'.",
+                code="missing_api_key",
+            )
+        return LOCAL
+
+    @property
+    def _needs_key(self) -> bool:
+        return bool(self._operator) or self._settings.require_key or not self._settings.loopback
+
+    def _tolerates(self, secret: str) -> bool:
+        if self._needs_key or secret.startswith(PREFIX):
+            return False
+        return secret == PLACEHOLDER or not self._rows
+
+    def _admit(self, row: KeyRow) -> None:
+        self._rows[row.id] = row
+        self._callers[row.hash] = Principal(row.id, frozenset(row.scopes))
+
+
+def refuse_open_bind(settings: Settings, *, has_keys: bool) -> None:
+    """Raise `InvalidRequest` if others could reach the daemon and there is no key to keep them out."""
+    if settings.loopback or settings.api_key or has_keys:
+        return
+    raise InvalidRequest(
+        f"Listening on {settings.host} lets other machines in, and there is no key yet. Set PORTICO_API_KEY, or make a "
+        "key with 'portico keys create' while the daemon listens on 127.0.0.1, and start again.",
+        code="open_bind",
+        param="host",
+    )
+
+
+def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The key in raw HTTP headers: ``Authorization: Bearer KEY``, or ``x-api-key: KEY``.
+
+    Raises `Unauthenticated` for another scheme, and for two keys that differ.
+    """
+    found: str | None = None
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, key = value.decode("latin-1").strip().partition(" ")
+            if scheme.lower() != "bearer":
+                raise Unauthenticated(
+                    "The Authorization header must be 'Bearer pk-…'.", code="invalid_authorization_header"
+                )
+        elif name == b"x-api-key":
+            key = value.decode("latin-1")
+        else:
+            continue
+        key = key.strip()
+        if found and key and key != found:
+            raise Unauthenticated(
+                "Two different API keys were sent; send one.", code="invalid_authorization_header"
+            )
+        found = key or found
+    return found
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()

@@ -1,0 +1,166 @@
+"""The door: every HTTP request comes in here, is checked once, and is handed to the face that answers it.
+
+Order: request id, Host, Origin, body limit, `/health`, caller, face. The hot paths of the OpenAI API are plain
+functions over raw ASGI; all others belong to faces that are imported after the daemon serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TypeAlias
+
+import orjson
+
+from portico_server import __version__
+from portico_server.api.auth import Auth, presented
+from portico_server.api.errors import NotAllowedHere, RawHeaders
+from portico_server.api.exchange import ASGIApp, Exchange, Receive, Scope, Send
+from portico_server.api.guard import Guard
+from portico_server.api.openai import chat, completions, embeddings
+from portico_server.api.parts import Parts
+from portico_server.settings import MB
+
+HEALTH = orjson.dumps({"status": "ok", "version": __version__})
+
+PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"})
+PUBLIC_FOLDER = "/docs/"
+
+CORS: RawHeaders = [
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (b"access-control-allow-headers", b"*, Authorization, Content-Type, Last-Event-ID, Mcp-Session-Id"),
+    (b"access-control-expose-headers", b"X-Request-Id, X-Portico-Run, Mcp-Session-Id, Retry-After"),
+    (b"access-control-max-age", b"600"),
+    (b"vary", b"Origin"),
+]
+"""What a page at an allowed origin is told, besides its own name."""
+
+Handler: TypeAlias = Callable[[Exchange, Parts], Awaitable[None]]
+
+HOT: Mapping[str, Mapping[str, Handler]] = {
+    "/v1/chat/completions": {"POST": chat.create},
+    "/v1/completions": {"POST": completions.create},
+    "/v1/embeddings": {"POST": embeddings.create},
+}
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """An ASGI application, and what must be kept open while it serves."""
+
+    app: ASGIApp
+    lifespan: Callable[[], AbstractAsyncContextManager[None]] = _nothing
+
+
+class Door:
+    """The ASGI application of the daemon. `run` belongs to the daemon's task group."""
+
+    def __init__(self, parts: Parts, auth: Auth) -> None:
+        self._parts = parts
+        self._auth = auth
+        self._guard = Guard(parts.settings)
+        self._body_limit = parts.settings.max_body_mb * MB
+        # What surrounds the file in a form comes on top.
+        self._upload_limit = parts.settings.max_file_mb * MB + MB
+        self._faces: dict[str, asyncio.Future[Face]] = {}
+
+    async def run(self) -> None:
+        """Import the faces, off the event loop and in the order of use, and keep them open until cancelled.
+
+        A request that comes before its face is there waits for it.
+        """
+        async with AsyncExitStack() as stack:
+            for name in ("web", "mcp"):
+                face = await asyncio.to_thread(_load, name, self._parts)
+                await stack.enter_async_context(face.lifespan())
+                self._face(name).set_result(face)
+            await asyncio.get_running_loop().create_future()
+
+    def _face(self, name: str) -> asyncio.Future[Face]:
+        future = self._faces.get(name)
+        if future is None:
+            future = self._faces[name] = asyncio.get_running_loop().create_future()
+        return future
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Nothing that goes wrong in it gets past here."""
+        assert scope["type"] == "http", "the server is configured without websockets and lifespan"
+        exchange = Exchange(scope, receive, send, self._body_limit)
+        try:
+            await self._answer(exchange)
+        except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told
+            await exchange.refuse(error)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        scope = exchange.scope
+        path: str = scope["path"]
+        method: str = scope["method"]
+        self._guard_page(exchange)
+        if method == "OPTIONS" and exchange.header(b"access-control-request-method") is not None:
+            await exchange.answer(204, b"", [])
+            return
+        self._limit(exchange)
+        if path == "/health":
+            if method not in ("GET", "HEAD"):
+                raise NotAllowedHere(method, path, "GET, HEAD")
+            await exchange.answer(200, HEALTH)
+            return
+        if path not in PUBLIC and not path.startswith(PUBLIC_FOLDER):
+            exchange.caller = self._auth.identify(presented(scope["headers"]))
+        handlers = HOT.get(path)
+        if handlers is None:
+            await self._pass_on(exchange, path, method)
+        elif method in handlers:
+            await handlers[method](exchange, self._parts)
+        elif method == "OPTIONS":
+            await exchange.answer(204, b"", [(b"allow", ", ".join(handlers).encode())])
+        else:
+            raise NotAllowedHere(method, path, ", ".join(handlers))
+
+    def _guard_page(self, exchange: Exchange) -> None:
+        """Check Host and Origin; a page that may call from elsewhere gets its headers on every answer."""
+        host = exchange.header(b"host")
+        self._guard.check_host(host)
+        origin = exchange.header(b"origin")
+        if origin is not None and self._guard.check_origin(origin, host):
+            exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
+
+    def _limit(self, exchange: Exchange) -> None:
+        """Settle the most that the body may have, and refuse one that announces more."""
+        kind = exchange.header(b"content-type")
+        if kind is not None and kind.startswith(b"multipart/form-data"):
+            exchange.limit = self._upload_limit
+        length = exchange.header(b"content-length")
+        if length is not None and int(length) > exchange.limit:
+            raise exchange.too_large()
+
+    async def _pass_on(self, exchange: Exchange, path: str, method: str) -> None:
+        """Hand the request to one of the larger faces."""
+        name = "mcp" if path == "/mcp" or path.startswith("/mcp/") else "web"
+        if name == "web" and method in ("POST", "PUT", "PATCH", "DELETE") and not exchange.is_form:
+            await exchange.check_json()
+        face = await asyncio.shield(self._face(name))
+        scope = {
+            **exchange.scope,
+            # A GET without its body: the server drops it.
+            "method": "GET" if method == "HEAD" else method,
+            "portico.parts": self._parts,
+            "portico.auth": self._auth,
+            "portico.caller": exchange.caller,
+            "portico.exchange": exchange,
+        }
+        await face.app(scope, exchange.receive, exchange.send)
+
+
+def _load(name: str, parts: Parts) -> Face:
+    """Import and build a face; takes up to a second, so it is called in a thread."""
+    face: Face = getattr(import_module("portico_server.api.faces"), name)(parts)
+    return face

@@ -1,0 +1,97 @@
+"""Every error leaves in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}`` and a real status."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import orjson
+
+from portico_server.core.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PorticoError,
+    Unauthenticated,
+)
+
+logger = logging.getLogger(__name__)
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class NotAllowedHere(MethodNotAllowed):
+    """The path exists, the method does not; ``allow`` is the value of the ``Allow`` header."""
+
+    def __init__(self, method: str, path: str, allow: str) -> None:
+        super().__init__(f"{path} does not take {method}; it takes {allow}.")
+        self.allow = allow
+
+
+def body(error: PorticoError) -> bytes:
+    """The JSON document of an error."""
+    return orjson.dumps(error.body().to_json())
+
+
+def headers(error: PorticoError) -> RawHeaders:
+    """The headers that belong to an error, its content type included."""
+    found: RawHeaders = [(b"content-type", b"application/json")]
+    if error.retry_after is not None:
+        found.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+    if isinstance(error, Unauthenticated):
+        found.append((b"www-authenticate", b'Bearer realm="portico"'))
+    if isinstance(error, NotAllowedHere):
+        found.append((b"allow", error.allow.encode()))
+    return found
+
+
+def ours(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
+    """What a client is told of ``error``: itself if it is one of ours, otherwise a generic sentence and a log entry."""
+    if isinstance(error, PorticoError):
+        return error
+    if log:
+        logger.error("request %s failed", request_id, exc_info=error)
+    return PorticoError(f"Something went wrong inside Portico; the log has the details under {request_id}.")
+
+
+def unknown_url(method: str, path: str, known: Iterable[str]) -> NotFound:
+    """404 for a path that no face has, with the nearest ones that exist."""
+    close = get_close_matches(path, list(known), n=2, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(close)}?" if close else " /docs lists every path."
+    return NotFound(f"There is nothing at {method} {path}.{hint}", code="unknown_url")
+
+
+def invalid_json(error: orjson.JSONDecodeError) -> InvalidRequest:
+    """400 for a body that is not JSON, or JSON beyond what we take (NaN, nesting, numbers)."""
+    return InvalidRequest(
+        f"The body is not valid JSON: {str(error).partition(': line')[0]} at line {error.lineno}, column {error.colno}.",
+        code="invalid_json",
+    )
+
+
+def from_validation(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """The first problem that pydantic found, as a 400 with a path such as ``filters.key`` or ``items[2].name``."""
+    problem = problems[0]
+    path = _path(problem.get("loc", ()))
+    message = str(problem.get("msg", "is not right")).removeprefix("Value error, ")
+    if problem.get("type") == "missing":
+        named = f"'{path}'" if path else "a JSON object as body"
+        return InvalidRequest(
+            f"Missing required parameter: {named}.", code="missing_required_parameter", param=path or None
+        )
+    if problem.get("type") == "extra_forbidden":
+        return InvalidRequest(f"Unknown parameter: '{path}'.", code="unknown_parameter", param=path or None)
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    where = f"'{path}'" if path else "The body"
+    return InvalidRequest(f"{where}: {message[:1].lower()}{message[1:]}.{more}", param=path or None)
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """``("body", "items", 2, "name")`` → ``items[2].name``."""
+    text = ""
+    for part in location[1:]:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

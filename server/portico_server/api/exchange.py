@@ -1,0 +1,262 @@
+"""One HTTP request and its response on raw ASGI: what every face is carried by, and all that the hot path needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import orjson
+
+from portico_server.api import errors
+from portico_server.api.errors import RawHeaders
+from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.settings import MB
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+QUIET = 15.0
+"""The longest silence in a stream, in seconds: a comment breaks it, so that nobody on the way takes it for dead."""
+
+KEEP_ALIVE = b": keep-alive\n\n"
+
+JSON: RawHeaders = [(b"content-type", b"application/json")]
+
+STREAM: RawHeaders = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class ClientLeft(Exception):
+    """The client has closed the connection: nobody is there to be answered."""
+
+
+class Exchange:
+    """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers that every response has."""
+
+    __slots__ = (
+        "_receive",
+        "_received",
+        "_replay",
+        "_send",
+        "caller",
+        "extra",
+        "id",
+        "limit",
+        "scope",
+        "started",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.id = new_id("req_")
+        self.limit = limit
+        self.started = False
+        self.extra: RawHeaders = [(b"x-request-id", self.id.encode())]
+        self.caller: Principal | None = None
+        self._received = 0
+        self._replay: Message | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header; ``name`` in lower case."""
+        headers: RawHeaders = self.scope["headers"]
+        for key, value in headers:
+            if key == name:
+                return value
+        return None
+
+    # --- in ---------------------------------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """The next ASGI message. Raises `TooLarge` as soon as the body is over the limit."""
+        if self._replay is not None:
+            message, self._replay = self._replay, None
+            return message
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            if self._received > self.limit:
+                raise self.too_large()
+        return message
+
+    def too_large(self) -> TooLarge:
+        return TooLarge(f"The body is larger than {self.limit // MB} MB, the most that this path takes.")
+
+    async def body(self) -> bytes:
+        """The whole body. Raises `ClientLeft` if the client leaves before its end."""
+        message = await self.receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            whole: bytes = message.get("body", b"")
+            return whole
+        parts = []
+        while message["type"] == "http.request":
+            parts.append(message.get("body", b""))
+            if not message.get("more_body"):
+                return b"".join(parts)
+            message = await self.receive()
+        raise ClientLeft
+
+    async def json(self) -> dict[str, Any]:
+        """The body as a JSON object; `InvalidRequest` for anything else."""
+        self.require_json_type()
+        raw = await self.body()
+        value = parse(raw)
+        if not isinstance(value, dict):
+            raise InvalidRequest(
+                "The body must be a JSON object." if raw else "The body is empty; it must be a JSON object.",
+                code="invalid_json",
+            )
+        return value
+
+    async def check_json(self) -> None:
+        """Read a JSON body ahead and see that it parses; it is then received again as if it were new."""
+        raw = await self.body()
+        if raw:
+            self.require_json_type()
+            parse(raw)
+        self._replay = {"type": "http.request", "body": raw, "more_body": False}
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is an uploaded form, which its endpoint reads in pieces."""
+        return (self.header(b"content-type") or b"").startswith(b"multipart/form-data")
+
+    def require_json_type(self) -> None:
+        """`InvalidRequest` unless the content type is JSON's, or none is given."""
+        raw = self.header(b"content-type")
+        if raw is None or raw == b"application/json":
+            return
+        kind = raw.partition(b";")[0].strip().lower()
+        if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+            raise InvalidRequest(
+                f"The content type '{kind.decode('latin-1')}' is not taken here; send application/json.",
+                code="unsupported_content_type",
+            )
+
+    # --- out --------------------------------------------------------------------------------------------------
+
+    async def send(self, message: Message) -> None:
+        """Send an ASGI message; the first one gets the headers in ``extra``."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            message["headers"] = [*message.get("headers", ()), *self.extra]
+        await self._send(message)
+
+    async def answer(self, status: int, body: bytes, headers: RawHeaders = JSON) -> None:
+        """A whole response."""
+        length = (b"content-length", str(len(body)).encode())
+        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def refuse(self, error: BaseException) -> None:
+        """An error response. Nothing can be said any more once a response has begun."""
+        if isinstance(error, ClientLeft):
+            return
+        told = errors.ours(error, self.id)
+        if not self.started:
+            await self.answer(told.status, errors.body(told), errors.headers(told))
+
+    async def stream(
+        self, frames: AsyncIterator[bytes], headers: RawHeaders = STREAM, *, tells_errors: bool = False
+    ) -> None:
+        """Server-sent events: complete frames, sent as they come, with comments while it is quiet.
+
+        The head goes out with the first frame, or when `QUIET` is over: an error before that keeps its status. A
+        later one becomes a last frame, unless whoever makes the frames ``tells_errors`` itself. If the client leaves,
+        ``frames`` are closed, and with them the work behind.
+        """
+        head = {"type": "http.response.start", "status": 200, "headers": headers}
+        try:
+            async with Presence(self, head) as presence:
+                try:
+                    async for frame in frames:
+                        if not self.started:
+                            await self.send(head)
+                        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+                        presence.heard = True
+                except Exception as error:
+                    if not self.started:
+                        raise
+                    told = errors.body(errors.ours(error, self.id))
+                    if not (tells_errors and isinstance(error, PorticoError)):
+                        last = b"data: " + told + b"\n\n"
+                        await self._send({"type": "http.response.body", "body": last, "more_body": True})
+                if not self.started:
+                    await self.send(head)
+                await self._send({"type": "http.response.body", "body": b""})
+        finally:
+            close = getattr(frames, "aclose", None)
+            if close is not None:
+                await close()
+
+
+class Presence:
+    """Cancels the block inside as soon as the client leaves, and raises `ClientLeft` then.
+
+    In a stream, which has a ``head``, it also looks twice in each `QUIET` seconds whether ``heard`` was set, and
+    sends a comment if not.
+    """
+
+    __slots__ = ("_cancelling", "_exchange", "_head", "_left", "_task", "_watcher", "heard")
+
+    def __init__(self, exchange: Exchange, head: Message | None = None) -> None:
+        self._exchange = exchange
+        self._head = head
+        self._left = False
+        self.heard = False
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._watcher = asyncio.create_task(self._watch(), name="presence")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.cancel()
+        if self._left and self._task.uncancel() <= self._cancelling:
+            raise ClientLeft from None
+
+    async def _watch(self) -> None:
+        exchange = self._exchange
+        while True:
+            try:
+                async with asyncio.timeout(QUIET / 2):
+                    while (await exchange.receive())["type"] != "http.disconnect":
+                        pass
+            except TimeoutError:
+                if self._head is not None:
+                    if not self.heard:
+                        await self._comment(self._head)
+                    self.heard = False
+                continue
+            self._left = True
+            self._task.cancel()
+            return
+
+    async def _comment(self, head: Message) -> None:
+        if not self._exchange.started:
+            await self._exchange.send(head)
+        await self._exchange.send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+
+def parse(raw: bytes) -> Any:
+    """JSON, strictly: UTF-8, no NaN, at most 1,024 levels, numbers that fit. Raises `InvalidRequest`."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise errors.invalid_json(error) from None

@@ -1,0 +1,128 @@
+"""The larger faces: what FastAPI answers, and MCP. Imported after the daemon serves, in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from importlib import import_module
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+
+from portico_server import __version__
+from portico_server.api import errors, page
+from portico_server.api.door import HOT, Face
+from portico_server.api.native import aliases, apps, deployments, keys, runs, status, tools, usage
+from portico_server.api.openai import models, schema
+from portico_server.api.parts import Parts
+from portico_server.core.errors import InvalidRequest, PorticoError
+
+ROUTERS: Sequence[APIRouter] = (
+    models.router,
+    status.router,
+    deployments.router,
+    aliases.router,
+    runs.router,
+    keys.router,
+    apps.router,
+    tools.router,
+    usage.router,
+    page.router,
+)
+"""One per resource. A new resource is a file and a line here."""
+
+
+def web(_parts: Parts) -> Face:
+    """Everything that is neither hot nor MCP."""
+    app = FastAPI(
+        title="Portico",
+        version=__version__,
+        summary="One doorway to your models, your knowledge, your tools and your agents.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        swagger_ui_oauth2_redirect_url=None,
+        generate_unique_id_function=_operation_id,
+        responses={"4XX": {"description": "An error in OpenAI's shape", "model": schema.ErrorDocument}},
+        exception_handlers={
+            PorticoError: _on_ours,
+            RequestValidationError: _on_invalid,
+            HTTPException: _on_http,
+            Exception: _on_anything,
+        },
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    schema.extend(app)
+    return Face(app)
+
+
+def mcp(parts: Parts) -> Face:
+    """The MCP face at ``/mcp``; importing its package takes most of a second."""
+    face = import_module("portico_server.api.mcp").build(parts)
+    return Face(face, face.lifespan)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _respond(error: PorticoError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
+    return Response(errors.body(error), error.status, headers)
+
+
+def _request_id(request: Request) -> str:
+    found: str = request.scope["portico.exchange"].id
+    return found
+
+
+async def _on_ours(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, PorticoError)
+    return _respond(error)
+
+
+async def _on_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _respond(errors.from_validation(error.errors()))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """What Starlette and FastAPI refuse by themselves: no such path, another method, a form that does not parse."""
+    assert isinstance(error, HTTPException)
+    cause = error.__cause__
+    if isinstance(cause, PorticoError):
+        return _respond(cause)
+    path = request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return _respond(errors.unknown_url(request.method, path, _paths(request.app.routes)))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = ", ".join(_methods(request))
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allow})
+        return _respond(errors.NotAllowedHere(request.method, path, allow))
+    return _respond(InvalidRequest(f"{error.detail}."))
+
+
+async def _on_anything(request: Request, error: Exception) -> Response:
+    """A defect: told without its details. Starlette raises it again, and the door logs it."""
+    return _respond(errors.ours(error, _request_id(request), log=False))
+
+
+def _paths(routes: Sequence[BaseRoute]) -> list[str]:
+    return [*HOT, "/mcp", "/health", *(route.path for route in routes if isinstance(route, APIRoute))]
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that the path takes, over all its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _scope = route.matches(request.scope)
+        if match is not Match.NONE and isinstance(route, APIRoute):
+            found |= route.methods or set()
+    return sorted(found)

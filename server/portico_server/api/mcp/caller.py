@@ -1,0 +1,29 @@
+"""Who is calling: the door knows, and leaves it in the HTTP request's scope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.context import ServerRequestContext
+from starlette.types import Scope
+
+from portico_server.core.principal import Principal
+
+_KEY = "portico.caller"
+
+
+def caller_of(context: ServerRequestContext[Any]) -> Principal:
+    """The caller of the HTTP request that carried this message: each one is checked anew, session or not."""
+    assert context.request is not None, "the face is served over HTTP alone"
+    caller: Principal = context.request.scope[_KEY]
+    return caller
+
+
+def bind(scope: Scope) -> None:
+    """Tell the transport who is calling, so that a session answers only to the key that opened it."""
+    caller: Principal = scope[_KEY]
+    scope["user"] = AuthenticatedUser(
+        AccessToken(token="", client_id=caller.id, scopes=sorted(caller.scopes))  # no secret
+    )

@@ -1,0 +1,127 @@
+"""The ASGI application at ``/mcp``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import mcp_types as types
+from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from portico_server import __version__
+from portico_server.api.mcp.accept import AcceptEither
+from portico_server.api.mcp.caller import bind
+from portico_server.api.mcp.changes import Changes
+from portico_server.api.mcp.library import Library, StoreLibrary
+from portico_server.api.mcp.resources import Resources
+from portico_server.api.mcp.tools import Tools
+from portico_server.core.registry import Registry
+from portico_server.runs.runner import Runner
+from portico_server.settings import MB
+
+if TYPE_CHECKING:
+    from portico_server.api.parts import Parts
+
+SESSIONS = 1_000
+"""Sessions that may be open at once. Those that have been idle for half an hour are closed."""
+
+INSTRUCTIONS = (
+    "Portico holds documents, apps and tools of this house. Ask an app for an answer with citations, or use "
+    "a search_… tool for the passages themselves. The files behind them are resources: "
+    "portico://stores/…/files/…"
+)
+
+
+class _Server(Server[dict[str, Any]]):
+    """Says in the handshake that lists may change; the package leaves that to whoever calls this."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        told = notification_options or NotificationOptions(tools_changed=True, resources_changed=True)
+        return super().create_initialization_options(told, experimental_capabilities, extensions)
+
+
+class McpFace:
+    """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
+    scope.
+    """
+
+    def __init__(self, registry: Registry, runner: Runner, library: Library, *, max_body: int) -> None:
+        tools = Tools(registry, runner)
+        resources = Resources(library)
+        self._changes = Changes(registry)
+        server = _Server(
+            "portico",
+            version=__version__,
+            title="Portico",
+            description="One doorway to models, knowledge, tools and agents.",
+            instructions=INSTRUCTIONS,
+            on_list_tools=tools.list,
+            on_call_tool=tools.call,
+            on_list_resources=resources.list,
+            on_list_resource_templates=resources.templates,
+            on_read_resource=resources.read,
+            on_subscriptions_listen=self._changes.listen,
+        )
+        server.add_notification_handler(
+            "notifications/initialized", types.NotificationParams, self._changes.greet
+        )
+        self._sessions = StreamableHTTPSessionManager(
+            server,
+            # The door has checked Host and Origin; a second list here could only contradict it.
+            security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+            max_request_body_size=max_body,
+            max_sessions=SESSIONS,
+        )
+        self._app = AcceptEither(self._sessions.handle_request)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Keep sessions and notices going; to be entered and left in one task."""
+        async with self._sessions.run():
+            telling = asyncio.create_task(self._changes.run(), name="mcp list changes")
+            try:
+                yield
+            finally:
+                self._changes.close()
+                telling.cancel()
+                await asyncio.wait([telling])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET" and not _has_session(scope["headers"]):
+            # Outside a session there is nothing to stream; the protocol wants a 405 then.
+            await _no_stream(scope, receive, send)
+            return
+        bind(scope)
+        await self._app(scope, receive, send)
+
+
+def build(parts: Parts) -> McpFace:
+    """The face over the daemon's parts."""
+    library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.database)
+    return McpFace(parts.registry, parts.runner, library, max_body=parts.settings.max_body_mb * MB)
+
+
+def _has_session(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"mcp-session-id" for name, _value in headers)
+
+
+def _no_stream_body() -> Mapping[str, Any]:
+    message = "This address takes MCP messages by POST; a stream by GET belongs to a session."
+    return {"jsonrpc": "2.0", "id": None, "error": {"code": types.INVALID_REQUEST, "message": message}}
+
+
+async def _no_stream(scope: Scope, receive: Receive, send: Send) -> None:
+    response = JSONResponse(_no_stream_body(), status_code=405, headers={"allow": "POST, GET, DELETE"})
+    await response(scope, receive, send)

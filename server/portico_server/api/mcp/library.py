@@ -1,0 +1,145 @@
+"""What there is to read: the files of the stores that a caller may search."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from portico_server.core.errors import NotFound, TooLarge, nearest
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.servable import Card
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreFileRow
+from portico_server.settings import MB
+
+if TYPE_CHECKING:
+    from portico_server.knowledge.files import Files
+    from portico_server.knowledge.stores import Stores
+
+LARGEST: Final = 16 * MB
+"""Bytes of a file that are sent in one message; a larger one is fetched over HTTP."""
+
+_TEXTS: Final = frozenset(
+    {
+        "application/json",
+        "application/xml",
+        "application/javascript",
+        "application/toml",
+        "application/yaml",
+        "application/x-sh",
+        "application/x-yaml",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of one store. ``name`` says which within the store: its file name, or its id if a newer file
+    has that.
+    """
+
+    store: str
+    name: str
+    filename: str
+    bytes: int
+
+    @property
+    def media_type(self) -> str | None:
+        """As far as the file name tells."""
+        return mimetypes.guess_type(self.filename)[0]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is worth trying to read it as text."""
+        kind = self.media_type
+        return kind is None or kind.startswith("text/") or kind in _TEXTS or kind.endswith(("+xml", "+json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a list of files goes on: in ``store``, after the file with the id ``after``."""
+
+    store: str
+    after: str | None
+
+
+class Library(Protocol):
+    """Files by the names of store and file."""
+
+    async def files(
+        self, caller: Principal, start: Position | None, limit: int
+    ) -> tuple[Sequence[StoredFile], Position | None]:
+        """Up to ``limit`` files from ``start`` on, and where the next page begins if there is one."""
+
+    async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
+        """A file and its bytes. Raises `NotFound`, `Forbidden`, `TooLarge`."""
+
+
+class StoreLibrary:
+    """The `Library` of the daemon's stores: their indexed files, oldest first."""
+
+    def __init__(self, registry: Registry, stores: Stores, files: Files, database: Database) -> None:
+        self._registry = registry
+        self._stores = stores
+        self._files = files
+        self._database = database
+
+    async def files(
+        self, caller: Principal, start: Position | None, limit: int
+    ) -> tuple[Sequence[StoredFile], Position | None]:
+        cards = await self._registry.cards(caller, "store")
+        found: list[StoredFile] = []
+        for card in cards:
+            if start is not None and card.name < start.store:
+                continue
+            after = start.after if start is not None and card.name == start.store else None
+            page, more = await self._page(card, after, limit - len(found))
+            found += [file for file, _id in page]
+            if more or len(found) == limit:
+                return found, Position(card.name, page[-1][1] if page else after)
+        return found, None
+
+    async def _page(
+        self, card: Card, after: str | None, limit: int
+    ) -> tuple[list[tuple[StoredFile, str]], bool]:
+        """Files of one store with their ids, and whether it has more."""
+        store_id = str(card.labels["id"])
+        last = None if after is None else await self._database.read(rows.file, store_id, after)
+        page = await self._database.read(
+            rows.file_page, store_id, after=last, limit=limit, order="asc", status="completed"
+        )
+        newest = await self._database.read(rows.named_files, store_id, [row.filename for row in page.data])
+        return [
+            (_stored(card.name, row, by_name=newest.get(row.filename) == row.file_id), row.file_id)
+            for row in page.data
+        ], page.has_more
+
+    async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
+        holder = await self._stores.get(store, caller, "read")
+        newest = await self._database.read(rows.named_files, holder.id, [name])
+        row = await self._database.read(rows.file, holder.id, newest.get(name, name))
+        if row is None:
+            page = await self._database.read(rows.file_page, holder.id, limit=1_000)
+            known = [item.filename for item in page.data]
+            raise NotFound(
+                f"There is no file '{name[:200]}' in the store '{store}'.{nearest(name, known)}",
+                code="file_not_found",
+                param="uri",
+            )
+        if row.bytes > LARGEST:
+            raise TooLarge(
+                f"'{row.filename}' has {row.bytes // MB} MB, more than the {LARGEST // MB} MB that one "
+                f"message carries. Fetch it from /v1/files/{row.file_id}/content, or search the store for passages.",
+                param="uri",
+            )
+        data = await asyncio.to_thread(self._files.blob(row.sha256).read_bytes)
+        return _stored(store, row, by_name=True), data
+
+
+def _stored(store: str, row: StoreFileRow, *, by_name: bool) -> StoredFile:
+    return StoredFile(store, row.filename if by_name else row.file_id, row.filename, row.bytes)

@@ -1,0 +1,127 @@
+"""The files of stores as MCP resources, under ``portico://stores/{store}/files/{file}``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp.library import Library, Position, StoredFile
+from portico_server.core.errors import Forbidden, PorticoError
+
+PAGE: Final = 100
+"""Resources in one page of a list."""
+
+TEMPLATE: Final = "portico://stores/{store}/files/{file}"
+
+_URI = re.compile(r"portico://stores/([^/?#]+)/files/([^/?#]+)")
+
+
+def uri_of(store: str, file: str) -> str:
+    """The URI of a file by the names of store and file; a slash in a name is encoded too."""
+    return f"portico://stores/{quote(store, safe='')}/files/{quote(file, safe='')}"
+
+
+def parse_uri(uri: str) -> tuple[str, str]:
+    """Store and file of a URI. Raises `MCPError` if it is none of ours."""
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise MCPError(
+            types.INVALID_PARAMS, f"'{uri[:200]}' is not a resource here. Resources are {TEMPLATE}."
+        )
+    return unquote(match.group(1)), unquote(match.group(2))
+
+
+class Resources:
+    """Handlers of ``resources/list``, ``resources/templates/list`` and ``resources/read``."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    async def list(
+        self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        """The files of every store that the caller may read, store by store."""
+        start = _position(params.cursor if params else None)
+        files, following = await self._library.files(caller_of(context), start, PAGE)
+        return types.ListResourcesResult(
+            resources=[_resource(file) for file in files],
+            next_cursor=None if following is None else _cursor(following),
+        )
+
+    async def templates(
+        self, _context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        """The one form that all resources have."""
+        template = types.ResourceTemplate(
+            name="file",
+            title="A file of a store",
+            uri_template=TEMPLATE,
+            description="A document by the names of its store and file, both percent-encoded, slashes too.",
+        )
+        return types.ListResourceTemplatesResult(resource_templates=[template])
+
+    async def read(
+        self, context: ServerRequestContext[Any], params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        """The file itself: as text if it is text, otherwise as bytes."""
+        store, name = parse_uri(params.uri)
+        try:
+            file, data = await self._library.read(caller_of(context), store, name)
+        except PorticoError as error:
+            code = types.INVALID_REQUEST if isinstance(error, Forbidden) else types.INVALID_PARAMS
+            raise MCPError(code, error.message, {"uri": params.uri}) from error
+        text = _as_text(file, data)
+        contents = (
+            types.TextResourceContents(uri=params.uri, mime_type=file.media_type, text=text)
+            if text is not None
+            else types.BlobResourceContents(
+                uri=params.uri, mime_type=file.media_type, blob=base64.b64encode(data).decode()
+            )
+        )
+        return types.ReadResourceResult(contents=[contents])
+
+
+def _resource(file: StoredFile) -> types.Resource:
+    return types.Resource(
+        name=file.name,
+        title=file.filename,
+        uri=uri_of(file.store, file.name),
+        mime_type=file.media_type,
+        size=file.bytes,
+    )
+
+
+def _as_text(file: StoredFile, data: bytes) -> str | None:
+    """The text of a file whose media type is a text's and whose bytes are UTF-8."""
+    if not file.is_text:
+        return None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+
+
+def _cursor(position: Position) -> str:
+    return base64.urlsafe_b64encode(json.dumps([position.store, position.after]).encode()).decode()
+
+
+def _position(cursor: str | None) -> Position | None:
+    """Where a list goes on. Raises `MCPError` for a cursor that we have not given."""
+    if cursor is None:
+        return None
+    try:
+        store, after = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+        raise MCPError(
+            types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin anew."
+        ) from error
+    return Position(str(store), None if after is None else str(after))

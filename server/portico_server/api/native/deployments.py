@@ -1,0 +1,153 @@
+"""``/api/deployments`` and ``/api/models/pull``: the models of this daemon and the processes behind them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from portico_server.api.depends import TheParts
+from portico_server.api.native.rights import Admin, ModelsReader
+from portico_server.core.errors import NotFound
+from portico_server.core.principal import Principal
+from portico_server.engines.models import Models
+from portico_server.engines.spec import DeploymentInfo, ModelSpec
+
+router = APIRouter(prefix="/api", tags=["Models"])
+
+
+class Deployment(BaseModel):
+    """A model on an engine. Times in seconds since 1970; ``memory_bytes`` is what its process holds."""
+
+    name: str
+    source: str
+    engine: str
+    task: str
+    state: Literal["cold", "downloading", "loading", "ready", "failed"]
+    pid: int | None
+    memory_bytes: int | None
+    error: str | None
+    aliases: list[str]
+    loaded_at: float | None
+    last_used_at: float | None
+    context_length: int | None
+    dimensions: int | None
+    description: str
+
+
+class DeploymentList(BaseModel):
+    """All of them, by name."""
+
+    data: list[Deployment]
+
+
+class DeploymentWish(BaseModel):
+    """A model to be registered; ``engine`` and ``task`` are found out unless they are given."""
+
+    name: str
+    source: str
+    engine: str = "auto"
+    task: str = "auto"
+    parameters: dict[str, Any] = {}
+    api_key: str = ""
+    aliases: list[str] = []
+    description: str = ""
+
+
+class Lines(BaseModel):
+    """Lines of a log, oldest first."""
+
+    data: list[str]
+
+
+class Removed(BaseModel):
+    """What was removed."""
+
+    name: str
+    deleted: bool = True
+
+
+class PullWish(BaseModel):
+    """A model source, such as ``hf://ORG/REPO/FILE``."""
+
+    source: str
+
+
+class Queued(BaseModel):
+    """The id of the run that does the work; its events are at ``/api/runs/{id}/events``."""
+
+    run: str
+
+
+@router.get("/deployments")
+async def list_deployments(parts: TheParts, caller: ModelsReader) -> DeploymentList:
+    """All deployments."""
+    return DeploymentList(data=shown(parts.models, caller))
+
+
+@router.post("/deployments")
+async def create_deployment(wish: DeploymentWish, parts: TheParts, _caller: Admin) -> Deployment:
+    """Register a model; it is fetched and loaded at its first call, or by ``load``."""
+    spec = ModelSpec(
+        name=wish.name,
+        source=wish.source,
+        engine=wish.engine,
+        task=wish.task,
+        parameters=wish.parameters,
+        api_key=wish.api_key,
+        aliases=tuple(wish.aliases),
+        description=wish.description,
+    )
+    return _deployment(await parts.models.add(spec))
+
+
+@router.get("/deployments/{name:path}/logs")
+async def deployment_logs(
+    name: str, parts: TheParts, _caller: Admin, lines: Annotated[int, Query(ge=1, le=10_000)] = 100
+) -> Lines:
+    """The last lines that the engine wrote."""
+    return Lines(data=parts.models.logs(name, lines))
+
+
+@router.post("/deployments/{name:path}/load")
+async def load_deployment(name: str, parts: TheParts, _caller: Admin) -> Deployment:
+    """Load a model, and wait until it is ready."""
+    return _deployment(await parts.models.load(name))
+
+
+@router.post("/deployments/{name:path}/unload")
+async def unload_deployment(name: str, parts: TheParts, _caller: Admin) -> Deployment:
+    """Unload a model, after the calls in flight."""
+    return _deployment(await parts.models.unload(name))
+
+
+@router.get("/deployments/{name:path}")
+async def retrieve_deployment(name: str, parts: TheParts, caller: ModelsReader) -> Deployment:
+    """One deployment, by name or alias."""
+    info = parts.models.get(name)
+    if not caller.sees(info.owner):
+        raise NotFound(f"There is no deployment '{name}'.", code="model_not_found", param="name")
+    return _deployment(info)
+
+
+@router.delete("/deployments/{name:path}")
+async def delete_deployment(name: str, parts: TheParts, _caller: Admin) -> Removed:
+    """Forget a model; its files stay."""
+    await parts.models.remove(name)
+    return Removed(name=name)
+
+
+@router.post("/models/pull")
+async def pull_model(wish: PullWish, parts: TheParts, caller: Admin) -> Queued:
+    """Fetch the files of a model source, in a durable run."""
+    return Queued(run=await parts.models.pull(wish.source, caller))
+
+
+def shown(models: Models, caller: Principal) -> list[Deployment]:
+    """The deployments that exist for this caller."""
+    return [_deployment(info) for info in models.list() if caller.sees(info.owner)]
+
+
+def _deployment(info: DeploymentInfo) -> Deployment:
+    return Deployment.model_validate(info.to_json())

@@ -1,0 +1,88 @@
+"""``/api/keys``: make, list and revoke API keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+
+from portico_server.api.auth import Auth
+from portico_server.api.native.rights import Admin
+from portico_server.db.keys import KeyRow
+
+router = APIRouter(prefix="/api/keys", tags=["Keys"])
+
+
+def _auth(request: Request) -> Auth:
+    auth: Auth = request.scope["portico.auth"]
+    return auth
+
+
+TheAuth = Annotated[Auth, Depends(_auth)]
+
+
+class Key(BaseModel):
+    """A key without its secret; ``hint`` is the last four characters of it."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    hint: str
+    created_at: float
+
+
+class NewKey(Key):
+    """A key that was just made. ``key`` is shown this once."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    """All keys that work."""
+
+    data: list[Key]
+
+
+class KeyWish(BaseModel):
+    """A key to be made."""
+
+    name: str
+    scopes: list[str]
+
+
+class Gone(BaseModel):
+    """What was removed."""
+
+    id: str
+    deleted: bool = True
+
+
+@router.get("")
+async def list_keys(auth: TheAuth, _caller: Admin) -> KeyList:
+    """All keys, oldest first."""
+    return KeyList(data=[Key(**_fields(row)) for row in auth.list()])
+
+
+@router.post("")
+async def create_key(wish: KeyWish, auth: TheAuth, _caller: Admin) -> NewKey:
+    """A new key; the answer holds the secret, which is kept nowhere."""
+    row, secret = await auth.create(wish.name, wish.scopes)
+    return NewKey(**_fields(row), key=secret)
+
+
+@router.delete("/{key_id}")
+async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> Gone:
+    """End a key, at once."""
+    await auth.revoke(key_id)
+    return Gone(id=key_id)
+
+
+def _fields(row: KeyRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "scopes": list(row.scopes),
+        "hint": row.hint,
+        "created_at": row.created_at,
+    }

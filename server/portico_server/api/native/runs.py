@@ -1,0 +1,208 @@
+"""``/api/runs``: what is being done and was done, its events, and stopping it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel
+
+from portico.wire import ErrorBody, Failed, Finished
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.parts import Parts
+from portico_server.api.sse import EventStream, event_frame, frame
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.principal import Principal
+from portico_server.db import runs
+from portico_server.db.runs import RunRow
+from portico_server.runs.run import Run as LivingRun
+
+router = APIRouter(prefix="/api/runs", tags=["Runs"])
+
+PAGE = 500
+"""Journalled events read at once."""
+
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at a run that waits, or that another daemon on the same database works on."""
+
+ENDINGS = (Failed.type, Finished.type)
+
+
+class Tokens(BaseModel):
+    """Tokens of one run."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class Run(BaseModel):
+    """One execution. Times in seconds since 1970; ``error`` is in OpenAI's shape, ``last_event`` a number."""
+
+    id: str
+    kind: str
+    name: str
+    status: Literal["queued", "running", "completed", "failed", "cancelled"]
+    created_at: float
+    finished_at: float | None
+    error: dict[str, Any] | None
+    usage: Tokens | None
+    last_event: int
+
+
+class RunList(BaseModel):
+    """Newest first."""
+
+    data: list[Run]
+
+
+@router.get("")
+async def list_runs(
+    parts: TheParts, caller: Caller, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> RunList:
+    """The newest runs of the caller: all durable ones, and those in memory that live or ended lately."""
+    owner = None if caller.admin else caller.id
+    rows = await parts.database.read(runs.newest, limit, owner)
+    found = {run.id: _living(run) for run in parts.runner.list() if caller.sees(run.caller.id)}
+    for row in rows:
+        found[row.id] = _described(row, parts.runner.get(row.id))
+    newest = sorted(found.values(), key=lambda run: run.created_at, reverse=True)
+    return RunList(data=newest[:limit])
+
+
+@router.get("/{run_id}")
+async def retrieve_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
+    """One run."""
+    row, living = await _find(parts, run_id, caller)
+    if row is None:
+        assert living is not None
+        return _living(living)
+    described = _described(row, living)
+    if living is None:
+        described.last_event = await parts.database.read(runs.last_event, run_id)
+    return described
+
+
+@router.post("/{run_id}/cancel")
+async def cancel_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
+    """Stop a run, and wait until it has stopped. One that has ended stays as it is."""
+    row, living = await _find(parts, run_id, caller)
+    if living is not None:
+        await living.cancel()
+        await parts.scheduler.settled(run_id)
+        return _living(living)
+    error = ErrorBody("The run was cancelled before it began.", "server_error", "cancelled")
+    await parts.database.write(runs.cancel_queued, run_id, error.to_json()["error"])
+    row = await parts.database.read(runs.get, run_id)
+    assert row is not None
+    return _described(row, parts.runner.get(run_id))
+
+
+@router.get(
+    "/{run_id}/events",
+    response_class=EventStream,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
+)
+async def run_events(
+    run_id: str,
+    parts: TheParts,
+    caller: Caller,
+    last_event_id: Annotated[str | None, Header(description="The number of the last event seen")] = None,
+) -> EventStream:
+    """The events of a run, from the first one or from the one after ``Last-Event-ID``, until it ends."""
+    if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdigit()):
+        raise InvalidRequest("Last-Event-ID must be the number of an event.", param="Last-Event-ID")
+    row, living = await _find(parts, run_id, caller)
+    after = int(last_event_id[:18]) if last_event_id else 0
+    if row is None:
+        assert living is not None
+        return EventStream(_live_events(living, after))
+    return EventStream(_durable_events(parts, run_id, after))
+
+
+async def _find(parts: Parts, run_id: str, caller: Principal) -> tuple[RunRow | None, LivingRun | None]:
+    """The row of a durable run and the run itself if it lives here; at least one. `NotFound` if there is none."""
+    living = parts.runner.get(run_id)
+    row = await parts.database.read(runs.get, run_id)
+    owner = row.owner if row else living.caller.id if living else ""
+    if (row is None and living is None) or not caller.sees(owner):
+        raise NotFound(f"There is no run '{run_id}', or it ended long ago.", code="run_not_found", param="id")
+    return row, living
+
+
+async def _live_events(run: LivingRun, after: int) -> AsyncIterator[bytes]:
+    yield b": %s\n\n" % run.id.encode()
+    async for number, event in run.log.follow(after):
+        yield event_frame(number, event)
+
+
+async def _durable_events(parts: Parts, run_id: str, after: int) -> AsyncIterator[bytes]:
+    """The journal first, then the living run; again, if it is cut off and taken up anew."""
+    yield b": %s\n\n" % run_id.encode()
+    while True:
+        row = await parts.database.read(runs.get, run_id)
+        ended = row is None or row.finished_at is not None
+        while batch := await parts.database.read(runs.events, run_id, after, PAGE):
+            for number, event in batch:
+                after = number
+                # An ending in the middle is that of an attempt which was cut off; the last one is told below.
+                if event.get("type") not in ENDINGS:
+                    yield frame(number, str(event.get("type")), event)
+        if row is None:
+            return
+        if ended:
+            yield event_frame(after + 1, _ending(row))
+            return
+        run = await parts.runner.arrival(run_id, LOOK_AGAIN)
+        if run is None:
+            continue
+        if run.ended:
+            return  # put back into the queue by a daemon that stops: whoever comes again is told the rest
+        async for number, live in run.log.follow(after):
+            if isinstance(live, Finished | Failed):
+                break  # told when the row says so
+            after = number
+            yield event_frame(number, live)
+        await parts.scheduler.settled(run_id)
+
+
+def _ending(row: RunRow) -> Finished | Failed:
+    if row.status == "completed":
+        return Finished(row.result)
+    error: Mapping[str, Any] = row.error or {"message": "The run failed.", "type": "server_error"}
+    return Failed(ErrorBody(**{name: error.get(name) for name in ("message", "type", "code", "param")}))  # type: ignore[arg-type]
+
+
+def _living(run: LivingRun) -> Run:
+    usage = run.usage
+    return Run(
+        id=run.id,
+        kind=run.kind,
+        name=run.name,
+        status=run.status,
+        created_at=run.created_at,
+        finished_at=run.finished_at,
+        error=run.error.to_json()["error"] if run.error else None,
+        usage=Tokens(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+        ),
+        last_event=run.log.last,
+    )
+
+
+def _described(row: RunRow, living: LivingRun | None) -> Run:
+    """A durable run; its row says how it stands, the living run how far it is."""
+    return Run(
+        id=row.id,
+        kind=row.kind,
+        name=row.name,
+        status=row.status,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        error=dict(row.error) if row.error else None,
+        usage=None,
+        last_event=living.log.last if living else 0,
+    )

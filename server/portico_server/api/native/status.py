@@ -1,0 +1,98 @@
+"""``/api/status``, ``/api/settings`` and ``/api/shutdown``: the daemon itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from portico_server import __version__
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.native.deployments import Deployment, shown
+from portico_server.api.native.rights import Admin
+from portico_server.knowledge.stores import StoreInfo
+
+router = APIRouter(prefix="/api", tags=["Daemon"])
+
+
+class Status(BaseModel):
+    """What there is, for this caller. ``startup``: the runs that the start began; ``recommended``: a better model."""
+
+    version: str
+    home: str
+    url: str
+    started_at: float
+    startup: list[str]
+    models: list[Deployment]
+    stores: list[dict[str, Any]]
+    apps: list[str]
+    recommended: dict[str, Any] | None
+
+
+class SettingRow(BaseModel):
+    """One setting, its value (secrets masked), where it came from and what it is for."""
+
+    name: str
+    value: Any
+    origin: Literal["flag", "environment", "file", "default"]
+    doc: str
+
+
+class SettingList(BaseModel):
+    """All settings."""
+
+    data: list[SettingRow]
+
+
+class Stopping(BaseModel):
+    """The daemon ends after this answer."""
+
+    stopping: bool = True
+
+
+@router.get("/status")
+async def daemon_status(parts: TheParts, caller: Caller) -> Status:
+    """The daemon at a glance."""
+    sees_models = caller.allows("models:read") or caller.allows("chat")
+    found = await parts.stores.list(caller)
+    recommended = parts.models.recommended()
+    return Status(
+        version=__version__,
+        home=str(parts.settings.home),
+        url=parts.url,
+        started_at=parts.started_at,
+        startup=list(parts.startup),
+        models=shown(parts.models, caller) if sees_models else [],
+        stores=[_store(info) for info in await parts.stores.describe(found, caller)],
+        apps=[card.name for card in await parts.registry.cards(caller, "app")],
+        recommended=asdict(recommended) if recommended else None,
+    )
+
+
+@router.get("/settings")
+async def daemon_settings(parts: TheParts, _caller: Admin) -> SettingList:
+    """Every setting, and where its value came from."""
+    return SettingList(data=[SettingRow(**asdict(setting)) for setting in parts.loaded.describe()])
+
+
+@router.post("/shutdown")
+async def shut_down(parts: TheParts, _caller: Admin) -> Stopping:
+    """End the daemon, as SIGTERM does."""
+    parts.stop()
+    return Stopping()
+
+
+def _store(info: StoreInfo) -> dict[str, Any]:
+    return {
+        "id": info.row.id,
+        "name": info.name,
+        "description": info.row.description,
+        "folder": info.row.folder,
+        "app": info.row.app,
+        "embedding_model": info.row.embedding_model,
+        "file_counts": asdict(info.counts),
+        "usage_bytes": info.usage_bytes,
+        "created_at": info.row.created_at,
+    }

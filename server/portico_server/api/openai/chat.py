@@ -1,0 +1,205 @@
+"""``POST /v1/chat/completions``: models by relay, apps by turning a run's events into OpenAI's frames."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from portico.wire import Cited, Delta, Failed, Finished, Passage, ToolCalled, Usage
+from portico_server.api.exchange import Exchange, Presence
+from portico_server.api.openai import validate
+from portico_server.api.openai.relay import caller_of, find, relay
+from portico_server.api.parts import Parts
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.ids import new_id
+from portico_server.core.request import CalledTool, Chat, Reply
+from portico_server.core.servable import Relays
+from portico_server.runs.run import Run
+
+_OURS = ("model", "messages", "stream", "stream_options", "n")
+"""Fields that are the face's business and not an option of the app."""
+
+
+async def create(exchange: Exchange, parts: Parts) -> None:
+    """Answer a conversation, whole or as a stream."""
+    body = await exchange.json()
+    validate.chat(body)
+    servable = await find(parts, body["model"], "chat/completions", caller_of(exchange))
+    if isinstance(servable, Relays):
+        await relay(exchange, parts, servable, "chat/completions", body)
+    else:
+        await _app(exchange, parts, body)
+
+
+async def _app(exchange: Exchange, parts: Parts, body: Mapping[str, Any]) -> None:
+    name = body["model"]
+    for field in ("n", "logprobs"):
+        if body.get(field) not in (None, False, 1):
+            raise InvalidRequest(
+                f"'{field}' is not available from the app '{name}'; leave it out, or call a model directly.",
+                code="unsupported_parameter",
+                param=field,
+            )
+    options = {key: value for key, value in body.items() if key not in _OURS}
+    run = parts.runner.start(
+        "chat/completions", name, Chat(tuple(body["messages"]), options), caller_of(exchange)
+    )
+    exchange.extra.append((b"x-portico-run", run.id.encode()))
+    completion = _Completion(name, int(run.created_at))
+    if body.get("stream"):
+        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        await exchange.stream(_frames(run, completion, include_usage))
+        return
+    async with Presence(exchange):
+        reply = await parts.runner.wait(run)
+    await exchange.answer(200, orjson.dumps(completion.whole(_reply(reply, name))))
+
+
+async def _frames(run: Run, completion: _Completion, include_usage: bool) -> AsyncIterator[bytes]:
+    """The events of a run as chunks. Closing this generator cancels the run."""
+    passages: tuple[Passage, ...] = ()
+    spoken = tools = 0
+    usage = Usage()
+    try:
+        async for _number, event in run.log.follow():
+            match event:
+                case Cited():
+                    passages = event.passages
+                case Delta(text=text) if text:
+                    yield completion.chunk({"content": text}, first=not spoken and not tools)
+                    spoken += 1
+                case ToolCalled():
+                    called = _called(CalledTool(event.id, event.name, event.arguments))
+                    delta = {"tool_calls": [{"index": tools, **called}]}
+                    yield completion.chunk(delta, first=not spoken and not tools)
+                    tools += 1
+                case Usage():
+                    usage = event
+                case Finished():
+                    break
+                case Failed():
+                    await _raise(run)
+        assert run.task is not None
+        reply = _reply(await run.task, completion.model)
+        if not spoken and not tools:
+            yield completion.opening(reply)
+        last = (
+            {"annotations": file_citations(reply.citations or passages)} if reply.citations or passages else {}
+        )
+        yield completion.chunk(last, finish=reply.finish_reason)
+        if include_usage:
+            yield completion.usage(reply.usage if reply.usage.prompt_tokens else usage)
+        yield b"data: [DONE]\n\n"
+    finally:
+        await run.cancel()
+
+
+async def _raise(run: Run) -> None:
+    """Raise what ended a failed run, with its status."""
+    assert run.task is not None
+    await run.task
+
+
+def _reply(result: Any, name: str) -> Reply:
+    if not isinstance(result, Reply):
+        raise PorticoError(f"'{name}' answered a conversation with something else.")
+    return result
+
+
+class _Completion:
+    """One answer: its id, moment and model are the same in every chunk."""
+
+    def __init__(self, model: str, created: int) -> None:
+        self.model = model
+        self._id = new_id("chatcmpl-")
+        self._created = created
+
+    def whole(self, reply: Reply) -> Mapping[str, Any]:
+        """The answer as one ``chat.completion``."""
+        message: dict[str, Any] = {"role": "assistant", "content": reply.content, "refusal": None}
+        if reply.tool_calls:
+            message["content"] = reply.content or None
+            message["tool_calls"] = [_called(call) for call in reply.tool_calls]
+        if reply.citations:
+            message["annotations"] = file_citations(reply.citations)
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
+        return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(reply.usage)}
+
+    def chunk(self, delta: Mapping[str, Any], *, first: bool = False, finish: str | None = None) -> bytes:
+        """One ``chat.completion.chunk``; the ``first`` one is preceded by the role."""
+        before = self._frame({"role": "assistant", "content": ""}, None) if first else b""
+        return before + self._frame(delta, finish)
+
+    def opening(self, reply: Reply) -> bytes:
+        """What should have been streamed by an app that answered without any event."""
+        frames = self.chunk({"content": reply.content}, first=True)
+        for index, call in enumerate(reply.tool_calls):
+            frames += self.chunk({"tool_calls": [{"index": index, **_called(call)}]})
+        return frames
+
+    def usage(self, usage: Usage) -> bytes:
+        """The chunk without choices that ``include_usage`` asks for."""
+        document = {**self._head("chat.completion.chunk"), "choices": [], "usage": _usage(usage)}
+        return b"data: " + orjson.dumps(document) + b"\n\n"
+
+    def _frame(self, delta: Mapping[str, Any], finish: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        document = {**self._head("chat.completion.chunk"), "choices": [choice]}
+        return b"data: " + orjson.dumps(document) + b"\n\n"
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self.model}
+
+
+def file_citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
+    """The passages an answer stands on, as OpenAI's file citations; ``index`` is the number in the text.
+
+    ``quote``, ``place`` and ``score`` are ours.
+    """
+    return [
+        {
+            "type": "file_citation",
+            "file_citation": {
+                "file_id": passage.file_id,
+                "filename": passage.filename,
+                "index": passage.rank,
+                "quote": passage.text,
+                "place": {**_place(passage), "label": passage.place.label()},
+                "score": passage.score,
+                "store": passage.store,
+            },
+        }
+        for passage in passages
+    ]
+
+
+def _place(passage: Passage) -> dict[str, Any]:
+    place = passage.place
+    found = {
+        "page": place.page,
+        "line": place.line,
+        "row": place.row,
+        "heading": list(place.heading),
+        "start": place.start,
+        "end": place.end,
+    }
+    return {name: value for name, value in found.items() if value not in (None, [])}
+
+
+def _called(call: CalledTool) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }

@@ -1,0 +1,77 @@
+"""``POST /v1/embeddings``: texts to vectors, as numbers or as base64."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from portico_server.api.exchange import Exchange, Presence
+from portico_server.api.openai import validate
+from portico_server.api.openai.relay import caller_of, find, relay
+from portico_server.api.parts import Parts
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.request import Embed, Vectors
+from portico_server.core.servable import Relays
+
+
+async def create(exchange: Exchange, parts: Parts) -> None:
+    """Embed one text or many."""
+    body = await exchange.json()
+    validate.embeddings(body)
+    name = body["model"]
+    caller = caller_of(exchange)
+    servable = await find(parts, name, "embeddings", caller)
+    if isinstance(servable, Relays):
+        await relay(exchange, parts, servable, "embeddings", body)
+        return
+    request = Embed(_texts(body["input"]), body.get("dimensions"))
+    async with Presence(exchange):
+        result = await parts.runner.call("embeddings", name, request, caller)
+    if not isinstance(result, Vectors):
+        raise PorticoError(f"'{name}' answered an embedding request with something else.")
+    await exchange.answer(200, orjson.dumps(document(result, name, body.get("encoding_format"))))
+
+
+def document(vectors: Vectors, name: str, encoding: str | None) -> Mapping[str, Any]:
+    """Vectors in OpenAI's shape; numbers unless ``encoding`` is ``base64``."""
+    return {
+        "object": "list",
+        "data": [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": base64.b64encode(data).decode() if encoding == "base64" else _numbers(data),
+            }
+            for index, data in enumerate(vectors.data)
+        ],
+        "model": vectors.model or name,
+        "usage": {
+            "prompt_tokens": vectors.usage.prompt_tokens,
+            "total_tokens": vectors.usage.prompt_tokens,
+        },
+    }
+
+
+def _numbers(data: bytes) -> list[float]:
+    numbers = array("f", data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value[0], str):
+        return tuple(value)
+    raise InvalidRequest(
+        "'input' holds token numbers, which mean something else to each model. Send the texts (LangChain: "
+        "check_embedding_ctx_length=False).",
+        code="unsupported_value",
+        param="input",
+    )

@@ -1,0 +1,71 @@
+"""``GET /v1/models``: every name that a chat or an embedding request may carry: models, apps and aliases."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.core.errors import NotFound
+from portico_server.core.servable import Card
+
+router = APIRouter(prefix="/v1/models", tags=["OpenAI: models"])
+
+
+class Model(BaseModel):
+    """A name to put into ``model``. ``kind``, ``title``, ``capabilities`` and ``labels`` are ours."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "portico"
+    kind: str
+    title: str = ""
+    description: str = ""
+    capabilities: list[str]
+    labels: dict[str, Any]
+    alias_of: str | None = None
+
+
+class ModelList(BaseModel):
+    """All of them; the list is never cut."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.get("")
+async def list_models(parts: TheParts, caller: Caller) -> ModelList:
+    """All models, apps and aliases that the caller may use."""
+    cards = {card.name: card for card in await parts.registry.cards(caller, "model", "app")}
+    names = [_model(card) for card in cards.values()]
+    names += [
+        _model(cards[target], alias)
+        for alias, target in sorted(parts.registry.aliases.items())
+        if target in cards and alias not in cards
+    ]
+    return ModelList(data=names)
+
+
+@router.get("/{name:path}")
+async def retrieve_model(name: str, parts: TheParts, caller: Caller) -> Model:
+    """One of them; a name may hold slashes."""
+    card = (await parts.registry.resolve(name, caller)).card
+    if card.kind not in ("model", "app"):
+        raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")
+    return _model(card, name if name != card.name else None)
+
+
+def _model(card: Card, alias: str | None = None) -> Model:
+    return Model(
+        id=alias or card.name,
+        created=card.created,
+        kind=card.kind,
+        title=card.title,
+        description=card.description,
+        capabilities=sorted(card.capabilities),
+        labels=dict(card.labels),
+        alias_of=card.name if alias else None,
+    )

@@ -1,0 +1,67 @@
+"""The hot path, common to chat, completions and embeddings: find the model, hand it the request, hand back its bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portico_server.api.errors import RawHeaders
+from portico_server.api.exchange import STREAM, Exchange, Presence
+from portico_server.api.parts import Parts
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.request import Operation, Relay
+from portico_server.core.servable import Relays, Servable
+
+_CAPABILITY: dict[Operation, str] = {
+    "chat/completions": "chat",
+    "completions": "completions",
+    "embeddings": "embeddings",
+}
+
+
+def caller_of(exchange: Exchange) -> Principal:
+    """Who is calling; the door has found out."""
+    assert exchange.caller is not None
+    return exchange.caller
+
+
+async def find(parts: Parts, name: str, operation: Operation, caller: Principal) -> Servable:
+    """The model or app ``name``, if it can do ``operation``; otherwise an error that names one that can."""
+    servable = await parts.registry.resolve(name, caller)
+    capability = _CAPABILITY[operation]
+    if capability in servable.card.capabilities:
+        return servable
+    able = [
+        card.name
+        for card in await parts.registry.cards(caller, "model", "app")
+        if capability in card.capabilities
+    ]
+    can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
+    hint = f" Use {able[0]!r} instead." if able else " No model here does."
+    raise InvalidRequest(
+        f"The model '{name}' does not do {operation}; it does {can}.{hint}",
+        code="unsupported_operation",
+        param="model",
+    )
+
+
+async def relay(
+    exchange: Exchange, parts: Parts, servable: Relays, operation: Operation, body: dict[str, Any]
+) -> None:
+    """Bytes in, bytes out; cancelled with the client."""
+    request = Relay(operation, body)
+    caller = caller_of(exchange)
+    whole = b""
+    async with Presence(exchange):
+        relayed = await parts.runner.relay(servable, body["model"], request, caller)
+        if not request.stream:
+            whole = b"".join([chunk async for chunk in relayed.chunks])
+    if request.stream:
+        headers = STREAM if relayed.media_type.startswith("text/event-stream") else _typed(relayed.media_type)
+        await exchange.stream(relayed.chunks, headers, tells_errors=True)
+    else:
+        await exchange.answer(200, whole, _typed(relayed.media_type))
+
+
+def _typed(media_type: str) -> RawHeaders:
+    return [(b"content-type", media_type.encode("latin-1"))]

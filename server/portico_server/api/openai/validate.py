@@ -1,0 +1,381 @@
+"""What must be right in a request before any model sees it. Pure: values in, `InvalidRequest` with a path out.
+
+Fields that are not known here travel on untouched, and ``null`` means absent, as it does at OpenAI.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from portico_server.core.errors import InvalidRequest
+
+MAX_CHOICES = 8
+MAX_STOPS = 4
+MAX_TOOLS = 128
+MAX_INPUTS = 2048
+
+ROLES = ("developer", "system", "user", "assistant", "tool", "function")
+PARTS = ("text", "image_url", "input_audio", "file", "refusal")
+FORMATS = ("text", "json_object", "json_schema")
+
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+Check = Callable[[Any, str], None]
+
+
+def chat(body: Mapping[str, Any]) -> None:
+    """Check the body of ``POST /v1/chat/completions``."""
+    _model(body)
+    messages(body.get("messages"))
+    _known_fields(body, _CHAT)
+    _tool_choice(body)
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        _wrong("top_logprobs", "needs 'logprobs' to be true")
+    _stream_options(body)
+
+
+def completions(body: Mapping[str, Any]) -> None:
+    """Check the body of ``POST /v1/completions``."""
+    _model(body)
+    prompt = body.get("prompt")
+    if prompt is None:
+        _missing("prompt")
+    if isinstance(prompt, list):
+        _texts_or_tokens(prompt, "prompt", empty=True)
+    elif not isinstance(prompt, str):
+        _wrong_type("prompt", "a string or a list of strings", prompt)
+    _known_fields(body, _COMPLETIONS)
+    _stream_options(body)
+
+
+def embeddings(body: Mapping[str, Any]) -> None:
+    """Check the body of ``POST /v1/embeddings``."""
+    _model(body)
+    texts = body.get("input")
+    if texts is None:
+        _missing("input")
+    if isinstance(texts, list):
+        _texts_or_tokens(texts, "input", empty=False)
+    elif not isinstance(texts, str):
+        _wrong_type("input", "a string or a list of strings", texts)
+    elif not texts:
+        _wrong("input", "must not be empty")
+    _known_fields(body, _EMBEDDINGS)
+
+
+# --- the whole ---------------------------------------------------------------------------------------------------
+
+
+def _model(body: Mapping[str, Any]) -> None:
+    model = body.get("model")
+    if model is None:
+        _missing("model")
+    if not isinstance(model, str):
+        _wrong_type("model", "a string", model)
+    if not model:
+        _wrong("model", "must not be empty; GET /v1/models lists the names")
+
+
+def _known_fields(body: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    for name, value in body.items():
+        check = checks.get(name)
+        if check is not None and value is not None:
+            check(value, name)
+
+
+def _stream_options(body: Mapping[str, Any]) -> None:
+    options = body.get("stream_options")
+    if options is None:
+        return
+    if not body.get("stream"):
+        _wrong("stream_options", "is only allowed when 'stream' is true")
+    include = options.get("include_usage")
+    if include is not None:
+        _boolean(include, "stream_options.include_usage")
+
+
+def _texts_or_tokens(items: list[Any], path: str, *, empty: bool) -> None:
+    """A list of strings, a list of token numbers, or a list of such lists; which of them a model takes, it says."""
+    if not items:
+        _wrong(path, "must not be an empty list")
+    if len(items) > MAX_INPUTS:
+        _wrong(path, f"has {len(items)} items; at most {MAX_INPUTS} are taken in one request")
+    kind = str if isinstance(items[0], str) else list if isinstance(items[0], list) else int
+    for index, item in enumerate(items):
+        if type(item) is not kind:
+            _wrong_type(f"{path}[{index}]", "of the same kind as the first item", item)
+        if item in ("", []) and not empty:
+            _wrong(f"{path}[{index}]", "must not be empty")
+
+
+# --- messages ----------------------------------------------------------------------------------------------------
+
+
+def messages(found: Any) -> None:
+    """Check the messages of a conversation."""
+    if found is None:
+        _missing("messages")
+    if not isinstance(found, list):
+        _wrong_type("messages", "a list of messages", found)
+    if not found:
+        _wrong("messages", "must hold at least one message")
+    for index, message in enumerate(found):
+        if not isinstance(message, dict):
+            _wrong_type(f"messages[{index}]", "an object with 'role' and 'content'", message)
+        role = message.get("role")
+        if role not in ROLES:
+            if role is None:
+                _missing(f"messages[{index}].role")
+            _not_one_of(f"messages[{index}].role", role, ROLES)
+        content = message.get("content")
+        if type(content) is str:
+            pass
+        elif isinstance(content, list):
+            _parts(content, f"messages[{index}].content")
+        elif content is not None:
+            _wrong_type(f"messages[{index}].content", "a string or a list of content parts", content)
+        elif role not in ("assistant", "function"):
+            _missing(f"messages[{index}].content")
+        if role == "assistant" and message.get("tool_calls") is not None:
+            _tool_calls(message["tool_calls"], f"messages[{index}].tool_calls")
+        elif role == "tool" and not isinstance(message.get("tool_call_id"), str):
+            _missing(f"messages[{index}].tool_call_id")
+
+
+def _parts(parts: list[Any], path: str) -> None:
+    if not parts:
+        _wrong(path, "must not be an empty list")
+    for index, part in enumerate(parts):
+        at = f"{path}[{index}]"
+        if not isinstance(part, dict):
+            _wrong_type(at, "an object with a 'type'", part)
+        kind = part.get("type")
+        if kind not in PARTS:
+            _not_one_of(f"{at}.type", kind, PARTS)
+        if kind == "text" and not isinstance(part.get("text"), str):
+            _wrong_type(f"{at}.text", "a string", part.get("text"))
+        if kind == "image_url":
+            image = part.get("image_url")
+            if not isinstance(image, dict) or not isinstance(image.get("url"), str):
+                _wrong(f"{at}.image_url", "must be an object with a string 'url'")
+
+
+def _tool_calls(calls: Any, path: str) -> None:
+    if not isinstance(calls, list):
+        _wrong_type(path, "a list", calls)
+    for index, call in enumerate(calls):
+        at = f"{path}[{index}]"
+        if not isinstance(call, dict):
+            _wrong_type(at, "an object with 'id', 'type' and 'function'", call)
+        if not isinstance(call.get("id"), str):
+            _missing(f"{at}.id")
+        if call.get("type", "function") != "function":
+            continue
+        function = call.get("function")
+        if not isinstance(function, dict):
+            _wrong_type(f"{at}.function", "an object with 'name' and 'arguments'", function)
+        for name in ("name", "arguments"):
+            if not isinstance(function.get(name), str):
+                _wrong_type(f"{at}.function.{name}", "a string", function.get(name))
+
+
+# --- tools and formats -------------------------------------------------------------------------------------------
+
+
+def _tools(tools: Any, path: str) -> None:
+    if not isinstance(tools, list):
+        _wrong_type(path, "a list of tools", tools)
+    if len(tools) > MAX_TOOLS:
+        _wrong(path, f"has {len(tools)} items; at most {MAX_TOOLS} are taken")
+    for index, tool in enumerate(tools):
+        at = f"{path}[{index}]"
+        if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
+            _wrong(at, "must be an object with a string 'type'")
+        if tool["type"] != "function":
+            continue  # declared by some clients always; nothing here calls it
+        function = tool.get("function")
+        if not isinstance(function, dict):
+            _wrong_type(f"{at}.function", "an object with a 'name'", function)
+        name = function.get("name")
+        if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
+            _wrong(f"{at}.function.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+        parameters = function.get("parameters")
+        if parameters is not None and not isinstance(parameters, dict):
+            _wrong_type(f"{at}.function.parameters", "a JSON Schema object", parameters)
+
+
+def _tool_choice(body: Mapping[str, Any]) -> None:
+    choice = body.get("tool_choice")
+    if choice is None or choice in ("none", "auto"):
+        return
+    names = {tool["function"]["name"] for tool in body.get("tools") or () if tool.get("type") == "function"}
+    if choice == "required":
+        if not names:
+            _wrong("tool_choice", "is 'required', but 'tools' lists no function")
+        return
+    if isinstance(choice, str):
+        _not_one_of("tool_choice", choice, ("none", "auto", "required"))
+    if not isinstance(choice, dict):
+        _wrong_type("tool_choice", "a string or an object", choice)
+    if choice.get("type") != "function":
+        return
+    function = choice.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str):
+        _missing("tool_choice.function.name")
+    if name not in names:
+        listed = ", ".join(sorted(names)) or "nothing"
+        _wrong("tool_choice.function.name", f"is '{name}', but 'tools' lists {listed}")
+
+
+def _response_format(value: Any, path: str) -> None:
+    if not isinstance(value, dict):
+        _wrong_type(path, "an object with a 'type'", value)
+    kind = value.get("type")
+    if kind not in FORMATS:
+        _not_one_of(f"{path}.type", kind, FORMATS)
+    if kind != "json_schema":
+        return
+    wrapper = value.get("json_schema")
+    if not isinstance(wrapper, dict):
+        _missing(f"{path}.json_schema")
+    if not isinstance(wrapper.get("name"), str):
+        _missing(f"{path}.json_schema.name")
+    if not isinstance(wrapper.get("schema"), dict):
+        _wrong_type(f"{path}.json_schema.schema", "a JSON Schema object", wrapper.get("schema"))
+
+
+def _stop(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        return
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        _wrong_type(path, "a string or a list of strings", value)
+    if len(value) > MAX_STOPS:
+        _wrong(path, f"has {len(value)} items; at most {MAX_STOPS} are taken")
+
+
+# --- single values -----------------------------------------------------------------------------------------------
+
+
+def _number(low: float, high: float) -> Check:
+    def check(value: Any, path: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            _wrong_type(path, f"a number from {low:g} to {high:g}", value)
+        if not low <= value <= high:
+            _wrong(path, f"is {value}, but must be from {low:g} to {high:g}")
+
+    return check
+
+
+def _integer(low: int | None = None, high: int | None = None) -> Check:
+    if high is not None:
+        wanted = f"a whole number from {low} to {high}"
+    else:
+        wanted = "a whole number" if low is None else f"a whole number of at least {low}"
+
+    def check(value: Any, path: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            _wrong_type(path, wanted, value)
+        if (low is not None and value < low) or (high is not None and value > high):
+            _wrong(path, f"is {value}, but must be {wanted}")
+
+    return check
+
+
+def _one_of(*words: str) -> Check:
+    def check(value: Any, path: str) -> None:
+        if value not in words:
+            _not_one_of(path, value, words)
+
+    return check
+
+
+def _boolean(value: Any, path: str) -> None:
+    if not isinstance(value, bool):
+        _wrong_type(path, "true or false", value)
+
+
+def _object(value: Any, path: str) -> None:
+    if not isinstance(value, dict):
+        _wrong_type(path, "an object", value)
+
+
+def _string(value: Any, path: str) -> None:
+    if not isinstance(value, str):
+        _wrong_type(path, "a string", value)
+
+
+_SAMPLING: Mapping[str, Check] = {
+    "temperature": _number(0, 2),
+    "top_p": _number(0, 1),
+    "presence_penalty": _number(-2, 2),
+    "frequency_penalty": _number(-2, 2),
+    "n": _integer(1, MAX_CHOICES),
+    "max_tokens": _integer(1),
+    "seed": _integer(),
+    "stop": _stop,
+    "stream": _boolean,
+    "stream_options": _object,
+    "logit_bias": _object,
+    "user": _string,
+}
+
+_CHAT: Mapping[str, Check] = {
+    **_SAMPLING,
+    "max_completion_tokens": _integer(1),
+    "logprobs": _boolean,
+    "top_logprobs": _integer(0, 20),
+    "tools": _tools,
+    "response_format": _response_format,
+    "parallel_tool_calls": _boolean,
+    "metadata": _object,
+}
+
+_COMPLETIONS: Mapping[str, Check] = {
+    **_SAMPLING,
+    "logprobs": _integer(0, 5),
+    "echo": _boolean,
+    "suffix": _string,
+    "best_of": _integer(1, MAX_CHOICES),
+}
+
+_EMBEDDINGS: Mapping[str, Check] = {
+    "encoding_format": _one_of("float", "base64"),
+    "dimensions": _integer(1),
+    "user": _string,
+}
+
+
+# --- sentences ---------------------------------------------------------------------------------------------------
+
+
+def _missing(path: str) -> NoReturn:
+    raise InvalidRequest(
+        f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path
+    )
+
+
+def _wrong(path: str, what: str) -> NoReturn:
+    raise InvalidRequest(f"'{path}' {what}.", param=path)
+
+
+_NAMES: Mapping[type, str] = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+}
+
+
+def _wrong_type(path: str, wanted: str, value: Any) -> NoReturn:
+    got = _NAMES.get(type(value), "an object")
+    raise InvalidRequest(f"'{path}' must be {wanted}, not {got}.", code="invalid_type", param=path)
+
+
+def _not_one_of(path: str, value: Any, words: tuple[str, ...]) -> NoReturn:
+    shown = f"'{value[:100]}'" if isinstance(value, str) else type(value).__name__
+    raise InvalidRequest(f"'{path}' is {shown}, but must be one of {', '.join(words)}.", param=path)

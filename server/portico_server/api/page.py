@@ -1,0 +1,97 @@
+"""The page at ``/`` and the API reference at ``/docs``: served from this machine, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Literal
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+
+router = APIRouter(include_in_schema=False)
+
+# Nothing but this origin; no page may frame us; inline styles belong to the reference's own widgets.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+_REFERENCE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Portico API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="/favicon.ico">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<div id="reference"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/reference.js"></script>
+</html>
+"""
+
+_START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#reference",
+  deepLinking: true,
+  persistAuthorization: true,
+  tryItOutEnabled: true,
+  validatorUrl: null,
+});
+"""
+
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="none" stroke="#3b6ea5" stroke-width="3">'
+    '<path d="M3 12 16 4l13 8M6 12v14M16 12v14M26 12v14M3 27h26"/></svg>'
+)
+
+Asset = Literal["swagger-ui-bundle.js", "swagger-ui.css"]
+
+_TYPES: dict[Asset, str] = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+
+
+@router.get("/")
+async def front_page() -> HTMLResponse:
+    """What there is, a snippet to copy, and a small chat."""
+    return HTMLResponse(_own("page.html"), headers=_HEADERS)
+
+
+@router.get("/docs/page.js")
+async def front_page_script() -> Response:
+    """The front page's script."""
+    return Response(_own("page.js"), media_type="text/javascript", headers=_HEADERS)
+
+
+@router.get("/docs")
+async def reference() -> HTMLResponse:
+    """The API reference."""
+    return HTMLResponse(_REFERENCE, headers=_HEADERS)
+
+
+@router.get("/docs/reference.js")
+async def reference_script() -> Response:
+    """Starts the API reference."""
+    return Response(_START, media_type="text/javascript", headers=_HEADERS)
+
+
+@router.get("/docs/{name}")
+async def reference_asset(name: Asset) -> Response:
+    """The reference's own script and style, from the installed package."""
+    content = files("fastapi_swagger.resources").joinpath(name).read_bytes()
+    headers = {**_HEADERS, "Cache-Control": "max-age=86400"}
+    return Response(content, media_type=_TYPES[name], headers=headers)
+
+
+@router.get("/favicon.ico")
+async def icon() -> Response:
+    """A portico."""
+    return Response(_ICON, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+
+
+def _own(name: str) -> str:
+    return files("portico_server.api").joinpath(name).read_text(encoding="utf-8")

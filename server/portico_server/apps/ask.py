@@ -1,0 +1,180 @@
+"""Every store that is an app answers questions about its documents, with citations, under its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from portico.wire import Cited, Delta, Event, Passage
+from portico_server.apps import prompt
+from portico_server.apps.language import not_found
+from portico_server.apps.relevance import supported
+from portico_server.core.citation import Citations
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Chat, Found, Message, Reply, Request, Search
+from portico_server.core.servable import Card, Servable
+
+MODEL = "default"
+"""The model that answers where the store's card has no label ``model``."""
+
+_OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n"})
+_ATTEMPTS = 3
+
+
+class StoreApps:
+    """A registry `Source`: a chat app for each store whose card has the label ``app``."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def find(self, key: str, caller: Principal) -> Servable | None:
+        if "/" in key:
+            return None
+        wanted = f"store/{key}"
+        store = self._registry.get(wanted)
+        for source in self._registry.sources:
+            if store is None and source is not self:
+                store = await source.find(wanted, caller)
+        return AskApp(store.card, self._registry) if store is not None and _is_app(store.card) else None
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        stores = [servable.card for servable in self._registry]
+        for source in self._registry.sources:
+            if source is not self:
+                stores.extend(await source.cards(caller))
+        return [_card(store) for store in stores if _is_app(store)]
+
+
+class AskApp:
+    """Searches one store and lets a model answer from what was found.
+
+    Events: `Cited` with the passages, then the model's own (`Delta` …). The reply's ``citations`` are the
+    passages that the model was shown. The caller needs the rights to read the store and to chat, besides
+    the one to call the app.
+    """
+
+    def __init__(self, store: Card, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+        self.card = _card(store)
+
+    async def call(self, request: Request, context: Context) -> Reply:
+        if not isinstance(request, Chat):
+            raise InvalidRequest(f"'{self.card.name}' is a chat app: it takes chat messages, nothing else.")
+        _refuse(request.options, self.card.name)
+        turns = prompt.split(request.messages)
+        query = prompt.search_query(turns)
+        model = str(self.card.labels["model"])
+        share = prompt.budget(self._context_length(model), _max_tokens(request.options))
+        found = await context.call(self._store.key, Search(query, max_num_results=share.count))
+        assert isinstance(found, Found)
+        if not supported(query, found.passages):
+            return await self._nothing(turns.question, context)
+        passages = tuple(
+            replace(passage, rank=rank) for rank, passage in enumerate(found.passages[: share.count], 1)
+        )
+        await context.emit(Cited(passages))
+        reply = await _Answer(context, model, passages).ask(turns, request.options, share)
+        return replace(reply, citations=passages, model=self.card.name)
+
+    async def _nothing(self, question: str, context: Context) -> Reply:
+        """Say so ourselves: a model that is given nothing to stand on invents."""
+        answer = not_found(question)
+        await context.emit(Cited(()))
+        await context.emit(Delta(answer))
+        return Reply(answer, model=self.card.name)
+
+    def _context_length(self, model: str) -> int | None:
+        servable = self._registry.get(model)
+        length = servable.card.labels.get("context_length") if servable is not None else None
+        return length if isinstance(length, int) and length > 0 else None
+
+
+class _Answer:
+    """One answer of a model, its events passed on with the marks of unknown passages taken out."""
+
+    def __init__(self, context: Context, model: str, passages: Sequence[Passage]) -> None:
+        self._context = context
+        self._model = model
+        self._passages = passages
+        self._marks = Citations(len(passages))
+        self._text: list[str] = []
+
+    async def ask(self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.Budget) -> Reply:
+        """Ask, and ask again with half as much where the model's tokens were shorter than estimated."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            messages = prompt.compose(turns, self._passages, share)
+            try:
+                return await self._once(messages, _options(options, share))
+            except PorticoError as error:
+                if error.code != "context_length_exceeded" or attempt == _ATTEMPTS or self._text:
+                    raise
+                share = share.halved()
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _once(self, messages: tuple[Message, ...], options: Mapping[str, Any]) -> Reply:
+        reply = await self._context.call(self._model, Chat(messages, options), listener=self._pass_on)
+        assert isinstance(reply, Reply)
+        if not self._text and reply.content:  # a model that answers at once, without deltas
+            await self._say(self._marks.feed(reply.content))
+        await self._say(self._marks.close())
+        return replace(reply, content="".join(self._text))
+
+    async def _pass_on(self, event: Event) -> None:
+        if isinstance(event, Delta):
+            await self._say(self._marks.feed(event.text))
+        else:
+            await self._context.emit(event)
+
+    async def _say(self, text: str) -> None:
+        if text:
+            self._text.append(text)
+            await self._context.emit(Delta(text))
+
+
+def _is_app(card: Card) -> bool:
+    return card.kind == "store" and card.labels.get("app") is True
+
+
+def _card(store: Card) -> Card:
+    return Card(
+        name=store.name,
+        kind="app",
+        title=store.title or store.name,
+        description=store.description
+        or f"Answers questions about the documents in '{store.name}', with citations.",
+        capabilities=frozenset({"chat"}),
+        labels={"store": store.name, "model": store.labels.get("model") or MODEL},
+        owner=store.owner,
+        created=store.created,
+    )
+
+
+def _refuse(options: Mapping[str, Any], name: str) -> None:
+    """Refuse what would change the answer and cannot be done, rather than ignore it."""
+    if (options.get("n") or 1) != 1:
+        raise InvalidRequest(f"'{name}' is an app and gives one answer: 'n' must be 1.", param="n")
+    if options.get("logprobs"):
+        raise InvalidRequest(
+            f"'{name}' is an app: its answers carry no log probabilities. Ask a model by its name for them.",
+            param="logprobs",
+        )
+
+
+def _max_tokens(options: Mapping[str, Any]) -> int | None:
+    asked = options.get("max_completion_tokens") or options.get("max_tokens")
+    return asked if isinstance(asked, int) else None
+
+
+def _options(options: Mapping[str, Any], share: prompt.Budget) -> dict[str, Any]:
+    """The caller's options, with a bound on the answer and no play of chance where the caller set neither."""
+    passed = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
+    if _max_tokens(passed) is None:
+        passed["max_tokens"] = share.answer
+    if passed.get("temperature") is None:
+        passed["temperature"] = 0
+    return passed

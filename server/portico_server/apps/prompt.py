@@ -1,0 +1,194 @@
+"""From a conversation and its passages to the messages for a model, within the model's context. Pure
+functions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from portico.wire import Passage
+from portico_server.apps.language import CJK
+from portico_server.apps.relevance import excerpt, terms
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.passage import origin
+from portico_server.core.request import Message
+
+CONTEXT = 4096
+"""Tokens of context that are assumed of a model whose card does not say."""
+
+INSTRUCTION = (
+    "Answer the question from the numbered passages only. "
+    "Put the number of the passage after each fact, like [1]. "
+    "If the passages do not answer the question, say that it is not in these documents. "
+    "Be short. Use the language of the question."
+)
+
+QUERY_LIMIT = 2_000
+"""Characters of a question that are searched for; a longer one is a pasted text, whose beginning says
+enough.
+"""
+
+_MESSAGE_TOKENS = 8
+_LARGEST = 8_192
+_LEAST_ANSWER, _MOST_ANSWER = 64, 1_024
+_SEARCHED = 8
+_CJK = re.compile(rf"[{CJK}]")
+_REFERS_BACK = re.compile(
+    r"\b(?:it|its|that|this|these|those|they|them|their|there|he|she|his|her|one|ones|another|same|also|else|"
+    r"what about|how about|and|then|again)\b|[它他她这這那其该該呢]|还有|還有|为什么呢|これ|それ|その",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A conversation taken apart around its last user message.
+
+    ``system`` is the caller's instructions joined; ``history`` the turns before, each beginning with a user
+    message; ``last`` the last user message, ``question`` its text, ``earlier`` the text of the user message
+    before it; ``tail`` what came after (tool calls and their results).
+    """
+
+    system: str
+    history: tuple[tuple[Message, ...], ...]
+    last: Message
+    question: str
+    earlier: str
+    tail: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How a model's context is shared out, in tokens: all of it, what its answer keeps, what passages may
+    take.
+    """
+
+    context: int
+    answer: int
+    passages: int
+
+    @property
+    def count(self) -> int:
+        """How many passages are worth showing: a small model loses its way among many."""
+        return min(_SEARCHED, max(3, self.passages // 120))
+
+    def halved(self) -> Budget:
+        """For a model whose tokens turned out to be shorter than was estimated."""
+        return replace(self, context=self.context // 2, passages=self.passages // 2)
+
+
+def split(messages: Sequence[Message]) -> Turns:
+    """Take a conversation apart. Raises `InvalidRequest` if no user message with text is in it."""
+    system = "\n\n".join(
+        text_of(message) for message in messages if message.get("role") in ("system", "developer")
+    )
+    talk = [message for message in messages if message.get("role") not in ("system", "developer")]
+    asked = [index for index, message in enumerate(talk) if message.get("role") == "user"]
+    question = text_of(talk[asked[-1]]).strip() if asked else ""
+    if not question:
+        raise InvalidRequest(
+            "There is nothing to answer: 'messages' must hold a message with the role 'user' and some text.",
+            param="messages",
+        )
+    history = tuple(tuple(talk[start:end]) for start, end in pairwise(asked))
+    return Turns(
+        system=system.strip(),
+        history=history,
+        last=talk[asked[-1]],
+        question=question,
+        earlier=text_of(talk[asked[-2]]).strip() if len(asked) > 1 else "",
+        tail=tuple(talk[asked[-1] + 1 :]),
+    )
+
+
+def search_query(turns: Turns) -> str:
+    """What to search for: the question, after the one before it when it is a short follow-up.
+
+    Short follow-ups are those with one term of meaning at most (``why?``, ``and on Linux?``), and those of
+    up to five that refer back (``how do I stop it?``).
+    """
+    question = turns.question
+    meaning = len(terms(question))
+    follows = meaning <= 1 or (meaning <= 5 and _REFERS_BACK.search(question) is not None)
+    query = f"{turns.earlier}\n{question}" if turns.earlier and follows else question
+    return query[-QUERY_LIMIT:] if follows else query[:QUERY_LIMIT]
+
+
+def budget(context_length: int | None, max_tokens: int | None) -> Budget:
+    """Share out a context of ``context_length`` tokens, unknown if ``None``, for an answer of
+    ``max_tokens`` if given.
+
+    Passages get a quarter of the context, 8,192 tokens at most: the first word of a small model on a CPU
+    waits for every token before it, and a large context is no reason to fill it.
+    """
+    context = context_length or CONTEXT
+    answer = max_tokens or min(_MOST_ANSWER, context // 4)
+    answer = max(_LEAST_ANSWER, min(answer, context // 2))
+    return Budget(context, answer, min(_LARGEST, context // 4))
+
+
+def compose(turns: Turns, passages: Sequence[Passage], share: Budget) -> tuple[Message, ...]:
+    """The messages for the model: instruction, what fits of the history, the passages and the question.
+
+    Every passage is there under its rank, cut to the sentences nearest to the question. The oldest turns
+    are left out first. The question itself is never cut: a model that cannot take it says so.
+    """
+    question = turns.question
+    ratio = _characters_per_token(" ".join(passage.text for passage in passages))
+    head = _MESSAGE_TOKENS * 2
+    room = int(max(share.passages - head * len(passages), 0) / max(len(passages), 1) * ratio)
+    shown = "\n\n".join(
+        f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, max(room, 80))}"
+        for passage in passages
+    )
+    system = f"{turns.system}\n\n{INSTRUCTION}" if turns.system else INSTRUCTION
+    asking = {**turns.last, "content": _content(turns.last, f"{shown}\n\nQuestion: {question}")}
+    fixed: tuple[Message, ...] = ({"role": "system", "content": system}, asking, *turns.tail)
+    left = share.context - share.answer - sum(map(_tokens_of, fixed))
+    kept: list[Message] = []
+    for turn in reversed(turns.history):
+        left -= sum(map(_tokens_of, turn))
+        if left < 0:
+            break
+        kept[:0] = turn
+    return (fixed[0], *kept, *fixed[1:])
+
+
+def tokens(text: str) -> int:
+    """A careful estimate of the tokens of ``text``: one for each CJK character and each three other ones."""
+    cjk = len(_CJK.findall(text))
+    return cjk + math.ceil((len(text) - cjk) / 3)
+
+
+def text_of(message: Message) -> str:
+    """The text of a message whose content is a string, a list of parts or nothing."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(part["text"] for part in content if _is_text(part))
+    return ""
+
+
+def _content(message: Message, text: str) -> str | list[Any]:
+    content = message.get("content")
+    others = [part for part in content if not _is_text(part)] if isinstance(content, list) else []
+    return [{"type": "text", "text": text}, *others] if others else text
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _tokens_of(message: Message) -> int:
+    calls = message.get("tool_calls")
+    return _MESSAGE_TOKENS + tokens(text_of(message)) + (tokens(str(calls)) if calls else 0)
+
+
+def _characters_per_token(text: str) -> float:
+    return len(text) / max(tokens(text), 1) if text else 3.0

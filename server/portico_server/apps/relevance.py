@@ -1,0 +1,131 @@
+"""Whether passages speak of what was asked, and which of their sentences do.
+
+Words are compared by a rough stem and Chinese, Japanese and Korean by pairs of characters: enough to judge a
+handful of passages that a search has already ranked, and light enough to be imported at start.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from portico.wire import Passage
+from portico_server.apps.language import CJK
+
+SHARE = 0.25
+"""The part of a question's terms that the passages together must hold to count as an answer's ground."""
+
+TRUSTED = 0.5
+"""The score from which a passage counts although it shares no word with the question.
+
+A search that fuses by weight gives such a passage at most the weight of its embedding model: only a model
+that the store trusts lifts it this high.
+"""
+
+_STOP_WORDS = (
+    "a about after all also am an and any are as at be because been before being but by can could did do "
+    "does doing done down each else for from get gets give had has have having he her here him his how i "
+    "if in into is it its itself just know let like made make many may me might more most much must my "
+    "need no nor not of off on once one only or other our out over own please same say says shall she "
+    "should so some such take tell than that the their them then there these they thing things this those "
+    "through to too under until up us use used using very want was way we were what when where whether "
+    "which while who whom whose why will with would yes yet you your explain describe show find mean "
+    "means happen happens"
+)
+_STOP = frozenset(_STOP_WORDS.split())
+_STOP_CJK = re.compile(
+    r"什么|什麼|怎么样|怎麼樣|怎么|怎麼|怎样|怎樣|如何|为什么|為什麼|哪里|哪裡|哪些|哪个|哪個|哪|多少|几个|幾個|是否|可以|能否|"
+    r"请问|請問|告诉我|告訴我|一下|有没有|有沒有|这个|這個|那个|那個|[的了吗嗎呢吧啊是在和与與或及把被给給我你您他她它们們请請谁誰]"
+)
+_WORD = re.compile(rf"[^\W_{CJK}]+")
+_RUN = re.compile(rf"[{CJK}]+")
+_SENTENCE = re.compile(r"[^.!?。！？；\n]*(?:[.!?]+(?=\s|$)|[。！？；]+|\n+|[.!?]|$)")
+_SUFFIX = re.compile(r"(?:ing|ed|es|s|ly)$")
+
+
+def stem(word: str) -> str:
+    """A rough stem of a lower-case word: a common ending less, and six letters at most."""
+    cut = _SUFFIX.sub("", word) if len(word) > 4 else word.removesuffix("s") if len(word) == 4 else word
+    return cut[:6]
+
+
+def terms(text: str) -> frozenset[str]:
+    """The terms that carry meaning: stems of words that are not stop words, and pairs of CJK characters."""
+    found = {stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP and len(word) > 1}
+    for run in _RUN.findall(text):
+        for part in _STOP_CJK.split(run):
+            found.update((part,) if len(part) == 1 else (part[i : i + 2] for i in range(len(part) - 1)))
+    return frozenset(found)
+
+
+def supported(question: str, passages: Sequence[Passage]) -> bool:
+    """Whether ``passages`` can hold the answer to ``question``, so that a model may be asked to find it
+    there.
+
+    They do if together they have a quarter of the question's terms, or if one that shares none was ranked
+    high by an embedding model that the store trusts. A question in another script than the passages, or one
+    of stop words alone, cannot be judged by its words: there the search's own judgement stands. Errs
+    towards yes.
+    """
+    if not passages:
+        return False
+    asked = terms(question)
+    if not asked or all(_foreign(question, passage.text) for passage in passages):
+        return True
+    shared: set[str] = set()
+    for passage in passages:
+        own = asked & _terms_of(passage)
+        if not own and passage.score >= TRUSTED:
+            return True
+        shared |= own
+    return len(shared) >= max(1, math.ceil(SHARE * len(asked)))
+
+
+def excerpt(text: str, question: str, limit: int) -> str:
+    """At most ``limit`` characters of ``text``: its sentences nearest to ``question``, in their order.
+
+    Sentences that are left out between two that stay are marked by ``…``.
+    """
+    text = text.strip()
+    if len(text) <= limit:
+        return text
+    asked = terms(question)
+    sentences = [match.group() for match in _SENTENCE.finditer(text) if match.group().strip()]
+    own = [len(asked & terms(sentence)) for sentence in sentences]
+    # A sentence next to a good one is worth half of it: an answer often stands right after the words of the
+    # question.
+    worth = [
+        score + 0.5 * max(own[i - 1] if i else 0, own[i + 1] if i + 1 < len(own) else 0)
+        for i, score in enumerate(own)
+    ]
+    kept: set[int] = set()
+    room = limit
+    for index in sorted(range(len(sentences)), key=lambda i: (-worth[i], i)):
+        size = len(sentences[index]) + 2
+        if size <= room:
+            kept.add(index)
+            room -= size
+    if not kept:
+        best = max(range(len(sentences)), key=lambda i: (worth[i], -i))
+        return sentences[best].strip()[: max(limit - 1, 1)] + "…"
+    return _joined(sentences, sorted(kept))
+
+
+def _joined(sentences: Sequence[str], kept: Sequence[int]) -> str:
+    text = ""
+    for position, index in enumerate(kept):
+        if position and kept[position - 1] != index - 1:
+            text = f"{text.rstrip()} … {sentences[index].lstrip()}"
+        else:
+            text += sentences[index]
+    return text.strip()
+
+
+def _terms_of(passage: Passage) -> frozenset[str]:
+    return terms(" ".join((passage.filename, *passage.place.heading, passage.text)))
+
+
+def _foreign(question: str, text: str) -> bool:
+    """Whether one of the two is written in CJK characters and the other is not."""
+    return bool(_RUN.search(question)) != bool(_RUN.search(text))

@@ -1,0 +1,86 @@
+"""The ordered change log of each store, from which every derived index catches up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, insert, select, update
+
+from portico_server.core.errors import NotFound
+from portico_server.db.schema import changes, stores
+
+Op = Literal["put", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Change ``seq`` of a store: the chunks ``first_chunk`` to ``last_chunk`` of one file came or went."""
+
+    seq: int
+    op: Op
+    file_id: str
+    first_chunk: int
+    last_chunk: int
+
+
+def append(connection: Connection, store_id: str, entries: Sequence[tuple[Op, str, range]]) -> int:
+    """Log (op, file id, chunk ids) in order; the store's last number afterwards.
+
+    Call it in the transaction that changes the chunks: the number and the rows become visible together.
+    Raises `NotFound` if the store is gone.
+    """
+    last = connection.execute(
+        update(stores)
+        .where(stores.c.id == store_id)
+        .values(last_change=stores.c.last_change + len(entries))
+        .returning(stores.c.last_change)
+    ).scalar()
+    if last is None:
+        raise NotFound(
+            f"The store '{store_id}' has been deleted; nothing was written to it.", code="store_not_found"
+        )
+    if entries:
+        connection.execute(
+            insert(changes),
+            [
+                {
+                    "store_id": store_id,
+                    "seq": last - len(entries) + number,
+                    "op": op,
+                    "file_id": file_id,
+                    "first_chunk": ids[0],
+                    "last_chunk": ids[-1],
+                }
+                for number, (op, file_id, ids) in enumerate(entries, start=1)
+            ],
+        )
+    return int(last)
+
+
+def after(connection: Connection, store_id: str, seq: int, limit: int) -> list[Change]:
+    """At most ``limit`` changes with a number above ``seq``, in order."""
+    rows = connection.execute(
+        select(*(changes.c[name] for name in Change.__dataclass_fields__))
+        .where(changes.c.store_id == store_id, changes.c.seq > seq)
+        .order_by(changes.c.seq)
+        .limit(limit)
+    )
+    return [Change(**row._mapping) for row in rows]
+
+
+def at(connection: Connection, store_id: str, seq: int) -> Change | None:
+    """The change with the number ``seq``."""
+    return next((change for change in after(connection, store_id, seq - 1, 1) if change.seq == seq), None)
+
+
+def newest(connection: Connection, store_id: str) -> Change | None:
+    """The last change of the log."""
+    return at(connection, store_id, last(connection, store_id))
+
+
+def last(connection: Connection, store_id: str) -> int:
+    """The number of the store's last change, 0 if there is none or no such store."""
+    found = connection.execute(select(stores.c.last_change).where(stores.c.id == store_id)).scalar()
+    return int(found or 0)

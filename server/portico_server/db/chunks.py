@@ -1,0 +1,283 @@
+"""Chunks and their vectors: written together with the change log, read by the indexes and by searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from portico.wire import Place
+from portico_server.core.request import Attributes
+from portico_server.db import changes
+from portico_server.db.schema import chunks, files, store_files, vectors
+
+GROUP = "chunk"
+"""The chunk group that every store has."""
+
+_BATCH = 500
+"""Values in one ``IN`` list or one insert: bounded, since SQLite bounds them too."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A piece of a file, not yet numbered. Its order in the file is its place in the sequence it comes in."""
+
+    text: str
+    place: Place
+    group: str = GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A piece of a file as it is kept; ``ordinal`` counts from 0 in the file."""
+
+    id: int
+    file_id: str
+    ordinal: int
+    text: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class HitRow:
+    """A chunk as a search result needs it, with the name and the attributes of its file."""
+
+    id: int
+    file_id: str
+    filename: str
+    attributes: Attributes
+    ordinal: int
+    text: str
+    place: Place
+
+
+def replace_file(
+    connection: Connection,
+    store_id: str,
+    file_id: str,
+    new: Sequence[NewChunk],
+    model: str | None = None,
+    data: Sequence[bytes] | None = None,
+) -> int:
+    """Put ``new`` in the place of all chunks of the file, log it, and return the store's last change number.
+
+    ``data`` holds one vector of ``model`` for each chunk: float32, little-endian, of unit length.
+    Raises `NotFound` if the store is gone. Nothing is visible before the caller's transaction commits.
+    """
+    gone = _delete(connection, store_id, file_id)
+    came = _insert(connection, store_id, file_id, 0, new, model, data)
+    return changes.append(connection, store_id, [*gone, *came])
+
+
+def append_file(
+    connection: Connection,
+    store_id: str,
+    file_id: str,
+    new: Sequence[NewChunk],
+    model: str | None = None,
+    data: Sequence[bytes] | None = None,
+) -> int:
+    """Add further chunks to a file that is too large for one transaction; otherwise as `replace_file`."""
+    last = connection.execute(
+        select(func.max(chunks.c.ordinal)).where(chunks.c.store_id == store_id, chunks.c.file_id == file_id)
+    ).scalar()
+    ordinal = 0 if last is None else int(last) + 1
+    return changes.append(
+        connection, store_id, _insert(connection, store_id, file_id, ordinal, new, model, data)
+    )
+
+
+def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
+    """Delete the file's chunks and vectors and log it; the store's last change number.
+
+    Raises `NotFound` if the store is gone.
+    """
+    return changes.append(connection, store_id, _delete(connection, store_id, file_id))
+
+
+def remove_store(connection: Connection, store_id: str) -> None:
+    """Delete all chunks and vectors of a store that is being deleted; its log goes with its row."""
+    connection.execute(delete(chunks).where(chunks.c.store_id == store_id))
+
+
+def of_file(
+    connection: Connection, store_id: str, file_id: str, after: int = -1, limit: int = 1_000
+) -> list[ChunkRow]:
+    """The chunks of a file in their order, those with an ordinal above ``after``."""
+    rows = connection.execute(
+        select(chunks.c.id, chunks.c.file_id, chunks.c.ordinal, chunks.c.text, chunks.c.place)
+        .where(chunks.c.store_id == store_id, chunks.c.file_id == file_id, chunks.c.ordinal > after)
+        .order_by(chunks.c.ordinal)
+        .limit(limit)
+    )
+    return [ChunkRow(row.id, row.file_id, row.ordinal, row.text, _place(row.place)) for row in rows]
+
+
+def hits(connection: Connection, store_id: str, ids: Sequence[int]) -> dict[int, HitRow]:
+    """The chunks ``ids`` that still exist, by id."""
+    found: dict[int, HitRow] = {}
+    for part in _parts(ids):
+        rows = connection.execute(
+            select(
+                chunks.c.id,
+                chunks.c.file_id,
+                files.c.filename,
+                store_files.c.attributes,
+                chunks.c.ordinal,
+                chunks.c.text,
+                chunks.c.place,
+            )
+            .join(files, files.c.id == chunks.c.file_id)
+            .join(
+                store_files,
+                (store_files.c.store_id == chunks.c.store_id) & (store_files.c.file_id == chunks.c.file_id),
+            )
+            .where(chunks.c.id.in_(part), chunks.c.store_id == store_id)
+        )
+        for row in rows:
+            found[row.id] = HitRow(**{**row._mapping, "place": _place(row.place)})
+    return found
+
+
+# --- what the indexes read ------------------------------------------------------------------------
+
+
+def texts(
+    connection: Connection, store_id: str, first: int, last: int | None, limit: int
+) -> list[tuple[int, str, str]]:
+    """(id, file id, text) of at most ``limit`` chunks with ids from ``first`` to ``last``, by id."""
+    query = (
+        select(chunks.c.id, chunks.c.file_id, chunks.c.text)
+        .where(chunks.c.store_id == store_id, chunks.c.id >= first)
+        .order_by(chunks.c.id)
+        .limit(limit)
+    )
+    if last is not None:
+        query = query.where(chunks.c.id <= last)
+    return [(row.id, row.file_id, row.text) for row in connection.execute(query)]
+
+
+def embeddings(
+    connection: Connection, store_id: str, model: str, first: int, last: int | None, limit: int
+) -> list[tuple[int, bytes]]:
+    """(chunk id, vector) of at most ``limit`` chunks with ids from ``first`` to ``last``, by id."""
+    query = (
+        select(vectors.c.chunk_id, vectors.c.data)
+        .join(chunks, chunks.c.id == vectors.c.chunk_id)
+        .where(chunks.c.store_id == store_id, vectors.c.model == model, vectors.c.chunk_id >= first)
+        .order_by(vectors.c.chunk_id)
+        .limit(limit)
+    )
+    if last is not None:
+        query = query.where(vectors.c.chunk_id <= last)
+    return [(row.chunk_id, row.data) for row in connection.execute(query)]
+
+
+def count(connection: Connection, store_id: str) -> int:
+    """How many chunks a store has."""
+    found = connection.execute(
+        select(func.count()).select_from(chunks).where(chunks.c.store_id == store_id)
+    ).scalar()
+    return int(found or 0)
+
+
+# --- what filters read ----------------------------------------------------------------------------
+
+
+def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attributes]]:
+    """(file id, attributes) of every file of a store that has been read."""
+    rows = connection.execute(
+        select(store_files.c.file_id, store_files.c.attributes).where(
+            store_files.c.store_id == store_id, store_files.c.status == "completed"
+        )
+    )
+    return [(row.file_id, row.attributes or {}) for row in rows]
+
+
+def ids_of_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> list[int]:
+    """The ids of all chunks of ``file_ids``."""
+    found: list[int] = []
+    for part in _parts(file_ids):
+        found.extend(
+            connection.execute(
+                select(chunks.c.id).where(chunks.c.store_id == store_id, chunks.c.file_id.in_(part))
+            ).scalars()
+        )
+    return found
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def _delete(connection: Connection, store_id: str, file_id: str) -> list[tuple[changes.Op, str, range]]:
+    ours = (chunks.c.store_id == store_id) & (chunks.c.file_id == file_id)
+    ids = connection.execute(select(chunks.c.id).where(ours).order_by(chunks.c.id)).scalars().all()
+    if not ids:
+        return []
+    connection.execute(delete(chunks).where(ours))
+    return [("delete", file_id, run) for run in _runs(ids)]
+
+
+def _insert(
+    connection: Connection,
+    store_id: str,
+    file_id: str,
+    ordinal: int,
+    new: Sequence[NewChunk],
+    model: str | None,
+    data: Sequence[bytes] | None,
+) -> list[tuple[changes.Op, str, range]]:
+    if not new:
+        return []
+    ids = list(
+        connection.execute(
+            insert(chunks).returning(chunks.c.id, sort_by_parameter_order=True),
+            [
+                {
+                    "store_id": store_id,
+                    "file_id": file_id,
+                    "group_name": chunk.group,
+                    "ordinal": number,
+                    "text": chunk.text,
+                    "place": _plain(chunk.place),
+                }
+                for number, chunk in enumerate(new, start=ordinal)
+            ],
+        ).scalars()
+    )
+    if model is not None and data is not None:
+        connection.execute(
+            insert(vectors),
+            [
+                {"chunk_id": chunk_id, "model": model, "data": vector}
+                for chunk_id, vector in zip(ids, data, strict=True)
+            ],
+        )
+    return [("put", file_id, run) for run in _runs(ids)]
+
+
+def _runs(ids: Sequence[int]) -> Iterator[range]:
+    """Ascending ids as runs without a gap: one, unless several writers took turns."""
+    start = 0
+    for i in range(1, len(ids) + 1):
+        if i == len(ids) or ids[i] != ids[i - 1] + 1:
+            yield range(ids[start], ids[i - 1] + 1)
+            start = i
+
+
+def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (values[i : i + _BATCH] for i in range(0, len(values), _BATCH))
+
+
+_DEFAULTS = {item.name: item.default for item in fields(Place)}
+
+
+def _plain(place: Place) -> dict[str, Any]:
+    """A place as JSON, without what is not set."""
+    return {name: value for name, default in _DEFAULTS.items() if (value := getattr(place, name)) != default}
+
+
+def _place(value: Mapping[str, Any]) -> Place:
+    return Place(**{**value, "heading": tuple(value.get("heading", ()))})

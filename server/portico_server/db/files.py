@@ -1,0 +1,115 @@
+"""Rows of uploaded and mirrored files. The bytes lie beside the database, under their SHA-256."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Generic, Literal, TypeVar
+
+from sqlalchemy import Connection, delete as sql_delete, func, insert, or_, select
+
+from portico_server.db import chunks
+from portico_server.db.schema import files, store_files
+
+Order = Literal["asc", "desc"]
+T = TypeVar("T")
+
+MIRRORED = "store:"
+"""The owner of a file that a store mirrors from a folder is this, followed by the id of the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One file. ``owner`` is the id of the key that made it, ``None`` for the house, or the store that mirrors it."""
+
+    id: str
+    owner: str | None
+    filename: str
+    purpose: str
+    bytes: int
+    sha256: str
+    created_at: float
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list, in the order asked for; ``has_more`` says whether another follows."""
+
+    data: tuple[T, ...]
+    has_more: bool
+
+
+_COLUMNS = [files.c[name] for name in FileRow.__dataclass_fields__]
+
+
+def add(connection: Connection, row: FileRow) -> None:
+    connection.execute(insert(files).values(**asdict(row)))
+
+
+def get(connection: Connection, file_id: str) -> FileRow | None:
+    row = connection.execute(select(*_COLUMNS).where(files.c.id == file_id)).first()
+    return FileRow(**row._mapping) if row else None
+
+
+def page(
+    connection: Connection,
+    owner: str | None,
+    *,
+    after: FileRow | None = None,
+    limit: int = 10_000,
+    order: Order = "desc",
+    purpose: str | None = None,
+) -> Page[FileRow]:
+    """Uploaded files by the time they were made: all of them, or those of ``owner`` and of the house."""
+    query = select(*_COLUMNS).where(
+        or_(files.c.owner.is_(None), files.c.owner.not_like(f"{MIRRORED}%")),
+        or_(files.c.expires_at.is_(None), files.c.expires_at > time.time()),
+    )
+    if owner is not None:
+        query = query.where(or_(files.c.owner.is_(None), files.c.owner == owner))
+    if purpose is not None:
+        query = query.where(files.c.purpose == purpose)
+    # Ids begin with the time: they order files as created_at does, and no two are equal.
+    if after is not None:
+        query = query.where(files.c.id > after.id if order == "asc" else files.c.id < after.id)
+    query = query.order_by(files.c.id.asc() if order == "asc" else files.c.id.desc()).limit(limit + 1)
+    rows = [FileRow(**row._mapping) for row in connection.execute(query)]
+    return Page(tuple(rows[:limit]), len(rows) > limit)
+
+
+def delete(connection: Connection, file_id: str) -> bool:
+    """Remove a file from every store that holds it, then itself. Whether its bytes are needed by no other row now."""
+    row = get(connection, file_id)
+    if row is None:
+        return False
+    holders = connection.execute(select(store_files.c.store_id).where(store_files.c.file_id == file_id))
+    for store_id in [holder.store_id for holder in holders]:
+        chunks.remove_file(connection, store_id, file_id)
+    connection.execute(sql_delete(files).where(files.c.id == file_id))
+    return not is_held(connection, row.sha256)
+
+
+def is_held(connection: Connection, sha256: str) -> bool:
+    """Whether any row stands for these bytes."""
+    found = connection.execute(select(files.c.id).where(files.c.sha256 == sha256).limit(1)).first()
+    return found is not None
+
+
+def held(connection: Connection, digests: Sequence[str]) -> set[str]:
+    """Those of ``digests`` that a row stands for."""
+    found = connection.execute(select(files.c.sha256).where(files.c.sha256.in_(digests)))
+    return {row.sha256 for row in found}
+
+
+def expired(connection: Connection) -> list[FileRow]:
+    """Files whose time has run out."""
+    rows = connection.execute(select(*_COLUMNS).where(files.c.expires_at <= time.time()))
+    return [FileRow(**row._mapping) for row in rows]
+
+
+def mirrored(connection: Connection, store_id: str) -> int:
+    """How many files a store mirrors from its folder."""
+    query = select(func.count()).select_from(files).where(files.c.owner == f"{MIRRORED}{store_id}")
+    return int(connection.execute(query).scalar_one())

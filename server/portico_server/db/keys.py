@@ -1,0 +1,50 @@
+"""API keys: rows with the hash of a secret, never the secret."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+
+from portico_server.db.schema import keys
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret."""
+
+    id: str
+    name: str
+    hash: str
+    hint: str
+    scopes: tuple[str, ...]
+    created_at: float
+
+
+def add(connection: Connection, row: KeyRow) -> None:
+    """Insert a new key."""
+    connection.execute(
+        insert(keys).values(
+            id=row.id,
+            name=row.name,
+            hash=row.hash,
+            hint=row.hint,
+            scopes=list(row.scopes),
+            created_at=row.created_at,
+        )
+    )
+
+
+def living(connection: Connection) -> Sequence[KeyRow]:
+    """All keys that were not revoked, oldest first."""
+    rows = connection.execute(select(keys).where(keys.c.revoked_at.is_(None)).order_by(keys.c.created_at))
+    return [KeyRow(row.id, row.name, row.hash, row.hint, tuple(row.scopes), row.created_at) for row in rows]
+
+
+def revoke(connection: Connection, key_id: str, now: float) -> bool:
+    """End a key; whether there was a living one. The row stays, so that what it made keeps its owner."""
+    changed = connection.execute(
+        update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now)
+    )
+    return changed.rowcount > 0

@@ -1,0 +1,403 @@
+"""Rows of stores and of the files in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Connection, Select, and_, delete as sql_delete, func, insert, or_, select, update
+
+from portico_server.db import chunks, files as file_rows
+from portico_server.db.chunks import NewChunk
+from portico_server.db.files import MIRRORED, Order, Page
+from portico_server.db.schema import file_batches, files, store_files, stores
+
+FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRow:
+    """One store. ``owner`` ``None``: the house's. ``folder``: the folder it mirrors. ``last_change``: its newest change."""
+
+    id: str
+    name: str
+    description: str
+    owner: str | None
+    folder: str | None
+    app: bool
+    embedding_model: str
+    metadata: Mapping[str, str]
+    expires_after_days: int | None
+    last_active_at: float
+    created_at: float
+    last_change: int = 0
+
+    @property
+    def expires_at(self) -> float | None:
+        """When it expires if nobody uses it until then, in seconds since 1970."""
+        if self.expires_after_days is None:
+            return None
+        return self.last_active_at + self.expires_after_days * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """How many files of a store or a batch are in which state."""
+
+    in_progress: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.in_progress + self.completed + self.failed + self.cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFileRow:
+    """One file in one store, with what the file itself says (``filename``, ``bytes``, ``sha256``)."""
+
+    store_id: str
+    file_id: str
+    status: FileStatus
+    error_code: str | None
+    error_message: str | None
+    attributes: Mapping[str, str | float | bool]
+    chunking: Mapping[str, Any]
+    usage_bytes: int
+    created_at: float
+    source_mtime_ns: int | None
+    source_size: int | None
+    filename: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """Files that were attached together."""
+
+    id: str
+    store_id: str
+    file_ids: Sequence[str]
+    created_at: float
+    cancelled_at: float | None = None
+
+
+_STORE = [stores.c[name] for name in StoreRow.__dataclass_fields__]
+_FILE = [store_files.c[name] for name in list(StoreFileRow.__dataclass_fields__)[:11]] + [
+    files.c.filename,
+    files.c.bytes,
+    files.c.sha256,
+]
+_JOINED = store_files.join(files, files.c.id == store_files.c.file_id)
+
+
+# --- stores ------------------------------------------------------------------------------------------------------
+
+
+def add(connection: Connection, row: StoreRow) -> bool:
+    connection.execute(insert(stores).values(**asdict(row)))
+    return True
+
+
+def add_unique(connection: Connection, row: StoreRow) -> bool:
+    """Add a store unless its owner or the house has one of that name. Whether it was added."""
+    return named(connection, row.name, row.owner) is None and add(connection, row)
+
+
+def get(connection: Connection, store_id: str) -> StoreRow | None:
+    row = connection.execute(select(*_STORE).where(stores.c.id == store_id)).first()
+    return StoreRow(**row._mapping) if row else None
+
+
+def named(connection: Connection, name: str, owner: str | None, *, everyone: bool = False) -> StoreRow | None:
+    """The oldest store of that name among those of ``owner`` and of the house, or among all of them."""
+    query = select(*_STORE).where(stores.c.name == name).order_by(stores.c.id).limit(1)
+    if not everyone:
+        query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
+    row = connection.execute(query).first()
+    return StoreRow(**row._mapping) if row else None
+
+
+def visible(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[StoreRow]:
+    """All stores of ``owner`` and of the house, or all there are, oldest first."""
+    query = select(*_STORE).order_by(stores.c.id)
+    if not everyone:
+        query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
+    return [StoreRow(**row._mapping) for row in connection.execute(query)]
+
+
+def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> None:
+    """Set columns of a store."""
+    connection.execute(update(stores).where(stores.c.id == store_id).values(**values))
+
+
+def touch(connection: Connection, store_id: str) -> None:
+    """Note that somebody uses the store."""
+    connection.execute(update(stores).where(stores.c.id == store_id).values(last_active_at=time.time()))
+
+
+def delete(connection: Connection, store_id: str) -> list[str]:
+    """Remove a store with everything in it; the digests of mirrored files whose bytes nobody needs now."""
+    chunks.remove_store(connection, store_id)
+    connection.execute(sql_delete(stores).where(stores.c.id == store_id))
+    mine = files.c.owner == f"{MIRRORED}{store_id}"
+    digests = {row.sha256 for row in connection.execute(select(files.c.sha256).where(mine))}
+    connection.execute(sql_delete(files).where(mine))
+    return sorted(digest for digest in digests if not file_rows.is_held(connection, digest))
+
+
+def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[FileCounts, int]]:
+    """For each store that holds files: how many are in which state, and the bytes its chunks take."""
+    found: dict[str, dict[str, int]] = {}
+    used: dict[str, int] = {}
+    rows = connection.execute(
+        select(
+            store_files.c.store_id,
+            store_files.c.status,
+            func.count().label("files"),
+            func.sum(store_files.c.usage_bytes).label("used"),
+        )
+        .where(store_files.c.store_id.in_(list(store_ids)))
+        .group_by(store_files.c.store_id, store_files.c.status)
+    )
+    for row in rows:
+        found.setdefault(row.store_id, {})[row.status] = row.files
+        used[row.store_id] = used.get(row.store_id, 0) + int(row.used or 0)
+    return {store_id: (FileCounts(**states), used[store_id]) for store_id, states in found.items()}
+
+
+# --- files in a store --------------------------------------------------------------------------------------------
+
+
+def attach(
+    connection: Connection,
+    store_id: str,
+    file_id: str,
+    attributes: Mapping[str, str | float | bool],
+    chunking: Mapping[str, Any],
+    *,
+    mtime_ns: int | None = None,
+    size: int | None = None,
+) -> None:
+    """Put a file into a store, to be indexed; one that is in it already is indexed anew."""
+    values: dict[str, Any] = {
+        "status": "in_progress",
+        "error_code": None,
+        "error_message": None,
+        "attributes": dict(attributes),
+        "chunking": dict(chunking),
+        "source_mtime_ns": mtime_ns,
+        "source_size": size,
+    }
+    this = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
+    if connection.execute(update(store_files).where(this).values(**values)).rowcount == 0:
+        connection.execute(
+            insert(store_files).values(
+                store_id=store_id, file_id=file_id, usage_bytes=0, created_at=time.time(), **values
+            )
+        )
+    touch(connection, store_id)
+
+
+def attach_all(
+    connection: Connection,
+    store_id: str,
+    items: Sequence[tuple[str, Mapping[str, str | float | bool], Mapping[str, Any]]],
+) -> None:
+    """Put several files (id, attributes, chunking) into a store."""
+    for file_id, attributes, chunking in items:
+        attach(connection, store_id, file_id, attributes, chunking)
+
+
+def file(connection: Connection, store_id: str, file_id: str) -> StoreFileRow | None:
+    row = connection.execute(
+        select(*_FILE)
+        .select_from(_JOINED)
+        .where(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
+    ).first()
+    return StoreFileRow(**row._mapping) if row else None
+
+
+def named_files(connection: Connection, store_id: str, names: Sequence[str]) -> dict[str, str]:
+    """For each of ``names`` that files of a store have: the id of the newest such file."""
+    rows = connection.execute(
+        select(files.c.filename, func.max(files.c.id).label("file_id"))
+        .select_from(_JOINED)
+        .where(store_files.c.store_id == store_id, files.c.filename.in_(list(names)))
+        .group_by(files.c.filename)
+    )
+    return {row.filename: row.file_id for row in rows}
+
+
+def file_page(
+    connection: Connection,
+    store_id: str,
+    *,
+    after: StoreFileRow | None = None,
+    before: StoreFileRow | None = None,
+    limit: int = 20,
+    order: Order = "desc",
+    status: FileStatus | None = None,
+    among: Sequence[str] | None = None,
+) -> Page[StoreFileRow]:
+    """Files of a store by the time they were attached; ``among``: only these files."""
+    query = select(*_FILE).select_from(_JOINED).where(store_files.c.store_id == store_id)
+    if status is not None:
+        query = query.where(store_files.c.status == status)
+    if among is not None:
+        query = query.where(store_files.c.file_id.in_(among))
+    rising = order == "asc"
+    if after is not None:
+        query = query.where(_beyond(after, forward=rising))
+    if before is not None:
+        query = query.where(_beyond(before, forward=not rising))
+    # A page that ends before a row is read from that row backwards, and turned round.
+    backwards = before is not None and after is None
+    rows = _sorted_files(connection, query, rising=rising is not backwards, limit=limit + 1)
+    data = rows[:limit]
+    return Page(tuple(reversed(data)) if backwards else tuple(data), len(rows) > limit)
+
+
+def _beyond(row: StoreFileRow, *, forward: bool) -> Any:
+    at, file_id = store_files.c.created_at, store_files.c.file_id
+    if forward:
+        return or_(at > row.created_at, and_(at == row.created_at, file_id > row.file_id))
+    return or_(at < row.created_at, and_(at == row.created_at, file_id < row.file_id))
+
+
+def _sorted_files(
+    connection: Connection, query: Select[Any], *, rising: bool, limit: int
+) -> list[StoreFileRow]:
+    at, file_id = store_files.c.created_at, store_files.c.file_id
+    query = query.order_by(at.asc(), file_id.asc()) if rising else query.order_by(at.desc(), file_id.desc())
+    return [StoreFileRow(**row._mapping) for row in connection.execute(query.limit(limit))]
+
+
+def waiting(connection: Connection, store_id: str, limit: int) -> list[StoreFileRow]:
+    """Files that wait to be indexed, oldest first."""
+    query = (
+        select(*_FILE)
+        .select_from(_JOINED)
+        .where(store_files.c.store_id == store_id, store_files.c.status == "in_progress")
+    )
+    return _sorted_files(connection, query, rising=True, limit=limit)
+
+
+def unfinished(connection: Connection) -> list[str]:
+    """Stores in which files wait to be indexed."""
+    query = select(store_files.c.store_id).where(store_files.c.status == "in_progress").distinct()
+    return [row.store_id for row in connection.execute(query)]
+
+
+def mirror(connection: Connection, store_id: str) -> dict[str, StoreFileRow]:
+    """The files that a store mirrors from its folder, by their name in it."""
+    query = (
+        select(*_FILE)
+        .select_from(_JOINED)
+        .where(store_files.c.store_id == store_id, files.c.owner == f"{MIRRORED}{store_id}")
+    )
+    return {row.filename: StoreFileRow(**row._mapping) for row in connection.execute(query)}
+
+
+def set_file(
+    connection: Connection, store_id: str, file_id: str, values: Mapping[str, Any], *, only: str | None = None
+) -> bool:
+    """Set columns of a file in a store, if its status is ``only``. Whether there was such a file."""
+    query = update(store_files).where(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
+    if only is not None:
+        query = query.where(store_files.c.status == only)
+    return connection.execute(query.values(**values)).rowcount > 0
+
+
+def fail_file(connection: Connection, row: StoreFileRow, code: str, message: str) -> None:
+    """Mark a file that could not be indexed, and take what there was of it out of searches."""
+    this = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
+    now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(this)).first()
+    if now is None or now.status != "in_progress" or now.chunking != row.chunking:
+        return
+    chunks.remove_file(connection, row.store_id, row.file_id)
+    connection.execute(
+        update(store_files)
+        .where(this)
+        .values(status="failed", error_code=code, error_message=message, usage_bytes=0)
+    )
+
+
+def detach(connection: Connection, store_id: str, file_id: str) -> bool:
+    """Take a file out of a store. Whether it was in it."""
+    chunks.remove_file(connection, store_id, file_id)
+    this = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
+    return connection.execute(sql_delete(store_files).where(this)).rowcount > 0
+
+
+def put_chunks(
+    connection: Connection,
+    row: StoreFileRow,
+    batch: Sequence[NewChunk],
+    model: str | None,
+    data: Sequence[bytes] | None,
+    *,
+    first: bool,
+    usage_bytes: int,
+    finished: bool,
+) -> bool:
+    """Write a run of a file's chunks, the ``first`` in place of all it had; mark it completed with the last.
+
+    False, and nothing is written, if the file was taken out, cancelled or changed in the meantime.
+    """
+    this = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
+    now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(this)).first()
+    if now is None or now.status != "in_progress" or now.chunking != row.chunking:
+        return False
+    if first:
+        chunks.replace_file(connection, row.store_id, row.file_id, batch, model, data)
+    else:
+        chunks.append_file(connection, row.store_id, row.file_id, batch, model, data)
+    if finished:
+        connection.execute(
+            update(store_files).where(this).values(status="completed", usage_bytes=usage_bytes)
+        )
+    return True
+
+
+# --- batches -----------------------------------------------------------------------------------------------------
+
+
+def add_batch(connection: Connection, row: BatchRow) -> None:
+    connection.execute(insert(file_batches).values(**asdict(row)))
+
+
+def batch(connection: Connection, batch_id: str) -> BatchRow | None:
+    row = connection.execute(select(file_batches).where(file_batches.c.id == batch_id)).first()
+    return BatchRow(**row._mapping) if row else None
+
+
+def batch_counts(connection: Connection, row: BatchRow) -> FileCounts:
+    """How many files of a batch are in which state."""
+    query = (
+        select(store_files.c.status, func.count().label("files"))
+        .where(store_files.c.store_id == row.store_id, store_files.c.file_id.in_(row.file_ids))
+        .group_by(store_files.c.status)
+    )
+    return FileCounts(**{found.status: found.files for found in connection.execute(query)})
+
+
+def cancel_batch(connection: Connection, row: BatchRow) -> None:
+    """Give up the files of a batch that still wait."""
+    connection.execute(
+        update(store_files)
+        .where(
+            store_files.c.store_id == row.store_id,
+            store_files.c.file_id.in_(row.file_ids),
+            store_files.c.status == "in_progress",
+        )
+        .values(status="cancelled")
+    )
+    connection.execute(
+        update(file_batches).where(file_batches.c.id == row.id).values(cancelled_at=time.time())
+    )

@@ -1,0 +1,117 @@
+"""Reads what a model answered in OpenAI's bytes back into our own values: the inside of `Deployment.call`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import orjson
+
+from portico.wire import Delta, ToolCalled, Usage
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed
+from portico_server.core.request import CalledTool, Chat, Embed, Relay, Reply, Vectors
+from portico_server.core.servable import Relays, Servable
+from portico_server.engines.embeddings import shorten, vector_of
+
+
+class Model(Servable, Relays, Protocol):
+    """A model as this module sees it."""
+
+
+async def reply(model: Model, request: Chat, context: Context) -> Reply:
+    """Stream the answer: events to ``context`` as it comes, the whole at the end. Of several choices, the first."""
+    body = {
+        **request.options,
+        "model": model.card.name,
+        "messages": [dict(message) for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    relayed = await model.relay(Relay("chat/completions", body), context)
+    reader = _ReplyReader()
+    try:
+        async for chunk in relayed.chunks:
+            for event in reader.read(chunk):
+                await context.emit(event)
+    finally:
+        await close(relayed.chunks)
+    for called in reader.calls():
+        await context.emit(ToolCalled(called.id, called.name, called.arguments))
+    await context.emit(relayed.usage)
+    return Reply(
+        "".join(reader.text), reader.finish_reason, tuple(reader.calls()), (), relayed.usage, model.card.name
+    )
+
+
+async def vectors(model: Model, request: Embed, context: Context) -> Vectors:
+    """One vector per text, in order."""
+    if not request.input:
+        return Vectors((), request.dimensions or 0, Usage(), model.card.name)
+    body: dict[str, Any] = {
+        "model": model.card.name,
+        "input": list(request.input),
+        "encoding_format": "base64",
+    }
+    if request.dimensions is not None:
+        body["dimensions"] = request.dimensions
+    relayed = await model.relay(Relay("embeddings", body), context)
+    try:
+        data = b"".join([chunk async for chunk in relayed.chunks])
+    finally:
+        await close(relayed.chunks)
+    try:
+        rows = sorted(orjson.loads(data)["data"], key=lambda row: row["index"])
+        found = tuple(shorten(vector_of(row["embedding"]), request.dimensions) for row in rows)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise EngineFailed(f"'{model.card.name}' answered something that is not embeddings.") from error
+    if len(found) != len(request.input) or len({len(vector) for vector in found}) != 1:
+        raise EngineFailed(
+            f"'{model.card.name}' answered {len(found)} vectors for {len(request.input)} texts, or of several lengths."
+        )
+    return Vectors(found, len(found[0]) // 4, relayed.usage, model.card.name)
+
+
+async def close(chunks: AsyncIterator[bytes]) -> None:
+    """Close an iterator that can be closed."""
+    aclose = getattr(chunks, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+class _ReplyReader:
+    """Frames of a chat stream, the first choice of them."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.finish_reason = "stop"
+        self._calls: dict[int, dict[str, str]] = {}
+
+    def read(self, chunk: bytes) -> list[Delta]:
+        deltas = []
+        for line in chunk.split(b"\n"):
+            if not line.startswith(b"data:") or line[5:].strip() == b"[DONE]":
+                continue
+            document = orjson.loads(line[5:])
+            for choice in document.get("choices") or ():
+                if choice.get("index", 0) == 0:
+                    deltas += self._choice(choice)
+        return deltas
+
+    def _choice(self, choice: dict[str, Any]) -> list[Delta]:
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        delta = choice.get("delta") or {}
+        for part in delta.get("tool_calls") or ():
+            call = self._calls.setdefault(part.get("index", 0), {"id": "", "name": "", "arguments": ""})
+            function = part.get("function") or {}
+            call["id"] = part.get("id") or call["id"]
+            call["name"] = function.get("name") or call["name"]
+            call["arguments"] += function.get("arguments") or ""
+        content = delta.get("content")
+        if not content:
+            return []
+        self.text.append(content)
+        return [Delta(content)]
+
+    def calls(self) -> list[CalledTool]:
+        return [CalledTool(**call) for _, call in sorted(self._calls.items())]

@@ -1,0 +1,196 @@
+"""A supervised child process that serves OpenAI HTTP on a loopback port and dies with the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from portico_server.core.errors import EngineFailed
+from portico_server.engines.protocol import Endpoint
+
+KEPT_LINES = 1_000
+LOG_BYTES = 4 * 1024 * 1024
+GRACE = 3.0
+"""Seconds between asking a child to end and making it."""
+
+
+class Child:
+    """``python -m MODULE`` with its configuration on stdin, its port on stdout and its log on stderr."""
+
+    def __init__(self, process: Process, name: str, key: str, log: Path) -> None:
+        self.name = name
+        self.facts: Mapping[str, Any] = {}
+        """What the worker said about itself when it was ready."""
+        self._process = process
+        self._key = key
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._pump = asyncio.create_task(self._copy_log(log), name=f"log of {name}")
+        self._stopping = False
+
+    @classmethod
+    async def start(
+        cls, module: str, config: Mapping[str, Any], *, name: str, log: Path, timeout: float
+    ) -> Child:
+        """Start and wait until it answers. Raises `EngineFailed`; no process is left behind then or when cancelled."""
+        key = secrets.token_urlsafe(32)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
+        )
+        child = cls(process, name, key, log)
+        try:
+            async with asyncio.timeout(timeout):
+                await child._introduce({**config, "key": key})
+        except TimeoutError as error:
+            await child.stop()
+            raise EngineFailed(
+                f"The engine of '{name}' was not ready within {timeout:g} s and was stopped. A larger model may need "
+                "more: set 'load_timeout'.",
+                code="load_timeout",
+            ) from error
+        except BaseException:
+            await child.stop()
+            raise
+        return child
+
+    async def _introduce(self, config: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # A child that died at once is told from its exit below.
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(orjson.dumps(config) + b"\n")
+            await self._process.stdin.drain()
+        async for line in self._process.stdout:
+            try:
+                said = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                self._lines.append(line.decode("utf-8", "replace").rstrip())  # a library that prints
+                continue
+            if "error" in said:
+                raise EngineFailed(f"'{self.name}' could not be loaded: {said['error']}", code="load_failed")
+            self.facts = said
+            return
+        await self._process.wait()
+        await asyncio.wait([self._pump], timeout=1)
+        raise EngineFailed(
+            f"The engine of '{self.name}' {self.fate()} while it was loading.{self._last_words()}",
+            code="load_failed",
+        )
+
+    async def _copy_log(self, path: Path) -> None:
+        """Keep the last lines in memory and a bounded log on disk."""
+        assert self._process.stderr is not None
+        rest = b""
+        with path.open("ab") as file:
+            while data := await self._process.stderr.read(65_536):
+                if file.tell() > LOG_BYTES:
+                    file.truncate(0)
+                file.write(data)
+                file.flush()
+                *lines, rest = (rest + data).split(b"\n")
+                self._lines.extend(line.decode("utf-8", "replace") for line in lines)
+                rest = rest[-65_536:]
+        if rest:
+            self._lines.append(rest.decode("utf-8", "replace"))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    def endpoint(self, model: str, *, base: str = "/v1") -> Endpoint:
+        """Where it answers, with the key that it alone accepts."""
+        return Endpoint(f"http://127.0.0.1:{self.facts['port']}{base}", model, self._key)
+
+    def lines(self, count: int) -> list[str]:
+        """The last lines of its log, oldest first."""
+        return list(self._lines)[-count:]
+
+    def fate(self) -> str:
+        """How it ended, as the second half of a sentence."""
+        code = self._process.returncode
+        if code is None:
+            return "is running"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with status {code}"
+
+    async def explain(self, error: BaseException) -> EngineFailed:
+        """What a broken connection to it means."""
+        with contextlib.suppress(TimeoutError):
+            # The connection breaks a moment before the system tells us of the process.
+            async with asyncio.timeout(1.0):
+                await self._process.wait()
+        if not self.alive:
+            if self._stopping:
+                return EngineFailed(
+                    f"'{self.name}' was stopped in the middle of the call.", code="engine_stopped"
+                )
+            return EngineFailed(
+                f"The engine of '{self.name}' {self.fate()} in the middle of the call. The next call starts it again.",
+                code="engine_crashed",
+            )
+        return EngineFailed(
+            f"The connection to the engine of '{self.name}' broke: {str(error) or type(error).__name__}."
+        )
+
+    def _last_words(self) -> str:
+        words = [line.strip() for line in self._lines if line.strip()]
+        return f" Its last words: {words[-1][:500]}" if words else ""
+
+    async def wait(self) -> None:
+        """Until it has ended, for whatever reason."""
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """End it: first politely, then not. Returns when it is gone."""
+        self._stopping = True
+        try:
+            if self.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GRACE):
+                        await self._process.wait()
+        finally:
+            if self.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+                await asyncio.shield(self._process.wait())
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            if not self._pump.done():
+                # A grandchild that holds the pipe must not hold us.
+                await asyncio.wait([self._pump], timeout=1)
+                self._pump.cancel()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what a model's process has no business with."""
+    secret = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PORTICO_") and not name.upper().endswith(secret)
+    }

@@ -1,0 +1,53 @@
+"""A child process that answers by a script instead of by a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.engines.child import Child
+from portico_server.engines.fake.script import Script, load
+from portico_server.engines.protocol import Description, Running, Site
+from portico_server.engines.sources import parse
+from portico_server.engines.spec import ModelSpec
+
+
+class Fake:
+    """``fake://`` echoes, ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) tells it more."""
+
+    name = "fake"
+    fetches = False
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> Description:
+        script = _script(spec)
+        if spec.task == "embedding":
+            return Description("embedding", script.context_length, script.dimensions)
+        return Description("chat", script.context_length)
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
+        # aiohttp is imported by now; this module is imported before it.
+        from portico_server.engines.passthrough import Passthrough
+
+        script = _script(spec)
+        child = await Child.start(
+            "portico_server.engines.fake.worker",
+            {"script": script.to_json()},
+            name=spec.name,
+            log=site.log,
+            timeout=site.load_timeout,
+        )
+        speaker = Passthrough(site.transport, child.endpoint(spec.name), spec.name, child.explain)
+        return Running(speaker, self.describe(spec, path), child)
+
+
+def _script(spec: ModelSpec) -> Script:
+    unknown = set(spec.parameters) - {"script", "context_length", "dimensions"}
+    if unknown:
+        raise InvalidRequest(
+            f"The engine 'fake' has no parameter '{min(unknown)}'; it has script, context_length and dimensions.",
+            param="parameters",
+        )
+    given: Any = spec.parameters.get("script") or parse(spec.source).location
+    script = load(given)
+    return script.with_limits(spec.parameters.get("context_length"), spec.parameters.get("dimensions"))

@@ -1,0 +1,194 @@
+"""The process of a fake model. Alone, for benchmarks: ``python -m portico_server.engines.fake.worker --port 9000``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from portico.wire import Usage
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.ids import new_id
+from portico_server.engines import lifeline, serving
+from portico_server.engines.accounting import usage_to_json
+from portico_server.engines.embeddings import dimensions_of, document, encoding_of, shorten, texts_of
+from portico_server.engines.fake import mimic
+from portico_server.engines.fake.mimic import Choice
+from portico_server.engines.fake.script import Player, Script, Scripted, load, read
+
+
+class FakeServer:
+    """OpenAI's endpoints over one script."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._player = Player(script)
+
+    def mount(self, app: web.Application) -> web.Application:
+        app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/completions", self.complete)
+        app.router.add_post("/v1/embeddings", self.embed)
+        return app
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body: dict[str, Any] = await serving.body_of(request)
+        messages = body.get("messages") or []
+        return await self._generate(
+            request, body, mimic.last_user_text(messages), mimic.prompt_text(messages)
+        )
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        body: dict[str, Any] = await serving.body_of(request)
+        prompt = body.get("prompt")
+        text = prompt if isinstance(prompt, str) else " ".join(map(str, prompt or ()))
+        return await self._generate(request, body, text, text)
+
+    async def _generate(
+        self, request: web.Request, body: dict[str, Any], said: str, prompt: str
+    ) -> web.StreamResponse:
+        prompt_tokens = len(mimic.words(prompt))
+        limit = self._script.context_length
+        if limit is not None and prompt_tokens >= limit:
+            raise InvalidRequest(
+                f"The prompt has {prompt_tokens} tokens, but the context of this model has {limit}.",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        rule = self._player.next(said)
+        if rule.delay:
+            await asyncio.sleep(rule.delay)
+        if rule.error is not None:
+            error = rule.error
+            return serving.failure(error.status, error.message, error.type, error.code, error.retry_after)
+        chat = request.path.endswith("chat/completions")
+        choices = [mimic.choose(rule, body, index, chat=chat) for index in range(body.get("n") or 1)]
+        usage = Usage(prompt_tokens, sum(len(choice.pieces) + choice.call_tokens for choice in choices))
+        envelope = _Envelope(chat, str(body.get("model", "fake")))
+        if body.get("stream") is True:
+            return await self._stream(request, body, rule, choices, usage, envelope)
+        for choice in choices:
+            async for _ in _paced(rule, choice.pieces):
+                pass
+        return serving.answer(envelope.whole(choices, usage, logprobs=bool(body.get("logprobs"))))
+
+    async def _stream(
+        self,
+        request: web.Request,
+        body: dict[str, Any],
+        rule: Scripted,
+        choices: list[Choice],
+        usage: Usage,
+        envelope: _Envelope,
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+        )
+        await response.prepare(request)
+        options = body.get("stream_options") or {}
+
+        async def send(value: dict[str, Any]) -> None:
+            await response.write(b"data: " + orjson.dumps(value) + b"\n\n")
+
+        for choice in choices:
+            if envelope.chat:
+                await send(envelope.chunk(choice.index, {"role": "assistant", "content": ""}))
+            async for piece in _paced(rule, choice.pieces):
+                logprobs = mimic.logprobs([piece]) if body.get("logprobs") else None
+                await send(envelope.chunk(choice.index, {"content": piece}, logprobs=logprobs))
+            for position, call in enumerate(choice.calls):
+                head = {
+                    "id": call["id"],
+                    "type": "function",
+                    "function": {"name": call["name"], "arguments": ""},
+                }
+                await send(envelope.chunk(choice.index, {"tool_calls": [{"index": position, **head}]}))
+                for part in mimic.words(call["arguments"]):
+                    delta = {"tool_calls": [{"index": position, "function": {"arguments": part}}]}
+                    await send(envelope.chunk(choice.index, delta))
+            await send(envelope.chunk(choice.index, {}, finish=choice.finish_reason))
+        if options.get("include_usage"):
+            await send({**envelope.head(chunk=True), "choices": [], "usage": usage_to_json(usage)})
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def embed(self, request: web.Request) -> web.StreamResponse:
+        body: dict[str, Any] = await serving.body_of(request)
+        texts = texts_of(body)
+        dimensions = dimensions_of(body, self._script.dimensions)
+        vectors = [shorten(mimic.vector(text, self._script.dimensions), dimensions) for text in texts]
+        usage = Usage(sum(len(mimic.words(text)) for text in texts))
+        return serving.answer(document(vectors, encoding_of(body), str(body.get("model", "fake")), usage))
+
+
+class _Envelope:
+    """What surrounds every answer and every chunk of one call."""
+
+    def __init__(self, chat: bool, model: str) -> None:
+        self.chat = chat
+        self._id = new_id("chatcmpl-" if chat else "cmpl-")
+        self._created = int(time.time())
+        self._model = model
+
+    def head(self, *, chunk: bool) -> dict[str, Any]:
+        kind = ("chat.completion.chunk" if chunk else "chat.completion") if self.chat else "text_completion"
+        return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
+
+    def chunk(
+        self, index: int, delta: dict[str, Any], *, finish: str | None = None, logprobs: Any = None
+    ) -> dict[str, Any]:
+        said = {"delta": delta} if self.chat else {"text": delta.get("content", "")}
+        choice = {"index": index, **said, "logprobs": logprobs, "finish_reason": finish}
+        return {**self.head(chunk=True), "choices": [choice]}
+
+    def whole(self, choices: list[Choice], usage: Usage, *, logprobs: bool) -> dict[str, Any]:
+        return {
+            **self.head(chunk=False),
+            "choices": [
+                {
+                    "index": choice.index,
+                    **({"message": choice.message()} if self.chat else {"text": "".join(choice.pieces)}),
+                    "logprobs": mimic.logprobs(choice.pieces) if logprobs else None,
+                    "finish_reason": choice.finish_reason,
+                }
+                for choice in choices
+            ],
+            "usage": usage_to_json(usage),
+        }
+
+
+async def _paced(rule: Scripted, pieces: list[str]) -> AsyncIterator[str]:
+    """The pieces at the rule's pace, until its crash or its silence."""
+    for number, piece in enumerate([*pieces, ""]):
+        if rule.crash == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if rule.hang == number:
+            await asyncio.get_running_loop().create_future()
+        if piece:
+            if rule.interval and number:
+                await asyncio.sleep(rule.interval)
+            yield piece
+
+
+def main() -> None:
+    """As a child of the daemon without arguments; alone with ``--port``."""
+    parser = argparse.ArgumentParser(prog="python -m portico_server.engines.fake.worker")
+    parser.add_argument("--port", type=int, help="serve alone on this port of 127.0.0.1, without a key")
+    parser.add_argument("--script", default="", help="a YAML script")
+    arguments = parser.parse_args()
+    if arguments.port is not None:
+        app = FakeServer(load(arguments.script)).mount(serving.application(""))
+        serving.serve(app, port=arguments.port, announced=False)
+        return
+    config = lifeline.receive()
+    serving.serve(FakeServer(read(config["script"])).mount(serving.application(config["key"])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What this machine can hold and compute: cores, memory, GPUs. Reading is apart from parsing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_PATIENCE = 5.0
+"""Seconds a driver's tool may take; a GPU that does not answer in that time is not one to plan with."""
+_MIB = 1024 * 1024
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_METAL_SHARE = 0.7
+"""The part of an Apple machine's memory that Metal lets the GPU use by default, a little under 3/4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU. ``shared`` memory is the machine's own, which the CPU uses too."""
+
+    name: str
+    memory_bytes: int
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """``cores`` are physical ones that this process may use; ``memory_bytes`` is what it may fill."""
+
+    cores: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Memory of all GPUs together."""
+        return sum(gpu.memory_bytes for gpu in self.gpus)
+
+
+def detect() -> Hardware:
+    """Look at this machine; blocks while a driver's tool answers. No answer means no GPU."""
+    memory = _memory()
+    gpus: tuple[Gpu, ...] = ()
+    if sys.platform == "darwin":
+        gpus = parse_sysctl(_ask("sysctl", "hw.optional.arm64", "machdep.cpu.brand_string"), memory)
+    elif shutil.which("nvidia-smi"):
+        query = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+        gpus = parse_nvidia_smi(_ask("nvidia-smi", *query), memory)
+    return Hardware(_cores(), memory, gpus)
+
+
+def parse_nvidia_smi(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
+    """Read ``NAME, MIB`` lines. A GPU that shares the machine's memory has ``[N/A]`` for its own."""
+    gpus = []
+    for line in text.splitlines():
+        name, comma, size = line.rpartition(",")
+        if not comma:
+            continue
+        size = size.strip()
+        if size.isdecimal():
+            gpus.append(Gpu(name.strip(), int(size) * _MIB))
+        elif size in ("[N/A]", "[Not Supported]"):
+            gpus.append(Gpu(name.strip(), int(memory_bytes * _METAL_SHARE), shared=True))
+    return tuple(gpus)
+
+
+def parse_sysctl(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
+    """Read ``name: value`` lines of a Mac: one with its own silicon has a GPU on the machine's memory."""
+    values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    if values.get("hw.optional.arm64") != "1":
+        return ()
+    name = values.get("machdep.cpu.brand_string", "Apple").strip()
+    return (Gpu(name, int(memory_bytes * _METAL_SHARE), shared=True),)
+
+
+def parse_memory_limit(text: str, memory_bytes: int) -> int:
+    """The smaller of the machine's memory and a control group's limit (``max`` or a huge number: none)."""
+    text = text.strip()
+    return min(int(text), memory_bytes) if text.isdecimal() else memory_bytes
+
+
+def usable_cores(physical: int | None, logical: int, allowed: int) -> int:
+    """Physical cores among the logical ones this process may run on; all of those if physical is unknown."""
+    if physical is None or physical < 1 or logical < physical:
+        return max(1, allowed)
+    return max(1, min(physical, allowed * physical // logical or 1))
+
+
+def _cores() -> int:
+    logical = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    return usable_cores(psutil.cpu_count(logical=False), logical, allowed)
+
+
+def _memory() -> int:
+    memory = int(psutil.virtual_memory().total)
+    for path in _CGROUP_LIMITS:
+        with contextlib.suppress(OSError):
+            memory = parse_memory_limit(path.read_text(), memory)
+    return memory
+
+
+def _ask(*command: str) -> str:
+    """Standard output of a tool, empty if there is no sensible answer."""
+    try:
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.decode("utf-8", "replace")
+
+
+def describe(hardware: Hardware) -> str:
+    """One line for a person, such as ``8 cores, 32 GB memory, NVIDIA L4 (24 GB)``."""
+    parts = [
+        f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}",
+        f"{_gb(hardware.memory_bytes)} memory",
+    ]
+    parts += [f"{name} ({size})" for name, size in _counted(hardware.gpus)]
+    return ", ".join(parts)
+
+
+def _counted(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
+    names = list(dict.fromkeys((gpu.name, gpu.memory_bytes) for gpu in gpus))
+    counts = [sum((gpu.name, gpu.memory_bytes) == item for gpu in gpus) for item in names]
+    return [
+        (f"{count} × {name}" if count > 1 else name, _gb(size))
+        for (name, size), count in zip(names, counts, strict=True)
+    ]
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1024**3:.0f} GB"

@@ -1,0 +1,99 @@
+"""A child process with llama.cpp's server and one GGUF file."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.engines.child import Child
+from portico_server.engines.gguf import read_gguf
+from portico_server.engines.llamacpp import plan as planning
+from portico_server.engines.profiles import profile
+from portico_server.engines.protocol import Description, Running, Site
+from portico_server.engines.spec import ModelSpec, Task
+
+
+class LlamaCpp:
+    """Any source that is or holds a GGUF file. Parameters: see `portico_server.engines.llamacpp.plan`."""
+
+    name = "llamacpp"
+    fetches = True
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> Description:
+        planning.check(spec.name, spec.parameters)
+        known = profile(spec.source)
+        context = spec.parameters.get("context_length") or (known.context_length if known else None)
+        dimensions = known.dimensions if known else None
+        task: Task = "embedding" if known is not None and known.task == "embedding" else "chat"
+        if path is not None and (context is None or spec.task == "auto") and path.is_file():
+            try:
+                file = read_gguf(path)
+            except PorticoError:
+                # Starting it will say what is wrong with it; the list of models must not fail for it.
+                return Description(task if spec.task == "auto" else _task(spec), context, dimensions)
+            task = "embedding" if planning.embeds(file) else task
+            context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
+        task = task if spec.task == "auto" else _task(spec)
+        return Description(task, context, dimensions if task == "embedding" else None)
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
+        # aiohttp and psutil are imported by now or may be; this module is imported before them.
+        from portico_server.engines.hardware import detect
+        from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker
+        from portico_server.engines.transport import CONNECTION_ERRORS, Route
+
+        assert path is not None
+        if not path.is_file():
+            raise InvalidRequest(
+                f"'{spec.source}' is not one GGUF file, which is what the engine 'llamacpp' takes. Name a file of it: "
+                "hf://ORG/REPO/FILE.gguf.",
+                code="not_gguf",
+                param="source",
+            )
+        file = await asyncio.to_thread(read_gguf, path)
+        if file.truncated:
+            raise InvalidRequest(
+                f"The model file {path} is cut short: it has {file.file_size} of {file.end_offset} bytes. Delete it "
+                "and fetch it again.",
+                code="model_file_truncated",
+                param="source",
+            )
+        embedding = _task(spec) == "embedding" if spec.task != "auto" else planning.embeds(file)
+        settled = planning.plan(file, await asyncio.to_thread(detect), spec.parameters, embedding=embedding)
+        child = await Child.start(
+            "portico_server.engines.llamacpp.worker",
+            {"model": str(path), "name": spec.name, "plan": asdict(settled)},
+            name=spec.name,
+            log=site.log,
+            timeout=site.load_timeout,
+        )
+        try:
+            deadline = asyncio.get_running_loop().time() + site.load_timeout
+            props = orjson.loads(
+                await site.transport.get(
+                    Route(child.endpoint(spec.name, base=""), "props"), deadline=deadline
+                )
+            )
+            facts = Facts.read(props)
+        except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
+            await child.stop()
+            raise EngineFailed(
+                f"The engine of '{spec.name}' started but does not answer: {error}."
+            ) from error
+        except BaseException:
+            await child.stop()
+            raise
+        description = (
+            Description("embedding", facts.context_length, file.embedding_length)
+            if embedding
+            else Description("chat", facts.context_length)
+        )
+        return Running(LlamaSpeaker(site.transport, child, spec.name, facts, description), description, child)
+
+
+def _task(spec: ModelSpec) -> Task:
+    return "embedding" if spec.task == "embedding" else "chat"

@@ -1,0 +1,321 @@
+"""Speaks to llama.cpp's server so that the outside sees OpenAI's API without its quirks. Imports aiohttp.
+
+Each choice is a streamed call of its own: a client that leaves a stream frees the engine's slot at once, one that leaves
+any other call does not; and the engine's own ``n`` miscounts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.request import Relay, Relayed
+from portico_server.engines.accounting import usage_from_json
+from portico_server.engines.child import Child
+from portico_server.engines.embeddings import (
+    dimensions_of,
+    document,
+    encoding_of,
+    shorten,
+    texts_of,
+    vector_of,
+)
+from portico_server.engines.llamacpp.fold import ChoiceReader, Envelope, Piece, total
+from portico_server.engines.llamacpp.prepare import Prepared, chat, completion
+from portico_server.engines.protocol import Description
+from portico_server.engines.refusal import error_from_json, error_of, frame
+from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
+
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the running server says about itself. ``context_length`` is for one slot."""
+
+    context_length: int | None
+    template_has_tools: bool
+    fingerprint: str | None
+
+    @classmethod
+    def read(cls, props: Mapping[str, Any]) -> Facts:
+        """From its ``/props``."""
+        settings = props.get("default_generation_settings") or {}
+        caps = props.get("chat_template_caps") or {}
+        return cls(settings.get("n_ctx"), bool(caps.get("supports_tools")), props.get("build_info"))
+
+
+class LlamaSpeaker:
+    """A `Speaker` for one llama.cpp server."""
+
+    def __init__(
+        self, transport: Transport, child: Child, name: str, facts: Facts, description: Description
+    ) -> None:
+        self._transport = transport
+        self._child = child
+        self._name = name
+        self._facts = facts
+        self._dimensions = description.dimensions
+        endpoint = child.endpoint(name)
+        self._routes = {
+            operation: Route(endpoint, operation)
+            for operation in ("chat/completions", "completions", "embeddings")
+        }
+
+    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+        """See `portico_server.engines.protocol.Speaker`."""
+        if request.operation == "embeddings":
+            return await self._embed(request.body, deadline)
+        is_chat = request.operation == "chat/completions"
+        if is_chat:
+            prepared = chat(request.body, template_has_tools=self._facts.template_has_tools)
+        else:
+            prepared = completion(request.body)
+        calls = _Calls(
+            [
+                _Call(self, request.operation, body, ChoiceReader(index, prepared, chat=is_chat), deadline)
+                for index, body in enumerate(prepared.bodies)
+            ]
+        )
+        envelope = Envelope(is_chat, self._name, self._facts.fingerprint)
+        try:
+            await calls.open()
+            if not request.stream:
+                pieces = [piece async for piece in calls.pieces()]
+                usage = calls.usage(prepared)
+                data = envelope.document(pieces, len(prepared.bodies), usage)
+                return Relayed("application/json", _once(data), usage)
+        except BaseException:
+            await calls.close()
+            raise
+        options = request.body.get("stream_options") or {}
+        relayed = Relayed("text/event-stream", _once(b""))
+        relayed.chunks = self._frames(
+            calls, prepared, envelope, relayed, wants_usage=options.get("include_usage") is True
+        )
+        return relayed
+
+    async def _frames(
+        self, calls: _Calls, prepared: Prepared, envelope: Envelope, relayed: Relayed, *, wants_usage: bool
+    ) -> AsyncIterator[bytes]:
+        try:
+            if envelope.chat:
+                for index in range(len(prepared.bodies)):
+                    yield envelope.opening(index)
+            async for piece in calls.pieces():
+                yield envelope.chunk(piece)
+            relayed.usage = calls.usage(prepared)
+            if wants_usage:
+                yield envelope.usage(relayed.usage)
+            yield DONE
+        except PorticoError as error:
+            relayed.usage = calls.usage(prepared)
+            yield frame(error)
+            raise
+        finally:
+            await asyncio.shield(calls.close())
+
+    async def open(
+        self, operation: str, body: dict[str, Any], deadline: float | None
+    ) -> AsyncIterator[bytes]:
+        """Begin a streamed call: its frames. Raises `PorticoError`."""
+        try:
+            response = await self._transport.post(
+                self._routes[operation], orjson.dumps(body), deadline=deadline, reuse=False
+            )
+            if response.status != 200:
+                raise self._refusal(response.status, await read_all(response, deadline=deadline))
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        return read_frames(response, deadline=deadline)
+
+    async def explain(self, error: BaseException) -> PorticoError:
+        """What a broken connection means."""
+        return late(self._name) if type(error) is TimeoutError else await self._child.explain(error)
+
+    def failure(self, document: Mapping[str, Any]) -> PorticoError:
+        """An error that came in the middle of a stream."""
+        inner = document.get("error")
+        code = inner.get("code") if isinstance(inner, Mapping) else None
+        return error_from_json(code if isinstance(code, int) else 500, document, self._name)
+
+    def _refusal(self, status: int, data: bytes) -> PorticoError:
+        try:
+            error: Any = orjson.loads(data)["error"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            error = {}
+        if isinstance(error, Mapping) and error.get("type") == "exceed_context_size_error":
+            return InvalidRequest(
+                f"The prompt has {error.get('n_prompt_tokens')} tokens, but the context of '{self._name}' has "
+                f"{error.get('n_ctx')}. Send less, or choose a model with a larger context.",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        message = str(error.get("message", "")) if isinstance(error, Mapping) else ""
+        if "too large to process" in message:
+            return InvalidRequest(
+                f"A text is longer than '{self._name}' can embed at once ({self._facts.context_length} tokens): {message}.",
+                code="context_length_exceeded",
+                param="input",
+            )
+        return error_of(status, data, self._name)
+
+    async def _embed(self, body: dict[str, Any], deadline: float | None) -> Relayed:
+        texts = texts_of(body)
+        dimensions = dimensions_of(body, self._dimensions)
+        encoding = encoding_of(body)
+        asked = {"input": texts, "encoding_format": "base64"}
+        try:
+            response = await self._transport.post(
+                self._routes["embeddings"], orjson.dumps(asked), deadline=deadline
+            )
+            data = await read_all(response, deadline=deadline)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        if response.status != 200:
+            raise self._refusal(response.status, data)
+        try:
+            answered = orjson.loads(data)
+            rows = sorted(answered["data"], key=lambda row: row["index"])
+            vectors = [shorten(vector_of(row["embedding"]), dimensions) for row in rows]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise EngineFailed(
+                f"The engine of '{self._name}' answered something that is not embeddings."
+            ) from error
+        usage = usage_from_json(answered.get("usage") or {})
+        return Relayed(
+            "application/json", _once(orjson.dumps(document(vectors, encoding, self._name, usage))), usage
+        )
+
+
+class _Call:
+    """One streamed call to the engine, read as one choice."""
+
+    def __init__(
+        self,
+        speaker: LlamaSpeaker,
+        operation: str,
+        body: dict[str, Any],
+        reader: ChoiceReader,
+        deadline: float | None,
+    ) -> None:
+        self.reader = reader
+        self._speaker = speaker
+        self._operation = operation
+        self._body = body
+        self._deadline = deadline
+        self._frames: AsyncIterator[bytes] | None = None
+        self._first = b""
+
+    async def open(self) -> None:
+        """Wait for the first frame, so that an error before it is a real status."""
+        self._frames = await self._speaker.open(self._operation, self._body, self._deadline)
+        self._first = await self._next()
+
+    async def _next(self) -> bytes:
+        assert self._frames is not None
+        try:
+            return await anext(self._frames, b"")
+        except CONNECTION_ERRORS as error:
+            raise await self._speaker.explain(error) from error
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """What the engine says, until it has said all."""
+        data = self._first
+        while data:
+            for line in data.split(b"\n"):
+                if not line.startswith((b"data:", b"error:")):
+                    continue
+                text = line.partition(b":")[2].strip()
+                if text == b"[DONE]":
+                    continue
+                document = orjson.loads(text)
+                if not isinstance(document, dict):
+                    continue  # several prompts make it say "null"
+                if "error" in document or line.startswith(b"error:"):
+                    raise self._speaker.failure(document if "error" in document else {"error": document})
+                for piece in self.reader.read(document):
+                    yield piece
+            data = await self._next()
+        if not self.reader.finished:
+            # A process that is killed may have its connection closed as if in order.
+            raise await self._speaker.explain(ConnectionError("the answer broke off"))
+
+    async def close(self) -> None:
+        """Leave the call, which frees the engine's slot."""
+        close = getattr(self._frames, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class _Calls:
+    """The calls for all choices of one request, together."""
+
+    def __init__(self, calls: list[_Call]) -> None:
+        self._calls = calls
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def usage(self, prepared: Prepared) -> Usage:
+        return total([call.reader for call in self._calls], prepared.per_prompt)
+
+    async def open(self) -> None:
+        if len(self._calls) == 1:
+            await self._calls[0].open()
+            return
+        openings = [asyncio.create_task(call.open(), name="open a choice") for call in self._calls]
+        try:
+            await asyncio.gather(*openings)
+        finally:
+            for opening in openings:
+                opening.cancel()
+            await asyncio.wait(openings)
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """The pieces of all choices, as they come."""
+        if len(self._calls) == 1:
+            async for piece in self._calls[0].pieces():
+                yield piece
+            return
+        queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue(maxsize=64)
+        self._tasks = [
+            asyncio.create_task(_follow(call, queue), name=f"choice {call.reader.index}")
+            for call in self._calls
+        ]
+        living = len(self._tasks)
+        while living:
+            item = await queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                living -= 1
+            else:
+                yield item
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for call in self._calls:
+            await call.close()
+
+
+async def _follow(call: _Call, queue: asyncio.Queue[Piece | BaseException | None]) -> None:
+    """Pass on what a call says, then that it has ended, or why."""
+    try:
+        async for piece in call.pieces():
+            await queue.put(piece)
+    except PorticoError as error:
+        await queue.put(error)
+    else:
+        await queue.put(None)
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

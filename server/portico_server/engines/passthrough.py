@@ -1,0 +1,204 @@
+"""The hot path: an engine that speaks OpenAI well, relayed byte by byte. Imports aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiohttp
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.request import Relay, Relayed
+from portico_server.engines.accounting import usage_in
+from portico_server.engines.protocol import Endpoint
+from portico_server.engines.refusal import error_from_json, error_of, frame
+from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
+
+Explain = Callable[[BaseException], Awaitable[PorticoError]]
+"""Turns a broken connection into a sentence that says what happened to the engine."""
+
+OPERATIONS = ("chat/completions", "completions", "embeddings")
+
+DONE = b"data: [DONE]\n\n"
+
+# None of these can occur inside a JSON string, where the quotes would be escaped.
+_CREATED = re.compile(rb'"created"\s*:\s*\d+')
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+
+
+class Passthrough:
+    """A `Speaker` that changes the model's name on the way in and as good as nothing on the way out.
+
+    ``ask_usage``: ask for the token counts of a stream even if the client did not, for the usage rows; an engine that
+    refuses the question is not asked again.
+    """
+
+    def __init__(
+        self, transport: Transport, endpoint: Endpoint, name: str, explain: Explain, *, ask_usage: bool = True
+    ) -> None:
+        self._transport = transport
+        self._model = endpoint.model
+        self._name = name
+        self._broken = explain
+        self._ask_usage = ask_usage
+        self._routes = {operation: Route(endpoint, operation) for operation in OPERATIONS}
+
+    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+        """See `portico_server.engines.protocol.Speaker`."""
+        body = {**request.body, "model": self._model}
+        streams = request.stream and request.operation != "embeddings"
+        options = body.get("stream_options")
+        wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+        asks = streams and not wants_usage and self._ask_usage
+        if asks:
+            body["stream_options"] = {**(options or {}), "include_usage": True}
+        try:
+            response = await self._post(request.operation, body, deadline)
+        except PorticoError as error:
+            if not asks or error.status not in (400, 422) or "stream_options" not in error.message:
+                raise
+            self._ask_usage = False
+            return await self.relay(request, deadline)
+        if not streams:
+            return await self._document(response, deadline)
+        return await self._stream(response, deadline, wants_usage)
+
+    async def _post(
+        self, operation: str, body: dict[str, object], deadline: float | None
+    ) -> aiohttp.ClientResponse:
+        try:
+            response = await self._transport.post(
+                self._routes[operation], orjson.dumps(body), deadline=deadline
+            )
+            if response.status != 200:
+                data = await read_all(response, deadline=deadline)
+                raise error_of(response.status, data, self._name, _retry_after(response))
+        except CONNECTION_ERRORS as error:
+            raise await self._explain(error) from error
+        return response
+
+    async def _document(self, response: aiohttp.ClientResponse, deadline: float | None) -> Relayed:
+        try:
+            data = await read_all(response, deadline=deadline)
+        except CONNECTION_ERRORS as error:
+            raise await self._explain(error) from error
+        if not data.lstrip().startswith(b"{"):
+            raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
+        return Relayed("application/json", _once(data), usage_in(data) or Usage())
+
+    async def _stream(
+        self, response: aiohttp.ClientResponse, deadline: float | None, wants_usage: bool
+    ) -> Relayed:
+        frames = read_frames(response, deadline=deadline)
+        try:
+            first = await anext(frames, b"")
+            while first.startswith(b":") and _without_comments(first) == b"":
+                first = await anext(frames, b"")
+            if b'"error"' in first and (error := self._error_in(first)) is not None:
+                raise error
+            if not first:
+                raise EngineFailed(f"The engine of '{self._name}' ended the stream before it began.")
+        except CONNECTION_ERRORS as error:
+            raise await self._explain(error) from error
+        except BaseException:
+            await _close(frames)
+            raise
+        relayed = Relayed("text/event-stream", frames)
+        relayed.chunks = self._pass(first, frames, relayed, wants_usage)
+        return relayed
+
+    async def _pass(
+        self, data: bytes, frames: AsyncIterator[bytes], relayed: Relayed, wants_usage: bool
+    ) -> AsyncIterator[bytes]:
+        created = b""
+        finished = False
+        try:
+            while data:
+                finished = finished or b"[DONE]" in data or _FINISH.search(data) is not None
+                if b'"usage"' in data and (usage := usage_in(data)) is not None:
+                    relayed.usage = usage
+                if _NO_CHOICES.search(data) is not None:
+                    data = _with_choices(data, wants_usage)
+                if b'"error"' in data and (failure := self._error_in(data)) is not None:
+                    raise failure
+                created = created or _first_created(data)
+                if created and data.count(created) != data.count(b'"created"'):
+                    data = _CREATED.sub(created, data)
+                if data:
+                    yield data
+                done = data.endswith(DONE)
+                data = await anext(frames, b"")
+                if not data and not done:
+                    if not finished:
+                        raise EngineFailed(
+                            f"The engine of '{self._name}' broke off in the middle of its answer."
+                        )
+                    yield DONE
+        except CONNECTION_ERRORS as broken:
+            error = await self._explain(broken)
+            yield frame(error)
+            raise error from broken
+        except PorticoError as error:
+            yield frame(error)
+            raise
+        finally:
+            await _close(frames)
+
+    async def _explain(self, error: BaseException) -> PorticoError:
+        # aiohttp's own time-outs are subclasses: only the deadline is the plain one.
+        return late(self._name) if type(error) is TimeoutError else await self._broken(error)
+
+    def _error_in(self, data: bytes) -> PorticoError | None:
+        """The error that a frame of ``data`` is, if one is."""
+        for one in data.split(b"\n\n"):
+            text = one.rpartition(b"data:")[2].strip() if b'"error"' in one else b""
+            try:
+                document = orjson.loads(text) if text else None
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(document, dict) and document.get("error"):
+                inner = document["error"]
+                code = inner.get("code") if isinstance(inner, dict) else None
+                status = code if isinstance(code, int) and 400 <= code < 600 else 500
+                return error_from_json(status, document, self._name)
+        return None
+
+
+def _first_created(data: bytes) -> bytes:
+    found = _CREATED.search(data)
+    return found.group() if found is not None else b""
+
+
+def _with_choices(data: bytes, wants_usage: bool) -> bytes:
+    """The frames without those that have no choices: clients index ``choices[0]``; only asked-for usage may stay."""
+    kept = [
+        one
+        for one in data.split(b"\n\n")
+        if one and (_NO_CHOICES.search(one) is None or (wants_usage and usage_in(one) is not None))
+    ]
+    return b"".join(one + b"\n\n" for one in kept)
+
+
+def _without_comments(data: bytes) -> bytes:
+    return b"".join(one for one in data.split(b"\n\n") if one and not one.startswith(b":"))
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    try:
+        return float(response.headers["Retry-After"])
+    except (KeyError, ValueError):
+        return None
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _close(frames: AsyncIterator[bytes]) -> None:
+    close = getattr(frames, "aclose", None)
+    if close is not None:
+        await asyncio.shield(close())

@@ -1,0 +1,65 @@
+"""Errors that an engine or a provider answered with, in our own tree and in OpenAI's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from portico.wire import ErrorBody
+from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
+
+LONGEST = 2_000
+"""Characters of an upstream's message that are passed on."""
+
+
+class Refused(PorticoError):
+    """An upstream's 4xx, with its own status, type, code and param."""
+
+    def __init__(self, status: int, body: ErrorBody, retry_after: float | None = None) -> None:
+        super().__init__(body.message, param=body.param, retry_after=retry_after)
+        self.status = status
+        self.type = body.type
+        self.code = body.code
+
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def error_of(status: int, data: bytes, name: str, retry_after: float | None = None) -> PorticoError:
+    """The error that the engine of ``name`` answered with: ``status`` and whatever body it sent."""
+    try:
+        document: Any = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        text = data[:LONGEST].decode("utf-8", "replace").strip()
+        # A page for browsers says nothing to a program.
+        document = {} if text.startswith("<") else {"message": text}
+    return error_from_json(status, document, name, retry_after)
+
+
+def error_from_json(status: int, document: Any, name: str, retry_after: float | None = None) -> PorticoError:
+    """The same from a parsed body: OpenAI's shape, FastAPI's ``detail``, or ``{"error": "text"}``."""
+    error = document.get("error", document) if isinstance(document, dict) else document
+    fields = error if isinstance(error, dict) else {"message": error}
+    message = fields.get("message") or fields.get("detail") or fields.get("error")
+    text = message if isinstance(message, str) else orjson.dumps(message).decode() if message else ""
+    text = text[:LONGEST] or f"The engine of '{name}' answered with status {status} and no reason."
+    if 400 <= status < 500:
+        kind = fields.get("type")
+        code, param = fields.get("code"), fields.get("param")
+        body = ErrorBody(
+            text,
+            kind if isinstance(kind, str) else _TYPES.get(status, "invalid_request_error"),
+            # Some servers put the HTTP number here; clients expect a word.
+            code if isinstance(code, str) and not code.isdigit() else None,
+            param if isinstance(param, str) else None,
+        )
+        return Refused(status, body, retry_after)
+    if status == 503:
+        return Unavailable(f"The engine of '{name}' is not available: {text}", retry_after=retry_after)
+    return EngineFailed(f"The engine of '{name}' failed: {text}")
+
+
+def frame(error: PorticoError) -> bytes:
+    """The error as a frame of a chat stream."""
+    return b"data: " + orjson.dumps(error.body().to_json()) + b"\n\n"

@@ -1,0 +1,1 @@
+"""The engine `remote`: any OpenAI-compatible server, with presets for well-known providers."""

@@ -1,0 +1,97 @@
+"""One analyser for what is indexed and what is asked: text to words and character bigrams.
+
+Traditional Chinese is folded to simplified (OpenCC); runs of Chinese become words (jieba) and bigrams, runs
+of kana and of hangul bigrams; everything else becomes lower-case words, stemmed as English (Snowball).
+Measured against other recipes on seven public sets: bigrams at half weight beside words beat either alone.
+
+Importing this loads the dictionaries' packages: do so in a worker thread.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import opencc
+import rjieba
+import snowballstemmer
+
+from portico_server.knowledge import stopwords
+from portico_server.knowledge.cjk import HAN, RUN, bigrams
+
+VERSION = 1
+"""Raised whenever the same text may give other terms: indexes made by another version are built again."""
+
+LONGEST = 64
+"""Characters of a term that are kept; what is longer (base64, hashes) is cut."""
+
+MOST_TERMS = 1_024
+"""Different terms of a question that are looked for; those after them are left out."""
+
+_WORD = re.compile(r"[^\W_]+")
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of a text, in no order that means anything; repeated as often as they occur."""
+
+    words: list[str]
+    grams: list[str]
+
+
+def analyse(text: str) -> Terms:
+    """The terms under which ``text`` is indexed."""
+    plain, chinese, grams = _split(text)
+    return Terms([*map(_stem, plain), *chinese], grams)
+
+
+def question(text: str) -> Terms:
+    """The different terms to look for: those of `analyse` without stop words, unless there are no others."""
+    plain, chinese, grams = _split(text)
+    telling = [_stem(word) for word in plain if word not in stopwords.ENGLISH]
+    telling += [word for word in chinese if word not in stopwords.CHINESE]
+    words = telling or [*map(_stem, plain), *chinese]
+    return Terms(list(dict.fromkeys(words))[:MOST_TERMS], list(dict.fromkeys(grams))[:MOST_TERMS])
+
+
+def _split(text: str) -> tuple[list[str], list[str], list[str]]:
+    """(words of alphabets, words of Chinese, bigrams) of ``text``, folded but not stemmed."""
+    folded = unicodedata.normalize("NFKC", text).lower()
+    plain: list[str] = []
+    chinese: list[str] = []
+    grams: list[str] = []
+    end = 0
+    for match in RUN.finditer(folded):
+        plain += _WORD.findall(folded, end, match.start())
+        end = match.end()
+        run = match.group()
+        if HAN.search(run):
+            run = _simplifier().convert(run)
+            for part in HAN.findall(run):
+                # Only runs of Chinese: jieba would keep "il-10" and "full-term" whole.
+                chinese += rjieba.cut(part)
+        grams.extend(bigrams(run))
+    plain += _WORD.findall(folded, end)
+    return [word[:LONGEST] for word in plain], chinese, grams
+
+
+@cache
+def _simplifier() -> Any:
+    return opencc.OpenCC("t2s")
+
+
+@cache
+def _stemmer() -> Any:
+    return snowballstemmer.stemmer("english")
+
+
+@lru_cache(maxsize=50_000)
+def _stem(word: str) -> str:
+    with _lock:  # a Snowball stemmer keeps the word it works on in itself
+        stem: str = _stemmer().stemWord(word)
+    return stem

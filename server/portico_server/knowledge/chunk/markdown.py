@@ -1,0 +1,96 @@
+"""Markdown: paragraphs, lists, tables and code blocks stay whole where they fit; short sections join what follows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from portico_server.knowledge.chunk.code import lines
+from portico_server.knowledge.chunk.sentence import pieces, sentences
+from portico_server.knowledge.chunk.spans import Span, carve, pack, width
+from portico_server.knowledge.parse.part import Part
+
+SHORT = 200
+"""Columns below which a section is joined with the one that follows, if that lies next to it or deeper."""
+
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.M)
+_GAP = re.compile(r"\n[ \t]*\n\s*")
+
+
+def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Blocks packed up to ``size`` columns; a block that is wider is cut, prose by sentences and code by lines."""
+    chunks: list[Part] = []
+    for part in joined(parts, size):
+        chunks.extend(carve(part, pack(part.text, blocks(part.text, size), size, overlap)))
+    return chunks
+
+
+def joined(parts: Iterable[Part], size: int) -> Iterator[Part]:
+    """Sections that are too short to be found by themselves together with the next one, under the headings they share."""
+    held: Part | None = None
+    for part in parts:
+        if held is None:
+            held = part
+        elif _joins(held, part, size):
+            heading = held.place.heading
+            if width(held.text) < SHORT and part.place.heading[: len(heading)] == heading:
+                heading = part.place.heading  # a title alone above its first section
+            else:
+                heading = _shared(heading, part.place.heading)
+            held = Part(held.text + part.text, replace(held.place, heading=heading, end=part.place.end))
+        else:
+            yield held
+            held = part
+    if held is not None:
+        yield held
+
+
+def _joins(held: Part, part: Part, size: int) -> bool:
+    adjacent = held.place.end == part.place.start
+    related = len(part.place.heading) >= len(held.place.heading) and (
+        part.place.heading[:-1] == held.place.heading[: len(part.place.heading) - 1]
+        or part.place.heading[: len(held.place.heading)] == held.place.heading
+    )
+    return adjacent and related and width(held.text) < SHORT and width(held.text) + width(part.text) <= size
+
+
+def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    shared = []
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        shared.append(a)
+    return tuple(shared)
+
+
+def blocks(text: str, size: int) -> Iterator[Span]:
+    """Blocks between empty lines, code fences whole."""
+    at = 0
+    while (opened := _FENCE.search(text, at)) is not None:
+        yield from _prose(text, at, opened.start(), size)
+        mark = opened.group(1)
+        closing = re.compile(rf"^ {{0,3}}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*$\n?", re.M)
+        closed = closing.search(text, text.find("\n", opened.end()) + 1 or len(text))
+        end = closed.end() if closed else len(text)
+        if width(text[opened.start() : end]) > size:
+            yield from pieces(text, lines(text, opened.start(), end), size)
+        else:
+            yield opened.start(), end
+        at = end
+    yield from _prose(text, at, len(text), size)
+
+
+def _prose(text: str, start: int, end: int, size: int) -> Iterator[Span]:
+    begin = start
+    ends = [match.end() for match in _GAP.finditer(text, start, end)]
+    for stop in [*ends, end]:
+        if stop <= begin:
+            continue
+        if width(text[begin:stop]) <= size:
+            yield begin, stop
+        elif text[begin:stop].lstrip().startswith(("|", "- ", "* ", "+ ", "1.")):
+            yield from pieces(text, lines(text, begin, stop), size)
+        else:
+            yield from pieces(text, sentences(text, begin, stop), size)
+        begin = stop

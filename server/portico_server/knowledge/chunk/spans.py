@@ -1,0 +1,146 @@
+"""Spans of a text: how wide they are, where they may be cut, and how they are packed into chunks."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from portico_server.knowledge.parse.part import Part
+
+Span: TypeAlias = tuple[int, int]
+"""Start and end (exclusive) in a text."""
+
+_WIDE = re.compile(
+    r"[\u1100-\u11ff\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff60]"
+)
+_WEAK = re.compile(r"\n|[，、,;:：]\s*|\s+")
+
+
+def width(text: str) -> int:
+    """Columns of a text: an East Asian character takes two, any other one."""
+    return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
+
+
+def inside_grapheme(text: str, at: int) -> bool:
+    """Whether a cut before ``text[at]`` would go through what a reader sees as one character.
+
+    The rules of Unicode's annex 29 that real text meets: marks and joiners stay with their base, skin tones with
+    their emoji, flags are pairs, Hangul syllables are whole, ``\\r\\n`` is one.
+    """
+    if not 0 < at < len(text):
+        return False
+    before, after = text[at - 1], text[at]
+    if before < "\u0300" and after < "\u0300":
+        return before == "\r" and after == "\n"
+    if after in "\u200d\u200c" or unicodedata.category(after) in ("Mn", "Me", "Mc"):
+        return True
+    if "\U0001f3fb" <= after <= "\U0001f3ff" or "\U000e0020" <= after <= "\U000e007f":
+        return True
+    if before == "\u200d" or "\u1160" <= after <= "\u11ff":
+        return True
+    if _is_flag(before) and _is_flag(after):
+        run = 0
+        while at - 1 - run >= 0 and _is_flag(text[at - 1 - run]):
+            run += 1
+        return run % 2 == 1
+    return False
+
+
+def _is_flag(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+def cut(text: str, span: Span, size: int) -> Iterator[Span]:
+    """A span in pieces of at most ``size`` columns: at a line, a comma or a space, else between two characters."""
+    start, end = span
+    while start < end:
+        if width(text[start:end]) <= size:
+            yield start, end
+            return
+        stop = _reach(text, start, end, size)
+        weak = start
+        for match in _WEAK.finditer(text, start, stop):
+            weak = match.end()
+        if weak > start + (stop - start) // 2:
+            stop = weak
+        while stop > start + 1 and inside_grapheme(text, stop):
+            stop -= 1
+        if stop == start + 1:  # one grapheme wider than a chunk: it stays whole
+            while stop < end and inside_grapheme(text, stop):
+                stop += 1
+        yield start, stop
+        start = stop
+
+
+def _reach(text: str, start: int, end: int, size: int) -> int:
+    """The furthest end at which the span from ``start`` is at most ``size`` columns wide, one character at least."""
+    stop = min(end, start + size)
+    while stop > start + 1 and (over := width(text[start:stop]) - size) > 0:
+        stop = max(start + 1, stop - max(1, over // 2))
+    return stop
+
+
+def pack(text: str, units: Iterable[Span], size: int, overlap: int) -> list[Span]:
+    """Consecutive units together up to ``size`` columns; each pack repeats the last units, up to ``overlap``."""
+    packs: list[Span] = []
+    held: list[tuple[Span, int]] = []
+    total = 0
+    fresh = False  # whether the pack holds a unit that the one before it does not
+    for unit in units:
+        wide = width(text[unit[0] : unit[1]])
+        if held and fresh and total + wide > size:
+            packs.append((held[0][0][0], held[-1][0][1]))
+            held, total = _tail(held, min(overlap, max(0, size - wide)))
+        held.append((unit, wide))
+        total += wide
+        fresh = True
+    if held and fresh:
+        packs.append((held[0][0][0], held[-1][0][1]))
+    return packs
+
+
+def _tail(held: Sequence[tuple[Span, int]], overlap: int) -> tuple[list[tuple[Span, int]], int]:
+    kept: list[tuple[Span, int]] = []
+    total = 0
+    for item in reversed(held[1:]):
+        if total + item[1] > overlap:
+            break
+        kept.insert(0, item)
+        total += item[1]
+    return kept, total
+
+
+def strip(text: str, span: Span) -> Span:
+    """The span without white space at its ends; leading spaces of its first line stay, they mean something in code."""
+    start, end = span
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    begin = start
+    while begin < end and text[begin].isspace():
+        begin += 1
+    line = text.rfind("\n", start, begin)
+    return (line + 1 if line >= 0 else begin if start == 0 or text[start - 1] != "\n" else start), end
+
+
+def carve(part: Part, spans: Iterable[Span]) -> list[Part]:
+    """The spans of a part as parts of their own: ``text[start:end]`` of the document, with page, heading and line."""
+    text, place = part.text, part.place
+    chunks: list[Part] = []
+    line, counted = place.line, 0
+    for span in spans:
+        start, end = strip(text, span)
+        if start >= end:
+            continue
+        if line is not None:
+            # Spans overlap, so that one may begin before the point up to which lines have been counted.
+            line += (
+                text.count("\n", counted, start) if start >= counted else -text.count("\n", start, counted)
+            )
+            counted = start
+        chunks.append(
+            Part(text[start:end], replace(place, line=line, start=place.start + start, end=place.start + end))
+        )
+    return chunks

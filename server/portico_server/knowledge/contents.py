@@ -1,0 +1,216 @@
+"""The files in a store, one by one and in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.ids import new_id
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.request import Attributes
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.files import MIRRORED, FileRow, Order, Page
+from portico_server.db.stores import BatchRow, FileCounts, FileStatus, StoreFileRow, StoreRow
+from portico_server.knowledge.chunk.chunkers import check
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.parse.part import Part, Unreadable
+from portico_server.knowledge.parse.pool import Readers
+from portico_server.runs.scheduler import Scheduler
+
+ATTRIBUTES = 16
+"""Attributes of one file, and pairs in one ``metadata``, at most."""
+
+BATCH = 2_000
+"""Files of one batch, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file to put into a store: its id, its attributes, how to chunk it (as the request says, unchecked)."""
+
+    file_id: str
+    attributes: Any = None
+    chunking: Any = None
+
+
+class Contents:
+    """Works on a `StoreRow` that `Stores.get` has handed out for ``read`` or ``write``: rights were checked there."""
+
+    def __init__(
+        self, database: Database, files: Files, scheduler: Scheduler, readers: Readers, indexes: Indexes
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._scheduler = scheduler
+        self._readers = readers
+        self._indexes = indexes
+
+    async def queue(self, store: StoreRow) -> str:
+        """Queue the indexing of what waits in a store; the id of the run."""
+        return await self._scheduler.ensure("ingest", store.id, {"store": store.id})
+
+    async def attach(
+        self, store: StoreRow, attachments: Sequence[Attachment], caller: Principal
+    ) -> Sequence[StoreFileRow]:
+        """Put files into a store, all of them or none, and queue their indexing.
+
+        What is in the store already is indexed anew. Raises `NotFound` for a file that the caller does not see.
+        """
+        checked = []
+        for item in attachments:
+            file = await self._files.get(item.file_id, caller)
+            checked.append((file.id, check_attributes(item.attributes), check(item.chunking)))
+        if checked:
+            await self._database.write(rows.attach_all, store.id, checked)
+            await self.queue(store)
+        return [await self.get(store, file_id) for file_id, _, _ in checked]
+
+    async def get(self, store: StoreRow, file_id: str) -> StoreFileRow:
+        row = await self._database.read(rows.file, store.id, file_id)
+        if row is None:
+            raise NotFound(
+                f"The store '{store.name or store.id}' holds no file '{file_id[:80]}'.",
+                code="file_not_found",
+                param="file_id",
+            )
+        return row
+
+    async def list(
+        self,
+        store: StoreRow,
+        *,
+        after: str | None = None,
+        before: str | None = None,
+        limit: int = 20,
+        order: Order = "desc",
+        status: FileStatus | None = None,
+        among: Sequence[str] | None = None,
+    ) -> Page[StoreFileRow]:
+        """Files by the time they were attached; ``after`` and ``before`` are ids of files in the store."""
+        return await self._database.read(
+            rows.file_page,
+            store.id,
+            after=None if after is None else await self.get(store, after),
+            before=None if before is None else await self.get(store, before),
+            limit=limit,
+            order=order,
+            status=status,
+            among=among,
+        )
+
+    async def set_attributes(self, store: StoreRow, file_id: str, attributes: Any) -> StoreFileRow:
+        """Replace the attributes of a file. Nothing is indexed anew: filters read them from here."""
+        await self.get(store, file_id)
+        values = {"attributes": check_attributes(attributes)}
+        await self._database.write(rows.set_file, store.id, file_id, values)
+        return await self.get(store, file_id)
+
+    async def detach(self, store: StoreRow, file_id: str) -> StoreFileRow:
+        """Take a file out of a store; the file itself stays. The row that was.
+
+        Raises `Conflict` for one that the store mirrors from its folder: it would be back with the next sync.
+        """
+        row = await self.get(store, file_id)
+        if row.source_size is not None:
+            raise Conflict(
+                f"'{row.filename}' comes from the folder {store.folder}: delete it there.",
+                code="mirrored_file",
+            )
+        await self._database.write(rows.detach, store.id, file_id)
+        self._indexes.changed(store.id, store.embedding_model)
+        return row
+
+    async def source(self, store: StoreRow, file_id: str) -> FileRow:
+        """The file behind a file of a store, for its bytes (`Files.path`): who may read the store may read them."""
+        row = await self.get(store, file_id)
+        file = await self._files.get(row.file_id, SYSTEM)
+        assert (
+            file.owner is None or not file.owner.startswith(MIRRORED) or file.owner == f"{MIRRORED}{store.id}"
+        )
+        return file
+
+    async def text(self, store: StoreRow, file_id: str) -> Sequence[Part]:
+        """What was read out of a file, in its parts. Raises `InvalidRequest` if it cannot be read."""
+        file = await self.source(store, file_id)
+        parts: list[Part] = []
+        try:
+            async with aclosing(self._readers.read(self._files.path(file), file.filename)) as runs:
+                async for run in runs:
+                    parts.extend(run)
+        except Unreadable as error:
+            raise InvalidRequest(
+                f"{file.filename} {error.message}", code=error.code, param="file_id"
+            ) from error
+        return parts
+
+    # --- batches -------------------------------------------------------------------------------------------------
+
+    async def attach_batch(
+        self, store: StoreRow, attachments: Sequence[Attachment], caller: Principal
+    ) -> BatchRow:
+        """Put files into a store, to be asked about together."""
+        if not 1 <= len(attachments) <= BATCH:
+            raise InvalidRequest(
+                f"A batch takes 1 to {BATCH:,} files, not {len(attachments):,}.", param="file_ids"
+            )
+        await self.attach(store, attachments, caller)
+        ids = tuple(dict.fromkeys(item.file_id for item in attachments))
+        row = BatchRow(new_id("vsfb_"), store.id, ids, time.time())
+        await self._database.write(rows.add_batch, row)
+        return row
+
+    async def batch(self, store: StoreRow, batch_id: str) -> tuple[BatchRow, FileCounts]:
+        """A batch, and how its files are."""
+        row = await self._database.read(rows.batch, batch_id)
+        if row is None or row.store_id != store.id:
+            raise NotFound(
+                f"The store '{store.name or store.id}' has no file batch '{batch_id[:80]}'.",
+                code="file_batch_not_found",
+                param="batch_id",
+            )
+        return row, await self._database.read(rows.batch_counts, row)
+
+    async def cancel_batch(self, store: StoreRow, batch_id: str) -> tuple[BatchRow, FileCounts]:
+        """Give up the files of a batch that still wait; those that are indexed stay."""
+        row, _ = await self.batch(store, batch_id)
+        await self._database.write(rows.cancel_batch, row)
+        self._indexes.changed(store.id, store.embedding_model)
+        return await self.batch(store, batch_id)
+
+
+def check_attributes(value: Any, param: str = "attributes") -> Attributes:
+    """At most 16 pairs of a name (≤64 characters) and a string (≤512 characters), a number or a boolean."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"'{param}' must be an object.", param=param)
+    if len(value) > ATTRIBUTES:
+        raise InvalidRequest(
+            f"'{param}' has {len(value)} entries; at most {ATTRIBUTES} are allowed.", param=param
+        )
+    for key, item in value.items():
+        where = f"{param}.{str(key)[:64]}"
+        if not isinstance(key, str) or not 1 <= len(key) <= 64:
+            raise InvalidRequest(f"A name in '{param}' must have 1 to 64 characters.", param=where)
+        if not isinstance(item, str | int | float) or item != item or item in (float("inf"), float("-inf")):
+            raise InvalidRequest(f"'{where}' must be a string, a number or a boolean.", param=where)
+        if isinstance(item, str) and len(item) > 512:
+            raise InvalidRequest(
+                f"'{where}' has {len(item)} characters; at most 512 are allowed.", param=where
+            )
+    return dict(value)
+
+
+def check_metadata(value: Any) -> dict[str, str]:
+    """At most 16 pairs of a name (≤64 characters) and a string (≤512 characters)."""
+    checked = check_attributes(value, "metadata")
+    for key, item in checked.items():
+        if not isinstance(item, str):
+            raise InvalidRequest(f"'metadata.{key}' must be a string.", param=f"metadata.{key}")
+    return {key: str(item) for key, item in checked.items()}

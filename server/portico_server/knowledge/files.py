@@ -1,0 +1,284 @@
+"""Files: bytes under their SHA-256, rows that name them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from portico_server.core.errors import InvalidRequest, NotFound, TooLarge, Unavailable
+from portico_server.core.ids import new_id
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.db import files as rows
+from portico_server.db.database import Database
+from portico_server.db.files import FileRow, Order, Page
+from portico_server.knowledge.names import check_filename
+
+logger = logging.getLogger(__name__)
+
+MB = 1024 * 1024
+
+PURPOSES = (
+    "assistants",
+    "batch",
+    "batch_output",
+    "evals",
+    "fine-tune",
+    "fine-tune-results",
+    "user_data",
+    "vision",
+)
+"""What an uploaded file may be for, as OpenAI names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bytes that have arrived and are on disk, but are not a file yet."""
+
+    path: Path
+    bytes: int
+    sha256: str
+
+
+class Files:
+    """Content-addressed files. ``blobs`` is the folder of the bytes; ``max_bytes`` the largest file.
+
+    What `create` returned is on disk, bytes and row. The same bytes are kept once, and removed with the last row that
+    stands for them. Callers see their own files and the house's; everything else is `NotFound`.
+    """
+
+    def __init__(self, database: Database, blobs: Path, *, max_bytes: int) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._max_bytes = max_bytes
+        # A blob must not be removed between the moment one row finds it there and the moment that row is written.
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Remove what an interrupted upload left, and files whose time has run out."""
+        await asyncio.to_thread(self._sweep_arrivals)
+        for row in await self._database.read(rows.expired):
+            await self.remove(row)
+
+    async def create(
+        self,
+        filename: str,
+        purpose: str,
+        chunks: AsyncIterator[bytes],
+        caller: Principal,
+        *,
+        expires_at: float | None = None,
+        owner: str | None = None,
+    ) -> FileRow:
+        """Keep a file. ``owner`` is the caller unless it is given.
+
+        Raises `InvalidRequest` for a bad name or purpose, `TooLarge` as soon as it is known, `Unavailable` when the
+        disk is full; nothing of the file stays behind then.
+        """
+        check_filename(filename)
+        received = await self.receive(chunks)
+        return await self.keep(received, filename, purpose, caller, expires_at=expires_at, owner=owner)
+
+    async def receive(self, chunks: AsyncIterator[bytes]) -> Received:
+        """Write bytes to disk as they come. Follow with `keep` or `drop`."""
+        handle, name = await asyncio.to_thread(self._open)
+        path = Path(name)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with os.fdopen(handle, "wb") as out:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > self._max_bytes:
+                        raise TooLarge(
+                            f"The file is larger than {self._max_bytes // MB} MB, the most that is taken here. "
+                            "Split it, or raise the setting max_file_mb.",
+                            code="file_too_large",
+                            param="file",
+                        )
+                    await asyncio.to_thread(_append, out, digest, chunk)
+                await asyncio.to_thread(_sync, out)
+        except BaseException as error:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240  # also when this task is being cancelled
+            if isinstance(error, OSError):
+                raise _explain(error) from error
+            raise
+        return Received(path, size, digest.hexdigest())
+
+    async def drop(self, received: Received) -> None:
+        """Forget bytes that no row came for."""
+        await asyncio.to_thread(received.path.unlink, missing_ok=True)
+
+    async def keep(
+        self,
+        received: Received,
+        filename: str,
+        purpose: str,
+        caller: Principal,
+        *,
+        expires_at: float | None = None,
+        owner: str | None = None,
+    ) -> FileRow:
+        """Make a file of received bytes."""
+        row = FileRow(
+            id=new_id("file-"),
+            owner=owner or (None if caller.id == SYSTEM.id else caller.id),
+            filename=filename,
+            purpose=purpose,
+            bytes=received.bytes,
+            sha256=received.sha256,
+            created_at=time.time(),
+            expires_at=expires_at,
+        )
+        try:
+            check_filename(filename)
+            if purpose not in PURPOSES:
+                raise InvalidRequest(
+                    f"'{purpose}' is not a purpose. Purposes are: {', '.join(PURPOSES)}.",
+                    code="invalid_purpose",
+                    param="purpose",
+                )
+            async with self._lock:
+                await asyncio.to_thread(self._settle, received)
+                try:
+                    await self._database.write(rows.add, row)
+                except BaseException:
+                    await asyncio.shield(self._release(row.sha256))
+                    raise
+        except BaseException:
+            received.path.unlink(missing_ok=True)
+            raise
+        return row
+
+    async def get(self, file_id: str, caller: Principal) -> FileRow:
+        """The file, if it is there for this caller; otherwise `NotFound`."""
+        row = await self._database.read(rows.get, file_id)
+        expired = row is not None and row.expires_at is not None and row.expires_at <= time.time()
+        if row is None or expired or not caller.sees(row.owner):
+            raise NotFound(f"There is no file '{file_id[:80]}'.", code="file_not_found", param="file_id")
+        return row
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        after: str | None = None,
+        limit: int = 10_000,
+        order: Order = "desc",
+        purpose: str | None = None,
+    ) -> Page[FileRow]:
+        """Uploaded files of this caller and of the house, newest first unless ``order`` is ``asc``.
+
+        Files that a store mirrors from a folder are listed with that store alone.
+        """
+        cursor = None if after is None else await self.get(after, caller)
+        owner = None if caller.admin else caller.id
+        return await self._database.read(
+            rows.page, owner, after=cursor, limit=limit, order=order, purpose=purpose
+        )
+
+    async def delete(self, file_id: str, caller: Principal) -> FileRow:
+        """Remove a file, from every store too; the row that was."""
+        row = await self.get(file_id, caller)
+        if row.owner is None and not caller.admin:
+            caller.require("admin")
+        await self.remove(row)
+        return row
+
+    async def remove(self, row: FileRow) -> None:
+        """Remove a file, whoever asks."""
+        async with self._lock:
+            if await self._database.write(rows.delete, row.id):
+                await asyncio.to_thread(self._unlink, row.sha256)
+
+    async def release(self, digests: Sequence[str]) -> None:
+        """Remove the bytes under ``digests`` that no row stands for any longer."""
+        async with self._lock:
+            for digest in digests:
+                await self._release(digest)
+
+    def path(self, row: FileRow) -> Path:
+        """Where the bytes of a file lie. Never to be written to."""
+        return self.blob(row.sha256)
+
+    def blob(self, sha256: str) -> Path:
+        """Where the bytes with this digest lie."""
+        return self._blobs / sha256[:2] / sha256[2:]
+
+    # --- on disk -------------------------------------------------------------------------------------------------
+
+    @property
+    def _arrivals(self) -> Path:
+        return self._blobs / "arriving"
+
+    def _open(self) -> tuple[int, str]:
+        try:
+            self._arrivals.mkdir(parents=True, exist_ok=True)
+            return tempfile.mkstemp(dir=self._arrivals)
+        except OSError as error:
+            raise _explain(error) from error
+
+    def _settle(self, received: Received) -> None:
+        """Move received bytes to their place, so that they are still there after a power cut."""
+        place = self.blob(received.sha256)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists() and place.stat().st_size == received.bytes:
+                received.path.unlink()
+                return
+            received.path.replace(place)
+            for folder in (place.parent, self._blobs):
+                _sync_folder(folder)
+        except OSError as error:
+            raise _explain(error) from error
+
+    async def _release(self, sha256: str) -> None:
+        if not await self._database.read(rows.is_held, sha256):
+            await asyncio.to_thread(self._unlink, sha256)
+
+    def _unlink(self, sha256: str) -> None:
+        path = self.blob(sha256)
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: other bytes begin with the same two digits
+            path.parent.rmdir()
+
+    def _sweep_arrivals(self) -> None:
+        if self._arrivals.is_dir():
+            for path in self._arrivals.iterdir():
+                path.unlink(missing_ok=True)
+
+
+def _append(out: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
+    out.write(chunk)
+    digest.update(chunk)
+
+
+def _sync(out: BinaryIO) -> None:
+    out.flush()
+    os.fsync(out.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain(error: OSError) -> Unavailable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable(
+            f"The disk that holds {error.filename or 'the files'} is full. Nothing was kept; free some space and "
+            "try again.",
+            code="disk_full",
+        )
+    return Unavailable(f"The file could not be written: {error.strerror or error}.", code="storage_failed")

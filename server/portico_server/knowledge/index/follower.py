@@ -1,0 +1,229 @@
+"""One derived index on its way along a store's change log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.db import changes, chunks
+from portico_server.db.changes import Change
+from portico_server.db.database import Database
+from portico_server.knowledge.index.mark import Damaged, Mark
+
+logger = logging.getLogger(__name__)
+
+ROWS = 500
+"""Chunks in memory at a time."""
+
+CHANGES = 500
+"""Changes applied before what they brought is committed."""
+
+_NO_SPACE = 28
+
+
+class Derived(Protocol):
+    """What can be built from SQL. Its methods block; one thread changes it at a time. May raise `Damaged`."""
+
+    mark: Mark
+
+    def put(self, rows: Sequence[Any], /) -> None: ...
+
+    def delete(self, first: int, last: int, /) -> None: ...
+
+    def commit(self, mark: Mark, /) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+D = TypeVar("D", bound=Derived)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Chunks put into an index that is being built; ``total`` is 0 when none is."""
+
+    done: int = 0
+    total: int = 0
+
+
+class Follower(Generic[D]):
+    """Keeps one index in step with the log.
+
+    ``make`` opens the index in ``folder`` and may raise `Damaged`; ``rows`` reads what is to be put in: at
+    most ``limit`` rows for the chunk ids from ``first`` to ``last``, in their order, the id first in each.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store_id: str,
+        folder: Path,
+        make: Callable[[Path], D],
+        rows: Callable[[int, int | None, int], Awaitable[Sequence[Any]]],
+    ) -> None:
+        self._database = database
+        self._store_id = store_id
+        self._folder = folder
+        self._make = make
+        self._rows = rows
+        self._stopping = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self.index: D | None = None
+        """The index, once it has been opened and does not have to be built first."""
+        self.progress = Progress()
+
+    @property
+    def seq(self) -> int:
+        """The number of the last change that can be found; −1 before there is anything to search in."""
+        return self.index.mark.seq if self.index is not None else -1
+
+    async def catch_up(self) -> None:
+        """Apply what the log has and the index lacks.
+
+        Builds the index from SQL if it is missing, damaged or of another time. Raises `Unavailable` if the
+        disk does not let us.
+        """
+        async with self._lock:
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        try:
+            try:
+                await self._advance()
+            except Damaged as error:
+                logger.warning(
+                    "the %s index of %s is built again: %s", self._folder.name, self._store_id, error
+                )
+                await self._discard()
+                await self._advance()
+        except OSError as error:
+            await self._undo()
+            raise self._explain(error) from error
+        except Damaged as error:
+            await self._undo()
+            raise Unavailable(
+                f"The index of store '{self._store_id}' cannot be built in {self._folder}: {error}. "
+                "The files of the store are safe; delete that folder and search again.",
+                code="index_failed",
+            ) from error
+
+    async def discard(self, found: D) -> None:
+        """Throw the index away, on disk too, if it is still ``found``, the one in which damage was met."""
+        async with self._lock:
+            if self.index is found:
+                await self._discard()
+
+    async def _discard(self) -> None:
+        index, self.index = self.index, None
+        await asyncio.to_thread(_throw_away, index, self._folder)
+
+    async def close(self) -> None:
+        """End a `catch_up` that is under way, and let go of the files."""
+        self.stop()
+        async with self._lock:
+            index, self.index = self.index, None
+            if index is not None:
+                await asyncio.to_thread(index.close)
+
+    def stop(self) -> None:
+        """Let a `catch_up` that is under way end early; what it has not committed is done again later."""
+        self._stopping.set()
+
+    async def _advance(self) -> None:
+        index = self.index
+        if index is None:
+            index = await asyncio.to_thread(self._make, self._folder)
+            if not await self._in_step(index):
+                await self._build(index)
+            self.index = index
+        while not self._stopping.is_set():
+            batch = await self._database.read(changes.after, self._store_id, index.mark.seq, CHANGES)
+            if not batch:
+                return
+            highest = index.mark.highest
+            for change in batch:
+                if self._stopping.is_set():
+                    return
+                highest = await self._apply(index, change, highest)
+            await asyncio.to_thread(index.commit, index.mark.at(batch[-1], highest))
+
+    async def _in_step(self, index: D) -> bool:
+        """Whether the index was made from this log."""
+        if index.mark.seq < 0:
+            return False
+        change = await self._database.read(changes.at, self._store_id, index.mark.seq)
+        return index.mark.matches(change)
+
+    async def _apply(self, index: D, change: Change, highest: int) -> int:
+        """Apply one change; the largest chunk id that the index has seen."""
+        first, last = change.first_chunk, change.last_chunk
+        # What a build has read may come again in the log that it did not know yet.
+        if change.op == "delete" or first <= highest:
+            await asyncio.to_thread(index.delete, first, last)
+        if change.op == "delete":
+            return highest
+        while rows := await self._rows(first, last, ROWS):
+            await asyncio.to_thread(index.put, rows)
+            first = rows[-1][0] + 1
+            if first > last or self._stopping.is_set():
+                break
+        return max(highest, last)
+
+    async def _build(self, index: D) -> None:
+        """Fill the index with all that the store has now; changes that come meanwhile are applied later."""
+        await asyncio.to_thread(index.clear)
+        newest = await self._database.read(changes.newest, self._store_id)
+        self.progress = Progress(0, await self._database.read(chunks.count, self._store_id))
+        try:
+            highest = 0
+            while rows := await self._rows(highest + 1, None, ROWS):
+                if self._stopping.is_set():
+                    return
+                await asyncio.to_thread(index.put, rows)
+                highest = rows[-1][0]
+                self.progress.done += len(rows)
+            await asyncio.to_thread(index.commit, index.mark.at(newest, highest))
+        finally:
+            self.progress = Progress()
+
+    async def _undo(self) -> None:
+        """After a failure: forget what was not committed; failing that, open the index anew next time."""
+        if self.index is None:
+            return
+        try:
+            await asyncio.to_thread(self.index.rollback)
+        except (Damaged, OSError) as error:
+            logger.warning("the index of %s is opened anew: %s", self._store_id, error)
+            self.index = None
+
+    def _explain(self, error: OSError) -> PorticoError:
+        if error.errno == _NO_SPACE:
+            return Unavailable(
+                f"The disk that holds {self._folder} is full: the index of this store cannot grow. "
+                "What was uploaded is safe; free some space.",
+                code="disk_full",
+            )
+        return Unavailable(
+            f"The index of store '{self._store_id}' cannot be written: {error}. Check the permissions of "
+            f"{self._folder}.",
+            code="index_failed",
+        )
+
+
+def _throw_away(index: Derived | None, folder: Path) -> None:
+    if index is not None:
+        try:
+            index.close()
+        except (Damaged, OSError, ValueError) as error:
+            logger.debug("a damaged index did not close: %s", error)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,231 @@
+"""The lexical index of a store: tantivy over the analyser's terms, without positions and without text.
+
+All methods block: call them in a worker thread. One thread writes at a time; searches go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import tantivy
+from tantivy import Document, FieldType, Occur, Query
+
+from portico_server.knowledge.analyse import VERSION, Terms, analyse, question
+from portico_server.knowledge.index.mark import Damaged, Mark
+
+GRAM_WEIGHT = 0.5
+"""What a matching bigram counts beside a matching word; measured."""
+
+HEAP = 32_000_000
+"""Bytes the writer collects before it writes a segment."""
+
+_MAGIC = 1337
+"""The last four bytes of every file of tantivy's, after the length of its footer."""
+
+
+class LexicalIndex:
+    """Opened from ``folder``, made there if there is none. Raises `Damaged` if it cannot be used as it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._schema = _schema()
+        self._writer: tantivy.IndexWriter | None = None
+        with _damage():
+            if folder.is_dir() and tantivy.Index.exists(str(folder)):
+                _verify(folder)
+                self._index = tantivy.Index(self._schema, str(folder), reuse=True)
+                self._index.config_reader("manual")
+                self._index.reload()
+                self.mark = self._read_mark()
+            else:
+                self._create()
+
+    def _create(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        self._index = tantivy.Index(self._schema, str(self._folder))
+        self._index.config_reader("manual")
+        self.mark = Mark(VERSION, seq=-1)
+        """The number −1: never filled."""
+
+    def __len__(self) -> int:
+        """How many chunks can be found."""
+        return max(0, self._index.searcher().num_docs - 1)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def put(self, rows: Sequence[tuple[int, str, str]]) -> None:
+        """Add chunks (id, file id, text); found after the next `commit`."""
+        with _damage():
+            writer = self._writing()
+            for chunk_id, file_id, text in rows:
+                terms = analyse(text)
+                document = Document()
+                document.add_unsigned("chunk", chunk_id)
+                document.add_text("file", file_id)
+                document.add_text("words", " ".join(terms.words))
+                document.add_text("grams", " ".join(terms.grams))
+                writer.add_document(document)
+
+    def delete(self, first: int, last: int) -> None:
+        """Remove the chunks ``first`` to ``last``; gone after the next `commit`."""
+        with _damage():
+            self._writing().delete_documents_by_query(
+                Query.range_query(
+                    self._schema, "chunk", FieldType.Unsigned, first, last, use_inverted_index=True
+                )
+            )
+
+    def commit(self, mark: Mark) -> None:
+        """Put on disk what was added and removed, together with how far that is, and let searches see it."""
+        with _damage():
+            writer = self._writing()
+            writer.delete_documents_by_term("file", "")
+            document = Document()
+            document.add_text("file", "")
+            document.add_text("mark", mark.to_json())
+            writer.add_document(document)
+            writer.commit()
+            self._index.reload()
+            self.mark = mark
+
+    def clear(self) -> None:
+        """Begin again with nothing."""
+        with _damage():
+            self.close()
+            self._create()
+
+    def rollback(self) -> None:
+        """Forget what was added and removed since the last `commit`."""
+        with _damage():
+            if self._writer is not None:
+                self._writer.rollback()
+
+    def close(self) -> None:
+        """Let go of the files, after the merges that are under way."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.wait_merging_threads()
+
+    def _writing(self) -> tantivy.IndexWriter:
+        if self._writer is None:
+            self._writer = self._index.writer(heap_size=HEAP, num_threads=1)
+        return self._writer
+
+    def _read_mark(self) -> Mark:
+        searcher = self._index.searcher()
+        found = searcher.search(Query.term_query(self._schema, "file", "", "basic"), limit=1).hits
+        if not found:
+            return Mark(VERSION, seq=-1)
+        return Mark.from_json(str(searcher.doc(found[0][1]).get_first("mark")), VERSION)
+
+    # --- searching --------------------------------------------------------------------------------
+
+    def search(self, text: str, limit: int, files: Sequence[str] | None = None) -> list[tuple[int, float]]:
+        """The best ``limit`` chunks for a question as (id, BM25 score), best first, equal scores by id.
+
+        ``files`` restricts them to those files. Raises `Damaged` if the index cannot be read.
+        """
+        terms = question(text)
+        if not terms.words and not terms.grams:
+            return []
+        with _damage():
+            searcher = self._index.searcher()
+            hits = searcher.search(self._query(terms, files), limit=limit, count=False).hits
+            chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
+        ranking = [
+            (int(chunk), float(hit[0])) for chunk, hit in zip(chunks, hits, strict=True) if chunk is not None
+        ]
+        return sorted(ranking, key=lambda item: (-item[1], item[0]))
+
+    def _query(self, terms: Terms, files: Sequence[str] | None) -> Query:
+        parts = [
+            (Occur.Should, Query.term_query(self._schema, "words", word, "freq")) for word in terms.words
+        ]
+        parts += [
+            (
+                Occur.Should,
+                Query.boost_query(Query.term_query(self._schema, "grams", gram, "freq"), GRAM_WEIGHT),
+            )
+            for gram in terms.grams
+        ]
+        asked = Query.boolean_query(parts)
+        if files is None:
+            return asked
+        allowed = Query.const_score_query(Query.term_set_query(self._schema, "file", list(files)), 0.0)
+        return Query.boolean_query([(Occur.Must, asked), (Occur.Must, allowed)])
+
+
+def _schema() -> tantivy.Schema:
+    return (
+        tantivy.SchemaBuilder()
+        .add_unsigned_field("chunk", indexed=True, fast=True)
+        .add_text_field("file", tokenizer_name="raw", index_option="basic")
+        .add_text_field("words", tokenizer_name="whitespace", index_option="freq")
+        .add_text_field("grams", tokenizer_name="whitespace", index_option="freq")
+        # The mark is a document of its own, of the file "": one commit writes both or neither.
+        .add_text_field("mark", stored=True, tokenizer_name="raw", index_option="basic")
+        .build()
+    )
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Turn what tantivy raises for unreadable files into `Damaged`; a full disk stays an `OSError`."""
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        if "No space left" in str(error) or "StorageFull" in str(error):
+            raise OSError(28, str(error)) from error
+        raise Damaged(str(error)) from error
+    except FileNotFoundError as error:
+        raise Damaged(str(error)) from error
+    except BaseException as error:
+        # A panic inside tantivy does not derive from Exception; here it means an index it cannot digest.
+        if type(error).__name__ == "PanicException":
+            raise Damaged(str(error)) from error
+        raise
+
+
+def _verify(folder: Path) -> None:
+    """Compare each file of the committed segments with its checksum, which tantivy writes but does not read.
+
+    The last 8 bytes of a file are the footer's length and a magic number, before them the footer, JSON with
+    the CRC32 of all that stands before it. Raises `Damaged` that names the file.
+    """
+    meta = json.loads((folder / "meta.json").read_bytes())
+    for segment in meta["segments"]:
+        name = segment["segment_id"].replace("-", "")
+        deletes = segment.get("deletes")
+        dead = f"{name}.{deletes['opstamp']}.del" if deletes else None
+        for path in folder.glob(f"{name}.*"):
+            if path.name.endswith(".temp") or (path.suffix == ".del" and path.name != dead):
+                continue  # left over from an earlier commit
+            if not _intact(path):
+                raise Damaged(f"{path.name} is not what was written")
+
+
+def _intact(path: Path) -> bool:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size < 8:
+            return False
+        file.seek(size - 8)
+        length, magic = (int.from_bytes(file.read(4), "little") for _ in range(2))
+        if magic != _MAGIC or length > size - 8:
+            return False
+        body = size - 8 - length
+        file.seek(body)
+        expected = json.loads(file.read(length))["crc"]
+        file.seek(0)
+        crc = 0
+        while body > 0:
+            piece = file.read(min(body, 1 << 20))
+            crc = zlib.crc32(piece, crc)
+            body -= len(piece)
+    return bool(crc == expected)

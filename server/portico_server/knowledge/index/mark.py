@@ -1,0 +1,54 @@
+"""How far an index has come: kept inside it, so that it can never be ahead of or behind what it holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from portico_server.db.changes import Change
+
+
+class Damaged(Exception):
+    """An index that cannot be read, or of another version. It is built again from SQL; nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The last change that an index holds, and enough of it to notice a database put back to a backup.
+
+    ``seq`` −1 is an index that was never filled. ``highest`` is the largest chunk id that was ever put in.
+    ``version`` names the recipe the index was made by.
+    """
+
+    version: int
+    seq: int = 0
+    op: str = ""
+    file_id: str = ""
+    first_chunk: int = 0
+    highest: int = 0
+
+    def at(self, change: Change | None, highest: int) -> Mark:
+        """This mark moved to ``change``; to the beginning of the log without one."""
+        if change is None:
+            return Mark(self.version, highest=highest)
+        return Mark(self.version, change.seq, change.op, change.file_id, change.first_chunk, highest)
+
+    def matches(self, change: Change | None) -> bool:
+        """Whether ``change``, the log's entry with this number, is the one that was applied."""
+        if change is None:
+            return self.seq == 0
+        return (change.op, change.file_id, change.first_chunk) == (self.op, self.file_id, self.first_chunk)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, version: int) -> Mark:
+        """Read a mark back. Raises `Damaged` if it is unreadable or of another version."""
+        try:
+            mark = cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise Damaged(f"its mark cannot be read ({error})") from error
+        if mark.version != version:
+            raise Damaged(f"it was made by version {mark.version} of the recipe, this is {version}")
+        return mark

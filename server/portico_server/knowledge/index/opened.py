@@ -1,0 +1,214 @@
+"""The open index of one store: words and vectors side by side, brought up to date by one task at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from portico.wire import Status
+from portico_server.core.context import Listener
+from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.db import changes, chunks
+from portico_server.db.database import Database
+from portico_server.knowledge.index.follower import Follower
+from portico_server.knowledge.index.mark import Damaged
+
+if TYPE_CHECKING:
+    from portico_server.knowledge.index.lexical import LexicalIndex
+    from portico_server.knowledge.index.vector import VectorIndex
+
+logger = logging.getLogger(__name__)
+
+LAG_WAIT = 2.0
+"""Seconds a search waits for what has been committed since the last one; then it goes without."""
+
+BUILD_WAIT = 30.0
+"""Seconds a search waits for an index that is being built; then it is asked to come back."""
+
+_REPORT = 0.5
+"""Seconds between two progress events."""
+
+Ranking = list[tuple[int, float]]
+
+
+class OpenIndex:
+    """What `Indexes.use` hands out. ``model`` is the model whose vectors are searched, "" for none."""
+
+    def __init__(self, database: Database, store_id: str, model: str, folder: Path) -> None:
+        self.store_id = store_id
+        self.model = model
+        self.last_used = asyncio.get_running_loop().time()
+        self._users = 0
+        self._free = asyncio.Event()
+        self._free.set()
+        self._database = database
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._graph: asyncio.Task[None] | None = None
+
+        async def texts(first: int, last: int | None, limit: int) -> Sequence[Any]:
+            return await database.read(chunks.texts, store_id, first, last, limit)
+
+        async def embeddings(first: int, last: int | None, limit: int) -> Sequence[Any]:
+            return await database.read(chunks.embeddings, store_id, model, first, last, limit)
+
+        self._lexical = Follower(database, store_id, folder / "lexical", _open_lexical, texts)
+        self._vectors = (
+            Follower(database, store_id, folder / "vector", _open_vectors, embeddings) if model else None
+        )
+
+    @property
+    def users(self) -> int:
+        """Searches that hold this index."""
+        return self._users
+
+    @users.setter
+    def users(self, count: int) -> None:
+        self._users = count
+        if count:
+            self._free.clear()
+        else:
+            self._free.set()
+
+    async def unused(self) -> None:
+        """Wait until nobody holds this index."""
+        while self._users:
+            await self._free.wait()
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether there is anything to compare a question's vector with."""
+        return self._vectors is not None and self._vectors.index is not None and len(self._vectors.index) > 0
+
+    async def catch_up(self, limit: float | None, listener: Listener | None = None) -> int:
+        """Wait at most ``limit`` seconds until all that is committed can be found; how many changes lack.
+
+        An index that is being built is waited for up to `BUILD_WAIT`, if there is a limit; then `Unavailable`
+        says when to come back. ``listener`` hears of a build as `Status` events.
+        """
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        while lag := await self._lag():
+            if self._stopping:
+                raise Unavailable("The daemon is shutting down.", code="shutting_down")
+            task = self._working()
+            built = self._lexical.seq >= 0
+            end = None if limit is None else begin + (limit if built else BUILD_WAIT)
+            wait = _REPORT if end is None else max(0.0, min(_REPORT, end - loop.time()))
+            await asyncio.wait({task}, timeout=wait)
+            if task.done():
+                task.result()
+                continue
+            if listener is not None:
+                await self._report(listener)
+            if end is not None and loop.time() >= end:
+                if built:
+                    return lag
+                raise self._being_built()
+        return 0
+
+    async def search_words(self, text: str, limit: int, files: Sequence[str] | None) -> Ranking:
+        """The best chunks by words; see `LexicalIndex.search`. A damaged index is built again first."""
+        for _ in range(2):
+            index = self._lexical.index
+            if index is None:
+                await self.catch_up(LAG_WAIT)
+                index = self._lexical.index
+            if index is None:
+                raise self._being_built()
+            try:
+                return await asyncio.to_thread(index.search, text, limit, files)
+            except Damaged:
+                await self._lexical.discard(index)
+        raise self._being_built()
+
+    async def search_vectors(self, vector: bytes, limit: int, allowed: Collection[int] | None) -> Ranking:
+        """The nearest chunks; see `VectorIndex.search`."""
+        index = self._vectors.index if self._vectors is not None else None
+        if index is None:
+            return []
+        return await asyncio.to_thread(index.search, vector, limit, allowed)
+
+    async def close(self) -> None:
+        """End what is under way, save, and let go of the files."""
+        self._stopping = True
+        self._lexical.stop()
+        if self._vectors is not None:
+            self._vectors.stop()
+            if self._vectors.index is not None:
+                self._vectors.index.stop()
+        under_way = {task for task in (self._task, self._graph) if task is not None}
+        if under_way:
+            await asyncio.wait(under_way)
+        await self._lexical.close()
+        if self._vectors is not None:
+            await self._vectors.close()
+
+    async def _lag(self) -> int:
+        """How many changes the slower index lacks; at least 1 for one that is not there yet."""
+        last = await self._database.read(changes.last, self.store_id)
+        behind = min([self._lexical.seq, *([self._vectors.seq] if self._vectors else [])])
+        return max(0, last - behind)
+
+    def _working(self) -> asyncio.Task[None]:
+        """The one task that brings both indexes forward; begun if there is none."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._advance(), name=f"catch up {self.store_id}")
+            self._task.add_done_callback(_seen)
+        return self._task
+
+    async def _advance(self) -> None:
+        followers: list[Follower[Any]] = [self._lexical, *([self._vectors] if self._vectors else [])]
+        results = await asyncio.gather(
+            *(follower.catch_up() for follower in followers), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        vectors = self._vectors.index if self._vectors is not None else None
+        building = self._graph is not None and not self._graph.done()
+        if vectors is not None and vectors.wants_graph and not building and not self._stopping:
+            self._graph = asyncio.create_task(asyncio.to_thread(vectors.build), name=f"graph {self.store_id}")
+            self._graph.add_done_callback(_seen)
+
+    async def _report(self, listener: Listener) -> None:
+        sides: list[Follower[Any]] = [self._lexical, *([self._vectors] if self._vectors else [])]
+        slowest = max((side.progress for side in sides), key=lambda progress: progress.total - progress.done)
+        if slowest.total:
+            await listener(
+                Status("index", "building the index", slowest.done, slowest.total, "chunks"),
+            )
+
+    def _being_built(self) -> Unavailable:
+        progress = self._lexical.progress
+        share = f" ({100 * progress.done // progress.total} % done)" if progress.total else ""
+        return Unavailable(
+            f"The index of this store is being built{share}. Search again in a few seconds.",
+            code="index_building",
+            retry_after=5,
+        )
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Log what ended a task: those who waited for it may have left."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        known = isinstance(error, PorticoError)
+        logger.warning("%s: %s", task.get_name(), error, exc_info=None if known else error)
+
+
+# Opened in a worker thread, where importing what they stand on does not hold up the event loop.
+
+
+def _open_lexical(folder: Path) -> LexicalIndex:
+    from portico_server.knowledge.index.lexical import LexicalIndex
+
+    return LexicalIndex(folder)
+
+
+def _open_vectors(folder: Path) -> VectorIndex:
+    from portico_server.knowledge.index.vector import VectorIndex
+
+    return VectorIndex(folder)

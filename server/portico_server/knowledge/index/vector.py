@@ -1,0 +1,298 @@
+"""The vectors of a store: exact search in NumPy, and an approximate graph (hnswlib) once there are many.
+
+All methods block: call them in a worker thread. They may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from portico_server.knowledge.index import hnsw
+from portico_server.knowledge.index.mark import Mark
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+GRAPH_FROM = 20_000
+"""Vectors from which on a graph is worth its building time."""
+
+SAVE_EVERY = 5_000
+"""Changes after which a graph is saved again; what came since is taken from SQL at the next start."""
+
+PIECE = 64
+"""Vectors put in at a time: a search waits for one piece at most."""
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+Scored = list[tuple[int, float]]
+
+
+class DimensionMismatch(Exception):
+    """A question whose vector has another length than those of the store."""
+
+
+class Vectors(Protocol):
+    """What both kinds of search can do. Vectors are float32, of unit length; scores are cosines."""
+
+    dimensions: int
+
+    def __len__(self) -> int: ...
+
+    def put(self, ids: Sequence[int], data: Floats) -> None: ...
+
+    def delete(self, first: int, last: int) -> None: ...
+
+    def search(self, vector: Floats, limit: int, allowed: Collection[int] | None) -> Scored: ...
+
+    def items(self) -> tuple[Ids, Floats]: ...
+
+
+class Exact:
+    """Every vector compared: right, and fast enough for tens of thousands."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions = dimensions
+        self._matrix: Floats = np.empty((0, dimensions), np.float32)
+        self._ids = np.empty(0, np.int64)
+        self._rows: dict[int, int] = {}
+        self._used = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, ids: Sequence[int], data: Floats) -> None:
+        """Add or replace; ``data`` has shape (len(ids), dimensions)."""
+        self._reserve(self._used + len(ids))
+        for chunk_id, vector in zip(ids, data, strict=True):
+            row = self._rows.get(chunk_id)
+            if row is None:
+                row = self._rows[chunk_id] = self._used
+                self._used += 1
+            self._matrix[row] = vector
+            self._ids[row] = chunk_id
+
+    def delete(self, first: int, last: int) -> None:
+        for chunk_id in range(first, last + 1):
+            row = self._rows.pop(chunk_id, None)
+            if row is not None:
+                self._ids[row] = -1
+        if self._used > 1_000 and len(self._rows) < self._used * 3 // 4:
+            self._compact()
+
+    def search(self, vector: Floats, limit: int, allowed: Collection[int] | None) -> Scored:
+        if allowed is None:
+            rows = np.flatnonzero(self._ids[: self._used] >= 0)
+            whole = len(rows) == self._used
+        else:
+            rows = np.array(sorted(self._rows[i] for i in allowed if i in self._rows), np.int64)
+            whole = False
+        if not len(rows):
+            return []
+        matrix = self._matrix[: self._used] if whole else self._matrix[rows]
+        return best(self._ids[rows], matrix @ vector, limit)
+
+    def items(self) -> tuple[Ids, Floats]:
+        """A copy of all ids and vectors."""
+        rows = np.flatnonzero(self._ids[: self._used] >= 0)
+        return self._ids[rows], self._matrix[rows]
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self._ids):
+            size = max(rows, len(self._ids) * 3 // 2, 256)
+            self._matrix = np.concatenate(
+                (self._matrix, np.empty((size - len(self._matrix), self.dimensions), np.float32))
+            )
+            self._ids = np.concatenate((self._ids, np.full(size - len(self._ids), -1, np.int64)))
+
+    def _compact(self) -> None:
+        self._ids, self._matrix = self.items()
+        self._used = len(self._ids)
+        self._rows = {int(chunk_id): row for row, chunk_id in enumerate(self._ids)}
+
+
+def best(ids: Ids, scores: Floats, limit: int) -> Scored:
+    """The ``limit`` highest scores with their ids, best first, equal scores by id."""
+    if len(scores) > limit:
+        top = np.argpartition(scores, -limit)[-limit:]
+        ids, scores = ids[top], scores[top]
+    order = np.lexsort((ids, -scores))
+    return [(int(ids[i]), float(scores[i])) for i in order]
+
+
+class VectorIndex:
+    """The vectors of one store and one embedding model: exact at first, a graph once it has been built.
+
+    An exact index is not kept on disk: it is read from SQL in less time than it would take to check a file.
+    A graph is saved in ``folder`` with the mark of what it holds at least: changes may be applied twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._changing = threading.Lock()
+        """Held by whoever changes or saves the vectors; taken before ``_using``."""
+        self._using = threading.Lock()
+        """Held for one search or one small change."""
+        self._vectors: Vectors | None = None
+        self._since_build: list[tuple[list[int], Floats | None]] | None = None
+        self._unsaved = 0
+        self._stop = threading.Event()
+        self.mark = Mark(VERSION, seq=-1)
+        if hnsw.AVAILABLE:
+            loaded = hnsw.load(folder, VERSION)
+            if loaded is not None:
+                self._vectors, self.mark = loaded
+
+    def __len__(self) -> int:
+        return len(self._vectors) if self._vectors is not None else 0
+
+    def put(self, rows: Sequence[tuple[int, bytes]]) -> None:
+        """Add or replace vectors: (chunk id, little-endian float32).
+
+        If their length is new, the model has changed: what was held is dropped and the new ones are kept.
+        """
+        if not rows:
+            return
+        size = len(rows[-1][1])
+        rows = [row for row in rows if len(row[1]) == size]
+        ids = [chunk_id for chunk_id, _ in rows]
+        data = np.frombuffer(b"".join(vector for _, vector in rows), "<f4").reshape(len(rows), size // 4)
+        data = data.astype(np.float32, copy=False)
+        with self._changing:
+            vectors = self._fitting(size // 4)
+            for i in range(0, len(ids), PIECE):
+                with self._using:
+                    vectors.put(ids[i : i + PIECE], data[i : i + PIECE])
+            if self._since_build is not None:
+                self._since_build.append((ids, data))
+            self._unsaved += len(ids)
+
+    def _fitting(self, dimensions: int) -> Vectors:
+        held = self._vectors
+        if held is not None and held.dimensions == dimensions:
+            return held
+        if held is not None:
+            logger.warning("vectors of %d numbers give way to new ones of %d", held.dimensions, dimensions)
+        self._since_build = None
+        self._vectors = fresh = Exact(dimensions)
+        return fresh
+
+    def delete(self, first: int, last: int) -> None:
+        """Remove the vectors of the chunks ``first`` to ``last``."""
+        with self._changing:
+            if self._vectors is not None:
+                with self._using:
+                    self._vectors.delete(first, last)
+            if self._since_build is not None:
+                self._since_build.append(([first, last], None))
+            self._unsaved += last - first + 1
+
+    def commit(self, mark: Mark) -> None:
+        """Everything up to ``mark`` has been put in."""
+        self.mark = mark
+        if self._unsaved >= SAVE_EVERY:
+            self.save()
+
+    def clear(self) -> None:
+        """Begin again with nothing."""
+        with self._changing, self._using:
+            self._vectors = None
+            self._since_build = None
+            self._unsaved = 0
+        self.mark = Mark(VERSION, seq=-1)
+
+    def rollback(self) -> None:
+        """Nothing to forget: putting the same vectors in again changes nothing."""
+
+    def search(self, vector: bytes, limit: int, allowed: Collection[int] | None = None) -> Scored:
+        """The ``limit`` nearest chunks as (id, cosine), best first; of ``allowed`` only, if given.
+
+        Raises `DimensionMismatch` if ``vector`` has another length than those held.
+        """
+        asked = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
+        with self._using:
+            if self._vectors is None or not len(self._vectors):
+                return []
+            if len(asked) != self._vectors.dimensions:
+                raise DimensionMismatch(
+                    f"the model answers with {len(asked)} numbers, the store holds {self._vectors.dimensions}"
+                )
+            return self._vectors.search(asked, limit, allowed)
+
+    @property
+    def wants_graph(self) -> bool:
+        """Whether a graph should be built now: there is none for that many, or half of it is dead."""
+        vectors = self._vectors
+        if not hnsw.AVAILABLE:
+            if vectors is not None and len(vectors) >= GRAPH_FROM:
+                _explain_exact()
+            return False
+        if isinstance(vectors, hnsw.Graph):
+            return vectors.dead > max(len(vectors), 1_000)
+        return vectors is not None and len(vectors) >= GRAPH_FROM
+
+    def build(self) -> None:
+        """Build a graph, beside the searches and changes that go on, and save it. Ends early after `stop`."""
+        with self._changing:
+            old = self._vectors
+            if old is None:
+                return
+            ids, data = old.items()
+            self._since_build = []
+        graph = hnsw.Graph(old.dimensions)
+        filled = graph.fill(ids, data, self._stop)
+        with self._changing:
+            missed = self._missed()
+            if not filled or missed is None or self._vectors is not old:
+                return  # stopped, or dropped meanwhile
+            for changed, vectors in missed:
+                if vectors is None:
+                    graph.delete(changed[0], changed[1])
+                else:
+                    graph.put(changed, vectors)
+            with self._using:
+                self._vectors = graph
+        self.save()
+
+    def _missed(self) -> list[tuple[list[int], Floats | None]] | None:
+        """What changed since `build` began; ``None`` if all was dropped."""
+        missed, self._since_build = self._since_build, None
+        return missed
+
+    def save(self) -> None:
+        """Put the graph on disk, if there is one; a disk that is full costs only time at the next start."""
+        with self._changing:
+            vectors, self._unsaved = self._vectors, 0
+            if not isinstance(vectors, hnsw.Graph):
+                return
+            try:
+                vectors.save(self._folder, self.mark)
+            except (OSError, RuntimeError) as error:
+                logger.warning("the vector index in %s could not be saved: %s", self._folder, error)
+
+    def stop(self) -> None:
+        """Let a `build` that is under way end early."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Stop building, and save what has changed."""
+        self.stop()
+        if self._unsaved:
+            self.save()
+
+
+@cache
+def _explain_exact() -> None:
+    logger.warning(
+        "A store holds more than %d vectors and hnswlib is not installed: each is compared, which is right "
+        "but slower. Installing portico[hnsw] (it needs a C++ compiler) makes it fast.",
+        GRAPH_FROM,
+    )

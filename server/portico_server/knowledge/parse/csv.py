@@ -1,0 +1,61 @@
+"""CSV and TSV: groups of rows, the header repeated above each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from portico_server.knowledge.parse.part import Part, Unreadable, Writer
+from portico_server.knowledge.parse.text import open_text
+
+GROUP = 1_000
+"""Characters of one group of rows, about."""
+
+_FIELD = 1024 * 1024
+
+
+def read(path: Path) -> Iterator[Part]:
+    """Groups of rows; ``row`` is the number of the first one as a spreadsheet counts, the header being row 1."""
+    csv.field_size_limit(_FIELD)
+    writer = Writer()
+    with open_text(path) as source:
+        sample = source.read(64 * 1024)
+        source.seek(0)
+        rows = csv.reader((line.replace("\x00", "\ufffd") for line in source), delimiter=_delimiter(sample))
+        header, group, first, width, number = "", list[str](), 2, 0, 0
+        try:
+            for number, cells in enumerate(rows, start=1):
+                line = _line(cells)
+                if number == 1:
+                    header = line
+                    continue
+                if not line:
+                    continue
+                if group and width + len(line) > GROUP:
+                    yield writer.part("\n".join([header, *group]), row=first)
+                    group, width = [], 0
+                first = number if not group else first
+                group.append(line)
+                width += len(line)
+        except csv.Error as error:
+            raise Unreadable(f"is not proper CSV: row {number + 1} cannot be read ({error}).") from error
+        if group or header:
+            yield writer.part("\n".join([header, *group]), row=first if group else 1)
+
+
+def _line(cells: list[str]) -> str:
+    line = " | ".join(" ".join(cell.split()) for cell in cells)
+    return line if line.strip(" |") else ""
+
+
+def _delimiter(sample: str) -> str:
+    """The one of ``, ; tab |`` that divides the first lines most evenly."""
+    lines = [line for line in sample.splitlines()[:20] if line.strip()]
+    best, most = ",", 0
+    for mark in (",", "\t", ";", "|"):
+        counts = [line.count(mark) for line in lines]
+        least = min(counts, default=0)
+        if least > most:
+            best, most = mark, least
+    return best

@@ -1,0 +1,103 @@
+"""The table of formats: which reader and which chunker a file gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from portico_server.knowledge.parse.part import Part
+
+Reader: TypeAlias = Callable[[Path], Iterator[Part]]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format. ``module`` has ``read(path) -> Iterator[Part]``, imported in the worker alone; ``chunker`` by name."""
+
+    name: str
+    module: str
+    chunker: str
+    suffixes: frozenset[str]
+    media_type: str = "text/plain"
+
+    def reader(self) -> Reader:
+        read: Reader = import_module(f"portico_server.knowledge.parse.{self.module}").read
+        return read
+
+
+def _format(name: str, module: str, chunker: str, suffixes: str, media_type: str = "text/plain") -> Format:
+    return Format(name, module, chunker, frozenset(suffixes.split()), media_type)
+
+
+TEXT = _format("text", "text", "sentence", "txt text log rst adoc org tex srt vtt")
+
+FORMATS = (
+    TEXT,
+    _format("markdown", "markdown", "markdown", "md markdown mdx mkd qmd rmd", "text/markdown"),
+    _format("html", "html", "sentence", "html htm xhtml", "text/html"),
+    _format("pdf", "pdf", "sentence", "pdf", "application/pdf"),
+    _format(
+        "docx",
+        "docx",
+        "sentence",
+        "docx docm",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ),
+    _format("csv", "csv", "rows", "csv tsv", "text/csv"),
+    _format("data", "text", "code", "json jsonl ndjson yaml yml toml ini cfg conf xml properties env"),
+    _format(
+        "code",
+        "text",
+        "code",
+        "py pyi ipynb js mjs cjs jsx ts tsx java kt kts scala go rs c h cc cpp cxx hpp hh cs swift m mm rb php pl pm lua "
+        "r jl sh bash zsh fish ps1 bat sql graphql proto css scss less vue svelte dart ex exs erl hs ml fs clj "
+        "lisp vim cmake gradle tf dockerfile makefile mk",
+    ),
+)
+
+_BY_SUFFIX = {suffix: item for item in FORMATS for suffix in item.suffixes}
+
+
+def format_of(filename: str) -> Format | None:
+    """The format that a file's name tells, or ``None``: then its bytes decide whether it is text."""
+    name = PurePosixPath(filename).name.lower()
+    _, dot, suffix = name.rpartition(".")
+    return _BY_SUFFIX.get(suffix if dot else name)
+
+
+def looks_like_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are text: no NUL (save in UTF-16 and UTF-32) and few control characters."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
+        return True
+    if b"\x00" in head:
+        return bool(wide_encoding(head))
+    control = sum(head.count(byte) for byte in _CONTROL)
+    return control <= len(head) // 50
+
+
+_CONTROL = [bytes([code]) for code in range(32) if code not in (8, 9, 10, 12, 13, 27)]
+
+
+def wide_encoding(head: bytes) -> str:
+    """``utf-16-le`` or ``utf-16-be`` if the bytes read like UTF-16 without a byte order mark, else an empty string."""
+    head = head[: len(head) // 2 * 2]
+    best = ""
+    for encoding in ("utf-16-le", "utf-16-be"):
+        try:
+            text = head.decode(encoding)
+        except UnicodeDecodeError as error:
+            if error.start < len(head) - 2:  # a pair of surrogates may be cut at the end
+                continue
+            text = head[: error.start].decode(encoding)
+        if "\x00" in text or not text:
+            continue
+        # Text that is read in the wrong order scatters over rare blocks; the right one has spaces and line breaks,
+        # or the full stops and commas of East Asian scripts.
+        common = sum(text.count(character) for character in " \n\r\t,.。，、的")
+        if common * 100 >= len(text) * 2:
+            best = encoding
+            break
+    return best

@@ -1,0 +1,174 @@
+"""The processes that read documents, as the daemon sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from portico.wire import Place
+from portico_server.core.errors import Unavailable
+from portico_server.knowledge.parse.part import Part, Unreadable
+
+LINE = 64 * 1024 * 1024
+"""Bytes of the longest answer line."""
+
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+"""The environment that a worker gets: no keys, no tokens."""
+
+
+class Readers:
+    """At most ``workers`` processes, started when needed, each one file at a time.
+
+    ``seconds`` is the longest that a worker may take over one file (its own time: a slow consumer costs nothing),
+    ``memory`` its address space in bytes. A worker that exceeds either, or dies, is replaced; its file is `Unreadable`.
+    """
+
+    def __init__(self, *, workers: int, seconds: float, memory: int) -> None:
+        self._seconds = seconds
+        self._memory = memory
+        self._idle: list[asyncio.subprocess.Process] = []
+        self._busy: set[asyncio.subprocess.Process] = set()
+        self._room = asyncio.Semaphore(max(1, workers))
+        self._closed = False
+
+    async def read(
+        self, path: Path, name: str, chunking: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[list[Part], None]:
+        """The parts of a file in runs, or its chunks by a checked ``chunking``. ``name`` tells the format.
+
+        Raises `Unreadable`. Close the iterator if you leave it early.
+        """
+        job = {
+            "path": str(path),
+            "name": name,
+            "chunking": None if chunking is None else dict(chunking),
+            "memory": self._memory,
+            "seconds": self._seconds,
+        }
+        async with self._room:
+            process, line = await self._begin(orjson.dumps(job) + b"\n")
+            whole = False
+            try:
+                left = self._seconds
+                while True:
+                    if line is None:
+                        line, left = await self._line(process, left)
+                    answer = orjson.loads(line) if line.endswith(b"\n") else None
+                    line = None
+                    if answer is None:
+                        if self._closed:
+                            raise _closing()
+                        raise Unreadable(_ended(await process.wait(), self._memory))
+                    if "parts" in answer:
+                        yield [Part(text, _place(place)) for text, place in answer["parts"]]
+                        continue
+                    whole = True
+                    if "error" in answer:
+                        raise Unreadable(answer["message"], answer["error"])
+                    return
+            finally:
+                self._busy.discard(process)
+                if whole and not self._closed:
+                    self._idle.append(process)
+                else:
+                    await _kill(process)
+
+    async def close(self) -> None:
+        """Stop every worker. Whoever still reads gets `Unavailable`."""
+        self._closed = True
+        processes = [*self._idle, *self._busy]
+        self._idle = []
+        for process in processes:
+            await _kill(process)
+
+    async def _begin(self, job: bytes) -> tuple[asyncio.subprocess.Process, bytes | None]:
+        """A worker that has taken the job, with the first line of its answer if that is known.
+
+        A worker may end for idleness at the moment at which it is given a job: then a new one gets it.
+        """
+        while self._idle:
+            process = self._idle.pop()
+            self._busy.add(process)
+            with suppress(ConnectionError):
+                await _give(process, job)
+                try:
+                    line, _ = await self._line(process, self._seconds)
+                except BaseException:
+                    self._busy.discard(process)
+                    await _kill(process)
+                    raise
+                if line or await process.wait() != 0:
+                    return process, line
+            self._busy.discard(process)
+            await _kill(process)
+        process = await self._start()
+        self._busy.add(process)
+        with suppress(ConnectionError):  # it died at once: the empty answer says so
+            await _give(process, job)
+        return process, None
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        if self._closed:
+            raise _closing()
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "portico_server.knowledge.parse.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=LINE,
+            env={name: os.environ[name] for name in _KEPT if name in os.environ},
+            start_new_session=True,  # Ctrl-C in the terminal is for the daemon, which then stops us
+        )
+
+    async def _line(self, process: asyncio.subprocess.Process, left: float) -> tuple[bytes, float]:
+        """The next line and the seconds that are left, counting only those in which we waited."""
+        assert process.stdout is not None
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(left):
+                line = await process.stdout.readline()
+        except TimeoutError as error:
+            raise Unreadable(
+                f"took longer than {self._seconds:g} s to read. Split it, or raise the setting parse_timeout."
+            ) from error
+        except ValueError as error:
+            raise Unreadable("gives more text at once than can be taken. Split it.") from error
+        return line, left - (clock() - began)
+
+
+async def _give(process: asyncio.subprocess.Process, job: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(job)
+    await process.stdin.drain()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+    if process.stdin is not None:
+        process.stdin.close()
+    await process.wait()
+
+
+def _closing() -> Unavailable:
+    return Unavailable("Portico is shutting down; the file is read at the next start.", code="shutting_down")
+
+
+def _ended(code: int, memory: int) -> str:
+    how = f"signal {-code}" if code < 0 else f"status {code}"
+    return f"made the process that reads documents end ({how}); it may be damaged, or need more than {memory // 2**20} MB."
+
+
+def _place(value: Mapping[str, Any]) -> Place:
+    return Place(**{**value, "heading": tuple(value.get("heading", ()))})

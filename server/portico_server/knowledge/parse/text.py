@@ -1,0 +1,117 @@
+"""Plain text, and everything that is read as such: source code, JSON, YAML, logs."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from portico.wire import Place
+from portico_server.knowledge.parse.formats import looks_like_text, wide_encoding
+from portico_server.knowledge.parse.part import Part, Unreadable
+
+SEGMENT = 128 * 1024
+"""Characters that are held at once: a long text comes in segments of about this length."""
+
+_SAMPLE = 256 * 1024
+_BLOCK = 1024 * 1024
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read(path: Path) -> Iterator[Part]:
+    """Segments with the number of their first line, cut between paragraphs or lines where there are any."""
+    line, offset = 1, 0
+    for text in segments(path):
+        yield Part(text, Place(line=line, start=offset, end=offset + len(text)))
+        line += text.count("\n")
+        offset += len(text)
+
+
+def segments(path: Path) -> Iterator[str]:
+    """The whole text in pieces of about `SEGMENT` characters, line breaks as ``\\n``."""
+    with open_text(path) as source:
+        rest = ""
+        while block := source.read(SEGMENT):
+            rest += block.replace("\x00", "\ufffd")
+            if len(rest) >= SEGMENT:
+                cut = _cut(rest)
+                yield rest[:cut]
+                rest = rest[cut:]
+        if rest:
+            yield rest
+
+
+def _cut(text: str) -> int:
+    """Where to cut: after the last paragraph, else the last line, else the last sentence or word, in the second half."""
+    half = len(text) // 2
+    for mark in ("\n\n", "\n", "。", ". ", " "):
+        found = text.rfind(mark, half)
+        if found >= 0:
+            return found + len(mark)
+    return len(text)
+
+
+def open_text(path: Path) -> io.TextIOWrapper:
+    """The file as text in its own encoding; what does not decode becomes U+FFFD. `Unreadable` if it is no text."""
+    return path.open(encoding=encoding_of(path), errors="replace", newline=None)
+
+
+def encoding_of(path: Path) -> str:
+    """The encoding of a text file.
+
+    Known are UTF-8, UTF-16 and UTF-32 (by mark, UTF-16 also without), GB18030 (and with it GBK and GB2312), Big5 and,
+    when nothing else fits, Windows-1252. UTF-8 is decided by the whole file, the others by a sample around the first
+    byte that is not UTF-8. `Unreadable` if the file is empty or binary.
+    """
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE)
+        if not head.strip():
+            raise Unreadable("is empty: there is nothing in it to index.")
+        for mark, encoding in _BOMS:
+            if head.startswith(mark):
+                return encoding
+        if not looks_like_text(head):
+            raise Unreadable("is binary, not text.", "unsupported_file")
+        if b"\x00" in head:
+            return wide_encoding(head)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        position, block = 0, head
+        try:
+            while block:
+                decoder.decode(block)
+                position += len(block)
+                block = file.read(_BLOCK)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            file.seek(max(0, position + error.start - _SAMPLE // 4))
+            return legacy_encoding(file.read(_SAMPLE))
+    return "utf-8"
+
+
+_PAIR = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")
+
+
+def legacy_encoding(sample: bytes) -> str:
+    """GB18030, Big5 or Windows-1252, by the byte pairs that Chinese text is made of.
+
+    GB2312's everyday characters have a lead byte of B0–D7 and a trail byte from A1 up, Big5's a lead byte of A4–C6 and
+    a trail byte of 40–7E or from A1 up; punctuation is A1–A3 in both. Western text has few bytes above 7F, and these
+    stand alone.
+    """
+    pairs = _PAIR.findall(sample)
+    high = sum(byte >= 0x80 for byte in sample[:20_000])
+    paired = sum(len([b for b in pair if b >= 0x80]) for pair in _PAIR.findall(sample[:20_000]))
+    if not pairs or high > paired * 1.2 + 4:
+        return "cp1252"
+    gb = sum(0xA1 <= p[0] <= 0xD7 and not 0xA4 <= p[0] <= 0xAF and p[1] >= 0xA1 for p in pairs) / len(pairs)
+    big5 = sum(0xA1 <= p[0] <= 0xC6 and (p[1] < 0x7F or p[1] >= 0xA1) for p in pairs) / len(pairs)
+    best, share = max((("gb18030", gb), ("big5", big5)), key=lambda item: item[1])
+    return best if share >= 0.6 else "cp1252"

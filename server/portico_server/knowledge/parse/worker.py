@@ -1,0 +1,136 @@
+"""A process that reads documents: one job per line on stdin, its parts as lines on stdout.
+
+A job is ``{"path", "name", "chunking", "memory", "seconds"}``; the answer is any number of ``{"parts": [[text,
+place], …]}``, then ``{"done": true}`` or ``{"error": code, "message": …}``. With ``chunking`` the parts are chunks.
+What a document does to this process, it does to no other: memory and processor time are limited, nothing can be
+written to disk, and a process that dies is replaced. It ends by itself when it has been idle, or its parent has gone.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from portico_server.knowledge.chunk.chunkers import chunk
+from portico_server.knowledge.parse.formats import TEXT, format_of, looks_like_text
+from portico_server.knowledge.parse.part import Part, Unreadable
+
+IDLE = 60.0
+"""Seconds without a job after which the process ends."""
+
+BATCH = 128 * 1024
+"""Characters that are chunked together and sent in one line, about."""
+
+LONGEST = 64_000_000
+"""Characters that any file may give; a file larger than half of that may give twice its size."""
+
+
+def main() -> None:
+    sys.dont_write_bytecode = True
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    # What libraries print must not come between our lines.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    jobs = os.fdopen(os.dup(0), "rb", buffering=0)
+    rest = b""
+    while True:
+        while b"\n" not in rest:
+            ready, _, _ = select.select([jobs], [], [], IDLE)
+            data = jobs.read(65_536) if ready else b""
+            if not data:
+                return
+            rest += data
+        line, _, rest = rest.partition(b"\n")
+        work(orjson.loads(line), out)
+
+
+def work(job: dict[str, Any], out: BinaryIO) -> None:
+    """Do one job, and say how it ended."""
+    limit(job["memory"], job["seconds"])
+    try:
+        for parts in batches(Path(job["path"]), job["name"], job["chunking"]):
+            send(out, {"parts": [[part.text, place(part)] for part in parts]})
+        send(out, {"done": True})
+    except Unreadable as error:
+        send(out, {"error": error.code, "message": error.message})
+    except (MemoryError, RecursionError):
+        send(
+            out,
+            {
+                "error": "invalid_file",
+                "message": f"needs more than {job['memory'] // 2**20} MB of memory to read. Split it, or raise the "
+                "setting parse_memory_mb.",
+            },
+        )
+    except OSError as error:
+        send(out, {"error": "server_error", "message": f"could not be opened: {error.strerror or error}."})
+    except Exception as error:  # noqa: BLE001  # the libraries that parse raise what they like
+        kind = type(error).__name__
+        send(out, {"error": "invalid_file", "message": f"could not be read: {kind}: {str(error)[:200]}."})
+
+
+def limit(memory: int, seconds: float) -> None:
+    """Bound what the next job may take. The processor time is a second line: the parent watches the clock."""
+    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 5, resource.RLIM_INFINITY))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (memory, resource.RLIM_INFINITY))
+
+
+def batches(path: Path, name: str, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
+    """Parts, or chunks of them, in runs of about `BATCH` characters."""
+    form = format_of(name)
+    if form is None:
+        with path.open("rb") as file:
+            head = file.read(8192)
+        if head.startswith(b"%PDF-"):
+            form = format_of("x.pdf")
+        elif head and not looks_like_text(head):
+            raise Unreadable(
+                "is of a kind that is not read here. Text, Markdown, HTML, PDF, Word (.docx), CSV and source code are.",
+                "unsupported_file",
+            )
+    form = form or TEXT
+    allowed = max(LONGEST, 2 * path.stat().st_size)
+    held: list[Part] = []
+    length = total = 0
+    some = False
+
+    def finished(parts: list[Part]) -> list[Part]:
+        return parts if chunking is None else chunk(parts, chunking, form.chunker)
+
+    for part in form.reader()(path):
+        some = some or bool(part.text.strip())
+        held.append(part)
+        length += len(part.text)
+        total += len(part.text)
+        if total > allowed:
+            raise Unreadable(f"unpacks to more than {allowed:,} characters of text. Split it.")
+        if length >= BATCH:
+            yield finished(held)
+            held, length = [], 0
+    if not some:
+        raise Unreadable("is empty: there is nothing in it to index.")
+    yield finished(held)
+
+
+def place(part: Part) -> dict[str, Any]:
+    return {name: value for name, value in asdict(part.place).items() if value not in (None, ())}
+
+
+def send(out: BinaryIO, message: dict[str, Any]) -> None:
+    out.write(orjson.dumps(message) + b"\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Words that questions are full of and that tell nothing about what is asked. Dropped from questions only."""
+
+from __future__ import annotations
+
+_ENGLISH = """
+a about all also am an and any are as at be because been being but by can could did do does doing for from had
+has have having he her here hers him his how i if in into is it its just me more most my no nor not of on or
+other our ours out over own s same she should so some such t than that the their theirs them then there these
+they this those through to too under until up very was we were what when where which while who whom why will
+with would you your yours
+"""
+
+_CHINESE = """
+的 了 是 在 和 与 及 或 也 都 就 而 着 过 吗 呢 吧 啊 么 之 其 这 那 哪 个 被 把 将 对 从 到 为 以 于 有
+什么 哪些 哪个 哪里 哪儿 怎么 怎样 如何 为什么 为何 多少 几 谁 何时 何 这个 那个 这些 那些 一个 一种 以及
+我 你 他 她 它 我们 你们 他们 她们 它们 请问 是否 可以 能 会
+"""
+
+ENGLISH = frozenset(_ENGLISH.split())
+
+CHINESE = frozenset(_CHINESE.split())
+"""In simplified characters, as the analyser writes them."""

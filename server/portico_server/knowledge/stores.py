@@ -1,0 +1,378 @@
+"""Stores: named collections of files that can be searched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from portico.wire import JSON
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.ids import new_id
+from portico_server.core.principal import LOCAL, SYSTEM, Principal
+from portico_server.core.registry import Registry
+from portico_server.core.servable import Card, Servable
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.stores import FileCounts, StoreRow
+from portico_server.knowledge.contents import Contents
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.folder import FolderSync
+from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.ingest import Ingest
+from portico_server.knowledge.names import check_store_name, is_store_name, store_name
+from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.store import StoreServable
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.settings import Settings
+
+ACTIVE = 60.0
+"""Seconds between two notes that a store is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """A store with what is known of its content. ``name`` is what the registry calls it; ``usage_bytes`` its chunks."""
+
+    row: StoreRow
+    name: str
+    counts: FileCounts
+    usage_bytes: int
+
+    @property
+    def status(self) -> str:
+        """``expired``, ``in_progress`` or ``completed``, in OpenAI's words."""
+        if is_expired(self.row):
+            return "expired"
+        return "in_progress" if self.counts.in_progress else "completed"
+
+
+def is_expired(row: StoreRow) -> bool:
+    """Whether nobody has used the store for as long as it was to be kept."""
+    return row.expires_at is not None and row.expires_at <= time.time()
+
+
+class Stores:
+    """All stores of the daemon, and a `portico_server.core.registry.Source` of their Servables.
+
+    The composition root adds it to the registry and calls `start`. A reference to a store is its id or its name. A
+    caller sees its own stores and the house's; the scope ``stores:{name}:read|write|manage`` says what it may do.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        runner: Runner,
+        scheduler: Scheduler,
+        files: Files,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._scheduler = scheduler
+        self._files = files
+        self._settings = settings
+        self._indexes = Indexes(database, settings.indexes)
+        self._readers = Readers(
+            workers=settings.ingest_workers,
+            seconds=settings.parse_timeout,
+            memory=settings.parse_memory_mb * 1024 * 1024,
+        )
+        self._ingest = Ingest(database, files, self._readers, self._indexes, workers=settings.ingest_workers)
+        self._sync = FolderSync(database, files, self._ingest, max_bytes=settings.max_file_mb * 1024 * 1024)
+        self.contents = Contents(database, files, scheduler, self._readers, self._indexes)
+        """The files in the stores, and file batches."""
+
+    async def start(self) -> list[str]:
+        """Take up what was interrupted and look at followed folders again; the ids of the runs that do so."""
+        self._scheduler.handle("ingest", self._run_ingest, concurrency=2)
+        self._scheduler.handle("sync", self._run_sync, concurrency=2)
+        found = await self._database.read(rows.visible, None, everyone=True)
+        await self._indexes.sweep({row.id for row in found})
+        unfinished = set(await self._database.read(rows.unfinished))
+        begun = []
+        for row in found:
+            if row.folder is not None:
+                begun.append(await self.sync(row))  # which also indexes what waits
+            elif row.id in unfinished:
+                begun.append(await self.contents.queue(row))
+        return begun
+
+    async def close(self) -> None:
+        """Stop the processes that read documents, and close the indexes."""
+        await self._readers.close()
+        await self._indexes.close()
+
+    # --- the stores ----------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        name: str,
+        caller: Principal,
+        *,
+        unique: bool = True,
+        folder: Path | None = None,
+        embedding_model: str | None = None,
+        description: str = "",
+        app: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        expires_after_days: int | None = None,
+    ) -> StoreRow:
+        """Make a store. ``unique``: under a name of its own, which an administrator makes the house's.
+
+        ``embedding_model`` ``None`` means the default one, ``""`` a store that is searched by words alone. A store
+        with ``app`` also answers as a chat app of its name; one with a ``folder`` mirrors it.
+        Raises `InvalidRequest`, `Conflict` if the name is taken, `Forbidden`.
+        """
+        if unique or app:
+            check_store_name(name)
+        caller.require(f"stores:{name if is_store_name(name) else '*'}:manage")
+        if folder is not None:
+            caller.require("admin")  # whoever names a folder of this machine reads what is in it
+            folder = _existing(folder)
+        if app and self._registry.get(name) is not None:
+            raise Conflict(
+                f"The name '{name}' belongs to a model here, so no chat app can have it.", param="name"
+            )
+        house = caller.id in (LOCAL.id, SYSTEM.id) or (unique and caller.admin)
+        now = time.time()
+        row = StoreRow(
+            id=new_id("vs_"),
+            name=name,
+            description=description,
+            owner=None if house and unique else caller.id,
+            folder=None if folder is None else str(folder),
+            app=app,
+            embedding_model=self._embedding(embedding_model),
+            metadata=dict(metadata or {}),
+            expires_after_days=expires_after_days,
+            last_active_at=now,
+            created_at=now,
+        )
+        if not await self._database.write(rows.add_unique if unique else rows.add, row):
+            raise Conflict(
+                f"There is a store '{name}' already. Take another name, or delete that store first.",
+                code="name_taken",
+                param="name",
+            )
+        self._changed()
+        if folder is not None:
+            await self.sync(row)
+        return row
+
+    async def get(self, ref: str, caller: Principal, action: str = "read") -> StoreRow:
+        """The store that ``caller`` means by an id or a name, for ``read``, ``write`` or ``manage``.
+
+        Raises `NotFound` if there is none for this caller, `Forbidden` if it may not do that.
+        """
+        row, name = await self._look_up(ref, caller)
+        if row is None:
+            known = [card.name for card in await self.cards(caller)]
+            raise NotFound(
+                f"There is no store '{ref[:80]}'.{nearest(ref, known)}", code="store_not_found", param="store"
+            )
+        if not caller.allows(f"stores:{row.id}:{action}"):
+            caller.require(f"stores:{name}:{action}")
+        return row
+
+    async def list(self, caller: Principal) -> list[StoreRow]:
+        """All stores that ``caller`` may read, oldest first."""
+        found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
+        return [row for row, name in _named(found) if caller.allows(f"stores:{name}:read")]
+
+    async def describe(self, found: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
+        """The same stores with what is known of their content."""
+        counts = await self._database.read(rows.counts, [row.id for row in found])
+        names = {
+            row.id: name
+            for row, name in _named(await self._database.read(rows.visible, caller.id, everyone=caller.admin))
+        }
+        return [
+            StoreInfo(row, names.get(row.id, row.id), *counts.get(row.id, (FileCounts(), 0))) for row in found
+        ]
+
+    async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreRow:
+        """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``)."""
+        row = await self.get(ref, caller, "manage")
+        new = replace(row, **changes)
+        if new.name != row.name and (row.owner is None or new.app):
+            check_store_name(new.name)
+            taken = await self._database.read(rows.named, new.name, row.owner)
+            if taken is not None and taken.id != row.id:
+                raise Conflict(f"There is a store '{new.name}' already.", code="name_taken", param="name")
+        await self._database.write(rows.change, row.id, {**changes, "last_active_at": time.time()})
+        self._changed()
+        return await self.get(row.id, caller, "manage")
+
+    async def delete(self, ref: str, caller: Principal) -> StoreRow:
+        """Remove a store with its chunks and its mirrored files; uploaded files stay. The row that was."""
+        row = await self.get(ref, caller, "manage")
+        await self._files.release(await self._database.write(rows.delete, row.id))
+        await self._indexes.drop(row.id)
+        self._changed()
+        return row
+
+    async def follow(
+        self,
+        name: str,
+        folder: Path,
+        caller: Principal,
+        *,
+        app: bool = True,
+        embedding_model: str | None = None,
+        description: str = "",
+    ) -> StoreRow:
+        """Make or change the house's store ``name`` so that it mirrors ``folder``, and queue its sync."""
+        caller.require("admin")
+        name, folder = store_name(name), _existing(folder)
+        if app and self._registry.get(name) is not None:
+            name = f"docs-{name}"
+        row = await self._database.read(rows.named, name, None)
+        if row is None:
+            return await self.create(
+                name,
+                SYSTEM,
+                folder=folder,
+                app=app,
+                embedding_model=embedding_model,
+                description=description or f"Documents in the folder {folder.name}",
+            )
+        values: dict[str, JSON] = {"folder": str(folder), "app": app}
+        if description:
+            values["description"] = description
+        if row.folder != str(folder) or row.app != app or description not in ("", row.description):
+            await self._database.write(rows.change, row.id, values)
+            self._changed()
+        row = replace(row, folder=str(folder), app=app, description=description or row.description)
+        await self.sync(row)
+        return row
+
+    async def sync(self, row: StoreRow) -> str:
+        """Queue a look at the folder that a store mirrors; the id of the run, which ends when all is indexed."""
+        if row.folder is None:
+            raise InvalidRequest(
+                f"The store '{row.name}' does not follow a folder, so there is nothing to sync.",
+                code="no_folder",
+                param="store",
+            )
+        return await self._scheduler.ensure("sync", row.id, {"store": row.id})
+
+    # --- the registry's source ---------------------------------------------------------------------------------
+
+    async def find(self, key: str, caller: Principal) -> Servable | None:
+        """The Servable ``store/NAME`` or ``store/ID``, if this caller sees it."""
+        kind, _, ref = key.partition("/")
+        if kind != "store":
+            return None
+        row, name = await self._look_up(ref, caller)
+        if row is None:
+            return None
+        if is_expired(row):
+            raise InvalidRequest(
+                f"The store '{row.name or row.id}' has expired: nobody used it for {row.expires_after_days} days. "
+                "Make a new one, or change its expires_after.",
+                code="vector_store_expired",
+                param="vector_store_id",
+            )
+        if time.time() - row.last_active_at > ACTIVE:
+            await self._database.write(rows.touch, row.id)
+        return StoreServable(
+            _card(row, name),
+            row.id,
+            row.embedding_model,
+            indexes=self._indexes,
+            database=self._database,
+            registry=self._registry,
+        )
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        """The cards of the stores that this caller sees."""
+        found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
+        return [_card(row, name) for row, name in _named(found)]
+
+    # --- the work ------------------------------------------------------------------------------------------------
+
+    async def _run_ingest(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._database.read(rows.get, str(payload["store"]))
+        return {} if row is None else await self._ingest.run(row, context)
+
+    async def _run_sync(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._database.read(rows.get, str(payload["store"]))
+        return {} if row is None else await self._sync.run(row, context)
+
+    async def _look_up(self, ref: str, caller: Principal) -> tuple[StoreRow | None, str]:
+        """A store by id or name, and the name that the registry has for it."""
+        holder = await self._database.read(rows.named, ref, caller.id, everyone=caller.admin)
+        if holder is not None and is_store_name(ref):
+            return holder, ref
+        row = await self._database.read(rows.get, ref)
+        if row is None or not caller.sees(row.owner):
+            return None, ref
+        if is_store_name(row.name):
+            holder = await self._database.read(rows.named, row.name, caller.id, everyone=caller.admin)
+            if holder is not None and holder.id == row.id:
+                return row, row.name
+        return row, row.id
+
+    def _embedding(self, wanted: str | None) -> str:
+        """The concrete name of an embedding model, so that moving an alias later leaves the store's vectors valid."""
+        if wanted == "":
+            return ""
+        found = self._registry.get(wanted or "default-embedding")
+        if found is not None and "embeddings" in found.card.capabilities:
+            return found.card.name
+        if wanted is None:
+            return ""
+        known = [s.card.name for s in self._registry if "embeddings" in s.card.capabilities]
+        raise InvalidRequest(
+            f"'{wanted}' is not an embedding model here.{nearest(wanted, known)} Known: "
+            f"{', '.join(sorted(known)) or 'none'}.",
+            code="model_not_found",
+            param="embedding_model",
+        )
+
+    def _changed(self) -> None:
+        self._registry.changed("store")
+        self._registry.changed("app")
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise InvalidRequest(f"The folder {folder} {what}.", code="folder_not_found", param="folder")
+    return folder
+
+
+def _named(found: Sequence[StoreRow]) -> list[tuple[StoreRow, str]]:
+    """Stores with their names in the registry: of several of one name the oldest has it, the others go by their id."""
+    seen: set[str] = set()
+    result = []
+    for row in sorted(found, key=lambda item: item.id):
+        taken = row.name in seen or not is_store_name(row.name)
+        result.append((row, row.id if taken else row.name))
+        seen.add(row.name)
+    return result
+
+
+def _card(row: StoreRow, name: str) -> Card:
+    return Card(
+        name=name,
+        kind="store",
+        title=row.name or row.id,
+        description=row.description,
+        capabilities=frozenset({"search"}),
+        labels={
+            "id": row.id,
+            "app": row.app,
+            "embedding_model": row.embedding_model,
+            "folder": row.folder,
+        },
+        owner=row.owner,
+        created=int(row.created_at),
+    )

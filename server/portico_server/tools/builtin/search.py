@@ -1,0 +1,47 @@
+"""Search any store by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from portico_server.core.context import Context
+from portico_server.core.passage import PASSAGE_SCHEMA, to_json, to_text
+from portico_server.core.registry import Registry
+from portico_server.core.request import Found, Search, ToolResult
+from portico_server.tools.tool import Tool
+
+
+def tool(_registry: Registry) -> Tool:
+    """``search``: the passages of a store that fit a question best."""
+    return Tool(
+        name="search",
+        title="Search a store",
+        description=(
+            "Find the passages of a store of documents that fit a question best, in rank order, with file, "
+            "place and score. 'list_stores' says which stores there are."
+        ),
+        input_schema={
+            "type": "object",
+            "properties": {
+                "store": {"type": "string", "description": "Name of the store.", "minLength": 1},
+                "query": {"type": "string", "description": "What to look for.", "minLength": 1},
+                "max_num_results": {"type": "integer", "minimum": 1, "maximum": 50, "default": 10},
+            },
+            "required": ["store", "query"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {"passages": {"type": "array", "items": PASSAGE_SCHEMA}},
+            "required": ["passages"],
+        },
+        work=_work,
+    )
+
+
+async def _work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+    search = Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
+    found = await context.call(f"store/{arguments['store']}", search)
+    assert isinstance(found, Found)
+    return ToolResult(to_text(found.passages) or "Nothing was found.", {"passages": to_json(found.passages)})

@@ -1,0 +1,29 @@
+"""What a tool is: a name, a description, a JSON schema and a call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from portico_server.core.context import Context
+from portico_server.core.request import ToolResult
+
+Work: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[ToolResult]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """``work`` gets arguments that match ``input_schema``. What goes wrong for a reason that the asking
+    model can mend is a `ToolResult` with ``is_error``; everything else is raised.
+
+    ``output_schema`` describes ``ToolResult.structured``. ``read_only``: calling it changes nothing.
+    """
+
+    name: str
+    title: str
+    description: str
+    input_schema: Mapping[str, Any]
+    work: Work
+    output_schema: Mapping[str, Any] | None = None
+    read_only: bool = True

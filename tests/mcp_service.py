@@ -1,0 +1,83 @@
+"""The MCP face behind a real HTTP server, with a stand-in for the door: the bearer token says who is calling."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from portico_server.api.mcp import McpFace
+from portico_server.api.mcp.library import Position, StoredFile
+from portico_server.core.errors import NotFound
+from portico_server.core.principal import LOCAL, Principal
+from tests.house import House, open_house
+
+READER = Principal("reader", frozenset({"stores:docs:read", "apps:docs:call", "chat"}))
+OTHER = Principal("other", frozenset({"admin"}))
+
+CALLERS = {"": LOCAL, "Bearer reader": READER, "Bearer other": OTHER}
+
+
+class Shelves:
+    """A library of files in memory."""
+
+    def __init__(self, files: Mapping[str, Mapping[str, bytes]]) -> None:
+        self._files = [
+            (StoredFile(store, name, name, len(data)), data)
+            for store, held in files.items()
+            for name, data in held.items()
+        ]
+
+    async def files(
+        self, caller: Principal, start: Position | None, limit: int
+    ) -> tuple[Sequence[StoredFile], Position | None]:
+        seen = [file for file, _data in self._files if caller.allows(f"stores:{file.store}:read")]
+        begin = 0 if start is None else int(start.after or 0)
+        more = begin + limit < len(seen)
+        return seen[begin : begin + limit], Position("", str(begin + limit)) if more else None
+
+    async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
+        for file, data in self._files:
+            if (file.store, file.name) == (store, name) and caller.allows(f"stores:{store}:read"):
+                return file, data
+        raise NotFound(f"There is no file '{name}' in the store '{store}'.")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A house, and the address of its MCP face."""
+
+    house: House
+    url: str
+
+
+@asynccontextmanager
+async def serving(folder: Path, files: Mapping[str, Mapping[str, bytes]]) -> AsyncIterator[Service]:
+    """Serve a house and some files for the length of a ``with`` block."""
+    async with open_house(folder) as house:
+        face = McpFace(house.registry, house.runner, Shelves(files), max_body=1_000_000)
+
+        async def door(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            token = dict(scope["headers"]).get(b"authorization", b"").decode()
+            await face({**scope, "portico.caller": CALLERS[token]}, receive, send)
+
+        listener = socket.create_server(("127.0.0.1", 0))  # accepts from here on, so nobody needs to wait
+        config = uvicorn.Config(door, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+
+        async def serve() -> None:
+            async with face.lifespan():
+                await server.serve(sockets=[listener])
+
+        task = asyncio.create_task(serve())
+        try:
+            yield Service(house, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp")
+        finally:
+            server.should_exit = True
+            await task

@@ -1,0 +1,34 @@
+"""Names of MCP tools."""
+
+import re
+
+from portico_server.api.mcp.names import LONGEST, tool_names
+from portico_server.core.servable import Card
+
+
+def test_plain_names_are_kept() -> None:
+    cards = [Card("docs", "app"), Card("docs", "store"), Card("current_time", "tool")]
+    assert {name: card.key for name, card in tool_names(cards).items()} == {
+        "docs": "docs",
+        "search_docs": "store/docs",
+        "current_time": "tool/current_time",
+    }
+
+
+def test_every_name_is_unique_and_of_plain_characters() -> None:
+    odd = ["文档", "文件", "a b", "a-b", "a/b", "a?b", "é", "x" * 200, "x" * 201, "search_docs", "docs"]
+    cards = [Card(name, kind) for name in odd for kind in ("app", "store", "tool")]
+    named = tool_names(cards)
+    assert len(named) == len(cards)
+    for name in named:
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", name) and len(name) <= LONGEST
+
+
+def test_tools_go_before_apps_and_apps_before_stores() -> None:
+    named = tool_names([Card("docs", "store"), Card("search_docs", "app"), Card("search_docs", "tool")])
+    assert named["search_docs"].kind == "tool" and len(named) == 3
+
+
+def test_a_name_stays_whatever_else_is_there() -> None:
+    (alone,) = tool_names([Card("文档", "app")])
+    assert alone in tool_names([Card("文档", "app"), Card("文件", "app"), Card("a b", "tool")])

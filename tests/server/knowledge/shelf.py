@@ -1,0 +1,162 @@
+"""A real database with one store, filled by the functions that ingest uses, and a model that embeds."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, insert
+
+from portico.wire import Event, Place
+from portico_server.core.errors import EngineFailed
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Embed, Found, Request, Search, Vectors
+from portico_server.core.servable import Card
+from portico_server.db import chunks
+from portico_server.db.chunks import NewChunk
+from portico_server.db.database import Database
+from portico_server.db.schema import files, store_files, stores
+from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.store import StoreServable
+
+STORE = "vs_1"
+MODEL = "letters"
+DIMENSIONS = 32
+
+
+def vector(text: str, dimensions: int = DIMENSIONS) -> bytes:
+    """A vector of the words in ``text``: texts that share words are near each other."""
+    total = np.zeros(dimensions)
+    for word in text.lower().split():
+        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+        total += np.random.default_rng(seed).standard_normal(dimensions)
+    return (total / (np.linalg.norm(total) or 1)).astype("<f4").tobytes()
+
+
+class Letters:
+    """An embedding model in process; ``broken`` makes it fail."""
+
+    def __init__(self, labels: Mapping[str, Any] | None = None) -> None:
+        self.card = Card(MODEL, "model", capabilities=frozenset({"embeddings"}), labels=labels or {})
+        self.broken = False
+        self.dimensions = DIMENSIONS
+        self.asked: list[str] = []
+
+    async def call(self, request: Request, context: Any) -> Vectors:
+        assert isinstance(request, Embed)
+        if self.broken:
+            raise EngineFailed("The process behind 'letters' crashed.")
+        self.asked += request.input
+        return Vectors(tuple(vector(text, self.dimensions) for text in request.input), self.dimensions)
+
+
+class Asking:
+    """The context of a search that stands alone."""
+
+    def __init__(self, caller: Principal = LOCAL) -> None:
+        self.run = "run_test"
+        self.caller = caller
+        self.deadline = None
+        self.events: list[Event] = []
+
+    async def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    async def call(self, name: str, request: Request, *, listener: Any = None) -> Any:
+        raise AssertionError("a search calls its embedding model itself")
+
+
+class Shelf:
+    """One store on one database in ``home``."""
+
+    def __init__(self, home: Path, *, model: str = MODEL) -> None:
+        self.home = home
+        self.model = model
+        self.database = Database.at(home / "portico.db")
+        self.database.prepare()
+        self.registry = Registry()
+        self.letters = Letters()
+        self.registry.add(self.letters)
+        self.indexes = Indexes(self.database, home / "indexes")
+
+    async def open(self) -> Shelf:
+        await self.database.write(_store, self.model)
+        return self
+
+    async def put(
+        self, file_id: str, *texts: str, attributes: Mapping[str, Any] | None = None, vectors: bool = True
+    ) -> int:
+        """Write a file's chunks as ingest does; the number of the change."""
+        model = self.model if vectors and self.model else None
+        return await self.database.write(_put, file_id, texts, attributes or {}, model)
+
+    async def remove(self, file_id: str) -> int:
+        return await self.database.write(chunks.remove_file, STORE, file_id)
+
+    async def search(self, query: str, **options: Any) -> Found:
+        return await self.store().call(Search(query, **options), Asking())
+
+    async def find(self, query: str, **options: Any) -> list[str]:
+        """The texts that are found, in order."""
+        return [passage.text for passage in (await self.search(query, **options)).passages]
+
+    def store(self) -> StoreServable:
+        card = Card("shelf", "store", capabilities=frozenset({"search"}))
+        return StoreServable(
+            card, STORE, self.model, indexes=self.indexes, database=self.database, registry=self.registry
+        )
+
+    async def restart(self) -> None:
+        """Close the indexes and open them again, as a new start of the daemon does."""
+        await self.indexes.close()
+        self.indexes = Indexes(self.database, self.home / "indexes")
+
+    async def close(self) -> None:
+        await self.indexes.close()
+        self.database.close()
+
+
+def _store(connection: Connection, model: str) -> None:
+    now = time.time()
+    connection.execute(
+        insert(stores).values(
+            id=STORE, name="shelf", embedding_model=model, metadata={}, last_active_at=now, created_at=now
+        )
+    )
+
+
+def _put(
+    connection: Connection,
+    file_id: str,
+    texts: Sequence[str],
+    attributes: Mapping[str, Any],
+    model: str | None,
+) -> int:
+    now = time.time()
+    connection.execute(
+        insert(files)
+        .prefix_with("OR IGNORE")
+        .values(
+            id=file_id, filename=f"{file_id}.txt", purpose="assistants", bytes=1, sha256="0", created_at=now
+        )
+    )
+    connection.execute(
+        insert(store_files)
+        .prefix_with("OR IGNORE")
+        .values(
+            store_id=STORE,
+            file_id=file_id,
+            status="completed",
+            attributes=dict(attributes),
+            chunking={},
+            created_at=now,
+        )
+    )
+    new = [NewChunk(text, Place(line=number, start=number)) for number, text in enumerate(texts, start=1)]
+    data = [vector(text) for text in texts] if model else None
+    return chunks.replace_file(connection, STORE, file_id, new, model, data)

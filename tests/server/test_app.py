@@ -1,0 +1,136 @@
+"""The daemon as a process: how it starts, refuses to start, and ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests import daemon as daemons
+
+
+def refused(home: Path, *arguments: str, **environment: str) -> dict[str, str]:
+    """Start a daemon that must not start; its error."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "portico_server", "serve", "--home", str(home), "--quiet", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=daemons.environment(**environment),
+        timeout=30,
+    )
+    assert ended.returncode == 1, ended
+    assert "Traceback" not in ended.stdout + ended.stderr
+    error: dict[str, str] = json.loads(ended.stdout)["error"]
+    return error
+
+
+def health(url: str) -> object:
+    with urllib.request.urlopen(f"{url}/health", timeout=10) as response:
+        return json.load(response)["status"]
+
+
+def test_it_serves_and_ends_on_sigterm_with_nothing_left(tmp_path: Path) -> None:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
+        assert health(daemon.url) == "ok"
+        assert json.loads((daemon.home / "daemon.json").read_text())["url"] == daemon.url
+        assert daemon.stop(signal.SIGTERM) == 0
+        assert not (daemon.home / "daemon.json").exists()
+
+
+def test_ctrl_c_is_an_orderly_end(tmp_path: Path) -> None:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
+        assert daemon.stop(signal.SIGINT) == 0
+
+
+def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
+        assert daemon.process.stdin is not None
+        daemon.process.stdin.close()
+        assert daemon.process.wait(20) == 0
+
+
+def test_a_second_daemon_on_one_home_is_told_where_the_first_is(tmp_path: Path) -> None:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
+        error = refused(tmp_path / "home", "--port", "0")
+        assert error["code"] == "home_in_use"
+        assert daemon.url in error["message"]
+        assert health(daemon.url) == "ok"
+
+
+def test_a_home_is_free_again_after_kill_9(tmp_path: Path) -> None:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as first:
+        first.stop(signal.SIGKILL)
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as second:
+        assert health(second.url) == "ok"
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = refused(tmp_path / "home", "--port", str(port))
+    assert error["code"] == "port_in_use"
+    assert str(port) in error["message"]
+
+
+def test_an_open_bind_without_a_key_is_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path / "home", "--host", "0.0.0.0", "--port", "0")
+    assert "key" in error["message"]
+
+
+def test_an_open_bind_with_a_key_serves(tmp_path: Path) -> None:
+    environment = {"PORTICO_OFFLINE": "1", "PORTICO_API_KEY": "pk-of-the-operator-1234567890"}
+    with daemons.running(tmp_path / "home", "--host", "0.0.0.0", env=environment) as daemon:
+        assert health(daemon.url) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--docs", "/nowhere/at/all"), "no folder /nowhere/at/all"),
+        (("--port", "web"), "--port is 'web'"),
+        (("--port", "99999"), "99999"),
+        (("--host", "256.1.1.1"), "256.1.1.1"),
+        (("--file", "/nowhere.yaml"), "no configuration file"),
+        (("--model", "gopher://old"), "gopher"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_sentence(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    error = refused(tmp_path / "home", *arguments)
+    assert message in error["message"]
+
+
+def test_a_damaged_database_is_one_clear_sentence(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "portico.db").write_bytes(b"garbage" * 1000)
+    error = refused(home, "--port", "0")
+    assert error["code"] == "database_damaged"
+    assert (home / "portico.db").read_bytes() == b"garbage" * 1000
+
+
+def test_a_home_that_cannot_be_made_is_one_clear_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    error = refused(tmp_path / "file" / "home", "--port", "0")
+    assert error["code"] == "home_unusable"
+
+
+def test_settings_say_where_each_value_comes_from(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "portico_server", "settings", "--home", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=daemons.environment(PORTICO_PORT="9999"),
+        timeout=30,
+        check=True,
+    )
+    rows = {row["name"]: (row["value"], row["origin"]) for row in json.loads(ended.stdout)["data"]}
+    assert rows["port"] == (9999, "environment")
+    assert rows["home"] == (str(tmp_path), "flag")
+    assert rows["host"] == ("127.0.0.1", "default")

