@@ -1,4 +1,6 @@
-"""The MCP face behind a real HTTP server, with a stand-in for the door: the bearer token says who is calling."""
+"""The MCP face behind a real HTTP server, with a stand-in for the door: the bearer token says who is
+calling.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,10 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(folder: Path, files: Mapping[str, Mapping[str, bytes]]) -> AsyncIterator[Service]:
-    """Serve a house and some files for the length of a ``with`` block."""
+async def serving(
+    folder: Path, files: Mapping[str, Mapping[str, bytes]], *, port: int = 0
+) -> AsyncIterator[Service]:
+    """Serve a house and some files for the length of a ``with`` block, on a free port unless one is given."""
     async with open_house(folder) as house:
         face = McpFace(house.registry, house.runner, Shelves(files), max_body=1_000_000)
 
@@ -67,7 +71,7 @@ async def serving(folder: Path, files: Mapping[str, Mapping[str, bytes]]) -> Asy
             token = dict(scope["headers"]).get(b"authorization", b"").decode()
             await face({**scope, "portico.caller": CALLERS[token]}, receive, send)
 
-        listener = socket.create_server(("127.0.0.1", 0))  # accepts from here on, so nobody needs to wait
+        listener = socket.create_server(("127.0.0.1", port))  # accepts from here on, so nobody needs to wait
         config = uvicorn.Config(door, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
 

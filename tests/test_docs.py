@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from portico import Client
 from portico_server import config
 from portico_server.core.errors import InvalidRequest
 from portico_server.settings import Settings
@@ -80,19 +81,26 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon over the project's documentation, with the scripted model as ``default``."""
+    """A daemon that has indexed the project's documentation, with the scripted model as ``default``."""
     home = tmp_path_factory.mktemp("house")
     configuration = home / "models.yaml"
     configuration.write_text(MODELS, encoding="utf-8")
     arguments = ("--file", str(configuration), "--docs", str(ROOT / "docs"))
     with daemons.running(home / "data", *arguments) as running:
+        with Client(running.url) as client:
+            while unfinished := [run for run in client.runs.list() if not run.ended]:
+                for run in unfinished:
+                    for _event in client.runs.events(run.id):
+                        pass
         yield running
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the blocks of all pages run in."""
-    return tmp_path_factory.mktemp("desk")
+    """The folder that the blocks of all pages run in; like a clone, it has a ``.venv``."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
 
 
 def execute(block: Block, house: Daemon, desk: Path) -> None:

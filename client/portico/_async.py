@@ -145,9 +145,14 @@ class Stores(Group):
             build.search(store, query, max_num_results, filters, score_threshold, ranker, trace)
         )
 
-    async def files(self, name: str) -> Sequence[StoreFile]:
-        """The files of a store, with the reason for each that failed."""
-        return await self._transport.send(build.store_files(name))
+    async def files(
+        self, name: str, *, after: str | None = None, limit: int = 1000, status: str | None = None
+    ) -> Page[StoreFile]:
+        """One page of a store's files, oldest first, with the reason for each that failed.
+
+        ``after`` is the ``last_id`` of the page before; ``status`` picks one, such as ``failed``.
+        """
+        return await self._transport.send(build.store_files(name, after, limit, status))
 
     async def attach(self, store_id: str, file_id: str) -> StoreFile:
         """Put an uploaded file into a store, by their ids."""

@@ -62,8 +62,9 @@ def page(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
     """A reader for OpenAI's list envelope."""
 
     def paged(value: Any) -> Page[T]:
-        data = tuple(read(item) for item in _data(value))
-        return Page(data, bool(value.get("has_more")), value.get("last_id"))
+        data = _data(value)
+        last = data[-1].get("id") if data else None
+        return Page(tuple(read(item) for item in data), bool(value.get("has_more")), last)
 
     return paged
 

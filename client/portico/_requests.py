@@ -246,8 +246,10 @@ def store_sync(name: str) -> Call[str]:
     return Call("POST", _at("api", "stores", _named(name, "a store"), "sync"), read.text_of("run"))
 
 
-def store_files(name: str) -> Call[list[StoreFile]]:
-    return Call("GET", _at("api", "stores", _named(name, "a store"), "files"), read.rows(read.store_file))
+def store_files(name: str, after: str | None, limit: int, status: str | None) -> Call[Page[StoreFile]]:
+    path = _at("api", "stores", _named(name, "a store"), "files")
+    query = _given(after=after, limit=limit, status=status)
+    return Call("GET", path, read.page(read.store_file), query=query)
 
 
 def store_attach(store_id: str, file_id: str) -> Call[StoreFile]:

@@ -49,19 +49,19 @@ class Address:
     @classmethod
     def of(cls, url: str | None = None, key: str | None = None) -> Address:
         """Arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's daemon."""
-        raw = (url or os.environ.get("PORTICO_URL") or DEFAULT_URL).strip().rstrip("/")
+        raw = (url or os.environ.get("PORTICO_URL") or DEFAULT_URL).strip()
         if "://" not in raw:
             raw = f"http://{raw}"
         try:
             parsed = httpx.URL(raw)
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"'{raw}' is not a URL: {error}.", param="url") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if parsed.scheme not in ("http", "https") or not parsed.host or " " in raw:
             raise InvalidRequest(
                 f"'{raw}' is not a URL of a daemon; it looks like {DEFAULT_URL}.", param="url"
             )
         # OpenAI clients are given …/v1: the same value works here.
-        return cls(raw.removesuffix("/v1"), key or os.environ.get("PORTICO_API_KEY") or None)
+        return cls(raw.rstrip("/").removesuffix("/v1"), key or os.environ.get("PORTICO_API_KEY") or None)
 
     @property
     def loopback(self) -> bool:
@@ -188,15 +188,11 @@ class _Reading:
         self._decoder = Decoder()
         self._address = address
 
-    @property
-    def done(self) -> bool:
-        return self._reader.done
-
     def feed(self, chunk: bytes) -> Iterator[RunEvent]:
+        """The events that ``chunk`` completes. After the one that ends the stream there are none."""
         for item in self._decoder.feed(chunk):
-            yield from self._reader.feed(item)
-            if self._reader.done:
-                return
+            if not self._reader.done:
+                yield from self._reader.feed(item)
 
     def end(self) -> None:
         """The bytes have ended: `ConnectionLost` unless the stream said so first."""
@@ -237,10 +233,9 @@ class Transport:
                 if opened:
                     opened(response.headers)
                 reading = _Reading(call, self.address)
+                # To the end of the body, past the last event: leaving early would look like a cancellation.
                 for chunk in response.iter_bytes():
                     yield from reading.feed(chunk)
-                    if reading.done:
-                        return
                 reading.end()
 
     def close(self) -> None:
@@ -285,8 +280,6 @@ class AsyncTransport:
                 async for chunk in response.aiter_bytes():
                     for event in reading.feed(chunk):
                         yield event
-                    if reading.done:
-                        return
                 reading.end()
 
     async def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -18,6 +18,12 @@ class Page(Generic[T]):
     data: tuple[T, ...]
     has_more: bool = False
     last_id: str | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class StoreFile:
     id: str
     filename: str
     status: str
+    bytes: int = 0
     usage_bytes: int = 0
     error: str | None = None
     created_at: float = 0

@@ -229,6 +229,7 @@ class _Daemon:
         for spec in self._configuration.models:
             await self.models.add(spec, keep=False)
         await self._choose_model()
+        await self.files.start()
         await self.stores.start()
         await self._follow_folders()
         await self._fetch_default()

@@ -91,6 +91,9 @@ def _converse(conversation: Conversation) -> None:
             line = input("› " if asking else "")
         except EOFError:
             return
+        except KeyboardInterrupt:
+            typer.echo(err=True)
+            raise
         command, _, rest = line.strip().partition(" ")
         if command in ("/exit", "/quit"):
             return

@@ -34,10 +34,13 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
 def write_pieces(pieces: Iterable[str]) -> None:
     """Text as it comes, then the end of the line."""
     out = console()
-    for piece in pieces:
-        out.file.write(safe(piece))
-        out.file.flush()
-    out.file.write("\n")
+    try:
+        for piece in pieces:
+            out.file.write(safe(piece))
+            out.file.flush()
+    finally:
+        # Also after a failure or a Ctrl-C: what follows begins on a line of its own.
+        out.file.write("\n")
 
 
 def print_passages(passages: Sequence[Passage]) -> None:

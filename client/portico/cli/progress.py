@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
 from portico.cli.render import amount, console, one_line
 from portico.values import RunEvent
@@ -78,7 +79,8 @@ class Bar:
 
     def _end(self, line: str, style: str) -> None:
         self._progress.remove_task(self._task)
-        self._progress.console.print(one_line(line), style=style, markup=False)
+        self._progress.refresh()
+        self._progress.console.print(Text(one_line(line), style))
 
 
 def _amount(status: Status) -> str:

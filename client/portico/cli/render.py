@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -12,6 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+# Control characters, changes of the direction of writing, and halves of characters.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BREAKS = re.compile("[\t\n\u2028\u2029]")
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -69,7 +74,7 @@ def one_line(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple | list):
         return ", ".join(one_line(item) for item in value)
-    return "".join(c if c.isprintable() else " " for c in str(value))
+    return _BREAKS.sub(" ", safe(str(value)))
 
 
 def shorten(text: str, width: int) -> str:
@@ -98,4 +103,4 @@ def moment(seconds: float | None) -> str:
 
 def safe(text: str) -> str:
     """Text of a model or a document for the terminal: its lines and tabs stay, escape sequences do not."""
-    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
+    return _CONTROLS.sub(" ", text)

@@ -30,6 +30,7 @@ COMMANDS = {
     "runs": "runs",
     "tools": "tools",
     "keys": "keys",
+    "mcp": "mcp",
     "tui": "tui",
     "settings": "settings",
     "doctor": "doctor",

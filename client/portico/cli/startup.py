@@ -6,8 +6,7 @@ import asyncio
 import json
 import os
 
-from rich import box
-from rich.panel import Panel
+from rich.rule import Rule
 from rich.text import Text
 
 from portico.cli.follow import follow
@@ -56,9 +55,8 @@ def _print_panel(status: Status, url: str) -> None:
     if not out.is_terminal:
         out.print(body)
         return
-    # Lines above and below only: what stands between can be copied as it is.
-    title = f"Portico {one_line(status.version)}"
-    out.print(Panel(body, title=title, box=box.HORIZONTALS, expand=False, padding=(0, 0)))
+    # Rules above and below instead of a box: what stands between can be copied as it is.
+    out.print(Rule(f"Portico {one_line(status.version)}"), body, Rule())
 
 
 def _body(status: Status, url: str, model: str) -> Text:

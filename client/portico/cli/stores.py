@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from portico.cli.render import amount, moment, print_fields, print_json, print_r
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
 from portico.client import Client
 from portico.errors import InvalidRequest
-from portico.values import Store
+from portico.values import Store, StoreFile
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,9 +92,9 @@ def show(
     """Show one store."""
     with connected(context) as client:
         found = client.stores.get(name)
-        inside = client.stores.files(name) if files else None
+        inside = list(_files(client, found)) if files else None
     if as_json:
-        print_json(found if inside is None else {"store": found, "files": list(inside)})
+        print_json(found if inside is None else {"store": found, "files": inside})
         return
     _print(found, False)
     if inside is not None:
@@ -136,6 +137,16 @@ def remove(
         print_json({"removed": None if dry_run else found.id, "would_remove": found.id})
     else:
         typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {what}.")
+
+
+def _files(client: Client, store: Store) -> Iterator[StoreFile]:
+    after = None
+    while True:
+        page = client.stores.files(store.id, after=after)
+        yield from page
+        if not page.has_more:
+            return
+        after = page.last_id
 
 
 def _synced(context: typer.Context, client: Client, store: Store) -> Store:

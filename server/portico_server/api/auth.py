@@ -54,7 +54,7 @@ class Auth:
         self._given: set[str] = set()
 
     async def start(self, given: Iterable[GivenKey] = ()) -> None:
-        """Read the keys, add those that the configuration gives, and refuse an open door (`refuse_open_bind`)."""
+        """Read the keys, add those of the configuration, and refuse an open door (`refuse_open_bind`)."""
         for row in await self._database.read(keys.living):
             self._admit(row)
         for key in given:
@@ -110,9 +110,9 @@ class Auth:
     def identify(self, secret: str | None) -> Principal:
         """The caller who presents ``secret``, or nothing. Raises `Unauthenticated`.
 
-        On loopback nobody needs a key unless the settings say so: whoever can connect can also read the home folder.
-        A wrong key is refused even there, so that a revoked one is seen to be revoked; before the first key is made,
-        any word that does not look like one of ours passes for no key.
+        On loopback nobody needs a key unless the settings say so: whoever can connect can also read the home
+        folder. A wrong key is refused even there, so that a revoked one is seen to be revoked; before the
+        first key is made, any word that does not look like one of ours passes for no key.
         """
         if secret:
             digest = _digest(secret)
@@ -123,12 +123,13 @@ class Auth:
                 return OPERATOR
             if not self._tolerates(secret):
                 raise Unauthenticated(
-                    "This API key is not known here; it may have been revoked. Make one with 'portico keys create'."
+                    "This API key is not known here; it may have been revoked. The operator makes one with "
+                    "'portico keys create'."
                 )
         if self._needs_key:
             raise Unauthenticated(
-                "This daemon needs an API key. Send one as 'Authorization: Bearer pk-…'; the operator makes one with "
-                "'portico keys create'.",
+                "This daemon needs an API key. Send one as 'Authorization: Bearer pk-…'; the operator makes "
+                "one with 'portico keys create'.",
                 code="missing_api_key",
             )
         return LOCAL
@@ -152,8 +153,8 @@ def refuse_open_bind(settings: Settings, *, has_keys: bool) -> None:
     if settings.loopback or settings.api_key or has_keys:
         return
     raise InvalidRequest(
-        f"Listening on {settings.host} lets other machines in, and there is no key yet. Set PORTICO_API_KEY, or make a "
-        "key with 'portico keys create' while the daemon listens on 127.0.0.1, and start again.",
+        f"Listening on {settings.host} lets other machines in, and there is no key yet. Set PORTICO_API_KEY, "
+        "or make a key with 'portico keys create' while the daemon listens on 127.0.0.1, and start again.",
         code="open_bind",
         param="host",
     )

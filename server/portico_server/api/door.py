@@ -1,7 +1,7 @@
 """The door: every HTTP request comes in here, is checked once, and is handed to the face that answers it.
 
-Order: request id, Host, Origin, body limit, `/health`, caller, face. The hot paths of the OpenAI API are plain
-functions over raw ASGI; all others belong to faces that are imported after the daemon serves.
+Order: request id, Host, Origin, body limit, `/health`, caller, face. The hot paths of the OpenAI API are
+plain functions over raw ASGI; all others belong to faces that are imported after the daemon serves.
 """
 
 from __future__ import annotations

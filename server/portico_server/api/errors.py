@@ -1,4 +1,4 @@
-"""Every error leaves in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}`` and a real status."""
+"""Every error leaves with a real status and in OpenAI's shape: message, type, param and code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def headers(error: PorticoError) -> RawHeaders:
 
 
 def ours(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
-    """What a client is told of ``error``: itself if it is one of ours, otherwise a generic sentence and a log entry."""
+    """What a client is told of ``error``: itself if it is ours, otherwise a sentence and a log entry."""
     if isinstance(error, PorticoError):
         return error
     if log:
@@ -66,14 +66,15 @@ def unknown_url(method: str, path: str, known: Iterable[str]) -> NotFound:
 
 def invalid_json(error: orjson.JSONDecodeError) -> InvalidRequest:
     """400 for a body that is not JSON, or JSON beyond what we take (NaN, nesting, numbers)."""
+    what = str(error).partition(": line")[0]
     return InvalidRequest(
-        f"The body is not valid JSON: {str(error).partition(': line')[0]} at line {error.lineno}, column {error.colno}.",
+        f"The body is not valid JSON: {what} at line {error.lineno}, column {error.colno}.",
         code="invalid_json",
     )
 
 
 def from_validation(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
-    """The first problem that pydantic found, as a 400 with a path such as ``filters.key`` or ``items[2].name``."""
+    """The first problem that pydantic found, as a 400 with a path such as ``items[2].name``."""
     problem = problems[0]
     path = _path(problem.get("loc", ()))
     message = str(problem.get("msg", "is not right")).removeprefix("Value error, ")

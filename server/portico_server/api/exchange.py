@@ -1,4 +1,4 @@
-"""One HTTP request and its response on raw ASGI: what every face is carried by, and all that the hot path needs."""
+"""One HTTP request and its response on raw ASGI: it carries every face, and is all the hot path has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 QUIET = 15.0
-"""The longest silence in a stream, in seconds: a comment breaks it, so that nobody on the way takes it for dead."""
+"""The longest silence in a stream, in seconds: a comment breaks it, so that no proxy takes it for dead."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -41,7 +41,7 @@ class ClientLeft(Exception):
 
 
 class Exchange:
-    """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers that every response has."""
+    """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers of every response."""
 
     __slots__ = (
         "_receive",
@@ -76,7 +76,7 @@ class Exchange:
                 return value
         return None
 
-    # --- in ---------------------------------------------------------------------------------------------------
+    # --- in -------------------------------------------------------------------------------------------------
 
     async def receive(self) -> Message:
         """The next ASGI message. Raises `TooLarge` as soon as the body is over the limit."""
@@ -144,7 +144,7 @@ class Exchange:
                 code="unsupported_content_type",
             )
 
-    # --- out --------------------------------------------------------------------------------------------------
+    # --- out ------------------------------------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message; the first one gets the headers in ``extra``."""
@@ -172,9 +172,9 @@ class Exchange:
     ) -> None:
         """Server-sent events: complete frames, sent as they come, with comments while it is quiet.
 
-        The head goes out with the first frame, or when `QUIET` is over: an error before that keeps its status. A
-        later one becomes a last frame, unless whoever makes the frames ``tells_errors`` itself. If the client leaves,
-        ``frames`` are closed, and with them the work behind.
+        The head goes out with the first frame, or when it was quiet for too long: an error before that keeps
+        its status. A later one becomes a last frame, unless whoever makes the frames ``tells_errors`` itself.
+        If the client leaves, ``frames`` are closed, and with them the work behind.
         """
         head = {"type": "http.response.start", "status": 200, "headers": headers}
         try:
@@ -204,8 +204,8 @@ class Exchange:
 class Presence:
     """Cancels the block inside as soon as the client leaves, and raises `ClientLeft` then.
 
-    In a stream, which has a ``head``, it also looks twice in each `QUIET` seconds whether ``heard`` was set, and
-    sends a comment if not.
+    In a stream, which has a ``head``, it also looks twice in each `QUIET` seconds whether ``heard`` was set,
+    and sends a comment if not.
     """
 
     __slots__ = ("_cancelling", "_exchange", "_head", "_left", "_task", "_watcher", "heard")

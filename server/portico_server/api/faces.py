@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from importlib import import_module
 
@@ -12,22 +12,25 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import Match
 
 from portico_server import __version__
 from portico_server.api import errors, page
 from portico_server.api.door import HOT, Face
-from portico_server.api.native import aliases, apps, deployments, keys, runs, status, tools, usage
-from portico_server.api.openai import models, schema
+from portico_server.api.native import aliases, apps, deployments, keys, runs, status, stores, tools, usage
+from portico_server.api.openai import files, models, schema, vector_stores
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest, PorticoError
 
 ROUTERS: Sequence[APIRouter] = (
     models.router,
+    files.router,
+    vector_stores.router,
     status.router,
     deployments.router,
     aliases.router,
     runs.router,
+    stores.router,
     keys.router,
     apps.router,
     tools.router,
@@ -93,14 +96,15 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """What Starlette and FastAPI refuse by themselves: no such path, another method, a form that does not parse."""
+    """What Starlette and FastAPI refuse by themselves: no such path, another method, a broken form."""
     assert isinstance(error, HTTPException)
     cause = error.__cause__
     if isinstance(cause, PorticoError):
         return _respond(cause)
     path = request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return _respond(errors.unknown_url(request.method, path, _paths(request.app.routes)))
+        known = [*HOT, "/mcp", "/health", *(route.path for route in _routes())]
+        return _respond(errors.unknown_url(request.method, path, known))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = ", ".join(_methods(request))
         if request.method == "OPTIONS":
@@ -114,15 +118,16 @@ async def _on_anything(request: Request, error: Exception) -> Response:
     return _respond(errors.ours(error, _request_id(request), log=False))
 
 
-def _paths(routes: Sequence[BaseRoute]) -> list[str]:
-    return [*HOT, "/mcp", "/health", *(route.path for route in routes if isinstance(route, APIRoute))]
+def _routes() -> Iterator[APIRoute]:
+    for router in ROUTERS:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
 
 
 def _methods(request: Request) -> list[str]:
     """Every method that the path takes, over all its routes."""
     found: set[str] = set()
-    for route in request.app.routes:
+    for route in _routes():
         match, _scope = route.matches(request.scope)
-        if match is not Match.NONE and isinstance(route, APIRoute):
+        if match is not Match.NONE:
             found |= route.methods or set()
     return sorted(found)

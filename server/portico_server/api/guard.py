@@ -26,16 +26,16 @@ class Guard:
     def check_host(self, raw: bytes | None) -> None:
         """Raise `Forbidden` unless the Host header names us: loopback, our address, or an allowed name.
 
-        A page that has rebound its own name to our address still sends that name. An address cannot be rebound, so
-        a daemon that listens for other machines takes any; it has a key then.
+        A page that has rebound its own name to our address still sends that name. An address cannot be
+        rebound, so a daemon that listens for other machines takes any; it has a key then.
         """
         if raw in self._passed:
             return
         host = _host(raw)
         if host not in self._hosts and "*" not in self._hosts and not self._is_ours(host):
             raise Forbidden(
-                f"The Host '{host}' is not one that this daemon answers to. If it is yours, name it in the setting "
-                "allowed_hosts (PORTICO_ALLOWED_HOSTS).",
+                f"The Host '{host}' is not one that this daemon answers to. If it is yours, name it in the "
+                "setting allowed_hosts (PORTICO_ALLOWED_HOSTS).",
                 code="host_not_allowed",
             )
         if raw is not None and len(self._passed) < REMEMBERED:
@@ -50,8 +50,8 @@ class Guard:
         if origin in self._origins or "*" in self._origins:
             return True
         raise Forbidden(
-            f"Pages from '{origin}' may not call this daemon. If the page is yours, name its origin in the setting "
-            "allowed_origins (PORTICO_ALLOWED_ORIGINS).",
+            f"Pages from '{origin}' may not call this daemon. If the page is yours, name its origin in the "
+            "setting allowed_origins (PORTICO_ALLOWED_ORIGINS).",
             code="origin_not_allowed",
         )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
+
+from portico_server.core.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
 
@@ -46,13 +47,11 @@ _START = """SwaggerUIBundle({
 """
 
 _ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="none" stroke="#3b6ea5" stroke-width="3">'
-    '<path d="M3 12 16 4l13 8M6 12v14M16 12v14M26 12v14M3 27h26"/></svg>'
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="none" stroke="#3b6ea5" '
+    'stroke-width="3"><path d="M3 12 16 4l13 8M6 12v14M16 12v14M26 12v14M3 27h26"/></svg>'
 )
 
-Asset = Literal["swagger-ui-bundle.js", "swagger-ui.css"]
-
-_TYPES: dict[Asset, str] = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+_TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 
 
 @router.get("/")
@@ -80,8 +79,10 @@ async def reference_script() -> Response:
 
 
 @router.get("/docs/{name}")
-async def reference_asset(name: Asset) -> Response:
+async def reference_asset(name: str) -> Response:
     """The reference's own script and style, from the installed package."""
+    if name not in _TYPES:
+        raise NotFound(f"There is nothing at GET /docs/{name}.", code="unknown_url")
     content = files("fastapi_swagger.resources").joinpath(name).read_bytes()
     headers = {**_HEADERS, "Cache-Control": "max-age=86400"}
     return Response(content, media_type=_TYPES[name], headers=headers)

@@ -32,11 +32,13 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncIterator[bytes], headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, frames: AsyncIterator[bytes], headers: Mapping[str, str] | None = None, status_code: int = 200
+    ) -> None:
         self._frames = frames
         self._more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         self.background: BackgroundTask | None = None
-        self.status_code = 200
+        self.status_code = status_code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["portico.exchange"]

@@ -9,7 +9,7 @@ from typing import Any
 from portico.wire import Cited, Delta, Event, Passage
 from portico_server.apps import prompt
 from portico_server.apps.language import not_found
-from portico_server.apps.relevance import supported
+from portico_server.apps.relevance import ground
 from portico_server.core.citation import Citations
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -72,11 +72,10 @@ class AskApp:
         share = prompt.budget(self._context_length(model), _max_tokens(request.options))
         found = await context.call(self._store.key, Search(query, max_num_results=share.count))
         assert isinstance(found, Found)
-        if not supported(query, found.passages):
+        standing = ground(query, found.passages[: share.count])
+        if not standing:
             return await self._nothing(turns.question, context)
-        passages = tuple(
-            replace(passage, rank=rank) for rank, passage in enumerate(found.passages[: share.count], 1)
-        )
+        passages = tuple(replace(passage, rank=rank) for rank, passage in enumerate(standing, 1))
         await context.emit(Cited(passages))
         reply = await _Answer(context, model, passages).ask(turns, request.options, share)
         return replace(reply, citations=passages, model=self.card.name)

@@ -23,6 +23,9 @@ A search that fuses by weight gives such a passage at most the weight of its emb
 that the store trusts lifts it this high.
 """
 
+FAR = 0.1
+"""A passage whose score is less than this part of the best one's is noise, above all in a small store."""
+
 _STOP_WORDS = (
     "a about after all also am an and any are as at be because been before being but by can could did do "
     "does doing done down each else for from get gets give had has have having he her here him his how i "
@@ -59,27 +62,27 @@ def terms(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def supported(question: str, passages: Sequence[Passage]) -> bool:
-    """Whether ``passages`` can hold the answer to ``question``, so that a model may be asked to find it
-    there.
+def ground(question: str, passages: Sequence[Passage]) -> tuple[Passage, ...]:
+    """Those of ``passages`` that an answer to ``question`` may stand on, in their order; none if there is
+    no ground.
 
-    They do if together they have a quarter of the question's terms, or if one that shares none was ranked
-    high by an embedding model that the store trusts. A question in another script than the passages, or one
-    of stop words alone, cannot be judged by its words: there the search's own judgement stands. Errs
-    towards yes.
+    A passage counts if it shares a term with the question, or if an embedding model that the store trusts
+    ranked it high; one far below the best does not. Together they must hold a quarter of the question's
+    terms. A question in another script than all passages, or one of stop words alone, cannot be judged by
+    its words: there the search's own judgement stands. Errs towards answering.
     """
-    if not passages:
-        return False
+    best = max((passage.score for passage in passages), default=0.0)
+    near = tuple(passage for passage in passages if passage.score >= FAR * best)
     asked = terms(question)
-    if not asked or all(_foreign(question, passage.text) for passage in passages):
-        return True
-    shared: set[str] = set()
-    for passage in passages:
-        own = asked & _terms_of(passage)
-        if not own and passage.score >= TRUSTED:
-            return True
-        shared |= own
-    return len(shared) >= max(1, math.ceil(SHARE * len(asked)))
+    if not asked or all(_foreign(question, passage.text) for passage in near):
+        return near
+    shared = [asked & _terms_of(passage) for passage in near]
+    kept = tuple(
+        passage for passage, own in zip(near, shared, strict=True) if own or passage.score >= TRUSTED
+    )
+    trusted = any(not own and passage.score >= TRUSTED for passage, own in zip(near, shared, strict=True))
+    enough = len(frozenset().union(*shared)) >= max(1, math.ceil(SHARE * len(asked)))
+    return kept if enough or trusted else ()
 
 
 def excerpt(text: str, question: str, limit: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -115,10 +116,10 @@ def of_file(
     return [ChunkRow(row.id, row.file_id, row.ordinal, row.text, _place(row.place)) for row in rows]
 
 
-def hits(connection: Connection, store_id: str, ids: Sequence[int]) -> dict[int, HitRow]:
-    """The chunks ``ids`` that still exist, by id."""
+def hits(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
+    """Those of the chunks ``wanted`` of a store that still exist, by id."""
     found: dict[int, HitRow] = {}
-    for part in _parts(ids):
+    for part in _parts(wanted):
         rows = connection.execute(
             select(
                 chunks.c.id,
@@ -132,47 +133,43 @@ def hits(connection: Connection, store_id: str, ids: Sequence[int]) -> dict[int,
             .join(files, files.c.id == chunks.c.file_id)
             .join(
                 store_files,
-                (store_files.c.store_id == chunks.c.store_id) & (store_files.c.file_id == chunks.c.file_id),
+                (store_files.c.store_id == store_id) & (store_files.c.file_id == chunks.c.file_id),
             )
-            .where(chunks.c.id.in_(part), chunks.c.store_id == store_id)
+            .where(chunks.c.id.in_(part))
         )
         for row in rows:
             found[row.id] = HitRow(**{**row._mapping, "place": _place(row.place)})
     return found
 
 
-# --- what the indexes read ------------------------------------------------------------------------
+# --- what the indexes read --------------------------------------------------------------------------
+# By id alone: an id belongs to one store for ever, and the planner would rather scan the store's index.
 
 
-def texts(
-    connection: Connection, store_id: str, first: int, last: int | None, limit: int
-) -> list[tuple[int, str, str]]:
-    """(id, file id, text) of at most ``limit`` chunks with ids from ``first`` to ``last``, by id."""
-    query = (
-        select(chunks.c.id, chunks.c.file_id, chunks.c.text)
-        .where(chunks.c.store_id == store_id, chunks.c.id >= first)
-        .order_by(chunks.c.id)
-        .limit(limit)
-    )
-    if last is not None:
-        query = query.where(chunks.c.id <= last)
-    return [(row.id, row.file_id, row.text) for row in connection.execute(query)]
+def ids(connection: Connection, store_id: str) -> array[int]:
+    """The ids of all chunks of a store, ascending."""
+    found = array("q", connection.execute(select(chunks.c.id).where(chunks.c.store_id == store_id)).scalars())
+    return array("q", sorted(found))
 
 
-def embeddings(
-    connection: Connection, store_id: str, model: str, first: int, last: int | None, limit: int
-) -> list[tuple[int, bytes]]:
-    """(chunk id, vector) of at most ``limit`` chunks with ids from ``first`` to ``last``, by id."""
-    query = (
-        select(vectors.c.chunk_id, vectors.c.data)
-        .join(chunks, chunks.c.id == vectors.c.chunk_id)
-        .where(chunks.c.store_id == store_id, vectors.c.model == model, vectors.c.chunk_id >= first)
-        .order_by(vectors.c.chunk_id)
-        .limit(limit)
-    )
-    if last is not None:
-        query = query.where(vectors.c.chunk_id <= last)
-    return [(row.chunk_id, row.data) for row in connection.execute(query)]
+def texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str]]:
+    """(id, file id, text) of those of the chunks ``wanted`` that exist, by id."""
+    found: list[tuple[int, str, str]] = []
+    for part in _parts(wanted):
+        query = select(chunks.c.id, chunks.c.file_id, chunks.c.text).where(chunks.c.id.in_(part))
+        found += [(row.id, row.file_id, row.text) for row in connection.execute(query)]
+    return sorted(found)
+
+
+def embeddings(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, bytes]]:
+    """(chunk id, vector of ``model``) of those of the chunks ``wanted`` that have one, by id."""
+    found: list[tuple[int, bytes]] = []
+    for part in _parts(wanted):
+        query = select(vectors.c.chunk_id, vectors.c.data).where(
+            vectors.c.chunk_id.in_(part), vectors.c.model == model
+        )
+        found += [(row.chunk_id, row.data) for row in connection.execute(query)]
+    return sorted(found)
 
 
 def count(connection: Connection, store_id: str) -> int:
@@ -196,15 +193,17 @@ def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attribu
     return [(row.file_id, row.attributes or {}) for row in rows]
 
 
-def ids_of_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> list[int]:
-    """The ids of all chunks of ``file_ids``."""
-    found: list[int] = []
+def ranges_of_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> list[tuple[int, int]]:
+    """The ids of all chunks of ``file_ids`` as (first, last) of each run without a gap."""
+    found: list[tuple[int, int]] = []
     for part in _parts(file_ids):
-        found.extend(
-            connection.execute(
-                select(chunks.c.id).where(chunks.c.store_id == store_id, chunks.c.file_id.in_(part))
-            ).scalars()
-        )
+        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part)
+        first, last, number = func.min(chunks.c.id), func.max(chunks.c.id), func.count()
+        for row in connection.execute(
+            select(chunks.c.file_id, first, last, number).where(ours).group_by(chunks.c.file_id)
+        ):
+            file_id, low, high, size = row
+            found += [(low, high)] if size == high - low + 1 else _gaps(connection, store_id, file_id)
     return found
 
 
@@ -256,6 +255,12 @@ def _insert(
             ],
         )
     return [("put", file_id, run) for run in _runs(ids)]
+
+
+def _gaps(connection: Connection, store_id: str, file_id: str) -> list[tuple[int, int]]:
+    ours = (chunks.c.store_id == store_id) & (chunks.c.file_id == file_id)
+    found = connection.execute(select(chunks.c.id).where(ours).order_by(chunks.c.id)).scalars().all()
+    return [(run[0], run[-1]) for run in _runs(found)]
 
 
 def _runs(ids: Sequence[int]) -> Iterator[range]:

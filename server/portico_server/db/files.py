@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Generic, Literal, TypeVar
 
-from sqlalchemy import Connection, delete as sql_delete, func, insert, or_, select
+from sqlalchemy import Connection, delete as sql_delete, insert, or_, select
 
 from portico_server.db import chunks
 from portico_server.db.schema import files, store_files
@@ -97,19 +96,8 @@ def is_held(connection: Connection, sha256: str) -> bool:
     return found is not None
 
 
-def held(connection: Connection, digests: Sequence[str]) -> set[str]:
-    """Those of ``digests`` that a row stands for."""
-    found = connection.execute(select(files.c.sha256).where(files.c.sha256.in_(digests)))
-    return {row.sha256 for row in found}
-
-
 def expired(connection: Connection) -> list[FileRow]:
     """Files whose time has run out."""
     rows = connection.execute(select(*_COLUMNS).where(files.c.expires_at <= time.time()))
     return [FileRow(**row._mapping) for row in rows]
 
-
-def mirrored(connection: Connection, store_id: str) -> int:
-    """How many files a store mirrors from its folder."""
-    query = select(func.count()).select_from(files).where(files.c.owner == f"{MIRRORED}{store_id}")
-    return int(connection.execute(query).scalar_one())

@@ -52,7 +52,10 @@ def usage_in(data: bytes) -> Usage | None:
 
 
 def _closing_brace(data: bytes, start: int) -> int | None:
-    """The index after the brace that closes the one at ``start``. Usage objects hold numbers, no braces in strings."""
+    """The index after the brace that closes the one at ``start``.
+
+    Usage objects hold numbers, no braces in strings.
+    """
     depth = 0
     for index in range(start, len(data)):
         if data[index] == 0x7B:

@@ -20,7 +20,10 @@ class Model(Servable, Relays, Protocol):
 
 
 async def reply(model: Model, request: Chat, context: Context) -> Reply:
-    """Stream the answer: events to ``context`` as it comes, the whole at the end. Of several choices, the first."""
+    """Stream the answer: events to ``context`` as it comes, the whole at the end.
+
+    Of several choices, the first.
+    """
     body = {
         **request.options,
         "model": model.card.name,
@@ -67,9 +70,15 @@ async def vectors(model: Model, request: Embed, context: Context) -> Vectors:
         raise EngineFailed(f"'{model.card.name}' answered something that is not embeddings.") from error
     if len(found) != len(request.input) or len({len(vector) for vector in found}) != 1:
         raise EngineFailed(
-            f"'{model.card.name}' answered {len(found)} vectors for {len(request.input)} texts, or of several lengths."
+            f"'{model.card.name}' answered {len(found)} vectors for {len(request.input)} texts, or of "
+            f"several lengths."
         )
     return Vectors(found, len(found[0]) // 4, relayed.usage, model.card.name)
+
+
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    """An iterator over one value."""
+    yield data
 
 
 async def close(chunks: AsyncIterator[bytes]) -> None:

@@ -19,7 +19,10 @@ _BY_SCHEME = {"fake": "fake", "static": "static", "remote": "remote", "http": "r
 
 
 def engine_for(spec: ModelSpec) -> Engine:
-    """The engine that a spec names, or the one that takes its source. Raises `InvalidRequest` with the names."""
+    """The engine that a spec names, or the one that takes its source.
+
+    Raises `InvalidRequest` with the names.
+    """
     scheme, separator, _rest = spec.source.partition("://")
     wanted = spec.engine if spec.engine != "auto" else _BY_SCHEME.get(scheme if separator else "", "llamacpp")
     engine = ENGINES.get(wanted)

@@ -42,7 +42,10 @@ class Child:
     async def start(
         cls, module: str, config: Mapping[str, Any], *, name: str, log: Path, timeout: float
     ) -> Child:
-        """Start and wait until it answers. Raises `EngineFailed`; no process is left behind then or when cancelled."""
+        """Start and wait until it answers.
+
+        Raises `EngineFailed`; no process is left behind then or when cancelled.
+        """
         key = secrets.token_urlsafe(32)
         log.parent.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
@@ -62,7 +65,8 @@ class Child:
         except TimeoutError as error:
             await child.stop()
             raise EngineFailed(
-                f"The engine of '{name}' was not ready within {timeout:g} s and was stopped. A larger model may need "
+                f"The engine of '{name}' was not ready within {timeout:g} s and was stopped. A larger model "
+                f"may need "
                 "more: set 'load_timeout'.",
                 code="load_timeout",
             ) from error
@@ -148,7 +152,8 @@ class Child:
                     f"'{self.name}' was stopped in the middle of the call.", code="engine_stopped"
                 )
             return EngineFailed(
-                f"The engine of '{self.name}' {self.fate()} in the middle of the call. The next call starts it again.",
+                f"The engine of '{self.name}' {self.fate()} in the middle of the call. The next call starts "
+                f"it again.",
                 code="engine_crashed",
             )
         return EngineFailed(

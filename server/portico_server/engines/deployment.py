@@ -43,8 +43,8 @@ Sites = Callable[[], Awaitable[Site]]
 class Deployment:
     """A `Servable` that also `Relays`.
 
-    ``fetch`` brings the model's files here, ``cached`` says where they are if they are; ``site`` is asked for when the
-    model is started; ``changed`` is called when the card says something new.
+    ``fetch`` brings the model's files here, ``cached`` says where they are if they are; ``site`` is asked
+    for when the model is started; ``changed`` is called when the card says something new.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Deployment:
         self._used_at: float | None = None
         self._last_log: list[str] = []
 
-    # --- what it is ------------------------------------------------------------------------------------------------
+    # --- what it is ----------------------------------------------------------------------------------------
 
     @property
     def card(self) -> Card:
@@ -118,7 +118,9 @@ class Deployment:
 
     @property
     def idle_since(self) -> float | None:
-        """Since when (``time.time()``) its process has had nothing to do; ``None`` if it is busy or there is none."""
+        """Since when (``time.time()``) its process has had nothing to do; ``None`` if it is busy or there
+        is none.
+        """
         running = self.running
         if running is None or running.child is None or self._in_flight or self._stopping:
             return None
@@ -154,10 +156,12 @@ class Deployment:
         running = self._running
         return running.child.lines(lines) if running and running.child else self._last_log[-lines:]
 
-    # --- work ------------------------------------------------------------------------------------------------------
+    # --- work ----------------------------------------------------------------------------------------------
 
     async def call(self, request: Request, context: Context) -> Result:
-        """`Chat` gives a `Reply` and its events, `Embed` gives `Vectors`: the same way as `relay`, read back."""
+        """`Chat` gives a `Reply` and its events, `Embed` gives `Vectors`: the same way as `relay`, read
+        back.
+        """
         if isinstance(request, Chat):
             return await answer.reply(self, request, context)
         if isinstance(request, Embed):
@@ -175,7 +179,7 @@ class Deployment:
                 task = self._begin()
                 await asyncio.wait([task], timeout=PATIENCE)
                 if not task.done():
-                    relayed = Relayed("text/event-stream", _nothing())
+                    relayed = Relayed("text/event-stream", answer.once(b""))
                     relayed.chunks = self._relay_when_loaded(request, context, relayed)
                     return relayed
             await self.load()
@@ -219,7 +223,9 @@ class Deployment:
     async def _relay_when_loaded(
         self, request: Relay, context: Context, relayed: Relayed
     ) -> AsyncIterator[bytes]:
-        """A stream that has been promised to a client who waits for a slow start: comments, then the answer."""
+        """A stream that has been promised to a client who waits for a slow start: comments, then the
+        answer.
+        """
         task = self._begin()
         yield self._comment()
         try:
@@ -242,7 +248,7 @@ class Deployment:
     def _comment(self) -> bytes:
         return f": {self._state} {self.spec.name}{self._progress}\n\n".encode()
 
-    # --- life ------------------------------------------------------------------------------------------------------
+    # --- life ----------------------------------------------------------------------------------------------
 
     async def load(self) -> Running:
         """Fetch and start it, unless it runs; callers at the same time share one start."""
@@ -337,8 +343,8 @@ class Deployment:
         self._retry_at = asyncio.get_running_loop().time() + pause
 
     async def unload(self, *, drain: float = DRAIN) -> None:
-        """Give its memory back once the calls in flight have ended, or after ``drain`` seconds. A call that comes
-        meanwhile waits and then starts it anew."""
+        """Give its memory back once the calls in flight have ended, or after ``drain`` seconds. A call that
+        comes meanwhile waits and then starts it anew."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(drain), name=f"unload {self.spec.name}")
         await asyncio.shield(self._stopping)
@@ -407,4 +413,3 @@ def _resident(pid: int) -> int | None:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return None
-

@@ -17,7 +17,10 @@ MOST = 16_384
 
 
 def texts_of(body: Mapping[str, Any]) -> list[str]:
-    """The texts of an embeddings request, in order. Raises `InvalidRequest` that says what to send instead."""
+    """The texts of an embeddings request, in order.
+
+    Raises `InvalidRequest` that says what to send instead.
+    """
     given = body.get("input")
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts:

@@ -13,7 +13,9 @@ import threading
 from typing import Any
 
 CHECK = 2.0
-"""Seconds between two looks at whether the parent lives, for a platform where the pipe was inherited elsewhere."""
+"""Seconds between two looks at whether the parent lives, for a platform where the pipe was inherited
+elsewhere.
+"""
 
 
 _voice = sys.stdout

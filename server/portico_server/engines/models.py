@@ -97,7 +97,7 @@ class Models:
             asyncio.create_task(self._look_at_hardware(), name="recommend a model"),
         ]
 
-    # --- what there is ---------------------------------------------------------------------------------------------
+    # --- what there is -------------------------------------------------------------------------------------
 
     def get(self, name: str) -> DeploymentInfo:
         """One of them, by name or alias. Raises `NotFound`."""
@@ -112,7 +112,9 @@ class Models:
         return self._find(name).log(lines)
 
     def missing(self, name: str) -> str | None:
-        """The source of a model whose file has still to be fetched; ``None`` if it is here or needs no file."""
+        """The source of a model whose file has still to be fetched; ``None`` if it is here or needs no
+        file.
+        """
         found = self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
         if found is None:
             return None
@@ -134,18 +136,20 @@ class Models:
             )
         return found
 
-    # --- changes ---------------------------------------------------------------------------------------------------
+    # --- changes -------------------------------------------------------------------------------------------
 
     async def add(self, spec: ModelSpec, *, owner: str | None = None, keep: bool = True) -> DeploymentInfo:
-        """Register a model; ``keep`` writes it to the database, otherwise it comes from configuration each time.
+        """Register a model; ``keep`` writes it to the database, otherwise it comes from configuration each
+        time.
 
-        An alias of its own moves here. Raises `Conflict` for a name that is taken, `InvalidRequest` for a spec that
-        cannot work.
+        An alias of its own moves here. Raises `Conflict` for a name that is taken, `InvalidRequest` for a
+        spec that cannot work.
         """
         known = self._deployments.get(spec.name)
         if known is not None and keep:
             raise Conflict(
-                f"There is a model '{spec.name}' already ({known.spec.source}). Remove it first, or choose another "
+                f"There is a model '{spec.name}' already ({known.spec.source}). Remove it first, or choose "
+                f"another "
                 "name.",
                 param="name",
             )
@@ -221,7 +225,7 @@ class Models:
             if names & set(spec.aliases) and spec.name in self._deployments and spec.name not in names:
                 await self.remove(spec.name, forget=False)
 
-    # --- life ------------------------------------------------------------------------------------------------------
+    # --- life ----------------------------------------------------------------------------------------------
 
     async def load(self, name: str) -> DeploymentInfo:
         """Fetch and start it now, if it does not run. Raises `NotFound`, or why it cannot be loaded."""
@@ -269,7 +273,7 @@ class Models:
         if self._transport is not None:
             await self._transport.close()
 
-    # --- downloads -------------------------------------------------------------------------------------------------
+    # --- downloads -----------------------------------------------------------------------------------------
 
     async def pull(self, source: str, caller: Principal) -> str:
         """Fetch a source, or the source of a deployment, in a durable run; the run's id."""

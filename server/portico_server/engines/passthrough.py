@@ -13,6 +13,7 @@ from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.request import Relay, Relayed
 from portico_server.engines.accounting import usage_in
+from portico_server.engines.answer import once
 from portico_server.engines.protocol import Endpoint
 from portico_server.engines.refusal import error_from_json, error_of, frame
 from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
@@ -33,8 +34,8 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 class Passthrough:
     """A `Speaker` that changes the model's name on the way in and as good as nothing on the way out.
 
-    ``ask_usage``: ask for the token counts of a stream even if the client did not, for the usage rows; an engine that
-    refuses the question is not asked again.
+    ``ask_usage``: ask for the token counts of a stream even if the client did not, for the usage rows; an
+    engine that refuses the question is not asked again.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Passthrough:
             raise await self._explain(error) from error
         if not data.lstrip().startswith(b"{"):
             raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
-        return Relayed("application/json", _once(data), usage_in(data) or Usage())
+        return Relayed("application/json", once(data), usage_in(data) or Usage())
 
     async def _stream(
         self, response: aiohttp.ClientResponse, deadline: float | None, wants_usage: bool
@@ -174,7 +175,9 @@ def _first_created(data: bytes) -> bytes:
 
 
 def _with_choices(data: bytes, wants_usage: bool) -> bytes:
-    """The frames without those that have no choices: clients index ``choices[0]``; only asked-for usage may stay."""
+    """The frames without those that have no choices: clients index ``choices[0]``; only asked-for usage may
+    stay.
+    """
     kept = [
         one
         for one in data.split(b"\n\n")
@@ -192,10 +195,6 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         return float(response.headers["Retry-After"])
     except (KeyError, ValueError):
         return None
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 async def _close(frames: AsyncIterator[bytes]) -> None:

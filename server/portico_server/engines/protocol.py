@@ -1,7 +1,7 @@
 """What an engine is: it turns a model's spec into something that answers OpenAI requests.
 
-The deployment around it knows nothing else of an engine. To add one: a folder with an `engine.py` that has a class with
-these methods, and one line in `portico_server.engines.catalog`.
+The deployment around it knows nothing else of an engine. To add one: a folder with an `engine.py` that has a
+class with these methods, and one line in `portico_server.engines.catalog`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an OpenAI server answers. ``url`` ends before ``/chat/completions``; ``model`` is its name for the model."""
+    """Where an OpenAI server answers.
+
+    ``url`` ends before ``/chat/completions``; ``model`` is its name for the model.
+    """
 
     url: str
     model: str
@@ -51,14 +54,17 @@ class Speaker(Protocol):
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
         """OpenAI JSON in, OpenAI bytes out, as `portico_server.core.request.Relayed` promises.
 
-        Returns once the first byte is known; raises `PorticoError` before that. After it, an error is yielded as a
-        frame ``data: {"error": …}`` and then raised. ``deadline`` is a moment on the event loop's clock.
+        Returns once the first byte is known; raises `PorticoError` before that. After it, an error is
+        yielded as a frame ``data: {"error": …}`` and then raised. ``deadline`` is a moment on the event
+        loop's clock.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A model that answers: how to speak to it, what it turned out to be, and the process behind it if it is ours."""
+    """A model that answers: how to speak to it, what it turned out to be, and the process behind it if it
+    is ours.
+    """
 
     speaker: Speaker
     description: Description
@@ -85,8 +91,11 @@ class Engine(Protocol):
         """Whether the source must be on this machine before `start`."""
 
     def describe(self, spec: ModelSpec, path: Path | None) -> Description:
-        """What can be said before it runs. ``path`` if the files are here. No network; raises `InvalidRequest`
-        if the spec makes no sense to this engine."""
+        """What can be said before it runs. ``path`` if the files are here. No network; raises
+        `InvalidRequest` if the spec makes no sense to this engine."""
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
-        """Start it and wait until it answers. Raises `PorticoError`; leaves nothing behind then or when cancelled."""
+        """Start it and wait until it answers.
+
+        Raises `PorticoError`; leaves nothing behind then or when cancelled.
+        """

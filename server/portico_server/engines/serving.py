@@ -1,4 +1,7 @@
-"""A worker's HTTP side: an aiohttp application on a loopback port behind the child's key. For child processes only."""
+"""A worker's HTTP side: an aiohttp application on a loopback port behind the child's key.
+
+For child processes only.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ BODY_LIMIT = 256 * 1024 * 1024
 
 
 def application(key: str) -> web.Application:
-    """An empty application whose every answer, errors included, is in OpenAI's shape. An empty ``key`` lets all in."""
+    """An empty application whose every answer, errors included, is in OpenAI's shape.
+
+    An empty ``key`` lets all in.
+    """
     expected = f"Bearer {key}"
 
     @web.middleware
@@ -49,6 +55,7 @@ def failure(
 
 
 def answer(document: object) -> web.Response:
+    """A document as JSON."""
     return web.Response(body=orjson.dumps(document), content_type="application/json")
 
 

@@ -22,8 +22,8 @@ _RESERVED = ("store/", "tool/")
 class ModelSpec:
     """A model as configuration, the command line or the API names it.
 
-    ``engine`` and ``task`` may be ``auto``. ``parameters`` are the engine's own (context_length, slots, threads …).
-    ``api_key`` is the key of a remote server and is never shown.
+    ``engine`` and ``task`` may be ``auto``. ``parameters`` are the engine's own (context_length, slots,
+    threads …). ``api_key`` is the key of a remote server and is never shown.
     """
 
     name: str
@@ -40,7 +40,8 @@ class ModelSpec:
             check_name(name, where)
         if self.task not in TASKS:
             raise InvalidRequest(
-                f"The task of the model '{self.name}' is '{self.task}', but must be one of {', '.join(TASKS)}.",
+                f"The task of the model '{self.name}' is '{self.task}', but must be one of "
+                f"{', '.join(TASKS)}.",
                 param="task",
             )
         if not self.source:
@@ -61,7 +62,8 @@ def check_name(name: str, param: str) -> None:
     """Raise `InvalidRequest` unless ``name`` can name a model in a URL and on a command line."""
     if not _NAME.fullmatch(name) or name.startswith(_RESERVED):
         raise InvalidRequest(
-            f"'{name[:80]}' cannot name a model: use 1 to 200 characters without white space, '?', '#', '%' or '\\', "
+            f"'{name[:80]}' cannot name a model: use 1 to 200 characters without white space, '?', '#', '%' "
+            f"or '\\', "
             "not beginning with 'store/', 'tool/' or '/'.",
             param=param,
         )
@@ -69,7 +71,10 @@ def check_name(name: str, param: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentInfo:
-    """A model as the daemon shows it. Times in seconds since 1970, ``memory_bytes`` is what its process holds."""
+    """A model as the daemon shows it.
+
+    Times in seconds since 1970, ``memory_bytes`` is what its process holds.
+    """
 
     name: str
     source: str

@@ -108,7 +108,9 @@ async def read_all(response: aiohttp.ClientResponse, *, deadline: float | None) 
 
 
 async def read_frames(response: aiohttp.ClientResponse, *, deadline: float | None) -> AsyncIterator[bytes]:
-    """Complete SSE frames with ``\\n`` line ends, one or several at a time, as they come; closes the response."""
+    """Complete SSE frames with ``\\n`` line ends, one or several at a time, as they come; closes the
+    response.
+    """
     rest = b""
     try:
         while True:

@@ -62,14 +62,27 @@ class Contents:
 
         What is in the store already is indexed anew. Raises `NotFound` for a file that the caller does not see.
         """
-        checked = []
-        for item in attachments:
-            file = await self._files.get(item.file_id, caller)
-            checked.append((file.id, check_attributes(item.attributes), check(item.chunking)))
+        checked = await self.check(attachments, caller)
         if checked:
             await self._database.write(rows.attach_all, store.id, checked)
             await self.queue(store)
         return [await self.get(store, file_id) for file_id, _, _ in checked]
+
+    async def check(
+        self, attachments: Sequence[Attachment], caller: Principal
+    ) -> Sequence[tuple[str, Attributes, Mapping[str, Any]]]:
+        """What `attach` would write, if it would take it."""
+        checked = []
+        for item in attachments:
+            file = await self._files.get(item.file_id, caller)
+            if file.owner is not None and file.owner.startswith(MIRRORED):
+                raise Conflict(
+                    f"'{file.filename}' belongs to the folder of another store. Upload it to attach it here.",
+                    code="mirrored_file",
+                    param="file_id",
+                )
+            checked.append((file.id, check_attributes(item.attributes), check(item.chunking)))
+        return checked
 
     async def get(self, store: StoreRow, file_id: str) -> StoreFileRow:
         row = await self._database.read(rows.file, store.id, file_id)

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from portico_server.core.errors import InvalidRequest, NotFound, TooLarge, Unavailable
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import files as rows
 from portico_server.db.database import Database
-from portico_server.db.files import FileRow, Order, Page
+from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.knowledge.names import check_filename
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ class Files:
 
     async def start(self) -> None:
         """Remove what an interrupted upload left, and files whose time has run out."""
-        await asyncio.to_thread(self._sweep_arrivals)
+        for name in await asyncio.to_thread(self._sweep_arrivals):
+            await self._release(name)
         for row in await self._database.read(rows.expired):
             await self.remove(row)
 
@@ -153,6 +154,8 @@ class Files:
                 except BaseException:
                     await asyncio.shield(self._release(row.sha256))
                     raise
+                finally:
+                    self._note(row.sha256).unlink(missing_ok=True)  # noqa: ASYNC240  # also when cancelled
         except BaseException:
             received.path.unlink(missing_ok=True)
             raise
@@ -188,8 +191,14 @@ class Files:
     async def delete(self, file_id: str, caller: Principal) -> FileRow:
         """Remove a file, from every store too; the row that was."""
         row = await self.get(file_id, caller)
-        if row.owner is None and not caller.admin:
+        if row.owner is None:
             caller.require("admin")
+        elif row.owner.startswith(MIRRORED):
+            raise Conflict(
+                f"'{row.filename}' mirrors a file in the folder of a store: delete it there, and sync.",
+                code="mirrored_file",
+                param="file_id",
+            )
         await self.remove(row)
         return row
 
@@ -219,6 +228,10 @@ class Files:
     def _arrivals(self) -> Path:
         return self._blobs / "arriving"
 
+    def _note(self, sha256: str) -> Path:
+        """Lies there while bytes are in their place and the row is not: the next start looks whether it ever came."""
+        return self._arrivals / sha256
+
     def _open(self) -> tuple[int, str]:
         try:
             self._arrivals.mkdir(parents=True, exist_ok=True)
@@ -230,6 +243,7 @@ class Files:
         """Move received bytes to their place, so that they are still there after a power cut."""
         place = self.blob(received.sha256)
         try:
+            self._note(received.sha256).touch()
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.exists() and place.stat().st_size == received.bytes:
                 received.path.unlink()
@@ -250,10 +264,15 @@ class Files:
         with suppress(OSError):  # not empty: other bytes begin with the same two digits
             path.parent.rmdir()
 
-    def _sweep_arrivals(self) -> None:
+    def _sweep_arrivals(self) -> list[str]:
+        """Remove what never arrived; the digests of bytes that did, but perhaps without a row."""
+        noted = []
         if self._arrivals.is_dir():
             for path in self._arrivals.iterdir():
                 path.unlink(missing_ok=True)
+                if len(path.name) == 64:
+                    noted.append(path.name)
+        return noted
 
 
 def _append(out: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:

@@ -190,6 +190,10 @@ class FolderSync:
     ) -> None:
         if old is not None and (old.source_mtime_ns, old.source_size) == (seen.mtime_ns, seen.size):
             result.unchanged += 1
+            if old.status == "failed" and old.error_code == "server_error":
+                # What failed for a reason of ours (a model that was away, a full disk) deserves another try.
+                again: dict[str, object] = {"status": "in_progress", "error_code": None, "error_message": None}
+                await self._database.write(rows.set_file, store.id, old.file_id, again)
             return
         try:
             if old is not None and await asyncio.to_thread(_digest, seen.path) == old.sha256:

@@ -35,7 +35,10 @@ EMBED = 256
 """Texts in one call of an embedding model."""
 
 ATTEMPTS = 4
-"""How often an embedding model that fails for the moment is asked, with 0.5, 1 and 2 seconds between."""
+"""How often an embedding model that fails for the moment is asked."""
+
+WAIT = 0.5
+"""Seconds before it is asked for the second time; twice as long before each further one."""
 
 
 _HOUSE = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
@@ -184,7 +187,7 @@ class Ingest:
         return vectors
 
     async def _ask(self, texts: tuple[str, ...], model: str, context: Context) -> Vectors:
-        wait = 0.5
+        wait = WAIT
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 result = await context.call(model, Embed(texts))

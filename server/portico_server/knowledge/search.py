@@ -53,10 +53,10 @@ class _Trace:
 
 @dataclass(frozen=True, slots=True)
 class _Among:
-    """The files that a filter leaves, and their chunks."""
+    """The files that a filter leaves, and the ids of their chunks as (first, last)."""
 
     files: list[str]
-    chunks: list[int]
+    chunks: list[tuple[int, int]]
 
 
 class Searcher:
@@ -102,9 +102,10 @@ class Searcher:
             return None
         begun = time.perf_counter()
         files = filters.select(request.filters, await self._database.read(chunks.attributes, self._store_id))
-        ids = await self._database.read(chunks.ids_of_files, self._store_id, files)
-        trace.add("filter", begun, note=f"{len(files)} files with {len(ids)} chunks meet the filter")
-        return _Among(files, ids)
+        ranges = await self._database.read(chunks.ranges_of_files, self._store_id, files)
+        size = sum(last - first + 1 for first, last in ranges)
+        trace.add("filter", begun, note=f"{len(files)} files with {size} chunks meet the filter")
+        return _Among(files, ranges)
 
     async def _catch_up(self, index: OpenIndex, context: Context, trace: _Trace) -> None:
         begun = time.perf_counter()

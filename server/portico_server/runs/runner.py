@@ -12,7 +12,7 @@ from typing import Any
 
 from portico.wire import ErrorBody, Event, Failed, Finished
 from portico_server.core.context import Context
-from portico_server.core.errors import DeadlineExceeded, PorticoError
+from portico_server.core.errors import Conflict, DeadlineExceeded, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Relay, Relayed, Reply, Request, Result, Vectors
@@ -78,9 +78,12 @@ class Runner:
         """The result of a run; raises what ended it. Cancelling the waiter cancels the run."""
         assert run.task is not None
         try:
-            return await run.task
+            await asyncio.wait([run.task])
         finally:
             await run.cancel()
+        if run.task.cancelled():  # by someone else: the waiter itself was not cancelled
+            raise Conflict(f"The run {run.id} was cancelled.", code="cancelled")
+        return run.task.result()
 
     def spawn(
         self,
@@ -143,9 +146,8 @@ class Runner:
             return run.result
         finally:
             self._end(run)
-            ending = Failed(run.error) if run.error else Finished(_plain(run.result))
             # A listener that is far behind must not keep an ended run alive.
-            await asyncio.wait([asyncio.ensure_future(run.log.emit(ending))], timeout=5)
+            await asyncio.wait([asyncio.ensure_future(run.log.emit(_ending(run)))], timeout=5)
 
     async def relay(self, servable: Relays, name: str, request: Relay, caller: Principal) -> Relayed:
         """The hot path: hand an OpenAI request to a model and its bytes back, with a run and a usage row around it."""
@@ -157,19 +159,19 @@ class Runner:
             async with asyncio.timeout_at(deadline):
                 relayed = await servable.relay(request, context)
         except asyncio.CancelledError:
-            self._end(run, "cancelled")
+            await self._end_relay(run, "cancelled")
             raise
         except TimeoutError as error:
             late = DeadlineExceeded(f"'{name}' did not begin to answer within {self._timeout:g} s.")
             run.error = late.body()
-            self._end(run, "failed")
+            await self._end_relay(run, "failed")
             raise late from error
         except PorticoError as error:
             run.error = error.body()
-            self._end(run, "failed")
+            await self._end_relay(run, "failed")
             raise
         except BaseException:
-            self._end(run, "failed")
+            await self._end_relay(run, "failed")
             raise
         relayed.chunks = self._account(run, relayed, relayed.chunks)
         return relayed
@@ -196,7 +198,11 @@ class Runner:
             if close is not None:
                 await close()
             run.usage = relayed.usage
-            self._end(run, "completed" if run.status == "running" else None)
+            await self._end_relay(run, "completed" if run.status == "running" else None)
+
+    async def _end_relay(self, run: Run, status: Any) -> None:
+        self._end(run, status)
+        await run.log.emit(_ending(run))
 
     def _end(self, run: Run, status: Any = None) -> None:
         if status is not None:
@@ -228,6 +234,13 @@ class Runner:
         for run in tuple(self._active.values()):
             await run.cancel()
         await self._usage.flush()
+
+
+def _ending(run: Run) -> Finished | Failed:
+    """The last event of an ended run."""
+    if run.error is None and run.status != "completed":
+        run.error = ErrorBody(f"The run was {run.status}.", "server_error", run.status)
+    return Failed(run.error) if run.error else Finished(_plain(run.result))
 
 
 def _plain(result: Any) -> Any:

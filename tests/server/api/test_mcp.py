@@ -1,4 +1,6 @@
-"""MCP through its Python client, in both eras of the protocol: tools, resources, progress, cancellation, notices."""
+"""MCP through its Python client, in both eras of the protocol: tools, resources, progress, cancellation,
+notices.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
 """Which passages speak of what was asked, and which sentences of them."""
 
+from dataclasses import replace
+
 import pytest
 from tests.house import passage
 
+from portico.wire import Place
 from portico_server.apps.language import language
-from portico_server.apps.relevance import excerpt, supported, terms
+from portico_server.apps.relevance import excerpt, ground, terms
 
 
 def test_terms_are_stems_without_stop_words_and_pairs_of_characters() -> None:
@@ -27,15 +30,24 @@ def test_terms_are_stems_without_stop_words_and_pairs_of_characters() -> None:
     ids=["shared", "nothing", "trusted", "other-script", "chinese-nothing", "stop-words", "empty"],
 )
 def test_ground(question: str, text: str, score: float, expected: bool) -> None:
-    assert supported(question, [passage(1, text, filename="a.txt", score=score)]) is expected
+    found = passage(1, text, filename="a.txt", score=score)
+    assert ground(question, [found]) == ((found,) if expected else ())
 
 
 def test_no_passage_is_no_ground() -> None:
-    assert not supported("anything", [])
+    assert ground("anything", []) == ()
+
+
+def test_passages_that_share_nothing_or_lie_far_behind_are_left_out() -> None:
+    best = passage(1, "The port is 80.", score=1.0)
+    other = replace(passage(2, "Bread is baked.", score=0.4), place=Place())
+    behind = passage(3, "Any port in a storm.", score=0.05)
+    near = passage(4, "Ports can be changed.", score=0.3)
+    assert ground("Which port?", [best, other, near, behind]) == (best, near)
 
 
 def test_the_file_name_counts_as_text() -> None:
-    assert supported("What about invoices?", [passage(1, "Due in June.", filename="invoices.csv", score=0.1)])
+    assert ground("What about invoices?", [passage(1, "Due in June.", filename="invoices.csv", score=0.1)])
 
 
 def test_an_excerpt_keeps_the_nearest_sentences_in_order() -> None:

@@ -12,6 +12,7 @@ from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -99,9 +100,13 @@ class McpFace:
                 await asyncio.wait([telling])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "GET" and not _has_session(scope["headers"]):
+        if scope["method"] == "GET" and _header(scope, b"mcp-session-id") is None:
             # Outside a session there is nothing to stream; the protocol wants a 405 then.
             await _no_stream(scope, receive, send)
+            return
+        version = _header(scope, b"mcp-protocol-version")
+        if version is not None and version not in KNOWN_PROTOCOL_VERSIONS:
+            await _refuse_version(version, scope, receive, send)
             return
         bind(scope)
         await self._app(scope, receive, send)
@@ -113,15 +118,26 @@ def build(parts: Parts) -> McpFace:
     return McpFace(parts.registry, parts.runner, library, max_body=parts.settings.max_body_mb * MB)
 
 
-def _has_session(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any(name == b"mcp-session-id" for name, _value in headers)
-
-
-def _no_stream_body() -> Mapping[str, Any]:
-    message = "This address takes MCP messages by POST; a stream by GET belongs to a session."
-    return {"jsonrpc": "2.0", "id": None, "error": {"code": types.INVALID_REQUEST, "message": message}}
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
 async def _no_stream(scope: Scope, receive: Receive, send: Send) -> None:
-    response = JSONResponse(_no_stream_body(), status_code=405, headers={"allow": "POST, GET, DELETE"})
+    message = "This address takes MCP messages by POST; a stream by GET belongs to a session."
+    response = _error(405, types.INVALID_REQUEST, message)
+    response.headers["allow"] = "POST, GET, DELETE"
     await response(scope, receive, send)
+
+
+async def _refuse_version(version: str, scope: Scope, receive: Receive, send: Send) -> None:
+    served = list(KNOWN_PROTOCOL_VERSIONS)
+    message = f"'{version[:40]}' is not a version of MCP that is served here. Served are {', '.join(served)}."
+    data = {"supported": served, "requested": version[:40]}
+    response = _error(400, types.UNSUPPORTED_PROTOCOL_VERSION, message, data)
+    await response(scope, receive, send)
+
+
+def _error(status: int, code: int, message: str, data: Mapping[str, Any] | None = None) -> JSONResponse:
+    """A JSON-RPC error for a request whose body was not read."""
+    error = {"code": code, "message": message, **({"data": data} if data else {})}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=status)

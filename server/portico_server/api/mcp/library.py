@@ -134,7 +134,7 @@ class StoreLibrary:
         if row.bytes > LARGEST:
             raise TooLarge(
                 f"'{row.filename}' has {row.bytes // MB} MB, more than the {LARGEST // MB} MB that one "
-                f"message carries. Fetch it from /v1/files/{row.file_id}/content, or search the store for passages.",
+                f"message carries. Fetch it from /v1/files/{row.file_id}/content, or search the store.",
                 param="uri",
             )
         data = await asyncio.to_thread(self._files.blob(row.sha256).read_bytes)

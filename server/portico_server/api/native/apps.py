@@ -15,6 +15,7 @@ from portico_server.api.sse import EventStream, event_frame
 from portico_server.core.errors import NotFound, nearest
 from portico_server.core.request import Chat
 from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
 
 router = APIRouter(prefix="/api/apps", tags=["Apps"])
 
@@ -64,16 +65,15 @@ async def run_app(name: str, given: AppInput, parts: TheParts, caller: Caller) -
         raise NotFound(f"There is no app '{name}'.{nearest(name, known)}", code="app_not_found", param="name")
     request = Chat(tuple(given.messages), dict(given.model_extra or {}))
     run = parts.runner.start("apps/run", name, request, caller)
-    return EventStream(_events(run), {"x-portico-run": run.id})
+    return EventStream(_events(parts.runner, run), {"x-portico-run": run.id})
 
 
-async def _events(run: Run) -> AsyncIterator[bytes]:
+async def _events(runner: Runner, run: Run) -> AsyncIterator[bytes]:
     """All events of a run that belongs to this request. One that fails at once is an error with a status."""
-    assert run.task is not None
     try:
         async for number, event in run.log.follow():
             if number == 1 and isinstance(event, Failed):
-                await run.task
+                await runner.wait(run)
             yield event_frame(number, event)
     finally:
         await run.cancel()

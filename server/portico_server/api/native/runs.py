@@ -91,12 +91,10 @@ async def cancel_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
     if living is not None:
         await living.cancel()
         await parts.scheduler.settled(run_id)
-        return _living(living)
-    error = ErrorBody("The run was cancelled before it began.", "server_error", "cancelled")
-    await parts.database.write(runs.cancel_queued, run_id, error.to_json()["error"])
-    row = await parts.database.read(runs.get, run_id)
-    assert row is not None
-    return _described(row, parts.runner.get(run_id))
+    elif row is not None:
+        error = ErrorBody("The run was cancelled before it began.", "server_error", "cancelled")
+        await parts.database.write(runs.cancel_queued, run_id, error.to_json()["error"])
+    return await retrieve_run(run_id, parts, caller)
 
 
 @router.get(
@@ -122,7 +120,7 @@ async def run_events(
 
 
 async def _find(parts: Parts, run_id: str, caller: Principal) -> tuple[RunRow | None, LivingRun | None]:
-    """The row of a durable run and the run itself if it lives here; at least one. `NotFound` if there is none."""
+    """The row of a durable run, and the run itself if it lives here. `NotFound` if there is neither."""
     living = parts.runner.get(run_id)
     row = await parts.database.read(runs.get, run_id)
     owner = row.owner if row else living.caller.id if living else ""

@@ -10,15 +10,16 @@ from pydantic import BaseModel
 
 from portico_server import __version__
 from portico_server.api.depends import Caller, TheParts
-from portico_server.api.native.deployments import Deployment, shown
+from portico_server.api.native import deployments
+from portico_server.api.native.deployments import Deployment
 from portico_server.api.native.rights import Admin
-from portico_server.knowledge.stores import StoreInfo
+from portico_server.api.native.stores import Store, shown
 
 router = APIRouter(prefix="/api", tags=["Daemon"])
 
 
 class Status(BaseModel):
-    """What there is, for this caller. ``startup``: the runs that the start began; ``recommended``: a better model."""
+    """What there is for this caller. ``startup``: the runs that the start began."""
 
     version: str
     home: str
@@ -26,7 +27,7 @@ class Status(BaseModel):
     started_at: float
     startup: list[str]
     models: list[Deployment]
-    stores: list[dict[str, Any]]
+    stores: list[Store]
     apps: list[str]
     recommended: dict[str, Any] | None
 
@@ -64,8 +65,8 @@ async def daemon_status(parts: TheParts, caller: Caller) -> Status:
         url=parts.url,
         started_at=parts.started_at,
         startup=list(parts.startup),
-        models=shown(parts.models, caller) if sees_models else [],
-        stores=[_store(info) for info in await parts.stores.describe(found, caller)],
+        models=deployments.shown(parts.models, caller) if sees_models else [],
+        stores=[shown(info) for info in await parts.stores.describe(found, caller)],
         apps=[card.name for card in await parts.registry.cards(caller, "app")],
         recommended=asdict(recommended) if recommended else None,
     )
@@ -82,17 +83,3 @@ async def shut_down(parts: TheParts, _caller: Admin) -> Stopping:
     """End the daemon, as SIGTERM does."""
     parts.stop()
     return Stopping()
-
-
-def _store(info: StoreInfo) -> dict[str, Any]:
-    return {
-        "id": info.row.id,
-        "name": info.name,
-        "description": info.row.description,
-        "folder": info.row.folder,
-        "app": info.row.app,
-        "embedding_model": info.row.embedding_model,
-        "file_counts": asdict(info.counts),
-        "usage_bytes": info.usage_bytes,
-        "created_at": info.row.created_at,
-    }

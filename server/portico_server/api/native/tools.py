@@ -66,7 +66,7 @@ async def list_tools(parts: TheParts, caller: Caller) -> ToolList:
 async def call_tool(
     name: str, given: Arguments, parts: TheParts, caller: Caller, request: Request
 ) -> Outcome:
-    """Call a tool. An error of the tool itself is an answer with ``is_error``; the client's leaving cancels it."""
+    """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call."""
     call = parts.runner.call("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
     result = await while_present(request, call)
     if not isinstance(result, ToolResult):

@@ -1,1 +1,1 @@
-"""The OpenAI face, one file per resource. The hot ones are functions over an `Exchange`, the others FastAPI routers."""
+"""The OpenAI face, one file per resource: hot ones over an `Exchange`, others as FastAPI routers."""

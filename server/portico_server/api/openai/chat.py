@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from portico.wire import Cited, Delta, Failed, Finished, Passage, ToolCalled, Usage
+from portico.wire import Cited, Delta, Passage, ToolCalled, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai import validate
 from portico_server.api.openai.relay import caller_of, find, relay
@@ -17,6 +17,7 @@ from portico_server.core.ids import new_id
 from portico_server.core.request import CalledTool, Chat, Reply
 from portico_server.core.servable import Relays
 from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
 """Fields that are the face's business and not an option of the app."""
@@ -35,8 +36,8 @@ async def create(exchange: Exchange, parts: Parts) -> None:
 
 async def _app(exchange: Exchange, parts: Parts, body: Mapping[str, Any]) -> None:
     name = body["model"]
-    for field in ("n", "logprobs"):
-        if body.get(field) not in (None, False, 1):
+    for field, wanted in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):
+        if wanted:
             raise InvalidRequest(
                 f"'{field}' is not available from the app '{name}'; leave it out, or call a model directly.",
                 code="unsupported_parameter",
@@ -50,14 +51,16 @@ async def _app(exchange: Exchange, parts: Parts, body: Mapping[str, Any]) -> Non
     completion = _Completion(name, int(run.created_at))
     if body.get("stream"):
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        await exchange.stream(_frames(run, completion, include_usage))
+        await exchange.stream(_frames(parts.runner, run, completion, include_usage))
         return
     async with Presence(exchange):
         reply = await parts.runner.wait(run)
     await exchange.answer(200, orjson.dumps(completion.whole(_reply(reply, name))))
 
 
-async def _frames(run: Run, completion: _Completion, include_usage: bool) -> AsyncIterator[bytes]:
+async def _frames(
+    runner: Runner, run: Run, completion: _Completion, include_usage: bool
+) -> AsyncIterator[bytes]:
     """The events of a run as chunks. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
     spoken = tools = 0
@@ -77,29 +80,17 @@ async def _frames(run: Run, completion: _Completion, include_usage: bool) -> Asy
                     tools += 1
                 case Usage():
                     usage = event
-                case Finished():
-                    break
-                case Failed():
-                    await _raise(run)
-        assert run.task is not None
-        reply = _reply(await run.task, completion.model)
+        reply = _reply(await runner.wait(run), completion.model)  # raises what ended a failed run
         if not spoken and not tools:
             yield completion.opening(reply)
-        last = (
-            {"annotations": file_citations(reply.citations or passages)} if reply.citations or passages else {}
-        )
+        cited = reply.citations or passages
+        last = {"annotations": file_citations(cited)} if cited else {}
         yield completion.chunk(last, finish=reply.finish_reason)
         if include_usage:
             yield completion.usage(reply.usage if reply.usage.prompt_tokens else usage)
         yield b"data: [DONE]\n\n"
     finally:
         await run.cancel()
-
-
-async def _raise(run: Run) -> None:
-    """Raise what ended a failed run, with its status."""
-    assert run.task is not None
-    await run.task
 
 
 def _reply(result: Any, name: str) -> Reply:

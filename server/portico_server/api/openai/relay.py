@@ -1,4 +1,4 @@
-"""The hot path, common to chat, completions and embeddings: find the model, hand it the request, hand back its bytes."""
+"""The hot path of chat, completions and embeddings: find the model, pass the request on, pass its bytes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be right in a request before any model sees it. Pure: values in, `InvalidRequest` with a path out.
+"""What must be right in a request before a model sees it. Pure: values in, `InvalidRequest` with a path out.
 
 Fields that are not known here travel on untouched, and ``null`` means absent, as it does at OpenAI.
 """
@@ -65,7 +65,7 @@ def embeddings(body: Mapping[str, Any]) -> None:
     _known_fields(body, _EMBEDDINGS)
 
 
-# --- the whole ---------------------------------------------------------------------------------------------------
+# --- the whole ----------------------------------------------------------------------------------------------
 
 
 def _model(body: Mapping[str, Any]) -> None:
@@ -97,7 +97,7 @@ def _stream_options(body: Mapping[str, Any]) -> None:
 
 
 def _texts_or_tokens(items: list[Any], path: str, *, empty: bool) -> None:
-    """A list of strings, a list of token numbers, or a list of such lists; which of them a model takes, it says."""
+    """A list of strings, of token numbers, or of lists of these; which of them a model takes, it says."""
     if not items:
         _wrong(path, "must not be an empty list")
     if len(items) > MAX_INPUTS:
@@ -110,7 +110,7 @@ def _texts_or_tokens(items: list[Any], path: str, *, empty: bool) -> None:
             _wrong(f"{path}[{index}]", "must not be empty")
 
 
-# --- messages ----------------------------------------------------------------------------------------------------
+# --- messages -----------------------------------------------------------------------------------------------
 
 
 def messages(found: Any) -> None:
@@ -181,7 +181,7 @@ def _tool_calls(calls: Any, path: str) -> None:
                 _wrong_type(f"{at}.function.{name}", "a string", function.get(name))
 
 
-# --- tools and formats -------------------------------------------------------------------------------------------
+# --- tools and formats --------------------------------------------------------------------------------------
 
 
 def _tools(tools: Any, path: str) -> None:
@@ -256,7 +256,7 @@ def _stop(value: Any, path: str) -> None:
         _wrong(path, f"has {len(value)} items; at most {MAX_STOPS} are taken")
 
 
-# --- single values -----------------------------------------------------------------------------------------------
+# --- single values ------------------------------------------------------------------------------------------
 
 
 def _number(low: float, high: float) -> Check:
@@ -348,7 +348,7 @@ _EMBEDDINGS: Mapping[str, Check] = {
 }
 
 
-# --- sentences ---------------------------------------------------------------------------------------------------
+# --- sentences ----------------------------------------------------------------------------------------------
 
 
 def _missing(path: str) -> NoReturn:

@@ -14,7 +14,9 @@ from portico_server.engines.spec import ModelSpec
 
 
 class Fake:
-    """``fake://`` echoes, ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) tells it more."""
+    """``fake://`` echoes, ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself)
+    tells it more.
+    """
 
     name = "fake"
     fetches = False
@@ -45,7 +47,8 @@ def _script(spec: ModelSpec) -> Script:
     unknown = set(spec.parameters) - {"script", "context_length", "dimensions"}
     if unknown:
         raise InvalidRequest(
-            f"The engine 'fake' has no parameter '{min(unknown)}'; it has script, context_length and dimensions.",
+            f"The engine 'fake' has no parameter '{min(unknown)}'; it has script, context_length and "
+            f"dimensions.",
             param="parameters",
         )
     given: Any = spec.parameters.get("script") or parse(spec.source).location

@@ -1,4 +1,6 @@
-"""How a fake model imitates a real one: words for tokens, the smallest JSON that fits a schema, vectors from hashes."""
+"""How a fake model imitates a real one: words for tokens, the smallest JSON that fits a schema, vectors
+from hashes.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class Choice:
 
 
 def choose(rule: Scripted, body: Mapping[str, Any], index: int, *, chat: bool) -> Choice:
-    """What the rule makes of the request: tools, schemas, stops and limits as a real model would honour them."""
+    """What the rule makes of the request: tools, schemas, stops and limits as a real model would honour
+    them.
+    """
     calls = [_called(call["name"], call["arguments"]) for call in rule.tool_calls] if chat else []
     text = rule.content[0] if rule.content else ""
     if not calls and chat:
@@ -137,7 +141,10 @@ def logprobs(pieces: Sequence[str]) -> dict[str, Any]:
 
 
 def vector(text: str, dimensions: int) -> bytes:
-    """The same unit vector for the same text; texts that share words are near each other. Little-endian float32."""
+    """The same unit vector for the same text; texts that share words are near each other.
+
+    Little-endian float32.
+    """
     sums = [0.0] * dimensions
     for word in re.findall(r"\w+", text.lower()) or [text]:
         seed = hashlib.shake_128(word.encode()).digest(dimensions * 2)
@@ -154,6 +161,7 @@ def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """All that was said."""
     return "\n".join(text_of(message.get("content")) for message in messages)
 
 

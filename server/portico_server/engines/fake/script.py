@@ -26,10 +26,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Scripted:
-    """One rule: the first whose ``match`` is found in the last user message, and that is not used up, answers.
+    """One rule: the first whose ``match`` is found in the last user message, and that is not used up,
+    answers.
 
-    ``delay`` is seconds before the first word, ``interval`` seconds between two. ``crash`` and ``hang`` are numbers of
-    words after which the process dies or falls silent. ``times`` is how often the rule may be used.
+    ``delay`` is seconds before the first word, ``interval`` seconds between two. ``crash`` and ``hang`` are
+    numbers of words after which the process dies or falls silent. ``times`` is how often the rule may be
+    used.
     """
 
     match: str = ""
@@ -62,7 +64,10 @@ class Script:
 
 
 def load(given: Any) -> Script:
-    """A script from a path, from YAML's own objects, or (empty) none. Raises `InvalidRequest` that names the place."""
+    """A script from a path, from YAML's own objects, or (empty) none.
+
+    Raises `InvalidRequest` that names the place.
+    """
     if isinstance(given, str) and given:
         path = Path(given).expanduser()
         try:

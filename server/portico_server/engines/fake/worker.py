@@ -1,4 +1,7 @@
-"""The process of a fake model. Alone, for benchmarks: ``python -m portico_server.engines.fake.worker --port 9000``."""
+"""The process of a fake model.
+
+Alone, for benchmarks: ``python -m portico_server.engines.fake.worker --port 9000``.
+"""
 
 from __future__ import annotations
 

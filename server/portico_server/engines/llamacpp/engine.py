@@ -47,9 +47,10 @@ class LlamaCpp:
         from portico_server.engines.transport import CONNECTION_ERRORS, Route
 
         assert path is not None
-        if not path.is_file():
+        if not await asyncio.to_thread(path.is_file):
             raise InvalidRequest(
-                f"'{spec.source}' is not one GGUF file, which is what the engine 'llamacpp' takes. Name a file of it: "
+                f"'{spec.source}' is not one GGUF file, which is what the engine 'llamacpp' takes. Name a "
+                f"file of it: "
                 "hf://ORG/REPO/FILE.gguf.",
                 code="not_gguf",
                 param="source",
@@ -57,7 +58,8 @@ class LlamaCpp:
         file = await asyncio.to_thread(read_gguf, path)
         if file.truncated:
             raise InvalidRequest(
-                f"The model file {path} is cut short: it has {file.file_size} of {file.end_offset} bytes. Delete it "
+                f"The model file {path} is cut short: it has {file.file_size} of {file.end_offset} bytes. "
+                f"Delete it "
                 "and fetch it again.",
                 code="model_file_truncated",
                 param="source",

@@ -62,7 +62,8 @@ def check(name: str, parameters: Mapping[str, Any]) -> None:
         kind = _PARAMETERS.get(key)
         if kind is None:
             raise InvalidRequest(
-                f"The engine 'llamacpp' has no parameter '{key}' (model '{name}').{nearest(key, _PARAMETERS)} "
+                f"The engine 'llamacpp' has no parameter '{key}' (model "
+                f"'{name}').{nearest(key, _PARAMETERS)} "
                 f"It has {', '.join(_PARAMETERS)}.",
                 param=f"parameters.{key}",
             )

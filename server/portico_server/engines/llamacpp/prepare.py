@@ -15,7 +15,10 @@ _OURS = ("n", "stream", "stream_options", "tools", "tool_choice", "parallel_tool
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """``bodies`` in the order of the choices; ``per_prompt`` of them share a prompt. ``tools`` if calls are to be read."""
+    """``bodies`` in the order of the choices; ``per_prompt`` of them share a prompt.
+
+    ``tools`` if calls are to be read.
+    """
 
     bodies: tuple[dict[str, Any], ...]
     per_prompt: int
@@ -155,7 +158,8 @@ def _text(content: Any, where: str) -> str:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in ("text", "refusal", "input_text", "output_text"):
             raise InvalidRequest(
-                f"This model reads text only; '{where}.content[{index}]' is of the type '{kind}'. Choose a model that "
+                f"This model reads text only; '{where}.content[{index}]' is of the type '{kind}'. Choose a "
+                f"model that "
                 "takes it, or leave it out.",
                 code="unsupported_content",
                 param=f"{where}.content[{index}]",
@@ -168,10 +172,9 @@ def _without_tools(message: dict[str, Any]) -> dict[str, Any]:
     """Calls and their results as text, for a template that would drop them without a word."""
     calls = message.get("tool_calls")
     if calls:
+        functions = [call["function"] for call in calls if isinstance(call.get("function"), Mapping)]
         lines = [
-            f'{{"name": "{call["function"]["name"]}", "arguments": {call["function"].get("arguments") or "{}"}}}'
-            for call in calls
-            if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping)
+            f'{{"name": "{one["name"]}", "arguments": {one.get("arguments") or "{}"}}}' for one in functions
         ]
         text = "\n".join([message["content"], *lines] if message["content"] else lines)
         return {"role": "assistant", "content": text}

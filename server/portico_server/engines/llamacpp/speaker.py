@@ -1,7 +1,7 @@
 """Speaks to llama.cpp's server so that the outside sees OpenAI's API without its quirks. Imports aiohttp.
 
-Each choice is a streamed call of its own: a client that leaves a stream frees the engine's slot at once, one that leaves
-any other call does not; and the engine's own ``n`` miscounts.
+Each choice is a streamed call of its own: a client that leaves a stream frees the engine's slot at once, one
+that leaves any other call does not; and the engine's own ``n`` miscounts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.request import Relay, Relayed
 from portico_server.engines.accounting import usage_from_json
+from portico_server.engines.answer import once
 from portico_server.engines.child import Child
 from portico_server.engines.embeddings import (
     dimensions_of,
@@ -90,12 +91,12 @@ class LlamaSpeaker:
                 pieces = [piece async for piece in calls.pieces()]
                 usage = calls.usage(prepared)
                 data = envelope.document(pieces, len(prepared.bodies), usage)
-                return Relayed("application/json", _once(data), usage)
+                return Relayed("application/json", once(data), usage)
         except BaseException:
             await calls.close()
             raise
         options = request.body.get("stream_options") or {}
-        relayed = Relayed("text/event-stream", _once(b""))
+        relayed = Relayed("text/event-stream", once(b""))
         relayed.chunks = self._frames(
             calls, prepared, envelope, relayed, wants_usage=options.get("include_usage") is True
         )
@@ -152,7 +153,8 @@ class LlamaSpeaker:
             error = {}
         if isinstance(error, Mapping) and error.get("type") == "exceed_context_size_error":
             return InvalidRequest(
-                f"The prompt has {error.get('n_prompt_tokens')} tokens, but the context of '{self._name}' has "
+                f"The prompt has {error.get('n_prompt_tokens')} tokens, but the context of '{self._name}' "
+                f"has "
                 f"{error.get('n_ctx')}. Send less, or choose a model with a larger context.",
                 code="context_length_exceeded",
                 param="messages",
@@ -160,7 +162,8 @@ class LlamaSpeaker:
         message = str(error.get("message", "")) if isinstance(error, Mapping) else ""
         if "too large to process" in message:
             return InvalidRequest(
-                f"A text is longer than '{self._name}' can embed at once ({self._facts.context_length} tokens): {message}.",
+                f"A text is longer than '{self._name}' can embed at once ({self._facts.context_length} "
+                f"tokens): {message}.",
                 code="context_length_exceeded",
                 param="input",
             )
@@ -190,7 +193,7 @@ class LlamaSpeaker:
             ) from error
         usage = usage_from_json(answered.get("usage") or {})
         return Relayed(
-            "application/json", _once(orjson.dumps(document(vectors, encoding, self._name, usage))), usage
+            "application/json", once(orjson.dumps(document(vectors, encoding, self._name, usage))), usage
         )
 
 
@@ -315,7 +318,3 @@ async def _follow(call: _Call, queue: asyncio.Queue[Piece | BaseException | None
         await queue.put(error)
     else:
         await queue.put(None)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

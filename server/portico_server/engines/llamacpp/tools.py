@@ -1,9 +1,9 @@
 """Tools for models whose template knows none, and choices that must be obeyed: by constrained decoding.
 
 The model is told the functions in a system message and can only write JSON that fits a schema: a call
-``{"name": …, "arguments": {…}}`` of one of them or, when it may also just answer, ``{"reply": "…"}``. `ToolReader` turns
-that JSON back into OpenAI's deltas while it is being written. Where the template has tools of its own and the choice is
-left to the model, the template is used instead.
+``{"name": …, "arguments": {…}}`` of one of them or, when it may also just answer, ``{"reply": "…"}``.
+`ToolReader` turns that JSON back into OpenAI's deltas while it is being written. Where the template has
+tools of its own and the choice is left to the model, the template is used instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ REPLY = "reply"
 
 @dataclass(frozen=True, slots=True)
 class ToolPlan:
-    """``functions`` the model may call now; ``free`` if it may also answer, in the form ``answer`` if that is a schema."""
+    """``functions`` the model may call now; ``free`` if it may also answer, in the form ``answer`` if that
+    is a schema.
+    """
 
     functions: tuple[Mapping[str, Any], ...]
     free: bool
@@ -41,13 +43,13 @@ class ToolPlan:
 
     def instruct(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The messages with the functions described in the system message."""
-        lines = ["You can call these functions:"]
+        lines = ["Functions:"]
         for one in self.functions:
             described = f": {one['description']}" if one.get("description") else ""
             lines.append(f"- {one['name']}{described}. Parameters: {json.dumps(one.get('parameters') or {})}")
-        lines.append('To call one, answer with JSON only: {"name": "the function", "arguments": {…}}.')
+        lines.append('Call the right function with JSON: {"name": …, "arguments": {…}}.')
         if self.free:
-            lines.append(f'If no function is needed, answer with JSON only: {{"{REPLY}": "your answer"}}.')
+            lines.append(f'If none of them helps, answer with JSON: {{"{REPLY}": …}}.')
         text = "\n".join(lines)
         if messages and messages[0].get("role") == "system":
             first = messages[0]
@@ -143,11 +145,14 @@ class _Raw:
 
     def __init__(self) -> None:
         self._depth = 0
-        self._quoted = self._escaped = self._done = False
+        self._begun = self._quoted = self._escaped = self._done = False
 
     def feed(self, text: str) -> str:
         if self._done:
             return ""
+        if not self._begun:
+            text = text.lstrip()
+            self._begun = bool(text)
         for index, character in enumerate(text):
             if self._escaped:
                 self._escaped = False

@@ -14,7 +14,10 @@ from portico_server.engines.spec import ModelSpec
 
 
 class Remote:
-    """``http(s)://HOST/v1#MODEL`` or ``remote://PROVIDER/MODEL``. The parameter ``headers`` adds HTTP headers."""
+    """``http(s)://HOST/v1#MODEL`` or ``remote://PROVIDER/MODEL``.
+
+    The parameter ``headers`` adds HTTP headers.
+    """
 
     name = "remote"
     fetches = False
@@ -36,7 +39,8 @@ class Remote:
         endpoint = _endpoint(spec)
         if not endpoint.key and (variable := _variable(spec)):
             raise InvalidRequest(
-                f"'{spec.name}' needs a key: give the model an 'api_key', or set {variable} where the daemon starts.",
+                f"'{spec.name}' needs a key: give the model an 'api_key', or set {variable} where the "
+                f"daemon starts.",
                 code="missing_provider_key",
                 param="api_key",
             )
@@ -44,7 +48,8 @@ class Remote:
         async def explain(error: BaseException) -> PorticoError:
             reason = str(error) or type(error).__name__
             return EngineFailed(
-                f"The server of '{spec.name}' at {endpoint.url} cannot be reached or broke off: {reason}. Check the "
+                f"The server of '{spec.name}' at {endpoint.url} cannot be reached or broke off: {reason}. "
+                f"Check the "
                 "address and that it runs.",
                 code="upstream_unreachable",
             )
@@ -74,7 +79,8 @@ def _endpoint(spec: ModelSpec) -> Endpoint:
         return Endpoint(source.location, source.model, spec.api_key, headers)
     if source.scheme != "remote":
         raise InvalidRequest(
-            f"The engine 'remote' takes http(s)://HOST/v1#MODEL or remote://PROVIDER/MODEL, not '{spec.source}'.",
+            f"The engine 'remote' takes http(s)://HOST/v1#MODEL or remote://PROVIDER/MODEL, not "
+            f"'{spec.source}'.",
             param="source",
         )
     provider = PROVIDERS.get(source.location)

@@ -1,4 +1,7 @@
-"""Well-known providers with an OpenAI-compatible API, as data. The addresses are those of their documentation."""
+"""Well-known providers with an OpenAI-compatible API, as data.
+
+The addresses are those of their documentation.
+"""
 
 from __future__ import annotations
 

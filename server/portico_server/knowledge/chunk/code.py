@@ -37,7 +37,7 @@ def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
             whole = []
             spans.extend(pack(text, pieces(text, lines(text, *unit), size), size, overlap))
         spans.extend(pack(text, whole, size, 0))
-        chunks.extend(carve(part, spans))
+        chunks.extend(carve(part, spans, indented=True))
     return chunks
 
 

@@ -22,7 +22,7 @@ def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Blocks packed up to ``size`` columns; a block that is wider is cut, prose by sentences and code by lines."""
     chunks: list[Part] = []
     for part in joined(parts, size):
-        chunks.extend(carve(part, pack(part.text, blocks(part.text, size), size, overlap)))
+        chunks.extend(carve(part, pack(part.text, blocks(part.text, size), size, overlap), indented=True))
     return chunks
 
 
@@ -34,7 +34,7 @@ def joined(parts: Iterable[Part], size: int) -> Iterator[Part]:
             held = part
         elif _joins(held, part, size):
             heading = held.place.heading
-            if width(held.text) < SHORT and part.place.heading[: len(heading)] == heading:
+            if part.place.heading[: len(heading)] == heading:
                 heading = part.place.heading  # a title alone above its first section
             else:
                 heading = _shared(heading, part.place.heading)
@@ -47,12 +47,13 @@ def joined(parts: Iterable[Part], size: int) -> Iterator[Part]:
 
 
 def _joins(held: Part, part: Part, size: int) -> bool:
-    adjacent = held.place.end == part.place.start
-    related = len(part.place.heading) >= len(held.place.heading) and (
-        part.place.heading[:-1] == held.place.heading[: len(part.place.heading) - 1]
-        or part.place.heading[: len(held.place.heading)] == held.place.heading
-    )
-    return adjacent and related and width(held.text) < SHORT and width(held.text) + width(part.text) <= size
+    if held.place.end != part.place.start or width(held.text) >= SHORT:
+        return False
+    above, below = held.place.heading, part.place.heading
+    if below[: len(above)] == above:
+        return True  # a short beginning of the section that it opens
+    beside = len(below) == len(above) and below[:-1] == above[:-1]
+    return beside and width(held.text) + width(part.text) <= size
 
 
 def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:

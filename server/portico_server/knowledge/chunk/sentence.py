@@ -16,7 +16,7 @@ _END = re.compile(
     r"|\s*\n\s*\n\s*"
 )
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(\"'])(?:[A-Za-z]|e\.g|i\.e|etc|cf|vs|Mr|Mrs|Ms|Dr|Prof|St|No|Nr|Fig|Figs|Eq|Sec|Ch|Vol|pp|al|Inc|Ltd|Co"
+    r"(?:^|[\s(\"'])(?:[A-Za-z]|[ap]\.m|e\.g|i\.e|etc|cf|vs|Mr|Mrs|Ms|Dr|Prof|St|No|Nr|Fig|Figs|Eq|Sec|Ch|Vol|pp|al|Inc|Ltd|Co"
     r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|approx|resp)$"
 )
 

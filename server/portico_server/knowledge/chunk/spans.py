@@ -113,25 +113,27 @@ def _tail(held: Sequence[tuple[Span, int]], overlap: int) -> tuple[list[tuple[Sp
     return kept, total
 
 
-def strip(text: str, span: Span) -> Span:
-    """The span without white space at its ends; leading spaces of its first line stay, they mean something in code."""
+def strip(text: str, span: Span, *, indented: bool = False) -> Span:
+    """The span without white space at its ends; ``indented``: the spaces before its first line stay, as in code."""
     start, end = span
     while end > start and text[end - 1].isspace():
         end -= 1
     begin = start
     while begin < end and text[begin].isspace():
         begin += 1
-    line = text.rfind("\n", start, begin)
-    return (line + 1 if line >= 0 else begin if start == 0 or text[start - 1] != "\n" else start), end
+    if indented:
+        line = text.rfind("\n", 0, begin) + 1
+        begin = max(line, start)
+    return begin, end
 
 
-def carve(part: Part, spans: Iterable[Span]) -> list[Part]:
+def carve(part: Part, spans: Iterable[Span], *, indented: bool = False) -> list[Part]:
     """The spans of a part as parts of their own: ``text[start:end]`` of the document, with page, heading and line."""
     text, place = part.text, part.place
     chunks: list[Part] = []
     line, counted = place.line, 0
     for span in spans:
-        start, end = strip(text, span)
+        start, end = strip(text, span, indented=indented)
         if start >= end:
             continue
         if line is not None:

@@ -59,8 +59,8 @@ class Progress:
 class Follower(Generic[D]):
     """Keeps one index in step with the log.
 
-    ``make`` opens the index in ``folder`` and may raise `Damaged`; ``rows`` reads what is to be put in: at
-    most ``limit`` rows for the chunk ids from ``first`` to ``last``, in their order, the id first in each.
+    ``make`` opens the index in ``folder`` and may raise `Damaged`; ``rows`` reads what is to be put in
+    for some chunk ids, without those that are gone.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Follower(Generic[D]):
         store_id: str,
         folder: Path,
         make: Callable[[Path], D],
-        rows: Callable[[int, int | None, int], Awaitable[Sequence[Any]]],
+        rows: Callable[[Sequence[int]], Awaitable[Sequence[Any]]],
     ) -> None:
         self._database = database
         self._store_id = store_id
@@ -172,26 +172,27 @@ class Follower(Generic[D]):
             await asyncio.to_thread(index.delete, first, last)
         if change.op == "delete":
             return highest
-        while rows := await self._rows(first, last, ROWS):
-            await asyncio.to_thread(index.put, rows)
-            first = rows[-1][0] + 1
-            if first > last or self._stopping.is_set():
+        for i in range(first, last + 1, ROWS):
+            if self._stopping.is_set():
                 break
+            rows = await self._rows(range(i, min(i + ROWS, last + 1)))
+            await asyncio.to_thread(index.put, rows)
         return max(highest, last)
 
     async def _build(self, index: D) -> None:
         """Fill the index with all that the store has now; changes that come meanwhile are applied later."""
         await asyncio.to_thread(index.clear)
         newest = await self._database.read(changes.newest, self._store_id)
-        self.progress = Progress(0, await self._database.read(chunks.count, self._store_id))
+        ids = await self._database.read(chunks.ids, self._store_id)
+        self.progress = Progress(0, len(ids))
         try:
-            highest = 0
-            while rows := await self._rows(highest + 1, None, ROWS):
+            for i in range(0, len(ids), ROWS):
                 if self._stopping.is_set():
                     return
-                await asyncio.to_thread(index.put, rows)
-                highest = rows[-1][0]
-                self.progress.done += len(rows)
+                part = ids[i : i + ROWS]
+                await asyncio.to_thread(index.put, await self._rows(part))
+                self.progress.done += len(part)
+            highest = ids[-1] if ids else 0
             await asyncio.to_thread(index.commit, index.mark.at(newest, highest))
         finally:
             self.progress = Progress()

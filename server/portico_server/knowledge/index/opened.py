@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +49,11 @@ class OpenIndex:
         self._task: asyncio.Task[None] | None = None
         self._graph: asyncio.Task[None] | None = None
 
-        async def texts(first: int, last: int | None, limit: int) -> Sequence[Any]:
-            return await database.read(chunks.texts, store_id, first, last, limit)
+        async def texts(wanted: Sequence[int]) -> Sequence[Any]:
+            return await database.read(chunks.texts, wanted)
 
-        async def embeddings(first: int, last: int | None, limit: int) -> Sequence[Any]:
-            return await database.read(chunks.embeddings, store_id, model, first, last, limit)
+        async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
+            return await database.read(chunks.embeddings, model, wanted)
 
         self._lexical = Follower(database, store_id, folder / "lexical", _open_lexical, texts)
         self._vectors = (
@@ -125,7 +125,9 @@ class OpenIndex:
                 await self._lexical.discard(index)
         raise self._being_built()
 
-    async def search_vectors(self, vector: bytes, limit: int, allowed: Collection[int] | None) -> Ranking:
+    async def search_vectors(
+        self, vector: bytes, limit: int, allowed: Sequence[tuple[int, int]] | None
+    ) -> Ranking:
         """The nearest chunks; see `VectorIndex.search`."""
         index = self._vectors.index if self._vectors is not None else None
         if index is None:

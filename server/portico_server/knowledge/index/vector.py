@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from portico_server.core.errors import Conflict
 from portico_server.knowledge.index import hnsw
+from portico_server.knowledge.index.exact import Exact, Floats, Halves, Ids, Ranges, Scored
 from portico_server.knowledge.index.mark import Mark
 
 logger = logging.getLogger(__name__)
@@ -31,14 +32,6 @@ SAVE_EVERY = 5_000
 PIECE = 64
 """Vectors put in at a time: a search waits for one piece at most."""
 
-Floats = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.int64]
-Scored = list[tuple[int, float]]
-
-
-class DimensionMismatch(Exception):
-    """A question whose vector has another length than those of the store."""
-
 
 class Vectors(Protocol):
     """What both kinds of search can do. Vectors are float32, of unit length; scores are cosines."""
@@ -49,83 +42,11 @@ class Vectors(Protocol):
 
     def put(self, ids: Sequence[int], data: Floats) -> None: ...
 
-    def delete(self, first: int, last: int) -> None: ...
+    def delete(self, first: int, last: int) -> object: ...
 
-    def search(self, vector: Floats, limit: int, allowed: Collection[int] | None) -> Scored: ...
+    def search(self, vector: Floats, limit: int, allowed: Ranges | None = None) -> Scored: ...
 
-    def items(self) -> tuple[Ids, Floats]: ...
-
-
-class Exact:
-    """Every vector compared: right, and fast enough for tens of thousands."""
-
-    def __init__(self, dimensions: int) -> None:
-        self.dimensions = dimensions
-        self._matrix: Floats = np.empty((0, dimensions), np.float32)
-        self._ids = np.empty(0, np.int64)
-        self._rows: dict[int, int] = {}
-        self._used = 0
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def put(self, ids: Sequence[int], data: Floats) -> None:
-        """Add or replace; ``data`` has shape (len(ids), dimensions)."""
-        self._reserve(self._used + len(ids))
-        for chunk_id, vector in zip(ids, data, strict=True):
-            row = self._rows.get(chunk_id)
-            if row is None:
-                row = self._rows[chunk_id] = self._used
-                self._used += 1
-            self._matrix[row] = vector
-            self._ids[row] = chunk_id
-
-    def delete(self, first: int, last: int) -> None:
-        for chunk_id in range(first, last + 1):
-            row = self._rows.pop(chunk_id, None)
-            if row is not None:
-                self._ids[row] = -1
-        if self._used > 1_000 and len(self._rows) < self._used * 3 // 4:
-            self._compact()
-
-    def search(self, vector: Floats, limit: int, allowed: Collection[int] | None) -> Scored:
-        if allowed is None:
-            rows = np.flatnonzero(self._ids[: self._used] >= 0)
-            whole = len(rows) == self._used
-        else:
-            rows = np.array(sorted(self._rows[i] for i in allowed if i in self._rows), np.int64)
-            whole = False
-        if not len(rows):
-            return []
-        matrix = self._matrix[: self._used] if whole else self._matrix[rows]
-        return best(self._ids[rows], matrix @ vector, limit)
-
-    def items(self) -> tuple[Ids, Floats]:
-        """A copy of all ids and vectors."""
-        rows = np.flatnonzero(self._ids[: self._used] >= 0)
-        return self._ids[rows], self._matrix[rows]
-
-    def _reserve(self, rows: int) -> None:
-        if rows > len(self._ids):
-            size = max(rows, len(self._ids) * 3 // 2, 256)
-            self._matrix = np.concatenate(
-                (self._matrix, np.empty((size - len(self._matrix), self.dimensions), np.float32))
-            )
-            self._ids = np.concatenate((self._ids, np.full(size - len(self._ids), -1, np.int64)))
-
-    def _compact(self) -> None:
-        self._ids, self._matrix = self.items()
-        self._used = len(self._ids)
-        self._rows = {int(chunk_id): row for row, chunk_id in enumerate(self._ids)}
-
-
-def best(ids: Ids, scores: Floats, limit: int) -> Scored:
-    """The ``limit`` highest scores with their ids, best first, equal scores by id."""
-    if len(scores) > limit:
-        top = np.argpartition(scores, -limit)[-limit:]
-        ids, scores = ids[top], scores[top]
-    order = np.lexsort((ids, -scores))
-    return [(int(ids[i]), float(scores[i])) for i in order]
+    def items(self) -> tuple[Ids, Floats | Halves]: ...
 
 
 class VectorIndex:
@@ -212,18 +133,21 @@ class VectorIndex:
     def rollback(self) -> None:
         """Nothing to forget: putting the same vectors in again changes nothing."""
 
-    def search(self, vector: bytes, limit: int, allowed: Collection[int] | None = None) -> Scored:
-        """The ``limit`` nearest chunks as (id, cosine), best first; of ``allowed`` only, if given.
+    def search(self, vector: bytes, limit: int, allowed: Ranges | None = None) -> Scored:
+        """The ``limit`` nearest chunks as (id, cosine), best first; of ``allowed``, runs of ids
+        from first to last, only, if given.
 
-        Raises `DimensionMismatch` if ``vector`` has another length than those held.
+        Raises `Conflict` if ``vector`` has another length than those held.
         """
         asked = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
         with self._using:
             if self._vectors is None or not len(self._vectors):
                 return []
             if len(asked) != self._vectors.dimensions:
-                raise DimensionMismatch(
-                    f"the model answers with {len(asked)} numbers, the store holds {self._vectors.dimensions}"
+                raise Conflict(
+                    f"The embedding model answers with {len(asked)} numbers, but the vectors of the store have "
+                    f"{self._vectors.dimensions}: it is not the model they were made with. Make the store anew.",
+                    code="dimensions_differ",
                 )
             return self._vectors.search(asked, limit, allowed)
 

@@ -1,0 +1,230 @@
+"""MCP over standard input and output, passed on to a daemon's ``/mcp``.
+
+Messages go through as they are. The bridge adds what belongs to the transport: sessions, headers, streams,
+the end of a cancelled request, and errors that say what to do when there is no daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import httpx
+
+from portico._mcp_message import (
+    INVALID_REQUEST,
+    UNREACHABLE,
+    Message,
+    NotAMessage,
+    agreed_version,
+    error_line,
+    is_answer,
+    one_line,
+    parse,
+    refusal_line,
+    session_headers,
+)
+from portico._sse import Decoder
+from portico._transport import Address
+
+PATH: Final = "/mcp"
+
+SILENCE: Final = 120.0
+"""Seconds without a byte after which a stream counts as dead: the daemon sends a comment every 15."""
+
+FAREWELL: Final = 1.5
+"""Seconds for calls in progress, and for the good-bye to the daemon, once the client has gone."""
+
+_BACK_OFF = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_EVENTS = "text/event-stream"
+
+
+class Bridge:
+    """One client's conversation. ``write`` takes each message to the client, a line without its end."""
+
+    def __init__(self, address: Address, write: Callable[[bytes], None]) -> None:
+        self._address = address
+        self._write = write
+        self._session: str | None = None
+        self._version: str | None = None
+        self._opening: Message | None = None
+        self._reopening = asyncio.Lock()
+        self._calls: dict[str | int, asyncio.Task[None]] = {}
+        self._listening: asyncio.Task[None] | None = None
+
+    async def run(self, lines: AsyncIterator[bytes]) -> None:
+        """Serve until ``lines`` ends: then let calls in progress end, tell the daemon, and return.
+
+        An error of ``write`` ends it too, in an exception group.
+        """
+        async with httpx.AsyncClient(**self._address.options(SILENCE)) as http, asyncio.TaskGroup() as tasks:
+            try:
+                async for line in lines:
+                    if line.strip():
+                        await self._take(line, http, tasks)
+                if self._calls:
+                    await asyncio.wait(self._calls.values(), timeout=FAREWELL)
+            finally:
+                await self._end(http)
+
+    async def _take(self, line: bytes, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
+        try:
+            message = parse(line)
+        except NotAMessage as error:
+            self._write(error_line(None, error.code, str(error)))
+            return
+        if message.id is None:
+            await self._tell(message, http, tasks)
+        elif message.method == "initialize":
+            # Nothing may overtake it: all that follows needs the session that it opens.
+            self._session, self._version, self._opening = None, None, message
+            await self._ask(message, http, tasks)
+        elif message.id in self._calls:
+            self._write(error_line(message.id, INVALID_REQUEST, "A request with this id is still running."))
+        else:
+            key = message.id
+            call = tasks.create_task(self._ask(message, http, tasks), name=f"mcp {message.method}")
+            self._calls[key] = call
+            call.add_done_callback(lambda _call: self._calls.pop(key, None))
+
+    # --- one message
+    # ---------------------------------------------------------------------------------------------
+
+    async def _tell(self, message: Message, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
+        """Pass on what has no answer: a notification, or the client's own answer to the daemon."""
+        # Without a session the end of its connection is what cancels a request.
+        if message.cancels is None or self._session is not None:
+            try:
+                async with self._post(message, http) as response:
+                    await response.aread()
+            except httpx.HTTPError:
+                return  # nobody waits for an answer; the next request says what is wrong
+        call = self._calls.get(message.cancels) if message.cancels is not None else None
+        if call is not None:
+            await _stop(call)
+        if message.method == "notifications/initialized" and self._session is not None:
+            await _stop(self._listening)
+            self._listening = tasks.create_task(self._listen(http), name="mcp server stream")
+
+    async def _ask(self, message: Message, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
+        """Pass on a request, and its answer with all that comes before it back. There is always an answer."""
+        try:
+            session = self._session
+            if await self._answered(message, http):
+                return
+            # The daemon does not know our session, so it was restarted: open one as the client did, and try
+            # again.
+            async with self._reopening:
+                if self._session == session:
+                    await self._reopen(http, tasks)
+            if not await self._answered(message, http):
+                self._write(error_line(message.id, UNREACHABLE, "The daemon has ended this session."))
+        except httpx.ConnectError:
+            self._write(
+                error_line(
+                    message.id,
+                    UNREACHABLE,
+                    f"No Portico daemon answers at {self._address.url}. Start it with 'portico up', or set "
+                    "PORTICO_URL to where it is.",
+                )
+            )
+        except httpx.TimeoutException:
+            self._write(
+                error_line(message.id, UNREACHABLE, f"The daemon was silent for {SILENCE:g} s: given up.")
+            )
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            self._write(
+                error_line(message.id, UNREACHABLE, f"The connection to the daemon was cut: {reason}.")
+            )
+
+    async def _answered(self, message: Message, http: httpx.AsyncClient) -> bool:
+        """Post and pass on the answer; False if the daemon does not know our session."""
+        session = self._session
+        async with self._post(message, http) as response:
+            if response.status_code == 404 and session is not None and message.version is None:
+                return False
+            if not response.is_success:
+                self._write(refusal_line(message.id, response.status_code, await response.aread()))
+                return True
+            if message.method == "initialize":
+                self._session = response.headers.get("mcp-session-id")
+            async for line in _messages(response):
+                if message.method == "initialize" and is_answer(line, message.id):
+                    self._version = agreed_version(line)
+                self._write(line)
+                if is_answer(line, message.id):
+                    return True
+        self._write(
+            error_line(message.id, UNREACHABLE, "The daemon closed the connection before the answer.")
+        )
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _post(self, message: Message, http: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:
+        headers = message.headers(self._session, self._version)
+        async with http.stream("POST", PATH, content=message.body, headers=headers) as response:
+            yield response
+
+    async def _reopen(self, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
+        """Open a new session with the client's own words, whose answer it has had already."""
+        self._session = None
+        if self._opening is None:
+            return
+        async with self._post(self._opening, http) as response:
+            self._session = response.headers.get("mcp-session-id")
+            await response.aread()
+        initialized = parse(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        await self._tell(initialized, http, tasks)
+
+    # --- what the daemon says unasked
+    # ----------------------------------------------------------------------------
+
+    async def _listen(self, http: httpx.AsyncClient) -> None:
+        """Pass on the session's own stream, again whenever it breaks, for as long as the session lives."""
+        session, failures = self._session, 0
+        headers = {"accept": _EVENTS, **session_headers(session, self._version)}
+        while self._session == session:
+            try:
+                async with http.stream("GET", PATH, headers=headers) as response:
+                    if not response.is_success:
+                        return  # none is offered, or the session has gone
+                    failures = 0
+                    async for line in _messages(response):
+                        self._write(line)
+            except httpx.HTTPError:
+                failures += 1
+            await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF)) - 1] if failures else _BACK_OFF[0])
+
+    async def _end(self, http: httpx.AsyncClient) -> None:
+        """Stop what runs and give the session back."""
+        await _stop(self._listening, *self._calls.values())
+        if self._session is not None:
+            with contextlib.suppress(httpx.HTTPError):  # the daemon forgets an idle session by itself
+                headers = session_headers(self._session, self._version)
+                await http.delete(PATH, headers=headers, timeout=FAREWELL)
+
+
+async def _stop(*tasks: asyncio.Task[None] | None) -> None:
+    """Cancel tasks and wait until they have ended."""
+    running = [task for task in tasks if task is not None and not task.done()]
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running)
+
+
+async def _messages(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The messages in a response, each as one line, whichever form the daemon chose."""
+    if not response.headers.get("content-type", "").startswith(_EVENTS):
+        body = await response.aread()
+        if body.strip():
+            yield one_line(body)
+        return
+    decoder = Decoder()
+    async for chunk in response.aiter_bytes():
+        for event in decoder.feed(chunk):
+            if event.event == "message" and event.data.strip():
+                yield one_line(event.data)

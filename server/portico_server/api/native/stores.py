@@ -1,0 +1,226 @@
+"""``/api/stores``: named stores, the folders they follow, their files, and search with a trace."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.exchange import Presence
+from portico_server.api.parts import Parts
+from portico_server.core.principal import Principal
+from portico_server.core.request import Found, Search
+from portico_server.db.stores import FileStatus, StoreFileRow, StoreRow
+from portico_server.knowledge.filter import parse as parse_filter
+from portico_server.knowledge.stores import StoreInfo
+
+router = APIRouter(prefix="/api/stores", tags=["Stores"])
+
+
+class Counts(BaseModel):
+    """How many files are in which state."""
+
+    in_progress: int
+    completed: int
+    failed: int
+    cancelled: int
+    total: int
+
+
+class Store(BaseModel):
+    """A store. ``name`` is what it is called by: its own name, or its id where that is taken. Times since 1970."""
+
+    id: str
+    name: str
+    description: str
+    folder: str | None
+    app: bool
+    embedding_model: str
+    file_counts: Counts
+    usage_bytes: int
+    created_at: float
+
+
+class StoreList(BaseModel):
+    """All stores that the caller may read, oldest first."""
+
+    data: list[Store]
+
+
+class StoreWish(BaseModel):
+    """A store to be made. With ``folder`` (of the daemon's machine) it mirrors that; with ``app`` it is a chat app."""
+
+    name: str
+    folder: str | None = None
+    embedding_model: str | None = None
+    description: str = Field(default="", max_length=2_000)
+    app: bool | None = None
+
+
+class Gone(BaseModel):
+    """What was removed."""
+
+    id: str
+    deleted: bool = True
+
+
+class Begun(BaseModel):
+    """The id of a run: follow it at ``/api/runs/{id}/events``."""
+
+    run: str
+
+
+class StoreFile(BaseModel):
+    """A file in a store. ``error`` says why it could not be indexed; times in seconds since 1970."""
+
+    id: str
+    filename: str
+    bytes: int
+    status: FileStatus
+    error: str | None
+    usage_bytes: int
+    attributes: dict[str, str | float | bool]
+    created_at: float
+
+
+class StoreFileList(BaseModel):
+    """One page of files; ``after=LAST_ID`` gives the next."""
+
+    data: list[StoreFile]
+    has_more: bool
+
+
+class Question(BaseModel):
+    """A search. ``score_threshold`` is on the fused score."""
+
+    query: str
+    max_num_results: int = Field(default=10, ge=1, le=50)
+    filters: dict[str, Any] | None = None
+    score_threshold: float = Field(default=0.0, ge=0, le=1)
+    ranker: Literal["auto", "lexical", "vector", "hybrid", "rrf"] = "auto"
+    trace: bool = False
+
+
+class Answer(BaseModel):
+    """Passages in rank order, and the stages that led to them if asked for."""
+
+    data: list[dict[str, Any]]
+    trace: list[dict[str, Any]]
+
+
+@router.get("")
+async def list_stores(parts: TheParts, caller: Caller) -> StoreList:
+    """All stores that the caller may read."""
+    infos = await parts.stores.describe(await parts.stores.list(caller), caller)
+    return StoreList(data=[shown(info) for info in infos])
+
+
+@router.post("")
+async def create_store(wish: StoreWish, parts: TheParts, caller: Caller) -> Store:
+    """A new store under a name of its own; one with a folder is an app unless that is declined."""
+    row = await parts.stores.create(
+        wish.name,
+        caller,
+        folder=None if wish.folder is None else Path(wish.folder),
+        embedding_model=wish.embedding_model,
+        description=wish.description,
+        app=wish.folder is not None if wish.app is None else wish.app,
+    )
+    return await _shown(parts, row, caller)
+
+
+@router.get("/{store}")
+async def retrieve_store(store: str, parts: TheParts, caller: Caller) -> Store:
+    """One of them, by name or id."""
+    return await _shown(parts, await parts.stores.get(store, caller), caller)
+
+
+@router.delete("/{store}")
+async def delete_store(store: str, parts: TheParts, caller: Caller) -> Gone:
+    """Remove a store; its folder and uploaded files stay."""
+    return Gone(id=(await parts.stores.delete(store, caller)).id)
+
+
+@router.post("/{store}/sync")
+async def sync_store(store: str, parts: TheParts, caller: Caller) -> Begun:
+    """Look at the folder again: add, change and remove what is new, changed and gone."""
+    return Begun(run=await parts.stores.sync(await parts.stores.get(store, caller, "write")))
+
+
+@router.post("/{store}/search")
+async def search_store(
+    store: str, question: Question, request: Request, parts: TheParts, caller: Caller
+) -> Answer:
+    """Passages that answer a question, best first."""
+    row = await parts.stores.get(store, caller)
+    search = Search(
+        question.query,
+        question.max_num_results,
+        None if question.filters is None else parse_filter(question.filters),
+        question.score_threshold,
+        question.ranker,
+        question.trace,
+    )
+    async with Presence(request.scope["portico.exchange"]):
+        found = await parts.runner.call("search", f"store/{row.id}", search, caller)
+    assert isinstance(found, Found)
+    return Answer(
+        data=[asdict(passage) for passage in found.passages],
+        trace=[
+            {**asdict(stage), "candidates": [list(candidate) for candidate in stage.candidates]}
+            for stage in found.trace
+        ],
+    )
+
+
+@router.get("/{store}/files")
+async def list_store_files(
+    store: str,
+    parts: TheParts,
+    caller: Caller,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    after: str | None = None,
+    status: FileStatus | None = None,
+) -> StoreFileList:
+    """The files of a store, in the order in which they came."""
+    row = await parts.stores.get(store, caller)
+    page = await parts.stores.contents.list(row, after=after, limit=limit, order="asc", status=status)
+    return StoreFileList(data=[_file(item) for item in page.data], has_more=page.has_more)
+
+
+def shown(info: StoreInfo) -> Store:
+    """A store as this face describes it."""
+    row = info.row
+    return Store(
+        id=row.id,
+        name=info.name,
+        description=row.description,
+        folder=row.folder,
+        app=row.app,
+        embedding_model=row.embedding_model,
+        file_counts=Counts(**asdict(info.counts), total=info.counts.total),
+        usage_bytes=info.usage_bytes,
+        created_at=row.created_at,
+    )
+
+
+def _file(row: StoreFileRow) -> StoreFile:
+    return StoreFile(
+        id=row.file_id,
+        filename=row.filename,
+        bytes=row.bytes,
+        status=row.status,
+        error=row.error_message if row.status == "failed" else None,
+        usage_bytes=row.usage_bytes,
+        attributes=dict(row.attributes),
+        created_at=row.created_at,
+    )
+
+
+async def _shown(parts: Parts, row: StoreRow, caller: Principal) -> Store:
+    [info] = await parts.stores.describe([row], caller)
+    return shown(info)

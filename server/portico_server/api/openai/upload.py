@@ -1,0 +1,135 @@
+"""An uploaded form, read as it arrives: the file goes to disk piece by piece and is never whole in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from portico_server.core.errors import InvalidRequest, TooLarge
+from portico_server.knowledge.files import Files, Received
+
+FIELD = 64 * 1024
+"""Bytes of one field that is no file, at most."""
+
+FIELDS = 50
+"""Parts of one form, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file and the fields beside it. Follow with `Files.keep` or `Files.drop`."""
+
+    received: Received
+    filename: str
+    fields: Mapping[str, str]
+
+
+async def read(request: Request, files: Files) -> Upload:
+    """The form in the body of ``request``, its part ``file`` on disk already.
+
+    Raises `InvalidRequest` for a body that is no form or has no file, `TooLarge`, `Unavailable` (disk full).
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise InvalidRequest(
+            "Send the file as multipart/form-data, with the fields 'file' and 'purpose'.",
+            code="unsupported_content_type",
+        )
+    form = _Form(boundary)
+    received = await files.receive(form.bytes_of_file(request.stream()))
+    if form.filename is None:
+        await files.drop(received)
+        raise InvalidRequest(
+            "The form has no file. Send one in the field 'file', with a file name.",
+            code="missing_required_parameter",
+            param="file",
+        )
+    return Upload(received, form.filename, form.fields())
+
+
+class _Form:
+    """The state of one form: which part is being read, and what the parts before it were."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.filename: str | None = None
+        self._fields: dict[str, bytearray] = {}
+        self._name = ""
+        self._in_file = False
+        self._header = b""
+        self._value = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._pieces: list[bytes] = []
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._headers.clear,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_part,
+                "on_part_data": self._on_data,
+                "on_end": self._on_end,
+            },
+        )
+
+    def fields(self) -> dict[str, str]:
+        return {name: value.decode("utf-8", "replace") for name, value in self._fields.items()}
+
+    async def bytes_of_file(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Read the whole form; what belongs to the file is passed on, the fields are kept."""
+        try:
+            async for chunk in body:
+                self._parser.write(chunk)
+                if self._pieces:
+                    piece, self._pieces = b"".join(self._pieces), []
+                    yield piece
+            self._parser.finalize()
+        except FormParserError as error:
+            raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
+        if not self._ended:
+            raise InvalidRequest("The form is cut short: its last boundary is missing.", code="invalid_form")
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[self._header.lower()] = self._value
+        self._header = self._value = b""
+
+    def _on_part(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        filename = options.get(b"filename")
+        self._in_file = self._name == "file" and filename is not None
+        if filename is not None and self._in_file:
+            if self.filename is not None:
+                raise InvalidRequest("The form has two files; send one at a time.", param="file")
+            # What is no UTF-8 is found by the check of the name, which says so.
+            self.filename = filename.decode("utf-8", "surrogateescape")
+        elif self._name in self._fields:
+            raise InvalidRequest(f"The form has '{self._name}' twice.", param=self._name)
+        else:
+            if len(self._fields) >= FIELDS:
+                raise InvalidRequest(f"The form has more than {FIELDS} fields.")
+            self._fields[self._name] = bytearray()
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        if self._in_file:
+            self._pieces.append(data[start:end])
+            return
+        field = self._fields[self._name]
+        field += data[start:end]
+        if len(field) > FIELD:
+            raise TooLarge(f"The field '{self._name}' is larger than {FIELD // 1024} KB.", param=self._name)
+
+    def _on_end(self) -> None:
+        self._ended = True

@@ -1,0 +1,251 @@
+"""How vector stores, their files and batches look in OpenAI's API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, Field
+
+from portico.wire import Passage
+from portico_server.db.stores import BatchRow, FileCounts, StoreFileRow
+from portico_server.knowledge.stores import StoreInfo
+
+Attribute = str | float | bool
+
+
+class Counts(BaseModel):
+    """How many files are in which state."""
+
+    in_progress: int
+    completed: int
+    failed: int
+    cancelled: int
+    total: int
+
+
+class ExpiresAfter(BaseModel):
+    """When a vector store expires: ``days`` after it was last used."""
+
+    anchor: Literal["last_active_at"]
+    days: int = Field(ge=1, le=365)
+
+
+class VectorStore(BaseModel):
+    """A vector store. Times in seconds since 1970; ``description``, ``folder`` and ``embedding_model`` are ours."""
+
+    id: str
+    object: Literal["vector_store"] = "vector_store"
+    created_at: int
+    name: str
+    description: str
+    usage_bytes: int
+    file_counts: Counts
+    status: Literal["expired", "in_progress", "completed"]
+    expires_after: ExpiresAfter | None = None
+    expires_at: int | None = None
+    last_active_at: int
+    metadata: dict[str, str]
+    folder: str | None
+    embedding_model: str
+
+
+class LastError(BaseModel):
+    """Why a file could not be indexed."""
+
+    code: Literal["server_error", "unsupported_file", "invalid_file"]
+    message: str
+
+
+class VectorStoreFile(BaseModel):
+    """A file in a vector store. ``filename`` is ours."""
+
+    id: str
+    object: Literal["vector_store.file"] = "vector_store.file"
+    usage_bytes: int
+    created_at: int
+    vector_store_id: str
+    status: Literal["in_progress", "completed", "cancelled", "failed"]
+    last_error: LastError | None = None
+    chunking_strategy: dict[str, Any]
+    attributes: dict[str, Attribute]
+    filename: str
+
+
+class Batch(BaseModel):
+    """Files that were attached together."""
+
+    id: str
+    object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
+    created_at: int
+    vector_store_id: str
+    status: Literal["in_progress", "completed", "cancelled", "failed"]
+    file_counts: Counts
+
+
+class Deleted(BaseModel):
+    """What was removed."""
+
+    id: str
+    object: Literal["vector_store.deleted", "vector_store.file.deleted"]
+    deleted: bool = True
+
+
+class Text(BaseModel):
+    """A piece of text."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class Hit(BaseModel):
+    """One search result. ``rank`` and ``place`` (page, line, heading, row, offsets) are ours."""
+
+    file_id: str
+    filename: str
+    score: float
+    attributes: dict[str, Attribute]
+    content: list[Text]
+    rank: int
+    place: dict[str, Any]
+
+
+class HitPage(BaseModel):
+    """Search results in rank order."""
+
+    object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
+    search_query: list[str]
+    data: list[Hit]
+    has_more: bool = False
+    next_page: str | None = None
+
+
+class TextPage(BaseModel):
+    """What was read out of a file, one piece for each page or section."""
+
+    object: Literal["vector_store.file_content.page"] = "vector_store.file_content.page"
+    data: list[Text]
+    has_more: bool = False
+    next_page: str | None = None
+
+
+T = TypeVar("T", VectorStore, VectorStoreFile)
+
+
+class Listing(BaseModel, Generic[T]):
+    """One page of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def listing(data: list[T], has_more: bool) -> Listing[T]:
+    """A page with the ids of its ends."""
+    return Listing(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=has_more,
+    )
+
+
+def counts(found: FileCounts) -> Counts:
+    return Counts(
+        in_progress=found.in_progress,
+        completed=found.completed,
+        failed=found.failed,
+        cancelled=found.cancelled,
+        total=found.total,
+    )
+
+
+def vector_store(info: StoreInfo) -> VectorStore:
+    row = info.row
+    days = row.expires_after_days
+    return VectorStore.model_validate(
+        {
+            "id": row.id,
+            "created_at": int(row.created_at),
+            "name": row.name,
+            "description": row.description,
+            "usage_bytes": info.usage_bytes,
+            "file_counts": counts(info.counts),
+            "status": info.status,
+            "expires_after": None if days is None else {"anchor": "last_active_at", "days": days},
+            "expires_at": None if row.expires_at is None else int(row.expires_at),
+            "last_active_at": int(row.last_active_at),
+            "metadata": row.metadata,
+            "folder": row.folder,
+            "embedding_model": row.embedding_model,
+        }
+    )
+
+
+def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
+    failed = row.status == "failed"
+    static = row.chunking.get("type") == "static"
+    return VectorStoreFile.model_validate(
+        {
+            "id": row.file_id,
+            "usage_bytes": row.usage_bytes,
+            "created_at": int(row.created_at),
+            "vector_store_id": row.store_id,
+            "status": row.status,
+            "last_error": {"code": row.error_code, "message": row.error_message} if failed else None,
+            # OpenAI knows 'static' and, for whatever was chunked otherwise, 'other'.
+            "chunking_strategy": row.chunking if static else {"type": "other"},
+            "attributes": row.attributes,
+            "filename": row.filename,
+        }
+    )
+
+
+def batch(row: BatchRow, found: FileCounts) -> Batch:
+    if row.cancelled_at is not None:
+        status = "cancelled"
+    elif found.in_progress:
+        status = "in_progress"
+    else:
+        status = "failed" if found.failed and not found.completed else "completed"
+    return Batch.model_validate(
+        {
+            "id": row.id,
+            "created_at": int(row.created_at),
+            "vector_store_id": row.store_id,
+            "status": status,
+            "file_counts": counts(found),
+        }
+    )
+
+
+def place(passage: Passage) -> dict[str, Any]:
+    """Where a passage stands: what its format has, and a label for people."""
+    where = passage.place
+    found = {"page": where.page, "line": where.line, "row": where.row, "heading": list(where.heading)}
+    return {
+        **{name: value for name, value in found.items() if value},
+        "start": where.start,
+        "end": where.end,
+        "label": where.label(),
+    }
+
+
+def hits(queries: Sequence[str], passages: Sequence[Passage]) -> HitPage:
+    return HitPage(
+        search_query=list(queries),
+        data=[
+            Hit(
+                file_id=passage.file_id,
+                filename=passage.filename,
+                score=passage.score,
+                attributes=dict(passage.attributes),
+                content=[Text(text=passage.text)],
+                rank=rank,
+                place=place(passage),
+            )
+            for rank, passage in enumerate(passages, start=1)
+        ],
+    )

@@ -1,0 +1,357 @@
+"""``/v1/vector_stores``: stores, the files in them, batches of files, and search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from portico.wire import Passage
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.exchange import Presence
+from portico_server.api.openai import vector_store_shapes as shapes
+from portico_server.api.openai.vector_store_shapes import ExpiresAfter
+from portico_server.api.parts import Parts
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.request import Found, Search
+from portico_server.db.stores import FileStatus, StoreRow
+from portico_server.knowledge.contents import Attachment, check_metadata
+from portico_server.knowledge.filter import parse as parse_filter
+
+router = APIRouter(prefix="/v1/vector_stores", tags=["OpenAI: vector stores"])
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+Order = Literal["asc", "desc"]
+
+QUERIES = 16
+"""Questions in one search, at most."""
+
+RANKERS = {"none": "auto", "auto": "auto", "default-2024-11-15": "auto", "default_2024_08_21": "auto"}
+"""OpenAI's rankers; our own go by their names."""
+
+
+class StoreWish(BaseModel):
+    """A vector store to be made. ``embedding_model`` is ours; left out, it is the default one."""
+
+    name: str = Field(default="", max_length=256)
+    description: str = Field(default="", max_length=2_000)
+    file_ids: list[str] = Field(default=[], max_length=500)
+    chunking_strategy: dict[str, Any] | None = None
+    expires_after: ExpiresAfter | None = None
+    metadata: dict[str, Any] | None = None
+    embedding_model: str | None = None
+
+
+class StoreChange(BaseModel):
+    """What is to change; what is left out stays."""
+
+    name: str | None = Field(default=None, max_length=256)
+    expires_after: ExpiresAfter | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class FileWish(BaseModel):
+    """A file to be put into a vector store."""
+
+    file_id: str
+    attributes: dict[str, Any] | None = None
+    chunking_strategy: dict[str, Any] | None = None
+
+    def attachment(self) -> Attachment:
+        return Attachment(self.file_id, self.attributes, self.chunking_strategy)
+
+
+class FileChange(BaseModel):
+    """New attributes."""
+
+    attributes: dict[str, Any] | None
+
+
+class BatchWish(BaseModel):
+    """Files to be put into a vector store together: ``file_ids`` with one treatment, or ``files`` with their own."""
+
+    file_ids: list[str] | None = None
+    files: list[FileWish] | None = None
+    attributes: dict[str, Any] | None = None
+    chunking_strategy: dict[str, Any] | None = None
+
+
+class RankingOptions(BaseModel):
+    """``ranker`` may also be ours: lexical, vector, hybrid, rrf."""
+
+    ranker: str = "auto"
+    score_threshold: float = Field(default=0.0, ge=0, le=1)
+    hybrid_search: dict[str, Any] | None = None
+
+
+class Question(BaseModel):
+    """A search; several questions are answered together. ``rewrite_query`` is taken and changes nothing."""
+
+    query: str | list[str]
+    max_num_results: int = Field(default=10, ge=1, le=50)
+    filters: dict[str, Any] | None = None
+    ranking_options: RankingOptions = RankingOptions()
+    rewrite_query: bool = False
+
+
+# --- stores ------------------------------------------------------------------------------------------------------
+
+
+@router.post("")
+async def create_vector_store(wish: StoreWish, parts: TheParts, caller: Caller) -> shapes.VectorStore:
+    """A new vector store, with files in it if wished."""
+    metadata = check_metadata(wish.metadata)
+    attachments = [Attachment(file_id, None, wish.chunking_strategy) for file_id in wish.file_ids]
+    await parts.stores.contents.check(attachments, caller)
+    row = await parts.stores.create(
+        wish.name,
+        caller,
+        unique=False,
+        description=wish.description,
+        metadata=metadata,
+        expires_after_days=wish.expires_after.days if wish.expires_after else None,
+        embedding_model=wish.embedding_model,
+    )
+    await parts.stores.contents.attach(row, attachments, caller)
+    return await _shown(parts, row, caller)
+
+
+@router.get("")
+async def list_vector_stores(
+    parts: TheParts,
+    caller: Caller,
+    limit: Limit = 20,
+    order: Order = "desc",
+    after: str | None = None,
+    before: str | None = None,
+) -> shapes.Listing[shapes.VectorStore]:
+    """The stores that the caller may read, newest first."""
+    rows = list(await parts.stores.list(caller))
+    if order == "desc":
+        rows.reverse()
+    ids = [row.id for row in rows]
+    for name, cursor in (("after", after), ("before", before)):
+        if cursor is not None and cursor not in ids:
+            raise InvalidRequest(f"'{name}' is no id of a vector store here.", param=name)
+    start = 0 if after is None else ids.index(after) + 1
+    end = len(rows) if before is None else ids.index(before)
+    found = rows[start:end]
+    page = found[-limit:] if before is not None and after is None else found[:limit]
+    infos = await parts.stores.describe(page, caller)
+    return shapes.listing([shapes.vector_store(info) for info in infos], len(found) > limit)
+
+
+@router.get("/{store}")
+async def retrieve_vector_store(store: str, parts: TheParts, caller: Caller) -> shapes.VectorStore:
+    """One of them."""
+    return await _shown(parts, await parts.stores.get(store, caller), caller)
+
+
+@router.post("/{store}")
+async def modify_vector_store(
+    store: str, change: StoreChange, parts: TheParts, caller: Caller
+) -> shapes.VectorStore:
+    """Another name, expiry or metadata."""
+    values: dict[str, Any] = {}
+    if change.name is not None:
+        values["name"] = change.name
+    if "expires_after" in change.model_fields_set:
+        values["expires_after_days"] = change.expires_after.days if change.expires_after else None
+    if "metadata" in change.model_fields_set:
+        values["metadata"] = check_metadata(change.metadata)
+    return await _shown(parts, await parts.stores.update(store, caller, values), caller)
+
+
+@router.delete("/{store}")
+async def delete_vector_store(store: str, parts: TheParts, caller: Caller) -> shapes.Deleted:
+    """Remove a store; uploaded files stay."""
+    row = await parts.stores.delete(store, caller)
+    return shapes.Deleted(id=row.id, object="vector_store.deleted")
+
+
+@router.post("/{store}/search")
+async def search_vector_store(
+    store: str, question: Question, request: Request, parts: TheParts, caller: Caller
+) -> shapes.HitPage:
+    """Passages that answer a question, best first."""
+    options = question.ranking_options
+    if options.hybrid_search is not None:
+        raise InvalidRequest(
+            "'hybrid_search' weights cannot be set: they belong to the embedding model. Choose a 'ranker' instead: "
+            "lexical, vector, hybrid or rrf.",
+            code="unsupported_parameter",
+            param="ranking_options.hybrid_search",
+        )
+    queries = [question.query] if isinstance(question.query, str) else question.query
+    if not 1 <= len(queries) <= QUERIES:
+        raise InvalidRequest(f"'query' takes 1 to {QUERIES} questions, not {len(queries)}.", param="query")
+    row = await parts.stores.get(store, caller)
+    found: list[Passage] = []
+    async with Presence(request.scope["portico.exchange"]):
+        for query in queries:
+            search = Search(
+                query,
+                question.max_num_results,
+                None if question.filters is None else parse_filter(question.filters),
+                options.score_threshold,
+                ranker(RANKERS.get(options.ranker, options.ranker), "ranking_options.ranker"),
+            )
+            result = await parts.runner.call("search", f"store/{row.id}", search, caller)
+            assert isinstance(result, Found)
+            found.extend(result.passages)
+    return shapes.hits(queries, merged(found, question.max_num_results))
+
+
+def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybrid", "rrf"]:
+    """A ranker of ours by its name."""
+    match name:
+        case "auto" | "lexical" | "vector" | "hybrid" | "rrf":
+            return name
+    known = "auto, none, lexical, vector, hybrid, rrf"
+    raise InvalidRequest(f"There is no ranker '{name[:40]}'. There are: {known}.", param=param)
+
+
+def merged(passages: Sequence[Passage], limit: int) -> list[Passage]:
+    """The best of several searches: each passage once, with its best score."""
+    best: dict[tuple[str, int, str], Passage] = {}
+    for passage in passages:
+        key = (passage.file_id, passage.place.start, passage.text)
+        if key not in best or best[key].score < passage.score:
+            best[key] = passage
+    return sorted(best.values(), key=lambda passage: -passage.score)[:limit]
+
+
+# --- files in a store --------------------------------------------------------------------------------------------
+
+
+@router.post("/{store}/files")
+async def create_vector_store_file(
+    store: str, wish: FileWish, parts: TheParts, caller: Caller
+) -> shapes.VectorStoreFile:
+    """Put a file into a store; it is indexed in the background."""
+    row = await parts.stores.get(store, caller, "write")
+    [attached] = await parts.stores.contents.attach(row, [wish.attachment()], caller)
+    return shapes.vector_store_file(attached)
+
+
+@router.get("/{store}/files")
+async def list_vector_store_files(
+    store: str,
+    parts: TheParts,
+    caller: Caller,
+    limit: Limit = 20,
+    order: Order = "desc",
+    after: str | None = None,
+    before: str | None = None,
+    status: Annotated[FileStatus | None, Query(alias="filter")] = None,
+) -> shapes.Listing[shapes.VectorStoreFile]:
+    """The files of a store, newest first."""
+    row = await parts.stores.get(store, caller)
+    page = await parts.stores.contents.list(
+        row, after=after, before=before, limit=limit, order=order, status=status
+    )
+    return shapes.listing([shapes.vector_store_file(item) for item in page.data], page.has_more)
+
+
+@router.get("/{store}/files/{file_id}")
+async def retrieve_vector_store_file(
+    store: str, file_id: str, parts: TheParts, caller: Caller
+) -> shapes.VectorStoreFile:
+    """One of them."""
+    row = await parts.stores.get(store, caller)
+    return shapes.vector_store_file(await parts.stores.contents.get(row, file_id))
+
+
+@router.post("/{store}/files/{file_id}")
+async def update_vector_store_file(
+    store: str, file_id: str, change: FileChange, parts: TheParts, caller: Caller
+) -> shapes.VectorStoreFile:
+    """Give a file other attributes."""
+    row = await parts.stores.get(store, caller, "write")
+    return shapes.vector_store_file(
+        await parts.stores.contents.set_attributes(row, file_id, change.attributes)
+    )
+
+
+@router.delete("/{store}/files/{file_id}")
+async def delete_vector_store_file(
+    store: str, file_id: str, parts: TheParts, caller: Caller
+) -> shapes.Deleted:
+    """Take a file out of a store; the file itself stays."""
+    row = await parts.stores.get(store, caller, "write")
+    await parts.stores.contents.detach(row, file_id)
+    return shapes.Deleted(id=file_id, object="vector_store.file.deleted")
+
+
+@router.get("/{store}/files/{file_id}/content")
+async def read_vector_store_file(
+    store: str, file_id: str, parts: TheParts, caller: Caller
+) -> shapes.TextPage:
+    """What was read out of a file."""
+    row = await parts.stores.get(store, caller)
+    found = await parts.stores.contents.text(row, file_id)
+    return shapes.TextPage(data=[shapes.Text(text=part.text) for part in found])
+
+
+# --- batches -----------------------------------------------------------------------------------------------------
+
+
+@router.post("/{store}/file_batches")
+async def create_file_batch(
+    store: str, wish: BatchWish, parts: TheParts, caller: Caller
+) -> shapes.Batch:
+    """Put files into a store together."""
+    if (wish.file_ids is None) == (wish.files is None):
+        raise InvalidRequest("Give either 'file_ids' or 'files'.", param="file_ids")
+    attachments = [
+        *(Attachment(item, wish.attributes, wish.chunking_strategy) for item in wish.file_ids or ()),
+        *(item.attachment() for item in wish.files or ()),
+    ]
+    row = await parts.stores.get(store, caller, "write")
+    made = await parts.stores.contents.attach_batch(row, attachments, caller)
+    return shapes.batch(*await parts.stores.contents.batch(row, made.id))
+
+
+@router.get("/{store}/file_batches/{batch_id}")
+async def retrieve_file_batch(
+    store: str, batch_id: str, parts: TheParts, caller: Caller
+) -> shapes.Batch:
+    """How a batch is."""
+    row = await parts.stores.get(store, caller)
+    return shapes.batch(*await parts.stores.contents.batch(row, batch_id))
+
+
+@router.post("/{store}/file_batches/{batch_id}/cancel")
+async def cancel_file_batch(store: str, batch_id: str, parts: TheParts, caller: Caller) -> shapes.Batch:
+    """Give up the files of a batch that still wait."""
+    row = await parts.stores.get(store, caller, "write")
+    return shapes.batch(*await parts.stores.contents.cancel_batch(row, batch_id))
+
+
+@router.get("/{store}/file_batches/{batch_id}/files")
+async def list_files_in_batch(
+    store: str,
+    batch_id: str,
+    parts: TheParts,
+    caller: Caller,
+    limit: Limit = 20,
+    order: Order = "desc",
+    after: str | None = None,
+    before: str | None = None,
+    status: Annotated[FileStatus | None, Query(alias="filter")] = None,
+) -> shapes.Listing[shapes.VectorStoreFile]:
+    """The files of a batch, newest first."""
+    row = await parts.stores.get(store, caller)
+    found, _ = await parts.stores.contents.batch(row, batch_id)
+    page = await parts.stores.contents.list(
+        row, after=after, before=before, limit=limit, order=order, status=status, among=found.file_ids
+    )
+    return shapes.listing([shapes.vector_store_file(item) for item in page.data], page.has_more)
+
+
+async def _shown(parts: Parts, row: StoreRow, caller: Principal) -> shapes.VectorStore:
+    [info] = await parts.stores.describe([row], caller)
+    return shapes.vector_store(info)

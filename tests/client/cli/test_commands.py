@@ -1,0 +1,217 @@
+"""Every command against a real daemon: for people, and as one JSON document."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from tests.client.cli.conftest import Command
+from tests.daemon import Daemon
+
+
+@pytest.fixture(autouse=True)
+def _indexed(command: Command) -> None:
+    assert command("stores", "sync", "handbook", "--json").code == 0
+
+
+def test_ask_writes_the_answer_and_then_its_citations(command: Command) -> None:
+    done = command("ask", "Which port does the Lighthouse daemon listen on?")
+    assert done.code == 0
+    answer, _, passages = done.out.partition("\n\n[1] port.md · line ")
+    assert "7419" in answer
+    assert "listens on port 7419" in passages
+
+
+def test_ask_as_json_holds_the_answer_and_the_citations(command: Command) -> None:
+    said = command("ask", "How hot is bread baked?", "--app", "handbook", "--json").json
+    assert set(said) == {"answer", "citations"}
+    assert said["citations"][0]["filename"] == "bread.txt"
+    assert [item["number"] for item in said["citations"]] == list(range(1, len(said["citations"]) + 1))
+
+
+def test_ask_reads_a_question_from_standard_input(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("How hot is bread baked?\n"))
+    assert "bread.txt" in command("ask", "-", "--store", "handbook").out
+
+
+def test_ask_of_a_store_without_an_app_says_what_to_do(command: Command) -> None:
+    command("stores", "add", "--name", "plain", "--no-app")
+    done = command("ask", "what?", "--store", "plain")
+    assert (done.code, done.out) == (1, "")
+    assert "portico search plain" in done.err
+    assert command("stores", "remove", "plain", "--yes").code == 0
+
+
+def test_errors_are_one_sentence_or_one_json_object(command: Command) -> None:
+    done = command("ask", "what?", "--app", "nobody")
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "nobody" in done.err
+    assert "Traceback" not in done.err
+    failure = json.loads(command("ask", "what?", "--app", "nobody", "--json").err)
+    assert set(failure["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_wrong_command_line_ends_with_2_and_a_suggestion(command: Command) -> None:
+    done = command("sttores")
+    assert done.code == 2
+    assert "stores" in done.err
+
+
+def test_nobody_there_is_a_sentence(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = command("--url", "http://127.0.0.1:9", "status")
+    assert done.code == 1
+    assert "No Portico daemon at http://127.0.0.1:9; start it with `portico up`." in done.err
+
+
+def test_search_prints_ranked_passages_and_explains_itself(command: Command) -> None:
+    done = command("search", "handbook", "bread oven", "-n", "2", "--explain")
+    assert done.out.startswith("[1] bread.txt")
+    assert "\t" in done.out
+    said = command("search", "handbook", "bread oven", "--json").json
+    assert said["data"][0]["filename"] == "bread.txt"
+    assert 0 < said["data"][0]["score"] <= 1
+
+
+def test_chat_remembers_and_changes_its_partner(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("/model echo\nfirst words\n/clear\n/what\n/exit\nnever\n"))
+    done = command("chat")
+    assert done.code == 0
+    assert "Talking to echo." in done.out
+    assert "first words" in done.out
+    assert "Forgotten." in done.out
+    assert "/exit leaves" in done.out
+    assert "never" not in done.out
+
+
+def test_chat_as_json_is_the_whole_conversation(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    said = command("chat", "--model", "echo", "--json").json
+    assert said["model"] == "echo"
+    assert [message["role"] for message in said["messages"]] == ["user", "assistant"] * 2
+    assert said["messages"][3]["content"] == "two"
+
+
+def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "soup.md").write_text("# Soup\n\nSimmer the leeks for an hour.\n", encoding="utf-8")
+    (folder / "empty.pdf").write_bytes(b"")
+    made = command("stores", "add", str(folder), "--json").json
+    assert (made["name"], made["app"], made["file_counts"]["completed"]) == ("recipes", True, 1)
+    listed = command("stores", "list").out
+    assert "recipes\t1\t" in listed
+    shown = command("stores", "show", "recipes", "--files").out
+    assert "empty.pdf\tfailed\t" in shown
+    files = command("stores", "show", "recipes", "--files", "--json").json["files"]
+    assert {item["filename"] for item in files} == {"soup.md", "empty.pdf"}
+    assert "several apps" in command("ask", "leeks?").err
+    assert command("stores", "remove", "recipes", "--dry-run").out.startswith("Would delete")
+    refused = command("stores", "remove", "recipes")
+    assert refused.code == 1
+    assert "--yes" in refused.err
+    assert command("stores", "remove", "recipes", "--yes").out.startswith("Deleted")
+    assert command("stores", "show", "recipes").code == 1
+    assert (folder / "soup.md").exists()
+
+
+def test_files_are_added_to_a_store_shown_and_removed(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "tea.txt"
+    path.write_text("Green tea is brewed at eighty degrees.", encoding="utf-8")
+    command("stores", "add", "--name", "drinks")
+    [made] = command("files", "add", str(path), "--store", "drinks", "--json").json["data"]
+    assert made["filename"] == "tea.txt"
+    assert made["id"] in command("files", "list").out
+    assert "tea.txt" in command("files", "show", made["id"]).out
+    assert command("files", "remove", made["id"], "--dry-run", "--json").json["removed"] is None
+    assert command("files", "remove", made["id"], "--yes").code == 0
+    assert command("files", "show", made["id"]).code == 1
+    assert "There is no file at" in command("files", "add", str(tmp_path / "gone")).err
+    command("stores", "remove", "drinks", "--yes")
+
+
+def test_models_from_adding_to_removing(command: Command) -> None:
+    added = command("models", "add", "spare", "--source", "fake://", "--alias", "extra", "--json").json
+    assert added["aliases"] == ["extra"]
+    assert command("models", "load", "spare").code == 0
+    assert "spare\tready" in command("ps").out
+    assert command("models", "alias", "nick", "spare").out == "'nick' is now 'spare'.\n"
+    assert "spare" in command("models", "show", "nick").out
+    assert command("models", "unload", "spare", "--json").json["state"] == "cold"
+    assert command("models", "logs", "spare", "--json").json["data"] is not None
+    assert "spare" in command("models", "list").out
+    assert command("models", "remove", "spare", "--yes").code == 0
+    assert command("models", "show", "spare").code == 1
+
+
+def test_keys_are_shown_once_and_revoked(command: Command) -> None:
+    made = command("keys", "create", "--name", "phone", "--scope", "chat", "--scope", "stores:*:read")
+    secret = made.out.strip()
+    assert secret.startswith("pk-")
+    listed = command("keys", "list")
+    assert "chat, stores:*:read" in listed.out
+    assert secret not in listed.out
+    assert command("--key", secret, "settings").code == 1
+    identity = command("keys", "list", "--json").json["data"][0]["id"]
+    assert command("keys", "revoke", identity, "--yes").code == 0
+    assert command("keys", "list").out.startswith("No keys yet")
+    assert "There is no key" in command("keys", "revoke", identity, "--yes").err
+
+
+def test_runs_are_listed_shown_and_tailed(command: Command) -> None:
+    runs = command("runs", "list", "--json").json["data"]
+    sync = next(run["id"] for run in runs if run["kind"] == "sync")
+    assert "completed" in command("runs", "show", sync).out
+    assert "\tfinished\t" in command("runs", "tail", sync).out
+    events = command("runs", "tail", sync, "--json").json["data"]
+    assert events[-1]["type"] == "finished"
+    assert command("runs", "cancel", sync, "--json").json["status"] == "completed"
+
+
+def test_tools_take_pairs_or_one_document(command: Command) -> None:
+    assert "search\t" in command("tools", "list").out
+    done = command("tools", "call", "search", "store=handbook", "query=bread", "max_num_results=1")
+    assert "230" in done.out
+    document = '{"store": "handbook", "query": "bread"}'
+    assert command("tools", "call", "search", "--arguments", document, "--json").json["is_error"] is False
+    assert command("tools", "call", "search", "store=nowhere", "query=x").code == 1
+    assert "is not NAME=VALUE" in command("tools", "call", "search", "store").err
+
+
+def test_pull_ends_with_what_the_run_said(command: Command) -> None:
+    done = command("pull", "file:///nowhere/model.gguf")
+    assert done.code == 1
+    assert "/nowhere/model.gguf" in done.err
+
+
+def test_the_rest_prints_what_it_found(command: Command, daemon: Daemon) -> None:
+    assert daemon.url in command("status").out
+    assert command("status", "--json").json["url"] == daemon.url
+    assert command("apps").out.startswith("handbook\t")
+    assert command("apps", "--json").json["data"][0]["name"] == "handbook"
+    assert command("version", "--json").json["daemon"]
+    assert command("version").out.startswith("client")
+    assert "\nport\t" in command("settings").out
+    assert command("settings", "--json").json["data"][0]["origin"]
+    assert command("--version").out.startswith("portico ")
+
+
+def test_settings_are_known_without_a_daemon(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTICO_PORT", "4321")
+    done = command("--url", "http://127.0.0.1:9", "settings", "--json")
+    port = next(row for row in done.json["data"] if row["name"] == "port")
+    assert (port["value"], port["origin"]) == (4321, "environment")
+    monkeypatch.setenv("PORTICO_PORT", "many")
+    assert "PORTICO_PORT" in command("--url", "http://127.0.0.1:9", "settings").err
+
+
+def test_what_a_model_writes_cannot_steer_the_terminal(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO("zebra \x1b]0;owned\x07 \u202e bell \U0001f469\u200d\U0001f680\n")
+    )
+    done = command("chat", "--model", "echo")
+    assert done.out == "zebra  ]0;owned    bell \U0001f469\u200d\U0001f680\n"

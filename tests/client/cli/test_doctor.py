@@ -1,0 +1,56 @@
+"""`portico doctor` tells what works and what to do about the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.client.cli.conftest import Command
+
+from portico.cli.doctor import disk_finding, python_finding
+
+
+def test_it_finds_the_daemon_and_everything_else_in_order(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PORTICO_HOME", str(tmp_path / "new" / "home"))
+    done = command("doctor", "--json")
+    states = {row["name"]: row["state"] for row in done.json["data"]}
+    assert done.code == 0
+    assert (states["python"], states["daemon"], states["home"]) == ("ok", "ok", "ok")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_home_that_cannot_be_one_fails_with_advice(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("PORTICO_HOME", str(tmp_path / "file" / "home"))
+    done = command("doctor")
+    assert done.code == 1
+    assert "fail\thome\t" in done.out
+    assert "set PORTICO_HOME" in done.out
+
+
+def test_without_a_daemon_the_port_is_looked_at(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PORTICO_HOME", str(tmp_path))
+    monkeypatch.setenv("PORTICO_PORT", "0")
+    done = command("--url", "http://127.0.0.1:9", "doctor")
+    assert "ok\tport\t" in done.out
+    assert "warn\tdaemon\tNo Portico daemon" in done.out
+
+
+def test_settings_that_are_wrong_are_a_finding(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTICO_PORT", "many")
+    done = command("doctor")
+    assert done.code == 1
+    assert "fail\tsettings\tPORTICO_PORT is 'many'" in done.out
+
+
+def test_an_old_python_and_a_full_disk_are_found() -> None:
+    assert python_finding((3, 10)).state == "fail"
+    assert python_finding((3, 13)).state == "ok"
+    assert disk_finding(1_000_000).state == "warn"
+    assert "1.0 MB" in disk_finding(1_000_000).message

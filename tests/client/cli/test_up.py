@@ -1,0 +1,200 @@
+"""`portico up` and `down`, as a person starts and stops them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import CONFIGURATION
+from tests.daemon import environment
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+LIMIT = 60
+"""Seconds after which a test gives up on a process."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    path = tmp_path / "portico.yaml"
+    path.write_text(CONFIGURATION, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def portico(home: Path, configuration: Path) -> Iterator[Start]:
+    """Start ``portico …`` on this test's home folder; whatever still runs at the end is ended."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str) -> subprocess.Popen[str]:
+            code = "import sys; from portico.cli import main; sys.exit(main())"
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(PORTICO_HOME=str(home), NO_COLOR="1"),
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        try:
+            yield start
+        finally:
+            if (home / "daemon.json").exists():
+                start("down").communicate(timeout=LIMIT)
+
+
+def _up(portico: Start, configuration: Path, *arguments: str) -> subprocess.Popen[str]:
+    return portico("up", "--port", "0", "-f", str(configuration), *arguments)
+
+
+def _read_until(process: subprocess.Popen[str], words: str) -> str:
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"{said!r}, {process.stderr and process.stderr.read()!r}")
+
+
+def _url(home: Path) -> str:
+    url = json.loads((home / "daemon.json").read_text(encoding="utf-8"))["url"]
+    assert isinstance(url, str)
+    return url
+
+
+def _gone(pid: int) -> bool:
+    """Wait for the end of a process that is not our child."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], LIMIT)[0])
+    finally:
+        os.close(descriptor)
+
+
+def test_up_prints_what_is_needed_and_ctrl_c_stops_everything(
+    portico: Start, home: Path, configuration: Path, docs: Path
+) -> None:
+    process = _up(portico, configuration, "--docs", str(docs))
+    panel = _read_until(process, "Press Ctrl-C")
+    url = _url(home)
+    pid = json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"]
+    assert f"{url}/v1" in panel
+    assert f"{url}/docs" in panel
+    assert "handbook" in panel
+    assert str(home) in panel
+    assert f'OpenAI(base_url="{url}/v1"' in panel
+    assert json.dumps({"mcpServers": {"portico": {"url": f"{url}/mcp"}}}) in panel
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=LIMIT)
+    assert rest == "Stopped.\n"
+    assert process.returncode == 130
+    assert "handbook" in errors
+    assert "Traceback" not in errors
+    assert _gone(pid)
+    assert not (home / "daemon.json").exists()
+
+
+def test_the_python_of_the_panel_runs(portico: Start, configuration: Path, docs: Path) -> None:
+    process = _up(portico, configuration, "--docs", str(docs))
+    panel = _read_until(process, "Press Ctrl-C")
+    snippet = panel.partition("OpenAI client\n")[2].partition("\n\nMCP")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_killing_the_command_leaves_no_daemon_behind(portico: Start, home: Path, configuration: Path) -> None:
+    process = _up(portico, configuration)
+    _read_until(process, "Press Ctrl-C")
+    pid = json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"]
+    process.kill()
+    assert _gone(pid)
+
+
+def test_a_detached_daemon_is_found_again_and_stopped(
+    portico: Start, home: Path, configuration: Path, docs: Path
+) -> None:
+    said, errors = _up(portico, configuration, "--docs", str(docs), "--detach", "--json").communicate(
+        timeout=LIMIT
+    )
+    summary = json.loads(said)
+    assert summary["apps"] == ["handbook"]
+    assert summary["url"] == _url(home)
+    again = _up(portico, configuration)
+    said, errors = again.communicate(timeout=LIMIT)
+    assert again.returncode == 0
+    assert f"already runs at {summary['url']}" in errors
+    assert summary["url"] in said
+    down = portico("down", "--json")
+    assert json.loads(down.communicate(timeout=LIMIT)[0])["stopped"] == summary["url"]
+    assert not (home / "daemon.json").exists()
+    second = portico("down")
+    assert "No Portico daemon" in second.communicate(timeout=LIMIT)[1]
+    assert second.returncode == 1
+
+
+def test_down_ends_a_daemon_that_a_terminal_holds(portico: Start, configuration: Path) -> None:
+    process = _up(portico, configuration)
+    _read_until(process, "Press Ctrl-C")
+    assert portico("down").wait(LIMIT) == 0
+    assert process.communicate(timeout=LIMIT)[0] == "Stopped.\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--docs", "/nowhere/at-all"), "/nowhere/at-all"),
+        (("--file", "/nowhere.yaml"), "/nowhere.yaml"),
+        (("--host", "0.0.0.0"), "key"),
+    ],
+)
+def test_what_cannot_start_says_why_in_one_sentence(
+    portico: Start, arguments: tuple[str, ...], words: str
+) -> None:
+    process = portico("up", "--port", "0", *arguments)
+    said, errors = process.communicate(timeout=LIMIT)
+    assert (process.returncode, said) == (1, "")
+    assert words in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_port_that_another_program_uses_is_named(portico: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        process = portico("up", "--port", str(port), "--json")
+        said, errors = process.communicate(timeout=LIMIT)
+    assert (process.returncode, said) == (1, "")
+    assert str(port) in json.loads(errors)["error"]["message"]
+
+
+def test_an_option_that_does_not_exist_starts_nothing(portico: Start, home: Path) -> None:
+    process = portico("up", "--prot", "1")
+    _said, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode == 2
+    assert "--port" in errors
+    assert not home.exists()

@@ -1,0 +1,200 @@
+"""The SDK against a real daemon, blocking and for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.daemon import Daemon
+
+import portico
+from portico import AsyncClient, Client
+from portico.wire import Cited, Delta, Finished, Usage
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[Client]:
+    with Client(daemon.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def aclient(daemon: Daemon) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(daemon.url) as client:
+        yield client
+
+
+@pytest.fixture
+def indexed(client: Client) -> Client:
+    """A client of a daemon that has indexed its folder."""
+    for run in client.status().startup:
+        for item in client.runs.events(run):
+            if isinstance(item.event, Finished):
+                break
+    return client
+
+
+def test_the_status_names_models_stores_and_apps(client: Client, daemon: Daemon) -> None:
+    status = client.status()
+    assert status.url == daemon.url == client.url
+    assert status.home == str(daemon.home)
+    assert status.apps == ("handbook",)
+    assert [store.name for store in status.stores] == ["handbook"]
+    assert {"echo", "fake-embedding"} <= {model.name for model in status.models}
+    assert client.health()["status"] == "ok"
+
+
+def test_an_answer_comes_in_pieces_with_its_passages_first(indexed: Client) -> None:
+    kinds = []
+    answer = indexed.ask("Which port does the Lighthouse daemon listen on?")
+    for event in answer.events():
+        kinds.append(type(event))
+    assert kinds.index(Cited) < kinds.index(Delta)
+    assert kinds[-1] is Finished
+    assert answer.passages[0].filename == "port.md"
+    assert "7419" in answer.passages[0].text
+    assert answer.run is not None
+    assert answer.run.startswith("run_")
+
+
+async def test_asyncio_answers_the_same(indexed: Client, aclient: AsyncClient) -> None:
+    question = "雪莲花生长在哪里?"
+    reply = await aclient.ask(question, "handbook").read()
+    assert reply.passages[0].filename == "gaoshan.md"
+    assert reply.passages == indexed.ask(question).read().passages
+    pieces = [piece async for piece in aclient.ask(question)]
+    assert "".join(pieces) == reply.text
+
+
+def test_history_reaches_the_model(client: Client) -> None:
+    answer = client.chat(
+        [
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "three"},
+        ],
+        "echo",
+    )
+    assert "".join(answer) == answer.text
+    assert answer.text == "three"
+    assert answer.usage != Usage()
+
+
+def test_an_app_is_also_a_model_and_keeps_its_citations(indexed: Client) -> None:
+    reply = indexed.chat("How hot is bread baked?", "handbook").read()
+    assert reply.passages[0].filename == "bread.txt"
+
+
+def test_an_answer_that_is_left_is_cancelled(client: Client) -> None:
+    with client.ask("How hot is bread baked?") as answer:
+        first = next(iter(answer))
+    assert answer.text == first
+    assert list(answer) == []
+
+
+def test_search_returns_ranked_passages_and_the_trace_on_request(indexed: Client) -> None:
+    found = indexed.search("handbook", "bread oven degrees", max_num_results=2, trace=True)
+    assert found.passages[0].filename == "bread.txt"
+    assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
+    assert found.trace
+    assert indexed.search("handbook", "bread").trace == ()
+
+
+async def test_vectors_come_in_order(client: Client, aclient: AsyncClient) -> None:
+    vectors = client.embed(["a", "b"], "fake-embedding")
+    assert [len(vector) for vector in vectors.data] == [64, 64]
+    assert (await aclient.embed("b", "fake-embedding")).data[0] == pytest.approx(vectors.data[1])
+
+
+def test_a_store_is_made_filled_listed_and_removed(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "tea.txt"
+    path.write_text("Green tea is brewed at eighty degrees.", encoding="utf-8")
+    store = client.stores.add("drinks", description="What to drink")
+    file = client.files.add(path)
+    memory = client.files.add(b"Coffee.", filename="coffee.txt")
+    client.stores.attach(store.id, file.id)
+    assert [item.filename for item in client.stores.files("drinks")] == ["tea.txt"]
+    assert client.files.content(memory.id) == b"Coffee."
+    assert {item.id for item in client.files.list()} >= {file.id, memory.id}
+    client.stores.detach(store.id, file.id)
+    assert len(client.stores.files(store.id)) == 0
+    client.files.remove(file.id)
+    client.files.remove(memory.id)
+    client.stores.remove("drinks")
+    with pytest.raises(portico.NotFound, match="drinks"):
+        client.stores.get("drinks")
+
+
+def test_pages_follow_one_another(client: Client) -> None:
+    made = [client.files.add(b"text", filename=f"{n}.txt").id for n in range(3)]
+    first = client.files.list(limit=2)
+    rest = client.files.list(limit=2, after=first.last_id)
+    assert first.has_more
+    assert {item.id for item in (*first, *rest)} >= set(made)
+    for file_id in made:
+        client.files.remove(file_id)
+
+
+def test_a_run_can_be_followed_from_any_event(indexed: Client) -> None:
+    run = indexed.status().startup[0]
+    events = list(indexed.runs.events(run))
+    assert isinstance(events[-1].event, Finished)
+    assert list(indexed.runs.events(run, after=events[0].seq)) == events[1:]
+    assert indexed.runs.get(run).ended
+    assert run in [item.id for item in indexed.runs.list(200)]
+
+
+def test_models_are_added_loaded_aliased_and_removed(client: Client) -> None:
+    made = client.deployments.add("second", "fake://", aliases=("spare",))
+    assert (made.state, made.aliases) == ("cold", ("spare",))
+    loaded = client.deployments.load("second")
+    assert loaded.state == "ready"
+    assert loaded.memory_bytes
+    client.models.alias("other", "second")
+    assert client.chat("hi", "other").read().text == "hi"
+    assert {"second", "spare", "other", "handbook"} <= {model.id for model in client.models.list()}
+    assert client.deployments.unload("second").state == "cold"
+    assert isinstance(client.deployments.logs("second"), list)
+    client.deployments.remove("second")
+    with pytest.raises(portico.NotFound):
+        client.deployments.get("second")
+
+
+def test_keys_limit_what_a_client_may_do(client: Client, daemon: Daemon) -> None:
+    made = client.keys.add("reader", ["models:read"])
+    assert made.key not in repr(client.keys.list())
+    with Client(daemon.url, made.key) as reader:
+        assert reader.models.list() is not None
+        with pytest.raises(portico.Forbidden, match="admin"):
+            reader.settings()
+        client.keys.revoke(made.id)
+        with pytest.raises(portico.Unauthenticated):
+            reader.models.list()
+
+
+def test_tools_are_listed_and_called(indexed: Client) -> None:
+    assert "search" in [tool.name for tool in indexed.tools.list()]
+    result = indexed.tools.call("search", {"store": "handbook", "query": "bread"})
+    assert "230" in result.text
+    assert not result.is_error
+    failed = indexed.tools.call("search", {"store": "nowhere", "query": "bread"})
+    assert failed.is_error
+    assert "nowhere" in failed.text
+
+
+def test_settings_and_usage_are_readable(client: Client) -> None:
+    client.chat("hi", "echo").read()
+    assert {"home", "port"} <= {setting.name for setting in client.settings()}
+    assert any(row["name"] == "echo" for row in client.usage())
+
+
+def test_what_does_not_exist_is_a_typed_error(client: Client) -> None:
+    with pytest.raises(portico.NotFound):
+        client.chat("hi", "nobody").read()
+    with pytest.raises(portico.NotFound):
+        client.ask("hi", "nobody").read()
+    with pytest.raises(portico.NotFound):
+        client.runs.get("run_none")
+    with pytest.raises(portico.InvalidRequest):
+        client.search("handbook", "")

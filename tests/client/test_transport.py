@@ -1,0 +1,272 @@
+"""What both transports make of answers, and of none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+import portico
+from portico import AsyncClient, Client
+from portico._transport import Address
+from portico.errors import from_body
+from portico.wire import ErrorBody
+
+Handler = Callable[[httpx.Request], httpx.Response]
+Ask = Callable[[Handler, str], Any]
+
+
+async def _blocking(handler: Handler, what: str) -> Any:
+    with Client("http://test", transport=httpx.MockTransport(handler)) as client:
+        if what == "status":
+            return client.stores.list()
+        if what == "add":
+            return client.stores.add("docs")
+        return client.chat("hi").read()
+
+
+async def _async(handler: Handler, what: str) -> Any:
+    async with AsyncClient("http://test", transport=httpx.MockTransport(handler)) as client:
+        if what == "status":
+            return await client.stores.list()
+        if what == "add":
+            return await client.stores.add("docs")
+        return await client.chat("hi").read()
+
+
+both = pytest.mark.parametrize("ask", [_blocking, _async], ids=["blocking", "async"])
+
+
+def _error(status: int, **headers: str) -> httpx.Response:
+    body = {"error": {"message": "No.", "type": "some_error", "code": "some_code", "param": "name"}}
+    return httpx.Response(status, json=body, headers=headers)
+
+
+@both
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, portico.InvalidRequest),
+        (401, portico.Unauthenticated),
+        (403, portico.Forbidden),
+        (404, portico.NotFound),
+        (409, portico.Conflict),
+        (413, portico.TooLarge),
+        (418, portico.InvalidRequest),
+        (429, portico.TooMany),
+        (500, portico.ServerFailed),
+        (502, portico.EngineFailed),
+        (503, portico.Unavailable),
+        (504, portico.DeadlineExceeded),
+    ],
+)
+@pytest.mark.parametrize("what", ["status", "chat"])
+async def test_an_error_is_typed_and_keeps_the_daemons_words(
+    ask: Any, status: int, kind: type[portico.PorticoError], what: str
+) -> None:
+    headers = {"x-request-id": "req_1", "retry-after": "3"}
+    with pytest.raises(kind) as raised:
+        await ask(lambda _request: _error(status, **headers), what)
+    error = raised.value
+    assert type(error) is kind
+    assert (error.message, error.status, error.code, error.param) == ("No.", status, "some_code", "name")
+    assert (error.request_id, error.retry_after) == ("req_1", 3.0)
+
+
+@both
+@pytest.mark.parametrize("body", ["<html>", "[]", '{"detail": "Not Found"}'])
+async def test_another_server_is_recognised(ask: Any, body: str) -> None:
+    with pytest.raises(portico.NotPortico, match="Is there a Portico daemon at this URL"):
+        await ask(lambda _request: httpx.Response(404, text=body), "status")
+    with pytest.raises(portico.NotPortico):
+        await ask(lambda _request: httpx.Response(200, text=body), "status")
+
+
+@both
+async def test_nobody_at_the_url_is_one_sentence_that_says_what_to_do(ask: Any) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with pytest.raises(portico.ConnectionFailed, match="No Portico daemon at http://test"):
+        await ask(refuse, "status")
+
+
+def test_on_this_machine_the_sentence_names_the_command() -> None:
+    # Port 9 is the discard service: nothing listens on it here.
+    with (
+        Client("http://127.0.0.1:9") as client,
+        pytest.raises(portico.ConnectionFailed, match="start it with `portico up`"),
+    ):
+        client.health()
+
+
+@both
+async def test_reading_is_tried_again_once_when_a_kept_connection_was_closed(ask: Any) -> None:
+    seen: list[str] = []
+
+    def first_broken(request: httpx.Request) -> httpx.Response:
+        seen.append(request.method)
+        if len(seen) == 1:
+            raise httpx.RemoteProtocolError("Server disconnected", request=request)
+        return httpx.Response(200, json={"data": []})
+
+    assert await ask(first_broken, "status") == []
+    assert seen == ["GET", "GET"]
+
+
+@both
+async def test_writing_is_never_tried_again(ask: Any) -> None:
+    seen: list[str] = []
+
+    def broken(request: httpx.Request) -> httpx.Response:
+        seen.append(request.method)
+        raise httpx.RemoteProtocolError("Server disconnected", request=request)
+
+    with pytest.raises(portico.ConnectionLost):
+        await ask(broken, "add")
+    assert seen == ["POST"]
+
+
+@both
+async def test_silence_is_an_error_that_names_the_limit(ask: Any) -> None:
+    def silent(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("", request=request)
+
+    with pytest.raises(portico.DeadlineExceeded, match="silent for too long"):
+        await ask(silent, "status")
+
+
+class _Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    def __init__(self, *frames: str) -> None:
+        self._frames = [f"data: {frame}\n\n".encode() for frame in frames]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._frames)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for frame in self._frames:
+            yield frame
+
+
+def _chunk(**delta: Any) -> str:
+    return json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+
+
+@both
+async def test_a_stream_that_breaks_off_is_not_taken_for_an_answer(ask: Any) -> None:
+    with pytest.raises(portico.ConnectionLost, match="in the middle of the answer"):
+        await ask(lambda _request: httpx.Response(200, stream=_Stream(_chunk(content="Hal"))), "chat")
+
+
+@both
+async def test_an_error_in_mid_stream_is_typed(ask: Any) -> None:
+    failure = {"error": {"message": "It died.", "type": "server_error", "code": "engine_failed"}}
+    stream = (_chunk(content="Hal"), json.dumps(failure))
+    with pytest.raises(portico.EngineFailed, match="It died"):
+        await ask(lambda _request: httpx.Response(200, stream=_Stream(*stream)), "chat")
+
+
+@both
+async def test_a_chat_stream_becomes_text_passages_tools_and_usage(ask: Any) -> None:
+    citation = {"file_id": "file-1", "filename": "a.md", "index": 1, "quote": "Port 1.", "score": 0.5}
+    tool = {"index": 0, "id": "call_1", "function": {"name": "search", "arguments": '{"q":'}}
+    rest = {"index": 0, "function": {"arguments": "1}"}}
+    frames = (
+        _chunk(role="assistant", content=""),
+        _chunk(content="Port "),
+        _chunk(content="1."),
+        json.dumps({"choices": [{"index": 1, "delta": {"content": "another choice"}}]}),
+        _chunk(tool_calls=[tool]),
+        _chunk(tool_calls=[rest]),
+        _chunk(annotations=[{"type": "file_citation", "file_citation": citation}]),
+        json.dumps({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}),
+        "[DONE]",
+    )
+    reply = await ask(
+        lambda _request: httpx.Response(200, stream=_Stream(*frames), headers={"x-portico-run": "run_1"}),
+        "chat",
+    )
+    assert reply.text == "Port 1."
+    assert reply.run == "run_1"
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (3, 2)
+    [passage] = reply.passages
+    assert (passage.rank, passage.filename, passage.text, passage.score) == (1, "a.md", "Port 1.", 0.5)
+
+
+def test_tool_calls_are_put_together_from_their_pieces() -> None:
+    frames = (
+        _chunk(tool_calls=[{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}]),
+        _chunk(tool_calls=[{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}]),
+        _chunk(tool_calls=[{"index": 0, "function": {"arguments": "}"}}]),
+        "[DONE]",
+    )
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, stream=_Stream(*frames)))
+    with Client("http://test", transport=transport) as client:
+        answer = client.chat("hi")
+        answer.read()
+    assert [(c.id, c.name, c.arguments) for c in answer.tool_calls] == [("a", "f", "{}"), ("b", "g", "{}")]
+
+
+async def test_a_run_is_followed_through_a_lost_connection() -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        after = int(request.headers.get("last-event-id", "0"))
+        asked.append(str(after))
+        events = ['{"type":"status","stage":"a"}', '{"type":"unknown"}', '{"type":"finished","result":1}']
+        lines = [f"id: {n}\ndata: {text}\n\n" for n, text in enumerate(events, 1) if n > after]
+        return httpx.Response(200, text="".join(lines[:1] if after == 0 else lines))
+
+    with Client("http://test", transport=httpx.MockTransport(handler)) as client:
+        assert [item.seq for item in client.runs.events("run_1")] == [1, 3]
+    async with AsyncClient("http://test", transport=httpx.MockTransport(handler)) as client:
+        assert [item.seq async for item in client.runs.events("run_1")] == [1, 3]
+    assert asked == ["0", "1"] * 2
+
+
+def test_what_json_cannot_say_is_refused_before_it_is_sent() -> None:
+    transport = httpx.MockTransport(lambda _request: pytest.fail("was sent"))
+    with Client("http://test", transport=transport) as client:
+        with pytest.raises(portico.InvalidRequest, match="cannot be written as JSON"):
+            client.tools.call("f", {"x": float("nan")})
+        with pytest.raises(portico.InvalidRequest, match="cannot be written as JSON"):
+            client.chat("\udcff").read()
+
+
+def test_the_key_is_sent_and_the_url_of_openai_clients_works() -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"status": "ok"})
+
+    with Client("example.org:1/v1/", "pk-1", transport=httpx.MockTransport(handler)) as client:
+        client.health()
+    assert str(seen[0].url) == "http://example.org:1/health"
+    assert seen[0].headers["authorization"] == "Bearer pk-1"
+
+
+def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PORTICO_URL", raising=False)
+    monkeypatch.delenv("PORTICO_API_KEY", raising=False)
+    assert Address.of() == Address("http://127.0.0.1:8642", None)
+    monkeypatch.setenv("PORTICO_URL", "https://host/")
+    monkeypatch.setenv("PORTICO_API_KEY", "pk-2")
+    assert Address.of() == Address("https://host", "pk-2")
+    assert Address.of("http://[::1]:1", "pk-3") == Address("http://[::1]:1", "pk-3")
+    assert Address.of("http://[::1]:1").loopback
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:port", "http://a b"])
+def test_a_url_that_is_none_is_refused_in_words(url: str) -> None:
+    with pytest.raises(portico.InvalidRequest, match="is not a URL"):
+        Address.of(url)
+
+
+def test_an_error_without_a_status_is_told_apart_by_its_code() -> None:
+    assert isinstance(from_body(ErrorBody("x", "server_error", "cancelled")), portico.Cancelled)
+    assert isinstance(from_body(ErrorBody("x", "invalid_request_error", "odd")), portico.InvalidRequest)
+    assert type(from_body(ErrorBody("x", "odd"))) is portico.ServerFailed

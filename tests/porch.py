@@ -1,0 +1,155 @@
+"""The door and every face behind it, served over HTTP in this process, with models that a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from portico.wire import Usage
+from portico_server.api.auth import Auth
+from portico_server.api.door import Door
+from portico_server.api.parts import Parts
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.registry import Registry
+from portico_server.core.request import Relay, Relayed, Request, Result
+from portico_server.core.servable import Card
+from portico_server.db.database import Database
+from portico_server.engines.models import Models
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.stores import Stores
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.usage import UsageLog
+from portico_server.settings import MB, load
+
+ALL = frozenset({"chat", "completions", "embeddings"})
+
+
+class Teller:
+    """A model on the hot path. It answers ``chunks`` and fails with ``error``, first or after them.
+
+    With ``hold`` it waits for that event after its chunks; ``left`` is set when its answer was closed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *chunks: bytes,
+        error: PorticoError | None = None,
+        hold: asyncio.Event | None = None,
+        capabilities: frozenset[str] = ALL,
+        **card: Any,
+    ) -> None:
+        self.card = Card(name, "model", capabilities=capabilities, **card)
+        self.asked: list[Relay] = []
+        self.began = asyncio.Event()
+        self.left = asyncio.Event()
+        self._chunks = chunks
+        self._error = error
+        self._hold = hold
+
+    async def call(self, request: Request, context: Context) -> Result:
+        raise NotImplementedError
+
+    async def relay(self, request: Relay, context: Context) -> Relayed:
+        self.asked.append(request)
+        if self._error is not None and not self._chunks:
+            raise self._error
+        kind = "text/event-stream" if request.stream else "application/json"
+        return Relayed(kind, self._answer(), Usage(3, 2))
+
+    async def _answer(self) -> AsyncIterator[bytes]:
+        try:
+            for chunk in self._chunks:
+                yield chunk
+            self.began.set()
+            if self._hold is not None:
+                await self._hold.wait()
+            if self._error is not None:
+                yield b'data: {"error":{"message":"%s"}}\n\n' % self._error.message.encode()
+                raise self._error
+        finally:
+            self.left.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Porch:
+    """A served door: its address, its parts, and a client that points at it."""
+
+    url: str
+    parts: Parts
+    auth: Auth
+    client: httpx.AsyncClient
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, *servables: Any) -> None:
+        for servable in servables:
+            self.parts.registry.add(servable)
+
+
+@asynccontextmanager
+async def porch(
+    folder: Path, *, given: Sequence[Any] = (), wrap: Callable[[Any], Any] = lambda app: app, **settings: Any
+) -> AsyncIterator[Porch]:
+    """Serve for the length of a ``with`` block; ``settings`` as flags, ``given`` as keys of a configuration."""
+    loaded = load(flags={"home": str(folder), **settings}, environment={})
+    database = Database.at(loaded.settings.database_path)
+    database.prepare()
+    listener = socket.create_server(("127.0.0.1", 0))  # accepts from here on, so nobody needs to wait
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    registry = Registry()
+    usage = UsageLog(database)
+    runner = Runner(registry, usage, timeout=30)
+    scheduler = Scheduler(database, runner)
+    models = Models(database, registry, runner, scheduler, loaded.settings)
+    files = Files(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB)
+    stores = Stores(database, registry, runner, scheduler, files, loaded.settings)
+    registry.add_source(stores)
+    stopped = asyncio.Event()
+    parts = Parts(
+        loaded=loaded,
+        database=database,
+        registry=registry,
+        runner=runner,
+        scheduler=scheduler,
+        models=models,
+        files=files,
+        stores=stores,
+        startup=[],
+        url=url,
+        started_at=time.time(),
+        stop=stopped.set,
+    )
+    auth = Auth(database, loaded.settings)
+    door = Door(parts, auth)
+    config = uvicorn.Config(wrap(door), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    try:
+        await auth.start(given)
+        tasks = [
+            asyncio.create_task(work) for work in (server.serve([listener]), door.run(), scheduler.run(alone=True))
+        ]
+        try:
+            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+                yield Porch(url, parts, auth, client, stopped)
+        finally:
+            server.should_exit = True
+            for task in tasks[1:]:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await runner.close()
+            await stores.close()
+            await models.close()
+    finally:
+        listener.close()
+        database.close()

@@ -1,0 +1,97 @@
+"""Makers of test documents: a PDF and a zip by hand, Word by its own library."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Sequence
+
+import docx
+
+
+def pdf(*pages: str, encrypt: bool = False) -> bytes:
+    """A PDF with one line of text for each line of a page; Chinese goes through a font with a ToUnicode map."""
+    characters = sorted({c for page in pages for c in page if c != "\n"})
+    codes = {c: i + 1 for i, c in enumerate(characters)}
+    mapping = "\n".join(f"<{codes[c]:04X}> <{c.encode('utf-16-be').hex()}>" for c in characters)
+    cmap = (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def\n"
+        "1 begincodespacerange <0000> <FFFF> endcodespacerange\n"
+        f"{len(characters)} beginbfchar\n{mapping}\nendbfchar\nendcmap end end"
+    )
+    objects: list[bytes] = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Pages /Kids [{' '.join(f'{7 + 2 * i} 0 R' for i in range(len(pages)))}] "
+        f"/Count {len(pages)} >>".encode(),
+        b"<< /Type /Font /Subtype /Type0 /BaseFont /X /Encoding /Identity-H /DescendantFonts [4 0 R] "
+        b"/ToUnicode 6 0 R >>",
+        b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /X /CIDSystemInfo << /Registry (Adobe) "
+        b"/Ordering (Identity) /Supplement 0 >> /FontDescriptor 5 0 R /DW 600 >>",
+        b"<< /Type /FontDescriptor /FontName /X /Flags 4 /FontBBox [0 0 1000 1000] /ItalicAngle 0 /Ascent 800 "
+        b"/Descent -200 /CapHeight 700 /StemV 80 >>",
+        _stream(cmap.encode()),
+    ]
+    for i, page in enumerate(pages):
+        objects.append(
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {8 + 2 * i} 0 R "
+            "/Resources << /Font << /F 3 0 R >> >> >>".encode()
+        )
+        lines = [f"<{''.join(f'{codes[c]:04X}' for c in line)}> Tj 0 -16 Td" for line in page.split("\n")]
+        objects.append(_stream(("BT /F 12 Tf 50 740 Td\n" + "\n".join(lines) + "\nET").encode()))
+    return _assemble(objects, encrypt=encrypt)
+
+
+def _stream(data: bytes) -> bytes:
+    return f"<< /Length {len(data)} >>\nstream\n".encode() + data + b"\nendstream"
+
+
+def _assemble(objects: Sequence[bytes], *, encrypt: bool) -> bytes:
+    out = bytearray(b"%PDF-1.5\n")
+    offsets = []
+    parts = list(objects)
+    if encrypt:
+        # The standard handler with digests that no empty password opens.
+        parts.append(
+            b"<< /Filter /Standard /V 1 /R 2 /Length 40 /P -44 /O <" + b"41" * 32 + b"> /U <" + b"42" * 32 + b"> >>"
+        )
+    for number, content in enumerate(parts, start=1):
+        offsets.append(len(out))
+        out += f"{number} 0 obj\n".encode() + content + b"\nendobj\n"
+    start = len(out)
+    out += f"xref\n0 {len(parts) + 1}\n0000000000 65535 f \n".encode()
+    out += b"".join(f"{offset:010d} 00000 n \n".encode() for offset in offsets)
+    lock = f"/Encrypt {len(parts)} 0 R /ID [<00><00>] " if encrypt else ""
+    out += f"trailer\n<< /Size {len(parts) + 1} /Root 1 0 R {lock}>>\nstartxref\n{start}\n%%EOF\n".encode()
+    return bytes(out)
+
+
+def word() -> bytes:
+    """A Word document with headings, a list and a table with merged cells."""
+    document = docx.Document()
+    document.add_heading("Harbour handbook", 0)
+    document.add_paragraph("Welcome to the harbour.")
+    document.add_heading("Fees", 1)
+    document.add_paragraph("A berth costs 40 crowns a night.")
+    document.add_paragraph("Electricity", style="List Bullet")
+    document.add_heading("价目", 2)
+    document.add_paragraph("帆船每晚四十克朗。")
+    table = document.add_table(rows=2, cols=3)
+    for cell, text in zip(table.rows[0].cells, ("Boat", "Length", "Fee"), strict=True):
+        cell.text = text
+    table.rows[1].cells[0].merge(table.rows[1].cells[1]).text = "Dinghy"
+    table.rows[1].cells[2].text = "15"
+    data = io.BytesIO()
+    document.save(data)
+    return data.getvalue()
+
+
+def bomb(unpacked: int) -> bytes:
+    """A zip that calls itself a Word document and says that it unpacks to ``unpacked`` bytes."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", b"0" * 1000)
+    raw = bytearray(data.getvalue())
+    directory = raw.index(b"PK\x01\x02")
+    struct.pack_into("<I", raw, directory + 24, unpacked)
+    return bytes(raw)

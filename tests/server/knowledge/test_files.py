@@ -1,0 +1,223 @@
+"""Files: bytes kept once, rows that own them, names that cannot mislead."""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, TooLarge, Unavailable
+from portico_server.core.principal import LOCAL, SYSTEM, Principal
+from portico_server.db.database import Database
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.names import check_filename, is_store_name, name_on_disk, store_name
+from tests.server.knowledge.workshop import pieces
+
+ALICE = Principal("key_alice", frozenset({"chat"}))
+BOB = Principal("key_bob", frozenset({"chat"}))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    yield database  # type: ignore[misc]
+    database.close()
+
+
+@pytest.fixture
+def files(database: Database, tmp_path: Path) -> Files:
+    return Files(database, tmp_path / "blobs", max_bytes=1024 * 1024)
+
+
+def blobs(tmp_path: Path) -> list[Path]:
+    return sorted(path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
+
+
+async def test_a_file_is_kept_under_its_digest(files: Files, tmp_path: Path) -> None:
+    row = await files.create("notes 😀.md", "assistants", pieces(b"hello ", b"world"), ALICE)
+    assert (row.filename, row.bytes, row.owner) == ("notes 😀.md", 11, ALICE.id)
+    assert files.path(row).read_bytes() == b"hello world"
+    assert blobs(tmp_path) == [tmp_path / "blobs" / row.sha256[:2] / row.sha256[2:]]
+    assert await files.get(row.id, ALICE) == row
+
+
+async def test_the_same_bytes_are_kept_once_and_go_with_the_last_row(files: Files, tmp_path: Path) -> None:
+    one = await files.create("a.txt", "assistants", pieces(b"same"), ALICE)
+    two = await files.create("b.txt", "user_data", pieces(b"sa", b"me"), BOB)
+    assert len(blobs(tmp_path)) == 1
+    await files.delete(one.id, ALICE)
+    assert files.path(two).read_bytes() == b"same"
+    await files.delete(two.id, BOB)
+    assert blobs(tmp_path) == []
+
+
+async def test_many_at_once_share_and_drop_the_same_bytes_safely(files: Files, tmp_path: Path) -> None:
+    async def come_and_go(i: int) -> None:
+        row = await files.create(f"{i}.txt", "assistants", pieces(b"same"), ALICE)
+        assert files.path(row).read_bytes() == b"same"
+        await files.delete(row.id, ALICE)
+
+    await asyncio.gather(*(come_and_go(i) for i in range(20)))
+    assert blobs(tmp_path) == []
+
+
+async def test_what_one_key_made_another_cannot_see(files: Files) -> None:
+    row = await files.create("a.txt", "assistants", pieces(b"a"), ALICE)
+    for attempt in (files.get(row.id, BOB), files.delete(row.id, BOB), files.list(BOB, after=row.id)):
+        with pytest.raises(NotFound):
+            await attempt
+    assert (await files.list(BOB)).data == ()
+    assert (await files.list(ALICE)).data == (await files.list(LOCAL)).data == (row,)
+
+
+async def test_a_file_of_the_house_is_seen_by_all_and_deleted_by_administrators(files: Files) -> None:
+    row = await files.create("a.txt", "assistants", pieces(b"a"), SYSTEM)
+    assert await files.get(row.id, BOB) == row
+    with pytest.raises(Forbidden):
+        await files.delete(row.id, BOB)
+    await files.delete(row.id, LOCAL)
+
+
+async def test_a_list_has_pages_in_both_orders(files: Files) -> None:
+    rows = [await files.create(f"{i}.txt", "assistants", pieces(b"%d" % i), ALICE) for i in range(5)]
+    names = sorted(row.id for row in rows)
+    first = await files.list(ALICE, limit=2, order="asc")
+    second = await files.list(ALICE, limit=2, order="asc", after=first.data[-1].id)
+    last = await files.list(ALICE, limit=2, order="asc", after=second.data[-1].id)
+    assert [row.id for page in (first, second, last) for row in page.data] == names
+    assert (first.has_more, second.has_more, last.has_more) == (True, True, False)
+    assert [row.id for row in (await files.list(ALICE)).data] == names[::-1]
+    assert (await files.list(ALICE, purpose="vision")).data == ()
+
+
+async def test_a_file_over_the_limit_is_refused_while_it_arrives(files: Files, tmp_path: Path) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield bytes(256 * 1024)
+
+    with pytest.raises(TooLarge, match="1 MB"):
+        await files.create("big.bin", "assistants", endless(), ALICE)
+    assert sent == 5
+    assert blobs(tmp_path) == []
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(files: Files, tmp_path: Path) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"begun"
+        raise ConnectionResetError
+
+    with pytest.raises((ConnectionResetError, PorticoError)):
+        await files.create("a.txt", "assistants", broken(), ALICE)
+    assert blobs(tmp_path) == []
+    assert (await files.list(LOCAL)).data == ()
+
+
+async def test_what_a_crash_left_is_swept_at_the_next_start(files: Files, tmp_path: Path) -> None:
+    kept = await files.create("kept.txt", "assistants", pieces(b"kept"), ALICE)
+    await files.receive(pieces(b"never acknowledged"))
+    gone = await files.create(
+        "old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1
+    )
+    with pytest.raises(NotFound):
+        await files.get(gone.id, ALICE)
+    assert len(blobs(tmp_path)) == 3
+    await files.start()
+    assert blobs(tmp_path) == [files.path(kept)]
+
+
+async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
+    files: Files, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    async def killed(*_arguments: object) -> None:
+        raise KilledError
+
+    row = await files.create("b.txt", "assistants", pieces(b"known"), ALICE)
+    with monkeypatch.context() as patched:
+        # A process that is killed runs no further line of ours: neither the row nor any tidying.
+        patched.setattr(database, "write", killed)
+        patched.setattr(Path, "unlink", lambda *_a, **_k: None)
+        patched.setattr(files, "_release", killed)
+        with pytest.raises(BaseException):  # noqa: B017
+            await files.create("a.txt", "assistants", pieces(b"orphan"), ALICE)
+    assert len([path for path in blobs(tmp_path) if path.parent.name != "arriving"]) == 2
+    await files.start()
+    assert blobs(tmp_path) == [files.path(row)]
+
+
+async def test_a_full_disk_is_one_clear_error(files: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(Unavailable, match="is full") as refused:
+            await files.create("a.txt", "assistants", pieces(b"a"), ALICE)
+    assert refused.value.code == "disk_full"
+    assert blobs(tmp_path) == []
+    assert await files.create("a.txt", "assistants", pieces(b"a"), ALICE)
+
+
+async def test_a_purpose_that_does_not_exist_is_refused(files: Files, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await files.create("a.txt", "fun", pieces(b"a"), ALICE)
+    assert refused.value.param == "purpose"
+    assert blobs(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.txt", "naïve 文档 😀.pdf", "folder/inside.md", "..hidden..", "a:b.txt", ".env"])
+def test_a_name_stays_as_it_was_given(name: str) -> None:
+    assert check_filename(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ("../x", r"contains '\.\.'"),
+        ("a/../../b", r"contains '\.\.'"),
+        ("a\\..\\b", r"contains '\.\.'"),
+        ("/etc/passwd", "absolute"),
+        ("C:\\boot.ini", "absolute"),
+        ("a\nb.txt", "line break"),
+        ("a\x00b", "control character"),
+        ("a\u2028b", "line break"),
+        ("cod\u202etxt.exe", "control character"),
+        ("x" * 1025, "1025 bytes"),
+        ("bad\udcff", "not valid Unicode"),
+    ],
+)
+def test_a_name_that_misleads_is_refused(name: str, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words) as refused:
+        check_filename(name)
+    assert refused.value.message.isprintable()
+
+
+def test_a_name_on_disk_is_never_refused() -> None:
+    assert name_on_disk("a\nb.txt") == "a%0Ab.txt"
+    assert name_on_disk(os.fsdecode(b"gb\xb8\xdf.txt")) == "gb%B8%DF.txt"
+    assert name_on_disk("文档 😀.md") == "文档 😀.md"
+    for odd in ("a\x00b", "\u202eabc", "l\u2029m"):
+        assert check_filename(name_on_disk(odd))
+
+
+@pytest.mark.parametrize(("folder", "name"), [("docs", "docs"), ("My Docs", "My Docs"), ("手册", "手册"), ("a:b", "a-b"), ("vs_x", "docs-vs_x")])
+def test_a_store_is_named_after_its_folder(folder: str, name: str) -> None:
+    assert store_name(folder) == name
+    assert is_store_name(name)
+
+
+@pytest.mark.parametrize("name", ["", " x", "a/b", "a:b", "vs_1", "a\nb", "x" * 129])
+def test_what_cannot_be_the_name_of_a_store(name: str) -> None:
+    assert not is_store_name(name)

@@ -1,0 +1,256 @@
+"""A store that mirrors a folder."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from portico.wire import Failed, Status
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, Unavailable
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge import folder as following
+from portico_server.knowledge.folder import walk
+from tests.server.knowledge.workshop import Workshop, workshop
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as shop:
+        yield shop
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "handbook"
+    (folder / "deep" / "deeper").mkdir(parents=True)
+    (folder / "a.md").write_text("# Harbour\n\nIt opens at six.\n")
+    (folder / "deep" / "deeper" / "文档 😀.txt").write_text("雪莲花生长在高山。")
+    return folder
+
+
+async def names(shop: Workshop, store: StoreRow) -> dict[str, str]:
+    page = await shop.stores.contents.list(store, limit=1000, order="asc")
+    return {row.filename: row.status for row in page.data}
+
+
+def walked(root: Path) -> list[str]:
+    return sorted(walk(root, max_bytes=1000).files)
+
+
+async def test_a_folder_is_mirrored_with_names_relative_to_it(shop: Workshop, folder: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    assert (store.name, store.owner, store.app) == ("handbook", None, True)
+    result = await shop.sync(store)
+    assert (result["added"], result["indexed"], result["failed"]) == (2, 2, 0)
+    assert await names(shop, store) == {"a.md": "completed", "deep/deeper/文档 😀.txt": "completed"}
+    assert (await shop.search(store, "雪莲花")).passages[0].filename == "deep/deeper/文档 😀.txt"
+
+
+async def test_what_did_not_change_is_not_read_again(
+    shop: Workshop, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    embedded = len(shop.model.asked)
+
+    def unread(path: Path) -> str:
+        raise AssertionError(f"{path} was read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(following, "_digest", unread)
+        patched.setattr(following, "_blocks", unread)
+        result = await shop.sync(store)
+    assert (result["unchanged"], result["indexed"]) == (2, 0)
+    os.utime(folder / "a.md", (1, 1))  # another time, the same bytes
+    result = await shop.sync(store)
+    assert (result["unchanged"], result["indexed"]) == (2, 0)
+    assert len(shop.model.asked) == embedded
+
+
+async def test_added_changed_renamed_and_deleted_files_are_mirrored(shop: Workshop, folder: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    (folder / "a.md").write_text("# Harbour\n\nIt opens at seven, since the winter.\n")
+    (folder / "new.txt").write_text("A new pier.")
+    (folder / "deep" / "deeper" / "文档 😀.txt").rename(folder / "moved.txt")
+    result = await shop.sync(store)
+    assert (result["added"], result["changed"], result["removed"]) == (2, 1, 1)
+    assert await names(shop, store) == {"a.md": "completed", "moved.txt": "completed", "new.txt": "completed"}
+    found = await shop.search(store, "When does it open?")
+    assert found.passages[0].text.endswith("It opens at seven, since the winter.")
+    assert not any("at six" in passage.text for passage in found.passages)
+    (folder / "a.md").unlink()
+    assert (await shop.sync(store))["removed"] == 1
+    assert "a.md" not in {passage.filename for passage in (await shop.search(store, "harbour")).passages}
+    assert len([path for path in (folder.parent / "home" / "blobs").rglob("*") if path.is_file()]) == 2
+
+
+async def test_a_folder_that_vanishes_loses_nothing(shop: Workshop, folder: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    away = folder.rename(folder.with_name("away"))
+    last = (await shop.events(await shop.stores.sync(store)))[-1]
+    assert isinstance(last, Failed)
+    assert last.error.code == "folder_unreadable"
+    assert "What was indexed of it is kept" in last.error.message
+    assert len(await names(shop, store)) == 2
+    assert (await shop.search(store, "harbour")).passages
+    away.rename(folder)
+    assert (await shop.sync(store))["unchanged"] == 2
+
+
+async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: Workshop, folder: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    events = await shop.events(await shop.stores.sync(store))
+    told = [event.message for event in events if isinstance(event, Status)]
+    assert any("holds no documents that can be read" in message for message in told)
+    assert await names(shop, store) == {}
+
+
+async def test_a_followed_folder_is_looked_at_again_at_the_next_start(tmp_path: Path, folder: Path) -> None:
+    async with workshop(tmp_path / "home") as first:
+        await first.sync(await first.stores.follow("handbook", folder, LOCAL))
+    (folder / "later.txt").write_text("Written while nobody looked.")
+    async with workshop(tmp_path / "home") as second:
+        [run] = second.begun
+        assert (await second.result(run))["added"] == 1
+        store = await second.stores.get("handbook", LOCAL)
+        assert (await second.search(store, "nobody looked")).passages[0].filename == "later.txt"
+        assert len(second.model.asked) <= 3  # the new chunk and the question, not the old chunks
+
+
+async def test_following_again_changes_the_store_that_is_there(shop: Workshop, folder: Path, tmp_path: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "b.txt").write_text("Another folder.")
+    again = await shop.stores.follow("handbook", other, LOCAL)
+    assert again.id == store.id
+    await shop.sync(again)
+    assert await names(shop, store) == {"b.txt": "completed"}
+
+
+async def test_a_mirrored_file_is_deleted_in_its_folder_and_not_here(shop: Workshop, folder: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    row = (await shop.stores.contents.list(store)).data[0]
+    for attempt in (shop.stores.contents.detach(store, row.file_id), shop.files.delete(row.file_id, LOCAL)):
+        with pytest.raises(Conflict) as refused:
+            await attempt
+        assert refused.value.code == "mirrored_file"
+    assert (await shop.files.list(LOCAL)).data == ()
+
+
+async def test_deleting_the_store_leaves_the_folder_and_no_bytes_of_ours(shop: Workshop, folder: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    await shop.stores.delete("handbook", LOCAL)
+    assert (folder / "a.md").is_file()
+    assert [path for path in (folder.parent / "home" / "blobs").rglob("*") if path.is_file()] == []
+
+
+async def test_only_an_administrator_makes_the_daemon_read_folders(shop: Workshop, folder: Path) -> None:
+    manager = Principal("key_m", frozenset({"stores:*:manage"}))
+    with pytest.raises(Forbidden):
+        await shop.stores.create("mine", manager, folder=folder)
+    with pytest.raises(Forbidden):
+        await shop.stores.follow("mine", folder, manager)
+    with pytest.raises(InvalidRequest, match="does not exist"):
+        await shop.stores.follow("gone", folder / "nowhere", LOCAL)
+    with pytest.raises(InvalidRequest, match="is a file"):
+        await shop.stores.follow("file", folder / "a.md", LOCAL)
+
+
+async def test_a_large_folder_does_not_hold_up_the_loop(shop: Workshop, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(120):
+        (folder / f"{i:03}.txt").write_text(f"Document number {i} of many.")
+    store = await shop.stores.follow("many", folder, LOCAL)
+    task = asyncio.create_task(shop.sync(store))
+    turns = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 120
+    assert task.result()["indexed"] == 120
+
+
+# --- the walk ------------------------------------------------------------------------------------------------------
+
+
+def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
+    for name in (
+        "keep.md",
+        "LICENSE",
+        ".hidden.md",
+        ".git/config.txt",
+        "node_modules/x.js",
+        "a/__pycache__/x.py",
+        ".venv/y.py",
+        "photo.png",
+        "empty",
+        "big.txt",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(
+            b"\x89PNG\x00\x01" if name == "photo.png" else b"" if name == "empty" else b"text " * (500 if name == "big.txt" else 1)
+        )
+    found = walk(tmp_path, max_bytes=1000)
+    assert sorted(found.files) == ["LICENSE", "keep.md"]
+    assert found.skipped == {"not a document": 2, "larger than 0 MB": 1}
+
+
+def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("secret")
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "sub" / "a.txt").write_text("a")
+    (root / "sub" / "up").symlink_to(root)
+    (root / "self").symlink_to("self")
+    (root / "gone").symlink_to("nowhere")
+    (root / "out").symlink_to(outside)
+    (root / "leak.txt").symlink_to(outside / "secret.txt")
+    (root / "b.txt").symlink_to(root / "sub" / "a.txt")
+    os.mkfifo(root / "pipe.txt")
+    found = walk(root, max_bytes=1000)
+    assert sorted(found.files) == ["b.txt", "sub/a.txt"]
+    assert found.skipped == {"link out of the folder or to nothing": 4, "not a file": 1}
+
+
+def test_the_root_may_be_a_link_itself(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.txt").write_text("a")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert walked(tmp_path / "link") == ["a.txt"]
+
+
+def test_names_with_line_breaks_and_wrong_bytes_are_encoded(tmp_path: Path) -> None:
+    (tmp_path / "two\nlines.txt").write_text("a")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/gb\xb8\xdf.txt")).write_text("b")
+    assert walked(tmp_path) == ["gb%B8%DF.txt", "two%0Alines.txt"]
+
+
+def test_a_folder_below_that_cannot_be_read_stops_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    real = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(following.os, "scandir", refuse)
+    with pytest.raises(Unavailable, match="sub cannot be read"):
+        walk(tmp_path, max_bytes=1000)

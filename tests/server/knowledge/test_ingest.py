@@ -1,0 +1,212 @@
+"""From an attached file to passages that are found."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Request, Vectors
+from portico_server.db import chunks as chunk_rows
+from portico_server.knowledge import ingest
+from portico_server.knowledge.contents import Attachment
+from tests.server.knowledge import documents
+from tests.server.knowledge.shelf import Letters
+from tests.server.knowledge.workshop import Workshop, workshop
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as shop:
+        yield shop
+
+
+async def test_what_is_attached_is_found_in_every_format(shop: Workshop) -> None:
+    store = await shop.stores.create("harbour", LOCAL)
+    files = {
+        "guide.md": "# Ports\n\nThe lighthouse listens on port 7419.\n".encode(),
+        "fees.docx": documents.word(),
+        "map.pdf": documents.pdf("Nothing here", "The anchorage lies east of the pier."),
+        "高山.txt": "雪莲花生长在海拔四千米以上的高山。".encode("gb18030"),
+        "boats.csv": b"name,fee\nSwallow,40\nAmazon,35\n",
+        "code.py": b"def dredge(depth):\n    return depth + 1\n",
+        "page.html": b"<h1>Tides</h1><p>Spring tides follow the full moon.</p>",
+    }
+    rows = {name: await shop.upload(name, data) for name, data in files.items()}
+    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows.values()], LOCAL)
+    assert [row.status for row in await shop.settled(store)] == ["completed"] * len(files)
+    for question, name, label in [
+        ("Which port does the lighthouse listen on?", "guide.md", "line 1 · Ports"),
+        ("What does a berth cost?", "fees.docx", "Fees"),
+        ("Where is the anchorage?", "map.pdf", "page 2"),
+        ("雪莲花在哪里生长？", "高山.txt", "line 1"),
+        ("fee of the Amazon", "boats.csv", "row 2"),
+        ("dredge", "code.py", "line 1"),
+        ("When are spring tides?", "page.html", "Tides"),
+    ]:
+        best = (await shop.search(store, question)).passages[0]
+        assert best.filename == name, question
+        assert best.place.label().endswith(label), question
+    assert len(shop.model.asked) >= len(files)
+
+
+async def test_a_file_that_cannot_be_read_fails_with_a_sentence_and_the_rest_goes_on(shop: Workshop) -> None:
+    store = await shop.stores.create("mixed", LOCAL)
+    rows = [
+        await shop.upload("empty.txt", b""),
+        await shop.upload("noise.txt", bytes(range(256)) * 20),
+        await shop.upload("secret.pdf", documents.pdf("x", encrypt=True)),
+        await shop.upload("good.txt", "The harbour opens at six."),
+    ]
+    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    found = await shop.settled(store)
+    assert [(row.status, row.error_code, row.error_message) for row in found] == [
+        ("failed", "invalid_file", "empty.txt is empty: there is nothing in it to index."),
+        ("failed", "unsupported_file", "noise.txt is binary, not text."),
+        (
+            "failed",
+            "invalid_file",
+            "secret.pdf is protected by a password. Save a copy without one and add that.",
+        ),
+        ("completed", None, None),
+    ]
+    [info] = await shop.stores.describe([store], LOCAL)
+    assert (info.counts.failed, info.counts.completed, info.counts.total) == (3, 1, 4)
+    assert info.usage_bytes > 0
+
+
+async def test_a_file_that_is_attached_again_replaces_its_chunks(shop: Workshop) -> None:
+    store = await shop.stores.create("again", LOCAL)
+    row = await shop.upload("long.txt", "One sentence about the sea. " * 200)
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.settled(store)
+    before = await shop.database.read(chunk_rows.count, store.id)
+    await shop.stores.contents.attach(
+        store, [Attachment(row.id, None, {"type": "sentence", "size": 200, "overlap": 0})], LOCAL
+    )
+    await shop.settled(store)
+    after = await shop.database.read(chunk_rows.of_file, store.id, row.id)
+    assert len(after) > 3 * before
+    assert [chunk.ordinal for chunk in after] == list(range(len(after)))
+
+
+async def test_a_long_text_is_written_in_several_transactions_and_whole(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "BATCH", 50)
+    text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(900))
+    store = await shop.stores.create("long", LOCAL)
+    row = await shop.upload("long.txt", text)
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    [file] = await shop.settled(store)
+    found = await shop.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
+    assert len(found) > 200
+    assert all(text[chunk.place.start : chunk.place.end] == chunk.text for chunk in found)
+    assert file.usage_bytes > len(text)
+    assert (await shop.search(store, "paragraph number 899")).passages[0].text.count("number 899") == 1
+
+
+async def test_a_model_that_fails_for_a_moment_is_asked_again(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def call(request: Request, context: Context) -> Vectors:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise EngineFailed("It crashed.")
+        return await Letters.call(shop.model, request, context)
+
+    monkeypatch.setattr(shop.model, "call", call)
+    monkeypatch.setattr(ingest, "WAIT", 0)
+    store = await shop.stores.create("patient", LOCAL)
+    row = await shop.upload("a.txt", "The harbour opens at six.")
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    assert [file.status for file in await shop.settled(store)] == ["completed"]
+    assert asked == 3
+
+
+async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "ATTEMPTS", 1)
+    shop.model.broken = True
+    store = await shop.stores.create("broken", LOCAL)
+    row = await shop.upload("a.txt", "The harbour opens at six.")
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    [file] = await shop.settled(store)
+    assert (file.status, file.error_code) == ("failed", "server_error")
+    assert file.error_message == "a.txt could not be indexed: The process behind 'letters' crashed."
+    shop.model.broken = False
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    assert [file.status for file in await shop.settled(store)] == ["completed"]
+
+
+async def test_a_store_without_a_model_is_indexed_by_words(shop: Workshop) -> None:
+    store = await shop.stores.create("words", LOCAL, embedding_model="")
+    row = await shop.upload("a.txt", "The harbour opens at six.")
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.settled(store)
+    assert shop.model.asked == []
+    assert (await shop.search(store, "When does the harbour open?")).passages[0].filename == "a.txt"
+
+
+async def test_a_file_deleted_while_it_waits_is_gone_without_a_trace(shop: Workshop) -> None:
+    store = await shop.stores.create("gone", LOCAL)
+    rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(6)]
+    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    await asyncio.gather(*(shop.files.delete(row.id, LOCAL) for row in rows[2:]))
+    assert [row.filename for row in await shop.settled(store)] == ["0.txt", "1.txt"]
+    assert await shop.database.read(chunk_rows.count, store.id) == 2
+    found = await shop.search(store, "number many")
+    assert {passage.filename for passage in found.passages} == {"0.txt", "1.txt"}
+
+
+async def test_progress_is_told_in_files(shop: Workshop) -> None:
+    store = await shop.stores.create("told", LOCAL)
+    rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(3)]
+    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    await shop.settled(store)
+    runs = [run for run in reversed(shop.runner.list()) if run.kind == "ingest"]
+    events = [event for run in runs for event in await shop.events(run.id)]
+    told = [(event.done, event.total, event.unit) for event in events if isinstance(event, Status)]
+    assert told[:1] == [(0, 3, "files")]
+    assert (3, 3, "files") in told
+
+
+async def test_what_was_acknowledged_is_indexed_after_a_restart(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with workshop(home) as first:
+        store = await first.stores.create("kept", LOCAL)
+        rows = [await first.upload(f"{i}.txt", f"Word number {i} of many. " * 50) for i in range(30)]
+        await first.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    async with workshop(home) as second:
+        assert second.begun
+        store = await second.stores.get("kept", LOCAL)
+        assert [row.status for row in await second.settled(store)] == ["completed"] * 30
+        assert {row.filename for row in await second.settled(store)} == {f"{i}.txt" for i in range(30)}
+
+
+async def test_a_worker_killed_in_the_middle_costs_one_file_at_most(shop: Workshop) -> None:
+    store = await shop.stores.create("killed", LOCAL)
+    rows = [await shop.upload(f"{i}.txt", f"Word number {i}. " * 20_000) for i in range(4)]
+    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    killed = False
+    run = await shop.stores.contents.queue(store)
+    while not killed:
+        await asyncio.sleep(0)
+        for worker in shop.stores._readers._busy:
+            if worker.returncode is None:
+                os.kill(worker.pid, signal.SIGKILL)
+                killed = True
+                break
+    await shop.result(run)
+    statuses = [row.status for row in await shop.settled(store)]
+    assert sorted(statuses) in (["completed"] * 3 + ["failed"], ["completed"] * 4)

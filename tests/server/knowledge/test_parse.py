@@ -1,0 +1,300 @@
+"""What is read out of documents of every format, and what is said of those that cannot be read."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from portico_server.knowledge.parse.formats import format_of
+from portico_server.knowledge.parse.part import Part, Unreadable
+from portico_server.knowledge.parse.pdf import tidy
+from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.text import SEGMENT, encoding_of
+from portico_server.knowledge.parse.text import read as read_text
+from tests.server.knowledge import documents
+
+CHINESE = "高山植物生长在海拔四千米以上的地方，花期在七月到八月。雪莲花是其中最有名的一种，数量正在减少。"
+TRADITIONAL = "高山植物生長在海拔四千米以上的地方，花期在七月到八月。雪蓮花是其中最有名的一種，數量正在減少。"
+
+
+@pytest.fixture
+async def readers() -> AsyncIterator[Readers]:
+    readers = Readers(workers=1, seconds=30, memory=2**31)
+    yield readers
+    await readers.close()
+
+
+async def parts(readers: Readers, path: Path, data: bytes, name: str = "") -> list[Part]:
+    path.write_bytes(data)
+    found: list[Part] = []
+    async with aclosing(readers.read(path, name or path.name)) as runs:
+        async for run in runs:
+            found.extend(run)
+    return found
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Café au lait, naïve façade", "utf-8"),
+        ("Café au lait", "utf-8-sig"),
+        (CHINESE, "utf-8"),
+        (CHINESE, "gb18030"),
+        (CHINESE, "gb2312"),
+        (TRADITIONAL, "big5"),
+        (CHINESE, "utf-16"),
+        (CHINESE * 3, "utf-16-le"),
+        (CHINESE * 3, "utf-16-be"),
+        ("Plain English words in wide characters.", "utf-16-le"),
+        (CHINESE, "utf-32"),
+        ("Où est la bibliothèque ? Être ou ne pas être, « voilà » la question.", "cp1252"),
+        ("Mixed: " + CHINESE + " and some English, ASCII mostly. " * 20, "gb18030"),
+    ],
+)
+def test_the_encoding_of_a_text_is_found(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode(encoding))
+    assert "".join(part.text for part in read_text(path)) == text
+
+
+def test_an_encoding_that_shows_only_late_in_a_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "late.txt"
+    text = "English first.\n" * 40_000 + CHINESE * 20
+    path.write_bytes(text.encode("gb18030"))
+    assert encoding_of(path) == "gb18030"
+    assert "".join(part.text for part in read_text(path)) == text
+
+
+@pytest.mark.parametrize("data", [b"", b" \n\t\n", b"\xef\xbb\xbf"])
+async def test_an_empty_file_is_called_empty(readers: Readers, tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(Unreadable, match="is empty"):
+        await parts(readers, tmp_path / "nothing.txt", data)
+
+
+async def test_a_binary_file_is_refused_as_unsupported(readers: Readers, tmp_path: Path) -> None:
+    for name in ("noise.txt", "noise.bin"):
+        with pytest.raises(Unreadable) as refused:
+            await parts(readers, tmp_path / name, bytes(range(256)) * 40)
+        assert refused.value.code == "unsupported_file"
+
+
+def test_a_long_text_comes_in_segments_that_are_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "long.log"
+    text = "".join(f"line {i} says something\n" for i in range(40_000))
+    path.write_bytes(text.encode())
+    found = list(read_text(path))
+    assert len(found) > 3
+    assert max(len(part.text) for part in found) <= 2 * SEGMENT
+    for part in found:
+        assert text[part.place.start : part.place.end] == part.text
+        assert part.place.line == text.count("\n", 0, part.place.start) + 1
+
+
+async def test_what_looks_like_a_pdf_is_read_as_one_whatever_its_name(readers: Readers, tmp_path: Path) -> None:
+    [page] = await parts(readers, tmp_path / "upload", documents.pdf("Hello there"))
+    assert (page.text, page.place.page) == ("Hello there", 1)
+
+
+# --- structured formats --------------------------------------------------------------------------------------------
+
+
+async def test_markdown_sections_know_the_headings_above_them(readers: Readers, tmp_path: Path) -> None:
+    text = (
+        "Before.\n\n# Install\n\nGet it.\n\n## Linux `apt`\n\n```sh\n# not a heading\n```\n\n"
+        "## [Mac](https://x)\n\nBrew.\n\nUse\n===\n\nRun it.\n"
+    )
+    found = await parts(readers, tmp_path / "guide.md", text.encode())
+    assert [part.place.heading for part in found] == [
+        (),
+        ("Install",),
+        ("Install", "Linux apt"),
+        ("Install", "Mac"),
+        ("Use",),
+    ]
+    assert [part.place.line for part in found] == [1, 3, 7, 13, 17]
+    assert "".join(part.text for part in found) == text
+    assert all(text[part.place.start : part.place.end] == part.text for part in found)
+
+
+async def test_html_gives_what_a_reader_sees(readers: Readers, tmp_path: Path) -> None:
+    page = """<!doctype html><html><head><title>Harbour</title><style>p {color: red}</style></head><body>
+    <nav>Home About</nav><h1>Fees &amp; berths</h1><p>A berth costs <b>40</b> crowns.</p><script>alert(1)</script>
+    <h2>Tables</h2><table><tr><th>Boat</th><th>Fee</th></tr><tr><td>Dinghy</td><td>15</td></tr></table>
+    <ul><li>One</li><li>Two</li></ul><pre>  keep
+    this</pre></body></html>"""
+    found = await parts(readers, tmp_path / "page.html", page.encode())
+    assert [part.place.heading for part in found] == [(), ("Fees & berths",), ("Fees & berths", "Tables")]
+    assert found[0].text == "Harbour"
+    assert "A berth costs 40 crowns." in found[1].text
+    assert "Boat | Fee\n" in found[2].text
+    assert "Dinghy | 15\n" in found[2].text
+    assert "- One" in found[2].text
+    whole = "".join(part.text for part in found)
+    assert not any(word in whole for word in ("alert", "color", "About"))
+
+
+@pytest.mark.parametrize("declared", ["gb2312", "GBK", "utf-8", "no-such-charset"])
+async def test_html_in_chinese_is_read_in_its_charset(readers: Readers, tmp_path: Path, declared: str) -> None:
+    page = f'<html><head><meta charset="{declared}"></head><body><p>{CHINESE}</p></body></html>'
+    real = "utf-8" if declared in ("utf-8", "no-such-charset") else "gbk"
+    [found] = await parts(readers, tmp_path / "page.htm", page.encode(real))
+    assert found.text == CHINESE
+
+
+async def test_html_nested_ten_thousand_deep_is_no_disaster(readers: Readers, tmp_path: Path) -> None:
+    [found] = await parts(readers, tmp_path / "deep.html", b"<p>top</p>" + b"<div>" * 10_000 + b"bottom")
+    assert found.text.startswith("top")
+    assert len(await parts(readers, tmp_path / "next.txt", b"still alive")) == 1
+
+
+async def test_a_pdf_is_read_page_by_page(readers: Readers, tmp_path: Path) -> None:
+    found = await parts(
+        readers, tmp_path / "real.pdf", documents.pdf("The port is 7419.\nIt was 80.", "", "雪莲花生长在高山。")
+    )
+    assert [(part.place.page, part.text) for part in found] == [
+        (1, "The port is 7419.\nIt was 80."),
+        (3, "雪莲花生长在高山。"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (documents.pdf("Secret", encrypt=True), "protected by a password"),
+        (documents.pdf("Whole", "story")[:300], "damaged or was cut short"),
+        (documents.pdf("", ""), "no text on its 2 pages"),
+        (b"", "is empty"),
+        (b"%PDF-1.7 and then nothing", "damaged or was cut short"),
+    ],
+)
+async def test_a_pdf_that_cannot_be_read_says_why(
+    readers: Readers, tmp_path: Path, data: bytes, words: str
+) -> None:
+    with pytest.raises(Unreadable, match=words) as refused:
+        await parts(readers, tmp_path / "bad.pdf", data)
+    assert refused.value.code == "invalid_file"
+
+
+def test_words_broken_at_the_end_of_a_line_are_put_together() -> None:
+    assert tidy("exam\ufffe\nple") == "example"
+    assert tidy("数据库管理系统是一种供\n应商提供的软件") == "数据库管理系统是一种供应商提供的软件"
+    assert tidy("第一章\n数据库管理系统是一种供应商提供的") == "第一章\n数据库管理系统是一种供应商提供的"
+
+
+async def test_a_word_document_has_sections_lists_and_tables(readers: Readers, tmp_path: Path) -> None:
+    found = await parts(readers, tmp_path / "handbook.docx", documents.word())
+    headings = [part.place.heading for part in found]
+    assert headings == [
+        ("Harbour handbook",),
+        ("Harbour handbook", "Fees") if len(headings[1]) == 2 else ("Fees",),
+        (*headings[1], "价目"),
+    ]
+    assert "A berth costs 40 crowns a night." in found[1].text
+    assert "- Electricity" in found[1].text
+    assert "Boat | Length | Fee\nDinghy | 15" in found[2].text
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (documents.word()[:4000], "damaged or was cut short"),
+        (documents.bomb(3_000_000_000), "unpacks to 2861 MB"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "protected by a password"),
+        (b"", "is empty"),
+        (documents.bomb(1000), "not a whole Word document"),
+    ],
+)
+async def test_a_word_document_that_cannot_be_read_says_why(
+    readers: Readers, tmp_path: Path, data: bytes, words: str
+) -> None:
+    with pytest.raises(Unreadable, match=words):
+        await parts(readers, tmp_path / "bad.docx", data)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+async def test_rows_of_a_table_come_with_their_header(readers: Readers, tmp_path: Path, mark: str) -> None:
+    rows = [["name", "fee"], *([f"boat number {i} of the harbour", str(i)] for i in range(100))]
+    data = "\n".join(mark.join(row) for row in rows)
+    found = await parts(readers, tmp_path / ("t.tsv" if mark == "\t" else "t.csv"), data.encode())
+    assert len(found) > 2
+    assert all(part.text.startswith("name | fee\n") for part in found)
+    assert found[0].place.row == 2
+    second = found[1]
+    assert f"boat number {(second.place.row or 0) - 2} of" in second.text.split("\n")[1]
+
+
+def test_a_format_is_known_by_the_end_of_a_name() -> None:
+    assert [getattr(format_of(name), "name", None) for name in ("A.PDF", "x/y.md", "Makefile", "a.b.py", "LICENSE")] == [
+        "pdf",
+        "markdown",
+        "code",
+        "code",
+        None,
+    ]
+
+
+# --- the processes -----------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_read(tmp_path: Path) -> None:
+    readers = Readers(workers=1, seconds=0.0, memory=2**31)
+    try:
+        with pytest.raises(Unreadable, match="took longer than 0 s"):
+            await parts(readers, tmp_path / "slow.txt", b"word " * 1000)
+        readers._seconds = 30
+        assert await parts(readers, tmp_path / "quick.txt", b"fine")
+    finally:
+        await readers.close()
+
+
+async def test_a_file_that_needs_too_much_memory_fails_alone(tmp_path: Path) -> None:
+    readers = Readers(workers=1, seconds=60, memory=300 * 2**20)
+    try:
+        with pytest.raises(Unreadable):
+            await parts(readers, tmp_path / "huge.html", b"<p>" + b"a b " * 40_000_000)
+        assert await parts(readers, tmp_path / "small.txt", b"fine")
+    finally:
+        await readers.close()
+
+
+async def test_a_worker_that_has_died_is_replaced(readers: Readers, tmp_path: Path) -> None:
+    assert await parts(readers, tmp_path / "one.txt", b"one")
+    [worker] = readers._idle
+    worker.kill()
+    await worker.wait()
+    assert await parts(readers, tmp_path / "two.txt", b"two")
+
+
+async def test_a_document_that_kills_its_worker_is_told_so_and_the_next_one_is_read(
+    readers: Readers, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_bytes(b"many words here\n" * 500_000)
+    with pytest.raises(Unreadable, match="signal 9"):
+        async with aclosing(readers.read(path, path.name)) as runs:
+            async for _ in runs:
+                for worker in readers._busy:
+                    if worker.returncode is None:
+                        worker.kill()
+    assert await parts(readers, tmp_path / "two.txt", b"two")
+
+
+async def test_leaving_early_stops_the_worker(readers: Readers, tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_bytes(b"many words here\n" * 200_000)
+    async with aclosing(readers.read(path, path.name)) as runs:
+        async for _ in runs:
+            break
+    assert readers._idle == []
+    assert await parts(readers, tmp_path / "next.txt", b"next")
+
+
+async def test_a_worker_gets_no_secrets(readers: Readers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTICO_API_KEY", "pk-secret")
+    await parts(readers, tmp_path / "one.txt", b"one")
+    [worker] = readers._idle
+    assert b"pk-secret" not in Path(f"/proc/{worker.pid}/environ").read_bytes()

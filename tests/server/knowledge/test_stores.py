@@ -1,0 +1,220 @@
+"""Stores: who sees which, under which name, and what they record."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import Search
+from portico_server.core.servable import Card
+from portico_server.knowledge.contents import Attachment
+from tests.server.knowledge.shelf import MODEL
+from tests.server.knowledge.workshop import Workshop, workshop
+
+ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
+BOB = Principal("key_bob", frozenset({"stores:*:manage"}))
+READER = Principal("key_reader", frozenset({"stores:public:read"}))
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as shop:
+        yield shop
+
+
+async def test_a_store_is_reached_by_name_and_by_id(shop: Workshop) -> None:
+    store = await shop.stores.create("papers", LOCAL, description="What we wrote")
+    assert store.id.startswith("vs_")
+    assert await shop.stores.get("papers", LOCAL) == await shop.stores.get(store.id, LOCAL) == store
+    for key in ("store/papers", f"store/{store.id}"):
+        card = (await shop.registry.resolve(key, LOCAL)).card
+        assert (card.name, card.key, card.description) == ("papers", "store/papers", "What we wrote")
+        assert card.labels["id"] == store.id
+
+
+async def test_a_store_records_the_concrete_name_of_its_model(shop: Workshop) -> None:
+    assert (await shop.stores.create("a", LOCAL)).embedding_model == MODEL
+    assert (await shop.stores.create("b", LOCAL, embedding_model="")).embedding_model == ""
+    with pytest.raises(InvalidRequest, match="Known: letters") as refused:
+        await shop.stores.create("c", LOCAL, embedding_model="lettres")
+    assert "Did you mean 'letters'?" in refused.value.message
+
+
+async def test_what_one_key_made_another_cannot_see(shop: Workshop) -> None:
+    store = await shop.stores.create("private", ALICE)
+    assert [row.id for row in await shop.stores.list(ALICE)] == [store.id]
+    assert await shop.stores.list(BOB) == []
+    for attempt in (
+        shop.stores.get("private", BOB),
+        shop.stores.get(store.id, BOB),
+        shop.stores.delete(store.id, BOB),
+        shop.runner.call("search", "store/private", Search("x"), BOB),
+        shop.runner.call("search", f"store/{store.id}", Search("x"), BOB),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert [row.id for row in await shop.stores.list(LOCAL)] == [store.id]
+
+
+async def test_a_store_of_the_house_is_open_to_those_with_its_scope(shop: Workshop) -> None:
+    public = await shop.stores.create("public", LOCAL)
+    await shop.stores.create("other", LOCAL)
+    assert [row.name for row in await shop.stores.list(READER)] == ["public"]
+    assert (await shop.stores.get("public", READER)).id == public.id
+    assert (await shop.stores.get(public.id, READER)).id == public.id
+    for attempt in (
+        shop.stores.get("public", READER, "write"),
+        shop.stores.get("other", READER),
+        shop.stores.create("third", READER),
+        shop.runner.call("search", "store/other", Search("x"), READER),
+    ):
+        with pytest.raises(Forbidden):
+            await attempt
+
+
+async def test_a_name_is_given_once_to_an_owner_and_the_house(shop: Workshop) -> None:
+    await shop.stores.create("papers", LOCAL)
+    for caller in (LOCAL, ALICE):
+        with pytest.raises(Conflict):
+            await shop.stores.create("papers", caller)
+    await shop.stores.create("notes", ALICE)
+    await shop.stores.create("notes", BOB)
+
+
+async def test_of_several_stores_of_one_name_the_oldest_has_it(shop: Workshop) -> None:
+    first = await shop.stores.create("same", ALICE, unique=False)
+    second = await shop.stores.create("same", ALICE, unique=False)
+    nameless = await shop.stores.create("", ALICE, unique=False)
+    odd = await shop.stores.create("what: a/name\n", ALICE, unique=False)
+    cards = {card.name: card.labels["id"] for card in await shop.registry.cards(ALICE, "store")}
+    assert cards == {"same": first.id, second.id: second.id, nameless.id: nameless.id, odd.id: odd.id}
+    assert (await shop.stores.get("same", ALICE)).id == first.id
+    for row in (second, nameless, odd):
+        assert (await shop.registry.resolve(f"store/{row.id}", ALICE)).card.name == row.id
+    await shop.stores.delete(first.id, ALICE)
+    assert (await shop.stores.get("same", ALICE)).id == second.id
+
+
+async def test_a_chat_app_cannot_take_the_name_of_a_model(shop: Workshop, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="belongs to a model"):
+        await shop.stores.create(MODEL, LOCAL, app=True)
+    folder = tmp_path / MODEL
+    folder.mkdir()
+    assert (await shop.stores.follow(MODEL, folder, LOCAL)).name == f"docs-{MODEL}"
+
+
+async def test_a_change_is_kept(shop: Workshop) -> None:
+    store = await shop.stores.create("papers", LOCAL)
+    await shop.stores.create("taken", LOCAL)
+    changed = await shop.stores.update(store.id, LOCAL, {"name": "drafts", "metadata": {"a": "b"}})
+    assert (changed.name, changed.metadata) == ("drafts", {"a": "b"})
+    with pytest.raises(Conflict):
+        await shop.stores.update(store.id, LOCAL, {"name": "taken"})
+    with pytest.raises(NotFound):
+        await shop.stores.get("papers", LOCAL)
+
+
+async def test_a_store_that_nobody_used_for_long_has_expired(shop: Workshop) -> None:
+    store = await shop.stores.create("old", LOCAL, expires_after_days=1)
+    assert store.expires_at is not None
+    await shop.database.write(
+        __import__("portico_server.db.stores", fromlist=["change"]).change, store.id, {"last_active_at": 0.0}
+    )
+    [info] = await shop.stores.describe([await shop.stores.get("old", LOCAL)], LOCAL)
+    assert info.status == "expired"
+    with pytest.raises(InvalidRequest, match="has expired"):
+        await shop.search(store, "anything")
+
+
+async def test_deleting_a_store_leaves_uploaded_files(shop: Workshop) -> None:
+    store = await shop.stores.create("papers", LOCAL)
+    row = await shop.upload("a.txt", "The harbour opens at six.")
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.settled(store)
+    await shop.stores.delete("papers", LOCAL)
+    assert await shop.files.get(row.id, LOCAL) == row
+    with pytest.raises(NotFound, match="no store 'papers'"):
+        await shop.stores.get("papers", LOCAL)
+
+
+async def test_attaching_takes_all_files_or_none(shop: Workshop) -> None:
+    store = await shop.stores.create("papers", ALICE)
+    mine = await shop.upload("mine.txt", "mine", ALICE)
+    foreign = await shop.upload("foreign.txt", "foreign", BOB)
+    with pytest.raises(NotFound):
+        await shop.stores.contents.attach(store, [Attachment(mine.id), Attachment(foreign.id)], ALICE)
+    with pytest.raises(InvalidRequest) as refused:
+        await shop.stores.contents.attach(store, [Attachment(mine.id, {"a": [1]})], ALICE)
+    assert refused.value.param == "attributes.a"
+    assert (await shop.stores.contents.list(store)).data == ()
+
+
+async def test_files_of_a_store_have_pages_in_both_directions(shop: Workshop) -> None:
+    store = await shop.stores.create("papers", LOCAL)
+    rows = [await shop.upload(f"{i}.txt", f"Text number {i}.") for i in range(5)]
+    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    ids = [row.file_id for row in await shop.settled(store)]
+    contents = shop.stores.contents
+    page = await contents.list(store, limit=2)
+    assert ([row.file_id for row in page.data], page.has_more) == (ids[:2:-1], True)
+    page = await contents.list(store, limit=2, order="asc", after=ids[2])
+    assert ([row.file_id for row in page.data], page.has_more) == (ids[3:], False)
+    page = await contents.list(store, limit=2, order="asc", before=ids[4])
+    assert ([row.file_id for row in page.data], page.has_more) == (ids[2:4], True)
+    assert (await contents.list(store, status="failed")).data == ()
+
+
+async def test_a_batch_tells_how_its_files_are_and_can_be_given_up(shop: Workshop) -> None:
+    store = await shop.stores.create("papers", LOCAL)
+    rows = [await shop.upload(f"{i}.txt", f"Text number {i}.") for i in range(3)]
+    batch = await shop.stores.contents.attach_batch(store, [Attachment(row.id) for row in rows[:2]], LOCAL)
+    await shop.settled(store)
+    _, counts = await shop.stores.contents.batch(store, batch.id)
+    assert (counts.completed, counts.total) == (2, 2)
+    later = await shop.stores.contents.attach_batch(store, [Attachment(rows[2].id)], LOCAL)
+    cancelled, counts = await shop.stores.contents.cancel_batch(store, later.id)
+    assert cancelled.cancelled_at is not None
+    assert counts.in_progress == 0
+    with pytest.raises(NotFound):
+        await shop.stores.contents.batch(await shop.stores.create("other", LOCAL), batch.id)
+
+
+async def test_a_file_that_belongs_to_another_stores_folder_cannot_be_attached(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text("The harbour opens at six.")
+    docs = await shop.stores.follow("docs", folder, LOCAL)
+    await shop.sync(docs)
+    [row] = (await shop.stores.contents.list(docs)).data
+    other = await shop.stores.create("other", LOCAL)
+    with pytest.raises(Conflict):
+        await shop.stores.contents.attach(other, [Attachment(row.file_id)], LOCAL)
+
+
+async def test_the_text_of_a_file_is_what_was_read_out_of_it(shop: Workshop) -> None:
+    store = await shop.stores.create("papers", LOCAL)
+    row = await shop.upload("a.md", "# A\n\none\n\n# B\n\ntwo\n")
+    bad = await shop.upload("bad.pdf", b"%PDF-1.4 no")
+    await shop.stores.contents.attach(store, [Attachment(row.id), Attachment(bad.id)], LOCAL)
+    assert [part.text for part in await shop.stores.contents.text(store, row.id)] == [
+        "# A\n\none\n\n",
+        "# B\n\ntwo\n",
+    ]
+    with pytest.raises(InvalidRequest, match=r"bad\.pdf is not a whole PDF"):
+        await shop.stores.contents.text(store, bad.id)
+
+
+async def test_the_names_of_stores_are_watched(shop: Workshop) -> None:
+    seen: list[str] = []
+    shop.registry.watch(seen.append)
+    await shop.stores.create("papers", LOCAL)
+    await shop.stores.delete("papers", LOCAL)
+    assert seen.count("store") == 2
+
+
+def test_a_card_needs_the_scope_of_its_store() -> None:
+    assert Card("papers", "store").scope == "stores:papers:read"

@@ -1,0 +1,104 @@
+"""Files, stores, a scheduler and an embedding model together in one process, over a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from portico.wire import Event, Finished
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Found, Search
+from portico_server.db.database import Database
+from portico_server.db.files import FileRow
+from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.stores import Stores
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.usage import UsageLog
+from portico_server.settings import Settings
+from tests.server.knowledge.shelf import MODEL, Letters
+
+
+async def pieces(*data: bytes) -> AsyncIterator[bytes]:
+    for piece in data:
+        yield piece
+
+
+@dataclass
+class Workshop:
+    """What a daemon has of knowledge, in one process."""
+
+    database: Database
+    registry: Registry
+    runner: Runner
+    scheduler: Scheduler
+    files: Files
+    stores: Stores
+    model: Letters
+    begun: list[str]
+
+    async def upload(
+        self, name: str, data: bytes | str, caller: Principal = LOCAL, purpose: str = "assistants"
+    ) -> FileRow:
+        raw = data.encode() if isinstance(data, str) else data
+        return await self.files.create(name, purpose, pieces(raw), caller)
+
+    async def events(self, run_id: str) -> list[Event]:
+        """All events of a durable run, when it has ended."""
+        while (run := self.runner.get(run_id)) is None:
+            await asyncio.sleep(0)
+        return [event async for _number, event in run.log.follow()]
+
+    async def result(self, run_id: str) -> dict[str, Any]:
+        last = (await self.events(run_id))[-1]
+        assert isinstance(last, Finished), last
+        found: dict[str, Any] = last.result
+        return found
+
+    async def sync(self, store: StoreRow) -> dict[str, Any]:
+        return await self.result(await self.stores.sync(store))
+
+    async def settled(self, store: StoreRow) -> list[StoreFileRow]:
+        """The files of a store when nothing waits any more, oldest first."""
+        await self.result(await self.stores.contents.queue(store))
+        return list((await self.stores.contents.list(store, limit=1000, order="asc")).data)
+
+    async def search(self, store: StoreRow, query: str, caller: Principal = LOCAL) -> Found:
+        found = await self.runner.call("search", f"store/{store.id}", Search(query), caller)
+        assert isinstance(found, Found)
+        return found
+
+
+@asynccontextmanager
+async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
+    """A workshop over ``home``, which may have had one before."""
+    home.mkdir(parents=True, exist_ok=True)
+    configured = Settings(home=home, **settings)
+    database = Database.at(configured.database_path)
+    database.prepare()
+    registry = Registry()
+    model = Letters()
+    registry.add(model)
+    registry.alias("default-embedding", MODEL)
+    runner = Runner(registry, UsageLog(database), timeout=30)
+    scheduler = Scheduler(database, runner)
+    files = Files(database, configured.blobs, max_bytes=configured.max_file_mb * 1024 * 1024)
+    stores = Stores(database, registry, runner, scheduler, files, configured)
+    registry.add_source(stores)
+    await files.start()
+    begun = await stores.start()
+    working = asyncio.create_task(scheduler.run(alone=True))
+    try:
+        yield Workshop(database, registry, runner, scheduler, files, stores, model, begun)
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+        await runner.close()
+        await stores.close()
+        database.close()
