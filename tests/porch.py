@@ -137,7 +137,8 @@ async def porch(
     try:
         await auth.start(given)
         tasks = [
-            asyncio.create_task(work) for work in (server.serve([listener]), door.run(), scheduler.run(alone=True))
+            asyncio.create_task(work)
+            for work in (server.serve([listener]), door.run(), scheduler.run(alone=True))
         ]
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:

@@ -189,6 +189,10 @@ def messages_of(said: str | Sequence[Message], history: Sequence[Message] = ()) 
 
 
 def chat(messages: str | Sequence[Message], model: str, options: Mapping[str, Any]) -> EventCall:
+    if "stream" in options:
+        raise InvalidRequest(
+            "A chat always streams: for the whole answer, call read() on it.", param="stream"
+        )
     body = {
         "model": model,
         "messages": messages_of(messages),
@@ -199,9 +203,11 @@ def chat(messages: str | Sequence[Message], model: str, options: Mapping[str, An
     return EventCall("POST", "/v1/chat/completions", ChatEvents, json=body)
 
 
-def app_run(app: str, question: str | Sequence[Message], history: Sequence[Message]) -> EventCall:
+def app_run(
+    app: str, question: str | Sequence[Message], history: Sequence[Message], options: Mapping[str, Any]
+) -> EventCall:
     path = _at("api", "apps", _named(app, "an app"), "run")
-    return EventCall("POST", path, RunEvents, json={"messages": messages_of(question, history)})
+    return EventCall("POST", path, RunEvents, json={"messages": messages_of(question, history), **options})
 
 
 def apps_list() -> Call[list[App]]:

@@ -47,12 +47,17 @@ class Client:
         """Where the daemon is."""
         return self._transport.address.url
 
-    def ask(self, question: str, app: str | None = None, *, history: Sequence[Message] = ()) -> Answer:
-        """Ask an app over documents: pieces of text, and ``passages``. Without ``app``: the only one."""
+    def ask(
+        self, question: str, app: str | None = None, *, history: Sequence[Message] = (), **options: Any
+    ) -> Answer:
+        """Ask an app over documents: pieces of text, and ``passages``. Without ``app``: the only one.
+
+        ``history`` is what was said before; ``options`` are OpenAI's (``temperature``, ``max_tokens`` …).
+        """
 
         def start(opened: Opened) -> Generator[RunEvent, None, None]:
             name = app or build.the_only(self.apps.list())
-            return self._transport.stream(build.app_run(name, question, history), opened)
+            return self._transport.stream(build.app_run(name, question, history, options), opened)
 
         return Answer(start)
 
@@ -141,12 +146,17 @@ class AsyncClient:
         """Where the daemon is."""
         return self._transport.address.url
 
-    def ask(self, question: str, app: str | None = None, *, history: Sequence[Message] = ()) -> AsyncAnswer:
-        """Ask an app over documents: pieces of text, and ``passages``. Without ``app``: the only one."""
+    def ask(
+        self, question: str, app: str | None = None, *, history: Sequence[Message] = (), **options: Any
+    ) -> AsyncAnswer:
+        """Ask an app over documents: pieces of text, and ``passages``. Without ``app``: the only one.
+
+        ``history`` is what was said before; ``options`` are OpenAI's (``temperature``, ``max_tokens`` …).
+        """
 
         async def start(opened: Opened) -> AsyncGenerator[RunEvent, None]:
             name = app or build.the_only(await self.apps.list())
-            source = self._transport.stream(build.app_run(name, question, history), opened)
+            source = self._transport.stream(build.app_run(name, question, history, options), opened)
             try:
                 async for item in source:
                     yield item

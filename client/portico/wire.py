@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class ErrorBody:
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
-# --- events: what happens during a run, in order -------------------------------------------------------------
+# --- events: what happens during a run, in order ------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """The passages an answer stands on, numbered by their ``rank``; sent before the first word of the answer."""
+    """The passages an answer stands on, numbered by their ``rank``; sent before its first word."""
 
     type: ClassVar[str] = "cited"
     passages: tuple[Passage, ...]

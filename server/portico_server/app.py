@@ -23,8 +23,8 @@ from portico_server.api.auth import Auth
 from portico_server.api.door import Door
 from portico_server.api.parts import Parts
 from portico_server.apps.ask import StoreApps
-from portico_server.config import Configuration
-from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.config import Configuration, StoreSpec
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import SYSTEM
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
@@ -163,7 +163,8 @@ class _Daemon:
         self.registry.add_source(StoreApps(self.registry))
         Toolbox(self.registry).register()
         host, port = listener.getsockname()[:2]
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        anywhere = host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+        shown = "127.0.0.1" if anywhere else host
         self.parts = Parts(
             loaded=loaded,
             database=database,
@@ -230,37 +231,65 @@ class _Daemon:
             await self.models.add(spec, keep=False)
         await self._choose_model()
         await self.files.start()
-        await self.stores.start()
-        await self._follow_folders()
+        self._begun(*await self.stores.start())
+        await self._apply_stores()
         await self._fetch_default()
 
     async def _choose_model(self) -> None:
         source = self._wishes.model
         if source == "auto":
-            better = self.models.recommended()
+            better = await self.models.better()
             source = better.source if better else ""
         if source:
             name = source.partition("://")[2].rstrip("/").rpartition("/")[2].partition("@")[0]
             name = name.rpartition("#")[2] or source
             await self.models.add(ModelSpec(name=name, source=source, aliases=("default",)), keep=False)
 
-    async def _follow_folders(self) -> None:
+    async def _apply_stores(self) -> None:
+        """The stores of the configuration, and a store for each folder of documents."""
         for spec in self._configuration.stores:
-            if spec.folder is not None:
-                await self._follow(spec.name, spec.folder)
-        for folder in self._wishes.docs:
-            folder = folder.absolute()
-            await self._follow(folder.resolve().name or "root", folder)
+            await self._apply_store(spec)
+        for given in self._wishes.docs:
+            folder = given.resolve()
+            name = await self._name_for(folder)
+            self._begun(await self.stores.sync(await self.stores.follow(name, folder, SYSTEM)))
 
-    async def _follow(self, name: str, folder: Path) -> None:
-        row = await self.stores.follow(name, folder, SYSTEM)
-        self.parts.startup.append(await self.stores.sync(row))
+    async def _apply_store(self, spec: StoreSpec) -> None:
+        model = spec.embedding_model or None
+        if spec.folder is not None:
+            row = await self.stores.follow(
+                spec.name,
+                spec.folder,
+                SYSTEM,
+                app=spec.app,
+                embedding_model=model,
+                description=spec.description,
+            )
+            self._begun(await self.stores.sync(row))
+            return
+        try:
+            await self.stores.get(spec.name, SYSTEM)
+        except NotFound:
+            await self.stores.create(
+                spec.name, SYSTEM, app=spec.app, embedding_model=model, description=spec.description
+            )
+
+    async def _name_for(self, folder: Path) -> str:
+        """A folder's own name, or its parent's before it if that store mirrors another folder which still exists."""
+        name = folder.name or "root"
+        for row in await self.stores.list(SYSTEM):
+            if row.name == name and _is_another(row.folder, folder):
+                return f"{folder.parent.name}-{name}"
+        return name
+
+    def _begun(self, *runs: str) -> None:
+        self.parts.startup.extend(run for run in runs if run not in self.parts.startup)
 
     async def _fetch_default(self) -> None:
         """Fetch the file of the default chat model in the background, if it is not here yet."""
         missing = self.models.missing("default")
         if missing and not self._settings.offline:
-            self.parts.startup.append(await self.models.pull(missing, SYSTEM))
+            self._begun(await self.models.pull(missing, SYSTEM))
 
     async def _close(self) -> None:
         for close in (self.stores.close, self.models.close, self.usage.flush):
@@ -278,6 +307,11 @@ class _UntilEnd(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended.set()
+
+
+def _is_another(known: str | None, folder: Path) -> bool:
+    """Whether a store's folder is there and is not this one."""
+    return bool(known) and known != str(folder) and Path(str(known)).is_dir()
 
 
 def _say(line: dict[str, object]) -> None:

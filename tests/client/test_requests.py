@@ -34,14 +34,20 @@ def test_what_is_not_given_is_not_sent() -> None:
 
 def test_a_question_follows_what_was_said_before() -> None:
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    call = build.app_run("docs", "c", history)
+    call = build.app_run("docs", "c", history, {"temperature": 0})
     assert [message["content"] for message in call.json["messages"]] == ["a", "b", "c"]
+    assert call.json["temperature"] == 0
 
 
 def test_options_of_a_chat_are_passed_on_and_usage_is_asked_for() -> None:
     body = build.chat("hi", "default", {"temperature": 0}).json
     assert body["temperature"] == 0
     assert body["stream_options"] == {"include_usage": True}
+
+
+def test_a_chat_that_shall_not_stream_is_told_how() -> None:
+    with pytest.raises(InvalidRequest, match="call read"):
+        build.chat("hi", "default", {"stream": False})
 
 
 def test_the_only_app_is_chosen_and_several_are_listed() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.cite import app_of, citations, print_passages, write_pieces
+from portico.cli.cite import app_of, citations, print_passages, write_answer
 from portico.cli.render import print_json
 from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
@@ -34,6 +34,6 @@ def ask(
             reply = answer.read()
             print_json({"answer": reply.text, "citations": citations(reply.passages)})
             return
-        write_pieces(answer)
+        write_answer(answer)
         typer.echo()
         print_passages(answer.passages)

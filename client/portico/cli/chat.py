@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from portico._answer import Answer
-from portico.cli.cite import print_passages, write_pieces
+from portico.cli.cite import print_passages, write_answer
 from portico.cli.render import print_json
 from portico.cli.session import AsJson, connected
 from portico.client import Client
@@ -67,7 +67,7 @@ class Conversation:
             if quiet:
                 answer.read()
             else:
-                write_pieces(answer)
+                write_answer(answer)
                 if answer.passages:
                     print_passages(answer.passages)
             self.messages.append({"role": "user", "content": text.strip()})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.text import Text
 
+from portico._answer import Answer
+from portico.cli.progress import Spinner
 from portico.cli.render import console, one_line, plain, safe, shorten
 from portico.client import Client
 from portico.errors import InvalidRequest
-from portico.wire import Passage
+from portico.wire import Cited, Delta, Passage, Status
 
 QUOTE = 300
 """Characters of a passage that are shown under an answer."""
@@ -31,16 +33,24 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
     return found.name
 
 
-def write_pieces(pieces: Iterable[str]) -> None:
-    """Text as it comes, then the end of the line."""
-    out = console()
+def write_answer(answer: Answer) -> None:
+    """The text as it comes, then the end of the line; until the first word, what the daemon is doing."""
+    out = console().file
     try:
-        for piece in pieces:
-            out.file.write(safe(piece))
-            out.file.flush()
+        with Spinner("Looking") as spinner:
+            for event in answer.events():
+                match event:
+                    case Status(stage=stage, message=message):
+                        spinner.say(f"{stage} {message}")
+                    case Cited(passages=passages):
+                        spinner.say(f"Reading {len(passages)} passages")
+                    case Delta(text=text):
+                        spinner.stop()
+                        out.write(safe(text))
+                        out.flush()
     finally:
         # Also after a failure or a Ctrl-C: what follows begins on a line of its own.
-        out.file.write("\n")
+        out.write("\n")
 
 
 def print_passages(passages: Sequence[Passage]) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from portico.cli.progress import working
+from portico.cli.progress import Spinner
 from portico.cli.render import amount, print_json, print_rows
 from portico.cli.session import AsJson, connected, local_settings
 from portico.errors import ConnectionFailed, PorticoError
@@ -43,7 +43,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Look for what could keep Portico from working here. Exit code 1 if something does."""
-    with working("Looking"):
+    with Spinner("Looking"):
         findings = list(examine(context, network=network))
     failed = any(finding.state == "fail" for finding in findings)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.progress import working
+from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.values import File
@@ -57,7 +57,7 @@ def add(
     with connected(context) as client:
         into = client.stores.get(store) if store else None
         for path in files:
-            with working(f"Uploading {path.name}"):
+            with Spinner(f"Uploading {path.name}"):
                 made = client.files.add(path, purpose=purpose)
             added.append(made)
             if into:

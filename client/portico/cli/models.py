@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, one_line, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.values import Deployment
@@ -87,9 +88,7 @@ def remove(
 @app.command(epilog="Example: portico models load default")
 def load(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Load a model into memory and wait until it is ready."""
-    from portico.cli.progress import working
-
-    with connected(context) as client, working(f"Loading {name}"):
+    with connected(context) as client, Spinner(f"Loading {name}"):
         found = client.deployments.load(name)
     _print(found, as_json)
 

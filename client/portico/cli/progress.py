@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 
 from rich.markup import escape
@@ -96,12 +94,29 @@ def _amount(status: Status) -> str:
     )
 
 
-@contextmanager
-def working(label: str) -> Iterator[None]:
-    """A spinner for work without a measure; nothing where there is no terminal."""
-    out = console(error=True)
-    if not out.is_terminal:
-        yield
-        return
-    with out.status(escape(one_line(label))):
-        yield
+class Spinner:
+    """Says on a terminal that something without a measure goes on; silent where there is none."""
+
+    def __init__(self, label: str) -> None:
+        out = console(error=True)
+        self._status = out.status(escape(one_line(label))) if out.is_terminal else None
+
+    def say(self, label: str) -> None:
+        """Change what it says."""
+        if self._status is not None:
+            self._status.update(escape(one_line(label)))
+
+    def stop(self) -> None:
+        """Take it off the terminal; more than once does no harm."""
+        if self._status is not None:
+            self._status.stop()
+
+    def __enter__(self) -> Spinner:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -50,8 +50,8 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
             print("\t".join(row))
         return
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
+    for number, name in enumerate(columns):
+        table.add_column(name, overflow="fold", no_wrap=number == 0)
     for row in texts:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table)

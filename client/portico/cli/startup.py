@@ -15,13 +15,14 @@ from portico.client import AsyncClient
 from portico.values import Status
 
 
-def show(url: str, key: str | None, *, as_json: bool) -> None:
+def show(url: str, key: str | None, *, as_json: bool) -> Status:
     """Follow the start-up of the daemon at ``url`` to its end and print the panel, or one JSON document."""
     status = asyncio.run(_settled(url, key))
     if as_json:
         print_json(summary(status, url))
     else:
         _print_panel(status, url)
+    return status
 
 
 async def _settled(url: str, key: str | None) -> Status:

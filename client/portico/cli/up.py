@@ -51,7 +51,7 @@ def up(
     child = spawn(arguments, detached=detach)
     end_on_terminate()
     try:
-        _accompany(context, child, place, as_json=as_json)
+        _accompany(context, child, place, docs or [], as_json=as_json)
     except KeyboardInterrupt:
         child.stop()
         typer.echo("Stopped.", err=as_json)
@@ -61,7 +61,9 @@ def up(
         raise
 
 
-def _accompany(context: typer.Context, child: Child, place: list[str], *, as_json: bool) -> None:
+def _accompany(
+    context: typer.Context, child: Child, place: list[str], docs: list[Path], *, as_json: bool
+) -> None:
     # Reading httpx and rich takes as long as the daemon's own imports: both happen at the same time.
     from portico.cli.startup import show
 
@@ -73,7 +75,10 @@ def _accompany(context: typer.Context, child: Child, place: list[str], *, as_jso
         if running is None:
             raise
         typer.echo(f"The daemon already runs at {running}.", err=True)
-        show(running, key, as_json=as_json)
+        known = {store.folder for store in show(running, key, as_json=as_json).stores}
+        for folder in docs:
+            if str(folder.absolute()) not in known:
+                typer.echo(f"It does not follow {folder}; to add that: portico stores add {folder}", err=True)
         return
     try:
         show(url, key, as_json=as_json)

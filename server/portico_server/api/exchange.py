@@ -232,21 +232,21 @@ class Presence:
             raise ClientLeft from None
 
     async def _watch(self) -> None:
-        exchange = self._exchange
         while True:
             try:
-                async with asyncio.timeout(QUIET / 2):
-                    while (await exchange.receive())["type"] != "http.disconnect":
+                # Only a stream has something to say while it is quiet; a timer is not free.
+                async with asyncio.timeout(None if self._head is None else QUIET / 2):
+                    while (await self._exchange.receive())["type"] != "http.disconnect":
                         pass
             except TimeoutError:
-                if self._head is not None:
-                    if not self.heard:
-                        await self._comment(self._head)
-                    self.heard = False
-                continue
-            self._left = True
-            self._task.cancel()
-            return
+                assert self._head is not None
+                if not self.heard:
+                    await self._comment(self._head)
+                self.heard = False
+            else:
+                self._left = True
+                self._task.cancel()
+                return
 
     async def _comment(self, head: Message) -> None:
         if not self._exchange.started:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from portico.wire import Cited, Delta, Event, Passage
+from portico.wire import Cited, Delta, Event, Passage, Usage
 from portico_server.apps import prompt
 from portico_server.apps.language import not_found
 from portico_server.apps.relevance import ground
+from portico_server.apps.repetition import repeats
 from portico_server.core.citation import Citations
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -21,8 +22,13 @@ from portico_server.core.servable import Card, Servable
 MODEL = "default"
 """The model that answers where the store's card has no label ``model``."""
 
+QUICK_ENGINES = frozenset({"remote", "vllm", "lmdeploy"})
+"""Values of a model's label ``engine`` that stand for hardware which reads a long prompt in no time."""
+
 _OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n"})
 _ATTEMPTS = 3
+_TAIL = 400
+"""Pieces of an answer that are looked at for repetition; a piece is a token or more."""
 
 
 class StoreApps:
@@ -69,10 +75,10 @@ class AskApp:
         turns = prompt.split(request.messages)
         query = prompt.search_query(turns)
         model = str(self.card.labels["model"])
-        share = prompt.budget(self._context_length(model), _max_tokens(request.options))
+        share = self._budget(model, _max_tokens(request.options))
         found = await context.call(self._store.key, Search(query, max_num_results=share.count))
         assert isinstance(found, Found)
-        standing = ground(query, found.passages[: share.count])
+        standing = ground(query, found.passages[: share.count], trusted=self._trusted())
         if not standing:
             return await self._nothing(turns.question, context)
         passages = tuple(replace(passage, rank=rank) for rank, passage in enumerate(standing, 1))
@@ -87,10 +93,23 @@ class AskApp:
         await context.emit(Delta(answer))
         return Reply(answer, model=self.card.name)
 
-    def _context_length(self, model: str) -> int | None:
+    def _trusted(self) -> bool:
+        """Whether the vectors of this store weigh at least as much as its words: those of a strong model do."""
+        embedding = self._registry.get(str(self._store.labels.get("embedding_model") or ""))
+        weight = embedding.card.labels.get("fusion_weight") if embedding is not None else None
+        return isinstance(weight, int | float) and weight >= 0.5
+
+    def _budget(self, model: str, max_tokens: int | None) -> prompt.Budget:
+        """What the model's card allows for."""
         servable = self._registry.get(model)
-        length = servable.card.labels.get("context_length") if servable is not None else None
-        return length if isinstance(length, int) and length > 0 else None
+        labels = servable.card.labels if servable is not None else {}
+        length = labels.get("context_length")
+        known = length if isinstance(length, int) and length > 0 else None
+        return prompt.budget(known, max_tokens, quick=labels.get("engine") in QUICK_ENGINES)
+
+
+class _SaidAgain(Exception):
+    """The model goes in circles: raised through its call, which ends it."""
 
 
 class _Answer:
@@ -116,7 +135,12 @@ class _Answer:
         raise AssertionError("the last attempt returns or raises")
 
     async def _once(self, messages: tuple[Message, ...], options: Mapping[str, Any]) -> Reply:
-        reply = await self._context.call(self._model, Chat(messages, options), listener=self._pass_on)
+        try:
+            reply = await self._context.call(self._model, Chat(messages, options), listener=self._pass_on)
+        except _SaidAgain:
+            # The model's own count is lost with the rest of its answer; ours is an estimate.
+            spent = sum(prompt.tokens(prompt.text_of(message)) for message in messages)
+            reply = Reply("", usage=Usage(spent, prompt.tokens("".join(self._text))))
         assert isinstance(reply, Reply)
         if not self._text and reply.content:  # a model that answers at once, without deltas
             await self._say(self._marks.feed(reply.content))
@@ -126,6 +150,8 @@ class _Answer:
     async def _pass_on(self, event: Event) -> None:
         if isinstance(event, Delta):
             await self._say(self._marks.feed(event.text))
+            if repeats("".join(self._text[-_TAIL:])):
+                raise _SaidAgain
         else:
             await self._context.emit(event)
 
@@ -170,10 +196,12 @@ def _max_tokens(options: Mapping[str, Any]) -> int | None:
 
 
 def _options(options: Mapping[str, Any], share: prompt.Budget) -> dict[str, Any]:
-    """The caller's options, with a bound on the answer and no play of chance where the caller set neither."""
+    """The caller's options; where they are silent, a bound on the answer and no play of chance."""
     passed = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
     if _max_tokens(passed) is None:
         passed["max_tokens"] = share.answer
     if passed.get("temperature") is None:
         passed["temperature"] = 0
+    if share.brief and passed.get("frequency_penalty") is None:
+        passed["frequency_penalty"] = 0.3  # without chance a small model goes in circles all the sooner
     return passed

@@ -22,10 +22,8 @@ CONTEXT = 4096
 """Tokens of context that are assumed of a model whose card does not say."""
 
 INSTRUCTION = (
-    "Answer the question from the numbered passages only. "
-    "Put the number of the passage after each fact, like [1]. "
-    "If the passages do not answer the question, say that it is not in these documents. "
-    "Be short. Use the language of the question."
+    "Answer from the given passages only, and name them like [1]. If they do not answer the question, say "
+    "that it is not in these documents. Use the language of the question."
 )
 
 QUERY_LIMIT = 2_000
@@ -34,8 +32,7 @@ enough.
 """
 
 _MESSAGE_TOKENS = 8
-_LARGEST = 8_192
-_LEAST_ANSWER, _MOST_ANSWER = 64, 1_024
+_LEAST_ANSWER = 64
 _SEARCHED = 8
 _CJK = re.compile(rf"[{CJK}]")
 _REFERS_BACK = re.compile(
@@ -64,18 +61,20 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How a model's context is shared out, in tokens: all of it, what its answer keeps, what passages may
-    take.
+    """How a model's context is shared out, in tokens: all of it, its answer's part, the passages' part.
+
+    ``brief``: the model is asked for one sentence.
     """
 
     context: int
     answer: int
     passages: int
+    brief: bool = False
 
     @property
     def count(self) -> int:
         """How many passages are worth showing: a small model loses its way among many."""
-        return min(_SEARCHED, max(3, self.passages // 120))
+        return min(_SEARCHED, max(3, self.passages // 160))
 
     def halved(self) -> Budget:
         """For a model whose tokens turned out to be shorter than was estimated."""
@@ -119,17 +118,20 @@ def search_query(turns: Turns) -> str:
     return query[-QUERY_LIMIT:] if follows else query[:QUERY_LIMIT]
 
 
-def budget(context_length: int | None, max_tokens: int | None) -> Budget:
-    """Share out a context of ``context_length`` tokens, unknown if ``None``, for an answer of
-    ``max_tokens`` if given.
+def budget(context_length: int | None, max_tokens: int | None, *, quick: bool) -> Budget:
+    """Share out a context of ``context_length`` tokens, ``None`` if unknown, for ``max_tokens`` of answer
+    if given.
 
-    Passages get a quarter of the context, 8,192 tokens at most: the first word of a small model on a CPU
-    waits for every token before it, and a large context is no reason to fill it.
+    Passages get a quarter of it at most. A model that is not ``quick`` runs on this machine, maybe without
+    a GPU: there the first word waits for every token of the prompt (two CPU cores read 170 to 300 a second
+    into a model of 135 M parameters). A small model also loses its way in a long prompt and repeats itself
+    in a long answer. So it gets no more than 400 tokens of passages, and is asked for one sentence.
     """
     context = context_length or CONTEXT
-    answer = max_tokens or min(_MOST_ANSWER, context // 4)
+    most_answer, most_passages = (1_024, 8_192) if quick else (256, 400)
+    answer = max_tokens or min(most_answer, context // 4)
     answer = max(_LEAST_ANSWER, min(answer, context // 2))
-    return Budget(context, answer, min(_LARGEST, context // 4))
+    return Budget(context, answer, min(most_passages, context // 4), brief=not quick)
 
 
 def compose(turns: Turns, passages: Sequence[Passage], share: Budget) -> tuple[Message, ...]:
@@ -146,8 +148,9 @@ def compose(turns: Turns, passages: Sequence[Passage], share: Budget) -> tuple[M
         f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, max(room, 80))}"
         for passage in passages
     )
+    wish = "Using only the passages, answer" + (" in one sentence" if share.brief else "")
     system = f"{turns.system}\n\n{INSTRUCTION}" if turns.system else INSTRUCTION
-    asking = {**turns.last, "content": _content(turns.last, f"{shown}\n\nQuestion: {question}")}
+    asking = {**turns.last, "content": _content(turns.last, f"Passages:\n{shown}\n\n{wish}: {question}")}
     fixed: tuple[Message, ...] = ({"role": "system", "content": system}, asking, *turns.tail)
     left = share.context - share.answer - sum(map(_tokens_of, fixed))
     kept: list[Message] = []

@@ -16,13 +16,6 @@ from portico_server.apps.language import CJK
 SHARE = 0.25
 """The part of a question's terms that the passages together must hold to count as an answer's ground."""
 
-TRUSTED = 0.5
-"""The score from which a passage counts although it shares no word with the question.
-
-A search that fuses by weight gives such a passage at most the weight of its embedding model: only a model
-that the store trusts lifts it this high.
-"""
-
 FAR = 0.1
 """A passage whose score is less than this part of the best one's is noise, above all in a small store."""
 
@@ -62,27 +55,23 @@ def terms(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def ground(question: str, passages: Sequence[Passage]) -> tuple[Passage, ...]:
-    """Those of ``passages`` that an answer to ``question`` may stand on, in their order; none if there is
-    no ground.
+def ground(question: str, passages: Sequence[Passage], *, trusted: bool = False) -> tuple[Passage, ...]:
+    """Those of ``passages`` that an answer to ``question`` may stand on, in their order; none without ground.
 
-    A passage counts if it shares a term with the question, or if an embedding model that the store trusts
-    ranked it high; one far below the best does not. Together they must hold a quarter of the question's
-    terms. A question in another script than all passages, or one of stop words alone, cannot be judged by
-    its words: there the search's own judgement stands. Errs towards answering.
+    Scores only compare the passages of one search, so they cannot tell whether any of them fits: words
+    must. A passage counts if it shares a term with the question, and together they must hold a quarter of
+    its terms. A question of stop words alone cannot be judged. ``trusted``: a strong embedding model found
+    them, which finds what shares no word; then the model that answers is the judge.
     """
     best = max((passage.score for passage in passages), default=0.0)
     near = tuple(passage for passage in passages if passage.score >= FAR * best)
     asked = terms(question)
-    if not asked or all(_foreign(question, passage.text) for passage in near):
+    if trusted or not asked:
         return near
     shared = [asked & _terms_of(passage) for passage in near]
-    kept = tuple(
-        passage for passage, own in zip(near, shared, strict=True) if own or passage.score >= TRUSTED
-    )
-    trusted = any(not own and passage.score >= TRUSTED for passage, own in zip(near, shared, strict=True))
-    enough = len(frozenset().union(*shared)) >= max(1, math.ceil(SHARE * len(asked)))
-    return kept if enough or trusted else ()
+    if len(frozenset[str]().union(*shared)) < max(1, math.ceil(SHARE * len(asked))):
+        return ()
+    return tuple(passage for passage, own in zip(near, shared, strict=True) if own)
 
 
 def excerpt(text: str, question: str, limit: int) -> str:
@@ -127,8 +116,3 @@ def _joined(sentences: Sequence[str], kept: Sequence[int]) -> str:
 
 def _terms_of(passage: Passage) -> frozenset[str]:
     return terms(" ".join((passage.filename, *passage.place.heading, passage.text)))
-
-
-def _foreign(question: str, text: str) -> bool:
-    """Whether one of the two is written in CJK characters and the other is not."""
-    return bool(_RUN.search(question)) != bool(_RUN.search(text))

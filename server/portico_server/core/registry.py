@@ -53,6 +53,11 @@ class Registry:
         self._aliases[name] = target
         self.changed("model")
 
+    def unalias(self, name: str) -> None:
+        """Let ``name`` mean nothing."""
+        if self._aliases.pop(name, None) is not None:
+            self.changed("model")
+
     @property
     def aliases(self) -> dict[str, str]:
         return dict(self._aliases)

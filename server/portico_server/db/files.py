@@ -6,7 +6,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Generic, Literal, TypeVar
 
-from sqlalchemy import Connection, delete as sql_delete, insert, or_, select
+from sqlalchemy import Connection, insert, or_, select
+from sqlalchemy import delete as sql_delete
 
 from portico_server.db import chunks
 from portico_server.db.schema import files, store_files
@@ -44,10 +45,12 @@ _COLUMNS = [files.c[name] for name in FileRow.__dataclass_fields__]
 
 
 def add(connection: Connection, row: FileRow) -> None:
+    """Add a file."""
     connection.execute(insert(files).values(**asdict(row)))
 
 
 def get(connection: Connection, file_id: str) -> FileRow | None:
+    """The file of that id."""
     row = connection.execute(select(*_COLUMNS).where(files.c.id == file_id)).first()
     return FileRow(**row._mapping) if row else None
 
@@ -100,4 +103,3 @@ def expired(connection: Connection) -> list[FileRow]:
     """Files whose time has run out."""
     rows = connection.execute(select(*_COLUMNS).where(files.c.expires_at <= time.time()))
     return [FileRow(**row._mapping) for row in rows]
-

@@ -7,19 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Select, and_, delete as sql_delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, func, insert, or_, select, update
+from sqlalchemy import delete as sql_delete
 
-from portico_server.db import chunks, files as file_rows
+from portico_server.db import chunks
+from portico_server.db import files as file_rows
 from portico_server.db.chunks import NewChunk
 from portico_server.db.files import MIRRORED, Order, Page
-from portico_server.db.schema import file_batches, files, store_files, stores
+from portico_server.db.schema import files, store_files, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """One store. ``owner`` ``None``: the house's. ``folder``: the folder it mirrors. ``last_change``: its newest change."""
+    """One store. ``owner`` ``None``: the house's. ``folder``: what it mirrors. ``last_change``: its newest change."""
 
     id: str
     name: str
@@ -76,17 +78,6 @@ class StoreFileRow:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRow:
-    """Files that were attached together."""
-
-    id: str
-    store_id: str
-    file_ids: Sequence[str]
-    created_at: float
-    cancelled_at: float | None = None
-
-
 _STORE = [stores.c[name] for name in StoreRow.__dataclass_fields__]
 _FILE = [store_files.c[name] for name in list(StoreFileRow.__dataclass_fields__)[:11]] + [
     files.c.filename,
@@ -100,6 +91,7 @@ _JOINED = store_files.join(files, files.c.id == store_files.c.file_id)
 
 
 def add(connection: Connection, row: StoreRow) -> bool:
+    """Add a store, whatever others there are. True."""
     connection.execute(insert(stores).values(**asdict(row)))
     return True
 
@@ -110,6 +102,7 @@ def add_unique(connection: Connection, row: StoreRow) -> bool:
 
 
 def get(connection: Connection, store_id: str) -> StoreRow | None:
+    """The store of that id."""
     row = connection.execute(select(*_STORE).where(stores.c.id == store_id)).first()
     return StoreRow(**row._mapping) if row else None
 
@@ -215,6 +208,7 @@ def attach_all(
 
 
 def file(connection: Connection, store_id: str, file_id: str) -> StoreFileRow | None:
+    """One file of a store."""
     row = connection.execute(
         select(*_FILE)
         .select_from(_JOINED)
@@ -363,41 +357,3 @@ def put_chunks(
             update(store_files).where(this).values(status="completed", usage_bytes=usage_bytes)
         )
     return True
-
-
-# --- batches -----------------------------------------------------------------------------------------------------
-
-
-def add_batch(connection: Connection, row: BatchRow) -> None:
-    connection.execute(insert(file_batches).values(**asdict(row)))
-
-
-def batch(connection: Connection, batch_id: str) -> BatchRow | None:
-    row = connection.execute(select(file_batches).where(file_batches.c.id == batch_id)).first()
-    return BatchRow(**row._mapping) if row else None
-
-
-def batch_counts(connection: Connection, row: BatchRow) -> FileCounts:
-    """How many files of a batch are in which state."""
-    query = (
-        select(store_files.c.status, func.count().label("files"))
-        .where(store_files.c.store_id == row.store_id, store_files.c.file_id.in_(row.file_ids))
-        .group_by(store_files.c.status)
-    )
-    return FileCounts(**{found.status: found.files for found in connection.execute(query)})
-
-
-def cancel_batch(connection: Connection, row: BatchRow) -> None:
-    """Give up the files of a batch that still wait."""
-    connection.execute(
-        update(store_files)
-        .where(
-            store_files.c.store_id == row.store_id,
-            store_files.c.file_id.in_(row.file_ids),
-            store_files.c.status == "in_progress",
-        )
-        .values(status="cancelled")
-    )
-    connection.execute(
-        update(file_batches).where(file_batches.c.id == row.id).values(cancelled_at=time.time())
-    )

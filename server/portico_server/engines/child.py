@@ -66,8 +66,7 @@ class Child:
             await child.stop()
             raise EngineFailed(
                 f"The engine of '{name}' was not ready within {timeout:g} s and was stopped. A larger model "
-                f"may need "
-                "more: set 'load_timeout'.",
+                "may need more: set 'load_timeout'.",
                 code="load_timeout",
             ) from error
         except BaseException:

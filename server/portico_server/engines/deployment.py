@@ -19,6 +19,7 @@ from portico_server.core.errors import (
 from portico_server.core.request import Chat, Embed, Relay, Relayed, Request, Result
 from portico_server.core.servable import Card
 from portico_server.engines import answer
+from portico_server.engines.flight import Held
 from portico_server.engines.profiles import FUSION_WEIGHT, profile
 from portico_server.engines.protocol import Description, Engine, Running, Site
 from portico_server.engines.refusal import frame
@@ -174,15 +175,15 @@ class Deployment:
         """See `portico_server.core.servable.Relays`. Loads the model first if need be."""
         self._check(request)
         self._used_at = time.time()
-        if self.running is None or self._stopping is not None:
-            if request.stream and request.operation != "embeddings":
-                task = self._begin()
-                await asyncio.wait([task], timeout=PATIENCE)
-                if not task.done():
-                    relayed = Relayed("text/event-stream", answer.once(b""))
-                    relayed.chunks = self._relay_when_loaded(request, context, relayed)
-                    return relayed
-            await self.load()
+        absent = self.running is None or self._stopping is not None
+        if absent and request.stream and request.operation != "embeddings":
+            task = self._begin()
+            await asyncio.wait([task], timeout=PATIENCE)
+            if not task.done():
+                relayed = Relayed("text/event-stream", answer.once(b""))
+                relayed.chunks = self._relay_when_loaded(request, context, relayed)
+                return relayed
+            await self._begun(task)
         return await self._relay(request, context)
 
     def _check(self, request: Relay) -> None:
@@ -207,7 +208,7 @@ class Deployment:
         except BaseException as error:
             self._leave(running, error)
             raise
-        relayed.chunks = _Held(relayed.chunks, lambda error: self._leave(running, error))
+        relayed.chunks = Held(relayed.chunks, lambda error: self._leave(running, error))
         return relayed
 
     def _leave(self, running: Running, error: BaseException | None) -> None:
@@ -234,6 +235,7 @@ class Deployment:
                     raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it goes on loading.")
                 await asyncio.wait([task], timeout=PATIENCE)
                 yield self._comment()
+            await self._begun(task)
             inner = await self._relay(request, context)
         except PorticoError as error:
             yield frame(error)
@@ -257,7 +259,10 @@ class Deployment:
         running = self.running
         if running is not None:
             return running
-        task = self._begin()
+        return await self._begun(self._begin())
+
+    async def _begun(self, task: asyncio.Task[Running]) -> Running:
+        """What a start that others may wait for as well comes to."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -365,38 +370,6 @@ class Deployment:
                 self._last_log = running.child.lines(1_000)
         finally:
             self._stopping = None
-
-
-class _Held:
-    """Chunks that count as a call in flight until they end or are closed, even if they were never begun."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], leave: Callable[[BaseException | None], None]) -> None:
-        self._chunks = chunks
-        self._leave: Callable[[BaseException | None], None] | None = leave
-
-    def __aiter__(self) -> _Held:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await self._chunks.__anext__()
-        except StopAsyncIteration:
-            self._end(None)
-            raise
-        except BaseException as error:
-            self._end(error)
-            raise
-
-    async def aclose(self) -> None:
-        try:
-            await answer.close(self._chunks)
-        finally:
-            self._end(None)
-
-    def _end(self, error: BaseException | None) -> None:
-        leave, self._leave = self._leave, None
-        if leave is not None:
-            leave(error)
 
 
 def _unloadable(name: str, error: PorticoError) -> PorticoError:

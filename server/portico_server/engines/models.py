@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -74,7 +75,6 @@ class Models:
         self._settings = settings
         self._fetcher = Fetcher(settings)
         self._deployments: dict[str, Deployment] = {}
-        self._built_in = {spec.name for spec in BUILT_IN}
         self._transport: Transport | None = None
         self._transport_lock = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,6 +125,11 @@ class Models:
         """A better open model for this machine, once it has been looked at."""
         return self._recommended
 
+    async def better(self) -> Recommendation | None:
+        """`recommended`, after the look at this machine that `start` began."""
+        await asyncio.wait(self._tasks[-1:])
+        return self._recommended
+
     def _find(self, name: str) -> Deployment:
         found = self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
         if found is None:
@@ -149,8 +154,7 @@ class Models:
         if known is not None and keep:
             raise Conflict(
                 f"There is a model '{spec.name}' already ({known.spec.source}). Remove it first, or choose "
-                f"another "
-                "name.",
+                "another name.",
                 param="name",
             )
         deployment = self._make(spec, owner, time.time())  # before the old one goes: this may raise
@@ -170,7 +174,19 @@ class Models:
         self._deployments.pop(name, None)
         if forget:
             await self._database.write(rows.remove, name)
+            self._restore_built_in(name)
         await deployment.unload()
+
+    def _restore_built_in(self, gone: str) -> None:
+        """The aliases of a model that is gone mean nothing, save those that must always mean something."""
+        for alias in [alias for alias, target in self._registry.aliases.items() if target == gone]:
+            self._registry.unalias(alias)
+        for spec in BUILT_IN:
+            for alias in spec.aliases:
+                if self._registry.get(alias) is None and spec.name != gone:
+                    if spec.name not in self._deployments:
+                        self._register(spec, None, time.time())
+                    self._registry.alias(alias, spec.name)
 
     async def set_alias(self, name: str, target: str) -> None:
         """Let ``name`` mean the model or app ``target``, from now on and after a restart."""
@@ -261,7 +277,10 @@ class Models:
     async def _look_at_hardware(self) -> None:
         hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
         recommend = await asyncio.to_thread(importlib.import_module, "portico_server.engines.recommend")
-        self._recommended = recommend.recommend(await asyncio.to_thread(hardware.detect))
+        # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
+        self._recommended = recommend.recommend(
+            await asyncio.to_thread(hardware.detect), accelerated=sys.platform == "darwin"
+        )
 
     async def close(self) -> None:
         """Stop every child at once and close all connections."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -13,7 +13,7 @@ from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.request import Relay, Relayed
 from portico_server.engines.accounting import usage_in
-from portico_server.engines.answer import once
+from portico_server.engines.answer import close, once
 from portico_server.engines.protocol import Endpoint
 from portico_server.engines.refusal import error_from_json, error_of, frame
 from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
@@ -99,14 +99,15 @@ class Passthrough:
             first = await anext(frames, b"")
             while first.startswith(b":") and _without_comments(first) == b"":
                 first = await anext(frames, b"")
-            if b'"error"' in first and (error := self._error_in(first)) is not None:
+            before, error = self._until_error(first)
+            if error is not None and not before:
                 raise error
             if not first:
                 raise EngineFailed(f"The engine of '{self._name}' ended the stream before it began.")
         except CONNECTION_ERRORS as error:
             raise await self._explain(error) from error
         except BaseException:
-            await _close(frames)
+            await close(frames)
             raise
         relayed = Relayed("text/event-stream", frames)
         relayed.chunks = self._pass(first, frames, relayed, wants_usage)
@@ -124,13 +125,14 @@ class Passthrough:
                     relayed.usage = usage
                 if _NO_CHOICES.search(data) is not None:
                     data = _with_choices(data, wants_usage)
-                if b'"error"' in data and (failure := self._error_in(data)) is not None:
-                    raise failure
+                data, failure = self._until_error(data)
                 created = created or _first_created(data)
                 if created and data.count(created) != data.count(b'"created"'):
                     data = _CREATED.sub(created, data)
                 if data:
                     yield data
+                if failure is not None:
+                    raise failure
                 done = data.endswith(DONE)
                 data = await anext(frames, b"")
                 if not data and not done:
@@ -147,26 +149,28 @@ class Passthrough:
             yield frame(error)
             raise
         finally:
-            await _close(frames)
+            await close(frames)
 
     async def _explain(self, error: BaseException) -> PorticoError:
         # aiohttp's own time-outs are subclasses: only the deadline is the plain one.
         return late(self._name) if type(error) is TimeoutError else await self._broken(error)
 
-    def _error_in(self, data: bytes) -> PorticoError | None:
-        """The error that a frame of ``data`` is, if one is."""
+    def _until_error(self, data: bytes) -> tuple[bytes, PorticoError | None]:
+        """The frames before one that is an error, and that error; all of them if there is none."""
+        if b'"error"' not in data:
+            return data, None
+        start = 0
         for one in data.split(b"\n\n"):
             text = one.rpartition(b"data:")[2].strip() if b'"error"' in one else b""
-            try:
+            with contextlib.suppress(orjson.JSONDecodeError):
                 document = orjson.loads(text) if text else None
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(document, dict) and document.get("error"):
-                inner = document["error"]
-                code = inner.get("code") if isinstance(inner, dict) else None
-                status = code if isinstance(code, int) and 400 <= code < 600 else 500
-                return error_from_json(status, document, self._name)
-        return None
+                if isinstance(document, dict) and document.get("error"):
+                    inner = document["error"]
+                    code = inner.get("code") if isinstance(inner, dict) else None
+                    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+                    return data[:start], error_from_json(status, document, self._name)
+            start += len(one) + 2
+        return data, None
 
 
 def _first_created(data: bytes) -> bytes:
@@ -195,9 +199,3 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         return float(response.headers["Retry-After"])
     except (KeyError, ValueError):
         return None
-
-
-async def _close(frames: AsyncIterator[bytes]) -> None:
-    close = getattr(frames, "aclose", None)
-    if close is not None:
-        await asyncio.shield(close())

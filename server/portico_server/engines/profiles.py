@@ -10,9 +10,7 @@ from portico_server.engines.spec import Task
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """``fusion_weight`` is the weight of this embedding model's scores against the lexical ones, in [0,
-    1].
-    """
+    """``fusion_weight`` in [0, 1] weighs this embedding model's scores against the lexical ones."""
 
     task: Task
     context_length: int | None = None

@@ -8,14 +8,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Attributes
+from portico_server.db import batches
 from portico_server.db import stores as rows
+from portico_server.db.batches import BatchRow
 from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
-from portico_server.db.stores import BatchRow, FileCounts, FileStatus, StoreFileRow, StoreRow
+from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import check
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
@@ -25,6 +27,9 @@ from portico_server.runs.scheduler import Scheduler
 
 ATTRIBUTES = 16
 """Attributes of one file, and pairs in one ``metadata``, at most."""
+
+TEXT = 32_000_000
+"""Characters of one file that are given out at once, at most."""
 
 BATCH = 2_000
 """Files of one batch, at most."""
@@ -149,13 +154,25 @@ class Contents:
         return file
 
     async def text(self, store: StoreRow, file_id: str) -> Sequence[Part]:
-        """What was read out of a file, in its parts. Raises `InvalidRequest` if it cannot be read."""
+        """What was read out of a file, in its parts.
+
+        Raises `InvalidRequest` if it cannot be read, `TooLarge` for more than `TEXT` characters.
+        """
         file = await self.source(store, file_id)
         parts: list[Part] = []
+        length = 0
         try:
             async with aclosing(self._readers.read(self._files.path(file), file.filename)) as runs:
                 async for run in runs:
                     parts.extend(run)
+                    length += sum(len(part.text) for part in run)
+                    if length > TEXT:
+                        raise TooLarge(
+                            f"{file.filename} has more than {TEXT:,} characters. Fetch its bytes from "
+                            f"/v1/files/{file.id}/content.",
+                            code="file_too_large",
+                            param="file_id",
+                        )
         except Unreadable as error:
             raise InvalidRequest(
                 f"{file.filename} {error.message}", code=error.code, param="file_id"
@@ -175,24 +192,24 @@ class Contents:
         await self.attach(store, attachments, caller)
         ids = tuple(dict.fromkeys(item.file_id for item in attachments))
         row = BatchRow(new_id("vsfb_"), store.id, ids, time.time())
-        await self._database.write(rows.add_batch, row)
+        await self._database.write(batches.add, row)
         return row
 
     async def batch(self, store: StoreRow, batch_id: str) -> tuple[BatchRow, FileCounts]:
         """A batch, and how its files are."""
-        row = await self._database.read(rows.batch, batch_id)
+        row = await self._database.read(batches.get, batch_id)
         if row is None or row.store_id != store.id:
             raise NotFound(
                 f"The store '{store.name or store.id}' has no file batch '{batch_id[:80]}'.",
                 code="file_batch_not_found",
                 param="batch_id",
             )
-        return row, await self._database.read(rows.batch_counts, row)
+        return row, await self._database.read(batches.counts, row)
 
     async def cancel_batch(self, store: StoreRow, batch_id: str) -> tuple[BatchRow, FileCounts]:
         """Give up the files of a batch that still wait; those that are indexed stay."""
         row, _ = await self.batch(store, batch_id)
-        await self._database.write(rows.cancel_batch, row)
+        await self._database.write(batches.cancel, row)
         self._indexes.changed(store.id, store.embedding_model)
         return await self.batch(store, batch_id)
 

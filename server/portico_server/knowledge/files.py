@@ -29,6 +29,7 @@ MB = 1024 * 1024
 
 PURPOSES = (
     "assistants",
+    "assistants_output",
     "batch",
     "batch_output",
     "evals",
@@ -155,7 +156,7 @@ class Files:
                     await asyncio.shield(self._release(row.sha256))
                     raise
                 finally:
-                    self._note(row.sha256).unlink(missing_ok=True)  # noqa: ASYNC240  # also when cancelled
+                    self._note(row.sha256).unlink(missing_ok=True)  # also when cancelled
         except BaseException:
             received.path.unlink(missing_ok=True)
             raise
@@ -264,7 +265,7 @@ class Files:
         with suppress(OSError):  # not empty: other bytes begin with the same two digits
             path.parent.rmdir()
 
-    def _sweep_arrivals(self) -> list[str]:
+    def _sweep_arrivals(self) -> Sequence[str]:
         """Remove what never arrived; the digests of bytes that did, but perhaps without a row."""
         noted = []
         if self._arrivals.is_dir():

@@ -48,9 +48,17 @@ class Walk:
 
     files: dict[str, Seen] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    """Files and folders that could not be looked at: whether they are still there, nobody knows."""
 
     def skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+    def is_gone(self, name: str) -> bool:
+        """Whether a file that was there is there no longer."""
+        return name not in self.files and not any(
+            name == other or name.startswith(f"{other}/") for other in self.unknown
+        )
 
 
 @dataclass(slots=True)
@@ -67,7 +75,7 @@ def walk(root: Path, *, max_bytes: int) -> Walk:
     """Every file below ``root`` that can be read here.
 
     Links are followed, but never out of the folder, and never twice to the same place, so that loops end. Raises
-    `Unavailable` if the folder, or one below it, cannot be read: then nothing is known of what is missing.
+    `Unavailable` if the folder cannot be read: then nothing is known of what is missing.
     """
     found = Walk()
     try:
@@ -75,7 +83,7 @@ def walk(root: Path, *, max_bytes: int) -> Walk:
         visited = {_identity(top.stat())}
         pending = [root]
         while pending:
-            for entry in sorted(os.scandir(pending.pop()), key=lambda item: item.name):
+            for entry in _entries(pending.pop(), root, found):
                 if entry.name.startswith(".") or entry.name in IGNORED:
                     continue
                 if entry.is_symlink() and not _stays(entry, top):
@@ -96,6 +104,18 @@ def walk(root: Path, *, max_bytes: int) -> Walk:
     return found
 
 
+def _entries(folder: Path, root: Path, found: Walk) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda item: item.name)
+    except OSError:
+        if folder == root:
+            raise
+        found.unknown.append(name_on_disk(str(folder.relative_to(root))))
+        found.skip("not permitted")
+        return []
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
@@ -109,12 +129,12 @@ def _stays(entry: os.DirEntry[str], top: Path) -> bool:
 
 def _take(entry: os.DirEntry[str], root: Path, max_bytes: int, found: Walk) -> None:
     path = Path(entry.path)
+    name = name_on_disk(str(path.relative_to(root)))
     try:
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
             found.skip("not a file")
             return
-        name = name_on_disk(str(path.relative_to(root)))
         if status.st_size > max_bytes:
             found.skip(f"larger than {max_bytes // 2**20} MB")
         elif len(name.encode()) > LONGEST or name in found.files:
@@ -125,7 +145,8 @@ def _take(entry: os.DirEntry[str], root: Path, max_bytes: int, found: Walk) -> N
             found.files[name] = Seen(name, path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         found.skip("gone while looking")
-    except PermissionError:
+    except OSError:
+        found.unknown.append(name)
         found.skip("not permitted")
 
 
@@ -157,9 +178,10 @@ class FolderSync:
         found = await asyncio.to_thread(walk, root, max_bytes=self._max_bytes)
         known = await self._database.read(rows.mirror, store.id)
         result = Result()
-        for name in known.keys() - found.files.keys():
-            await self._remove(known[name])
-            result.removed += 1
+        for name, row in known.items():
+            if found.is_gone(name):
+                await self._remove(row)
+                result.removed += 1
         total = len(found.files)
         for done, seen in enumerate(found.files.values(), start=1):
             await self._mirror(store, seen, known.get(seen.name), result, found)
@@ -192,7 +214,11 @@ class FolderSync:
             result.unchanged += 1
             if old.status == "failed" and old.error_code == "server_error":
                 # What failed for a reason of ours (a model that was away, a full disk) deserves another try.
-                again: dict[str, object] = {"status": "in_progress", "error_code": None, "error_message": None}
+                again: dict[str, object] = {
+                    "status": "in_progress",
+                    "error_code": None,
+                    "error_message": None,
+                }
                 await self._database.write(rows.set_file, store.id, old.file_id, again)
             return
         try:

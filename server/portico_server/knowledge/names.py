@@ -83,6 +83,7 @@ def is_store_name(name: str) -> bool:
 
 
 def check_store_name(name: str) -> str:
+    """The name, if `is_store_name`; otherwise `InvalidRequest` that says what was expected."""
     if not is_store_name(name):
         raise InvalidRequest(
             f"'{name[:80].encode('unicode_escape').decode('ascii')}' cannot be the name of a store: 1 to 128 "

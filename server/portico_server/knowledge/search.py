@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from portico.wire import Passage
 from portico_server.core.context import Context
@@ -87,6 +87,8 @@ class Searcher:
         built.
         """
         _check(request)
+        # Half a character, which JSON can write and UTF-8 cannot, would stop at the embedding model's door.
+        request = replace(request, query=request.query.encode(errors="replace").decode())
         trace = _Trace()
         among = await self._filtered(request, trace)
         if among is not None and not among.chunks:

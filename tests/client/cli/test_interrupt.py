@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import signal
@@ -42,13 +43,15 @@ class Terminal:
             env=environment(PORTICO_URL=url, TERM="dumb"),
         )
         os.close(terminal)
+        self._text = codecs.getincrementaldecoder("utf-8")()
         self.seen = ""
+        self._after = 0
 
     def until(self, words: str) -> None:
-        """Read until ``words`` are printed after what was read before."""
-        start = len(self.seen)
-        while words not in self.seen[start:]:
-            self.seen += os.read(self._controller, 4096).decode(errors="replace")
+        """Read until ``words`` are printed after the ones that were waited for before."""
+        while (found := self.seen.find(words, self._after)) < 0:
+            self.seen += self._text.decode(os.read(self._controller, 4096))
+        self._after = found + len(words)
 
     def type(self, line: str) -> None:
         os.write(self._controller, f"{line}\n".encode())

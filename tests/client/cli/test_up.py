@@ -144,11 +144,13 @@ def test_a_detached_daemon_is_found_again_and_stopped(
     summary = json.loads(said)
     assert summary["apps"] == ["handbook"]
     assert summary["url"] == _url(home)
-    again = _up(portico, configuration)
+    again = _up(portico, configuration, "--docs", str(docs), "--docs", str(home))
     said, errors = again.communicate(timeout=LIMIT)
     assert again.returncode == 0
     assert f"already runs at {summary['url']}" in errors
     assert summary["url"] in said
+    assert f"portico stores add {home}" in errors
+    assert f"portico stores add {docs}" not in errors
     down = portico("down", "--json")
     assert json.loads(down.communicate(timeout=LIMIT)[0])["stopped"] == summary["url"]
     assert not (home / "daemon.json").exists()

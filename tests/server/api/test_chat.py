@@ -87,7 +87,9 @@ async def test_a_relayed_stream_is_passed_on_frame_for_frame(house: Porch) -> No
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_before_the_first_byte_has_its_status(house: Porch, stream: bool) -> None:
-    house.add(Teller("m", error=InvalidRequest("Too long.", code="context_length_exceeded", param="messages")))
+    house.add(
+        Teller("m", error=InvalidRequest("Too long.", code="context_length_exceeded", param="messages"))
+    )
     response = await ask(house, "m", stream=stream)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "context_length_exceeded"

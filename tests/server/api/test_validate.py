@@ -182,6 +182,8 @@ def test_a_wrong_embedding_is_refused_at_its_place(fields: dict[str, Any], param
     assert caught.value.param == param
 
 
-@pytest.mark.parametrize("fields", [{"input": "x"}, {"input": ["x"] * 2048}, {"input": [1, 2]}, {"input": [[1]]}])
+@pytest.mark.parametrize(
+    "fields", [{"input": "x"}, {"input": ["x"] * 2048}, {"input": [1, 2]}, {"input": [[1]]}]
+)
 def test_an_embedding_that_is_right_passes(fields: dict[str, Any]) -> None:
     validate.embeddings({"model": "m", "encoding_format": "base64", "dimensions": 64, **fields})

@@ -4,12 +4,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.house import House, Shelf, Voice, open_house, passage
+from tests.house import House, Scripted, Shelf, Voice, open_house, passage
 
 from portico.wire import Cited, Delta
+from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Chat, Embed, Reply
+from portico_server.core.request import Chat, Embed, Reply, Request, Result
+from portico_server.core.servable import Card
+
+
+async def _never(_request: Request, _context: Context) -> Result:
+    raise AssertionError
+
 
 PORT = passage(1, "The daemon listens on port 7419.")
 STOP = passage(2, "Stop the daemon with the command down.")
@@ -49,7 +56,9 @@ async def test_the_model_is_shown_the_passages_and_the_question(house: House) ->
     await answer(house, ask("Which port does the daemon listen on?"))
     prompt = voice.asked[0].messages[-1]["content"]
     assert "[1] guide.md, line 1 · Ports\nThe daemon listens on port 7419." in prompt
-    assert prompt.endswith("Question: Which port does the daemon listen on?")
+    assert prompt.endswith(
+        "Using only the passages, answer in one sentence: Which port does the daemon listen on?"
+    )
 
 
 async def test_numbers_of_passages_that_do_not_exist_are_taken_out(house: House) -> None:
@@ -70,7 +79,7 @@ async def test_without_ground_it_says_so_and_asks_no_model(
     house: House, question: str, sentence: str
 ) -> None:
     voice = Voice("Invented.")
-    house.add(Shelf("docs", [passage(1, "Bread is baked.", score=0.2)]), voice)
+    house.add(Shelf("docs", [passage(1, "Bread is baked.")]), voice)
     reply, events = await answer(house, ask(question))
     assert (reply.content, reply.citations) == (sentence, ())
     assert events == [Cited(()), Delta(sentence)]
@@ -105,9 +114,37 @@ async def test_options_pass_through_and_a_bound_is_set(house: House) -> None:
     voice = Voice("x", labels={"context_length": 2048})
     house.add(Shelf("docs", [PORT]), voice)
     await answer(house, ask("Which port?", temperature=0.7, stop=["."], stream=True))
-    assert voice.asked[0].options == {"temperature": 0.7, "stop": ["."], "max_tokens": 512}
+    assert voice.asked[0].options == {
+        "temperature": 0.7,
+        "stop": ["."],
+        "max_tokens": 256,
+        "frequency_penalty": 0.3,
+    }
+
+
+async def test_what_the_caller_sets_stays_and_a_quick_model_gets_more_room(house: House) -> None:
+    voice = Voice("x", labels={"context_length": 32_768, "engine": "remote"})
+    house.add(Shelf("docs", [PORT]), voice)
     await answer(house, ask("Which port?", max_completion_tokens=9))
-    assert voice.asked[1].options == {"temperature": 0, "max_completion_tokens": 9}
+    await answer(house, ask("Which port?"))
+    assert voice.asked[0].options == {"temperature": 0, "max_completion_tokens": 9}
+    assert voice.asked[1].options == {"temperature": 0, "max_tokens": 1_024}
+    assert voice.asked[1].messages[-1]["content"].endswith("Using only the passages, answer: Which port?")
+
+
+async def test_a_model_that_goes_in_circles_is_stopped(house: House) -> None:
+    house.add(Shelf("docs", [PORT]), Voice(*["It is 7419, I think. "] * 50))
+    reply, events = await answer(house, ask("Which port?"))
+    said = "".join(event.text for event in events if isinstance(event, Delta))
+    assert reply.content == said and 3 <= said.count("7419") <= 4
+    assert reply.citations == (PORT,) and reply.usage.completion_tokens > 0
+
+
+async def test_a_trusted_embedding_model_may_find_what_shares_no_word(house: House) -> None:
+    strong = Scripted(Card("bge", "model", labels={"fusion_weight": 0.6}), _never)
+    house.add(Shelf("docs", [PORT], labels={"embedding_model": "bge"}), Voice("7419 [1]."), strong)
+    reply, _events = await answer(house, ask("Unter welcher Nummer erreicht man ihn?"))
+    assert reply.content == "7419 [1]."
 
 
 @pytest.mark.parametrize(("options", "param"), [({"n": 2}, "n"), ({"logprobs": True}, "logprobs")])

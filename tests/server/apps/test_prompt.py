@@ -38,7 +38,7 @@ def test_a_pasted_text_is_searched_by_its_beginning() -> None:
 def test_text_parts_are_read_and_other_parts_are_kept() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:,"}}
     turns = split([{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}])
-    messages = compose(turns, [passage(1, "A lighthouse.")], budget(4096, None))
+    messages = compose(turns, [passage(1, "A lighthouse.")], budget(4096, None, quick=False))
     assert turns.question == "What is this?"
     assert messages[-1]["content"][1] == image
     assert "A lighthouse." in messages[-1]["content"][0]["text"]
@@ -47,26 +47,32 @@ def test_text_parts_are_read_and_other_parts_are_kept() -> None:
 def test_tool_results_after_the_question_stay_after_it() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}]}
     result = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
-    messages = compose(split([user("What?"), call, result]), [passage(1, "x")], budget(4096, None))
+    messages = compose(
+        split([user("What?"), call, result]), [passage(1, "x")], budget(4096, None, quick=False)
+    )
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "tool"]
 
 
 @pytest.mark.parametrize(
-    ("context", "asked", "expected"),
+    ("context", "asked", "quick", "expected"),
     [
-        (2048, None, Budget(2048, 512, 512)),
-        (None, None, Budget(4096, 1024, 1024)),
-        (131_072, 4_000, Budget(131_072, 4_000, 8_192)),
-        (2048, 9_999, Budget(2048, 1024, 512)),
-        (2048, 1, Budget(2048, 64, 512)),
+        (2048, None, False, Budget(2048, 256, 400, brief=True)),
+        (32_768, None, False, Budget(32_768, 256, 400, brief=True)),
+        (None, None, True, Budget(4096, 1024, 1024)),
+        (131_072, 4_000, True, Budget(131_072, 4_000, 8_192)),
+        (2048, 9_999, False, Budget(2048, 1024, 400, brief=True)),
+        (2048, 1, False, Budget(2048, 64, 400, brief=True)),
     ],
 )
-def test_contexts_are_shared_out(context: int | None, asked: int | None, expected: Budget) -> None:
-    assert budget(context, asked) == expected
+def test_contexts_are_shared_out(
+    context: int | None, asked: int | None, quick: bool, expected: Budget
+) -> None:
+    assert budget(context, asked, quick=quick) == expected
 
 
-def test_small_contexts_get_few_passages_and_large_ones_more() -> None:
-    assert (budget(2048, None).count, budget(131_072, None).count) == (4, 8)
+def test_models_that_run_here_get_few_passages_and_quick_ones_more() -> None:
+    assert budget(32_768, None, quick=False).count == 3
+    assert budget(32_768, None, quick=True).count == 8
 
 
 def test_the_prompt_fits_and_the_oldest_turns_go_first() -> None:
@@ -75,10 +81,10 @@ def test_the_prompt_fits_and_the_oldest_turns_go_first() -> None:
     messages = compose(
         split([*history, user("Which light?")]),
         [passage(n, long) for n in (1, 2, 3, 4)],
-        budget(2048, None),
+        budget(2048, None, quick=False),
     )
     total = sum(tokens(str(message["content"])) for message in messages)
-    assert total <= 2048 - 512
+    assert total <= 2048 - 256
     assert "question 0 " not in str(messages) and "answer 19" in str(messages)
     assert "[4] guide.md" in messages[-1]["content"]
 

@@ -8,6 +8,7 @@ from tests.house import passage
 from portico.wire import Place
 from portico_server.apps.language import language
 from portico_server.apps.relevance import excerpt, ground, terms
+from portico_server.apps.repetition import repeats
 
 
 def test_terms_are_stems_without_stop_words_and_pairs_of_characters() -> None:
@@ -17,21 +18,22 @@ def test_terms_are_stems_without_stop_words_and_pairs_of_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "text", "score", "expected"),
+    ("question", "text", "expected"),
     [
-        ("Which port does the daemon listen on?", "It listens on port 80.", 0.2, True),
-        ("Who won the chess olympiad?", "Bread is baked at 230 degrees.", 0.2, False),
-        ("Who won the chess olympiad?", "Bread is baked at 230 degrees.", 0.9, True),
-        ("守护进程监听哪个端口？", "The daemon listens on port 80.", 0.2, True),
-        ("谁赢得了奥林匹克？", "面包在烤箱里烤四十分钟。", 0.2, False),
-        ("What is it?", "Anything at all.", 0.2, True),
-        ("", "Anything at all.", 0.2, True),
+        ("Which port does the daemon listen on?", "It listens on port 80.", True),
+        ("Who won the chess olympiad?", "Bread is baked at 230 degrees.", False),
+        ("守护进程监听哪个端口？", "The daemon listens on port 80.", False),
+        ("SmolLM2 的许可证是什么？", "SmolLM2 is licensed under Apache-2.0.", True),
+        ("谁赢得了奥林匹克？", "面包在烤箱里烤四十分钟。", False),
+        ("What is it?", "Anything at all.", True),
+        ("", "Anything at all.", True),
     ],
-    ids=["shared", "nothing", "trusted", "other-script", "chinese-nothing", "stop-words", "empty"],
+    ids=["shared", "nothing", "other-script", "a-shared-name", "chinese-nothing", "stop-words", "empty"],
 )
-def test_ground(question: str, text: str, score: float, expected: bool) -> None:
-    found = passage(1, text, filename="a.txt", score=score)
+def test_ground(question: str, text: str, expected: bool) -> None:
+    found = passage(1, text, filename="a.txt")
     assert ground(question, [found]) == ((found,) if expected else ())
+    assert ground(question, [found], trusted=True) == (found,)
 
 
 def test_no_passage_is_no_ground() -> None:
@@ -84,3 +86,19 @@ def test_a_short_text_is_kept_whole_and_a_long_sentence_is_cut() -> None:
 )
 def test_languages(text: str, expected: str) -> None:
     assert language(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The answer is 7419. " * 3, True),
+        ("First. " + "\n\nThe answer is: Khalkhorum" * 3, True),
+        ("The answer is 7419. " * 2, False),
+        ("ha ha ha ha", False),
+        (" " * 200, False),
+        ("| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n| 5 | 6 |\n", False),
+        ("", False),
+    ],
+)
+def test_going_in_circles_is_noticed(text: str, expected: bool) -> None:
+    assert repeats(text) is expected

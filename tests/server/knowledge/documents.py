@@ -53,7 +53,11 @@ def _assemble(objects: Sequence[bytes], *, encrypt: bool) -> bytes:
     if encrypt:
         # The standard handler with digests that no empty password opens.
         parts.append(
-            b"<< /Filter /Standard /V 1 /R 2 /Length 40 /P -44 /O <" + b"41" * 32 + b"> /U <" + b"42" * 32 + b"> >>"
+            b"<< /Filter /Standard /V 1 /R 2 /Length 40 /P -44 /O <"
+            + b"41" * 32
+            + b"> /U <"
+            + b"42" * 32
+            + b"> >>"
         )
     for number, content in enumerate(parts, start=1):
         offsets.append(len(out))

@@ -1,6 +1,7 @@
 """How parts become chunks."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -26,7 +27,23 @@ def part(text: str, **place: object) -> Part:
 def lengthy(seed: int) -> str:
     """Random prose in two languages with emoji, flags and accents, 4,000 characters or more."""
     draw = random.Random(seed)
-    words = ["word", "naïve", "cafe\u0301", "👩‍👩‍👧", "🇨🇳🇫🇷", "👍🏽", "雪莲花", "高山", "한국어", "x" * 300, "。", "!\n\n", ".", "\n", "，"]
+    words = [
+        "word",
+        "naïve",
+        "cafe\u0301",
+        "👩‍👩‍👧",
+        "🇨🇳🇫🇷",
+        "👍🏽",
+        "雪莲花",
+        "高山",
+        "한국어",
+        "x" * 300,
+        "。",
+        "!\n\n",
+        ".",
+        "\n",
+        "，",
+    ]
     return " ".join(draw.choice(words) for _ in range(1200))
 
 
@@ -87,7 +104,15 @@ def test_no_cut_goes_through_a_grapheme(seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "whole"),
-    [("e\u0301", True), ("👩‍👧", True), ("👍🏽", True), ("🇨🇳", True), ("\r\n", True), ("ab", False), ("雪莲", False)],
+    [
+        ("e\u0301", True),
+        ("👩‍👧", True),
+        ("👍🏽", True),
+        ("🇨🇳", True),
+        ("\r\n", True),
+        ("ab", False),
+        ("雪莲", False),
+    ],
 )
 def test_what_a_reader_sees_as_one_character_is_known(text: str, whole: bool) -> None:
     assert inside_grapheme(text, 1) is whole
@@ -104,7 +129,7 @@ def test_chunks_overlap_by_whole_sentences() -> None:
     text = " ".join(f"This is sentence number {i} of many." for i in range(60))
     found = sentence.chunk([part(text)], 400, 80)
     assert len(found) > 5
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         shared = text[after.place.start : before.place.end]
         assert shared.startswith("This is sentence")
         assert shared.endswith("of many.")
@@ -170,8 +195,12 @@ def test_rows_too_wide_for_a_chunk_repeat_the_header() -> None:
 
 def test_a_static_strategy_counts_four_letters_or_two_chinese_characters_to_a_token() -> None:
     strategy = check({"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}})
-    assert max(len(c.text) for c in chunk([part("Some words. " * 300)], strategy, "sentence")) in range(380, 401)
-    assert max(len(c.text) for c in chunk([part("高山植物。" * 300)], strategy, "sentence")) in range(190, 201)
+    assert max(len(c.text) for c in chunk([part("Some words. " * 300)], strategy, "sentence")) in range(
+        380, 401
+    )
+    assert max(len(c.text) for c in chunk([part("高山植物。" * 300)], strategy, "sentence")) in range(
+        190, 201
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,8 +209,14 @@ def test_a_static_strategy_counts_four_letters_or_two_chinese_characters_to_a_to
         ("auto", "chunking_strategy"),
         ({"type": "sentences"}, "chunking_strategy.type"),
         ({"type": "static"}, "chunking_strategy.static"),
-        ({"type": "static", "static": {"max_chunk_size_tokens": 99}}, "chunking_strategy.static.max_chunk_size_tokens"),
-        ({"type": "static", "static": {"chunk_overlap_tokens": 401}}, "chunking_strategy.static.chunk_overlap_tokens"),
+        (
+            {"type": "static", "static": {"max_chunk_size_tokens": 99}},
+            "chunking_strategy.static.max_chunk_size_tokens",
+        ),
+        (
+            {"type": "static", "static": {"chunk_overlap_tokens": 401}},
+            "chunking_strategy.static.chunk_overlap_tokens",
+        ),
         ({"type": "sentence", "size": True}, "chunking_strategy.size"),
         ({"type": "sentence", "size": 100, "overlap": 51}, "chunking_strategy.overlap"),
     ],

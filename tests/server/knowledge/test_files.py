@@ -8,13 +8,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.server.knowledge.workshop import pieces
 
-from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, TooLarge, Unavailable
+from portico_server.core.errors import (
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PorticoError,
+    TooLarge,
+    Unavailable,
+)
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db.database import Database
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.names import check_filename, is_store_name, name_on_disk, store_name
-from tests.server.knowledge.workshop import pieces
 
 ALICE = Principal("key_alice", frozenset({"chat"}))
 BOB = Principal("key_bob", frozenset({"chat"}))
@@ -123,9 +130,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(files: Files, tmp_path: 
 async def test_what_a_crash_left_is_swept_at_the_next_start(files: Files, tmp_path: Path) -> None:
     kept = await files.create("kept.txt", "assistants", pieces(b"kept"), ALICE)
     await files.receive(pieces(b"never acknowledged"))
-    gone = await files.create(
-        "old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1
-    )
+    gone = await files.create("old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1)
     with pytest.raises(NotFound):
         await files.get(gone.id, ALICE)
     assert len(blobs(tmp_path)) == 3
@@ -155,7 +160,9 @@ async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
     assert blobs(tmp_path) == [files.path(row)]
 
 
-async def test_a_full_disk_is_one_clear_error(files: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_full_disk_is_one_clear_error(
+    files: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -175,7 +182,9 @@ async def test_a_purpose_that_does_not_exist_is_refused(files: Files, tmp_path: 
     assert blobs(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["a.txt", "naïve 文档 😀.pdf", "folder/inside.md", "..hidden..", "a:b.txt", ".env"])
+@pytest.mark.parametrize(
+    "name", ["a.txt", "naïve 文档 😀.pdf", "folder/inside.md", "..hidden..", "a:b.txt", ".env"]
+)
 def test_a_name_stays_as_it_was_given(name: str) -> None:
     assert check_filename(name) == name
 
@@ -212,7 +221,10 @@ def test_a_name_on_disk_is_never_refused() -> None:
         assert check_filename(name_on_disk(odd))
 
 
-@pytest.mark.parametrize(("folder", "name"), [("docs", "docs"), ("My Docs", "My Docs"), ("手册", "手册"), ("a:b", "a-b"), ("vs_x", "docs-vs_x")])
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("docs", "docs"), ("My Docs", "My Docs"), ("手册", "手册"), ("a:b", "a-b"), ("vs_x", "docs-vs_x")],
+)
 def test_a_store_is_named_after_its_folder(folder: str, name: str) -> None:
     assert store_name(folder) == name
     assert is_store_name(name)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.server.knowledge.workshop import Workshop, workshop
 
 from portico.wire import Failed, Status
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, Unavailable
@@ -14,7 +15,6 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import folder as following
 from portico_server.knowledge.folder import walk
-from tests.server.knowledge.workshop import Workshop, workshop
 
 
 @pytest.fixture
@@ -92,14 +92,14 @@ async def test_added_changed_renamed_and_deleted_files_are_mirrored(shop: Worksh
 async def test_a_folder_that_vanishes_loses_nothing(shop: Workshop, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
-    away = folder.rename(folder.with_name("away"))
+    away = shutil.move(folder, folder.with_name("away"))
     last = (await shop.events(await shop.stores.sync(store)))[-1]
     assert isinstance(last, Failed)
     assert last.error.code == "folder_unreadable"
     assert "What was indexed of it is kept" in last.error.message
     assert len(await names(shop, store)) == 2
     assert (await shop.search(store, "harbour")).passages
-    away.rename(folder)
+    shutil.move(away, folder)
     assert (await shop.sync(store))["unchanged"] == 2
 
 
@@ -107,7 +107,7 @@ async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: Workshop, f
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     shutil.rmtree(folder)
-    folder.mkdir()
+    os.mkdir(folder)
     events = await shop.events(await shop.stores.sync(store))
     told = [event.message for event in events if isinstance(event, Status)]
     assert any("holds no documents that can be read" in message for message in told)
@@ -126,7 +126,9 @@ async def test_a_followed_folder_is_looked_at_again_at_the_next_start(tmp_path: 
         assert len(second.model.asked) <= 3  # the new chunk and the question, not the old chunks
 
 
-async def test_following_again_changes_the_store_that_is_there(shop: Workshop, folder: Path, tmp_path: Path) -> None:
+async def test_following_again_changes_the_store_that_is_there(
+    shop: Workshop, folder: Path, tmp_path: Path
+) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     other = tmp_path / "other"
@@ -149,7 +151,9 @@ async def test_a_mirrored_file_is_deleted_in_its_folder_and_not_here(shop: Works
     assert (await shop.files.list(LOCAL)).data == ()
 
 
-async def test_deleting_the_store_leaves_the_folder_and_no_bytes_of_ours(shop: Workshop, folder: Path) -> None:
+async def test_deleting_the_store_leaves_the_folder_and_no_bytes_of_ours(
+    shop: Workshop, folder: Path
+) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     await shop.stores.delete("handbook", LOCAL)
@@ -181,7 +185,8 @@ async def test_a_large_folder_does_not_hold_up_the_loop(shop: Workshop, tmp_path
         await asyncio.sleep(0)
         turns += 1
     assert turns > 120
-    assert task.result()["indexed"] == 120
+    assert task.result()["failed"] == 0
+    assert list((await names(shop, store)).values()) == ["completed"] * 120
 
 
 # --- the walk ------------------------------------------------------------------------------------------------------
@@ -202,7 +207,11 @@ def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(
-            b"\x89PNG\x00\x01" if name == "photo.png" else b"" if name == "empty" else b"text " * (500 if name == "big.txt" else 1)
+            b"\x89PNG\x00\x01"
+            if name == "photo.png"
+            else b""
+            if name == "empty"
+            else b"text " * (500 if name == "big.txt" else 1)
         )
     found = walk(tmp_path, max_bytes=1000)
     assert sorted(found.files) == ["LICENSE", "keep.md"]
@@ -241,16 +250,32 @@ def test_names_with_line_breaks_and_wrong_bytes_are_encoded(tmp_path: Path) -> N
     assert walked(tmp_path) == ["gb%B8%DF.txt", "two%0Alines.txt"]
 
 
-def test_a_folder_below_that_cannot_be_read_stops_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "a.txt").write_text("a")
+def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the folder ``name`` be one that we may not look into."""
     real = os.scandir
 
     def refuse(path: Path) -> object:
-        if Path(path).name == "sub":
+        if Path(path).name == name:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
     monkeypatch.setattr(following.os, "scandir", refuse)
-    with pytest.raises(Unavailable, match="sub cannot be read"):
+
+
+def test_a_root_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid(monkeypatch, tmp_path.name)
+    with pytest.raises(Unavailable, match="cannot be read"):
         walk(tmp_path, max_bytes=1000)
+
+
+async def test_what_lies_in_a_folder_that_cannot_be_read_for_now_is_kept(
+    shop: Workshop, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    (folder / "a.md").unlink()
+    with monkeypatch.context() as patched:
+        forbid(patched, "deeper")
+        result = await shop.sync(store)
+    assert (result["removed"], result["skipped_because"]) == (1, {"not permitted": 1})
+    assert await names(shop, store) == {"deep/deeper/文档 😀.txt": "completed"}

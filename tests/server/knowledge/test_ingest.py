@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.server.knowledge import documents
+from tests.server.knowledge.shelf import Letters
+from tests.server.knowledge.workshop import Workshop, workshop
 
 from portico.wire import Status
 from portico_server.core.context import Context
@@ -16,9 +19,6 @@ from portico_server.core.request import Request, Vectors
 from portico_server.db import chunks as chunk_rows
 from portico_server.knowledge import ingest
 from portico_server.knowledge.contents import Attachment
-from tests.server.knowledge import documents
-from tests.server.knowledge.shelf import Letters
-from tests.server.knowledge.workshop import Workshop, workshop
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
 async def test_what_is_attached_is_found_in_every_format(shop: Workshop) -> None:
     store = await shop.stores.create("harbour", LOCAL)
     files = {
-        "guide.md": "# Ports\n\nThe lighthouse listens on port 7419.\n".encode(),
+        "guide.md": b"# Ports\n\nThe lighthouse listens on port 7419.\n",
         "fees.docx": documents.word(),
         "map.pdf": documents.pdf("Nothing here", "The anchorage lies east of the pier."),
         "高山.txt": "雪莲花生长在海拔四千米以上的高山。".encode("gb18030"),

@@ -4,14 +4,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.server.knowledge.shelf import MODEL
+from tests.server.knowledge.workshop import Workshop, workshop
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Search
 from portico_server.core.servable import Card
+from portico_server.db import stores as rows
 from portico_server.knowledge.contents import Attachment
-from tests.server.knowledge.shelf import MODEL
-from tests.server.knowledge.workshop import Workshop, workshop
 
 ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
 BOB = Principal("key_bob", frozenset({"stores:*:manage"}))
@@ -119,9 +120,7 @@ async def test_a_change_is_kept(shop: Workshop) -> None:
 async def test_a_store_that_nobody_used_for_long_has_expired(shop: Workshop) -> None:
     store = await shop.stores.create("old", LOCAL, expires_after_days=1)
     assert store.expires_at is not None
-    await shop.database.write(
-        __import__("portico_server.db.stores", fromlist=["change"]).change, store.id, {"last_active_at": 0.0}
-    )
+    await shop.database.write(rows.change, store.id, {"last_active_at": 0.0})
     [info] = await shop.stores.describe([await shop.stores.get("old", LOCAL)], LOCAL)
     assert info.status == "expired"
     with pytest.raises(InvalidRequest, match="has expired"):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.server.knowledge.shelf import MODEL, Letters
+
 from portico.wire import Event, Finished
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
@@ -22,7 +24,6 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import Settings
-from tests.server.knowledge.shelf import MODEL, Letters
 
 
 async def pieces(*data: bytes) -> AsyncIterator[bytes]:
@@ -51,7 +52,8 @@ class Workshop:
 
     async def events(self, run_id: str) -> list[Event]:
         """All events of a durable run, when it has ended."""
-        while (run := self.runner.get(run_id)) is None:
+        # The scheduler takes it up in a later turn of the loop, and tells nobody.
+        while (run := self.runner.get(run_id)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
         return [event async for _number, event in run.log.follow()]
 
@@ -78,7 +80,7 @@ class Workshop:
 @asynccontextmanager
 async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
     """A workshop over ``home``, which may have had one before."""
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     configured = Settings(home=home, **settings)
     database = Database.at(configured.database_path)
     database.prepare()

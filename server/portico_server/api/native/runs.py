@@ -138,30 +138,33 @@ async def _live_events(run: LivingRun, after: int) -> AsyncIterator[bytes]:
 async def _durable_events(parts: Parts, run_id: str, after: int) -> AsyncIterator[bytes]:
     """The journal first, then the living run; again, if it is cut off and taken up anew."""
     yield b": %s\n\n" % run_id.encode()
+    run: LivingRun | None = None
+    end = after + 1
     while True:
         row = await parts.database.read(runs.get, run_id)
-        ended = row is None or row.finished_at is not None
         while batch := await parts.database.read(runs.events, run_id, after, PAGE):
             for number, event in batch:
                 after = number
                 # An ending in the middle is that of an attempt which was cut off; the last one is told below.
-                if event.get("type") not in ENDINGS:
+                if event.get("type") in ENDINGS:
+                    end = number
+                else:
+                    end = number + 1
                     yield frame(number, str(event.get("type")), event)
         if row is None:
             return
-        if ended:
-            yield event_frame(after + 1, _ending(row))
+        if row.finished_at is not None:
+            yield event_frame(end, _ending(row))
             return
+        if run is not None and run.ended:
+            return  # put back into the queue by a daemon that stops: whoever comes again is told the rest
         run = await parts.runner.arrival(run_id, LOOK_AGAIN)
         if run is None:
             continue
-        if run.ended:
-            return  # put back into the queue by a daemon that stops: whoever comes again is told the rest
         async for number, live in run.log.follow(after):
-            if isinstance(live, Finished | Failed):
-                break  # told when the row says so
-            after = number
-            yield event_frame(number, live)
+            if not isinstance(live, Finished | Failed):  # the ending is told when the row has it
+                after, end = number, number + 1
+                yield event_frame(number, live)
         await parts.scheduler.settled(run_id)
 
 

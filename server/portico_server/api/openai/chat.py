@@ -10,12 +10,11 @@ import orjson
 from portico.wire import Cited, Delta, Passage, ToolCalled, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai import validate
-from portico_server.api.openai.relay import caller_of, find, relay
+from portico_server.api.openai.relay import caller_of, find, relay, relays
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.request import CalledTool, Chat, Reply
-from portico_server.core.servable import Relays
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
@@ -28,7 +27,7 @@ async def create(exchange: Exchange, parts: Parts) -> None:
     body = await exchange.json()
     validate.chat(body)
     servable = await find(parts, body["model"], "chat/completions", caller_of(exchange))
-    if isinstance(servable, Relays):
+    if relays(servable):
         await relay(exchange, parts, servable, "chat/completions", body)
     else:
         await _app(exchange, parts, body)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import validate
-from portico_server.api.openai.relay import caller_of, find, relay
+from portico_server.api.openai.relay import caller_of, find, relay, relays
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.servable import Relays
 
 
 async def create(exchange: Exchange, parts: Parts) -> None:
@@ -15,7 +14,7 @@ async def create(exchange: Exchange, parts: Parts) -> None:
     body = await exchange.json()
     validate.completions(body)
     servable = await find(parts, body["model"], "completions", caller_of(exchange))
-    if not isinstance(servable, Relays):
+    if not relays(servable):
         raise InvalidRequest(
             f"'{body['model']}' answers conversations; call /v1/chat/completions.",
             code="unsupported_operation",

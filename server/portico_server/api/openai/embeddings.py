@@ -12,11 +12,10 @@ import orjson
 
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai import validate
-from portico_server.api.openai.relay import caller_of, find, relay
+from portico_server.api.openai.relay import caller_of, find, relay, relays
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Embed, Vectors
-from portico_server.core.servable import Relays
 
 
 async def create(exchange: Exchange, parts: Parts) -> None:
@@ -26,7 +25,7 @@ async def create(exchange: Exchange, parts: Parts) -> None:
     name = body["model"]
     caller = caller_of(exchange)
     servable = await find(parts, name, "embeddings", caller)
-    if isinstance(servable, Relays):
+    if relays(servable):
         await relay(exchange, parts, servable, "embeddings", body)
         return
     request = Embed(_texts(body["input"]), body.get("dimensions"))

@@ -97,9 +97,7 @@ async def create_file(request: Request, parts: TheParts, caller: Caller) -> File
     except InvalidRequest:
         await parts.files.drop(form.received)
         raise
-    return shown(
-        await parts.files.keep(form.received, form.filename, purpose, caller, expires_at=expires_at)
-    )
+    return shown(await parts.files.keep(form.received, form.filename, purpose, caller, expires_at=expires_at))
 
 
 @router.get("")
@@ -175,9 +173,7 @@ def _expires_at(fields: Mapping[str, str]) -> float | None:
     if anchor is None and seconds is None:
         return None
     if anchor != "created_at":
-        raise InvalidRequest(
-            "'expires_after[anchor]' must be 'created_at'.", param="expires_after[anchor]"
-        )
+        raise InvalidRequest("'expires_after[anchor]' must be 'created_at'.", param="expires_after[anchor]")
     if seconds is None or not seconds.isdecimal() or not SHORTEST <= int(seconds[:12]) <= LONGEST:
         raise InvalidRequest(
             f"'expires_after[seconds]' must be a whole number from {SHORTEST} to {LONGEST}.",

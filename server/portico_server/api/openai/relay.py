@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, TypeGuard
 
 from portico_server.api.errors import RawHeaders
 from portico_server.api.exchange import STREAM, Exchange, Presence
@@ -17,6 +18,16 @@ _CAPABILITY: dict[Operation, str] = {
     "completions": "completions",
     "embeddings": "embeddings",
 }
+
+
+@cache
+def _has_hot_path(kind: type[Servable]) -> bool:
+    return hasattr(kind, "relay")
+
+
+def relays(servable: Servable) -> TypeGuard[Relays]:
+    """Whether a Servable has the hot path. `isinstance` with the protocol says the same, in 25 microseconds."""
+    return _has_hot_path(type(servable))
 
 
 def caller_of(exchange: Exchange) -> Principal:

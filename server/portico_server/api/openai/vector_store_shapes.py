@@ -8,7 +8,8 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from portico.wire import Passage
-from portico_server.db.stores import BatchRow, FileCounts, StoreFileRow
+from portico_server.db.batches import BatchRow
+from portico_server.db.stores import FileCounts, StoreFileRow
 from portico_server.knowledge.stores import StoreInfo
 
 Attribute = str | float | bool
@@ -153,6 +154,7 @@ def listing(data: list[T], has_more: bool) -> Listing[T]:
 
 
 def counts(found: FileCounts) -> Counts:
+    """How many files are in which state, and in all."""
     return Counts(
         in_progress=found.in_progress,
         completed=found.completed,
@@ -163,6 +165,7 @@ def counts(found: FileCounts) -> Counts:
 
 
 def vector_store(info: StoreInfo) -> VectorStore:
+    """A store as OpenAI describes it."""
     row = info.row
     days = row.expires_after_days
     return VectorStore.model_validate(
@@ -185,6 +188,7 @@ def vector_store(info: StoreInfo) -> VectorStore:
 
 
 def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
+    """A file in a store as OpenAI describes it."""
     failed = row.status == "failed"
     static = row.chunking.get("type") == "static"
     return VectorStoreFile.model_validate(
@@ -204,6 +208,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
 
 
 def batch(row: BatchRow, found: FileCounts) -> Batch:
+    """A batch as OpenAI describes it: it has failed when nothing of it succeeded."""
     if row.cancelled_at is not None:
         status = "cancelled"
     elif found.in_progress:
@@ -234,6 +239,7 @@ def place(passage: Passage) -> dict[str, Any]:
 
 
 def hits(queries: Sequence[str], passages: Sequence[Passage]) -> HitPage:
+    """Passages as OpenAI describes search results, in their order."""
     return HitPage(
         search_query=list(queries),
         data=[

@@ -300,9 +300,7 @@ async def read_vector_store_file(
 
 
 @router.post("/{store}/file_batches")
-async def create_file_batch(
-    store: str, wish: BatchWish, parts: TheParts, caller: Caller
-) -> shapes.Batch:
+async def create_file_batch(store: str, wish: BatchWish, parts: TheParts, caller: Caller) -> shapes.Batch:
     """Put files into a store together."""
     if (wish.file_ids is None) == (wish.files is None):
         raise InvalidRequest("Give either 'file_ids' or 'files'.", param="file_ids")
@@ -316,9 +314,7 @@ async def create_file_batch(
 
 
 @router.get("/{store}/file_batches/{batch_id}")
-async def retrieve_file_batch(
-    store: str, batch_id: str, parts: TheParts, caller: Caller
-) -> shapes.Batch:
+async def retrieve_file_batch(store: str, batch_id: str, parts: TheParts, caller: Caller) -> shapes.Batch:
     """How a batch is."""
     row = await parts.stores.get(store, caller)
     return shapes.batch(*await parts.stores.contents.batch(row, batch_id))

@@ -14,8 +14,9 @@ from portico_server.engines.spec import ModelSpec
 
 
 class Fake:
-    """``fake://`` echoes, ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself)
-    tells it more.
+    """``fake://`` echoes.
+
+    ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) tells it more.
     """
 
     name = "fake"

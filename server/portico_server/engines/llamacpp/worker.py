@@ -54,8 +54,8 @@ def parameters(config: dict[str, Any]) -> Any:
 def main() -> None:
     """As a child of the daemon."""
     config = lifeline.receive()
-    # Threads that spin while they wait for each other are ten times slower than these as soon as anything else
-    # runs on their cores. OpenMP reads this when llama.cpp is loaded.
+    # Threads that spin while they wait for each other are ten times slower as soon as anything else runs on
+    # their cores. OpenMP reads this when llama.cpp is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The server of llama.cpp runs in native threads: let the system end them, at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -69,8 +69,8 @@ def main() -> None:
         server = xllamacpp.Server(parameters(config))
     except (RuntimeError, ValueError) as error:
         lifeline.give_up(
-            f"llama.cpp cannot load {config['model']} ({error}) The model's log says why: the file may be damaged, "
-            "of a kind that this version does not know, or larger than the memory."
+            f"llama.cpp cannot load {config['model']} ({error}) The model's log says why: the file may be "
+            "damaged, of a kind that this version does not know, or larger than the memory."
         )
     lifeline.announce(urlsplit(server.listening_address).port or 0)
     signal.pause()

@@ -9,7 +9,6 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.knowledge.chunk import code, markdown, rows, sentence
 from portico_server.knowledge.parse.part import Part
 
-
 SIZE = 1_000
 """Columns of a chunk, about: a CJK character takes two, any other one."""
 

@@ -27,17 +27,15 @@ def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 def joined(parts: Iterable[Part], size: int) -> Iterator[Part]:
-    """Sections that are too short to be found by themselves together with the next one, under the headings they share."""
+    """Sections that are too short to be found by themselves with the next one, under the headings they share."""
     held: Part | None = None
     for part in parts:
         if held is None:
             held = part
         elif _joins(held, part, size):
-            heading = held.place.heading
-            if part.place.heading[: len(heading)] == heading:
-                heading = part.place.heading  # a title alone above its first section
-            else:
-                heading = _shared(heading, part.place.heading)
+            alone = "\n" not in held.text.strip() and bool(held.place.heading)
+            # A title alone above its first section is part of that; otherwise the passage is about both.
+            heading = part.place.heading if alone else _shared(held.place.heading, part.place.heading)
             held = Part(held.text + part.text, replace(held.place, heading=heading, end=part.place.end))
         else:
             yield held

@@ -18,11 +18,13 @@ _BLOCK = 8_192
 
 
 class Exact:
-    """Vectors of unit length in rows; scores are cosines. ``half`` keeps them in half the memory, more slowly."""
+    """Vectors of unit length in rows; scores are cosines. ``half`` takes half the memory and more time."""
 
     def __init__(self, dimensions: int, *, half: bool = False) -> None:
         self.dimensions = dimensions
-        self._matrix: Floats | Halves = np.empty((0, dimensions), np.float16 if half else np.float32)
+        self._matrix: Floats | Halves = (
+            np.empty((0, dimensions), np.float16) if half else np.empty((0, dimensions), np.float32)
+        )
         self._ids: Ids = np.empty(0, np.int64)
         self._rows: dict[int, int] = {}
         self._used = 0
@@ -76,9 +78,9 @@ class Exact:
         return best(ids[rows], _cosines(matrix[rows], vector), limit)
 
     def items(self) -> tuple[Ids, Floats | Halves]:
-        """All ids and vectors; not a copy where none is needed."""
+        """A copy of all ids, and the vectors: those that are replaced later may show in them."""
         if len(self._rows) == self._used:
-            return self._ids[: self._used], self._matrix[: self._used]
+            return self._ids[: self._used].copy(), self._matrix[: self._used]
         rows = np.flatnonzero(self._ids[: self._used] >= 0)
         return self._ids[rows], self._matrix[rows]
 

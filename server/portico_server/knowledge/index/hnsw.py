@@ -37,10 +37,11 @@ _DESCRIPTION = "graph.json"
 
 
 class Graph:
-    """A small-world graph (Malkov and Yashunin, 2016) over cosines, and the vectors in half precision beside it.
+    """A small-world graph (Malkov and Yashunin, 2016) over cosines, and the vectors in half precision beside.
 
-    The graph answers questions about everything; what is asked about a part (a filter) is compared one by one,
-    since a walk through a graph of which most is forbidden loses its way. Not safe for threads: its owner locks.
+    The graph answers questions about everything; what is asked about a part (a filter) is compared one by
+    one, since a walk through a graph of which most is forbidden loses its way. Not safe for threads: its
+    owner locks.
     """
 
     def __init__(self, dimensions: int, index: Any = None, exact: Exact | None = None) -> None:

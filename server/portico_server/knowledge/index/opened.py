@@ -177,12 +177,10 @@ class OpenIndex:
             self._graph.add_done_callback(_seen)
 
     async def _report(self, listener: Listener) -> None:
-        sides: list[Follower[Any]] = [self._lexical, *([self._vectors] if self._vectors else [])]
-        slowest = max((side.progress for side in sides), key=lambda progress: progress.total - progress.done)
-        if slowest.total:
-            await listener(
-                Status("index", "building the index", slowest.done, slowest.total, "chunks"),
-            )
+        """Tell how far a build is, by its slow side: reading vectors takes a fraction of indexing words."""
+        progress = self._lexical.progress
+        if progress.total:
+            await listener(Status("index", "building the index", progress.done, progress.total, "chunks"))
 
     def _being_built(self) -> Unavailable:
         progress = self._lexical.progress

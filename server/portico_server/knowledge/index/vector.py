@@ -134,10 +134,10 @@ class VectorIndex:
         """Nothing to forget: putting the same vectors in again changes nothing."""
 
     def search(self, vector: bytes, limit: int, allowed: Ranges | None = None) -> Scored:
-        """The ``limit`` nearest chunks as (id, cosine), best first; of ``allowed``, runs of ids
-        from first to last, only, if given.
+        """The ``limit`` nearest chunks as (id, cosine), best first.
 
-        Raises `Conflict` if ``vector`` has another length than those held.
+        ``allowed``, runs of ids from first to last, restricts them. Raises `Conflict` if ``vector`` has another
+        length than those held.
         """
         asked = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
         with self._using:
@@ -145,8 +145,8 @@ class VectorIndex:
                 return []
             if len(asked) != self._vectors.dimensions:
                 raise Conflict(
-                    f"The embedding model answers with {len(asked)} numbers, but the vectors of the store have "
-                    f"{self._vectors.dimensions}: it is not the model they were made with. Make the store anew.",
+                    f"The embedding model answers with {len(asked)} numbers, the vectors of the store have "
+                    f"{self._vectors.dimensions}: they were made with another model. Make the store anew.",
                     code="dimensions_differ",
                 )
             return self._vectors.search(asked, limit, allowed)

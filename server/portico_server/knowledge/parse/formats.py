@@ -15,7 +15,7 @@ Reader: TypeAlias = Callable[[Path], Iterator[Part]]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format. ``module`` has ``read(path) -> Iterator[Part]``, imported in the worker alone; ``chunker`` by name."""
+    """One format. ``module`` has ``read(path) -> Iterator[Part]``, imported in the worker alone."""
 
     name: str
     module: str
@@ -52,8 +52,8 @@ FORMATS = (
         "code",
         "text",
         "code",
-        "py pyi ipynb js mjs cjs jsx ts tsx java kt kts scala go rs c h cc cpp cxx hpp hh cs swift m mm rb php pl pm lua "
-        "r jl sh bash zsh fish ps1 bat sql graphql proto css scss less vue svelte dart ex exs erl hs ml fs clj "
+        "py pyi ipynb js mjs cjs jsx ts tsx java kt kts scala go rs c h cc cpp cxx hpp hh cs swift m mm rb php pl "
+        "pm lua r jl sh bash zsh fish ps1 bat sql graphql proto css scss less vue svelte dart ex exs erl hs ml fs clj "
         "lisp vim cmake gradle tf dockerfile makefile mk",
     ),
 )

@@ -167,7 +167,7 @@ def _closing() -> Unavailable:
 
 def _ended(code: int, memory: int) -> str:
     how = f"signal {-code}" if code < 0 else f"status {code}"
-    return f"made the process that reads documents end ({how}); it may be damaged, or need more than {memory // 2**20} MB."
+    return f"ended the process that reads documents ({how}); it may be damaged, or need more than {memory // 2**20} MB."
 
 
 def _place(value: Mapping[str, Any]) -> Place:

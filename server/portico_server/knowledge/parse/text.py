@@ -50,7 +50,7 @@ def segments(path: Path) -> Iterator[str]:
 
 
 def _cut(text: str) -> int:
-    """Where to cut: after the last paragraph, else the last line, else the last sentence or word, in the second half."""
+    """Where to cut: after the last paragraph, else line, else sentence, else word, in the second half."""
     half = len(text) // 2
     for mark in ("\n\n", "\n", "。", ". ", " "):
         found = text.rfind(mark, half)

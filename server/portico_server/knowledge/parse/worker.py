@@ -34,6 +34,7 @@ LONGEST = 64_000_000
 
 
 def main() -> None:
+    """Take jobs until there are none for `IDLE` seconds, or ever."""
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -124,10 +125,12 @@ def batches(path: Path, name: str, chunking: dict[str, Any] | None) -> Iterator[
 
 
 def place(part: Part) -> dict[str, Any]:
+    """Where a part stands, without what its format does not have."""
     return {name: value for name, value in asdict(part.place).items() if value not in (None, ())}
 
 
 def send(out: BinaryIO, message: dict[str, Any]) -> None:
+    """One line, at once."""
     out.write(orjson.dumps(message) + b"\n")
     out.flush()
 

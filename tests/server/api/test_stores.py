@@ -1,0 +1,131 @@
+"""``/api/stores`` through a real daemon."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+
+@pytest.fixture
+def http(daemon: Daemon) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=daemon.url, timeout=60) as client:
+        yield client
+
+
+def follow(http: httpx.Client, run: str) -> list[str]:
+    """The types of a run's events, to its end."""
+    with http.stream("GET", f"/api/runs/{run}/events") as events:
+        return [line.partition(": ")[2] for line in events.iter_lines() if line.startswith("event: ")]
+
+
+def test_the_folder_of_the_start_is_a_store(http: httpx.Client, docs: Path) -> None:
+    store = http.get("/api/stores/handbook").json()
+    assert store["folder"] == str(docs)
+    assert store["app"] is True
+    assert store["id"].startswith("vs_")
+    assert store in http.get("/api/stores").json()["data"]
+
+
+def test_a_folder_added_later_is_indexed_searched_synced_and_let_go(
+    http: httpx.Client, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ships"
+    folder.mkdir()
+    (folder / "log.txt").write_text("The Swallow sailed on a Tuesday.")
+    store = http.post("/api/stores", json={"name": "ships", "folder": str(folder)}).json()
+    assert (store["name"], store["app"]) == ("ships", True)
+    assert "ships" in [row["id"] for row in http.get("/v1/models").json()["data"]]
+    assert follow(http, http.post("/api/stores/ships/sync").json()["run"])[-1] == "finished"
+    (folder / "second.md").write_text("# Crew\n\nThe Amazon has a crew of two.\n")
+    assert follow(http, http.post("/api/stores/ships/sync").json()["run"])[-1] == "finished"
+    files = http.get("/api/stores/ships/files").json()["data"]
+    assert [(row["filename"], row["status"]) for row in files] == [
+        ("log.txt", "completed"),
+        ("second.md", "completed"),
+    ]
+    answer = http.post("/api/stores/ships/search", json={"query": "crew of the Amazon", "trace": True}).json()
+    best = answer["data"][0]
+    assert (best["filename"], best["rank"], best["place"]["heading"]) == ("second.md", 1, ["Crew"])
+    assert {"lexical", "fuse"} <= {stage["name"] for stage in answer["trace"]}
+    assert http.delete("/api/stores/ships").json() == {"id": store["id"], "deleted": True}
+    assert http.get("/api/stores/ships").status_code == 404
+    assert (folder / "log.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"name": "a/b"}, 400, "name"),
+        ({"name": ""}, 400, "name"),
+        ({"name": "vs_mine"}, 400, "name"),
+        ({"name": "handbook"}, 409, "name"),
+        ({"name": "echo", "app": True}, 409, "name"),
+        ({"name": "x", "folder": "/no/such/folder"}, 400, "folder"),
+        ({"name": "x", "embedding_model": "echo"}, 400, "embedding_model"),
+        ({}, 400, "name"),
+    ],
+)
+def test_a_store_that_cannot_be_made_is_refused(
+    http: httpx.Client, body: dict[str, object], status: int, param: str
+) -> None:
+    response = http.post("/api/stores", json=body)
+    assert (response.status_code, response.json()["error"]["param"]) == (status, param)
+
+
+def test_a_store_without_a_folder_cannot_be_synced(http: httpx.Client) -> None:
+    http.post("/api/stores", json={"name": "loose"})
+    response = http.post("/api/stores/loose/sync")
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "no_folder")
+
+
+def test_keys_see_what_their_scopes_name(http: httpx.Client) -> None:
+    http.post("/api/stores", json={"name": "shared"})
+    key = http.post("/api/keys", json={"name": "reader", "scopes": ["stores:shared:read"]}).json()["key"]
+    reader = {"authorization": f"Bearer {key}"}
+    assert [row["name"] for row in http.get("/api/stores", headers=reader).json()["data"]] == ["shared"]
+    assert http.post("/api/stores/shared/search", json={"query": "x"}, headers=reader).status_code == 200
+    assert http.delete("/api/stores/shared", headers=reader).status_code == 403
+    assert http.post("/api/stores", json={"name": "mine"}, headers=reader).status_code == 403
+    assert http.get("/api/stores/handbook", headers=reader).status_code == 403
+    other = http.post("/api/keys", json={"name": "other", "scopes": ["stores:*:manage"]}).json()["key"]
+    owner = {"authorization": f"Bearer {other}"}
+    mine = http.post("/api/stores", json={"name": "mine"}, headers=owner).json()
+    assert http.get(f"/api/stores/{mine['id']}", headers=reader).status_code == 404
+    assert http.get("/api/stores/mine", headers=owner).status_code == 200
+
+
+def test_a_daemon_that_is_killed_while_it_indexes_loses_no_acknowledged_file(tmp_path: Path) -> None:
+    configuration = tmp_path / "test.yaml"
+    configuration.write_text('models:\n  - {name: default, source: "fake://"}\n')
+    home = tmp_path / "home"
+    with (
+        daemons.running(home, "--file", str(configuration)) as first,
+        httpx.Client(base_url=first.url, timeout=60) as http,
+    ):
+        store = http.post("/api/stores", json={"name": "papers", "embedding_model": ""}).json()
+        form = {"purpose": "assistants"}
+        ids = []
+        for i in range(12):
+            text = f"Paper number {i} of many, about the sea and its ships. " * 400
+            made = http.post("/v1/files", files={"file": (f"{i}.txt", text)}, data=form).json()
+            ids.append(made["id"])
+        batch = http.post(f"/v1/vector_stores/{store['id']}/file_batches", json={"file_ids": ids})
+        assert batch.status_code == 200
+        first.stop(signal.SIGKILL)
+    with (
+        daemons.running(home, "--file", str(configuration)) as second,
+        httpx.Client(base_url=second.url, timeout=60) as http,
+    ):
+        runs = [run for run in http.get("/api/runs").json()["data"] if run["kind"] == "ingest"]
+        for run in runs:
+            follow(http, run["id"])
+        files = http.get("/api/stores/papers/files").json()["data"]
+        assert [(row["id"], row["status"]) for row in files] == [
+            (file_id, "completed") for file_id in sorted(ids)
+        ]
+        found = http.post("/api/stores/papers/search", json={"query": "paper number 11"}).json()["data"]
+        assert found[0]["filename"] == "11.txt"

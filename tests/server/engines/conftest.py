@@ -1,0 +1,18 @@
+"""A bench for each test, one with the bundled small model for each module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.server.engines.bench import Bench, bench
+
+MODELS = Path(os.environ.get("PORTICO_TEST_MODELS") or Path(__file__).parents[3] / ".portico-test" / "models")
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with bench(tmp_path) as built:
+        yield built

@@ -1,0 +1,238 @@
+"""A deployment: loading on first use, calls in flight, crashes, unloading. With real child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.server.engines.bench import Bench, Script, Streamed, bench, user
+
+from portico.wire import Delta, ToolCalled, Usage
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat, Embed, Reply, Search, Vectors
+from portico_server.engines import deployment
+from portico_server.engines.child import Child
+from portico_server.engines.spec import ModelSpec
+
+
+async def add(house: Bench, *replies: Any, name: str = "m", **parameters: Any) -> None:
+    script: Script = list(replies)
+    await house.models.add(ModelSpec(name, "fake://", parameters={"script": script, **parameters}))
+
+
+def child_of(house: Bench) -> Child:
+    found = house.registry.get("m")
+    assert isinstance(found, deployment.Deployment)
+    assert found.running is not None and found.running.child is not None
+    return found.running.child
+
+
+async def test_a_model_is_cold_until_its_first_call(house: Bench) -> None:
+    await add(house)
+    assert house.models.get("m").state == "cold"
+    answer = await house.ask("m", {"messages": user("hello")})
+    assert answer["choices"][0]["message"]["content"] == "hello"
+    info = house.models.get("m")
+    assert info.state == "ready" and info.pid and info.memory_bytes and info.loaded_at
+
+
+async def test_callers_at_the_same_time_share_one_start(house: Bench) -> None:
+    await add(house)
+    await asyncio.gather(*(house.ask("m", {"messages": user("hi")}) for _ in range(8)))
+    first = house.models.get("m").pid
+    assert first is not None
+    children = [child.pid for child in psutil.Process().children()]
+    assert children == [first]
+
+
+async def test_a_crash_in_mid_stream_is_one_error_frame_and_the_next_call_works(house: Bench) -> None:
+    await add(house, {"match": "crash", "content": "one two three", "crash": 2})
+    got = await house.stream("m", {"messages": user("crash")})
+    assert got.text() == "one two"
+    assert isinstance(got.error, EngineFailed)
+    assert [document["error"]["code"] for document in got.documents if "error" in document] == [
+        "engine_crashed"
+    ]
+    assert "SIGKILL" in got.documents[-1]["error"]["message"] and not got.done
+    assert (await house.ask("m", {"messages": user("again")}))["choices"][0]["message"]["content"] == "again"
+
+
+async def test_a_crash_before_the_first_byte_is_a_real_status(house: Bench) -> None:
+    await add(house, {"content": "one", "crash": 0})
+    with pytest.raises(EngineFailed) as raised:
+        await house.ask("m", {"messages": user("x")})
+    assert raised.value.status == 502 and raised.value.code == "engine_crashed"
+
+
+async def test_a_process_killed_while_idle_is_replaced(house: Bench) -> None:
+    await add(house)
+    await house.models.load("m")
+    first = house.models.get("m").pid
+    assert first is not None
+    child = child_of(house)
+    os.kill(first, signal.SIGKILL)
+    await child.wait()
+    await house.ask("m", {"messages": user("x")})
+    assert house.models.get("m").pid not in (None, first)
+
+
+async def test_an_engine_that_keeps_crashing_is_given_a_rest(house: Bench) -> None:
+    await add(house, {"content": "x", "crash": 0})
+    for _ in range(2):
+        with pytest.raises(EngineFailed):
+            await house.ask("m", {"messages": user("x")})
+    with pytest.raises(Unavailable) as raised:
+        await house.ask("m", {"messages": user("x")})
+    assert raised.value.status == 503 and 0 < (raised.value.retry_after or 0) <= 1
+
+
+async def test_upstream_errors_keep_their_status_code_and_retry_after(house: Bench) -> None:
+    error = {
+        "status": 429,
+        "message": "slow down",
+        "type": "rate_limit_error",
+        "code": "busy",
+        "retry_after": 3,
+    }
+    await add(house, {"error": error})
+    for stream in (False, True):
+        with pytest.raises(PorticoError) as raised:
+            await house.relay("m", {"messages": user("x"), "stream": stream})
+        body = raised.value.body()
+        assert (raised.value.status, body.type, body.code, raised.value.retry_after) == (
+            429,
+            "rate_limit_error",
+            "busy",
+            3,
+        )
+
+
+async def test_closing_a_stream_ends_the_work_and_the_call(house: Bench) -> None:
+    await add(house, {"content": "one two three", "hang": 1})
+    relayed = await house.relay("m", {"messages": user("x"), "stream": True})
+    async for chunk in relayed.chunks:
+        if b"one" in chunk:
+            break
+    await relayed.chunks.aclose()  # type: ignore[attr-defined]
+    await house.models.unload("m")  # would wait for a call in flight
+    assert house.models.get("m").state == "cold"
+
+
+async def test_unloading_waits_for_the_call_in_flight(house: Bench) -> None:
+    await add(house, {"match": "slow", "content": "one two three", "interval": 0.05})
+    relayed = await house.relay("m", {"messages": user("slow"), "stream": True})
+    unloading = asyncio.create_task(house.models.unload("m"))
+    got = await Streamed.of(relayed)
+    assert got.text() == "one two three" and got.done
+    assert (await unloading).state == "cold"
+
+
+async def test_a_call_during_an_unload_starts_the_model_anew(house: Bench) -> None:
+    await add(house, {"match": "slow", "content": "one two three", "interval": 0.05})
+    relayed = await house.relay("m", {"messages": user("slow"), "stream": True})
+    first = house.models.get("m").pid
+    unloading = asyncio.create_task(house.models.unload("m"))
+    other = asyncio.create_task(house.ask("m", {"messages": user("me too")}))
+    assert (await Streamed.of(relayed)).done
+    await unloading
+    assert (await other)["choices"][0]["message"]["content"] == "me too"
+    assert house.models.get("m").pid != first
+
+
+async def test_stopping_ends_calls_in_flight_with_an_error_frame(tmp_path: Path) -> None:
+    async with bench(tmp_path) as house:
+        await add(house, {"content": "one two", "hang": 1})
+        relayed = await house.relay("m", {"messages": user("x"), "stream": True})
+        reading = asyncio.create_task(Streamed.of(relayed))
+    got = await reading
+    assert got.documents[-1]["error"]["code"] == "engine_stopped"
+    assert psutil.Process().children() == []
+
+
+async def test_a_model_that_is_not_used_is_unloaded(tmp_path: Path) -> None:
+    async with bench(tmp_path, keep_alive=0.05) as house:
+        await add(house)
+        await house.ask("m", {"messages": user("x")})
+        await child_of(house).wait()
+        assert house.models.get("m").state == "cold"
+
+
+async def test_a_slow_start_begins_a_stream_with_comments(
+    house: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "PATIENCE", 0.01)
+    await add(house)
+    got = await house.stream("m", {"messages": user("hello")})
+    assert got.frames[0].startswith(b": loading m") and got.text() == "hello" and got.done
+    assert got.usage == Usage(1, 1)
+
+
+async def test_a_slow_start_that_fails_is_an_error_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "PATIENCE", 0.0)
+    async with bench(tmp_path, load_timeout=0.01) as house:
+        await add(house)
+        got = await house.stream("m", {"messages": user("hello")})
+        assert got.frames[0].startswith(b": ") and not got.done
+        assert got.documents[-1]["error"]["code"] == "load_timeout" and got.error is not None
+        assert psutil.Process().children() == []
+
+
+async def test_a_model_that_cannot_be_loaded_says_why_and_is_not_the_callers_fault(house: Bench) -> None:
+    await house.models.add(ModelSpec("m", "/nowhere/model.gguf"))
+    with pytest.raises(Unavailable) as raised:
+        await house.ask("m", {"messages": user("x")})
+    assert "/nowhere/model.gguf" in raised.value.message
+    info = house.models.get("m")
+    assert info.state == "failed" and info.error == raised.value.message
+
+
+async def test_a_damaged_model_file_is_one_sentence(house: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(b"GGUF" + b"\xff" * 100)
+    await house.models.add(ModelSpec("m", str(path)))
+    with pytest.raises(PorticoError) as raised:
+        await house.ask("m", {"messages": user("x")})
+    assert raised.value.status == 503 and "bad.gguf" in raised.value.message
+
+
+async def test_a_call_sends_events_and_returns_the_reply(house: Bench) -> None:
+    call = {"name": "lookup", "arguments": {"word": "\\1"}}
+    await add(house, {"match": "define (\\w+)", "tool_calls": [call]})
+    run = house.runner.start("chat", "m", Chat(tuple(user("define port"))), LOCAL)
+    reply = await house.runner.wait(run)
+    assert isinstance(reply, Reply) and reply.finish_reason == "tool_calls"
+    assert [(c.name, c.arguments) for c in reply.tool_calls] == [("lookup", '{"word":"port"}')]
+    events = [event async for _, event in run.log.follow()]
+    assert [type(event) for event in events[:2]] == [ToolCalled, Usage]
+    run = house.runner.start("chat", "m", Chat(tuple(user("two words"))), LOCAL)
+    assert (await house.runner.wait(run)).content == "two words"
+    assert [e.text async for _, e in run.log.follow() if isinstance(e, Delta)] == ["two", " words"]
+
+
+async def test_a_model_refuses_what_it_does_not_do(house: Bench) -> None:
+    await add(house)
+    with pytest.raises(InvalidRequest) as raised:
+        await house.ask("m", {"input": "x"}, "embeddings")
+    assert raised.value.code == "model_lacks_capability"
+    with pytest.raises(InvalidRequest):
+        await house.runner.call("search", "m", Search("x"), LOCAL)
+    with pytest.raises(InvalidRequest):
+        await house.runner.call("embed", "m", Embed(("x",)), LOCAL)
+
+
+async def test_embedding_keeps_order_and_shortens(house: Bench) -> None:
+    await house.models.add(ModelSpec("e", "fake://", task="embedding", parameters={"dimensions": 16}))
+    both = await house.runner.call("embed", "e", Embed(("alpha", "beta")), LOCAL)
+    beta = await house.runner.call("embed", "e", Embed(("beta",)), LOCAL)
+    short = await house.runner.call("embed", "e", Embed(("beta",), dimensions=4), LOCAL)
+    assert isinstance(both, Vectors) and isinstance(beta, Vectors) and isinstance(short, Vectors)
+    assert both.dimensions == 16 and both.data[1] == beta.data[0] != both.data[0]
+    assert short.dimensions == 4 and len(short.data[0]) == 16

@@ -1,0 +1,179 @@
+"""llama.cpp's side that needs no process: plans, requests, tools read from JSON as it is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.engines.gguf import Gguf
+from portico_server.engines.hardware import Hardware
+from portico_server.engines.llamacpp.plan import plan
+from portico_server.engines.llamacpp.prepare import chat, completion
+from portico_server.engines.llamacpp.tools import ToolPlan, ToolReader, plan_tools
+
+GB = 10**9
+FILE = Gguf(
+    architecture="llama",
+    name="m",
+    kind="model",
+    context_length=32_768,
+    embedding_length=1024,
+    block_count=16,
+    head_count=16,
+    head_count_kv=8,
+    vocabulary=1000,
+    chat_template=True,
+    pooling="",
+    quantisation="Q4_K_M",
+    parameters=1,
+    tensors=1,
+    split_count=1,
+    end_offset=1,
+    file_size=1,
+    values={},
+)  # 32,768 bytes of cache per token
+
+
+@pytest.mark.parametrize(
+    ("memory", "parameters", "slots", "context"),
+    [
+        (64 * GB, {}, 4, 32_768),
+        (16 * GB, {}, 4, 30_464),
+        (4 * GB, {}, 2, 15_104),
+        (1 * GB, {}, 1, 7_424),
+        (1 * GB, {"context_length": 4096, "slots": 2}, 2, 4096),
+        (1 * GB, {"slots": 8}, 8, 768),
+        (GB // 1000, {}, 1, 512),
+    ],
+)
+def test_a_plan_fits_the_memory(memory: int, parameters: dict[str, Any], slots: int, context: int) -> None:
+    assert FILE.kv_bytes_per_token == 32_768
+    made = plan(FILE, Hardware(6, memory), parameters, embedding=False)
+    assert (made.slots, made.context_length, made.threads) == (slots, context, 6)
+
+
+def test_a_plan_for_embeddings_keeps_to_the_models_context() -> None:
+    bert = replace(FILE, architecture="bert", context_length=512, pooling="cls")
+    made = plan(bert, Hardware(2, 64 * GB), {"context_length": 4096}, embedding=True)
+    assert (made.context_length, made.pooling, made.embedding) == (512, "cls", True)
+
+
+def ask(**more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "hi"}], **more}
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
+def test_what_a_text_model_cannot_read_is_refused_by_its_place(kind: str) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": kind, kind: {}}]}]
+    with pytest.raises(InvalidRequest) as raised:
+        chat({"messages": messages}, template_has_tools=False)
+    assert raised.value.param == "messages[0].content[1]" and kind in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"prompt": "x", "echo": True}, "echo"),
+        ({"prompt": "x", "suffix": "y"}, "suffix"),
+        ({"prompt": "x", "best_of": 2}, "best_of"),
+        ({}, "prompt"),
+        ({"prompt": []}, "prompt"),
+    ],
+)
+def test_completions_that_would_be_answered_wrongly_are_refused(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        completion(body)
+    assert raised.value.param == param
+
+
+def test_prompts_times_choices() -> None:
+    prepared = completion({"prompt": ["a", "b"], "n": 2, "seed": 5})
+    assert [(body["prompt"], body["seed"]) for body in prepared.bodies] == [
+        ("a", 5),
+        ("a", 6),
+        ("b", 5),
+        ("b", 6),
+    ]
+    assert [body["prompt"] for body in completion({"prompt": [1, 2, 3]}).bodies] == [[1, 2, 3]]
+
+
+def test_nulls_are_left_out_and_unknown_fields_go_through() -> None:
+    [body] = chat(ask(temperature=None, stop=None, min_p=0.1, n=1), template_has_tools=False).bodies
+    assert "temperature" not in body and "stop" not in body and "n" not in body and body["min_p"] == 0.1
+
+
+def test_tools_of_a_template_that_knows_them_are_left_to_it() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    prepared = chat(ask(tools=tools), template_has_tools=True)
+    assert prepared.tools is None and prepared.bodies[0]["tools"] == tools
+    forced = chat(ask(tools=tools, tool_choice="required"), template_has_tools=True)
+    assert forced.tools is not None and "tools" not in forced.bodies[0]
+    none = chat(ask(tools=tools, tool_choice="none"), template_has_tools=True)
+    assert none.tools is None and "tools" not in none.bodies[0]
+
+
+def test_choices_of_tools() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
+    web = {"type": "web_search"}
+    both = plan_tools({"tools": [*tools, web], "tool_choice": "required"}, None, template_has_tools=False)
+    assert both is not None and [form["properties"]["name"]["const"] for form in both.schema["anyOf"]] == [
+        "a",
+        "b",
+    ]
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tools[1]]}}
+    one = plan_tools({"tools": tools, "tool_choice": allowed}, None, template_has_tools=False)
+    assert one is not None and [f["name"] for f in one.functions] == ["b"] and not one.free
+    assert plan_tools({"tools": [web]}, None, template_has_tools=False) is None
+    for choice in ({"type": "function", "function": {"name": "c"}},):
+        with pytest.raises(InvalidRequest, match="'c'"):
+            plan_tools({"tools": tools, "tool_choice": choice}, None, template_has_tools=False)
+    with pytest.raises(InvalidRequest):
+        plan_tools({"tools": [web], "tool_choice": "required"}, None, template_has_tools=False)
+
+
+FREE = ToolPlan(({"name": "f"},), free=True)
+
+
+def read(plan: ToolPlan, text: str, size: int) -> tuple[str, str, str]:
+    """What comes out if ``text`` arrives in pieces of ``size``: content, name, arguments."""
+    reader = ToolReader(plan)
+    content, name, arguments = "", "", ""
+    for start in range(0, len(text), size):
+        for delta in reader.feed(text[start : start + size]):
+            content += delta.get("content", "")
+            for call in delta.get("tool_calls", ()):
+                name += call["function"].get("name", "")
+                arguments += call["function"]["arguments"]
+    return content, name, arguments
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"a": 'quote " brace } \\'}, {"a": {"b": [1, {"c": "]}"}]}}, {"é": "雪 \n \\u0041"}]
+)
+def test_a_call_is_read_however_it_is_cut(arguments: Any, size: int) -> None:
+    for indent in (None, 2):
+        text = json.dumps({"name": "f", "arguments": arguments}, indent=indent)
+        content, name, got = read(FREE, text, size)
+        assert (content, name, json.loads(got)) == ("", "f", arguments)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+@pytest.mark.parametrize("said", ["plain", 'a "quoted" \\ \n\t/ text', "雪莲花 😀 é", ""])
+def test_a_reply_is_decoded_however_it_is_cut(said: str, size: int) -> None:
+    for ascii_only in (True, False):
+        text = json.dumps({"reply": said}, ensure_ascii=ascii_only)
+        assert read(FREE, text, size) == (said, "", "")
+
+
+def test_half_a_character_does_no_harm() -> None:
+    assert read(FREE, '{"reply": "a\\ud83dbc"}', 1)[0] == "a\ufffdbc"
+
+
+def test_a_reply_with_a_schema_is_json() -> None:
+    plan = ToolPlan(({"name": "f"},), free=True, answer={"type": "object"})
+    assert read(plan, '{"reply": {"a": [1, 2]}}', 3) == ('{"a": [1, 2]}', "", "")

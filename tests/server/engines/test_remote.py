@@ -1,0 +1,216 @@
+"""The engine `remote` against a local server that says exactly what a test wants it to say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from tests.server.engines.bench import Bench, user
+
+from portico.wire import Usage
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.engines.spec import ModelSpec
+
+HI = {"messages": user("hi")}
+
+
+class Upstream:
+    """Answers with ``pieces`` as they are; remembers the requests."""
+
+    def __init__(self, *pieces: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.pieces, self.status, self.headers = pieces, status, headers or {}
+        self.asked: list[dict[str, Any]] = []
+        self.sent: list[dict[str, str]] = []
+        self.refuses = b""
+        self.breaks = False
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.asked.append(orjson.loads(body))
+        self.sent.append(dict(request.headers))
+        if self.refuses and self.refuses in body:
+            text = f'{{"error": {{"message": "unknown field {self.refuses.decode()}", "code": 400}}}}'
+            return web.Response(status=400, text=text)
+        response = web.StreamResponse(status=self.status, headers=self.headers)
+        await response.prepare(request)
+        for piece in self.pieces:
+            await response.write(piece)
+        if self.breaks:
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+
+@asynccontextmanager
+async def serving(house: Bench, upstream: Upstream, **spec: Any) -> AsyncIterator[Upstream]:
+    app = web.Application()
+    app.router.add_post("/v1/{tail:.*}", upstream.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    try:
+        await house.models.add(ModelSpec("m", f"http://127.0.0.1:{port}/v1#far/model", **spec))
+        yield upstream
+    finally:
+        await runner.cleanup()
+
+
+def frame(text: str | None, *, created: int = 5, finish: str | None = None, **more: Any) -> bytes:
+    delta = {} if text is None else {"content": text}
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    document = {"id": "x", "created": created, "model": "far/model", "choices": choices, **more}
+    return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+USAGE = {
+    "prompt_tokens": 3,
+    "completion_tokens": 2,
+    "total_tokens": 5,
+    "prompt_tokens_details": {"cached_tokens": 1},
+}
+USAGE_FRAME = b"data: " + orjson.dumps({"id": "x", "created": 5, "choices": [], "usage": USAGE}) + b"\n\n"
+
+
+async def test_the_body_goes_through_with_the_upstreams_name_and_key(house: Bench) -> None:
+    document = orjson.dumps({"id": "x", "choices": [], "odd": {"field": 1}, "usage": USAGE})
+    async with serving(
+        house, Upstream(document), api_key="secret-key", parameters={"headers": {"X-Org": "a"}}
+    ) as up:
+        relayed = await house.relay("m", {**HI, "odd_option": [1, 2]})
+        assert b"".join([chunk async for chunk in relayed.chunks]) == document
+    assert up.asked == [{"model": "far/model", **HI, "odd_option": [1, 2]}]
+    assert up.sent[0]["Authorization"] == "Bearer secret-key" and up.sent[0]["X-Org"] == "a"
+    assert relayed.usage == Usage(3, 2, 1)
+    assert "secret-key" not in repr(house.models.get("m")) + repr(
+        ModelSpec("m", "fake://", api_key="secret-key")
+    )
+
+
+async def test_frames_go_through_as_they_are(house: Bench) -> None:
+    frames = [frame("he", odd=1), frame("llo"), frame(None, finish="stop"), DONE]
+    async with serving(house, Upstream(*frames)):
+        relayed = await house.relay("m", {**HI, "stream": True})
+        assert b"".join([chunk async for chunk in relayed.chunks]) == b"".join(frames)
+
+
+async def test_usage_is_counted_but_only_shown_to_those_who_asked(house: Bench) -> None:
+    upstream = Upstream(frame("a"), frame(None, finish="stop"), USAGE_FRAME, DONE)
+    async with serving(house, upstream):
+        got = await house.stream("m", HI)
+        assert got.usage == Usage(3, 2, 1) and all(d["choices"] for d in got.documents) and got.done
+        asked = await house.stream("m", {**HI, "stream_options": {"include_usage": True}})
+        assert asked.documents[-1]["usage"] == USAGE and asked.usage == Usage(3, 2, 1)
+    assert upstream.asked[0]["stream_options"] == {"include_usage": True}
+
+
+async def test_a_server_that_knows_no_stream_options_is_asked_without_and_remembered(house: Bench) -> None:
+    upstream = Upstream(frame("a", finish="stop"), DONE)
+    upstream.refuses = b"stream_options"
+    async with serving(house, upstream):
+        assert (await house.stream("m", HI)).text() == "a"
+        assert (await house.stream("m", HI)).text() == "a"
+        with pytest.raises(PorticoError) as raised:
+            await house.stream("m", {**HI, "stream_options": {"include_usage": True}})
+    assert raised.value.status == 400 and raised.value.code != "400"
+    assert ["stream_options" in body for body in upstream.asked] == [True, False, False, True]
+
+
+async def test_created_is_one_value_and_chunks_without_choices_are_dropped(house: Bench) -> None:
+    empty = b'data: {"id":"x","created":1,"choices":[],"prompt_filter_results":[]}\n\n'
+    said = frame('a "created":7', created=2)
+    async with serving(
+        house, Upstream(empty, frame("b", created=1), said, frame(None, created=3, finish="stop"), DONE)
+    ):
+        got = await house.stream("m", HI)
+    assert len({d["created"] for d in got.documents}) == 1
+    assert got.text() == 'ba "created":7' and all(d["choices"] for d in got.documents)
+
+
+async def test_frames_cut_anywhere_and_other_line_ends(house: Bench) -> None:
+    data = b": ping\n\n" + frame("héllo") + frame("x", finish="stop") + DONE
+    data = data.replace(b"\n", b"\r\n")
+    async with serving(house, Upstream(*(data[i : i + 3] for i in range(0, len(data), 3)))):
+        got = await house.stream("m", HI)
+    assert got.text() == "hélloх".replace("х", "x") and got.done
+
+
+async def test_a_missing_done_is_added_after_a_finish(house: Bench) -> None:
+    async with serving(house, Upstream(frame("a"), frame(None, finish="stop"))):
+        got = await house.stream("m", HI)
+    assert got.done and got.error is None
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+async def test_an_answer_that_breaks_off_is_an_error_frame(house: Bench, breaks: bool) -> None:
+    upstream = Upstream(frame("a"), frame("b"))
+    upstream.breaks = breaks
+    async with serving(house, upstream):
+        got = await house.stream("m", HI)
+    assert isinstance(got.error, EngineFailed) and not got.done
+    assert set(got.documents[-1]["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_an_error_in_mid_stream_ends_it(house: Bench) -> None:
+    failure = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
+    async with serving(house, Upstream(frame("a"), failure, frame("b"), DONE)):
+        got = await house.stream("m", HI)
+    assert "out of memory" in got.documents[-1]["error"]["message"] and got.text() == "a"
+    assert got.error is not None and not got.done and isinstance(got.documents[-1]["error"]["code"], str)
+
+
+async def test_an_error_as_the_first_frame_is_a_real_status(house: Bench) -> None:
+    failure = b'data: {"error": {"message": "bad tool", "type": "x", "param": "tools", "code": 400}}\n\n'
+    async with serving(house, Upstream(failure)):
+        with pytest.raises(PorticoError) as raised:
+            await house.relay("m", {**HI, "stream": True})
+    assert (raised.value.status, raised.value.param, raised.value.code) == (400, "tools", None)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "ours", "message"),
+    [
+        (422, b'{"detail": "no such field"}', 422, "no such field"),
+        (400, b'{"error": "just a text"}', 400, "just a text"),
+        (401, b'{"error": {"message": "wrong key", "code": "invalid_api_key"}}', 401, "wrong key"),
+        (502, b"<html>Bad gateway</html>", 502, "no reason"),
+        (503, b"overloaded", 503, "overloaded"),
+        (302, b"", 502, "no reason"),
+    ],
+)
+async def test_error_bodies_of_all_kinds_become_openais(
+    house: Bench, status: int, body: bytes, ours: int, message: str
+) -> None:
+    async with serving(house, Upstream(body, status=status, headers={"Retry-After": "7"})):
+        with pytest.raises(PorticoError) as raised:
+            await house.relay("m", HI)
+    assert raised.value.status == ours and message in raised.value.message
+
+
+async def test_an_answer_that_is_not_json_is_refused(house: Bench) -> None:
+    async with serving(house, Upstream(b"<html>hello</html>")):
+        with pytest.raises(EngineFailed):
+            await house.relay("m", HI)
+
+
+async def test_a_server_that_is_not_there_is_named(house: Bench) -> None:
+    await house.models.add(ModelSpec("m", "http://127.0.0.1:9/v1#x"))
+    with pytest.raises(EngineFailed) as raised:
+        await house.relay("m", HI)
+    assert "127.0.0.1:9" in raised.value.message and raised.value.status == 502
+
+
+async def test_presets_and_their_keys(house: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    info = await house.models.add(ModelSpec("e", "remote://openai/text-embedding-3-small"))
+    assert (info.task, info.dimensions, info.engine) == ("embedding", 1536, "remote")
+    with pytest.raises(PorticoError) as raised:
+        await house.relay("e", {"input": "x"}, "embeddings")
+    assert "OPENAI_API_KEY" in raised.value.message
+    with pytest.raises(InvalidRequest, match="openai"):
+        await house.models.add(ModelSpec("x", "remote://opnai/gpt"))

@@ -1,0 +1,102 @@
+"""Filters on attributes: what is taken, what is refused, and what they mean."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.knowledge import filter as filters
+
+FILES: list[tuple[str, Mapping[str, Any]]] = [
+    ("a", {"lang": "en", "year": 2020, "draft": False, "day": "2024-01-02"}),
+    ("b", {"lang": "de", "year": 2022, "draft": True, "day": "2024-03-01"}),
+    ("c", {"lang": "en", "year": 2024.5, "draft": False}),
+    ("d", {}),
+]
+
+
+def selected(value: Any) -> str:
+    return "".join(filters.select(filters.parse(value), FILES))
+
+
+def compare(kind: str, key: str, value: Any) -> dict[str, Any]:
+    return {"type": kind, "key": key, "value": value}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (compare("eq", "lang", "en"), "ac"),
+        (compare("ne", "lang", "en"), "bd"),
+        (compare("gt", "year", 2020), "bc"),
+        (compare("gte", "year", 2020), "abc"),
+        (compare("lt", "year", 2022), "a"),
+        (compare("lte", "year", 2022.0), "ab"),
+        (compare("in", "lang", ["de", "fr"]), "b"),
+        (compare("nin", "lang", ["de", "fr"]), "acd"),
+        (compare("in", "lang", []), ""),
+        (compare("eq", "draft", True), "b"),
+        (compare("gte", "day", "2024-02-01"), "b"),
+        ({"type": "and", "filters": [compare("eq", "lang", "en"), compare("gt", "year", 2021)]}, "c"),
+        ({"type": "or", "filters": [compare("eq", "lang", "de"), compare("gt", "year", 2023)]}, "bc"),
+    ],
+)
+def test_a_filter_selects_files(value: Any, expected: str) -> None:
+    assert selected(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "param"),
+    [
+        ("lang", "filters"),
+        ([], "filters"),
+        ({"type": "like", "key": "lang", "value": "e"}, "filters.type"),
+        ({"key": "lang", "value": "e"}, "filters.type"),
+        ({"type": "eq", "value": "e"}, "filters.key"),
+        ({"type": "eq", "key": "lang"}, "filters.value"),
+        (compare("eq", "lang", None), "filters.value"),
+        (compare("eq", "lang", ["en"]), "filters.value"),
+        (compare("eq", "lang", {"a": 1}), "filters.value"),
+        (compare("eq", "year", float("nan")), "filters.value"),
+        (compare("gt", "draft", True), "filters.value"),
+        (compare("in", "lang", "en"), "filters.value"),
+        (compare("in", "lang", ["en", None]), "filters.value[1]"),
+        (compare("in", "lang", list(range(1_001))), "filters.value"),
+        ({"type": "and", "filters": []}, "filters.filters"),
+        ({"type": "and"}, "filters.filters"),
+        ({"type": "or", "filters": [compare("eq", "lang", "en"), {"type": "x"}]}, "filters.filters[1].type"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_refused_where_it_is_wrong(value: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        filters.parse(value)
+    assert caught.value.param == param
+
+
+def test_filters_nested_too_deep_or_too_wide_are_refused() -> None:
+    deep: Any = compare("eq", "lang", "en")
+    for _ in range(1_000):
+        deep = {"type": "and", "filters": [deep]}
+    wide = {"type": "or", "filters": [compare("eq", "lang", "en")] * 257}
+    for value in (deep, wide):
+        with pytest.raises(InvalidRequest):
+            filters.parse(value)
+
+
+def test_an_attribute_that_no_file_has_is_named_with_its_neighbour() -> None:
+    with pytest.raises(InvalidRequest, match=r"'langs'.*Did you mean 'lang'"):
+        selected(compare("eq", "langs", "en"))
+
+
+@pytest.mark.parametrize(
+    "value", [compare("eq", "year", "2020"), compare("eq", "draft", 1), compare("in", "lang", [1])]
+)
+def test_a_value_of_another_kind_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        selected(value)
+    assert caught.value.code == "wrong_type"
+
+
+def test_a_filter_on_an_empty_store_selects_nothing() -> None:
+    assert filters.select(filters.parse(compare("eq", "lang", "en")), []) == []

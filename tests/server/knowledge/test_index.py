@@ -1,0 +1,239 @@
+"""Indexes follow the log, survive restarts, and are built again when they are damaged or of another time."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from tests.server.knowledge.shelf import STORE, Shelf
+
+from portico.wire import Event, Status
+from portico_server.core.errors import Unavailable
+from portico_server.db import chunks
+from portico_server.knowledge.index import follow, follower, opened
+
+
+@pytest.fixture
+async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
+    shelf = await Shelf(tmp_path).open()
+    yield shelf
+    await shelf.close()
+
+
+def lexical(shelf: Shelf) -> Path:
+    return shelf.home / "indexes" / STORE / "lexical"
+
+
+async def test_what_is_committed_is_found_at_once(shelf: Shelf) -> None:
+    await shelf.put("f1", "bread is baked")
+    assert await shelf.find("bread") == ["bread is baked"]
+    await shelf.put("f2", "bread is eaten")
+    assert set(await shelf.find("bread")) == {"bread is baked", "bread is eaten"}
+
+
+async def test_what_is_replaced_or_removed_is_not_found_any_more(shelf: Shelf) -> None:
+    await shelf.put("f1", "bread is baked", "bread rises")
+    await shelf.put("f2", "wine is pressed")
+    assert len(await shelf.find("bread", ranker="lexical")) == 2
+    await shelf.put("f1", "cheese is aged")
+    assert await shelf.find("bread", ranker="lexical") == []
+    assert await shelf.find("cheese", ranker="lexical") == ["cheese is aged"]
+    await shelf.remove("f1")
+    assert await shelf.find("cheese", ranker="lexical") == []
+    assert await shelf.find("cheese", ranker="vector") == ["wine is pressed"]
+
+
+async def test_an_empty_store_answers_with_nothing(shelf: Shelf) -> None:
+    assert await shelf.find("bread") == []
+
+
+async def test_a_new_start_goes_on_where_the_last_one_ended(shelf: Shelf) -> None:
+    await shelf.put("f1", "bread is baked")
+    await shelf.find("bread")
+    before = sorted(path.name for path in lexical(shelf).glob("*.term"))
+    await shelf.restart()
+    assert await shelf.find("bread") == ["bread is baked"]
+    assert sorted(path.name for path in lexical(shelf).glob("*.term")) == before
+    await shelf.restart()
+    await shelf.put("f2", "wine is pressed")
+    assert await shelf.find("wine", ranker="lexical") == ["wine is pressed"]
+
+
+def _truncate(folder: Path) -> None:
+    path = max(folder.glob("*.term"), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _flip(folder: Path) -> None:
+    path = max(folder.glob("*.term"), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[5] ^= 0xFF
+    path.write_bytes(data)
+
+
+def _lose(folder: Path) -> None:
+    next(folder.glob("*.idx")).unlink()
+
+
+def _scribble(folder: Path) -> None:
+    (folder / "meta.json").write_text("{]")
+
+
+def _age(folder: Path) -> None:
+    (folder / "meta.json").write_text('{"segments": [], "schema": [], "opstamp": 0}')
+
+
+@pytest.mark.parametrize("damage", [_truncate, _flip, _lose, _scribble, _age, shutil.rmtree])
+async def test_a_damaged_index_is_built_again(shelf: Shelf, damage: Callable[[Path], None]) -> None:
+    await shelf.put("f1", "bread is baked", "bread rises")
+    await shelf.put("f2", "wine is pressed")
+    await shelf.remove("f2")
+    await shelf.find("bread")
+    await shelf.indexes.close()
+    damage(lexical(shelf))
+    await shelf.restart()
+    assert len(await shelf.find("bread", ranker="lexical")) == 2
+    assert await shelf.find("wine", ranker="lexical") == []
+
+
+async def test_an_index_of_another_time_is_built_again(shelf: Shelf, tmp_path: Path) -> None:
+    """The database is put back to a backup and goes on differently; the index still has what came after."""
+    await shelf.put("f1", "bread is baked")
+    await shelf.put("f2", "wine is pressed")
+    await shelf.find("wine")
+    await shelf.indexes.close()
+    elsewhere = tmp_path / "backup"
+    elsewhere.mkdir()
+    backup = await Shelf(elsewhere).open()
+    await backup.put("f1", "bread is baked")
+    await backup.put("f3", "cheese is aged")
+    shutil.copytree(shelf.home / "indexes", elsewhere / "indexes")
+    try:
+        assert await backup.find("wine", ranker="lexical") == []
+        assert await backup.find("cheese", ranker="lexical") == ["cheese is aged"]
+    finally:
+        await backup.close()
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when a build, slowed down to one chunk at a time, is half done."""
+    monkeypatch.setattr(follower, "ROWS", 1)
+    event = asyncio.Event()
+
+    class Watched(follower.Progress):
+        def __setattr__(self, name: str, value: int) -> None:
+            super().__setattr__(name, value)
+            if name == "done" and value > 2:
+                event.set()
+
+    monkeypatch.setattr(follower, "Progress", Watched)
+    return event
+
+
+async def test_a_build_that_is_cut_off_begins_again(shelf: Shelf, begun: asyncio.Event) -> None:
+    await shelf.put("f1", *[f"bread number {i}" for i in range(200)])
+    async with shelf.indexes.use(STORE, shelf.model) as index:
+        task = asyncio.create_task(index.catch_up(None))
+        await begun.wait()
+        closing = asyncio.create_task(index.close())
+        with pytest.raises(Unavailable):
+            await task
+        await closing
+    await shelf.restart()
+    assert len(await shelf.find("bread", ranker="lexical", max_num_results=50)) == 50
+    async with shelf.indexes.use(STORE, shelf.model) as index:
+        assert len(await index.search_words("bread", 500, None)) == 200
+
+
+async def test_what_changes_during_a_build_is_found_once(shelf: Shelf, begun: asyncio.Event) -> None:
+    for i in range(30):
+        await shelf.put(f"f{i}", f"bread number {i}")
+    async with shelf.indexes.use(STORE, shelf.model) as index:
+        task = asyncio.create_task(index.catch_up(None))
+        await begun.wait()
+        await shelf.remove("f29")
+        await shelf.put("f28", "bread anew")
+        await shelf.put("new", "bread at last")
+        await task
+        await index.catch_up(None)
+        ids = [chunk for chunk, _ in await index.search_words("bread", 500, None)]
+        assert sorted(ids) == list(await shelf.database.read(chunks.ids, STORE))
+
+
+async def test_a_build_tells_how_far_it_is(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "ROWS", 1)
+    monkeypatch.setattr(opened, "_REPORT", 0.001)
+    await shelf.put("f1", *[f"bread number {i}" for i in range(100)])
+    events: list[Event] = []
+
+    async def listen(event: Event) -> None:
+        events.append(event)
+
+    await shelf.indexes.ready(STORE, shelf.model, listen)
+    reports = [event for event in events if isinstance(event, Status)]
+    assert reports
+    assert all(event.stage == "index" and event.unit == "chunks" and event.total == 100 for event in reports)
+    assert [event.done for event in reports] == sorted(event.done or 0 for event in reports)
+
+
+async def test_a_search_does_not_wait_for_ever_for_a_build(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "ROWS", 1)
+    monkeypatch.setattr(opened, "BUILD_WAIT", 0.0)
+    await shelf.put("f1", *[f"bread number {i}" for i in range(100)])
+    with pytest.raises(Unavailable) as caught:
+        await shelf.find("bread")
+    assert caught.value.code == "index_building"
+    assert caught.value.retry_after
+
+
+async def test_changes_are_followed_in_the_background(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "COALESCE", 0.0)
+    await shelf.put("f1", "bread is baked")
+    shelf.indexes.changed(STORE, shelf.model)
+    await shelf.put("f2", "wine is pressed")
+    shelf.indexes.changed(STORE, shelf.model)
+    await asyncio.gather(*shelf.indexes._followers.values())
+    async with shelf.indexes.use(STORE, shelf.model) as index:
+        assert len(await index.search_words("bread wine", 10, None)) == 2
+
+
+async def test_only_so_many_indexes_stay_open(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "OPEN", 2)
+    for i in range(5):
+        await shelf.indexes.ready(f"vs_{i}", "")
+    assert list(shelf.indexes._open) == ["vs_3", "vs_4"]
+
+
+async def test_an_index_in_use_stays_open(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "OPEN", 1)
+    async with shelf.indexes.use("vs_1", ""):
+        await shelf.indexes.ready("vs_2", "")
+        assert "vs_1" in shelf.indexes._open
+
+
+async def test_a_dropped_store_leaves_nothing_on_disk(shelf: Shelf) -> None:
+    await shelf.put("f1", "bread is baked")
+    await shelf.find("bread")
+    shelf.indexes.changed(STORE, shelf.model)
+    await shelf.indexes.drop(STORE)
+    assert not (shelf.home / "indexes" / STORE).exists()
+
+
+async def test_indexes_of_stores_that_are_gone_are_swept(shelf: Shelf) -> None:
+    await shelf.put("f1", "bread is baked")
+    await shelf.find("bread")
+    (shelf.home / "indexes" / "vs_gone" / "lexical").mkdir(parents=True)
+    await shelf.indexes.sweep({STORE})
+    assert [path.name for path in (shelf.home / "indexes").iterdir()] == [STORE]
+
+
+async def test_an_index_that_cannot_be_written_is_one_clear_sentence(shelf: Shelf) -> None:
+    (shelf.home / "indexes").write_text("a file where the folder should be")
+    await shelf.put("f1", "bread is baked")
+    with pytest.raises(Unavailable) as caught:
+        await shelf.find("bread")
+    assert caught.value.code == "index_failed"

@@ -1,0 +1,197 @@
+"""A store as a Servable: what a question finds, how it is ranked, what is refused, what the trace tells."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.knowledge.shelf import Asking, Letters, Shelf
+
+from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.request import Filter, Search, ToolCall
+
+DOCS = {
+    "ports": ["The daemon listens on port 7419.", "It listened on port 80 once."],
+    "bread": ["Bread is baked at 230 degrees for forty minutes.", "Let the dough rest overnight."],
+    "snow": ["雪莲花生长在海拔四千米以上的高山地带，花期在七月到八月。", "这座桥建于一九三七年。"],
+    "taipei": ["臺北的夜市販賣各種小吃，滷肉飯最受歡迎。"],
+    "tokyo": ["東京タワーは一九五八年に完成した。"],
+}
+
+
+@pytest.fixture
+async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
+    shelf = await Shelf(tmp_path).open()
+    for number, (name, texts) in enumerate(DOCS.items()):
+        attributes: dict[str, Any] = {"number": number}
+        if name in ("ports", "bread"):
+            attributes["lang"] = "en"
+        await shelf.put(name, *texts, attributes=attributes)
+    yield shelf
+    await shelf.close()
+
+
+@pytest.mark.parametrize(
+    ("question", "file"),
+    [
+        ("Which port does the daemon listen on?", "ports"),
+        ("baking breads", "bread"),
+        ("雪莲花什么时候开花？", "snow"),
+        ("雪蓮花的花期", "snow"),
+        ("台北有什么小吃", "taipei"),
+        ("卤肉饭", "taipei"),
+        ("タワーはいつ完成", "tokyo"),
+    ],
+)
+@pytest.mark.parametrize("ranker", ["auto", "lexical", "hybrid"])
+async def test_a_question_finds_its_passage_first(
+    shelf: Shelf, question: str, file: str, ranker: str
+) -> None:
+    found = await shelf.search(question, ranker=ranker)
+    assert found.passages[0].file_id == file
+
+
+@pytest.mark.parametrize("ranker", ["auto", "lexical", "vector", "hybrid", "rrf"])
+async def test_passages_come_in_order_with_scores_and_places(shelf: Shelf, ranker: str) -> None:
+    found = await shelf.search("the daemon listens on port", ranker=ranker)
+    assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
+    scores = [passage.score for passage in found.passages]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+    first = found.passages[0]
+    assert (first.filename, first.place.line, first.store) == ("ports.txt", 1, "shelf")
+    assert first.attributes == {"number": 0, "lang": "en"}
+    assert found.trace == ()
+
+
+async def test_at_most_so_many_and_only_as_good_as_asked(shelf: Shelf) -> None:
+    everything = (await shelf.search("port bread dough")).passages
+    assert len(everything) > 2
+    assert (await shelf.search("port bread dough", max_num_results=2)).passages == everything[:2]
+    threshold = everything[1].score
+    good = (await shelf.search("port bread dough", score_threshold=threshold)).passages
+    assert good == tuple(passage for passage in everything if passage.score >= threshold)
+
+
+async def test_the_same_text_is_shown_once(shelf: Shelf) -> None:
+    for i in range(20):
+        await shelf.put(f"copy{i}", DOCS["bread"][0])
+    texts = await shelf.find("bread", max_num_results=5)
+    assert texts.count(DOCS["bread"][0]) == 1
+    assert len(texts) == 5
+
+
+async def test_a_filter_holds_on_both_sides(shelf: Shelf) -> None:
+    english = Filter("eq", "lang", "en")
+    for ranker in ("auto", "lexical", "vector", "hybrid", "rrf"):
+        found = await shelf.search("port 高山 bread", filters=english, ranker=ranker)
+        assert {passage.file_id for passage in found.passages} == {"ports", "bread"}
+    nobody = Filter("gt", "number", 99)
+    assert (await shelf.search("port", filters=nobody)).passages == ()
+    with pytest.raises(InvalidRequest, match="'tongue'"):
+        await shelf.search("port", filters=Filter("eq", "tongue", "en"))
+
+
+async def test_attributes_that_change_count_from_the_next_question_on(shelf: Shelf) -> None:
+    await shelf.put("late", "A late port.", attributes={"lang": "fr"})
+    found = await shelf.search("port", filters=Filter("eq", "lang", "fr"))
+    assert [passage.file_id for passage in found.passages] == ["late"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (Search(""), "query"),
+        (Search(" \n"), "query"),
+        (Search("x" * 100_001), "query"),
+        (Search("port", max_num_results=0), "max_num_results"),
+        (Search("port", max_num_results=51), "max_num_results"),
+        (Search("port", score_threshold=1.1), "score_threshold"),
+        (Search("port", score_threshold=float("nan")), "score_threshold"),
+    ],
+)
+async def test_a_question_that_makes_no_sense_is_refused(shelf: Shelf, request_: Search, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await shelf.store().call(request_, Asking())
+    assert caught.value.param == param
+
+
+async def test_a_store_answers_searches_alone(shelf: Shelf) -> None:
+    with pytest.raises(InvalidRequest, match="answers searches"):
+        await shelf.store().call(ToolCall({}), Asking())
+
+
+@pytest.mark.parametrize(
+    "query", ["x" * 100_000, "port " * 20_000, "🙂", "\ud800 port", "()[]{}\"'AND OR *?~^", "\x00"]
+)
+async def test_odd_questions_are_questions(shelf: Shelf, query: str) -> None:
+    await shelf.search(query)
+
+
+async def test_the_trace_tells_what_each_stage_found(shelf: Shelf) -> None:
+    found = await shelf.search("port", trace=True, ranker="hybrid", filters=Filter("eq", "lang", "en"))
+    stages = {stage.name: stage for stage in found.trace}
+    assert set(stages) == {"filter", "index", "lexical", "embed", "vector", "fuse", "read"}
+    assert len(stages["lexical"].candidates) == 2
+    assert len(stages["vector"].candidates) == 4
+    assert all(stage.milliseconds >= 0 for stage in found.trace)
+    assert "0.2" in stages["fuse"].note
+
+
+async def test_a_chinese_question_that_words_answer_needs_no_vectors(shelf: Shelf) -> None:
+    for i in range(3):
+        await shelf.put(f"more{i}", f"雪莲花第{i}种")
+    await shelf.search("雪莲花")
+    assert shelf.letters.asked == []
+    await shelf.search("滷肉飯")
+    assert shelf.letters.asked == ["滷肉飯"]
+    await shelf.search("雪莲花", ranker="hybrid")
+    assert shelf.letters.asked == ["滷肉飯", "雪莲花"]
+
+
+async def test_the_profile_of_the_model_sets_its_weight(shelf: Shelf) -> None:
+    shelf.registry.add(Letters({"fusion_weight": 0.7, "fusion_weight_cjk": 0.6}), replace=True)
+    for i in range(3):
+        await shelf.put(f"more{i}", f"雪莲花第{i}种")
+    for question, weight in (("port", "0.7"), ("雪莲花", "0.6"), ("滷肉飯", "0.7")):
+        found = await shelf.search(question, trace=True)
+        assert f"{weight} for vectors" in next(s.note for s in found.trace if s.name == "fuse")
+
+
+async def test_without_its_model_a_store_answers_by_words_and_says_so(shelf: Shelf) -> None:
+    shelf.letters.broken = True
+    found = await shelf.search("port", trace=True)
+    assert found.passages[0].file_id == "ports"
+    assert any("crashed" in stage.note for stage in found.trace)
+    with pytest.raises(EngineFailed):
+        await shelf.search("port", ranker="vector")
+    shelf.registry.remove("letters")
+    assert (await shelf.search("port")).passages
+
+
+async def test_a_model_that_now_answers_otherwise_is_left_out(shelf: Shelf) -> None:
+    shelf.letters.dimensions = 64
+    found = await shelf.search("port", trace=True)
+    assert found.passages[0].file_id == "ports"
+    assert any("64 numbers" in stage.note for stage in found.trace)
+    with pytest.raises(Conflict):
+        await shelf.search("port", ranker="vector")
+
+
+async def test_a_reader_of_the_store_needs_no_scope_for_its_model(shelf: Shelf) -> None:
+    reader = Principal("key_reader", frozenset({"stores:shelf:read"}))
+    found = await shelf.store().call(Search("port", ranker="vector"), Asking(reader))
+    assert found.passages
+
+
+async def test_a_store_of_words_alone(tmp_path: Path) -> None:
+    shelf = await Shelf(tmp_path, model="").open()
+    await shelf.put("bread", *DOCS["bread"])
+    try:
+        for ranker in ("auto", "lexical", "hybrid", "rrf"):
+            assert await shelf.find("bread", ranker=ranker) == [DOCS["bread"][0]]
+        with pytest.raises(InvalidRequest, match="holds no vectors"):
+            await shelf.find("bread", ranker="vector")
+    finally:
+        await shelf.close()

@@ -1,0 +1,220 @@
+"""Vectors: the graph and exact search answer alike, survive restarts, and are read again when damaged."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from portico_server.core.errors import Conflict
+from portico_server.db.changes import Change
+from portico_server.knowledge.index import hnsw, vector
+from portico_server.knowledge.index.exact import Exact
+from portico_server.knowledge.index.mark import Damaged, Mark
+from portico_server.knowledge.index.vector import VERSION, VectorIndex
+
+SIZE = 16
+
+needs_hnswlib = pytest.mark.skipif(not hnsw.AVAILABLE, reason="hnswlib is not installed")
+
+
+def some(number: int, size: int = SIZE, seed: int = 0) -> np.ndarray:
+    data = np.random.default_rng(seed).standard_normal((number, size)).astype(np.float32)
+    return data / np.linalg.norm(data, axis=1, keepdims=True)
+
+
+def rows(data: np.ndarray, first: int = 1) -> list[tuple[int, bytes]]:
+    return [(first + i, item.astype("<f4").tobytes()) for i, item in enumerate(data)]
+
+
+def mark(seq: int) -> Mark:
+    return Mark(VERSION).at(Change(seq, "put", "f1", 1, 1), 1)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs from 100 vectors on."""
+    monkeypatch.setattr(vector, "GRAPH_FROM", 100)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[VectorIndex]:
+    index = VectorIndex(tmp_path / "vector")
+    yield index
+    index.close()
+
+
+def test_the_nearest_come_first_with_their_cosines(index: VectorIndex) -> None:
+    data = some(50)
+    index.put(rows(data))
+    found = index.search(data[7].tobytes(), 5)
+    assert found[0] == (8, pytest.approx(1.0, abs=1e-5))
+    truth = sorted(((float(data[i] @ data[7]), i + 1) for i in range(50)), reverse=True)[:5]
+    assert found == [(chunk, pytest.approx(score, abs=1e-5)) for score, chunk in truth]
+
+
+def test_nothing_is_found_in_nothing(index: VectorIndex) -> None:
+    assert index.search(some(1)[0].tobytes(), 5) == []
+
+
+def test_deleted_and_replaced_vectors_are_gone(index: VectorIndex) -> None:
+    data = some(2_000)
+    index.put(rows(data))
+    index.delete(1, 1_500)
+    index.put(rows(data[:1], first=2_000))
+    found = dict(index.search(data[0].tobytes(), 2_000))
+    assert sorted(found) == list(range(1_501, 2_001))
+    assert found[2_000] == pytest.approx(1.0, abs=1e-5)
+    index.delete(1, 1_500)  # again, as after a crash
+    assert len(index) == 500
+
+
+def test_only_allowed_chunks_are_found(index: VectorIndex) -> None:
+    data = some(50)
+    index.put(rows(data))
+    found = index.search(data[0].tobytes(), 5, [(10, 12), (40, 40), (900, 999)])
+    assert sorted(chunk for chunk, _ in found) == [10, 11, 12, 40]
+    assert index.search(data[0].tobytes(), 5, []) == []
+
+
+def test_a_question_of_another_length_is_refused(index: VectorIndex) -> None:
+    index.put(rows(some(3)))
+    with pytest.raises(Conflict, match=r"32 numbers.*16"):
+        index.search(some(1, 32)[0].tobytes(), 5)
+
+
+def test_vectors_of_a_new_length_take_over(index: VectorIndex, caplog: pytest.LogCaptureFixture) -> None:
+    index.put(rows(some(3)))
+    index.put(rows(some(2, 32), first=4))
+    assert sorted(chunk for chunk, _ in index.search(some(1, 32)[0].tobytes(), 5)) == [4, 5]
+    assert "give way" in caplog.text
+
+
+@needs_hnswlib
+@pytest.mark.usefixtures("small")
+def test_a_graph_answers_as_exact_search_does(index: VectorIndex) -> None:
+    data = some(500)
+    index.put(rows(data))
+    assert index.wants_graph
+    exact = Exact(SIZE)
+    exact.put(range(1, 501), data)
+    index.build()
+    assert not index.wants_graph
+    for asked in some(20, seed=1):
+        for allowed in (None, [(1, 60)], [(1, 400)]):
+            truth = dict(exact.search(asked, 10, allowed))
+            found = dict(index.search(asked.tobytes(), 10, allowed))
+            assert len(truth.keys() & found.keys()) >= 9
+            assert all(found[i] == pytest.approx(truth[i], abs=2e-3) for i in truth.keys() & found.keys())
+
+
+@needs_hnswlib
+@pytest.mark.usefixtures("small")
+def test_a_graph_takes_changes_and_is_read_back(index: VectorIndex, tmp_path: Path) -> None:
+    data = some(300)
+    index.put(rows(data[:200]))
+    index.build()
+    index.put(rows(data[200:], first=201))
+    index.delete(1, 50)
+    index.commit(mark(7))
+    index.close()
+
+    again = VectorIndex(tmp_path / "vector")
+    assert again.mark == mark(7)
+    assert len(again) == 250
+    assert again.search(data[250].tobytes(), 1) == [(251, pytest.approx(1.0, abs=1e-3))]
+    assert 1 not in dict(again.search(data[0].tobytes(), 250))
+    assert sorted(dict(again.search(data[0].tobytes(), 250))) == list(range(51, 301))
+    again.close()
+
+
+@needs_hnswlib
+@pytest.mark.usefixtures("small")
+def test_changes_during_the_building_of_a_graph_are_in_it(
+    index: VectorIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = some(200)
+    index.put(rows(data[:150]))
+    begun, go_on = threading.Event(), threading.Event()
+    fill = hnsw.Graph.fill
+
+    def slow(self: hnsw.Graph, *arguments: object) -> bool:
+        begun.set()
+        assert go_on.wait(10)
+        return fill(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hnsw.Graph, "fill", slow)
+    thread = threading.Thread(target=index.build)
+    thread.start()
+    assert begun.wait(10)
+    index.put(rows(data[150:], first=151))
+    index.delete(1, 10)
+    assert len(index.search(data[0].tobytes(), 200)) == 190
+    go_on.set()
+    thread.join()
+    assert not index.wants_graph
+    assert sorted(dict(index.search(data[0].tobytes(), 200))) == list(range(11, 201))
+
+
+@needs_hnswlib
+@pytest.mark.usefixtures("small")
+def test_building_ends_when_it_is_told_to(index: VectorIndex, tmp_path: Path) -> None:
+    index.put(rows(some(200)))
+    index.stop()
+    index.build()
+    assert index.wants_graph
+    assert not list((tmp_path / "vector").glob("graph*"))
+
+
+@needs_hnswlib
+@pytest.mark.usefixtures("small")
+def test_a_graph_that_is_mostly_dead_wants_to_be_built_anew(index: VectorIndex) -> None:
+    data = some(2_500)
+    index.put(rows(data))
+    index.build()
+    index.delete(1, 1_500)
+    assert index.wants_graph
+    index.build()
+    assert not index.wants_graph
+    assert sorted(dict(index.search(data[0].tobytes(), 1_000))) == list(range(1_501, 2_501))
+
+
+@needs_hnswlib
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("suffix", [".bin", ".ids", ".vectors", ".json"])
+@pytest.mark.parametrize("how", ["cut", "flip", "lose"])
+def test_a_damaged_graph_is_noticed(tmp_path: Path, suffix: str, how: str) -> None:
+    folder = tmp_path / "vector"
+    index = VectorIndex(folder)
+    index.put(rows(some(200)))
+    index.commit(mark(1))
+    index.build()
+    index.close()
+    path = next(folder.glob(f"graph*{suffix}"))
+    data = bytearray(path.read_bytes())
+    if how == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "flip":
+        data[len(data) // 2] ^= 0xFF
+        path.write_bytes(data)
+    else:
+        path.unlink()
+    if (suffix, how) == (".json", "lose"):
+        assert VectorIndex(folder).mark.seq == -1
+        return
+    with pytest.raises(Damaged):
+        VectorIndex(folder)
+
+
+@pytest.mark.usefixtures("small")
+def test_without_hnswlib_exact_search_stands_in(
+    index: VectorIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hnsw, "AVAILABLE", False)
+    vector._explain_exact.cache_clear()
+    data = some(200)
+    index.put(rows(data))
+    assert not index.wants_graph
+    assert "hnswlib is not installed" in caplog.text
+    assert index.search(data[3].tobytes(), 1)[0][0] == 4

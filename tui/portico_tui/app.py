@@ -1,0 +1,102 @@
+"""`portico tui`: the app that holds the three screens and the line to the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import ClassVar
+
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.widgets import Input
+
+from portico_tui.daemon import Daemon, Glance
+from portico_tui.link import Link, Lost
+from portico_tui.screens.chat import Chat
+from portico_tui.screens.documents import Documents
+from portico_tui.screens.models import Models
+from portico_tui.screens.page import House, Page
+from portico_tui.widgets.dialogs import Help
+from portico_tui.widgets.top import SCREENS
+
+
+class Portico(App[None]):
+    """The terminal UI over one daemon, which it closes the connections to at its end.
+
+    ``glance`` is how the daemon looked last, ``lost`` why it does not answer; every screen watches both.
+    """
+
+    TITLE = "Portico"
+    CSS_PATH = "app.tcss"
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "switch_mode('models')", "Models", show=False),
+        Binding("2", "switch_mode('documents')", "Documents", show=False),
+        Binding("3", "switch_mode('chat')", "Chat", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("ctrl+r", "reconnect", "Look at the daemon now", show=False),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    glance: reactive[Glance | None] = reactive(None)
+    lost: reactive[Lost | None] = reactive(None)
+
+    def __init__(self, daemon: Daemon) -> None:
+        super().__init__()
+        self._daemon = daemon
+        self._link = Link(daemon, self._seen, self._gone)
+        house = House(daemon, self._link.wake)
+        for mode, page in (("models", Models), ("documents", Documents), ("chat", Chat)):
+            self.add_mode(mode, partial(page, house))
+
+    def on_mount(self) -> None:
+        self.switch_mode("models")
+        self._keep()
+
+    @work
+    async def _keep(self) -> None:
+        try:
+            await self._link.keep()
+        finally:
+            await self._daemon.close()
+
+    def _seen(self, glance: Glance) -> None:
+        self.lost = None
+        self.glance = glance
+
+    def _gone(self, lost: Lost) -> None:
+        self.lost = lost
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that are letters are not offered while a person writes, nor the screens under a dialog."""
+        if action in ("help", "quit") and isinstance(self.focused, Input):
+            return False
+        if action in ("help", "switch_mode", "reconnect"):
+            return isinstance(self.screen, Page)
+        return True
+
+    def action_help(self) -> None:
+        if isinstance(self.screen, Page):
+            self.push_screen(Help(self.screen.keys()))
+
+    def action_reconnect(self) -> None:
+        self._link.wake()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The command palette: what the screen can do, the other screens, then Textual's own."""
+        if isinstance(screen, Page):
+            for binding in screen.commands():
+                yield SystemCommand(
+                    binding.description, binding.tooltip, partial(screen.run_action, binding.action)
+                )
+        for mode, title in SCREENS.items():
+            yield SystemCommand(title, f"Go to {title}", partial(self.switch_mode, mode))
+        yield from super().get_system_commands(screen)
+
+
+def run(url: str | None = None, key: str | None = None) -> None:
+    """Open the terminal UI over the daemon at ``url``, with ``key``; both default as the client's do."""
+    Portico(Daemon(url, key)).run()

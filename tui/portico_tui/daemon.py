@@ -1,0 +1,167 @@
+"""The daemon as the screens see it: awaitables, frozen values, and errors that are a sentence.
+
+Nothing else in this package speaks to the client. Every call raises a `DaemonError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from portico import AsyncAnswer as Answer
+from portico.client import AsyncClient
+from portico.errors import Cancelled, from_body
+from portico.errors import PorticoError as DaemonError
+from portico.values import Deployment as Model
+from portico.values import Recommendation, Store, StoreFile
+from portico.values import Status as Glance
+from portico.wire import Cited, Delta, Event, Failed, Passage
+from portico.wire import Status as Progress
+
+__all__ = [
+    "Answer",
+    "Cancelled",
+    "Cited",
+    "Daemon",
+    "DaemonError",
+    "Delta",
+    "Event",
+    "Glance",
+    "Message",
+    "Model",
+    "Partner",
+    "Passage",
+    "Progress",
+    "Recommendation",
+    "Store",
+    "StoreFile",
+    "partners",
+]
+
+Message: TypeAlias = Mapping[str, str]
+"""One turn of a conversation: ``role`` and ``content``."""
+
+PASSAGES = 20
+"""How many passages a search shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """Somebody to talk to: an app answers with passages, a model out of its own head."""
+
+    name: str
+    app: bool
+
+
+def partners(glance: Glance) -> tuple[Partner, ...]:
+    """Everybody to talk to, apps first, then ``default``, then the models by name."""
+    talkers = [model for model in glance.models if model.task != "embedding"]
+    names = {name for model in talkers for name in (model.name, *model.aliases)}
+    ordered = sorted(names, key=lambda name: (name != "default", name))
+    return (*(Partner(name, True) for name in glance.apps), *(Partner(name, False) for name in ordered))
+
+
+class Daemon:
+    """A running daemon. ``url`` and ``key`` default as the client's do; close it when done."""
+
+    def __init__(self, url: str | None = None, key: str | None = None) -> None:
+        self._client = AsyncClient(url, key)
+
+    @property
+    def url(self) -> str:
+        """Where the daemon is."""
+        return self._client.url
+
+    async def glance(self) -> Glance:
+        """Everything at a glance: models, stores, apps, and a better model for the daemon's machine."""
+        return await self._client.status()
+
+    # --- models ---
+
+    async def load(self, name: str) -> Model:
+        """Load a model, and wait until it is ready."""
+        return await self._client.deployments.load(name)
+
+    async def unload(self, name: str) -> Model:
+        """Free a model's memory, after the calls that it is working on."""
+        return await self._client.deployments.unload(name)
+
+    async def logs(self, name: str, lines: int = 500) -> Sequence[str]:
+        """The last lines that the model's engine wrote, oldest first."""
+        return await self._client.deployments.logs(name, lines)
+
+    async def add_model(self, name: str, source: str) -> Model:
+        """Give a model a name. It is fetched and loaded on first use."""
+        return await self._client.deployments.add(name, source)
+
+    async def remove_model(self, name: str) -> None:
+        """Forget a model. Its files stay in the cache."""
+        await self._client.deployments.remove(name)
+
+    async def pull(self, source: str) -> AsyncIterator[Progress]:
+        """Fetch a model's files; yields how far it is and ends when all are there."""
+        async for progress in self._progress(await self._client.models.pull(source)):
+            yield progress
+
+    # --- documents ---
+
+    async def add_folder(self, name: str, folder: str) -> Store:
+        """A store that mirrors a folder of the daemon's machine, and a chat app of the same name."""
+        return await self._client.stores.add(name, folder=folder)
+
+    async def sync(self, store: Store) -> AsyncIterator[Progress]:
+        """Look at a store's folder again; yields how far it is and ends when all is indexed."""
+        async for progress in self._progress(await self._client.stores.sync(store.id)):
+            yield progress
+
+    async def remove_store(self, store: Store) -> None:
+        """Delete a store and its index. A folder that it mirrors is left alone."""
+        await self._client.stores.remove(store.id)
+
+    async def files(self, store: Store) -> Sequence[StoreFile]:
+        """All files of a store, in the order in which they came."""
+        found: list[StoreFile] = []
+        after: str | None = None
+        while True:
+            page = await self._client.stores.files(store.id, after=after)
+            found.extend(page)
+            if not page.has_more:
+                return found
+            after = page.last_id
+
+    async def upload(self, store: Store, path: Path) -> StoreFile:
+        """Send a file of this machine and put it into a store; it is indexed in the background."""
+        file = await self._client.files.add(await asyncio.to_thread(path.expanduser))
+        return await self._client.stores.attach(store.id, file.id)
+
+    async def remove_file(self, file: StoreFile) -> None:
+        """Delete a file, from every store too. One that mirrors a file of a folder is refused."""
+        await self._client.files.remove(file.id)
+
+    async def search(self, store: Store, query: str) -> Sequence[Passage]:
+        """Passages of a store in rank order."""
+        found = await self._client.stores.search(store.id, query, max_num_results=PASSAGES)
+        return found.passages
+
+    # --- conversations ---
+
+    def answer(self, partner: Partner, said: Sequence[Message]) -> Answer:
+        """The answer to a conversation whose last message is the question. Use it as a context manager."""
+        if partner.app:
+            return self._client.ask(said[-1]["content"], partner.name, history=said[:-1])
+        return self._client.chat(said, partner.name)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._client.close()
+
+    async def _progress(self, run: str) -> AsyncIterator[Progress]:
+        async for item in self._client.runs.events(run):
+            match item.event:
+                case Progress() as progress:
+                    yield progress
+                case Failed(error=error):
+                    raise from_body(error)

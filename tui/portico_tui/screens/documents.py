@@ -1,0 +1,265 @@
+"""Documents: the stores and their files, why a file failed, and search with ranked passages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
+
+from portico_tui.daemon import Glance, Store, StoreFile
+from portico_tui.screens.page import House, Page
+from portico_tui.text import amount, cell, counts, file_state, one_line
+from portico_tui.widgets.dialogs import Field, Form
+from portico_tui.widgets.passages import Passages
+from portico_tui.widgets.table import Table
+
+NEEDS_A_STORE = {"sync", "upload", "delete", "search"}
+
+NAME = 36
+"""Characters of a file's name that the table shows; the whole name stands below it."""
+
+
+class Documents(Page):
+    """The stores of the daemon; of the chosen one the files, or what a search found."""
+
+    CSS_PATH = "documents.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "search", "Search", tooltip="Search the store"),
+        Binding("a", "add", "Add folder", tooltip="Make a store that mirrors a folder"),
+        Binding("s", "sync", "Sync", tooltip="Look at the store's folder again"),
+        Binding("u", "upload", "Upload", tooltip="Put a file of this machine into the store"),
+        Binding("d", "delete", "Delete", tooltip="Delete the chosen file, or the store if that is in focus"),
+        Binding("escape", "leave", "Files", tooltip="Back from a search to the files"),
+    ]
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self._stores: dict[str, Store] = {}
+        self._files: dict[str, StoreFile] = {}
+        self._listed: Store | None = None
+
+    def compose(self) -> ComposeResult:
+        yield from self.top("documents")
+        with Horizontal(id="body"):
+            with Vertical(id="left"):
+                yield Table("STORE", "FILES", id="stores")
+                yield Static(
+                    "No stores yet.\n\nPress [b]a[/b] to add a folder.", id="no-stores", classes="empty"
+                )
+            with Vertical(id="right"):
+                yield Input(placeholder="/ to search this store", id="query")
+                with ContentSwitcher(initial="files", id="inside"):
+                    yield Table("FILE", "STATE", "SIZE", id="files")
+                    yield Passages(id="found", scores=True)
+                    yield Static(id="nothing", classes="empty")
+        yield Static(id="detail")
+        yield Vertical(id="runs")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.listen(self._show)
+        self.query_one("#stores", Table).focus()
+
+    # --- what is shown ---
+
+    def _show(self, glance: Glance) -> None:
+        self._stores = {store.id: store for store in glance.stores}
+        table = self.query_one("#stores", Table)
+        table.put(
+            {store.id: (cell(store.name, "bold", 18), counts(store)) for store in self._stores.values()}
+        )
+        table.display = bool(self._stores)
+        self.query_one("#no-stores").display = not self._stores
+        self._refresh_files()
+        self.refresh_bindings()
+
+    @property
+    def _store(self) -> Store | None:
+        key = self.query_one("#stores", Table).current
+        return None if key is None else self._stores.get(key)
+
+    @property
+    def _file(self) -> StoreFile | None:
+        key = self.query_one("#files", Table).current
+        return None if key is None else self._files.get(key)
+
+    @property
+    def _searching(self) -> bool:
+        return self.query_one("#inside", ContentSwitcher).current == "found"
+
+    @on(DataTable.RowHighlighted, "#stores")
+    def _chose_store(self) -> None:
+        if self._store is not None and (self._listed is None or self._listed.id != self._store.id):
+            self.action_leave()
+        self._refresh_files()
+
+    def _refresh_files(self) -> None:
+        """List the chosen store's files if it is another store or has changed since."""
+        store = self._store
+        if store == self._listed:
+            return
+        self._listed = store
+        if store is None:
+            self._put_files({})
+        else:
+            self._list(store)
+
+    @work(exclusive=True, group="files")
+    async def _list(self, store: Store) -> None:
+        with self.reporting(f"Files of {store.name}"):
+            files = await self.daemon.files(store)
+            self._put_files({file.id: file for file in files})
+
+    def _put_files(self, files: dict[str, StoreFile]) -> None:
+        self._files = files
+        self.query_one("#files", Table).put(
+            {
+                key: (cell(file.filename, width=NAME), file_state(file.status), cell(amount(file.bytes)))
+                for key, file in files.items()
+            }
+        )
+        if not self._searching:
+            self._open_files()
+        self._describe()
+
+    def _open_files(self) -> None:
+        store = self._store
+        if store is None:
+            empty = "A store is a folder or a set of files that can be searched and asked."
+        elif store.folder:
+            empty = f"The folder {one_line(store.folder)} holds no documents.\n\nPut some there and press s."
+        else:
+            empty = "This store is empty.\n\nPress u to upload a file."
+        self.query_one("#nothing", Static).update(Content(empty))
+        self.query_one("#inside", ContentSwitcher).current = "files" if self._files else "nothing"
+
+    @on(DataTable.RowHighlighted, "#files")
+    def _describe(self) -> None:
+        lines: list[Content] = []
+        store, file = self._store, self._file
+        if store is not None:
+            origin = f"mirrors {store.folder}" if store.folder else "uploaded files"
+            model = f" · embedded by {store.embedding_model}" if store.embedding_model else ""
+            said = one_line(f"{store.name}: {origin}{model} · {amount(store.usage_bytes)}")
+            lines.append(Content.styled(said, "$text-muted"))
+        if file is not None and not self._searching:
+            lines.append(Content.styled(one_line(file.filename), "bold"))
+            if file.error:
+                lines.append(Content.styled(one_line(file.error), "$text-error"))
+        self.query_one("#detail", Static).update(Content("\n").join(lines))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Actions on a store are dimmed while there is none; Esc is shown when it leads somewhere."""
+        if action == "leave":
+            return self.is_mounted and (self._searching or isinstance(self.focused, Input))
+        return None if action in NEEDS_A_STORE and not self._stores else True
+
+    # --- search ---
+
+    def action_search(self) -> None:
+        self.query_one("#query").focus()
+
+    @on(Input.Submitted, "#query")
+    def _asked(self, event: Input.Submitted) -> None:
+        store, query = self._store, event.value.strip()
+        if store is not None and query:
+            self._search(store, query)
+
+    @work(exclusive=True, group="search")
+    async def _search(self, store: Store, query: str) -> None:
+        with self.reporting(f"Search {store.name}"):
+            passages = await self.daemon.search(store, query)
+            found = self.query_one(Passages)
+            found.put(passages)
+            if not passages:
+                self.notify(f"Nothing in '{one_line(store.name)}' fits.", title="Search", markup=False)
+                return
+            self.query_one("#inside", ContentSwitcher).current = "found"
+            self._describe()
+            found.focus()
+
+    def action_leave(self) -> None:
+        self.workers.cancel_group(self, "search")
+        self._open_files()
+        self._describe()
+        if not self.query_one("#stores").has_focus:
+            self.query_one("#files" if self._files else "#stores").focus()
+        self.refresh_bindings()
+
+    # --- changes ---
+
+    @work(group="add")
+    async def action_add(self) -> None:
+        answers = await self.ask(
+            Form(
+                "Add a folder",
+                Field("folder", "Folder on the daemon's machine", hint="/home/me/handbook"),
+                Field("name", "Name of the store", hint="the folder's own name", optional=True),
+                about="The store mirrors the folder and answers as a chat app of the same name.",
+            )
+        )
+        if answers is None:
+            return
+        folder = answers["folder"]
+        name = answers["name"] or Path(folder).name
+        with self.reporting(f"Add {folder}"):
+            await self.daemon.add_folder(name, folder)
+            self.wake()
+
+    @work(group="sync")
+    async def action_sync(self) -> None:
+        store = self._store
+        if store is None:
+            return
+        with self.reporting(f"Sync {store.name}"):
+            run = self.daemon.sync(store)
+            await self.work_through(f"Sync {store.name}", run, self.query_one("#runs", Vertical))
+            self.notify(f"'{one_line(store.name)}' is up to date.", title="Sync", markup=False)
+            self.wake()
+
+    @work(group="upload")
+    async def action_upload(self) -> None:
+        store = self._store
+        if store is None:
+            return
+        answers = await self.ask(
+            Form(
+                f"Upload into '{one_line(store.name)}'",
+                Field("path", "File on this machine", hint="~/report.pdf"),
+            )
+        )
+        if answers is None:
+            return
+        path = Path(answers["path"])
+        with self.reporting(f"Upload {path.name}"):
+            await self.daemon.upload(store, path)
+            self.notify(
+                f"'{one_line(path.name)}' is in '{one_line(store.name)}'.", title="Upload", markup=False
+            )
+            self.wake()
+
+    @work(exclusive=True, group="delete")
+    async def action_delete(self) -> None:
+        store, file = self._store, self._file
+        if self.query_one("#files").has_focus and file is not None:
+            name = one_line(file.filename)
+            if await self.sure(f"Delete '{name}'? It leaves every store that holds it.", "Delete"):
+                with self.reporting(f"Delete {name}"):
+                    await self.daemon.remove_file(file)
+                    self.wake()
+        elif store is not None:
+            name = one_line(store.name)
+            stays = " Its folder is left alone." if store.folder else ""
+            total = store.file_counts.total
+            if await self.sure(
+                f"Delete the store '{name}' and the index of its {total} files?{stays}", "Delete"
+            ):
+                with self.reporting(f"Delete {name}"):
+                    await self.daemon.remove_store(store)
+                    self.wake()

@@ -1,0 +1,55 @@
+"""Ranked passages: number, file, place in it, the quoted text. Enter reads one whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from portico_tui.daemon import Passage
+from portico_tui.text import heading, safe, shorten
+from portico_tui.widgets.dialogs import Reader
+
+QUOTE = 240
+"""Characters of a passage that are shown in the list."""
+
+
+class Passages(OptionList):
+    """Passages in rank order. With ``scores`` each shows how well it fits."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Read")]
+
+    def __init__(self, *, id: str, scores: bool) -> None:
+        super().__init__(id=id, markup=False, compact=True)
+        self._scores = scores
+        self.passages: tuple[Passage, ...] = ()
+        """What is shown."""
+
+    def put(self, passages: Sequence[Passage]) -> None:
+        """Show these instead."""
+        self.passages = tuple(passages)
+        self.clear_options()
+        self.add_options([Option(self._line(passage)) for passage in passages])
+        if passages:
+            self.highlighted = 0
+
+    def _line(self, passage: Passage) -> Content:
+        score = f"  {passage.score:.3f}" if self._scores else ""
+        return Content.assemble(
+            (f"[{passage.rank}] ", "bold $accent"),
+            (heading(passage), "bold"),
+            (score, "$success"),
+            "\n",
+            (f"“{shorten(passage.text, QUOTE)}”", "$text-muted"),
+        )
+
+    @on(OptionList.OptionSelected)
+    def _read(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        passage = self.passages[event.option_index]
+        self.app.push_screen(Reader(f"[{passage.rank}] {heading(passage)}", safe(passage.text)))

@@ -1,0 +1,36 @@
+"""The line one writes questions in; it remembers them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+
+class Prompt(Input):
+    """An input with a memory: up and down go through what was asked before."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "recall(-1)", "Earlier question", show=False),
+        Binding("down", "recall(1)", "Later question", show=False),
+    ]
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(placeholder="Ask something. Esc leaves this line.", id=id)
+        self._asked: list[str] = []
+        self._place = 0
+
+    def take(self) -> str:
+        """What was written, remembered, and the line is empty again."""
+        text = self.value.strip()
+        self.clear()
+        if text and text not in self._asked[-1:]:
+            self._asked.append(text)
+        self._place = len(self._asked)
+        return text
+
+    def action_recall(self, step: int) -> None:
+        self._place = max(0, min(len(self._asked), self._place + step))
+        self.value = self._asked[self._place] if self._place < len(self._asked) else ""
+        self.cursor_position = len(self.value)

@@ -1,0 +1,91 @@
+"""A conversation: what was asked, and answers while they come."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Markdown, Static
+from textual.widgets.markdown import MarkdownStream
+
+from portico_tui.daemon import Progress
+from portico_tui.text import measure, one_line, safe
+
+
+class Question(Static):
+    """What a person said."""
+
+    DEFAULT_CSS = """
+    Question { margin-top: 1; padding: 0 1; border-left: thick $accent; text-style: bold; }
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Content(safe(text)))
+
+
+class Reply(Vertical):
+    """An answer: Markdown that grows, and one line below it that says how it stands."""
+
+    DEFAULT_CSS = """
+    Reply { height: auto; margin-top: 1; }
+    Reply > Markdown { height: auto; padding: 0 1; margin: 0; }
+    Reply > .state { height: auto; padding: 0 1; color: $text-muted; }
+    Reply > .state.-error { color: $text-error; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        """What has come so far."""
+        self._stream: MarkdownStream | None = None
+
+    def compose(self) -> ComposeResult:
+        # A link in an answer was written by a model or a document: it is shown, not followed.
+        yield Markdown(open_links=False)
+        yield Static("…", classes="state", markup=False)
+
+    async def write(self, piece: str) -> None:
+        """Add a piece of the answer."""
+        if self._stream is None:
+            self._stream = Markdown.get_stream(self.query_one(Markdown))
+            self.note("")
+        self.text += piece
+        await self._stream.write(safe(piece))
+
+    def progress(self, progress: Progress) -> None:
+        """Say what the daemon is doing before the first word."""
+        self.note(f"{one_line(progress.stage)} {measure(progress)}".strip())
+
+    def note(self, line: str, *, error: bool = False) -> None:
+        """The line below the answer; empty hides it."""
+        state = self.query_one(".state", Static)
+        state.update(line)
+        state.set_class(error, "-error")
+        state.display = bool(line)
+
+    async def end(self) -> None:
+        """Nothing more comes; what has come is drawn."""
+        if self._stream is not None:
+            await self._stream.stop()
+            self._stream = None
+
+
+class Transcript(VerticalScroll):
+    """Questions and answers in order; follows the newest line until a person scrolls up."""
+
+    async def turn(self, question: str) -> Reply:
+        """A question and the empty answer below it."""
+        reply = Reply()
+        await self.mount(Question(question), reply)
+        self.anchor()
+        return reply
+
+    async def clear(self) -> None:
+        """Forget everything."""
+        await self.remove_children("Question, Reply")
+
+    @property
+    def last(self) -> str:
+        """The text of the newest answer; empty if there is none."""
+        replies = list(self.query_children(Reply))
+        return replies[-1].text if replies else ""

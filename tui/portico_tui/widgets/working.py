@@ -1,0 +1,37 @@
+"""Runs that are going on, a line each: what it is, a bar, how far it is."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import ProgressBar, Static
+
+from portico_tui.daemon import Progress
+from portico_tui.text import measure, one_line
+
+
+class Working(Horizontal):
+    """One run. Feed it with `show`, remove it when the run has ended."""
+
+    DEFAULT_CSS = """
+    Working { height: 1; padding: 0 1; }
+    Working > .label { width: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }
+    Working > ProgressBar { width: 20; margin: 0 1; }
+    Working > ProgressBar Bar { width: 1fr; }
+    Working > .measure { width: auto; color: $text-muted; }
+    """
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self._label = one_line(label)
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content(self._label), classes="label")
+        yield ProgressBar(show_percentage=False, show_eta=False)
+        yield Static(classes="measure", markup=False)
+
+    def show(self, progress: Progress) -> None:
+        """How far the run is."""
+        self.query_one(ProgressBar).update(total=progress.total or None, progress=progress.done or 0)
+        self.query_one(".measure", Static).update(f"{one_line(progress.stage)} {measure(progress)}".strip())
