@@ -197,6 +197,7 @@ class _Daemon:
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=GRACE,
             )
         )
@@ -213,6 +214,7 @@ class _Daemon:
                         self.scheduler.run(alone=not self._settings.database), name="scheduler"
                     ),
                     tasks.create_task(self.door.run(), name="door"),
+                    tasks.create_task(self.models.warm(), name="warm"),
                 ]
                 await self._stopping.wait()
                 server.should_exit = True

@@ -31,7 +31,7 @@ class Portico(App[None]):
 
     TITLE = "Portico"
     CSS_PATH = "app.tcss"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012  # declared so by Textual
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('models')", "Models", show=False),
         Binding("2", "switch_mode('documents')", "Documents", show=False),

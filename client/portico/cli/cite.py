@@ -42,8 +42,8 @@ def write_answer(answer: Answer) -> None:
                 match event:
                     case Status(stage=stage, message=message):
                         spinner.say(f"{stage} {message}")
-                    case Cited(passages=passages):
-                        spinner.say(f"Reading {len(passages)} passages")
+                    case Cited():
+                        spinner.say("Reading what was found")
                     case Delta(text=text):
                         spinner.stop()
                         out.write(safe(text))

@@ -13,7 +13,7 @@ from sqlalchemy import delete as sql_delete
 from portico_server.db import chunks
 from portico_server.db import files as file_rows
 from portico_server.db.chunks import NewChunk
-from portico_server.db.files import MIRRORED, Order, Page
+from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.db.schema import files, store_files, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -296,6 +296,41 @@ def mirror(connection: Connection, store_id: str) -> dict[str, StoreFileRow]:
         .where(store_files.c.store_id == store_id, files.c.owner == f"{MIRRORED}{store_id}")
     )
     return {row.filename: StoreFileRow(**row._mapping) for row in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """A file of a followed folder, to be put into its store. ``replaces``: the id of what it was before it changed."""
+
+    file: FileRow
+    attributes: Mapping[str, str | float | bool]
+    chunking: Mapping[str, Any]
+    mtime_ns: int
+    size: int
+    replaces: str | None = None
+
+
+def remirror(
+    connection: Connection, store_id: str, came: Sequence[Mirrored], gone: Sequence[str] = ()
+) -> list[str]:
+    """Put files that came into a store and remove those that went; the digests that nobody needs now."""
+    for item in came:
+        file_rows.add(connection, item.file)
+        attach(
+            connection,
+            store_id,
+            item.file.id,
+            item.attributes,
+            item.chunking,
+            mtime_ns=item.mtime_ns,
+            size=item.size,
+        )
+    unneeded = []
+    for file_id in [*gone, *(item.replaces for item in came if item.replaces)]:
+        old = file_rows.get(connection, file_id)
+        if old is not None and file_rows.delete(connection, file_id):
+            unneeded.append(old.sha256)
+    return unneeded
 
 
 def set_file(

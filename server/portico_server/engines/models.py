@@ -253,6 +253,10 @@ class Models:
         await self._find(name).unload()
         return self.get(name)
 
+    async def warm(self) -> None:
+        """Import what the first call to a model needs, once the daemon serves."""
+        await self._connections()
+
     async def _connections(self) -> Transport:
         async with self._transport_lock:
             if self._transport is None:

@@ -19,8 +19,10 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLa
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import files as rows
+from portico_server.db import stores
 from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
+from portico_server.db.stores import Mirrored
 from portico_server.knowledge.names import check_filename
 
 logger = logging.getLogger(__name__)
@@ -90,8 +92,11 @@ class Files:
         received = await self.receive(chunks)
         return await self.keep(received, filename, purpose, caller, expires_at=expires_at, owner=owner)
 
-    async def receive(self, chunks: AsyncIterator[bytes]) -> Received:
-        """Write bytes to disk as they come. Follow with `keep` or `drop`."""
+    async def receive(self, chunks: AsyncIterator[bytes], *, durable: bool = True) -> Received:
+        """Write bytes to disk as they come. Follow with `keep` or `drop`.
+
+        ``durable``: so that they survive a power cut, which costs some milliseconds.
+        """
         handle, name = await asyncio.to_thread(self._open)
         path = Path(name)
         digest, size = hashlib.sha256(), 0
@@ -107,7 +112,8 @@ class Files:
                             param="file",
                         )
                     await asyncio.to_thread(_append, out, digest, chunk)
-                await asyncio.to_thread(_sync, out)
+                if durable:
+                    await asyncio.to_thread(_sync, out)
         except BaseException as error:
             path.unlink(missing_ok=True)  # noqa: ASYNC240  # also when this task is being cancelled
             if isinstance(error, OSError):
@@ -161,6 +167,29 @@ class Files:
             received.path.unlink(missing_ok=True)
             raise
         return row
+
+    async def remirror(
+        self, store_id: str, came: Sequence[tuple[Received, Mirrored]], gone: Sequence[str] = ()
+    ) -> None:
+        """Let received files come into a store that mirrors a folder, and others go, in one transaction.
+
+        Their bytes are not forced to disk: the folder has them, and a sync looks whether they are still here.
+        """
+        async with self._lock:
+            try:
+                for received, _item in came:
+                    await asyncio.to_thread(self._settle, received, durable=False)
+                items = [item for _received, item in came]
+                for digest in await self._database.write(stores.remirror, store_id, items, gone):
+                    await asyncio.to_thread(self._unlink, digest)
+            except BaseException:
+                for received, _item in came:
+                    await asyncio.shield(self._release(received.sha256))
+                raise
+            finally:
+                for received, _item in came:
+                    received.path.unlink(missing_ok=True)  # also when cancelled
+                    self._note(received.sha256).unlink(missing_ok=True)
 
     async def get(self, file_id: str, caller: Principal) -> FileRow:
         """The file, if it is there for this caller; otherwise `NotFound`."""
@@ -240,8 +269,8 @@ class Files:
         except OSError as error:
             raise _explain(error) from error
 
-    def _settle(self, received: Received) -> None:
-        """Move received bytes to their place, so that they are still there after a power cut."""
+    def _settle(self, received: Received, *, durable: bool = True) -> None:
+        """Move received bytes to their place; ``durable``: so that they are still there after a power cut."""
         place = self.blob(received.sha256)
         try:
             self._note(received.sha256).touch()
@@ -250,7 +279,7 @@ class Files:
                 received.path.unlink()
                 return
             received.path.replace(place)
-            for folder in (place.parent, self._blobs):
+            for folder in (place.parent, self._blobs) if durable else ():
                 _sync_folder(folder)
         except OSError as error:
             raise _explain(error) from error

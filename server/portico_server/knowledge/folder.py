@@ -7,19 +7,20 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from portico.wire import JSON, Status
 from portico_server.core.context import Context
-from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.core.principal import SYSTEM
+from portico_server.core.errors import TooLarge, Unavailable
+from portico_server.core.ids import new_id
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.files import MIRRORED
-from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.files import Files
+from portico_server.db.files import MIRRORED, FileRow
+from portico_server.db.stores import Mirrored, StoreFileRow, StoreRow
+from portico_server.knowledge.files import Files, Received
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.names import LONGEST, name_on_disk
 from portico_server.knowledge.parse.formats import format_of, looks_like_text
@@ -30,6 +31,9 @@ IGNORED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 """Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …)."""
 
 BLOCK = 1024 * 1024
+
+GROUP = 64
+"""Files that are taken in with one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +182,11 @@ class FolderSync:
         found = await asyncio.to_thread(walk, root, max_bytes=self._max_bytes)
         known = await self._database.read(rows.mirror, store.id)
         result = Result()
-        for name, row in known.items():
-            if found.is_gone(name):
-                await self._remove(row)
-                result.removed += 1
-        total = len(found.files)
-        for done, seen in enumerate(found.files.values(), start=1):
-            await self._mirror(store, seen, known.get(seen.name), result, found)
-            await context.emit(Status("scan", seen.name, done=done, total=total, unit="files"))
+        gone = [row.file_id for name, row in known.items() if found.is_gone(name)]
+        if gone:
+            await self._files.remirror(store.id, (), gone)
+        result.removed = len(gone)
+        await self._mirror(store, found, known, result, context)
         if not found.files:
             await context.emit(
                 Status(
@@ -208,47 +209,83 @@ class FolderSync:
         }
 
     async def _mirror(
-        self, store: StoreRow, seen: Seen, old: StoreFileRow | None, result: Result, found: Walk
+        self,
+        store: StoreRow,
+        found: Walk,
+        known: Mapping[str, StoreFileRow],
+        result: Result,
+        context: Context,
     ) -> None:
-        if old is not None and (old.source_mtime_ns, old.source_size) == (seen.mtime_ns, seen.size):
-            result.unchanged += 1
-            if old.status == "failed" and old.error_code == "server_error":
-                # What failed for a reason of ours (a model that was away, a full disk) deserves another try.
-                again: dict[str, object] = {
-                    "status": "in_progress",
-                    "error_code": None,
-                    "error_message": None,
-                }
-                await self._database.write(rows.set_file, store.id, old.file_id, again)
-            return
+        """Take in what is new or has changed, `GROUP` files in a transaction."""
+        arrived: list[tuple[Received, Mirrored]] = []
+        total = len(found.files)
         try:
-            if old is not None and await asyncio.to_thread(_digest, seen.path) == old.sha256:
-                values = {"source_mtime_ns": seen.mtime_ns, "source_size": seen.size}
-                await self._database.write(rows.set_file, store.id, old.file_id, values)
-                result.unchanged += 1
-                return
-            file = await self._files.create(
-                seen.name, "assistants", _blocks(seen.path), SYSTEM, owner=f"{MIRRORED}{store.id}"
-            )
-        except (OSError, PorticoError) as error:
-            if isinstance(error, PorticoError) and error.code != "file_too_large":
-                raise
-            found.skip("gone or unreadable while looking")
-            return
-        chunking = {"type": "auto"} if old is None else old.chunking
-        attributes = {} if old is None else old.attributes
-        await self._database.write(
-            rows.attach, store.id, file.id, attributes, chunking, mtime_ns=seen.mtime_ns, size=seen.size
-        )
-        if old is None:
-            result.added += 1
-        else:
-            await self._remove(old)
-            result.changed += 1
+            for done, seen in enumerate(found.files.values(), start=1):
+                old = known.get(seen.name)
+                if old is not None and await self._is_same(store, seen, old):
+                    result.unchanged += 1
+                elif (came := await self._take_in(store, seen, old, found)) is not None:
+                    arrived.append(came)
+                    result.added += old is None
+                    result.changed += old is not None
+                if arrived and (len(arrived) == GROUP or done == total):
+                    ready, arrived = arrived, []
+                    await self._files.remirror(store.id, ready)
+                await context.emit(Status("scan", seen.name, done=done, total=total, unit="files"))
+        finally:
+            for received, _item in arrived:
+                await self._files.drop(received)
 
-    async def _remove(self, row: StoreFileRow) -> None:
-        file = await self._files.get(row.file_id, SYSTEM)
-        await self._files.remove(file)
+    async def _is_same(self, store: StoreRow, seen: Seen, old: StoreFileRow) -> bool:
+        """Whether a file is what it was: by its time and size, else by its bytes."""
+        try:
+            if (self._files.blob(old.sha256)).stat().st_size != old.bytes:
+                return False
+        except OSError:
+            return False  # our copy is gone: it is taken in again
+        again: dict[str, object] = {}
+        if (old.source_mtime_ns, old.source_size) != (seen.mtime_ns, seen.size):
+            try:
+                if await asyncio.to_thread(_digest, seen.path) != old.sha256:
+                    return False
+            except OSError:
+                return True  # gone or unreadable since the walk: the next sync will see
+            again = {"source_mtime_ns": seen.mtime_ns, "source_size": seen.size}
+        if old.status == "failed" and old.error_code == "server_error":
+            # What failed for a reason of ours (a model that was away, a full disk) deserves another try.
+            again |= {"status": "in_progress", "error_code": None, "error_message": None}
+        if again:
+            await self._database.write(rows.set_file, store.id, old.file_id, again)
+        return True
+
+    async def _take_in(
+        self, store: StoreRow, seen: Seen, old: StoreFileRow | None, found: Walk
+    ) -> tuple[Received, Mirrored] | None:
+        try:
+            received = await self._files.receive(_blocks(seen.path), durable=False)
+        except TooLarge:
+            found.skip("grew too large while looking")
+            return None
+        except _UnreadError:
+            found.skip("gone or unreadable while looking")
+            return None
+        file = FileRow(
+            id=new_id("file-"),
+            owner=f"{MIRRORED}{store.id}",
+            filename=seen.name,
+            purpose="assistants",
+            bytes=received.bytes,
+            sha256=received.sha256,
+            created_at=time.time(),
+        )
+        return received, Mirrored(
+            file,
+            {} if old is None else old.attributes,
+            {"type": "auto"} if old is None else old.chunking,
+            seen.mtime_ns,
+            seen.size,
+            None if old is None else old.file_id,
+        )
 
 
 def _digest(path: Path) -> str:
@@ -256,7 +293,21 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class _UnreadError(Exception):
+    """A followed file could not be read: not to be taken for a disk of ours that could not be written."""
+
+
 async def _blocks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while block := await asyncio.to_thread(file.read, BLOCK):
+    try:
+        file = await asyncio.to_thread(path.open, "rb")
+    except OSError as error:
+        raise _UnreadError from error
+    with file:
+        while True:
+            try:
+                block = await asyncio.to_thread(file.read, BLOCK)
+            except OSError as error:
+                raise _UnreadError from error
+            if not block:
+                return
             yield block

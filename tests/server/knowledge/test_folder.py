@@ -14,7 +14,7 @@ from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, Unav
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import folder as following
-from portico_server.knowledge.folder import walk
+from portico_server.knowledge.folder import Walk, walk
 
 
 @pytest.fixture
@@ -35,6 +35,10 @@ def folder(tmp_path: Path) -> Path:
 async def names(shop: Workshop, store: StoreRow) -> dict[str, str]:
     page = await shop.stores.contents.list(store, limit=1000, order="asc")
     return {row.filename: row.status for row in page.data}
+
+
+def blobs(folder: Path) -> list[Path]:
+    return [path for path in (folder.parent / "home" / "blobs").rglob("*") if path.is_file()]
 
 
 def walked(root: Path) -> list[str]:
@@ -86,7 +90,33 @@ async def test_added_changed_renamed_and_deleted_files_are_mirrored(shop: Worksh
     (folder / "a.md").unlink()
     assert (await shop.sync(store))["removed"] == 1
     assert "a.md" not in {passage.filename for passage in (await shop.search(store, "harbour")).passages}
-    assert len([path for path in (folder.parent / "home" / "blobs").rglob("*") if path.is_file()]) == 2
+    assert len(blobs(folder)) == 2
+
+
+async def test_a_file_that_vanishes_between_looking_and_reading_is_skipped(
+    shop: Workshop, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    real = following.walk
+
+    def too_late(root: Path, *, max_bytes: int) -> Walk:
+        found = real(root, max_bytes=max_bytes)
+        (folder / "a.md").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(following, "walk", too_late)
+    result = await shop.sync(store)
+    assert (result["failed"], await names(shop, store)) == (0, {"deep/deeper/文档 😀.txt": "completed"})
+
+
+async def test_a_copy_of_ours_that_was_lost_is_made_again(shop: Workshop, folder: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    for blob in blobs(folder):
+        blob.unlink()
+    result = await shop.sync(store)
+    assert (result["changed"], result["failed"], len(blobs(folder))) == (2, 0, 2)
+    assert len(await names(shop, store)) == 2
 
 
 async def test_a_folder_that_vanishes_loses_nothing(shop: Workshop, folder: Path) -> None:
@@ -158,7 +188,7 @@ async def test_deleting_the_store_leaves_the_folder_and_no_bytes_of_ours(
     await shop.sync(store)
     await shop.stores.delete("handbook", LOCAL)
     assert (folder / "a.md").is_file()
-    assert [path for path in (folder.parent / "home" / "blobs").rglob("*") if path.is_file()] == []
+    assert blobs(folder) == []
 
 
 async def test_only_an_administrator_makes_the_daemon_read_folders(shop: Workshop, folder: Path) -> None:

@@ -1,0 +1,107 @@
+"""MCP against a whole daemon over real files: by the Python client, by `portico mcp`, by the inspector's command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import mcp_types as types
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.shared.exceptions import MCPError
+from tests.daemon import Daemon
+
+INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
+QUESTION = "Which port does the Lighthouse daemon listen on?"
+
+
+@pytest.fixture(scope="module")
+def indexed(daemon: Daemon) -> Daemon:
+    """The daemon, once its folder is indexed."""
+    with httpx.Client(base_url=daemon.url, timeout=60) as http:
+        for run in http.get("/api/status").json()["startup"]:
+            assert "event: finished" in http.get(f"/api/runs/{run}/events").text
+    return daemon
+
+
+def connected(daemon: Daemon, way: str) -> Client:
+    """A client over HTTP in one era or the other, or over the bridge."""
+    if way == "bridge":
+        program = "import sys; from portico.cli import main; sys.exit(main())"
+        command = StdioServerParameters(
+            command=sys.executable, args=["-c", program, "--url", daemon.url, "mcp"]
+        )
+        return Client(command)
+    return Client(f"{daemon.url}/mcp", mode="legacy" if way == "sessions" else "auto")
+
+
+@pytest.mark.parametrize("way", ["sessions", "stateless", "bridge"])
+async def test_the_round_trip(indexed: Daemon, way: str) -> None:
+    async with connected(indexed, way) as client:
+        assert {"handbook", "search_handbook"} < {tool.name for tool in (await client.list_tools()).tools}
+
+        found = await client.call_tool("search_handbook", {"query": "Lighthouse port", "max_num_results": 1})
+        assert found.structured_content["passages"][0]["filename"] == "port.md"
+
+        answer = await client.call_tool("handbook", {"question": QUESTION})
+        assert answer.structured_content["citations"][0]["filename"] == "port.md"
+        assert "7419" in answer.structured_content["answer"]
+
+        names = {resource.title: resource.uri for resource in (await client.list_resources()).resources}
+        assert set(names) == {"bread.txt", "gaoshan.md", "port.md"}
+        content = (await client.read_resource(names["gaoshan.md"])).contents[0]
+        assert isinstance(content, types.TextResourceContents) and "雪莲花" in content.text
+
+
+async def test_a_chinese_question_finds_the_chinese_file(indexed: Daemon) -> None:
+    async with connected(indexed, "stateless") as client:
+        answer = await client.call_tool("handbook", {"question": "雪莲花的花期是几月？"})
+    assert answer.structured_content["citations"][0]["filename"] == "gaoshan.md"
+
+
+async def test_what_is_not_in_the_files_is_not_answered(indexed: Daemon) -> None:
+    async with connected(indexed, "stateless") as client:
+        answer = await client.call_tool("handbook", {"question": "Who won the chess olympiad?"})
+    assert answer.structured_content == {
+        "answer": "This is not in these documents.",
+        "citations": [],
+        "cited": [],
+    }
+
+
+async def test_files_outside_the_stores_cannot_be_read(indexed: Daemon) -> None:
+    async with connected(indexed, "stateless") as client:
+        for uri in ("portico://stores/handbook/files/nothing.md", "portico://stores/nowhere/files/port.md"):
+            with pytest.raises(MCPError, match="There is no"):
+                await client.read_resource(uri)
+
+
+def test_a_wrong_key_is_refused_at_the_door(indexed: Daemon) -> None:
+    response = httpx.post(f"{indexed.url}/mcp", json={}, headers={"authorization": "Bearer pk-wrong"})
+    assert response.status_code == 401 and response.json()["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.slow
+def test_the_inspector_does_the_round_trip(indexed: Daemon) -> None:
+    npx = shutil.which("npx")
+    if npx is None:
+        pytest.skip("the MCP inspector needs npx, which is not installed")
+
+    def inspect(*arguments: str) -> Any:
+        command = [npx, "--yes", INSPECTOR, "--cli", f"{indexed.url}/mcp", "--transport", "http"]
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    tools = inspect("--method", "tools/list")["tools"]
+    assert {"handbook", "search_handbook"} < {tool["name"] for tool in tools}
+    call = inspect("--method", "tools/call", "--tool-name", "handbook", "--tool-arg", f"question={QUESTION}")
+    assert call["structuredContent"]["citations"][0]["filename"] == "port.md"
+    resources = inspect("--method", "resources/list")["resources"]
+    assert "portico://stores/handbook/files/port.md" in {resource["uri"] for resource in resources}
