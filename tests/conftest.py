@@ -17,7 +17,7 @@ models:
 """
 
 DOCS = {
-    "port.md": "# Ports\n\nThe daemon of the Lighthouse project listens on port 7419.\n\n## History\n\nIt was 80 once.\n",
+    "port.md": "# Ports\n\nThe Lighthouse daemon listens on port 7419.\n\n## History\n\nIt was 80 once.\n",
     "bread.txt": "Bread is baked at 230 degrees for forty minutes. Let the dough rest overnight.\n",
     "gaoshan.md": "# 高山植物\n\n雪莲花生长在海拔四千米以上的高山地带，花期在七月到八月。\n",
 }

@@ -1,4 +1,4 @@
-"""Logging of the daemon: one line an event, as text or JSON, to standard error and a file that does not grow for ever."""
+"""Logging of the daemon: one line an event, as text or JSON, to standard error and a file of bounded size."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ class Portico(App[None]):
         Binding("3", "switch_mode('chat')", "Chat", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("ctrl+r", "reconnect", "Look at the daemon now", show=False),
+        Binding("ctrl+p", "command_palette", "Commands", show=False),
         Binding("q", "quit", "Quit"),
     ]
 
@@ -88,7 +89,7 @@ class Portico(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette: what the screen can do, the other screens, then Textual's own."""
         if isinstance(screen, Page):
-            for binding in screen.commands():
+            for binding in filter(lambda each: each.show, screen.commands()):
                 yield SystemCommand(
                     binding.description, binding.tooltip, partial(screen.run_action, binding.action)
                 )

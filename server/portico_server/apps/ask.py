@@ -25,6 +25,9 @@ MODEL = "default"
 QUICK_ENGINES = frozenset({"remote", "vllm", "lmdeploy"})
 """Values of a model's label ``engine`` that stand for hardware which reads a long prompt in no time."""
 
+TINY = 1_000_000_000
+"""Parameters (label ``parameters``) below which a model loses its way in a long prompt."""
+
 _OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n"})
 _ATTEMPTS = 3
 _TAIL = 400
@@ -105,7 +108,12 @@ class AskApp:
         labels = servable.card.labels if servable is not None else {}
         length = labels.get("context_length")
         known = length if isinstance(length, int) and length > 0 else None
-        return prompt.budget(known, max_tokens, quick=labels.get("engine") in QUICK_ENGINES)
+        return prompt.budget(
+            known,
+            max_tokens,
+            quick=labels.get("engine") in QUICK_ENGINES,
+            tiny=0 < (labels.get("parameters") or 0) < TINY,
+        )
 
 
 class _SaidAgain(Exception):

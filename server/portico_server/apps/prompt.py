@@ -118,20 +118,24 @@ def search_query(turns: Turns) -> str:
     return query[-QUERY_LIMIT:] if follows else query[:QUERY_LIMIT]
 
 
-def budget(context_length: int | None, max_tokens: int | None, *, quick: bool) -> Budget:
+def budget(
+    context_length: int | None, max_tokens: int | None, *, quick: bool = False, tiny: bool = False
+) -> Budget:
     """Share out a context of ``context_length`` tokens, ``None`` if unknown, for ``max_tokens`` of answer
     if given.
 
     Passages get a quarter of it at most. A model that is not ``quick`` runs on this machine, maybe without
     a GPU: there the first word waits for every token of the prompt (two CPU cores read 170 to 300 a second
-    into a model of 135 M parameters). A small model also loses its way in a long prompt and repeats itself
-    in a long answer. So it gets no more than 400 tokens of passages, and is asked for one sentence.
+    into a model of 135 M parameters), so it gets no more than 1,600 tokens of passages. A ``tiny`` one also
+    loses its way in a long prompt and repeats itself in a long answer: it gets 400, and is asked for one
+    sentence.
     """
     context = context_length or CONTEXT
-    most_answer, most_passages = (1_024, 8_192) if quick else (256, 400)
+    most_answer = 256 if tiny else 1_024
+    most_passages = 400 if tiny else 8_192 if quick else 1_600
     answer = max_tokens or min(most_answer, context // 4)
     answer = max(_LEAST_ANSWER, min(answer, context // 2))
-    return Budget(context, answer, min(most_passages, context // 4), brief=not quick)
+    return Budget(context, answer, min(most_passages, context // 4), brief=tiny)
 
 
 def compose(turns: Turns, passages: Sequence[Passage], share: Budget) -> tuple[Message, ...]:

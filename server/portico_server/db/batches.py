@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from portico_server.db import chunks
 from portico_server.db.schema import file_batches, store_files
 from portico_server.db.stores import FileCounts
 
@@ -45,16 +46,23 @@ def counts(connection: Connection, row: BatchRow) -> FileCounts:
 
 
 def cancel(connection: Connection, row: BatchRow) -> None:
-    """Give up the files of a batch that still wait."""
-    connection.execute(
-        update(store_files)
-        .where(
-            store_files.c.store_id == row.store_id,
-            store_files.c.file_id.in_(row.file_ids),
-            store_files.c.status == "in_progress",
+    """Give up the files of a batch that still wait, with what is indexed of a long one already."""
+    given_up = (
+        connection.execute(
+            update(store_files)
+            .where(
+                store_files.c.store_id == row.store_id,
+                store_files.c.file_id.in_(row.file_ids),
+                store_files.c.status == "in_progress",
+            )
+            .values(status="cancelled", usage_bytes=0)
+            .returning(store_files.c.file_id)
         )
-        .values(status="cancelled")
+        .scalars()
+        .all()
     )
+    for file_id in given_up:
+        chunks.remove_file(connection, row.store_id, file_id)
     connection.execute(
         update(file_batches).where(file_batches.c.id == row.id).values(cancelled_at=time.time())
     )

@@ -189,6 +189,7 @@ def last_event(connection: Connection, run_id: str) -> int:
 
 
 def get(connection: Connection, run_id: str) -> RunRow | None:
+    """One run, or ``None``."""
     row = connection.execute(select(*_COLUMNS).where(runs.c.id == run_id)).first()
     return RunRow(**row._mapping) if row else None
 

@@ -30,6 +30,7 @@ class UsageRow:
 
 
 def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
+    """Add rows."""
     connection.execute(insert(usage), [asdict(row) for row in rows])
 
 

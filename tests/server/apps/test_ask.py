@@ -28,6 +28,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
+TINY = {"parameters": 135_000_000}
+
+
 def ask(*texts: str, **options: object) -> Chat:
     """A conversation of user messages with the assistant's `ok` between them."""
     messages: list[dict[str, object]] = []
@@ -51,7 +54,7 @@ async def test_passages_come_before_the_first_word_and_are_numbered(house: House
 
 
 async def test_the_model_is_shown_the_passages_and_the_question(house: House) -> None:
-    voice = Voice("x")
+    voice = Voice("x", labels=TINY)
     house.add(Shelf("docs", [PORT]), voice)
     await answer(house, ask("Which port does the daemon listen on?"))
     prompt = voice.asked[0].messages[-1]["content"]
@@ -111,7 +114,7 @@ async def test_a_short_follow_up_is_searched_with_the_question_before_it(house: 
 
 
 async def test_options_pass_through_and_a_bound_is_set(house: House) -> None:
-    voice = Voice("x", labels={"context_length": 2048})
+    voice = Voice("x", labels={**TINY, "context_length": 2048})
     house.add(Shelf("docs", [PORT]), voice)
     await answer(house, ask("Which port?", temperature=0.7, stop=["."], stream=True))
     assert voice.asked[0].options == {

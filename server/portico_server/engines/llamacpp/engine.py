@@ -28,6 +28,7 @@ class LlamaCpp:
         known = profile(spec.source)
         context = spec.parameters.get("context_length") or (known.context_length if known else None)
         dimensions = known.dimensions if known else None
+        parameters = known.parameters if known else None
         task: Task = "embedding" if known is not None and known.task == "embedding" else "chat"
         if path is not None and (context is None or spec.task == "auto") and path.is_file():
             try:
@@ -37,8 +38,9 @@ class LlamaCpp:
                 return Description(task if spec.task == "auto" else _task(spec), context, dimensions)
             task = "embedding" if planning.embeds(file) else task
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
+            parameters = file.parameters
         task = task if spec.task == "auto" else _task(spec)
-        return Description(task, context, dimensions if task == "embedding" else None)
+        return Description(task, context, dimensions if task == "embedding" else None, parameters)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         # aiohttp and psutil are imported by now or may be; this module is imported before them.
@@ -92,7 +94,7 @@ class LlamaCpp:
         description = (
             Description("embedding", facts.context_length, file.embedding_length)
             if embedding
-            else Description("chat", facts.context_length)
+            else Description("chat", facts.context_length, parameters=file.parameters)
         )
         return Running(LlamaSpeaker(site.transport, child, spec.name, facts, description), description, child)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.engines.gguf import Gguf
-from portico_server.engines.hardware import Hardware
+
+if TYPE_CHECKING:
+    from portico_server.engines.hardware import Hardware
 
 SLOTS = 4
 """Calls that are worked on at the same time."""

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
+Halves = npt.NDArray[np.uint16]
+"""The upper halves of float32 numbers (bfloat16): NumPy widens them ten times faster than its float16."""
+
 Ids = npt.NDArray[np.int64]
 Ranges = Sequence[tuple[int, int]]
 Scored = list[tuple[int, float]]
@@ -23,7 +25,7 @@ class Exact:
     def __init__(self, dimensions: int, *, half: bool = False) -> None:
         self.dimensions = dimensions
         self._matrix: Floats | Halves = (
-            np.empty((0, dimensions), np.float16) if half else np.empty((0, dimensions), np.float32)
+            np.empty((0, dimensions), np.uint16) if half else np.empty((0, dimensions), np.float32)
         )
         self._ids: Ids = np.empty(0, np.int64)
         self._rows: dict[int, int] = {}
@@ -43,7 +45,8 @@ class Exact:
     def put(self, ids: Sequence[int], data: Floats) -> None:
         """Add or replace; ``data`` has shape (len(ids), dimensions)."""
         self._reserve(self._used + len(ids))
-        for chunk, vector in zip(ids, data, strict=True):
+        fitting = narrow(data) if self._matrix.dtype == np.uint16 else data
+        for chunk, vector in zip(ids, fitting, strict=True):
             row = self._rows.get(chunk)
             if row is None:
                 row = self._rows[chunk] = self._used
@@ -109,11 +112,26 @@ def best(ids: Ids, scores: Floats, limit: int) -> Scored:
     return [(int(ids[i]), float(scores[i])) for i in order]
 
 
+def narrow(data: Floats) -> Halves:
+    """The nearest numbers of half the size."""
+    bits = np.ascontiguousarray(data).view(np.uint32)
+    return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16)
+
+
+def widen(data: Floats | Halves) -> Floats:
+    """Numbers of either size as float32."""
+    if data.dtype == np.uint16:
+        bits = data.astype(np.uint32)
+        bits <<= np.uint32(16)
+        return bits.view(np.float32)
+    return data.astype(np.float32, copy=False)
+
+
 def _cosines(matrix: Floats | Halves, vector: Floats) -> Floats:
     if matrix.dtype == np.float32:
         product: Floats = matrix @ vector
         return product
     scores = np.empty(len(matrix), np.float32)
     for i in range(0, len(matrix), _BLOCK):
-        scores[i : i + _BLOCK] = matrix[i : i + _BLOCK].astype(np.float32) @ vector
+        scores[i : i + _BLOCK] = widen(matrix[i : i + _BLOCK]) @ vector
     return scores

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from portico_server.knowledge.index.exact import Exact, Floats, Halves, Ids, Ranges, Scored, expand
+from portico_server.knowledge.index.exact import Exact, Floats, Halves, Ids, Ranges, Scored, expand, widen
 from portico_server.knowledge.index.mark import Damaged, Mark
 
 try:
@@ -85,7 +85,7 @@ class Graph:
         for i in range(0, len(ids), _BATCH):
             if stop.is_set():
                 return False
-            self.put(ids[i : i + _BATCH].tolist(), data[i : i + _BATCH].astype(np.float32))
+            self.put(ids[i : i + _BATCH].tolist(), widen(data[i : i + _BATCH]))
         return True
 
     def search(self, vector: Floats, limit: int, allowed: Ranges | None = None) -> Scored:

@@ -1,0 +1,45 @@
+"""Tokens read from bytes."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from portico.wire import Usage
+from portico_server.engines.accounting import usage_from_json, usage_in, usage_to_json
+
+FULL = {
+    "prompt_tokens": 3,
+    "completion_tokens": 2,
+    "prompt_tokens_details": {"cached_tokens": 1},
+    "other": {"a": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("document", "usage"),
+    [
+        ({"choices": [], "usage": FULL}, Usage(3, 2, 1)),
+        ({"usage": None}, None),
+        ({"usage": {}}, Usage()),
+        (
+            {"usage": {"prompt_tokens": "3", "completion_tokens": True, "prompt_tokens_details": None}},
+            Usage(),
+        ),
+        ({"text": 'say "usage": {"prompt_tokens": 9}'}, None),
+        ({}, None),
+    ],
+)
+def test_usage_is_found_where_it_is_and_nowhere_else(document: object, usage: Usage | None) -> None:
+    assert usage_in(orjson.dumps(document)) == usage
+    assert usage_in(orjson.dumps(document, option=orjson.OPT_INDENT_2)) == usage
+
+
+def test_the_last_of_several_counts() -> None:
+    first, last = ({"usage": {"prompt_tokens": count}} for count in (1, 2))
+    assert usage_in(orjson.dumps(first) + b"\n" + orjson.dumps(last)) == Usage(2)
+
+
+def test_there_and_back() -> None:
+    assert usage_from_json(usage_to_json(Usage(3, 2, 1))) == Usage(3, 2, 1)
+    assert usage_to_json(Usage(3, 2))["total_tokens"] == 5
