@@ -7,20 +7,18 @@ plain functions over raw ASGI; all others belong to faces that are imported afte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from importlib import import_module
-from typing import TypeAlias
 
 import orjson
 
 from portico_server import __version__
 from portico_server.api.auth import Auth, presented
 from portico_server.api.errors import NotAllowedHere, RawHeaders
-from portico_server.api.exchange import ASGIApp, Exchange, Receive, Scope, Send
+from portico_server.api.exchange import Exchange, Receive, Scope, Send
+from portico_server.api.face import Face
 from portico_server.api.guard import Guard
-from portico_server.api.openai import chat, completions, embeddings
+from portico_server.api.hot import HOT
 from portico_server.api.parts import Parts
 from portico_server.settings import MB
 
@@ -37,27 +35,6 @@ CORS: RawHeaders = [
     (b"vary", b"Origin"),
 ]
 """What a page at an allowed origin is told, besides its own name."""
-
-Handler: TypeAlias = Callable[[Exchange, Parts], Awaitable[None]]
-
-HOT: Mapping[str, Mapping[str, Handler]] = {
-    "/v1/chat/completions": {"POST": chat.create},
-    "/v1/completions": {"POST": completions.create},
-    "/v1/embeddings": {"POST": embeddings.create},
-}
-
-
-@asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
-    yield
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """An ASGI application, and what must be kept open while it serves."""
-
-    app: ASGIApp
-    lifespan: Callable[[], AbstractAsyncContextManager[None]] = _nothing
 
 
 class Door:

@@ -16,7 +16,8 @@ from starlette.routing import Match
 
 from portico_server import __version__
 from portico_server.api import errors, page
-from portico_server.api.door import HOT, Face
+from portico_server.api.face import Face
+from portico_server.api.hot import HOT
 from portico_server.api.native import aliases, apps, deployments, keys, runs, status, stores, tools, usage
 from portico_server.api.openai import files, models, schema, vector_stores
 from portico_server.api.parts import Parts

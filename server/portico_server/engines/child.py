@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from portico_server.core.errors import EngineFailed
-from portico_server.engines.protocol import Endpoint
+from portico_server.engines.endpoint import Endpoint
 
 KEPT_LINES = 1_000
 LOG_BYTES = 4 * 1024 * 1024

@@ -14,7 +14,7 @@ from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.request import Relay, Relayed
 from portico_server.engines.accounting import usage_in
 from portico_server.engines.answer import close, once
-from portico_server.engines.protocol import Endpoint
+from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.refusal import error_from_json, error_of, frame
 from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
 

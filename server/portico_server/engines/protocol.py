@@ -6,8 +6,7 @@ class with these methods, and one line in `portico_server.engines.catalog`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,19 +36,6 @@ class Description:
     @property
     def capabilities(self) -> frozenset[str]:
         return CHAT if self.task == "chat" else EMBEDDINGS
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where an OpenAI server answers.
-
-    ``url`` ends before ``/chat/completions``; ``model`` is its name for the model.
-    """
-
-    url: str
-    model: str
-    key: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Speaker(Protocol):

@@ -10,7 +10,7 @@ import aiohttp
 from yarl import URL
 
 from portico_server.core.errors import DeadlineExceeded, EngineFailed
-from portico_server.engines.protocol import Endpoint
+from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.refusal import error_of
 
 CONNECT = 10.0

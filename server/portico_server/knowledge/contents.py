@@ -21,8 +21,8 @@ from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, Store
 from portico_server.knowledge.chunk.chunkers import check
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
-from portico_server.knowledge.parse.part import Part, Unreadable
 from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.part import Part, Unreadable
 from portico_server.runs.scheduler import Scheduler
 
 ATTRIBUTES = 16

@@ -19,8 +19,8 @@ from portico_server.db.database import Database
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
-from portico_server.knowledge.parse.part import Part, Unreadable
 from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.part import Part, Unreadable
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.porch import porch
 
-from portico_server.api.door import HOT
+from portico_server.api.hot import HOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,7 +11,7 @@ from portico_server.knowledge.chunk import markdown, rows, sentence
 from portico_server.knowledge.chunk.chunkers import CHUNKERS, check, chunk
 from portico_server.knowledge.chunk.sentence import sentences
 from portico_server.knowledge.chunk.spans import cut, inside_grapheme, width
-from portico_server.knowledge.parse.part import Part
+from portico_server.knowledge.part import Part
 
 ENGLISH = (
     'Dr. Smith arrived at 10 a.m. on Jan. 5. He said "hello." Then he left! Why? Nobody knows… '

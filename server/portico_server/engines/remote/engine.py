@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, nearest
+from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.profiles import profile
-from portico_server.engines.protocol import Description, Endpoint, Running, Site
+from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.remote.providers import PROVIDERS
 from portico_server.engines.sources import parse
 from portico_server.engines.spec import ModelSpec

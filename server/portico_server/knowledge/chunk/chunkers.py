@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.knowledge.chunk import code, markdown, rows, sentence
-from portico_server.knowledge.parse.part import Part
+from portico_server.knowledge.part import Part
 
 SIZE = 1_000
 """Columns of a chunk, about: a CJK character takes two, any other one."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from portico_server.knowledge.chunk.sentence import pieces
 from portico_server.knowledge.chunk.spans import Span, carve, pack, width
-from portico_server.knowledge.parse.part import Part
+from portico_server.knowledge.part import Part
 
 # An empty line, and behind it a line that is not indented: where a new definition begins in most languages.
 _TOP = re.compile(r"\n[ \t]*\n(?=[^\s)}\]])")

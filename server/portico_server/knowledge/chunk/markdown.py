@@ -9,7 +9,7 @@ from dataclasses import replace
 from portico_server.knowledge.chunk.code import lines
 from portico_server.knowledge.chunk.sentence import pieces, sentences
 from portico_server.knowledge.chunk.spans import Span, carve, pack, width
-from portico_server.knowledge.parse.part import Part
+from portico_server.knowledge.part import Part
 
 SHORT = 200
 """Columns below which a section is joined with the one that follows, if that lies next to it or deeper."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from portico_server.knowledge.chunk.code import lines
 from portico_server.knowledge.chunk.spans import cut, pack, width
-from portico_server.knowledge.parse.part import Part
+from portico_server.knowledge.part import Part
 
 
 def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:

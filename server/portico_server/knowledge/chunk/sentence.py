@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from portico_server.knowledge.chunk.spans import Span, carve, cut, pack, width
-from portico_server.knowledge.parse.part import Part
+from portico_server.knowledge.part import Part
 
 # After a Chinese full stop, question mark, exclamation mark or semicolon (with the quotes and brackets that close
 # behind it); after a Latin one that white space follows; at an empty line.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from portico_server.knowledge.parse.part import Part
+from portico_server.knowledge.part import Part
 
 Span: TypeAlias = tuple[int, int]
 """Start and end (exclusive) in a text."""

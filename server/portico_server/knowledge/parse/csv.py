@@ -6,8 +6,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from portico_server.knowledge.parse.part import Part, Unreadable, Writer
 from portico_server.knowledge.parse.text import open_text
+from portico_server.knowledge.part import Part, Unreadable, Writer
 
 GROUP = 1_000
 """Characters of one group of rows, about."""

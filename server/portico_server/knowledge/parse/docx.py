@@ -12,7 +12,7 @@ from docx import Document
 from docx.opc.exceptions import PackageNotFoundError
 from docx.table import Table
 
-from portico_server.knowledge.parse.part import Part, Unreadable, Writer
+from portico_server.knowledge.part import Part, Unreadable, Writer
 
 LARGEST = 256 * 1024 * 1024
 """Bytes that a document may unpack to."""

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from portico_server.knowledge.parse.part import Part
+from portico_server.knowledge.part import Part
 
 Reader: TypeAlias = Callable[[Path], Iterator[Part]]
 

@@ -10,8 +10,8 @@ from typing import Any
 from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
-from portico_server.knowledge.parse.part import Part, Unreadable, Writer
 from portico_server.knowledge.parse.text import encoding_of
+from portico_server.knowledge.part import Part, Unreadable, Writer
 
 _UNSEEN = {
     "script",

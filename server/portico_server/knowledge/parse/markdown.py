@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from portico.wire import Place
-from portico_server.knowledge.parse.part import Part
 from portico_server.knowledge.parse.text import SEGMENT, open_text
+from portico_server.knowledge.part import Part
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")

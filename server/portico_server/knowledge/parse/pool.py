@@ -14,7 +14,7 @@ import orjson
 
 from portico.wire import Place
 from portico_server.core.errors import Unavailable
-from portico_server.knowledge.parse.part import Part, Unreadable
+from portico_server.knowledge.part import Part, Unreadable
 
 LINE = 64 * 1024 * 1024
 """Bytes of the longest answer line."""

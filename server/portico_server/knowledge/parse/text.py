@@ -10,7 +10,7 @@ from pathlib import Path
 
 from portico.wire import Place
 from portico_server.knowledge.parse.formats import looks_like_text, wide_encoding
-from portico_server.knowledge.parse.part import Part, Unreadable
+from portico_server.knowledge.part import Part, Unreadable
 
 SEGMENT = 128 * 1024
 """Characters that are held at once: a long text comes in segments of about this length."""

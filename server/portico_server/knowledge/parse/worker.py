@@ -21,7 +21,7 @@ import orjson
 
 from portico_server.knowledge.chunk.chunkers import chunk
 from portico_server.knowledge.parse.formats import TEXT, format_of, looks_like_text
-from portico_server.knowledge.parse.part import Part, Unreadable
+from portico_server.knowledge.part import Part, Unreadable
 
 IDLE = 60.0
 """Seconds without a job after which the process ends."""

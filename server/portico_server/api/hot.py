@@ -1,0 +1,19 @@
+"""The hot paths: plain functions over raw ASGI, without a framework around them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+from portico_server.api.exchange import Exchange
+from portico_server.api.openai import chat, completions, embeddings
+from portico_server.api.parts import Parts
+
+Handler: TypeAlias = Callable[[Exchange, Parts], Awaitable[None]]
+
+HOT: Mapping[str, Mapping[str, Handler]] = {
+    "/v1/chat/completions": {"POST": chat.create},
+    "/v1/completions": {"POST": completions.create},
+    "/v1/embeddings": {"POST": embeddings.create},
+}
+"""By path, then by method. `portico_server.api.openai.schema` describes them in ``/openapi.json``."""
