@@ -40,4 +40,5 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Dae
     configuration = home / "test.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
     with daemons.running(home / "data", "--file", str(configuration), "--docs", str(docs)) as running:
+        running.settle()
         yield running

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,14 @@ class Daemon:
     url: str
     home: Path
     process: subprocess.Popen[str]
+
+    def settle(self) -> None:
+        """Wait until the runs of the start have ended: folders are indexed, files are fetched."""
+        with urllib.request.urlopen(f"{self.url}/api/status", timeout=30) as answer:
+            begun = json.load(answer)["startup"]
+        for run in begun:
+            with urllib.request.urlopen(f"{self.url}/api/runs/{run}/events", timeout=60) as events:
+                events.read()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""

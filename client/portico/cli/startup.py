@@ -87,7 +87,7 @@ def _body(status: Status, url: str, model: str) -> Text:
 
 def python_snippet(url: str, model: str) -> str:
     """Python that asks ``model`` through OpenAI's own client."""
-    key = 'os.environ["PORTICO_API_KEY"]' if os.environ.get("PORTICO_API_KEY") else '"none"'
+    key = 'os.environ["PORTICO_API_KEY"]' if os.environ.get("PORTICO_API_KEY") else '"local"'
     name = json.dumps(model, ensure_ascii=False)
     first = "import os\n" if key.startswith("os.") else ""
     return (

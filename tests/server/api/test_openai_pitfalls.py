@@ -65,20 +65,22 @@ async def test_6_the_finish_reason_after_tool_calls_says_so(client: AsyncOpenAI,
     assert picked.message.tool_calls[0].id.startswith("call_")
 
 
+PORT: Any = [{"role": "user", "content": "Which port does the Lighthouse daemon listen on?"}]
+
+
 @pytest.mark.parametrize("model", ["echo", "handbook"])
 async def test_7_no_chunk_is_without_choices_unless_usage_was_asked_for(
     client: AsyncOpenAI, model: str
 ) -> None:
     plain = [
-        chunk
-        async for chunk in await client.chat.completions.create(model=model, messages=HELLO, stream=True)
+        chunk async for chunk in await client.chat.completions.create(model=model, messages=PORT, stream=True)
     ]
     assert all(chunk.choices for chunk in plain)
     assert all(chunk.usage is None for chunk in plain)
     counted = [
         chunk
         async for chunk in await client.chat.completions.create(
-            model=model, messages=HELLO, stream=True, stream_options={"include_usage": True}
+            model=model, messages=PORT, stream=True, stream_options={"include_usage": True}
         )
     ]
     assert [bool(chunk.choices) for chunk in counted] == [True] * (len(counted) - 1) + [False]

@@ -1,0 +1,41 @@
+"""Daemons for the terminal UI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+CONFIGURATION = """
+models:
+  - name: talker
+    source: "fake://"
+    aliases: [default]
+    parameters:
+      script:
+        - {match: "be silent", content: "one two three four", hang: 2}
+        - {match: "break", error: {status: 400, message: "The prompt is too long.", code: context_length_exceeded}}
+        - {match: "mark", content: "[b]bold[/b] \\e[2Jand `code`"}
+  - {name: vectors, source: "fake://", task: embedding, parameters: {dimensions: 64}, aliases: [default-embedding]}
+"""
+
+
+@pytest.fixture(scope="module")
+def busy_daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Daemon]:
+    """A daemon over ``handbook``, a broken file included; its model ``talker`` can fall silent and fail."""
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    home = tmp_path_factory.mktemp("home")
+    configuration = home / "tui.yaml"
+    configuration.write_text(CONFIGURATION, encoding="utf-8")
+    with daemons.running(home / "data", "--file", str(configuration), "--docs", str(docs)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def empty_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with nothing in it but what always is."""
+    with daemons.running(tmp_path_factory.mktemp("home") / "data") as running:
+        yield running

@@ -1,0 +1,79 @@
+"""What holds on every screen."""
+
+from __future__ import annotations
+
+import pytest
+from tests.daemon import Daemon
+from tests.tui.terminal import terminal
+from textual.command import CommandPalette
+from textual.widgets import Footer, Static
+from textual.widgets._footer import FooterKey
+
+from portico_tui.app import Portico
+from portico_tui.widgets.dialogs import Help
+
+SCREENS = (("1", "Models"), ("2", "Documents"), ("3", "Chat"))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (130, 40)])
+async def test_every_screen_fits_the_window(busy_daemon: Daemon, size: tuple[int, int]) -> None:
+    async with terminal(busy_daemon.url, size=size) as screen:
+        for key, name in SCREENS:
+            await screen.open(key, name)
+            await screen.until(lambda: screen.app.screen.query(FooterKey))
+            assert screen.app.screen.max_scroll_y == 0
+            window = screen.app.screen.region
+            for part in screen.app.screen.children:
+                assert part.region in window, part
+            footer = screen.app.screen.query_one(Footer)
+            assert footer.max_scroll_x == 0, [each.description for each in footer.query(FooterKey)]
+            await screen.press("escape")
+
+
+async def test_keys_open_the_screens_and_say_which_is_open(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        for key, name in (*SCREENS[1:], SCREENS[0]):
+            await screen.open(key, name)
+            assert str(screen.app.screen.query_one(".tab.-open", Static).render()) == f"{key} {name}"
+            await screen.press("escape")  # out of the line of the chat
+
+
+async def test_every_key_of_a_screen_stands_in_its_help(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        for key, name in SCREENS:
+            await screen.open(key, name)
+            await screen.press("escape")
+            page = screen.app.screen
+            await screen.press("question_mark")
+            await screen.until(lambda: isinstance(screen.app.screen, Help))
+            said = "\n".join(str(part.render()) for part in screen.app.screen.query(Static))
+            for binding in page.commands():  # type: ignore[attr-defined]
+                assert binding.tooltip in said
+            await screen.press("escape")
+            await screen.until(lambda: not isinstance(screen.app.screen, Help))
+
+
+async def test_the_command_palette_offers_what_the_screen_can_do(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        offered = {command.title for command in screen.app.get_system_commands(screen.app.screen)}
+        assert {"Load", "Unload", "Logs", "Pull", "Documents", "Chat"} <= offered
+        await screen.press("ctrl+p")
+        await screen.until(lambda: isinstance(screen.app.screen, CommandPalette))
+        await screen.press(*"Go to Chat")
+        await screen.press(*["backspace"] * 10, *"Documents")
+        await screen.until(lambda: screen.app.screen.query("CommandList").first().option_count)  # type: ignore[attr-defined]
+        await screen.press("enter")
+        await screen.until(lambda: type(screen.app.screen).__name__ == "Documents")
+
+
+async def test_q_quits(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        await screen.press("q")
+    assert isinstance(screen.app, Portico)
+    assert screen.app.return_code == 0
+
+
+async def test_a_key_that_the_daemon_does_not_know_is_told(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url, "ptc-wrong", ready=False) as screen:
+        await screen.until(lambda: screen.app.lost is not None)
+        assert "key" in screen.text("Banner").lower()

@@ -1,0 +1,133 @@
+"""The screen Documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.daemon import Daemon
+from tests.tui.terminal import Terminal, terminal
+from textual.widgets import ContentSwitcher
+
+from portico_tui.widgets.dialogs import Confirm, Form, Reader
+from portico_tui.widgets.passages import Passages
+
+
+async def documents(screen: Terminal) -> None:
+    """Go to the screen, and wait until the handbook is read."""
+    await screen.open("2", "Documents")
+    await screen.until(lambda: (row := screen.row("#stores", "handbook")) and row[1].startswith("3 ✗1"))
+    await screen.until(lambda: len(screen.rows("#files")) >= 4)
+
+
+async def choose_store(screen: Terminal, name: str) -> None:
+    screen.app.screen.query_one("#stores").focus()
+    await screen.press("home")
+    while screen.rows("#stores")[screen.app.screen.query_one("#stores").cursor_row][0] != name:
+        await screen.press("down")
+
+
+async def test_files_are_listed_with_the_reason_of_a_failure(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        await documents(screen)
+        assert {row[0]: row[1] for row in screen.rows("#files")} == {
+            "bread.txt": "● ready",
+            "broken.pdf": "✗ failed",
+            "gaoshan.md": "● ready",
+            "port.md": "● ready",
+        }
+        screen.app.screen.query_one("#files").focus()
+        await screen.press("home", "down")
+        await screen.until(lambda: "broken.pdf is" in screen.text("#detail"))
+
+
+async def test_a_search_ranks_passages_and_one_can_be_read_whole(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        await documents(screen)
+        await screen.press("slash")
+        await screen.type("lighthouse port")
+        found = screen.app.screen.query_one(Passages)
+        await screen.until(lambda: found.passages and found.has_focus)
+        assert found.passages[0].filename == "port.md"
+        assert [each.rank for each in found.passages] == list(range(1, len(found.passages) + 1))
+        await screen.press("enter")
+        await screen.until(lambda: isinstance(screen.app.screen, Reader))
+        assert "7419" in screen.text("#text")
+        await screen.press("escape")
+        await screen.press("escape")
+        assert screen.app.screen.query_one("#inside", ContentSwitcher).current == "files"
+
+
+async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon, tmp_path: Path) -> None:
+    folder = tmp_path / "minutes"
+    folder.mkdir()
+    async with terminal(busy_daemon.url) as screen:
+        await documents(screen)
+        await screen.press("a")
+        await screen.until(lambda: isinstance(screen.app.screen, Form))
+        await screen.type(str(folder))
+        await screen.press("enter")  # the folder's own name
+        await screen.until(
+            lambda: not isinstance(screen.app.screen, Form) and screen.row("#stores", "minutes")
+        )
+        await choose_store(screen, "minutes")
+        await screen.until(lambda: "holds no documents" in screen.text("#nothing"))
+
+        (folder / "monday.txt").write_text("The boiler is repaired on Thursday.", encoding="utf-8")
+        await screen.press("s")
+        await screen.until(lambda: [row[:2] for row in screen.rows("#files")] == [["monday.txt", "● ready"]])
+        await screen.until(lambda: any("up to date" in line for line in screen.told))
+
+        await screen.press("d")  # the focus is on the stores
+        await screen.until(lambda: isinstance(screen.app.screen, Confirm))
+        await screen.press("y")
+        await screen.until(
+            lambda: not isinstance(screen.app.screen, Confirm) and not screen.row("#stores", "minutes")
+        )
+    assert (folder / "monday.txt").exists()
+
+
+async def test_a_file_is_uploaded_and_after_a_question_deleted(busy_daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "[b]note.txt").write_text("The key hangs behind the clock.", encoding="utf-8")
+    async with terminal(busy_daemon.url) as screen:
+        await documents(screen)
+        await screen.press("u")
+        await screen.until(lambda: isinstance(screen.app.screen, Form))
+        await screen.type(str(tmp_path / "[b]note.txt"))
+        await screen.until(lambda: not isinstance(screen.app.screen, Form))
+        await screen.until(lambda: screen.row("#files", "[b]note.txt")[1:2] == ["● ready"])
+
+        screen.app.screen.query_one("#files").focus()
+        await screen.press("end", "d")
+        await screen.until(lambda: isinstance(screen.app.screen, Confirm))
+        assert "[b]note.txt" in screen.text(".about")
+        await screen.press("escape")
+        await screen.press("d")
+        await screen.until(lambda: isinstance(screen.app.screen, Confirm))
+        await screen.press("y")
+        await screen.until(
+            lambda: not isinstance(screen.app.screen, Confirm) and not screen.row("#files", "[b]note.txt")
+        )
+
+
+async def test_what_the_daemon_refuses_is_said_in_its_words(busy_daemon: Daemon, tmp_path: Path) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        await documents(screen)
+        screen.app.screen.query_one("#files").focus()
+        await screen.press("home", "d")
+        await screen.until(lambda: isinstance(screen.app.screen, Confirm))
+        await screen.press("y")
+        await screen.until(lambda: screen.told)
+        assert "'bread.txt' mirrors a file" in screen.told[-1]
+        await screen.press("u")
+        await screen.until(lambda: isinstance(screen.app.screen, Form))
+        await screen.type(str(tmp_path / "missing.txt"))
+        await screen.until(lambda: any("There is no file at" in line for line in screen.told))
+
+
+async def test_without_stores_the_screen_says_how_to_get_one(empty_daemon: Daemon) -> None:
+    async with terminal(empty_daemon.url) as screen:
+        await screen.open("2", "Documents")
+        await screen.until(lambda: screen.app.screen.query_one("#no-stores").region.height)
+        assert "add a folder" in screen.text("#no-stores")
+        await screen.press("s", "u", "d")  # there is nothing that they could be done to
+        assert type(screen.app.screen).__name__ == "Documents"

@@ -1,0 +1,55 @@
+"""Values as text."""
+
+from __future__ import annotations
+
+import pytest
+
+from portico.values import FileCounts
+from portico_tui.daemon import Glance, Model, Partner, Passage, Progress, Store, partners
+from portico_tui.text import cell, counts, heading, measure
+
+
+def test_a_cell_is_one_line_without_control_characters() -> None:
+    assert cell("a\nb\x1b[2J\u202ec[b]").plain == "a b [2J c[b]"
+
+
+@pytest.mark.parametrize(
+    ("progress", "said"),
+    [
+        (Progress("download", done=12_100_000, total=98_300_000, unit="bytes"), "12.1 MB of 98.3 MB"),
+        (Progress("download", done=12_100_000, unit="bytes"), "12.1 MB"),
+        (Progress("index", done=3, total=8, unit="files"), "3 of 8 files"),
+        (Progress("load", "warming\nup"), "warming up"),
+    ],
+)
+def test_progress_is_measured_in_its_unit(progress: Progress, said: str) -> None:
+    assert measure(progress) == said
+
+
+def test_a_store_counts_what_is_ready_waiting_and_failed() -> None:
+    store = Store("vs_1", "docs", file_counts=FileCounts(in_progress=2, completed=5, failed=1, total=8))
+    assert counts(store).plain == "5/7 ✗1"
+
+
+def test_a_passage_is_headed_by_its_file() -> None:
+    assert heading(Passage(1, 0.5, "text", "file-1", "a\x1bb.md")) == "a b.md"
+
+
+def test_one_talks_to_apps_then_the_default_then_models_never_to_embeddings() -> None:
+    glance = Glance(
+        "1",
+        "/home",
+        "http://127.0.0.1",
+        models=(
+            Model("alpha", "fake://", "fake", "chat", "cold"),
+            Model("zulu", "fake://", "fake", "chat", "cold", aliases=("default",)),
+            Model("vectors", "fake://", "fake", "embedding", "cold", aliases=("default-embedding",)),
+        ),
+        apps=("docs",),
+    )
+    assert partners(glance) == (
+        Partner("docs", True),
+        Partner("default", False),
+        Partner("alpha", False),
+        Partner("zulu", False),
+    )
