@@ -55,6 +55,12 @@ class Terminal:
         """The cells of the row that begins with ``name``; none if there is no such row."""
         return next((row for row in self.rows(table) if row[0] == name), [])
 
+    async def choose(self, table: str, name: str) -> None:
+        """Put the cursor of a table on the row that begins with ``name``."""
+        self.app.screen.query_one(table).focus()
+        place = [row[0] for row in self.rows(table)].index(name)
+        await self.press("ctrl+home", *["down"] * place)
+
     def text(self, selector: str) -> str:
         """What a part of the screen says."""
         return str(self.app.screen.query_one(selector, Static).render())

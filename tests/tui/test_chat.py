@@ -40,6 +40,12 @@ def state(screen: Terminal) -> str:
     return str(list(screen.app.screen.query(Reply))[-1].query_one(".state", Static).render())
 
 
+def newest(screen: Terminal) -> str:
+    """The text of the newest answer."""
+    replies = list(screen.app.screen.query(Reply))
+    return replies[-1].text if replies else ""
+
+
 async def test_an_app_answers_with_the_passages_it_stands_on(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen)
@@ -61,7 +67,7 @@ async def test_a_model_is_talked_to_and_keys_are_letters_in_the_line(busy_daemon
         await screen.type("is 12 q?")
         await screen.until(lambda: screen.app.screen.query(Reply) and "tokens" in state(screen))
         assert [str(each.render()) for each in screen.app.screen.query(Question)] == ["is 12 q?"]
-        assert list(screen.app.screen.query(Reply))[-1].text == "is 12 q?"
+        assert newest(screen) == "is 12 q?"
         assert not screen.app.screen.query_one("#cited", Passages).passages
 
 
@@ -69,25 +75,21 @@ async def test_escape_stops_an_answer_and_the_next_question_works(busy_daemon: D
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, "default")
         await screen.type("be silent")
-        await screen.until(
-            lambda: (replies := screen.app.screen.query(Reply)) and replies.last().text.startswith("one")
-        )
+        await screen.until(lambda: newest(screen).startswith("one"))
         await screen.type("are you there")
         assert any("Esc stops it" in line for line in screen.told)
         await screen.press("escape")
         await screen.until(lambda: state(screen) == "Stopped.")
         await screen.press("enter")
         await screen.until(lambda: len(screen.app.screen.query(Reply)) == 2 and "tokens" in state(screen))
-        assert list(screen.app.screen.query(Reply))[-1].text == "are you there"
+        assert newest(screen) == "are you there"
 
 
 async def test_the_app_can_be_left_in_the_middle_of_an_answer(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, "default")
         await screen.type("be silent")
-        await screen.until(
-            lambda: (replies := screen.app.screen.query(Reply)) and replies.last().text.startswith("one")
-        )
+        await screen.until(lambda: newest(screen).startswith("one"))
         await screen.press("ctrl+q")
     assert screen.app.return_code == 0
 

@@ -19,13 +19,6 @@ async def documents(screen: Terminal) -> None:
     await screen.until(lambda: len(screen.rows("#files")) >= 4)
 
 
-async def choose_store(screen: Terminal, name: str) -> None:
-    screen.app.screen.query_one("#stores").focus()
-    await screen.press("home")
-    while screen.rows("#stores")[screen.app.screen.query_one("#stores").cursor_row][0] != name:
-        await screen.press("down")
-
-
 async def test_files_are_listed_with_the_reason_of_a_failure(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await documents(screen)
@@ -36,7 +29,7 @@ async def test_files_are_listed_with_the_reason_of_a_failure(busy_daemon: Daemon
             "port.md": "● ready",
         }
         screen.app.screen.query_one("#files").focus()
-        await screen.press("home", "down")
+        await screen.press("ctrl+home", "down")
         await screen.until(lambda: "broken.pdf is" in screen.text("#detail"))
 
 
@@ -69,7 +62,7 @@ async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon
         await screen.until(
             lambda: not isinstance(screen.app.screen, Form) and screen.row("#stores", "minutes")
         )
-        await choose_store(screen, "minutes")
+        await screen.choose("#stores", "minutes")
         await screen.until(lambda: "holds no documents" in screen.text("#nothing"))
 
         (folder / "monday.txt").write_text("The boiler is repaired on Thursday.", encoding="utf-8")
@@ -97,7 +90,7 @@ async def test_a_file_is_uploaded_and_after_a_question_deleted(busy_daemon: Daem
         await screen.until(lambda: screen.row("#files", "[b]note.txt")[1:2] == ["● ready"])
 
         screen.app.screen.query_one("#files").focus()
-        await screen.press("end", "d")
+        await screen.press("ctrl+end", "d")
         await screen.until(lambda: isinstance(screen.app.screen, Confirm))
         assert "[b]note.txt" in screen.text(".about")
         await screen.press("escape")
@@ -113,7 +106,7 @@ async def test_what_the_daemon_refuses_is_said_in_its_words(busy_daemon: Daemon,
     async with terminal(busy_daemon.url) as screen:
         await documents(screen)
         screen.app.screen.query_one("#files").focus()
-        await screen.press("home", "d")
+        await screen.press("ctrl+home", "d")
         await screen.until(lambda: isinstance(screen.app.screen, Confirm))
         await screen.press("y")
         await screen.until(lambda: screen.told)

@@ -48,6 +48,8 @@ class Door:
         # What surrounds the file in a form comes on top.
         self._upload_limit = parts.settings.max_file_mb * MB + MB
         self._faces: dict[str, asyncio.Future[Face]] = {}
+        self.furnished = asyncio.Event()
+        """Set once every face is there."""
 
     async def run(self) -> None:
         """Import the faces, off the event loop and in the order of use, and keep them open until cancelled.
@@ -59,6 +61,7 @@ class Door:
                 face = await asyncio.to_thread(_load, name, self._parts)
                 await stack.enter_async_context(face.lifespan())
                 self._face(name).set_result(face)
+            self.furnished.set()
             await asyncio.get_running_loop().create_future()
 
     def _face(self, name: str) -> asyncio.Future[Face]:

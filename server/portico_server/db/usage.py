@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from sqlalchemy import Connection, func, insert, select
@@ -29,9 +29,13 @@ class UsageRow:
     cached_tokens: int = 0
 
 
+_FIELDS = tuple(item.name for item in fields(UsageRow))
+
+
 def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
     """Add rows."""
-    connection.execute(insert(usage), [asdict(row) for row in rows])
+    # Not asdict: it copies deeply, which a thousand rows a second feel.
+    connection.execute(insert(usage), [{name: getattr(row, name) for name in _FIELDS} for row in rows])
 
 
 def totals(connection: Connection, since: float, key_id: str | None = None) -> list[dict[str, Any]]:

@@ -44,17 +44,19 @@ class Reply(Vertical):
         super().__init__()
         self.text = ""
         """What has come so far."""
+        # A link in an answer was written by a model or a document: it is shown, not followed.
+        self._markdown = Markdown(parser_factory=_parser, open_links=False)
+        self._state = Static("…", classes="state", markup=False)
         self._stream: MarkdownStream | None = None
 
     def compose(self) -> ComposeResult:
-        # A link in an answer was written by a model or a document: it is shown, not followed.
-        yield Markdown(parser_factory=_parser, open_links=False)
-        yield Static("…", classes="state", markup=False)
+        yield self._markdown
+        yield self._state
 
     async def write(self, piece: str) -> None:
         """Add a piece of the answer."""
         if self._stream is None:
-            self._stream = Markdown.get_stream(self.query_one(Markdown))
+            self._stream = Markdown.get_stream(self._markdown)
             self.note("")
         self.text += piece
         await self._stream.write(safe(piece))
@@ -65,10 +67,9 @@ class Reply(Vertical):
 
     def note(self, line: str, *, error: bool = False) -> None:
         """The line below the answer; empty hides it."""
-        state = self.query_one(".state", Static)
-        state.update(line)
-        state.set_class(error, "-error")
-        state.display = bool(line)
+        self._state.update(line)
+        self._state.set_class(error, "-error")
+        self._state.display = bool(line)
 
     async def end(self) -> None:
         """Nothing more comes; what has come is drawn."""
