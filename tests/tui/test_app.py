@@ -7,7 +7,6 @@ from tests.daemon import Daemon
 from tests.tui.terminal import terminal
 from textual.command import CommandPalette
 from textual.widgets import Footer, Static
-from textual.widgets._footer import FooterKey
 
 from portico_tui.app import Portico
 from portico_tui.widgets.dialogs import Help
@@ -20,13 +19,13 @@ async def test_every_screen_fits_the_window(busy_daemon: Daemon, size: tuple[int
     async with terminal(busy_daemon.url, size=size) as screen:
         for key, name in SCREENS:
             await screen.open(key, name)
-            await screen.until(lambda: screen.app.screen.query(FooterKey))
+            await screen.until(lambda: screen.app.screen.query("FooterKey"))
             assert screen.app.screen.max_scroll_y == 0
             window = screen.app.screen.region
             for part in screen.app.screen.children:
                 assert part.region in window, part
             footer = screen.app.screen.query_one(Footer)
-            assert footer.max_scroll_x == 0, [each.description for each in footer.query(FooterKey)]
+            assert footer.max_scroll_x == 0, [str(each) for each in footer.query("FooterKey")]
             await screen.press("escape")
 
 

@@ -15,24 +15,17 @@ from portico_tui.widgets.prompt import Prompt
 from portico_tui.widgets.transcript import Question, Reply
 
 
-async def chat(screen: Terminal, partner: str | None = None) -> None:
-    """Go to the screen and, if it is said to whom, talk to somebody."""
+async def chat(screen: Terminal, *, model: bool = False) -> None:
+    """Go to the screen; talk to the app over the folder, or to the model."""
     await screen.until(lambda: any(store.file_counts.completed == 3 for store in screen.glance.stores))
     await screen.open("3", "Chat")
-    await screen.until(lambda: "Talking to" in screen.text("#partner"))
-    if partner is None:
-        return
-    await screen.press("ctrl+t")
-    await screen.until(lambda: isinstance(screen.app.screen, Choose))
-    for _ in range(10):
-        if f"Talking to {partner}" in str(screen.app.screen_stack[0].query_one("#partner", Static).render()):
-            break
-        await screen.press("down", "enter")
-        await screen.until(lambda: not isinstance(screen.app.screen, Choose))
-        if f"Talking to {partner}" in screen.text("#partner"):
-            break
+    await screen.until(lambda: "Talking to handbook" in screen.text("#partner"))
+    if model:
         await screen.press("ctrl+t")
         await screen.until(lambda: isinstance(screen.app.screen, Choose))
+        await screen.press("down", "enter")
+        await screen.until(lambda: not isinstance(screen.app.screen, Choose))
+        assert screen.text("#partner") == "Talking to default · model"
 
 
 def state(screen: Terminal) -> str:
@@ -63,7 +56,7 @@ async def test_an_app_answers_with_the_passages_it_stands_on(busy_daemon: Daemon
 
 async def test_a_model_is_talked_to_and_keys_are_letters_in_the_line(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await chat(screen, "default")
+        await chat(screen, model=True)
         await screen.type("is 12 q?")
         await screen.until(lambda: screen.app.screen.query(Reply) and "tokens" in state(screen))
         assert [str(each.render()) for each in screen.app.screen.query(Question)] == ["is 12 q?"]
@@ -73,7 +66,7 @@ async def test_a_model_is_talked_to_and_keys_are_letters_in_the_line(busy_daemon
 
 async def test_escape_stops_an_answer_and_the_next_question_works(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await chat(screen, "default")
+        await chat(screen, model=True)
         await screen.type("be silent")
         await screen.until(lambda: newest(screen).startswith("one"))
         await screen.type("are you there")
@@ -87,7 +80,7 @@ async def test_escape_stops_an_answer_and_the_next_question_works(busy_daemon: D
 
 async def test_the_app_can_be_left_in_the_middle_of_an_answer(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await chat(screen, "default")
+        await chat(screen, model=True)
         await screen.type("be silent")
         await screen.until(lambda: newest(screen).startswith("one"))
         await screen.press("ctrl+q")
@@ -96,14 +89,14 @@ async def test_the_app_can_be_left_in_the_middle_of_an_answer(busy_daemon: Daemo
 
 async def test_a_failure_is_said_below_the_question(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await chat(screen, "default")
+        await chat(screen, model=True)
         await screen.type("break")
         await screen.until(lambda: screen.app.screen.query(Reply) and "too long" in state(screen))
 
 
 async def test_an_answer_cannot_write_outside_its_place(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await chat(screen, "default")
+        await chat(screen, model=True)
         await screen.type("mark")
         await screen.until(lambda: screen.app.screen.query(Reply) and "tokens" in state(screen))
         shown = screen.app.export_screenshot()
@@ -113,7 +106,7 @@ async def test_an_answer_cannot_write_outside_its_place(busy_daemon: Daemon) -> 
 
 async def test_questions_are_remembered_answers_copied_and_all_forgotten(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await chat(screen, "default")
+        await chat(screen, model=True)
         for question in ("first", "second"):
             await screen.type(question)
             await screen.until(

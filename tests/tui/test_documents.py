@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.daemon import Daemon
 from tests.tui.terminal import Terminal, terminal
 from textual.widgets import ContentSwitcher
 
+import portico_tui.daemon as facade
 from portico_tui.widgets.dialogs import Confirm, Form, Reader
 from portico_tui.widgets.passages import Passages
 
@@ -124,3 +126,16 @@ async def test_without_stores_the_screen_says_how_to_get_one(empty_daemon: Daemo
         assert "add a folder" in screen.text("#no-stores")
         await screen.press("s", "u", "d")  # there is nothing that they could be done to
         assert type(screen.app.screen).__name__ == "Documents"
+
+
+async def test_of_a_large_store_the_failed_files_come_first(
+    busy_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facade, "FILES", 3)
+    monkeypatch.setattr(facade, "PAGE", 1)
+    async with terminal(busy_daemon.url) as screen:
+        await screen.open("2", "Documents")
+        await screen.until(
+            lambda: len(screen.rows("#files")) == 3 and screen.rows("#files")[0][0] == "broken.pdf"
+        )
+        assert "3 of 4 files shown" in screen.text("#detail")

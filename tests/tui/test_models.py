@@ -14,7 +14,7 @@ from portico_tui.widgets.working import Working
 async def test_models_are_listed_with_their_state_and_names(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await screen.until(lambda: screen.rows("#models"))
-        assert screen.row("#models", "talker")[3:] == ["chat", "fake", "default"]
+        assert screen.row("#models", "talker")[3:] == ["chat", "default"]
         assert screen.row("#models", "vectors")[3] == "embedding"
 
 

@@ -44,6 +44,12 @@ __all__ = [
 Message: TypeAlias = Mapping[str, str]
 """One turn of a conversation: ``role`` and ``content``."""
 
+FILES = 2_000
+"""How many files of a store are listed at most."""
+
+PAGE = 1_000
+"""How many of them are asked for at a time."""
+
 PASSAGES = 20
 """How many passages a search shows."""
 
@@ -122,15 +128,17 @@ class Daemon:
         await self._client.stores.remove(store.id)
 
     async def files(self, store: Store) -> Sequence[StoreFile]:
-        """All files of a store, in the order in which they came."""
-        found: list[StoreFile] = []
-        after: str | None = None
-        while True:
-            page = await self._client.stores.files(store.id, after=after)
-            found.extend(page)
-            if not page.has_more:
-                return found
-            after = page.last_id
+        """A store's files in the order in which they came; of more than `FILES` that many, failed ones first."""
+        found: dict[str, StoreFile] = {}
+        for status in (None,) if store.file_counts.total <= FILES else ("failed", None):
+            after: str | None = None
+            while len(found) < FILES:
+                page = await self._client.stores.files(store.id, after=after, limit=PAGE, status=status)
+                found.update((file.id, file) for file in page)
+                if not page.has_more:
+                    break
+                after = page.last_id
+        return list(found.values())[:FILES]
 
     async def upload(self, store: Store, path: Path) -> StoreFile:
         """Send a file of this machine and put it into a store; it is indexed in the background."""

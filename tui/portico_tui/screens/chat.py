@@ -66,7 +66,7 @@ class Chat(Page):
         yield Static(id="partner")
         with Horizontal(id="body"):
             yield Transcript(WELCOME, id="talk")
-            yield Passages(id="cited", scores=False)
+            yield Passages(id="cited", quote=120)
         with Horizontal(id="prompt"):
             yield Static("›", classes="sign")
             yield Prompt(id="line")

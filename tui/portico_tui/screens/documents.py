@@ -43,6 +43,7 @@ class Documents(Page):
         self._stores: dict[str, Store] = {}
         self._files: dict[str, StoreFile] = {}
         self._listed: Store | None = None
+        self._listing = False
 
     def compose(self) -> ComposeResult:
         yield from self.top("documents")
@@ -56,7 +57,7 @@ class Documents(Page):
                 yield Input(placeholder="/ to search this store", id="query")
                 with ContentSwitcher(initial="files", id="inside"):
                     yield Table("FILE", "STATE", "SIZE", id="files")
-                    yield Passages(id="found", scores=True)
+                    yield Passages(id="found", quote=240, scores=True)
                     yield Static(id="nothing", classes="empty")
         yield Static(id="detail")
         yield Vertical(id="runs")
@@ -101,20 +102,30 @@ class Documents(Page):
 
     def _refresh_files(self) -> None:
         """List the chosen store's files if it is another store or has changed since."""
-        store = self._store
-        if store == self._listed:
+        store, before = self._store, self._listed
+        if store == before:
             return
         self._listed = store
-        if store is None:
-            self._put_files({})
-        else:
+        if store is not None and not self._listing:
+            self._listing = True
             self._list(store)
+        if store is None or before is None or store.id != before.id:
+            self._put_files({})
 
-    @work(exclusive=True, group="files")
+    @work(group="files")
     async def _list(self, store: Store) -> None:
-        with self.reporting(f"Files of {store.name}"):
-            files = await self.daemon.files(store)
-            self._put_files({file.id: file for file in files})
+        """List until what is listed is the chosen store as it is now: a long list may outlast a change."""
+        try:
+            wanted: Store | None = store
+            while wanted is not None:
+                with self.reporting(f"Files of {wanted.name}"):
+                    files = await self.daemon.files(wanted)
+                    if self._listed is not None and self._listed.id == wanted.id:
+                        self._put_files({file.id: file for file in files})
+                wanted = self._listed if self._listed != wanted else None
+        finally:
+            self._listing = False
+        self._open()
 
     def _put_files(self, files: dict[str, StoreFile]) -> None:
         self._files = files
@@ -124,14 +135,20 @@ class Documents(Page):
                 for key, file in files.items()
             }
         )
+        self._open()
+        self._describe()
+
+    def _open(self) -> None:
+        """Show the files, unless a search is shown."""
         if not self._searching:
             self._open_files()
-        self._describe()
 
     def _open_files(self) -> None:
         store = self._store
         if store is None:
             empty = "A store is a folder or a set of files that can be searched and asked."
+        elif self._listing:
+            empty = "…"
         elif store.folder:
             empty = f"The folder {one_line(store.folder)} holds no documents.\n\nPut some there and press s."
         else:
@@ -145,7 +162,13 @@ class Documents(Page):
         store, file = self._store, self._file
         if store is not None:
             origin = f"Mirrors {store.folder}" if store.folder else "Uploaded files"
-            known = (amount(store.usage_bytes), store.embedding_model, origin)
+            total = store.file_counts.total
+            some = (
+                f"{len(self._files)} of {total} files shown"
+                if len(self._files) < total and self._files
+                else ""
+            )
+            known = (some, amount(store.usage_bytes), store.embedding_model, origin)
             said = " · ".join(one_line(part) for part in known if part)
             lines.append(Content.styled(shorten(said, max(self.size.width - 4, 20)), "$text-muted"))
         if file is not None and not self._searching:

