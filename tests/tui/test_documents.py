@@ -8,6 +8,7 @@ import pytest
 from tests.daemon import Daemon
 from tests.tui.terminal import Terminal, terminal
 from textual.widgets import ContentSwitcher
+from textual.widgets._footer import FooterKey
 
 import portico_tui.daemon as facade
 from portico_tui.widgets.dialogs import Confirm, Form, Reader
@@ -43,6 +44,8 @@ async def test_a_search_ranks_passages_and_one_can_be_read_whole(busy_daemon: Da
         found = screen.app.screen.query_one(Passages)
         await screen.until(lambda: found.passages and found.has_focus)
         assert found.passages[0].filename == "port.md"
+        footer = [key.description for key in screen.app.screen.query(FooterKey)]
+        assert footer[-3:] == ["Files", "Help", "Quit"]
         assert [each.rank for each in found.passages] == list(range(1, len(found.passages) + 1))
         await screen.press("enter")
         await screen.until(lambda: isinstance(screen.app.screen, Reader))

@@ -39,7 +39,7 @@ class Portico(App[None]):
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("ctrl+r", "reconnect", "Look at the daemon now", show=False),
         Binding("ctrl+p", "command_palette", "Commands", show=False),
-        Binding("q", "leave", "Quit"),
+        Binding("q", "quit_by_letter", "Quit"),
     ]
 
     glance: reactive[Glance | None] = reactive(None)
@@ -73,7 +73,7 @@ class Portico(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that are letters are not offered while a person writes, nor the screens under a dialog."""
-        if action in ("help", "leave") and isinstance(self.focused, Input):
+        if action in ("help", "quit_by_letter") and isinstance(self.focused, Input):
             return False
         if action in ("help", "switch_mode", "reconnect"):
             return isinstance(self.screen, Page)
@@ -83,8 +83,8 @@ class Portico(App[None]):
         if isinstance(self.screen, Page):
             self.push_screen(Help(self.screen.keys()))
 
-    def action_leave(self) -> None:
-        """Quit by a letter. Ctrl+q, Textual's own, works everywhere."""
+    def action_quit_by_letter(self) -> None:
+        """Quit where no line is written. Ctrl+q, Textual's own, works everywhere."""
         self.exit()
 
     def action_reconnect(self) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 metadata = MetaData(
@@ -204,4 +204,38 @@ aliases = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("target", String, nullable=False),
+)
+
+tools = Table(
+    "tools",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", String),
+    Column("spec", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+mcp_servers = Table(
+    "mcp_servers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", String),
+    Column("spec", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+# Files that a run made: figures, tables, results too large for an answer. The bytes lie among the blobs.
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String),
+    Column("run_id", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("media_type", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_artifacts_run_id", "run_id"),
+    Index("ix_artifacts_sha256", "sha256"),
 )

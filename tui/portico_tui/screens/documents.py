@@ -170,7 +170,7 @@ class Documents(Page):
             )
             known = (some, amount(store.usage_bytes), store.embedding_model, origin)
             said = " · ".join(one_line(part) for part in known if part)
-            lines.append(Content.styled(shorten(said, max(self.size.width - 4, 20)), "$text-muted"))
+            lines.append(Content.styled(shorten(said, max(self.size.width - 4, 20)), "dim"))
         if file is not None and not self._searching:
             lines.append(Content.styled(one_line(file.filename), "bold"))
             if file.error:

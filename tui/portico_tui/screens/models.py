@@ -92,7 +92,7 @@ class Models(Page):
         if model is not None:
             lines.append(Content.styled(one_line(f"{model.source} · {model.engine}"), "bold"))
             said = about(model) or one_line(model.description) or "Not in memory; loaded on first use."
-            lines.append(Content.styled(said, "$text-muted"))
+            lines.append(Content.styled(said, "dim"))
             if model.error:
                 lines.append(Content.styled(one_line(model.error), "$text-error"))
         if self._recommended is not None:

@@ -53,7 +53,7 @@ class Passages(OptionList):
             (heading(passage), "bold"),
             (score, "italic"),
             "\n",
-            (f"“{shorten(passage.text, self._quote)}”", "$text-muted"),
+            (f"“{shorten(passage.text, self._quote)}”", "dim"),
         )
 
     @on(OptionList.OptionSelected)
