@@ -32,7 +32,11 @@ def litellm(stack: contextlib.ExitStack, command: str, upstream: str, folder: Pa
     path = folder / "litellm.yaml"
     path.write_text(json.dumps(config))
     arguments = (command, "--config", str(path), "--host", "127.0.0.1", "--port", str(port))
-    return stack.enter_context(process(arguments, f"http://127.0.0.1:{port}", "/health/liveliness")).url
+    # It serves loopback alone here, and refuses to start without a key unless told so.
+    env = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+    return stack.enter_context(
+        process(arguments, f"http://127.0.0.1:{port}", "/health/liveliness", **env)
+    ).url
 
 
 def main() -> None:
