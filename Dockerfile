@@ -17,8 +17,8 @@ RUN /opt/portico/bin/python -m pip install --no-deps --build-constraint requirem
 RUN /opt/portico/bin/python -m compileall -q /opt/portico/lib
 
 FROM python:3.13-slim
-# The llama.cpp server is built with OpenMP.
-RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+# The llama.cpp server is built with OpenMP; bubblewrap is the sandbox of the code tools, where the container may use it.
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap libgomp1 && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 8642 --create-home portico && install --directory --owner portico /data
 COPY --from=build /opt/portico /opt/portico
 # Reached from outside the container, the daemon needs a key: PORTICO_API_KEY. Without one it refuses to start.

@@ -49,7 +49,7 @@ def worker(model: Path, threads: int) -> Iterator[Serving]:
         "model": str(model),
         "name": "bench",
         "key": key,
-        "plan": {**plan, "pooling": "", "chat_template": ""},
+        "plan": {**plan, "prompts_mb": 0, "cache_type": "f16", "pooling": "", "chat_template": ""},
     }
     command = (sys.executable, "-m", "portico_server.engines.llamacpp.worker")
     child = subprocess.Popen(

@@ -18,12 +18,20 @@ from portico_server.api.mcp import McpFace
 from portico_server.api.mcp.library import Position, StoredFile
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import Artifact
 from tests.house import House, open_house
 
 READER = Principal("reader", frozenset({"stores:docs:read", "apps:docs:call", "chat"}))
 OTHER = Principal("other", frozenset({"admin"}))
 
 CALLERS = {"": LOCAL, "Bearer reader": READER, "Bearer other": OTHER}
+
+
+MADE = [
+    (Artifact("art_1", "figure.png", "image/png", 5), b"\x89PNG\n"),
+    (Artifact("art_2", "table.csv", "text/csv", 4), b"a,b\n"),
+]
+"""What runs of the house have made."""
 
 
 class Shelves:
@@ -37,9 +45,10 @@ class Shelves:
         ]
 
     async def files(
-        self, caller: Principal, start: Position | None, limit: int
+        self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
     ) -> tuple[Sequence[StoredFile], Position | None]:
         seen = [file for file, _data in self._files if caller.allows(f"stores:{file.store}:read")]
+        seen = [file for file in seen if only in (None, file.store)]
         begin = 0 if start is None else int(start.after or 0)
         more = begin + limit < len(seen)
         return seen[begin : begin + limit], Position("", str(begin + limit)) if more else None
@@ -49,6 +58,12 @@ class Shelves:
             if (file.store, file.name) == (store, name) and caller.allows(f"stores:{store}:read"):
                 return file, data
         raise NotFound(f"There is no file '{name}' in the store '{store}'.")
+
+    async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
+        for artifact, data in MADE:
+            if artifact.id == artifact_id:
+                return artifact, data
+        raise NotFound(f"There is no artifact '{artifact_id}'.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,15 @@ from portico_server.db.database import Database
 from portico_server.engines.models import Models
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.runs.artifacts import Artifacts
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB, load
+from portico_server.tools.added.added import AddedTools
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.toolbox import Toolbox
 
 ALL = frozenset({"chat", "completions", "embeddings"})
 
@@ -115,6 +120,10 @@ async def porch(
     files = Files(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB)
     stores = Stores(database, registry, runner, scheduler, files, loaded.settings)
     registry.add_source(stores)
+    toolbox = Toolbox(registry)
+    artifacts = Artifacts(database, loaded.settings.artifacts)
+    mcp = McpHost(toolbox, database, artifacts, loaded.settings.logs)
+    added = AddedTools(toolbox, database, Policy.of(loaded.settings.tool_hosts))
     stopped = asyncio.Event()
     parts = Parts(
         loaded=loaded,
@@ -125,6 +134,9 @@ async def porch(
         models=models,
         files=files,
         stores=stores,
+        artifacts=artifacts,
+        mcp=mcp,
+        added=added,
         startup=[],
         url=url,
         started_at=time.time(),
@@ -138,7 +150,13 @@ async def porch(
         await auth.start(given)
         tasks = [
             asyncio.create_task(work)
-            for work in (server.serve([listener]), door.run(), scheduler.run(alone=True))
+            for work in (
+                server.serve([listener]),
+                door.run(),
+                scheduler.run(alone=True),
+                mcp.run(),
+                added.run(),
+            )
         ]
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:

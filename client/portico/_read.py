@@ -11,26 +11,37 @@ from typing import Any, TypeVar
 from portico.errors import NotPortico
 from portico.values import (
     App,
+    Artifact,
+    Chunk,
+    Chunker,
+    ChunkGroup,
+    Cut,
     Deployment,
     Embeddings,
+    Engine,
     File,
     FileCounts,
+    Finding,
     Found,
     Key,
+    McpServer,
     Model,
     NewKey,
     Page,
+    Plan,
     Recommendation,
     Run,
     Setting,
     Status,
     Store,
     StoreFile,
+    SyncPlan,
     Tool,
     ToolResult,
+    ToolSource,
     TraceStage,
 )
-from portico.wire import ErrorBody, Usage, passage_from_json
+from portico.wire import ErrorBody, Usage, passage_from_json, place_from_json
 
 T = TypeVar("T")
 
@@ -107,8 +118,30 @@ def deployment(value: Any) -> Deployment:
     return value_of(Deployment, value, aliases=tuple(value.get("aliases") or ()))
 
 
+def plan(value: Any) -> Plan:
+    return value_of(Plan, value, reasons=tuple(value.get("reasons") or ()))
+
+
+def engine(value: Any) -> Engine:
+    return value_of(Engine, value)
+
+
+def finding(value: Any) -> Finding:
+    return value_of(Finding, value)
+
+
 def store(value: Any) -> Store:
     return value_of(Store, value, file_counts=value_of(FileCounts, value.get("file_counts") or {}))
+
+
+def chunk_group(value: Any) -> ChunkGroup:
+    return value_of(ChunkGroup, value)
+
+
+def sync_plan(value: Any) -> SyncPlan:
+    lists = {name: tuple(value.get(name) or ()) for name in ("added", "changed", "removed")}
+    moved = tuple((pair[0], pair[1]) for pair in value.get("moved") or ())
+    return value_of(SyncPlan, value, moved=moved, **lists)
 
 
 def store_file(value: Any) -> StoreFile:
@@ -122,6 +155,15 @@ def store_file(value: Any) -> StoreFile:
         filename=str(value.get("filename") or value.get("id") or ""),
         error=error,
     )
+
+
+def chunker(value: Any) -> Chunker:
+    return value_of(Chunker, value, formats=tuple(value.get("formats") or ()))
+
+
+def cut(value: Any) -> Cut:
+    chunks = tuple(Chunk(str(item["text"]), place_from_json(item["place"])) for item in value["chunks"])
+    return value_of(Cut, value, chunks=chunks)
 
 
 def file(value: Any) -> File:
@@ -181,8 +223,22 @@ def tool(value: Any) -> Tool:
     return value_of(Tool, value)
 
 
+def tool_source(value: Any) -> ToolSource:
+    return value_of(ToolSource, value, tools=tuple(value.get("tools") or ()))
+
+
 def tool_result(value: Any) -> ToolResult:
-    return value_of(ToolResult, value)
+    made = tuple(artifact(item) for item in value.get("artifacts") or ())
+    return value_of(ToolResult, value, artifacts=made)
+
+
+def artifact(value: Any) -> Artifact:
+    return value_of(Artifact, value)
+
+
+def mcp_server(value: Any) -> McpServer:
+    lists = {name: tuple(value.get(name) or ()) for name in ("command", "env", "headers", "tools")}
+    return value_of(McpServer, value, **lists)
 
 
 def setting(value: Any) -> Setting:

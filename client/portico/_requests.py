@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from json import dumps
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -13,22 +14,32 @@ from portico._events import ChatEvents, RunEvents
 from portico.errors import InvalidRequest
 from portico.values import (
     App,
+    Artifact,
+    Chunker,
+    ChunkGroup,
+    Cut,
     Deployment,
     Embeddings,
+    Engine,
     File,
+    Finding,
     Found,
     Key,
+    McpServer,
     Model,
     NewKey,
     Page,
+    Plan,
     Ranker,
     Run,
     Setting,
     Status,
     Store,
     StoreFile,
+    SyncPlan,
     Tool,
     ToolResult,
+    ToolSource,
 )
 
 T = TypeVar("T")
@@ -122,6 +133,11 @@ def models_pull(source: str) -> Call[str]:
     return Call("POST", "/api/models/pull", read.text_of("run"), json={"source": source})
 
 
+def models_plan(model: str, hardware: str | None, parameters: Mapping[str, Any] | None) -> Call[Plan]:
+    body = _given(model=model, hardware=hardware, parameters=dict(parameters) if parameters else None)
+    return Call("POST", "/api/models/plan", read.plan, json=body)
+
+
 def models_alias(name: str, target: str) -> Call[None]:
     return Call("PUT", _at("api", "aliases", _named(name, "an alias")), read.nothing, json={"target": target})
 
@@ -142,6 +158,7 @@ def deployment_add(
     parameters: Mapping[str, Any] | None,
     api_key: str | None,
     aliases: Sequence[str],
+    **more: Any,
 ) -> Call[Deployment]:
     body = _given(
         name=name,
@@ -151,6 +168,7 @@ def deployment_add(
         parameters=dict(parameters) if parameters else None,
         api_key=api_key,
         aliases=list(aliases) or None,
+        **more,
     )
     return Call("POST", "/api/deployments", read.deployment, json=body)
 
@@ -167,6 +185,24 @@ def deployment_turn(name: str, action: str) -> Call[Deployment]:
 def deployment_logs(name: str, lines: int) -> Call[list[str]]:
     path = _at("api", "deployments", _named(name, "a model"), "logs")
     return Call("GET", path, read.rows(str), query={"lines": lines})
+
+
+def engines_list() -> Call[list[Engine]]:
+    return Call("GET", "/api/engines", read.rows(read.engine))
+
+
+def engine_install(name: str, rebuild: bool) -> Call[str]:
+    path = _at("api", "engines", _named(name, "an engine"), "install")
+    return Call("POST", path, read.text_of("run"), json={"rebuild": rebuild})
+
+
+def engine_doctor(name: str) -> Call[list[Finding]]:
+    path = _at("api", "engines", _named(name, "an engine"), "doctor")
+    return Call("POST", path, read.rows(read.finding), slow=True)
+
+
+def engine_remove(name: str) -> Call[None]:
+    return Call("DELETE", _at("api", "engines", _named(name, "an engine")), read.nothing, slow=True)
 
 
 def embed(texts: str | Sequence[str], model: str, dimensions: int | None) -> Call[Embeddings]:
@@ -252,6 +288,46 @@ def store_sync(name: str) -> Call[str]:
     return Call("POST", _at("api", "stores", _named(name, "a store"), "sync"), read.text_of("run"))
 
 
+def store_plan(name: str) -> Call[SyncPlan]:
+    path = _at("api", "stores", _named(name, "a store"), "sync", "plan")
+    return Call("GET", path, read.sync_plan, slow=True)
+
+
+def store_change(
+    name: str, description: str | None, embedding_model: str | None, paused: bool | None
+) -> Call[Store]:
+    body = _given(description=description, embedding_model=embedding_model, paused=paused)
+    return Call("PATCH", _at("api", "stores", _named(name, "a store")), read.store, json=body)
+
+
+def groups_list(name: str) -> Call[list[ChunkGroup]]:
+    return Call("GET", _groups(name), read.rows(read.chunk_group))
+
+
+def group_add(
+    name: str,
+    group: str,
+    chunking: Mapping[str, Any] | None,
+    parent: str | None,
+    embedding_model: str | None,
+) -> Call[str]:
+    body = _given(
+        name=group,
+        chunking_strategy=dict(chunking) if chunking else None,
+        parent=parent,
+        embedding_model=embedding_model,
+    )
+    return Call("POST", _groups(name), read.text_of("run"), json=body)
+
+
+def group_remove(name: str, group: str) -> Call[None]:
+    return Call("DELETE", _groups(name, _named(group, "a group")), read.nothing, slow=True)
+
+
+def _groups(name: str, *more: str) -> str:
+    return _at("api", "stores", _named(name, "a store"), "groups", *more)
+
+
 def store_files(name: str, after: str | None, limit: int, status: str | None) -> Call[Page[StoreFile]]:
     path = _at("api", "stores", _named(name, "a store"), "files")
     query = _given(after=after, limit=limit, status=status)
@@ -269,13 +345,14 @@ def store_detach(store_id: str, file_id: str) -> Call[None]:
 
 
 def search(
-    store: str,
+    store: str | Sequence[str],
     query: str,
     max_num_results: int,
     filters: Mapping[str, Any] | None,
     score_threshold: float | None,
     ranker: Ranker | None,
     trace: bool,
+    options: Mapping[str, Any],
 ) -> Call[Found]:
     body = _given(
         query=query,
@@ -284,8 +361,12 @@ def search(
         score_threshold=score_threshold,
         ranker=ranker,
         trace=trace or None,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
     )
-    path = _at("api", "stores", _named(store, "a store"), "search")
+    if isinstance(store, str):
+        path = _at("api", "stores", _named(store, "a store"), "search")
+    else:
+        path, body = "/api/search", {"stores": list(store), **body}
     return Call("POST", path, read.found, json=body, slow=True)
 
 
@@ -299,14 +380,18 @@ def file_get(file_id: str) -> Call[File]:
 
 def file_add(content: Path | bytes, filename: str | None, purpose: str) -> Call[File]:
     """`InvalidRequest` if bytes come without a name or the path is no readable file."""
+    upload = Upload(_file_name(content, filename), content, {"purpose": purpose})
+    return Call("POST", "/v1/files", read.file, upload=upload, slow=True)
+
+
+def _file_name(content: Path | bytes, filename: str | None) -> str:
     if isinstance(content, Path):
         if not content.is_file():
             raise InvalidRequest(f"There is no file at '{content}'.", param="file")
         filename = filename or content.name
     if not filename:
         raise InvalidRequest("Bytes need a file name: pass filename=…", param="filename")
-    upload = Upload(filename, content, {"purpose": purpose})
-    return Call("POST", "/v1/files", read.file, upload=upload, slow=True)
+    return filename
 
 
 def file_remove(file_id: str) -> Call[None]:
@@ -315,6 +400,24 @@ def file_remove(file_id: str) -> Call[None]:
 
 def file_content(file_id: str) -> Call[bytes]:
     return Call("GET", _at("v1", "files", _named(file_id, "a file"), "content"), bytes, raw=True, slow=True)
+
+
+def chunkers_list() -> Call[list[Chunker]]:
+    return Call("GET", "/api/chunkers", read.rows(read.chunker))
+
+
+def chunk(
+    content: str | Path | bytes,
+    strategies: Sequence[str | Mapping[str, Any]],
+    filename: str | None,
+    limit: int,
+) -> Call[list[Cut]]:
+    """A ``str`` is the text itself. `InvalidRequest` if bytes come without a name or the path is no readable file."""
+    if isinstance(content, str):
+        content, filename = content.encode(), filename or "text.txt"
+    fields = {"strategies": dumps(list(strategies) or ["auto"]), "limit": str(limit)}
+    upload = Upload(_file_name(content, filename), content, fields)
+    return Call("POST", "/api/chunk", read.rows(read.cut), upload=upload, slow=True)
 
 
 # --- runs, keys, tools --------------------------------------------------------------------------------------
@@ -354,6 +457,77 @@ def tools_list() -> Call[list[Tool]]:
     return Call("GET", "/api/tools", read.rows(read.tool))
 
 
+def tool_get(name: str) -> Call[Tool]:
+    return Call("GET", _at("api", "tools", _named(name, "a tool")), read.tool)
+
+
+def tool_sources() -> Call[list[ToolSource]]:
+    return Call("GET", "/api/tool-sources", read.rows(read.tool_source))
+
+
+def tool_source(name: str) -> Call[ToolSource]:
+    return Call("GET", _at("api", "tool-sources", _named(name, "a tool")), read.tool_source)
+
+
+def tool_add(name: str, spec: Mapping[str, Any]) -> Call[ToolSource]:
+    return Call("POST", "/api/tool-sources", read.tool_source, json={"name": name, **spec}, slow=True)
+
+
+def tool_remove(name: str) -> Call[None]:
+    return Call("DELETE", _at("api", "tool-sources", _named(name, "a tool")), read.nothing)
+
+
 def tool_call(name: str, arguments: Mapping[str, Any]) -> Call[ToolResult]:
     path = _at("api", "tools", _named(name, "a tool"), "call")
     return Call("POST", path, read.tool_result, json={"arguments": dict(arguments)}, slow=True)
+
+
+def artifacts_list(run: str | None, limit: int) -> Call[list[Artifact]]:
+    return Call("GET", "/api/artifacts", read.rows(read.artifact), query=_given(run=run, limit=limit))
+
+
+def artifact_get(artifact_id: str) -> Call[Artifact]:
+    return Call("GET", _at("api", "artifacts", _named(artifact_id, "an artifact")), read.artifact)
+
+
+def artifact_content(artifact_id: str) -> Call[bytes]:
+    path = _at("api", "artifacts", _named(artifact_id, "an artifact"), "content")
+    return Call("GET", path, bytes, raw=True, slow=True)
+
+
+def artifact_remove(artifact_id: str) -> Call[None]:
+    return Call("DELETE", _at("api", "artifacts", _named(artifact_id, "an artifact")), read.nothing)
+
+
+# --- MCP servers of other people ----------------------------------------------------------------------------
+
+
+def mcp_list() -> Call[list[McpServer]]:
+    return Call("GET", "/api/mcp/servers", read.rows(read.mcp_server))
+
+
+def mcp_get(name: str) -> Call[McpServer]:
+    return Call("GET", _server(name), read.mcp_server)
+
+
+def mcp_add(
+    name: str, command: Sequence[str], url: str | None, options: Mapping[str, Any]
+) -> Call[McpServer]:
+    body = {"name": name, "command": list(command), "url": url or "", **options}
+    return Call("POST", "/api/mcp/servers", read.mcp_server, json=body, slow=True)
+
+
+def mcp_remove(name: str) -> Call[None]:
+    return Call("DELETE", _server(name), read.nothing, slow=True)
+
+
+def mcp_restart(name: str) -> Call[McpServer]:
+    return Call("POST", _server(name, "restart"), read.mcp_server)
+
+
+def mcp_logs(name: str, lines: int) -> Call[list[str]]:
+    return Call("GET", _server(name, "logs"), read.rows(str), query={"lines": lines})
+
+
+def _server(name: str, *more: str) -> str:
+    return _at("api", "mcp", "servers", _named(name, "an MCP server"), *more)

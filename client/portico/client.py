@@ -35,12 +35,16 @@ class Client:
         self._transport = Transport(Address.of(url, key), timeout, transport)
         self.models = _sync.Models(self._transport)
         self.deployments = _sync.Deployments(self._transport)
+        self.engines = _sync.Engines(self._transport)
         self.stores = _sync.Stores(self._transport)
         self.files = _sync.Files(self._transport)
+        self.chunkers = _sync.Chunkers(self._transport)
         self.apps = _sync.Apps(self._transport)
         self.runs = _sync.Runs(self._transport)
         self.keys = _sync.Keys(self._transport)
         self.tools = _sync.Tools(self._transport)
+        self.artifacts = _sync.Artifacts(self._transport)
+        self.mcp = _sync.Mcp(self._transport)
 
     @property
     def url(self) -> str:
@@ -67,7 +71,7 @@ class Client:
 
     def search(
         self,
-        store: str,
+        store: str | Sequence[str],
         query: str,
         *,
         max_num_results: int = 10,
@@ -75,10 +79,11 @@ class Client:
         score_threshold: float | None = None,
         ranker: Ranker | None = None,
         trace: bool = False,
+        **options: Any,
     ) -> Found:
-        """`Stores.search`: ranked passages of one store."""
+        """`Stores.search`: ranked passages of one store, or of several."""
         return self._transport.send(
-            build.search(store, query, max_num_results, filters, score_threshold, ranker, trace)
+            build.search(store, query, max_num_results, filters, score_threshold, ranker, trace, options)
         )
 
     def embed(
@@ -134,12 +139,16 @@ class AsyncClient:
         self._transport = AsyncTransport(Address.of(url, key), timeout, transport)
         self.models = _async.Models(self._transport)
         self.deployments = _async.Deployments(self._transport)
+        self.engines = _async.Engines(self._transport)
         self.stores = _async.Stores(self._transport)
         self.files = _async.Files(self._transport)
+        self.chunkers = _async.Chunkers(self._transport)
         self.apps = _async.Apps(self._transport)
         self.runs = _async.Runs(self._transport)
         self.keys = _async.Keys(self._transport)
         self.tools = _async.Tools(self._transport)
+        self.artifacts = _async.Artifacts(self._transport)
+        self.mcp = _async.Mcp(self._transport)
 
     @property
     def url(self) -> str:
@@ -173,7 +182,7 @@ class AsyncClient:
 
     async def search(
         self,
-        store: str,
+        store: str | Sequence[str],
         query: str,
         *,
         max_num_results: int = 10,
@@ -181,10 +190,11 @@ class AsyncClient:
         score_threshold: float | None = None,
         ranker: Ranker | None = None,
         trace: bool = False,
+        **options: Any,
     ) -> Found:
-        """`Stores.search`: ranked passages of one store."""
+        """`Stores.search`: ranked passages of one store, or of several."""
         return await self._transport.send(
-            build.search(store, query, max_num_results, filters, score_threshold, ranker, trace)
+            build.search(store, query, max_num_results, filters, score_threshold, ranker, trace, options)
         )
 
     async def embed(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from portico.wire import ErrorBody, Event, Passage, Usage
+from portico.wire import ErrorBody, Event, Passage, Place, Usage
 
 T = TypeVar("T")
 
@@ -53,6 +53,51 @@ class Deployment:
     context_length: int | None = None
     dimensions: int | None = None
     description: str = ""
+    pin: bool = False
+    keep_alive: float | None = None
+    calls: int = 0
+    starts: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model would run on a machine, and why. ``estimate`` is bytes by purpose; if it does not fit, ``nearest``
+    says what would.
+    """
+
+    model: str
+    hardware: str
+    engine: str
+    fits: bool
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    estimate: Mapping[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    nearest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What runs models. ``state`` is ``built in``, ``absent``, ``building``, ``ready``, ``outdated`` or ``broken``."""
+
+    name: str
+    state: str
+    version: str = ""
+    python: str = ""
+    packages: int = 0
+    gigabytes: float = 0
+    path: str = ""
+    built_at: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    ok: bool
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +124,10 @@ class FileCounts:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A knowledge base. ``folder`` is the one it follows, if any; ``app``: whether it is a chat app."""
+    """A knowledge base. ``folder`` is the one it follows, if any; ``app``: whether it is a chat app.
+
+    ``next_embedding_model``: the one whose vectors are being made; ``paused``: its folder is not followed now.
+    """
 
     id: str
     name: str
@@ -87,9 +135,40 @@ class Store:
     folder: str | None = None
     app: bool = False
     embedding_model: str | None = None
+    next_embedding_model: str | None = None
+    paused: bool = False
     file_counts: FileCounts = FileCounts()
     usage_bytes: int = 0
     created_at: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkGroup:
+    """The files of a store cut in one way. ``parent`` is the group in whose chunks these lie.
+
+    ``completed`` files are in it, ``failed`` ones cannot be, ``waiting`` ones are not yet.
+    """
+
+    name: str
+    parent: str = ""
+    chunking: Mapping[str, Any] = field(default_factory=dict)
+    embedding_model: str = ""
+    completed: int = 0
+    failed: int = 0
+    waiting: int = 0
+    chunks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What a sync of a store with its folder would do, in names of files; ``moved`` as (from, to)."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    moved: tuple[tuple[str, str], ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +183,36 @@ class StoreFile:
     error: str | None = None
     created_at: float = 0
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunker:
+    """A way to cut documents. Sizes in columns; ``formats`` are the ends of file names that get it by themselves."""
+
+    name: str
+    description: str = ""
+    size: int = 0
+    overlap: int = 0
+    formats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document, and where it stands."""
+
+    text: str
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What one strategy makes of a document: its first chunks, how many there are, their lengths in characters."""
+
+    strategy: Mapping[str, Any]
+    chunks: tuple[Chunk, ...] = ()
+    total: int = 0
+    shortest: int = 0
+    longest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +284,70 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Something a model may call. ``input_schema`` is a JSON schema."""
+    """Something a model may call. ``input_schema`` is a JSON schema; ``source`` says where the tool comes from."""
 
     name: str
     description: str = ""
     input_schema: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    read_only: bool = False
+    destructive: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSource:
+    """A tool that was added, or an API that gives many. ``kind``: command, function or openapi."""
+
+    name: str
+    kind: str = ""
+    what: str = ""
+    state: str = ""
+    error: str | None = None
+    tools: tuple[str, ...] = ()
+    configured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a run made: a figure, a table. ``run`` and ``created_at`` are told by `Artifacts` alone."""
+
+    id: str
+    name: str
+    media_type: str = "application/octet-stream"
+    bytes: int = 0
+    link: str = ""
+    run: str = ""
+    created_at: float = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool answered: text, and the same as JSON where there is a structure."""
+    """What a tool answered: text, the same as JSON where there is a structure, and files that it made."""
 
     text: str
     structured: Any = None
     is_error: bool = False
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class McpServer:
+    """An MCP server of somebody else. ``state``: starting, ready, waiting (to be tried again) or stopped.
+
+    ``env`` and ``headers`` are names: their values stay with the daemon. ``tools`` are names here.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    env: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    state: str = "stopped"
+    error: str | None = None
+    tools: tuple[str, ...] = ()
+    restarts: int = 0
+    configured: bool = False
 
 
 @dataclass(frozen=True, slots=True)

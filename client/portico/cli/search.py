@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -13,6 +13,14 @@ from portico.cli.render import console, plain, print_json, print_rows, shorten
 from portico.cli.session import AsJson, connected
 
 app = typer.Typer()
+
+
+class Rewriting(StrEnum):
+    """What a chat model makes of the question."""
+
+    rewrite = "rewrite"
+    decompose = "decompose"
+    hyde = "hyde"
 
 
 class Ranking(StrEnum):
@@ -33,18 +41,68 @@ def search(
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=50, help="How many passages.")] = 10,
     ranker: Annotated[Ranking, typer.Option(help="How passages are ranked.")] = Ranking.auto,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="The least score of a passage.")] = 0.0,
+    also: Annotated[
+        list[str] | None, typer.Option(help="A further store to search; may be repeated.")
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="A chunk group to search instead of the store's own; may be repeated."),
+    ] = None,
+    vector_weight: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What the vectors count beside the words.")
+    ] = None,
+    rewrite: Annotated[
+        Rewriting | None, typer.Option(help="Search for what a chat model makes of the question, too.")
+    ] = None,
+    writer: Annotated[str | None, typer.Option(help="That model (default: default).")] = None,
+    reranker: Annotated[str | None, typer.Option(help="A model that judges the best candidates.")] = None,
+    diversity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What likeness to better passages costs.")
+    ] = None,
+    near_duplicates: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The share of common words from which two passages are one."),
+    ] = None,
+    half_life: Annotated[float | None, typer.Option(min=0, help="Days in which a score halves.")] = None,
+    decay_by: Annotated[
+        str | None,
+        typer.Option(help="The attribute with the time from which on it does (default: the file's arrival)."),
+    ] = None,
+    parents: Annotated[
+        str | None,
+        typer.Option(
+            help="The group whose chunks are shown in place of those found; '*': each one's parent."
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int | None, typer.Option(min=0, max=10, help="Chunks to add before and behind each passage.")
+    ] = None,
     explain: Annotated[bool, typer.Option(help="Show each stage of the search.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Search a store: ranked passages with scores and their places."""
+    options: dict[str, Any] = {
+        "groups": group or None,
+        "vector_weight": vector_weight,
+        "rewrite": rewrite.value if rewrite else None,
+        "writer": writer,
+        "reranker": reranker,
+        "diversity": diversity,
+        "near_duplicates": near_duplicates,
+        "half_life_days": half_life,
+        "decay_by": decay_by,
+        "parents": parents,
+        "neighbours": neighbours,
+    }
     with connected(context) as client:
         found = client.search(
-            store,
+            [store, *also] if also else store,
             query,
             max_num_results=number,
             ranker=ranker.value,
             score_threshold=threshold or None,
             trace=explain,
+            **options,
         )
     if as_json:
         print_json({"data": citations(found.passages), "trace": plain(found.trace)})

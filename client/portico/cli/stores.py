@@ -8,18 +8,21 @@ from typing import Annotated
 
 import typer
 
+from portico.cli import groups
 from portico.cli.follow import follow_here, require_success
 from portico.cli.render import amount, moment, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
 from portico.client import Client
 from portico.errors import InvalidRequest
-from portico.values import Store, StoreFile
+from portico.values import Store, StoreFile, SyncPlan
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Stores: knowledge bases that you can search and ask.",
     epilog="Example: portico stores add ./docs",
 )
+
+app.add_typer(groups.app, name="groups")
 
 Name = Annotated[str, typer.Argument(help="The name or id of the store.")]
 
@@ -102,16 +105,20 @@ def show(
         print_rows(("FILE", "STATUS", "REASON"), ((f.filename, f.status, f.error) for f in inside))
 
 
-@app.command(epilog="Example: portico stores sync docs")
+@app.command(epilog="Example: portico stores sync docs --dry-run")
 def sync(
     context: typer.Context,
     name: Name,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring a store up to date with its folder."""
     with connected(context) as client:
         found = client.stores.get(name)
+        if dry_run:
+            _print_plan(client.stores.plan(name), as_json)
+            return
         if wait:
             _print(_synced(context, client, found), as_json)
             return
@@ -120,6 +127,38 @@ def sync(
         print_json({"run": run})
     else:
         typer.echo(f"Begun: portico runs tail {run}")
+
+
+@app.command(epilog="Example: portico stores change docs --embedding-model wordllama")
+def change(
+    context: typer.Context,
+    name: Name,
+    description: Annotated[str | None, typer.Option(help="What is in it, in a sentence.")] = None,
+    embedding_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Another embedding model ('' for none); the old vectors answer until the new are made."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a store's description or its embedding model."""
+    with connected(context) as client:
+        _print(client.stores.change(name, description=description, embedding_model=embedding_model), as_json)
+
+
+@app.command(epilog="Example: portico stores pause docs")
+def pause(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Leave alone what changes in a store's folder, until it is resumed."""
+    with connected(context) as client:
+        _print(client.stores.change(name, paused=True), as_json)
+
+
+@app.command(epilog="Example: portico stores resume docs")
+def resume(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Follow a store's folder again, and bring it up to date."""
+    with connected(context) as client:
+        _print(client.stores.change(name, paused=False), as_json)
 
 
 @app.command(epilog="Example: portico stores remove docs --yes")
@@ -137,6 +176,22 @@ def remove(
         print_json({"removed": None if dry_run else found.id, "would_remove": found.id})
     else:
         typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {what}.")
+
+
+def _print_plan(plan: SyncPlan, as_json: bool) -> None:
+    if as_json:
+        print_json(plan)
+        return
+    rows = [
+        *(("add", name) for name in plan.added),
+        *(("change", name) for name in plan.changed),
+        *(("move", f"{old} -> {new}") for old, new in plan.moved),
+        *(("remove", name) for name in plan.removed),
+        *((f"skip {count}", reason) for reason, count in plan.skipped.items()),
+    ]
+    if rows:
+        print_rows(("WOULD", "FILE"), rows)
+    typer.echo(f"{plan.unchanged} files stay as they are.")
 
 
 def _files(client: Client, store: Store) -> Iterator[StoreFile]:
@@ -167,9 +222,10 @@ def _print(found: Store, as_json: bool) -> None:
             ("name", found.name),
             ("id", found.id),
             ("description", found.description),
-            ("folder", found.folder),
+            ("folder", f"{found.folder} (paused)" if found.paused else found.folder),
             ("app", found.app),
             ("embedding model", found.embedding_model),
+            ("in the making", found.next_embedding_model),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
             ("size", amount(found.usage_bytes)),
             ("made", moment(found.created_at)),

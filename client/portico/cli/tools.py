@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+import os
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.render import print_json, print_rows, safe, shorten
-from portico.cli.session import AsJson, connected
+from portico.cli.pairs import pairs
+from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
+from portico.values import Artifact
+
+if TYPE_CHECKING:
+    from portico.client import Client
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +44,120 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
         )
 
 
+@app.command(epilog="Example: portico tools show search")
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The tool.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one tool and the arguments it takes."""
+    with connected(context) as client:
+        found = client.tools.get(name)
+    if as_json:
+        print_json(found)
+        return
+    changes = "nothing" if found.read_only else "what may not be mended" if found.destructive else "something"
+    print_fields(
+        [("name", found.name), ("from", found.source), ("changes", changes), ("what", found.description)]
+    )
+    required = found.input_schema.get("required") or ()
+    print_rows(
+        ("ARGUMENT", "TYPE", "NEEDED", "MEANING"),
+        (
+            (key, schema.get("type", ""), "yes" if key in required else "", schema.get("description", ""))
+            for key, schema in (found.input_schema.get("properties") or {}).items()
+        ),
+    )
+
+
+@app.command(epilog="Example: portico tools sources")
+def sources(context: typer.Context, as_json: AsJson = False) -> None:
+    """List what was added: commands, functions and APIs."""
+    with connected(context) as client:
+        found = client.tools.sources()
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("Nothing was added: portico tools add NAME -- COMMAND …")
+    else:
+        print_rows(
+            ("NAME", "KIND", "STATE", "TOOLS", "WHAT", "ERROR"),
+            ((s.name, s.kind, s.state, len(s.tools), s.what, shorten(s.error or "", 80)) for s in found),
+        )
+
+
+@app.command(epilog="Example: portico tools add disk --describe 'Free space of a folder' -- df -h {folder}")
+def add(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(help="What it is called; the operations of an API get it as a prefix.")
+    ],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- COMMAND…]", help="A program and its arguments, {name} for those of a call."
+        ),
+    ] = None,
+    function: Annotated[
+        str | None, typer.Option(help="A Python function, module:function, looked for in this folder first.")
+    ] = None,
+    openapi: Annotated[
+        str | None, typer.Option(help="URL or path of an OpenAPI 3 document; each operation becomes a tool.")
+    ] = None,
+    describe: Annotated[str, typer.Option(help="What it does, for the models that choose it.")] = "",
+    url: Annotated[str, typer.Option(help="Where the API is, if its document does not say.")] = "",
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header for the API; may be repeated.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A variable for the program; may be repeated."),
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="It changes nothing.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a call may take.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Add a tool: a command, a Python function, or the operations of an HTTP API."""
+    with connected(context) as client:
+        made = client.tools.add(
+            name,
+            command=command or [],
+            function=function or "",
+            openapi=openapi or "",
+            description=describe,
+            url=url,
+            headers=pairs(header, "--header"),
+            env=pairs(env, "--env"),
+            folder=os.getcwd(),
+            read_only=read_only,
+            timeout=timeout,
+        )
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(f"Added {', '.join(made.tools)}.")
+
+
+@app.command(epilog="Example: portico tools remove disk --yes")
+def remove(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What was added.")],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a tool that was added out again."""
+    with connected(context) as client:
+        found = client.tools.source(name)
+        if not dry_run:
+            confirm(f"Remove {', '.join(found.tools) or found.name}?", yes=yes)
+            client.tools.remove(name)
+    if as_json:
+        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+
+
 @app.command(epilog="Example: portico tools call search store=docs query='which port'")
 def call(
     context: typer.Context,
@@ -48,20 +169,42 @@ def call(
     document: Annotated[
         str | None, typer.Option("--arguments", help="All arguments as one JSON object instead.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Save the figures and files it makes in this folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Call a tool and print what it answers."""
     with connected(context) as client:
         result = client.tools.call(name, _arguments(arguments or [], document))
+        saved = [_save(client, item, out) for item in result.artifacts] if out else []
     if as_json:
         print_json(result)
     else:
         typer.echo(safe(result.text), err=result.is_error)
+        for path in saved:
+            typer.echo(f"Saved {safe(str(path))}")
     if result.is_error:
         raise typer.Exit(1)
 
 
-def _arguments(pairs: list[str], document: str | None) -> dict[str, Any]:
+def _save(client: Client, artifact: Artifact, folder: Path) -> Path:
+    """Write an artifact into ``folder`` under a name that is free there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = client.artifacts.content(artifact.id)
+    name = PurePosixPath(artifact.name.replace("\\", "/")).name or artifact.id
+    for number in range(1, 10_000):
+        path = folder / (name if number == 1 else f"{Path(name).stem}-{number}{Path(name).suffix}")
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+        except FileExistsError:
+            continue
+        return path
+    raise InvalidRequest(f"{folder} holds too many files called like '{name}'.", param="out")
+
+
+def _arguments(given_pairs: list[str], document: str | None) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if document is not None:
         try:
@@ -70,7 +213,7 @@ def _arguments(pairs: list[str], document: str | None) -> dict[str, Any]:
             raise InvalidRequest(f"--arguments is not JSON: {error}.", param="arguments") from error
         if not isinstance(given, dict):
             raise InvalidRequest("--arguments must be a JSON object.", param="arguments")
-    for pair in pairs:
+    for pair in given_pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise InvalidRequest(f"'{pair}' is not NAME=VALUE.", param="arguments")

@@ -18,24 +18,51 @@ from portico_server import __version__
 from portico_server.api import errors, page
 from portico_server.api.face import Face
 from portico_server.api.hot import HOT
-from portico_server.api.native import aliases, apps, deployments, keys, runs, status, stores, tools, usage
-from portico_server.api.openai import files, models, schema, vector_stores
+from portico_server.api.native import (
+    aliases,
+    apps,
+    artifacts,
+    chunkers,
+    deployments,
+    engines,
+    groups,
+    keys,
+    mcp_servers,
+    metrics,
+    runs,
+    search,
+    status,
+    stores,
+    tool_sources,
+    tools,
+    usage,
+)
+from portico_server.api.openai import files, models, rerank, schema, vector_stores
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest, PorticoError
 
 ROUTERS: Sequence[APIRouter] = (
     models.router,
+    rerank.router,
     files.router,
     vector_stores.router,
     status.router,
     deployments.router,
+    engines.router,
     aliases.router,
     runs.router,
     stores.router,
+    groups.router,
+    search.router,
+    chunkers.router,
     keys.router,
     apps.router,
     tools.router,
+    artifacts.router,
+    mcp_servers.router,
+    tool_sources.router,
     usage.router,
+    metrics.router,
     page.router,
 )
 """One per resource. A new resource is a file and a line here."""

@@ -13,9 +13,12 @@ from portico_server.db.database import Database
 from portico_server.engines.models import Models
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.runs.artifacts import Artifacts
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Loaded, Settings
+from portico_server.tools.added.added import AddedTools
+from portico_server.tools.mcp_host.host import McpHost
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Parts:
     models: Models
     files: Files
     stores: Stores
+    artifacts: Artifacts
+    mcp: McpHost
+    added: AddedTools
     startup: list[str]
     url: str
     """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""

@@ -20,7 +20,7 @@ PASSAGE_SCHEMA: Final[Mapping[str, Any]] = {
         "filename": {"type": "string"},
         "place": {
             "type": "object",
-            "description": "Where in the file: page, line or row from 1, headings outermost first, offsets.",
+            "description": "Where in the file: page, line, row, sheet and cells, seconds, symbol, headings, offsets.",
         },
         "store": {"type": "string"},
         "attributes": {"type": "object"},

@@ -43,9 +43,40 @@ class Filter:
     filters: tuple[Filter, ...] = ()
 
 
+Rewriting: TypeAlias = Literal["", "rewrite", "decompose", "hyde"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refine:
+    """What is done to a question and its ranking besides ranking. The default does nothing; in this order:
+
+    ``rewrite``: the chat model ``writer`` puts the question in other words, takes it apart, or writes what an
+    answer may look like (HyDE, Gao et al. 2022); all are searched for. ``half_life_days``: a score halves in so many
+    days since ``decay_by``, an attribute with a time, or since the file came. ``reranker``: a model that judges the
+    best candidates, by `Rerank` or as a chat model. ``near_duplicates``: the share of common shingles from which two
+    texts count as one. ``diversity``, from 0 to 1: how much likeness to better passages costs (MMR, Carbonell and
+    Goldstein 1998). ``parents``: the group whose chunks take the place of those they hold, ``*`` for each group's own
+    parent. ``neighbours``: chunks added before and behind.
+    """
+
+    rewrite: Rewriting = ""
+    writer: str = "default"
+    half_life_days: float = 0.0
+    decay_by: str = ""
+    reranker: str = ""
+    near_duplicates: float = 0.0
+    diversity: float = 0.0
+    parents: str = ""
+    neighbours: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A question to a store. ``score_threshold`` is in [0, 1] on the fused score."""
+    """A question to a store. ``score_threshold`` is in [0, 1] on the final score.
+
+    ``groups`` are the chunk groups that are searched; none means the one that every store has. ``vector_weight``, from
+    0 to 1, is what the vectors count beside the words; ``None`` is what their model's profile says.
+    """
 
     query: str
     max_num_results: int = 10
@@ -53,6 +84,18 @@ class Search:
     score_threshold: float = 0.0
     ranker: Literal["auto", "lexical", "vector", "hybrid", "rrf"] = "auto"
     trace: bool = False
+    groups: tuple[str, ...] = ()
+    refine: Refine = Refine()
+    vector_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rerank:
+    """Texts to be put in the order in which they answer a question; at most ``top_n`` of them."""
+
+    query: str
+    documents: tuple[str, ...]
+    top_n: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +105,7 @@ class ToolCall:
     arguments: Mapping[str, Any]
 
 
-Request: TypeAlias = Chat | Embed | Search | ToolCall
+Request: TypeAlias = Chat | Embed | Rerank | Search | ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +140,15 @@ class Vectors:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranked:
+    """The answer to `Rerank`: (index of the document, score in [0, 1]), best first."""
+
+    results: tuple[tuple[int, float], ...]
+    usage: Usage = Usage()
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One stage of a search: its name, how long it took, and its candidates in order as (chunk id, score)."""
 
@@ -115,20 +167,36 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a run made and that is kept: a figure, a table, a result too large for an answer."""
+
+    id: str
+    name: str
+    media_type: str
+    bytes: int
+
+    @property
+    def link(self) -> str:
+        """Where its bytes are, below the daemon's address."""
+        return f"/api/artifacts/{self.id}/content"
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
-    """The answer to `ToolCall`: text for a model to read, and the same as JSON where there is a structure."""
+    """The answer to `ToolCall`: text for a model to read, the same as JSON where there is a structure, and files."""
 
     text: str
     structured: Mapping[str, Any] | None = None
     is_error: bool = False
+    artifacts: tuple[Artifact, ...] = ()
 
 
-Result: TypeAlias = Reply | Vectors | Found | ToolResult
+Result: TypeAlias = Reply | Vectors | Ranked | Found | ToolResult
 
 
 # --- the hot path ------------------------------------------------------------------------------------------------
 
-Operation: TypeAlias = Literal["chat/completions", "completions", "embeddings"]
+Operation: TypeAlias = Literal["chat/completions", "completions", "embeddings", "rerank"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,27 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from portico_server.core.errors import NotFound
 from portico_server.db.schema import changes, stores
 
 Op = Literal["put", "delete"]
 
+GROUP = "chunk"
+"""The chunk group that every store has."""
+
+KEPT = 10_000
+"""Changes of a store that its log keeps, at least. An index that is further behind is built from SQL."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Change ``seq`` of a store: the chunks ``first_chunk`` to ``last_chunk`` of one file came or went."""
+    """Change ``seq`` of a store: chunks ``first_chunk`` to ``last_chunk`` of one file and group came or went."""
 
     seq: int
     op: Op
     file_id: str
     first_chunk: int
     last_chunk: int
+    group_name: str = GROUP
 
 
-def append(connection: Connection, store_id: str, entries: Sequence[tuple[Op, str, range]]) -> int:
-    """Log (op, file id, chunk ids) in order; the store's last number afterwards.
+def append(
+    connection: Connection, store_id: str, entries: Sequence[tuple[Op, str, range]], group: str = GROUP
+) -> int:
+    """Log (op, file id, chunk ids) of one group in order; the store's last number afterwards.
 
     Call it in the transaction that changes the chunks: the number and the rows become visible together.
     Raises `NotFound` if the store is gone.
@@ -52,6 +61,7 @@ def append(connection: Connection, store_id: str, entries: Sequence[tuple[Op, st
                     "file_id": file_id,
                     "first_chunk": ids[0],
                     "last_chunk": ids[-1],
+                    "group_name": group,
                 }
                 for number, (op, file_id, ids) in enumerate(entries, start=1)
             ],
@@ -84,3 +94,18 @@ def last(connection: Connection, store_id: str) -> int:
     """The number of the store's last change, 0 if there is none or no such store."""
     found = connection.execute(select(stores.c.last_change).where(stores.c.id == store_id)).scalar()
     return int(found or 0)
+
+
+def compact(connection: Connection, store_id: str) -> int:
+    """Drop the changes before the last `KEPT`, once there are twice as many; how many went.
+
+    An index that has not come so far notices the gap and builds itself anew.
+    """
+    newest = last(connection, store_id)
+    oldest = connection.execute(
+        select(func.min(changes.c.seq)).where(changes.c.store_id == store_id)
+    ).scalar()
+    if oldest is None or newest - int(oldest) < 2 * KEPT:
+        return 0
+    old = (changes.c.store_id == store_id) & (changes.c.seq <= newest - KEPT)
+    return connection.execute(delete(changes).where(old)).rowcount

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, select
 
 from portico.wire import Place
 from portico_server.core.request import Attributes
 from portico_server.db import changes
+from portico_server.db.changes import GROUP
 from portico_server.db.schema import chunks, files, store_files, vectors
-
-GROUP = "chunk"
-"""The chunk group that every store has."""
 
 _BATCH = 500
 """Values in one ``IN`` list or one insert: bounded, since SQLite bounds them too."""
@@ -27,7 +25,6 @@ class NewChunk:
 
     text: str
     place: Place
-    group: str = GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,9 @@ class HitRow:
     ordinal: int
     text: str
     place: Place
+    group: str
+    created_at: float
+    """When the file was put into the store, in seconds since 1970."""
 
 
 def replace_file(
@@ -61,15 +61,17 @@ def replace_file(
     new: Sequence[NewChunk],
     model: str | None = None,
     data: Sequence[bytes] | None = None,
+    *,
+    group: str = GROUP,
 ) -> int:
-    """Put ``new`` in the place of all chunks of the file, log it, and return the store's last change number.
+    """Put ``new`` in the place of the file's chunks in ``group``, log it, and return the store's last change number.
 
     ``data`` holds one vector of ``model`` for each chunk: float32, little-endian, of unit length.
     Raises `NotFound` if the store is gone. Nothing is visible before the caller's transaction commits.
     """
-    gone = _delete(connection, store_id, file_id)
-    came = _insert(connection, store_id, file_id, 0, new, model, data)
-    return changes.append(connection, store_id, [*gone, *came])
+    gone = _delete(connection, store_id, file_id, group)
+    came = _insert(connection, store_id, file_id, 0, new, model, data, group)
+    return changes.append(connection, store_id, [*gone, *came], group)
 
 
 def append_file(
@@ -79,23 +81,38 @@ def append_file(
     new: Sequence[NewChunk],
     model: str | None = None,
     data: Sequence[bytes] | None = None,
+    *,
+    group: str = GROUP,
 ) -> int:
     """Add further chunks to a file that is too large for one transaction; otherwise as `replace_file`."""
     last = connection.execute(
-        select(func.max(chunks.c.ordinal)).where(chunks.c.store_id == store_id, chunks.c.file_id == file_id)
+        select(func.max(chunks.c.ordinal)).where(_ours(store_id, file_id, group))
     ).scalar()
     ordinal = 0 if last is None else int(last) + 1
-    return changes.append(
-        connection, store_id, _insert(connection, store_id, file_id, ordinal, new, model, data)
-    )
+    came = _insert(connection, store_id, file_id, ordinal, new, model, data, group)
+    return changes.append(connection, store_id, came, group)
 
 
 def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
-    """Delete the file's chunks and vectors and log it; the store's last change number.
+    """Delete the file's chunks and vectors of all groups and log it; the store's last change number.
 
     Raises `NotFound` if the store is gone.
     """
-    return changes.append(connection, store_id, _delete(connection, store_id, file_id))
+    names = connection.execute(
+        select(chunks.c.group_name)
+        .where(chunks.c.store_id == store_id, chunks.c.file_id == file_id)
+        .distinct()
+        .order_by(chunks.c.group_name)
+    ).scalars()
+    number = changes.append(connection, store_id, ())
+    for group in names.all():
+        number = changes.append(connection, store_id, _delete(connection, store_id, file_id, group), group)
+    return number
+
+
+def remove_group(connection: Connection, store_id: str, group: str) -> None:
+    """Delete all chunks and vectors of a group that is being removed; its index goes with it."""
+    connection.execute(delete(chunks).where(chunks.c.store_id == store_id, chunks.c.group_name == group))
 
 
 def remove_store(connection: Connection, store_id: str) -> None:
@@ -104,12 +121,18 @@ def remove_store(connection: Connection, store_id: str) -> None:
 
 
 def of_file(
-    connection: Connection, store_id: str, file_id: str, after: int = -1, limit: int = 1_000
+    connection: Connection,
+    store_id: str,
+    file_id: str,
+    after: int = -1,
+    limit: int = 1_000,
+    *,
+    group: str = GROUP,
 ) -> list[ChunkRow]:
-    """The chunks of a file in their order, those with an ordinal above ``after``."""
+    """The chunks of a file and group in their order, those with an ordinal above ``after``."""
     rows = connection.execute(
         select(chunks.c.id, chunks.c.file_id, chunks.c.ordinal, chunks.c.text, chunks.c.place)
-        .where(chunks.c.store_id == store_id, chunks.c.file_id == file_id, chunks.c.ordinal > after)
+        .where(_ours(store_id, file_id, group), chunks.c.ordinal > after)
         .order_by(chunks.c.ordinal)
         .limit(limit)
     )
@@ -129,6 +152,8 @@ def hits(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[i
                 chunks.c.ordinal,
                 chunks.c.text,
                 chunks.c.place,
+                chunks.c.group_name.label("group"),
+                store_files.c.created_at,
             )
             .join(files, files.c.id == chunks.c.file_id)
             .join(
@@ -146,9 +171,10 @@ def hits(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[i
 # By id alone: an id belongs to one store for ever, and the planner would rather scan the store's index.
 
 
-def ids(connection: Connection, store_id: str) -> array[int]:
-    """The ids of all chunks of a store, ascending."""
-    found = array("q", connection.execute(select(chunks.c.id).where(chunks.c.store_id == store_id)).scalars())
+def ids(connection: Connection, store_id: str, group: str = GROUP) -> array[int]:
+    """The ids of all chunks of a group of a store, ascending."""
+    ours = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
+    found = array("q", connection.execute(select(chunks.c.id).where(ours)).scalars())
     return array("q", sorted(found))
 
 
@@ -172,11 +198,37 @@ def embeddings(connection: Connection, model: str, wanted: Sequence[int]) -> lis
     return sorted(found)
 
 
-def count(connection: Connection, store_id: str) -> int:
-    """How many chunks a store has."""
-    found = connection.execute(
-        select(func.count()).select_from(chunks).where(chunks.c.store_id == store_id)
-    ).scalar()
+def lacking(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, str]]:
+    """(id, text) of those of the chunks ``wanted`` that have no vector of ``model``, by id."""
+    found: list[tuple[int, str]] = []
+    for part in _parts(wanted):
+        has = exists().where(vectors.c.chunk_id == chunks.c.id, vectors.c.model == model)
+        query = select(chunks.c.id, chunks.c.text).where(chunks.c.id.in_(part), ~has)
+        found += [(row.id, row.text) for row in connection.execute(query)]
+    return sorted(found)
+
+
+def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -> None:
+    """Further vectors of chunks, by id; those whose chunk has gone are left out. Nothing is logged."""
+    for part in _parts(list(data)):
+        here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
+        if here:
+            connection.execute(
+                insert(vectors),
+                [{"chunk_id": chunk, "model": model, "data": data[chunk]} for chunk in here],
+            )
+
+
+def drop_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> None:
+    """Delete the vectors that the chunks ``wanted`` have of ``model``."""
+    for part in _parts(wanted):
+        connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(part), vectors.c.model == model))
+
+
+def count(connection: Connection, store_id: str, group: str = GROUP) -> int:
+    """How many chunks a group of a store has."""
+    ours = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
+    found = connection.execute(select(func.count()).select_from(chunks).where(ours)).scalar()
     return int(found or 0)
 
 
@@ -193,25 +245,33 @@ def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attribu
     return [(row.file_id, row.attributes or {}) for row in rows]
 
 
-def ranges_of_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> list[tuple[int, int]]:
-    """The ids of all chunks of ``file_ids`` as (first, last) of each run without a gap."""
+def ranges_of_files(
+    connection: Connection, store_id: str, file_ids: Sequence[str], group: str = GROUP
+) -> list[tuple[int, int]]:
+    """The ids of all chunks of ``file_ids`` in a group as (first, last) of each run without a gap."""
     found: list[tuple[int, int]] = []
     for part in _parts(file_ids):
-        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part)
+        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
         first, last, number = func.min(chunks.c.id), func.max(chunks.c.id), func.count()
         for row in connection.execute(
             select(chunks.c.file_id, first, last, number).where(ours).group_by(chunks.c.file_id)
         ):
             file_id, low, high, size = row
-            found += [(low, high)] if size == high - low + 1 else _gaps(connection, store_id, file_id)
+            found += [(low, high)] if size == high - low + 1 else _gaps(connection, store_id, file_id, group)
     return found
 
 
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _delete(connection: Connection, store_id: str, file_id: str) -> list[tuple[changes.Op, str, range]]:
-    ours = (chunks.c.store_id == store_id) & (chunks.c.file_id == file_id)
+def _ours(store_id: str, file_id: str, group: str) -> ColumnElement[bool]:
+    return and_(chunks.c.store_id == store_id, chunks.c.file_id == file_id, chunks.c.group_name == group)
+
+
+def _delete(
+    connection: Connection, store_id: str, file_id: str, group: str
+) -> list[tuple[changes.Op, str, range]]:
+    ours = _ours(store_id, file_id, group)
     ids = connection.execute(select(chunks.c.id).where(ours).order_by(chunks.c.id)).scalars().all()
     if not ids:
         return []
@@ -227,6 +287,7 @@ def _insert(
     new: Sequence[NewChunk],
     model: str | None,
     data: Sequence[bytes] | None,
+    group: str,
 ) -> list[tuple[changes.Op, str, range]]:
     if not new:
         return []
@@ -237,7 +298,7 @@ def _insert(
                 {
                     "store_id": store_id,
                     "file_id": file_id,
-                    "group_name": chunk.group,
+                    "group_name": group,
                     "ordinal": number,
                     "text": chunk.text,
                     "place": _plain(chunk.place),
@@ -257,8 +318,8 @@ def _insert(
     return [("put", file_id, run) for run in _runs(ids)]
 
 
-def _gaps(connection: Connection, store_id: str, file_id: str) -> list[tuple[int, int]]:
-    ours = (chunks.c.store_id == store_id) & (chunks.c.file_id == file_id)
+def _gaps(connection: Connection, store_id: str, file_id: str, group: str) -> list[tuple[int, int]]:
+    ours = _ours(store_id, file_id, group)
     found = connection.execute(select(chunks.c.id).where(ours).order_by(chunks.c.id)).scalars().all()
     return [(run[0], run[-1]) for run in _runs(found)]
 

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -16,9 +17,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 metadata = MetaData(
@@ -116,6 +118,10 @@ stores = Table(
     # Whether the store answers as a chat app of the same name, listed among the models.
     Column("app", Boolean, nullable=False, default=False),
     Column("embedding_model", String, nullable=False),
+    # The model whose vectors are being made, to take the place of embedding_model when all are there.
+    Column("next_embedding_model", String),
+    # Whether changes in the folder are left alone until somebody resumes.
+    Column("paused", Boolean, nullable=False, default=False, server_default=false()),
     Column("metadata", JSON, nullable=False),
     Column("expires_after_days", Integer),
     Column("last_active_at", Float, nullable=False),
@@ -165,7 +171,8 @@ chunks = Table(
     Column("ordinal", Integer, nullable=False),
     Column("text", Text, nullable=False),
     Column("place", JSON, nullable=False),
-    Index("ix_chunks_store_id_file_id_ordinal", "store_id", "file_id", "ordinal"),
+    # All that is asked of a store's chunks besides their text: an index that covers it.
+    Index("ix_chunks_store_id_file_id_group_name_ordinal", "store_id", "file_id", "group_name", "ordinal"),
     sqlite_autoincrement=True,
 )
 
@@ -188,6 +195,42 @@ changes = Table(
     # The chunks that this change added or removed: ids of one file are contiguous. Null when there are none.
     Column("first_chunk", Integer),
     Column("last_chunk", Integer),
+    Column("group_name", String, nullable=False, default="chunk", server_default="chunk"),
+)
+
+# Further chunk groups of a store, beside the one named "chunk" that every store has.
+groups = Table(
+    "groups",
+    metadata,
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("parent", String, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    # Null: whatever the store has; empty: words alone.
+    Column("embedding_model", String),
+    Column("created_at", Float, nullable=False),
+)
+
+# Which files a group has been made of. A row is written with the last of their chunks.
+group_files = Table(
+    "group_files",
+    metadata,
+    Column("store_id", String, primary_key=True),
+    Column("group_name", String, primary_key=True),
+    Column("file_id", String, primary_key=True),
+    Column("error", String),
+    ForeignKeyConstraint(
+        ["store_id", "group_name"],
+        ["groups.store_id", "groups.name"],
+        name="fk_group_files_group",
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["store_id", "file_id"],
+        ["store_files.store_id", "store_files.file_id"],
+        name="fk_group_files_file",
+        ondelete="CASCADE",
+    ),
 )
 
 models = Table(

@@ -21,7 +21,11 @@ FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """One store. ``owner`` ``None``: the house's. ``folder``: what it mirrors. ``last_change``: its newest change."""
+    """One store. ``owner`` ``None``: the house's. ``folder``: what it mirrors.
+
+    ``last_change`` is its newest change; ``paused``: what changes in the folder is left alone;
+    ``next_embedding_model``: the one whose vectors are being made, to replace ``embedding_model``.
+    """
 
     id: str
     name: str
@@ -35,6 +39,8 @@ class StoreRow:
     last_active_at: float
     created_at: float
     last_change: int = 0
+    paused: bool = False
+    next_embedding_model: str | None = None
 
     @property
     def expires_at(self) -> float | None:
@@ -85,6 +91,11 @@ _FILE = [store_files.c[name] for name in list(StoreFileRow.__dataclass_fields__)
     files.c.sha256,
 ]
 _JOINED = store_files.join(files, files.c.id == store_files.c.file_id)
+
+
+def file_columns() -> list[Any]:
+    """The columns of `StoreFileRow`, for a join of ``store_files`` with ``files``."""
+    return list(_FILE)
 
 
 # --- stores ------------------------------------------------------------------------------------------------------
@@ -331,6 +342,13 @@ def remirror(
         if old is not None and file_rows.delete(connection, file_id):
             unneeded.append(old.sha256)
     return unneeded
+
+
+def move_files(connection: Connection, store_id: str, moved: Sequence[tuple[str, str, int, int]]) -> None:
+    """Give mirrored files (id, name, time in nanoseconds, size) the names that they have now."""
+    for file_id, name, mtime_ns, size in moved:
+        connection.execute(update(files).where(files.c.id == file_id).values(filename=name))
+        set_file(connection, store_id, file_id, {"source_mtime_ns": mtime_ns, "source_size": size})
 
 
 def set_file(

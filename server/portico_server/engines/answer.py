@@ -10,7 +10,7 @@ import orjson
 from portico.wire import Delta, ToolCalled, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed
-from portico_server.core.request import CalledTool, Chat, Embed, Relay, Reply, Vectors
+from portico_server.core.request import CalledTool, Chat, Embed, Ranked, Relay, Reply, Rerank, Vectors
 from portico_server.core.servable import Relays, Servable
 from portico_server.engines.embeddings import shorten, vector_of
 
@@ -74,6 +74,32 @@ async def vectors(model: Model, request: Embed, context: Context) -> Vectors:
             f"several lengths."
         )
     return Vectors(found, len(found[0]) // 4, relayed.usage, model.card.name)
+
+
+async def ranked(model: Model, request: Rerank, context: Context) -> Ranked:
+    """The documents in the order in which they answer the question, best first; scores in [0, 1]."""
+    if not request.documents:
+        return Ranked((), Usage(), model.card.name)
+    body: dict[str, Any] = {
+        "model": model.card.name,
+        "query": request.query,
+        "documents": list(request.documents),
+    }
+    if request.top_n is not None:
+        body["top_n"] = request.top_n
+    relayed = await model.relay(Relay("rerank", body), context)
+    try:
+        data = b"".join([chunk async for chunk in relayed.chunks])
+    finally:
+        await close(relayed.chunks)
+    try:
+        found = [(int(row["index"]), float(row["relevance_score"])) for row in orjson.loads(data)["results"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise EngineFailed(f"'{model.card.name}' answered something that is not a ranking.") from error
+    if any(not 0 <= index < len(request.documents) for index, _ in found):
+        raise EngineFailed(f"'{model.card.name}' ranked a document that it was not given.")
+    found.sort(key=lambda item: -item[1])
+    return Ranked(tuple(found[: request.top_n]), relayed.usage, model.card.name)
 
 
 async def once(data: bytes) -> AsyncIterator[bytes]:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.engines.fake.engine import Fake
 from portico_server.engines.llamacpp.engine import LlamaCpp
+from portico_server.engines.lmdeploy.engine import LmDeploy
 from portico_server.engines.protocol import Engine
 from portico_server.engines.remote.engine import Remote
 from portico_server.engines.spec import ModelSpec
 from portico_server.engines.static.engine import Static
+from portico_server.engines.vllm.engine import Vllm
 
-ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (LlamaCpp(), Static(), Remote(), Fake())}
+ENGINES: Mapping[str, Engine] = {
+    engine.name: engine for engine in (LlamaCpp(), Vllm(), LmDeploy(), Static(), Remote(), Fake())
+}
 
-# What is not listed is a file, and files are llama.cpp's.
+# What is not listed is a file: GGUF is llama.cpp's, a folder with safetensors vLLM's.
 _BY_SCHEME = {"fake": "fake", "static": "static", "remote": "remote", "http": "remote", "https": "remote"}
 
 
-def engine_for(spec: ModelSpec) -> Engine:
-    """The engine that a spec names, or the one that takes its source.
+def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
+    """The engine that a spec names, or the one that takes its source; ``path`` if its files are here.
 
     Raises `InvalidRequest` with the names.
     """
     scheme, separator, _rest = spec.source.partition("://")
-    wanted = spec.engine if spec.engine != "auto" else _BY_SCHEME.get(scheme if separator else "", "llamacpp")
+    wanted = spec.engine
+    if wanted == "auto":
+        files = "vllm" if path is not None and (path / "config.json").is_file() else "llamacpp"
+        wanted = _BY_SCHEME.get(scheme if separator else "", files)
     engine = ENGINES.get(wanted)
     if engine is None:
         raise InvalidRequest(

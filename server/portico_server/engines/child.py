@@ -36,6 +36,7 @@ class Child:
         self._key = key
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._pump = asyncio.create_task(self._copy_log(log), name=f"log of {name}")
+        self._burial = asyncio.create_task(self._bury(), name=f"end of {name}")
         self._stopping = False
 
     @classmethod
@@ -98,6 +99,12 @@ class Child:
             code="load_failed",
         )
 
+    async def _bury(self) -> None:
+        """Once it has ended, end what it started and left behind: it leads a process group of its own."""
+        await self._process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     async def _copy_log(self, path: Path) -> None:
         """Keep the last lines in memory and a bounded log on disk."""
         assert self._process.stderr is not None
@@ -116,7 +123,8 @@ class Child:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        """Of the process that works, which is not ours where we started it through another one."""
+        return int(self.facts.get("pid", self._process.pid))
 
     @property
     def alive(self) -> bool:
@@ -182,6 +190,7 @@ class Child:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
                 await asyncio.shield(self._process.wait())
+            await asyncio.shield(self._burial)
             if self._process.stdin is not None:
                 self._process.stdin.close()
             if not self._pump.done():

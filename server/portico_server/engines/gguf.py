@@ -5,9 +5,11 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 an
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +18,9 @@ from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
 Scalar = int | float | bool | str
 
 MAGIC = b"GGUF"
+
+CUT = "model_file_cut"
+"""The code of the error for a file that ends within its header."""
 
 _MAX_ENTRIES = 65_536
 _MAX_TENSORS = 1_048_576
@@ -112,15 +117,28 @@ def read_gguf(path: Path) -> Gguf:
     A file that is merely cut short after its header is read and says so through ``truncated``.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb", buffering=1024 * 1024) as file:
-            return _Reader(file, path, size).read()
+        found = path.stat()
+        return _read(path, found.st_size, found.st_mtime_ns)
     except FileNotFoundError as error:
         raise NotFound(
             f"There is no model file at {path}.", code="model_file_missing", param="source"
         ) from error
     except OSError as error:
         raise Unavailable(f"The model file {path} cannot be read: {error.strerror or error}.") from error
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, size: int, _changed: int) -> Gguf:
+    """Once for each state of a file: a large vocabulary takes 0.1 s, and a start looks at it several times."""
+    with path.open("rb", buffering=1024 * 1024) as file:
+        return _Reader(file, path, size).read()
+
+
+def read_header(data: bytes, path: Path, size: int) -> Gguf:
+    """The same from the first bytes of a file of ``size`` bytes. Raises `InvalidRequest`, with the code `CUT` if
+    there are too few of them.
+    """
+    return _Reader(io.BytesIO(data), path, size).read()
 
 
 class _Reader:
@@ -277,7 +295,7 @@ class _Reader:
     def _take(self, count: int) -> bytes:
         data = self._file.read(count)
         if len(data) < count:
-            raise self._bad("ends in the middle of its header: it was cut short. Fetch it again")
+            raise self._cut()
         return data
 
     def _skip(self, count: int, limit: int) -> None:
@@ -286,7 +304,12 @@ class _Reader:
         if count <= 256:  # a read from the buffer is cheaper than a seek for the many short tokens
             self._take(count)
         elif self._file.seek(count, 1) > self._size:
-            raise self._bad("ends in the middle of its header: it was cut short. Fetch it again")
+            raise self._cut()
+
+    def _cut(self) -> InvalidRequest:
+        error = self._bad("ends in the middle of its header: it was cut short. Fetch it again")
+        error.code = CUT
+        return error
 
     def _bad(self, what: str) -> InvalidRequest:
         return InvalidRequest(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -16,18 +18,23 @@ import psutil
 _PATIENCE = 5.0
 """Seconds a driver's tool may take; a GPU that does not answer in that time is not one to plan with."""
 _MIB = 1024 * 1024
+_SMI = re.compile(r"(.+?), *(\d+|\[N/A\]|\[Not Supported\])(?:, *(\d+\.\d+))?(?:, *\[N/A\])?")
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_METAL_SHARE = 0.7
+METAL_SHARE = 0.7
 """The part of an Apple machine's memory that Metal lets the GPU use by default, a little under 3/4."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU. ``shared`` memory is the machine's own, which the CPU uses too."""
+    """One GPU. ``shared`` memory is the machine's own, which the CPU uses too.
+
+    ``capability`` is what NVIDIA calls compute capability; 0 where it is not known or there is none.
+    """
 
     name: str
     memory_bytes: int
     shared: bool = False
+    capability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +58,34 @@ def detect() -> Hardware:
     if sys.platform == "darwin":
         gpus = parse_sysctl(_ask("sysctl", "hw.optional.arm64", "machdep.cpu.brand_string"), memory)
     elif shutil.which("nvidia-smi"):
-        query = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
-        gpus = parse_nvidia_smi(_ask("nvidia-smi", *query), memory)
+        form = "--format=csv,noheader,nounits"
+        told = _ask("nvidia-smi", "--query-gpu=name,memory.total,compute_cap", form)
+        # Older drivers do not know the last field and then say nothing at all.
+        told = told or _ask("nvidia-smi", "--query-gpu=name,memory.total", form)
+        gpus = parse_nvidia_smi(told, memory)
     return Hardware(_cores(), memory, gpus)
 
 
+@cache
+def this_machine() -> Hardware:
+    """`detect`, once: hardware does not change while a daemon runs."""
+    return detect()
+
+
 def parse_nvidia_smi(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
-    """Read ``NAME, MIB`` lines. A GPU that shares the machine's memory has ``[N/A]`` for its own."""
+    """Read ``NAME, MIB`` or ``NAME, MIB, CAPABILITY`` lines.
+
+    A GPU that shares the machine's memory has ``[N/A]`` for its own.
+    """
     gpus = []
     for line in text.splitlines():
-        name, comma, size = line.rpartition(",")
-        if not comma:
+        found = _SMI.fullmatch(line.strip())
+        if found is None:
             continue
-        size = size.strip()
-        if size.isdecimal():
-            gpus.append(Gpu(name.strip(), int(size) * _MIB))
-        elif size in ("[N/A]", "[Not Supported]"):
-            gpus.append(Gpu(name.strip(), int(memory_bytes * _METAL_SHARE), shared=True))
+        name, size, capability = found.groups()
+        shared = not size.isdecimal()
+        memory = int(memory_bytes * METAL_SHARE) if shared else int(size) * _MIB
+        gpus.append(Gpu(name.strip(), memory, shared, float(capability or 0)))
     return tuple(gpus)
 
 
@@ -77,7 +95,7 @@ def parse_sysctl(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
     if values.get("hw.optional.arm64") != "1":
         return ()
     name = values.get("machdep.cpu.brand_string", "Apple").strip()
-    return (Gpu(name, int(memory_bytes * _METAL_SHARE), shared=True),)
+    return (Gpu(name, int(memory_bytes * METAL_SHARE), shared=True),)
 
 
 def parse_memory_limit(text: str, memory_bytes: int) -> int:

@@ -10,6 +10,7 @@ import os
 import select
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 CHECK = 2.0
@@ -22,8 +23,11 @@ _voice = sys.stdout
 """Where the daemon listens, once `receive` has moved everyone else's output to the log."""
 
 
-def receive() -> dict[str, Any]:
-    """Read the configuration, one line of JSON, from standard input; from now on, end when that closes."""
+def receive(farewell: Callable[[], None] | None = None) -> dict[str, Any]:
+    """Read the configuration, one line of JSON, from standard input; from now on, end when that closes.
+
+    ``farewell`` is called before that end, from another thread.
+    """
     global _voice
     _voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a library that prints must neither be taken for us nor fill a pipe that nobody reads
@@ -33,7 +37,7 @@ def receive() -> dict[str, Any]:
         if not byte:
             raise SystemExit("portico: the daemon left before it said what to load")
         line += byte
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True, name="lifeline").start()
+    threading.Thread(target=_watch, args=(os.getppid(), farewell), daemon=True, name="lifeline").start()
     config: dict[str, Any] = json.loads(line)
     return config
 
@@ -54,9 +58,11 @@ def _say(value: dict[str, Any]) -> None:
     _voice.flush()
 
 
-def _watch(parent: int) -> None:
+def _watch(parent: int, farewell: Callable[[], None] | None) -> None:
     while True:
         readable, _, _ = select.select([0], [], [], CHECK)
         if (readable and not os.read(0, 4096)) or os.getppid() != parent:
+            if farewell is not None:
+                farewell()
             # Nothing in here is worth saving, and a native thread might hold up an orderly end.
             os._exit(0)

@@ -22,14 +22,20 @@ from portico_server.db import models as rows
 from portico_server.db.database import Database
 from portico_server.engines.catalog import engine_for
 from portico_server.engines.deployment import Deployment
-from portico_server.engines.protocol import Site
+from portico_server.engines.environments.environments import Environments
+from portico_server.engines.fallback import WithFallback, fallbacks
+from portico_server.engines.protocol import MEMORY_SHARE, Site
+from portico_server.engines.residency import Budget, Residency
 from portico_server.engines.sources import Fetcher, Progress, parse
 from portico_server.engines.spec import DeploymentInfo, ModelSpec, check_name
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.settings import Settings
+from portico_server.settings import MB, Settings
 
 if TYPE_CHECKING:
+    from portico_server.engines.hardware import Hardware
+    from portico_server.engines.planner.answer import Planner
+    from portico_server.engines.planner.plan import Outcome
     from portico_server.engines.recommend import Recommendation
     from portico_server.engines.transport import Transport
 
@@ -78,7 +84,11 @@ class Models:
         self._transport: Transport | None = None
         self._transport_lock = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self.residency = Residency(self._budget)
         self._recommended: Recommendation | None = None
+        self.environments = Environments(
+            settings.environments, scheduler, index=settings.pypi_index, offline=settings.offline
+        )
         scheduler.handle("pull", self._pull, concurrency=2)
 
     async def start(self) -> None:
@@ -140,6 +150,18 @@ class Models:
                 param="name",
             )
         return found
+
+    async def plan(self, model: str, hardware: str, parameters: Mapping[str, Any]) -> Outcome:
+        """What would run of a model or source, on this machine or on the preset ``hardware``, and why.
+
+        ``parameters`` go before those of the model's spec. Raises `InvalidRequest`, or `NotFound`.
+        """
+        known = self._deployments.get(model) or self._deployments.get(self._registry.aliases.get(model, ""))
+        spec = known.spec if known else ModelSpec(model.rpartition("/")[2] or model, model)
+        module = await asyncio.to_thread(importlib.import_module, "portico_server.engines.planner.answer")
+        planner: Planner = module.Planner(self._fetcher, self._settings, engine_for)
+        budget = None if hardware else (await self._budget()).limit
+        return await planner.plan(spec, hardware, {**spec.parameters, **parameters}, budget)
 
     # --- changes -------------------------------------------------------------------------------------------
 
@@ -205,29 +227,36 @@ class Models:
 
     def _make(self, spec: ModelSpec, owner: str | None, created: float) -> Deployment:
         source = parse(spec.source)
-        engine = engine_for(spec)
+        cached = self._fetcher.cached(source) if source.fetchable else None
+        engine = engine_for(spec, cached)
 
         async def fetch(progress: Progress) -> Path:
             return await self._fetcher.fetch(source, progress)
 
         async def site() -> Site:
             log = self._settings.logs / f"{quote(spec.name, safe='')}.log"
-            return Site(log, self._settings.load_timeout, await self._connections())
+            return Site(
+                log, self._settings.load_timeout, await self._connections(), self._settings.environments
+            )
 
         return Deployment(
             spec,
             engine,
             owner=owner,
             created=created,
-            cached=self._fetcher.cached(source) if engine.fetches else None,
+            cached=cached,
+            choose=engine_for,
             fetch=fetch,
             site=site,
+            residency=self.residency,
+            queue_limit=self._settings.queue_limit,
             changed=lambda: self._registry.changed("model"),
         )
 
     def _enter(self, deployment: Deployment) -> None:
         spec = deployment.spec
-        self._registry.add(deployment)
+        others = fallbacks(spec)
+        self._registry.add(WithFallback(deployment, others, self._registry) if others else deployment)
         self._deployments[spec.name] = deployment
         for alias in spec.aliases:
             self._registry.alias(alias, spec.name)
@@ -267,23 +296,36 @@ class Models:
             return self._transport
 
     async def _sweep(self) -> None:
-        """Unload what has not been used for the setting ``keep_alive``."""
-        limit = self._settings.keep_alive
-        while limit:
-            idle = {name: since for name, d in self._deployments.items() if (since := d.idle_since)}
-            for name, since in idle.items():
-                if time.time() - since >= limit and name in self._deployments:
+        """Unload what has not been used for its ``keep_alive``, or for the setting of that name."""
+        while True:
+            now, shortest = time.time(), 60.0
+            for name, deployment in list(self._deployments.items()):
+                own = deployment.spec.keep_alive
+                limit = self._settings.keep_alive if own is None else own
+                if not limit or deployment.spec.pin:
+                    continue
+                shortest = min(shortest, limit)
+                since = deployment.life.idle_since
+                if since and now - since >= limit and name in self._deployments:
                     logger.info("model %s has been idle for %g s and is unloaded", name, limit)
-                    await self._deployments[name].unload()
+                    await deployment.unload()
             # Nothing announces that time has passed.
-            await asyncio.sleep(max(1.0, min(limit / 4, 30.0)))
+            await asyncio.sleep(max(1.0, shortest / 4))
+
+    async def _budget(self) -> Budget:
+        """What all models may hold together: the setting, or a share of this machine's memory."""
+        if self._settings.memory_budget_mb:
+            return Budget(self._settings.memory_budget_mb * MB, chosen=True)
+        hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
+        machine: Hardware = await asyncio.to_thread(hardware.this_machine)
+        return Budget(int(machine.memory_bytes * MEMORY_SHARE), chosen=False)
 
     async def _look_at_hardware(self) -> None:
         hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
         recommend = await asyncio.to_thread(importlib.import_module, "portico_server.engines.recommend")
         # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
         self._recommended = recommend.recommend(
-            await asyncio.to_thread(hardware.detect), accelerated=sys.platform == "darwin"
+            await asyncio.to_thread(hardware.this_machine), accelerated=sys.platform == "darwin"
         )
 
     async def close(self) -> None:

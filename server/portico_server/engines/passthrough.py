@@ -15,19 +15,22 @@ from portico_server.core.request import Relay, Relayed
 from portico_server.engines.accounting import usage_in
 from portico_server.engines.answer import close, once
 from portico_server.engines.endpoint import Endpoint
-from portico_server.engines.refusal import error_from_json, error_of, frame
+from portico_server.engines.refusal import error_in, error_of, frame, retry_after
 from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
 
 Explain = Callable[[BaseException], Awaitable[PorticoError]]
 """Turns a broken connection into a sentence that says what happened to the engine."""
 
-OPERATIONS = ("chat/completions", "completions", "embeddings")
+OPERATIONS = ("chat/completions", "completions", "embeddings", "rerank")
 
 DONE = b"data: [DONE]\n\n"
 
 # None of these can occur inside a JSON string, where the quotes would be escaped.
 _CREATED = re.compile(rb'"created"\s*:\s*\d+')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""What a line of an event stream begins with."""
+
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
@@ -35,23 +38,32 @@ class Passthrough:
     """A `Speaker` that changes the model's name on the way in and as good as nothing on the way out.
 
     ``ask_usage``: ask for the token counts of a stream even if the client did not, for the usage rows; an
-    engine that refuses the question is not asked again.
+    engine that refuses the question is not asked again. ``idle``: seconds of silence in mid-stream after
+    which it counts as broken.
     """
 
     def __init__(
-        self, transport: Transport, endpoint: Endpoint, name: str, explain: Explain, *, ask_usage: bool = True
+        self,
+        transport: Transport,
+        endpoint: Endpoint,
+        name: str,
+        explain: Explain,
+        *,
+        ask_usage: bool = True,
+        idle: float | None = None,
     ) -> None:
         self._transport = transport
         self._model = endpoint.model
         self._name = name
         self._broken = explain
         self._ask_usage = ask_usage
+        self._idle = idle
         self._routes = {operation: Route(endpoint, operation) for operation in OPERATIONS}
 
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
         """See `portico_server.engines.protocol.Speaker`."""
         body = {**request.body, "model": self._model}
-        streams = request.stream and request.operation != "embeddings"
+        streams = request.stream and request.operation.endswith("completions")
         options = body.get("stream_options")
         wants_usage = isinstance(options, dict) and options.get("include_usage") is True
         asks = streams and not wants_usage and self._ask_usage
@@ -77,7 +89,7 @@ class Passthrough:
             )
             if response.status != 200:
                 data = await read_all(response, deadline=deadline)
-                raise error_of(response.status, data, self._name, _retry_after(response))
+                raise error_of(response.status, data, self._name, retry_after(response.headers))
         except CONNECTION_ERRORS as error:
             raise await self._explain(error) from error
         return response
@@ -89,12 +101,17 @@ class Passthrough:
             raise await self._explain(error) from error
         if not data.lstrip().startswith(b"{"):
             raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
+        if not any(word in data for word in (b'"choices"', b'"data"', b'"results"')):
+            # Some providers answer 200 and tell the error in the body.
+            with contextlib.suppress(orjson.JSONDecodeError):
+                raise error_in(orjson.loads(data), self._name)
+            raise EngineFailed(f"The engine of '{self._name}' answered something that is not JSON.")
         return Relayed("application/json", once(data), usage_in(data) or Usage())
 
     async def _stream(
         self, response: aiohttp.ClientResponse, deadline: float | None, wants_usage: bool
     ) -> Relayed:
-        frames = read_frames(response, deadline=deadline)
+        frames = read_frames(response, deadline=deadline, idle=self._idle)
         try:
             first = await anext(frames, b"")
             while first.startswith(b":") and _without_comments(first) == b"":
@@ -104,6 +121,8 @@ class Passthrough:
                 raise error
             if not first:
                 raise EngineFailed(f"The engine of '{self._name}' ended the stream before it began.")
+            if not first.lstrip().startswith(_FIELDS):
+                raise EngineFailed(f"The engine of '{self._name}' answered something that is not a stream.")
         except CONNECTION_ERRORS as error:
             raise await self._explain(error) from error
         except BaseException:
@@ -165,10 +184,7 @@ class Passthrough:
             with contextlib.suppress(orjson.JSONDecodeError):
                 document = orjson.loads(text) if text else None
                 if isinstance(document, dict) and document.get("error"):
-                    inner = document["error"]
-                    code = inner.get("code") if isinstance(inner, dict) else None
-                    status = code if isinstance(code, int) and 400 <= code < 600 else 500
-                    return data[:start], error_from_json(status, document, self._name)
+                    return data[:start], error_in(document, self._name)
             start += len(one) + 2
         return data, None
 
@@ -192,10 +208,3 @@ def _with_choices(data: bytes, wants_usage: bool) -> bytes:
 
 def _without_comments(data: bytes) -> bytes:
     return b"".join(one for one in data.split(b"\n\n") if one and not one.startswith(b":"))
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    try:
-        return float(response.headers["Retry-After"])
-    except (KeyError, ValueError):
-        return None

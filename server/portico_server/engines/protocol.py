@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from portico_server.core.request import Relay, Relayed
 from portico_server.engines.spec import ModelSpec, Task
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from portico_server.engines.child import Child
     from portico_server.engines.transport import Transport
 
+MEMORY_SHARE = 0.75
+"""Part of a machine's memory that all its models may hold together, unless a setting says otherwise."""
+
 CHAT = frozenset({"chat", "completions"})
 EMBEDDINGS = frozenset({"embeddings"})
+RERANK = frozenset({"rerank"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Description:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return CHAT if self.task == "chat" else EMBEDDINGS
+        return {"chat": CHAT, "embedding": EMBEDDINGS, "rerank": RERANK}[self.task]
 
 
 class Speaker(Protocol):
@@ -63,11 +67,14 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What an engine may use to start a model: the file for its log, a limit in seconds, and connections."""
+    """What an engine may use to start a model: the file for its log, a limit in seconds, connections, and the
+    folder of environments.
+    """
 
     log: Path
     load_timeout: float
     transport: Transport
+    environments: Path
 
 
 class Engine(Protocol):
@@ -89,3 +96,11 @@ class Engine(Protocol):
 
         Raises `PorticoError`; leaves nothing behind then or when cancelled.
         """
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """Optional, for an engine whose processes hold memory of this machine."""
+
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        """Bytes that the model will take, as far as can be said before it runs; 0 if nothing can. Blocks."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from time import time
 from typing import Any
 
 import orjson
@@ -21,6 +24,14 @@ class Refused(PorticoError):
         self.status = status
         self.type = body.type
         self.code = body.code
+
+
+class UpstreamFailed(EngineFailed):
+    """An upstream's 5xx; ``upstream`` is its status."""
+
+    def __init__(self, message: str, upstream: int, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.upstream = upstream
 
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -57,7 +68,27 @@ def error_from_json(status: int, document: Any, name: str, retry_after: float | 
         return Refused(status, body, retry_after)
     if status == 503:
         return Unavailable(f"The engine of '{name}' is not available: {text}", retry_after=retry_after)
-    return EngineFailed(f"The engine of '{name}' failed: {text}")
+    return UpstreamFailed(f"The engine of '{name}' failed: {text}", status, retry_after)
+
+
+def error_in(document: Any, name: str) -> PorticoError:
+    """The error that an engine put into an answer whose status was 200."""
+    error = document.get("error") if isinstance(document, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return error_from_json(code if isinstance(code, int) and 400 <= code < 600 else 500, document, name)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to stay away, from ``Retry-After`` in seconds or as a date; ``None`` if it is not said."""
+    given = headers.get("Retry-After", "")
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time())
+    except ValueError:
+        return None
 
 
 def frame(error: PorticoError) -> bytes:

@@ -10,9 +10,12 @@ from typing import Any, Literal, TypeAlias
 from portico_server.core.errors import InvalidRequest
 
 State: TypeAlias = Literal["cold", "downloading", "loading", "ready", "failed"]
-Task: TypeAlias = Literal["chat", "embedding"]
+Task: TypeAlias = Literal["chat", "embedding", "rerank"]
 
-TASKS = ("auto", "chat", "embedding")
+TASKS = ("auto", "chat", "embedding", "rerank")
+
+NOT_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
+"""Fields of a request that make no sense as a default for all calls."""
 
 _NAME = re.compile(r"[^\s/?#%\\\x00-\x1f][^\s?#%\\\x00-\x1f]{0,199}")
 _RESERVED = ("store/", "tool/")
@@ -24,6 +27,11 @@ class ModelSpec:
 
     ``engine`` and ``task`` may be ``auto``. ``parameters`` are the engine's own (context_length, slots,
     threads …). ``api_key`` is the key of a remote server and is never shown.
+
+    ``keep_alive``: seconds after its last call at which it is unloaded, 0 for never, ``None`` for the daemon's
+    setting. ``pin``: it leaves memory for no other model. ``memory_mb``: what to count for it, instead of an
+    estimate. ``queue_limit``: calls that may wait for it or be answered at the same time, ``None`` for the daemon's
+    setting. ``defaults``: options such as ``temperature`` for calls that do not set them.
     """
 
     name: str
@@ -34,6 +42,11 @@ class ModelSpec:
     api_key: str = field(default="", repr=False)
     aliases: tuple[str, ...] = ()
     description: str = ""
+    keep_alive: float | None = None
+    pin: bool = False
+    memory_mb: int | None = None
+    queue_limit: int | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, where in ((self.name, "name"), *((alias, "aliases") for alias in self.aliases)):
@@ -46,10 +59,32 @@ class ModelSpec:
             )
         if not self.source:
             raise InvalidRequest(f"The model '{self.name}' needs a source.", param="source")
+        for field_name, number in (
+            ("keep_alive", self.keep_alive),
+            ("memory_mb", self.memory_mb),
+            ("queue_limit", self.queue_limit),
+        ):
+            if number is not None and number < 0:
+                raise InvalidRequest(
+                    f"'{field_name}' of the model '{self.name}' must be 0 or more, not {number}.",
+                    param=field_name,
+                )
+        for key in self.defaults:
+            if key in NOT_DEFAULTS:
+                raise InvalidRequest(
+                    f"'{key}' cannot be a default of the model '{self.name}': every call has its own. Defaults "
+                    "are options such as temperature, top_p, max_tokens or stop.",
+                    param=f"defaults.{key}",
+                )
 
     def to_json(self) -> dict[str, Any]:
         """As kept in the database; with the key."""
-        return {**asdict(self), "parameters": dict(self.parameters), "aliases": list(self.aliases)}
+        return {
+            **asdict(self),
+            "parameters": dict(self.parameters),
+            "aliases": list(self.aliases),
+            "defaults": dict(self.defaults),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelSpec:
@@ -73,7 +108,8 @@ def check_name(name: str, param: str) -> None:
 class DeploymentInfo:
     """A model as the daemon shows it.
 
-    Times in seconds since 1970, ``memory_bytes`` is what its process holds.
+    Times in seconds since 1970, ``memory_bytes`` is what its process holds. ``calls`` wait for it or are being
+    answered; ``starts`` and ``crashes`` of its process are counted since the daemon started.
     """
 
     name: str
@@ -91,6 +127,11 @@ class DeploymentInfo:
     dimensions: int | None = None
     owner: str | None = None
     description: str = ""
+    pin: bool = False
+    keep_alive: float | None = None
+    calls: int = 0
+    starts: int = 0
+    crashes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "aliases": list(self.aliases)}

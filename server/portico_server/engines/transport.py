@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from urllib.request import getproxies
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from portico_server.core.errors import DeadlineExceeded, EngineFailed
@@ -110,15 +111,29 @@ async def read_all(response: aiohttp.ClientResponse, *, deadline: float | None) 
     raise EngineFailed(f"The engine sent an answer of more than {BODY_LIMIT >> 20} MB; it was cut off.")
 
 
-async def read_frames(response: aiohttp.ClientResponse, *, deadline: float | None) -> AsyncIterator[bytes]:
+async def read_frames(
+    response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
+) -> AsyncIterator[bytes]:
     """Complete SSE frames with ``\\n`` line ends, one or several at a time, as they come; closes the
     response.
+
+    ``idle``: seconds without a byte after which it counts as broken. Raises `ConnectionError` then, and for a
+    stream that ends in the middle of a frame.
     """
     rest = b""
+    loop = asyncio.get_running_loop()
     try:
         while True:
-            async with asyncio.timeout_at(deadline):
-                data = await response.content.readany()
+            limit = deadline
+            if idle is not None and (deadline is None or loop.time() + idle < deadline):
+                limit = loop.time() + idle
+            try:
+                async with asyncio.timeout_at(limit):
+                    data = await response.content.readany()
+            except TimeoutError as error:
+                if limit == deadline or type(error) is not TimeoutError:
+                    raise
+                raise ConnectionAbortedError(f"nothing came for {idle:g} s") from error
             if not data:
                 break
             if rest:
@@ -137,9 +152,20 @@ async def read_frames(response: aiohttp.ClientResponse, *, deadline: float | Non
             rest = data[end:]
             yield data if not rest else data[:end]
         if rest.strip():
+            if not _whole(rest):
+                raise ConnectionResetError("the stream ended in the middle of a line")
             yield rest.rstrip() + b"\n\n"
     finally:
         response.close()
+
+
+def _whole(frame: bytes) -> bool:
+    """Whether a last frame without its end is one nevertheless."""
+    said = frame.rpartition(b"data:")[2].strip()
+    try:
+        return said == b"[DONE]" or bool(orjson.loads(said))
+    except orjson.JSONDecodeError:
+        return frame.startswith(b":")
 
 
 def late(name: str) -> DeadlineExceeded:

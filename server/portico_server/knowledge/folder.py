@@ -1,12 +1,10 @@
-"""Following a folder: what is added, changed and deleted in it is mirrored in a store."""
+"""Following a folder: what is added, changed, moved and deleted in it is mirrored in a store."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import logging
-import os
-import stat
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from pathlib import Path
 
 from portico.wire import JSON, Status
 from portico_server.core.context import Context
-from portico_server.core.errors import TooLarge, Unavailable
+from portico_server.core.errors import TooLarge
 from portico_server.core.ids import new_id
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
@@ -22,47 +20,15 @@ from portico_server.db.files import MIRRORED, FileRow
 from portico_server.db.stores import Mirrored, StoreFileRow, StoreRow
 from portico_server.knowledge.files import Files, Received
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.names import LONGEST, name_on_disk
-from portico_server.knowledge.parse.formats import format_of, looks_like_text
+from portico_server.knowledge.parse.formats import format_of
+from portico_server.knowledge.walk import Seen, Walk, walk
 
 logger = logging.getLogger(__name__)
-
-IGNORED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-"""Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …)."""
 
 BLOCK = 1024 * 1024
 
 GROUP = 64
 """Files that are taken in with one transaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A file that a walk has found. ``name`` is its path in the folder, as the API shows it."""
-
-    name: str
-    path: Path
-    size: int
-    mtime_ns: int
-
-
-@dataclass(slots=True)
-class Walk:
-    """What a walk has found; ``skipped`` counts files that are not read here, and why by reason."""
-
-    files: dict[str, Seen] = field(default_factory=dict)
-    skipped: dict[str, int] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-    """Files and folders that could not be looked at: whether they are still there, nobody knows."""
-
-    def skip(self, reason: str) -> None:
-        self.skipped[reason] = self.skipped.get(reason, 0) + 1
-
-    def is_gone(self, name: str) -> bool:
-        """Whether a file that was there is there no longer."""
-        return name not in self.files and not any(
-            name == other or name.startswith(f"{other}/") for other in self.unknown
-        )
 
 
 @dataclass(slots=True)
@@ -71,93 +37,21 @@ class Result:
 
     added: int = 0
     changed: int = 0
+    moved: int = 0
     removed: int = 0
     unchanged: int = 0
 
 
-def walk(root: Path, *, max_bytes: int) -> Walk:
-    """Every file below ``root`` that can be read here.
+@dataclass(slots=True)
+class Plan:
+    """What a sync would do, in names of files; ``moved`` as (from, to)."""
 
-    Links are followed, but never out of the folder, and never twice to the same place, so that loops end. Raises
-    `Unavailable` if the folder cannot be read: then nothing is known of what is missing.
-    """
-    found = Walk()
-    try:
-        top = root.resolve(strict=True)
-        visited = {_identity(top.stat())}
-        pending = [root]
-        while pending:
-            for entry in _entries(pending.pop(), root, found):
-                if entry.name.startswith(".") or entry.name in IGNORED:
-                    continue
-                if entry.is_symlink() and not _stays(entry, top):
-                    found.skip("link out of the folder or to nothing")
-                elif entry.is_dir():
-                    place = _identity(entry.stat())
-                    if place not in visited:
-                        visited.add(place)
-                        pending.append(Path(entry.path))
-                else:
-                    _take(entry, root, max_bytes, found)
-    except OSError as error:
-        raise Unavailable(
-            f"The folder {error.filename or root} cannot be read ({error.strerror or error}). What was indexed of it "
-            "is kept; sync again when it is back.",
-            code="folder_unreadable",
-        ) from error
-    return found
-
-
-def _entries(folder: Path, root: Path, found: Walk) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda item: item.name)
-    except OSError:
-        if folder == root:
-            raise
-        found.unknown.append(name_on_disk(str(folder.relative_to(root))))
-        found.skip("not permitted")
-        return []
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
-
-
-def _stays(entry: os.DirEntry[str], top: Path) -> bool:
-    try:
-        return Path(entry.path).resolve(strict=True).is_relative_to(top)
-    except (OSError, RuntimeError):  # to nothing, or in a circle
-        return False
-
-
-def _take(entry: os.DirEntry[str], root: Path, max_bytes: int, found: Walk) -> None:
-    path = Path(entry.path)
-    name = name_on_disk(str(path.relative_to(root)))
-    try:
-        status = entry.stat()
-        if not stat.S_ISREG(status.st_mode):
-            found.skip("not a file")
-            return
-        if status.st_size > max_bytes:
-            found.skip(f"larger than {max_bytes // 2**20} MB")
-        elif len(name.encode()) > LONGEST or name in found.files:
-            found.skip("unusable name")
-        elif format_of(name) is None and not _is_text(path):
-            found.skip("not a document")
-        else:
-            found.files[name] = Seen(name, path, status.st_size, status.st_mtime_ns)
-    except FileNotFoundError:
-        found.skip("gone while looking")
-    except OSError:
-        found.unknown.append(name)
-        found.skip("not permitted")
-
-
-def _is_text(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(8192)
-    return bool(head) and looks_like_text(head)
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    moved: list[tuple[str, str]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 class FolderSync:
@@ -173,15 +67,19 @@ class FolderSync:
         """Mirror the folder of ``store``, then index; counts of what was done.
 
         A file that has the size and the time it had is not read; one that was touched but has the same bytes is not
-        indexed. A file that is renamed is one that went and one that came.
+        indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
         """
         if store.folder is None:
             return {}
         root = Path(store.folder)
         await context.emit(Status("scan", str(root)))
         found = await asyncio.to_thread(walk, root, max_bytes=self._max_bytes)
-        known = await self._database.read(rows.mirror, store.id)
+        known: Mapping[str, StoreFileRow] = await self._database.read(rows.mirror, store.id)
         result = Result()
+        moved = await _moves(found, known)
+        if moved:
+            known = await self._move(store, known, moved)
+        result.moved = len(moved)
         gone = [row.file_id for name, row in known.items() if found.is_gone(name)]
         if gone:
             await self._files.remirror(store.id, (), gone)
@@ -201,12 +99,45 @@ class FolderSync:
         return {
             "added": result.added,
             "changed": result.changed,
+            "moved": result.moved,
             "removed": result.removed,
             "unchanged": result.unchanged,
             "skipped": sum(found.skipped.values()),
             "skipped_because": dict(found.skipped),
             **indexed,
         }
+
+    async def plan(self, store: StoreRow) -> Plan:
+        """What `run` would do now. Nothing is changed."""
+        if store.folder is None:
+            return Plan()
+        found = await asyncio.to_thread(walk, Path(store.folder), max_bytes=self._max_bytes)
+        known = await self._database.read(rows.mirror, store.id)
+        moves = await _moves(found, known)
+        plan = Plan(moved=[(row.filename, seen.name) for row, seen in moves], skipped=dict(found.skipped))
+        away, here = {old for old, _ in plan.moved}, {new for _, new in plan.moved}
+        plan.removed = sorted(name for name in known if found.is_gone(name) and name not in away)
+        for seen in found.files.values():
+            old = known.get(seen.name)
+            if old is None:
+                if seen.name not in here:
+                    plan.added.append(seen.name)
+            elif await self._has_same_bytes(seen, old):
+                plan.unchanged += 1
+            else:
+                plan.changed.append(seen.name)
+        return plan
+
+    async def _move(
+        self, store: StoreRow, known: Mapping[str, StoreFileRow], moved: list[tuple[StoreFileRow, Seen]]
+    ) -> Mapping[str, StoreFileRow]:
+        """Give files the names that they have now; the files of the store by their names afterwards."""
+        await self._database.write(
+            rows.move_files,
+            store.id,
+            [(row.file_id, seen.name, seen.mtime_ns, seen.size) for row, seen in moved],
+        )
+        return await self._database.read(rows.mirror, store.id)
 
     async def _mirror(
         self,
@@ -237,19 +168,11 @@ class FolderSync:
                 await self._files.drop(received)
 
     async def _is_same(self, store: StoreRow, seen: Seen, old: StoreFileRow) -> bool:
-        """Whether a file is what it was: by its time and size, else by its bytes."""
-        try:
-            if (self._files.blob(old.sha256)).stat().st_size != old.bytes:
-                return False
-        except OSError:
-            return False  # our copy is gone: it is taken in again
+        """Whether a file is what it was, by its time and size, else by its bytes; its new time is noted."""
+        if not await self._has_same_bytes(seen, old):
+            return False
         again: dict[str, object] = {}
         if (old.source_mtime_ns, old.source_size) != (seen.mtime_ns, seen.size):
-            try:
-                if await asyncio.to_thread(_digest, seen.path) != old.sha256:
-                    return False
-            except OSError:
-                return True  # gone or unreadable since the walk: the next sync will see
             again = {"source_mtime_ns": seen.mtime_ns, "source_size": seen.size}
         if old.status == "failed" and old.error_code == "server_error":
             # What failed for a reason of ours (a model that was away, a full disk) deserves another try.
@@ -257,6 +180,19 @@ class FolderSync:
         if again:
             await self._database.write(rows.set_file, store.id, old.file_id, again)
         return True
+
+    async def _has_same_bytes(self, seen: Seen, old: StoreFileRow) -> bool:
+        try:
+            if (self._files.blob(old.sha256)).stat().st_size != old.bytes:
+                return False
+        except OSError:
+            return False  # our copy is gone: it is taken in again
+        if (old.source_mtime_ns, old.source_size) == (seen.mtime_ns, seen.size):
+            return True
+        try:
+            return await asyncio.to_thread(_digest, seen.path) == old.sha256
+        except OSError:
+            return True  # gone or unreadable since the walk: the next sync will see
 
     async def _take_in(
         self, store: StoreRow, seen: Seen, old: StoreFileRow | None, found: Walk
@@ -286,6 +222,28 @@ class FolderSync:
             seen.size,
             None if old is None else old.file_id,
         )
+
+
+async def _moves(found: Walk, known: Mapping[str, StoreFileRow]) -> list[tuple[StoreFileRow, Seen]]:
+    """Files that went and came again under another name with the same bytes, read in the same way."""
+    gone: dict[tuple[int, str], list[StoreFileRow]] = {}
+    for name, row in known.items():
+        if found.is_gone(name):
+            gone.setdefault((row.bytes, row.sha256), []).append(row)
+    sizes = {size for size, _ in gone}
+    moves = []
+    for seen in found.files.values():
+        if seen.name in known or seen.size not in sizes:
+            continue
+        try:
+            same = gone.get((seen.size, await asyncio.to_thread(_digest, seen.path)), [])
+        except OSError:
+            continue  # gone or unreadable since the walk
+        alike = [row for row in same if format_of(row.filename) == format_of(seen.name)]
+        if alike:
+            same.remove(alike[0])
+            moves.append((alike[0], seen))
+    return moves
 
 
 def _digest(path: Path) -> str:

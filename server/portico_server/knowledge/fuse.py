@@ -54,3 +54,12 @@ def reciprocal(rankings: Sequence[Ranking]) -> list[tuple[int, float]]:
             scores[chunk] = scores.get(chunk, 0.0) + 1 / (RRF_K + rank)
     best = len(lists) / (RRF_K + 1)
     return ordered({chunk: score / best for chunk, score in scores.items()})
+
+
+def highest(rankings: Sequence[Ranking]) -> list[tuple[int, float]]:
+    """All of several lists together, each chunk with the best score that it has in one of them."""
+    scores: dict[int, float] = {}
+    for ranking in rankings:
+        for chunk, score in ranking:
+            scores[chunk] = max(score, scores.get(chunk, 0.0))
+    return ordered(scores)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, NotFound, PorticoError, TooMany, Unavailable
 from portico_server.core.request import Embed, Vectors
+from portico_server.db import changes, groups
 from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
+from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
@@ -43,6 +47,10 @@ WAIT = 0.5
 
 _HOUSE = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
 """Errors of the daemon and not of one file: the run ends with them, and its files wait for the next one."""
+
+
+_One: TypeAlias = Callable[[StoreFileRow, Context], Awaitable[str | None]]
+"""Indexes one file; the sentence that says why it could not, if it could not."""
 
 
 @dataclass(slots=True)
@@ -77,10 +85,12 @@ class Ingest:
 
         ``changed``: the caller has changed the store itself, so that the indexes have something to follow anyway.
         """
-        # An ingest and a sync of one store may be asked for at once: they take turns.
-        lock = self._locks.setdefault(store.id, asyncio.Lock())
-        tally = Tally()
-        async with lock:
+        tally, in_groups = Tally(), Tally()
+        async with self.alone(store.id):
+            now = await self._database.read(rows.get, store.id)
+            if now is None:
+                return {}
+            store = now  # as it is by now: another run may have changed its embedding model
             seen: set[tuple[str, str]] = set()
             while waiting := [
                 row
@@ -88,20 +98,43 @@ class Ingest:
                 if (row.file_id, str(row.chunking)) not in seen
             ]:
                 seen.update((row.file_id, str(row.chunking)) for row in waiting)
-                tally.total += len(waiting)
-                await self._several(store, waiting, tally, context)
+                await self._several(waiting, partial(self._one, store), tally, context)
+            for group in await self._database.read(groups.of_store, store.id):
+                await self._fill(store, group, in_groups, context)
+            await self._database.write(changes.compact, store.id)
         if tally.done or changed:
             await self._indexes.ready(store.id, store.embedding_model, context.emit)
-        return {"indexed": tally.done - tally.failed, "failed": tally.failed}
+        result: dict[str, JSON] = {"indexed": tally.done - tally.failed, "failed": tally.failed}
+        if in_groups.total:
+            result |= {"in_groups": in_groups.done - in_groups.failed, "failed_in_groups": in_groups.failed}
+        return result
+
+    def alone(self, store_id: str) -> asyncio.Lock:
+        """Held by the run that writes chunks or vectors of a store: an ingest, a sync and a change of its
+        embedding model may be asked for at once, and take turns.
+        """
+        return self._locks.setdefault(store_id, asyncio.Lock())
+
+    async def _fill(self, store: StoreRow, group: GroupRow, tally: Tally, context: Context) -> None:
+        """Make the chunks of a further group, of all files that it lacks."""
+        model = group.model(store.embedding_model)
+        begun = tally.done
+        while waiting := await self._database.read(groups.waiting, group, 1_000):
+            await self._several(waiting, partial(self._one_in_group, group, model), tally, context)
+            if await self._database.read(groups.get, store.id, group.name) != group:
+                return  # removed, or made anew: the run that follows sees to it
+        if tally.done > begun:
+            await self._indexes.ready(store.id, model, context.emit, group.name)
 
     async def _several(
-        self, store: StoreRow, waiting: Sequence[StoreFileRow], tally: Tally, context: Context
+        self, waiting: Sequence[StoreFileRow], one: _One, tally: Tally, context: Context
     ) -> None:
         queue = iter(waiting)
+        tally.total += len(waiting)
 
         async def work() -> None:
             for row in queue:
-                error = await self._one(store, row, context)
+                error = await one(row, context)
                 tally.done += 1
                 tally.failed += error is not None
                 await context.emit(
@@ -139,10 +172,43 @@ class Ingest:
         await context.emit(StepFinished(path, (time.perf_counter() - began) * 1e3, message))
         return message
 
+    async def _one_in_group(
+        self, group: GroupRow, model: str, row: StoreFileRow, context: Context
+    ) -> str | None:
+        """As `_one`, for a further group of the store: its failures are noted with the group."""
+        message = None
+        try:
+            await self._index_in_group(group, model or None, row, context)
+        except Unreadable as error:
+            message = f"{row.filename} {error.message}"
+        except PorticoError as error:
+            if error.code in _HOUSE:
+                raise
+            message = f"{row.filename} could not be put into the group '{group.name}': {error.message}"
+        if message is not None:
+            logger.warning("store %s: %s", group.store_id, message)
+            await self._database.write(groups.fail_file, group, row.file_id, message)
+        return message
+
+    async def _index_in_group(
+        self, group: GroupRow, model: str | None, row: StoreFileRow, context: Context
+    ) -> None:
+        first = True
+        async with aclosing(self._batches(row, group.chunking)) as batches:
+            async for chunks, last in batches:
+                vectors = await self._embed(chunks, model, context) if model else None
+                kept = await self._database.write(
+                    groups.put_chunks, group, row.file_id, chunks, model, vectors, first=first, finished=last
+                )
+                if not kept:
+                    return
+                self._indexes.changed(group.store_id, model or "", group.name)
+                first = False
+
     async def _index(self, store: StoreRow, row: StoreFileRow, context: Context) -> None:
         model = store.embedding_model or None
         first, used = True, 0
-        async with aclosing(self._batches(row)) as batches:
+        async with aclosing(self._batches(row, row.chunking)) as batches:
             async for chunks, last in batches:
                 vectors = await self._embed(chunks, model, context) if model else None
                 used += sum(len(chunk.text.encode()) for chunk in chunks)
@@ -162,10 +228,12 @@ class Ingest:
                 self._indexes.changed(store.id, store.embedding_model)
                 first = False
 
-    async def _batches(self, row: StoreFileRow) -> AsyncGenerator[tuple[list[NewChunk], bool], None]:
+    async def _batches(
+        self, row: StoreFileRow, chunking: Mapping[str, Any]
+    ) -> AsyncGenerator[tuple[list[NewChunk], bool], None]:
         """Runs of at most `BATCH` chunks, and whether it is the last one."""
         held: list[NewChunk] = []
-        source = self._readers.read(self._files.blob(row.sha256), row.filename, row.chunking)
+        source = self._readers.read(self._files.blob(row.sha256), row.filename, chunking)
         async with aclosing(source) as runs:
             async for parts in runs:
                 held.extend(_chunk(part) for part in parts)
@@ -175,13 +243,17 @@ class Ingest:
         yield held, True
 
     async def _embed(self, chunks: Sequence[NewChunk], model: str, context: Context) -> list[bytes]:
+        return await self.embed([chunk.text for chunk in chunks], model, context)
+
+    async def embed(self, texts: Sequence[str], model: str, context: Context) -> list[bytes]:
+        """A vector for each text, little-endian float32; a model that fails for the moment is asked again."""
         vectors: list[bytes] = []
-        for i in range(0, len(chunks), EMBED):
-            texts = tuple(chunk.text for chunk in chunks[i : i + EMBED])
-            result = await self._ask(texts, model, context)
-            if len(result.data) != len(texts):
+        for i in range(0, len(texts), EMBED):
+            part = tuple(texts[i : i + EMBED])
+            result = await self._ask(part, model, context)
+            if len(result.data) != len(part):
                 raise EngineFailed(
-                    f"The embedding model '{model}' gave {len(result.data)} vectors for {len(texts)} texts."
+                    f"The embedding model '{model}' gave {len(result.data)} vectors for {len(part)} texts."
                 )
             vectors.extend(result.data)
         return vectors

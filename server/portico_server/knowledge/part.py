@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 from portico.wire import Place
 
@@ -13,6 +16,31 @@ class Part:
 
     text: str
     place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document to read: a file on disk, or the bytes of one that lies inside another.
+
+    ``name`` tells the format. ``heading`` says where in the outer document it lies; its parts carry it.
+    """
+
+    name: str
+    content: Path | bytes
+    heading: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
+    def open(self) -> BinaryIO:
+        """Its bytes from the beginning."""
+        return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
+
+    def read(self) -> bytes:
+        """All of its bytes."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
 class Unreadable(Exception):
@@ -41,7 +69,11 @@ class Writer:
         line: int | None = None,
         heading: tuple[str, ...] = (),
         row: int | None = None,
+        sheet: str | None = None,
+        cell: str | None = None,
+        seconds: float | None = None,
     ) -> Part:
         start = self._offset
-        self._offset = start + len(text) + 1
-        return Part(text, Place(page, line, heading, row, start, start + len(text)))
+        end = start + len(text)
+        self._offset = end + 1
+        return Part(text, Place(page, line, heading, row, start, end, sheet, cell, seconds))

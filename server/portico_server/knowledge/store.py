@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.registry import Registry
 from portico_server.core.request import Found, Request, Search
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
+from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.names import is_store_name
 from portico_server.knowledge.search import Searcher
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """A store with what is known of its content. ``name`` is what the registry calls it; ``usage_bytes`` its chunks."""
+
+    row: StoreRow
+    name: str
+    counts: FileCounts
+    usage_bytes: int
+
+    @property
+    def status(self) -> str:
+        """``expired``, ``in_progress`` or ``completed``, in OpenAI's words."""
+        if is_expired(self.row):
+            return "expired"
+        return "in_progress" if self.counts.in_progress else "completed"
+
+
+def is_expired(row: StoreRow) -> bool:
+    """Whether nobody has used the store for as long as it was to be kept."""
+    return row.expires_at is not None and row.expires_at <= time.time()
 
 
 class StoreServable:
@@ -46,3 +74,33 @@ class StoreServable:
                 f"'{type(request).__name__}'."
             )
         return await self._searcher.search(request, context)
+
+
+def named(found: Sequence[StoreRow]) -> list[tuple[StoreRow, str]]:
+    """Stores with their names in the registry: of several of one name the oldest has it, the others go by their id."""
+    seen: set[str] = set()
+    result = []
+    for row in sorted(found, key=lambda item: item.id):
+        taken = row.name in seen or not is_store_name(row.name)
+        result.append((row, row.id if taken else row.name))
+        seen.add(row.name)
+    return result
+
+
+def card_of(row: StoreRow, name: str) -> Card:
+    """What the registry shows of a store."""
+    return Card(
+        name=name,
+        kind="store",
+        title=row.name or row.id,
+        description=row.description,
+        capabilities=frozenset({"search"}),
+        labels={
+            "id": row.id,
+            "app": row.app,
+            "embedding_model": row.embedding_model,
+            "folder": row.folder,
+        },
+        owner=row.owner,
+        created=int(row.created_at),
+    )

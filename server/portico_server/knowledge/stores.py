@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +15,28 @@ from portico_server.core.ids import new_id
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card, Servable
+from portico_server.db import groups
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.files import Files
-from portico_server.knowledge.folder import FolderSync
+from portico_server.knowledge.folder import FolderSync, Plan
+from portico_server.knowledge.groups import Groups
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.ingest import Ingest
+from portico_server.knowledge.model_change import ModelChange
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.store import StoreServable
+from portico_server.knowledge.preview import Previews
+from portico_server.knowledge.store import StoreInfo, StoreServable, card_of, is_expired, named
+from portico_server.knowledge.watch import Watch
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Settings
 
 ACTIVE = 60.0
 """Seconds between two notes that a store is in use."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
-    """A store with what is known of its content. ``name`` is what the registry calls it; ``usage_bytes`` its chunks."""
-
-    row: StoreRow
-    name: str
-    counts: FileCounts
-    usage_bytes: int
-
-    @property
-    def status(self) -> str:
-        """``expired``, ``in_progress`` or ``completed``, in OpenAI's words."""
-        if is_expired(self.row):
-            return "expired"
-        return "in_progress" if self.counts.in_progress else "completed"
-
-
-def is_expired(row: StoreRow) -> bool:
-    """Whether nobody has used the store for as long as it was to be kept."""
-    return row.expires_at is not None and row.expires_at <= time.time()
 
 
 class Stores:
@@ -87,24 +70,38 @@ class Stores:
         self._sync = FolderSync(database, files, self._ingest, max_bytes=settings.max_file_mb * 1024 * 1024)
         self.contents = Contents(database, files, scheduler, self._readers, self._indexes)
         """The files in the stores, and file batches."""
+        self.previews = Previews(self._readers)
+        """How documents would be cut."""
+        self.groups = Groups(database, self.contents, self._indexes)
+        """The chunk groups of the stores."""
+        self._models = ModelChange(database, self._ingest)
+        self._watch = Watch(self._folder_changed, settings.home)
 
     async def start(self) -> list[str]:
         """Take up what was interrupted and look at followed folders again; the ids of the runs that do so."""
         self._scheduler.handle("ingest", self._run_ingest, concurrency=2)
         self._scheduler.handle("sync", self._run_sync, concurrency=2)
+        self._scheduler.handle("embed", self._run_embed)
         found = await self._database.read(rows.visible, None, everyone=True)
         await self._indexes.sweep({row.id for row in found})
-        unfinished = set(await self._database.read(rows.unfinished))
+        unfinished = {
+            *await self._database.read(rows.unfinished),
+            *await self._database.read(groups.unfinished),
+        }
         begun = []
         for row in found:
-            if row.folder is not None:
+            self._follow(row)
+            if row.folder is not None and not row.paused:
                 begun.append(await self.sync(row))  # which also indexes what waits
             elif row.id in unfinished:
                 begun.append(await self.contents.queue(row))
+            if row.next_embedding_model is not None:
+                begun.append(await self._scheduler.ensure("embed", row.id, {"store": row.id}))
         return begun
 
     async def close(self) -> None:
-        """Stop the processes that read documents, and close the indexes."""
+        """Stop watching folders and the processes that read documents, and close the indexes."""
+        await self._watch.close()
         await self._readers.close()
         await self._indexes.close()
 
@@ -148,7 +145,7 @@ class Stores:
             owner=None if house and unique else caller.id,
             folder=None if folder is None else str(folder),
             app=app,
-            embedding_model=self._embedding(embedding_model),
+            embedding_model=self.embedding(embedding_model),
             metadata=dict(metadata or {}),
             expires_after_days=expires_after_days,
             last_active_at=now,
@@ -162,6 +159,7 @@ class Stores:
             )
         self._changed()
         if folder is not None:
+            self._follow(row)
             await self.sync(row)
         return row
 
@@ -183,21 +181,24 @@ class Stores:
     async def list(self, caller: Principal) -> list[StoreRow]:
         """All stores that ``caller`` may read, oldest first."""
         found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
-        return [row for row, name in _named(found) if caller.allows(f"stores:{name}:read")]
+        return [row for row, name in named(found) if caller.allows(f"stores:{name}:read")]
 
     async def describe(self, found: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
         """The same stores with what is known of their content."""
         counts = await self._database.read(rows.counts, [row.id for row in found])
         names = {
             row.id: name
-            for row, name in _named(await self._database.read(rows.visible, caller.id, everyone=caller.admin))
+            for row, name in named(await self._database.read(rows.visible, caller.id, everyone=caller.admin))
         }
         return [
             StoreInfo(row, names.get(row.id, row.id), *counts.get(row.id, (FileCounts(), 0))) for row in found
         ]
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreRow:
-        """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``)."""
+        """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``).
+
+        ``paused`` leaves what changes in its folder alone; a store that is resumed is brought up to date.
+        """
         row = await self.get(ref, caller, "manage")
         new = replace(row, **changes)
         if new.name != row.name and (row.owner is None or new.app):
@@ -207,11 +208,24 @@ class Stores:
                 raise Conflict(f"There is a store '{new.name}' already.", code="name_taken", param="name")
         await self._database.write(rows.change, row.id, {**changes, "last_active_at": time.time()})
         self._changed()
+        self._follow(new)
+        if row.paused and not new.paused and new.folder is not None:
+            await self.sync(new)
         return await self.get(row.id, caller, "manage")
+
+    async def change_model(self, row: StoreRow, wanted: str) -> str:
+        """Give a store the vectors of another model ("" for none); the id of the run that makes them.
+
+        Until all of them are there the old ones answer.
+        """
+        values = {"next_embedding_model": self.embedding(wanted)}
+        await self._database.write(rows.change, row.id, values)
+        return await self._scheduler.ensure("embed", row.id, {"store": row.id})
 
     async def delete(self, ref: str, caller: Principal) -> StoreRow:
         """Remove a store with its chunks and its mirrored files; uploaded files stay. The row that was."""
         row = await self.get(ref, caller, "manage")
+        self._watch.leave(row.id)
         await self._files.release(await self._database.write(rows.delete, row.id))
         await self._indexes.drop(row.id)
         self._changed()
@@ -249,18 +263,33 @@ class Stores:
             await self._database.write(rows.change, row.id, values)
             self._changed()
         row = replace(row, folder=str(folder), app=app, description=description or row.description)
+        self._follow(row)
         await self.sync(row)
         return row
 
     async def sync(self, row: StoreRow) -> str:
         """Queue a look at the folder that a store mirrors; the id of the run, which ends when all is indexed."""
         if row.folder is None:
-            raise InvalidRequest(
-                f"The store '{row.name}' does not follow a folder, so there is nothing to sync.",
-                code="no_folder",
-                param="store",
-            )
+            raise _no_folder(row)
         return await self._scheduler.ensure("sync", row.id, {"store": row.id})
+
+    async def plan(self, row: StoreRow) -> Plan:
+        """What a sync would do now. Raises as `sync` does, and `Unavailable` if the folder cannot be read."""
+        if row.folder is None:
+            raise _no_folder(row)
+        return await self._sync.plan(row)
+
+    def _follow(self, row: StoreRow) -> None:
+        """Watch the folder of a store, or no longer."""
+        if row.folder is None or row.paused or not self._settings.watch:
+            self._watch.leave(row.id)
+        else:
+            self._watch.follow(row.id, Path(row.folder))
+
+    async def _folder_changed(self, store_id: str) -> None:
+        row = await self._database.read(rows.get, store_id)
+        if row is not None and row.folder is not None and not row.paused:
+            await self.sync(row)
 
     # --- the registry's source ---------------------------------------------------------------------------------
 
@@ -282,7 +311,7 @@ class Stores:
         if time.time() - row.last_active_at > ACTIVE:
             await self._database.write(rows.touch, row.id)
         return StoreServable(
-            _card(row, name),
+            card_of(row, name),
             row.id,
             row.embedding_model,
             indexes=self._indexes,
@@ -293,7 +322,7 @@ class Stores:
     async def cards(self, caller: Principal) -> Sequence[Card]:
         """The cards of the stores that this caller sees."""
         found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
-        return [_card(row, name) for row, name in _named(found)]
+        return [card_of(row, name) for row, name in named(found)]
 
     # --- the work ------------------------------------------------------------------------------------------------
 
@@ -304,6 +333,12 @@ class Stores:
     async def _run_sync(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._database.read(rows.get, str(payload["store"]))
         return {} if row is None else await self._sync.run(row, context)
+
+    async def _run_embed(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._database.read(rows.get, str(payload["store"]))
+        result = {} if row is None else await self._models.run(row, context)
+        self._changed()
+        return result
 
     async def _look_up(self, ref: str, caller: Principal) -> tuple[StoreRow | None, str]:
         """A store by id or name, and the name that the registry has for it."""
@@ -319,8 +354,11 @@ class Stores:
                 return row, row.name
         return row, row.id
 
-    def _embedding(self, wanted: str | None) -> str:
-        """The concrete name of an embedding model, so that moving an alias later leaves the store's vectors valid."""
+    def embedding(self, wanted: str | None) -> str:
+        """The concrete name of an embedding model, so that moving an alias later leaves the store's vectors valid.
+
+        ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for what is no such model.
+        """
         if wanted == "":
             return ""
         found = self._registry.get(wanted or "default-embedding")
@@ -349,30 +387,9 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _named(found: Sequence[StoreRow]) -> list[tuple[StoreRow, str]]:
-    """Stores with their names in the registry: of several of one name the oldest has it, the others go by their id."""
-    seen: set[str] = set()
-    result = []
-    for row in sorted(found, key=lambda item: item.id):
-        taken = row.name in seen or not is_store_name(row.name)
-        result.append((row, row.id if taken else row.name))
-        seen.add(row.name)
-    return result
-
-
-def _card(row: StoreRow, name: str) -> Card:
-    return Card(
-        name=name,
-        kind="store",
-        title=row.name or row.id,
-        description=row.description,
-        capabilities=frozenset({"search"}),
-        labels={
-            "id": row.id,
-            "app": row.app,
-            "embedding_model": row.embedding_model,
-            "folder": row.folder,
-        },
-        owner=row.owner,
-        created=int(row.created_at),
+def _no_folder(row: StoreRow) -> InvalidRequest:
+    return InvalidRequest(
+        f"The store '{row.name}' does not follow a folder, so there is nothing to sync.",
+        code="no_folder",
+        param="store",
     )

@@ -10,15 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from portico.wire import ErrorBody, Event, Failed, Finished
+from portico.wire import ErrorBody, Event, Failed, Finished, Status
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Relay, Relayed, Reply, Request, Result, Vectors
+from portico_server.core.request import Ranked, Relay, Relayed, Reply, Request, Result, Vectors
 from portico_server.core.servable import Relays
 from portico_server.db.usage import UsageRow
 from portico_server.runs.run import Run, RunContext
+from portico_server.runs.tally import Tally
 from portico_server.runs.usage import UsageLog
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,16 @@ class Runner:
         self._active: dict[str, Run] = {}
         self._recent: deque[Run] = deque(maxlen=RECENT)
         self._arrivals: dict[str, asyncio.Event] = {}
+
+    @property
+    def tally(self) -> Tally:
+        """Counts of all calls that have ended since the daemon started."""
+        return self._usage.tally
+
+    @property
+    def active(self) -> int:
+        """How many runs live now."""
+        return len(self._active)
 
     def get(self, run_id: str) -> Run | None:
         """A run that lives or has ended lately."""
@@ -114,7 +125,7 @@ class Runner:
         deadline = None if limit is None else asyncio.get_running_loop().time() + limit
 
         async def emit(event: Event) -> None:
-            if run.first_byte_at is None:
+            if run.first_byte_at is None and not isinstance(event, Status):
                 run.first_byte_at = time.perf_counter()
             await run.log.emit(event)
 
@@ -141,7 +152,7 @@ class Runner:
             raise ours from error
         else:
             run.status = "completed"
-            if isinstance(run.result, Reply | Vectors):
+            if isinstance(run.result, Ranked | Reply | Vectors):
                 run.usage = run.result.usage
             return run.result
         finally:

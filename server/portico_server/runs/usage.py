@@ -9,6 +9,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.db import usage
 from portico_server.db.database import Database
 from portico_server.db.usage import UsageRow
+from portico_server.runs.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +24,11 @@ class UsageLog:
         self._database = database
         self._rows: list[UsageRow] = []
         self._some = asyncio.Event()
+        self.tally = Tally()
 
     def add(self, row: UsageRow) -> None:
         self._rows.append(row)
+        self.tally.add(row)
         self._some.set()
 
     async def run(self) -> None:

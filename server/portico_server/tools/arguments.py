@@ -10,6 +10,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from portico_server.core.errors import InvalidRequest
 
@@ -19,11 +21,18 @@ class Checker:
 
     def __init__(self, tool: str, schema: Mapping[str, Any]) -> None:
         self._tool = tool
-        self._validator = Draft202012Validator(dict(schema))
+        # An empty registry: a schema of somebody else must not make us fetch what it refers to.
+        self._validator = Draft202012Validator(dict(schema), registry=Registry())
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise `InvalidRequest`, with the path of the argument as ``param``, if they do not match."""
-        error = best_match(self._validator.iter_errors(dict(arguments)))
+        try:
+            error = best_match(self._validator.iter_errors(dict(arguments)))
+        except Unresolvable as missing:
+            raise InvalidRequest(
+                f"The schema of '{self._tool}' refers to '{missing.ref}', which is not within it.",
+                code="invalid_schema",
+            ) from missing
         if error is not None:
             where = _path(error)
             raise InvalidRequest(

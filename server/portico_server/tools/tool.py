@@ -17,7 +17,9 @@ class Tool:
     """``work`` gets arguments that match ``input_schema``. What goes wrong for a reason that the asking
     model can mend is a `ToolResult` with ``is_error``; everything else is raised.
 
-    ``output_schema`` describes ``ToolResult.structured``. ``read_only``: calling it changes nothing.
+    ``output_schema`` describes ``ToolResult.structured``. ``read_only``: calling it changes nothing;
+    ``destructive``: what it changes may not be mended; ``open_world``: it reaches out of the daemon.
+    ``timeout``: seconds that a call may take. ``source``: where the tool comes from, such as ``built-in``.
     """
 
     name: str
@@ -27,3 +29,7 @@ class Tool:
     work: Work
     output_schema: Mapping[str, Any] | None = None
     read_only: bool = True
+    destructive: bool = False
+    open_world: bool = False
+    timeout: float | None = None
+    source: str = "built-in"

@@ -19,6 +19,7 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.files import Files
+from portico_server.runs.artifacts import Artifacts
 
 
 class Held:
@@ -42,7 +43,9 @@ class Case:
         self.registry = Registry()
         self._files = Files(self.database, folder / "blobs", max_bytes=1_000_000)
         stores: Any = Held(self.database)
-        self.library = StoreLibrary(self.registry, stores, self._files, self.database)
+        self.library = StoreLibrary(
+            self.registry, stores, self._files, Artifacts(self.database, folder / "artifacts"), self.database
+        )
 
     async def store(self, name: str, *files: tuple[str, bytes], status: str = "completed") -> list[str]:
         """Make a store with files; their ids."""

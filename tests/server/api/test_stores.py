@@ -129,3 +129,46 @@ def test_a_daemon_that_is_killed_while_it_indexes_loses_no_acknowledged_file(tmp
         ]
         found = http.post("/api/stores/papers/search", json={"query": "paper number 11"}).json()["data"]
         assert found[0]["filename"] == "11.txt"
+
+
+def test_groups_stages_and_several_stores_over_http(http: httpx.Client, tmp_path: Path) -> None:
+    for name, text in (
+        ("east", "The eastern gate is red and has two towers. It opens at six."),
+        ("west", "The western gate is blue."),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "gate.txt").write_text(text)
+        assert http.post("/api/stores", json={"name": name, "folder": str(folder)}).status_code == 200
+        assert follow(http, http.post(f"/api/stores/{name}/sync").json()["run"])[-1] == "finished"
+    wish = {"name": "small", "chunking_strategy": {"type": "sentence", "size": 50, "overlap": 0}}
+    begun = http.post("/api/stores/east/groups", json=wish).json()
+    assert follow(http, begun["run"])[-1] == "finished"
+    groups = http.get("/api/stores/east/groups").json()["data"]
+    assert [(group["name"], group["chunks"]) for group in groups] == [("chunk", 1), ("small", 2)]
+    body = {"query": "when does it open", "groups": ["small"], "neighbours": 1, "trace": True}
+    answer = http.post("/api/stores/east/search", json=body).json()
+    assert answer["data"][0]["text"] == "The eastern gate is red and has two towers.\nIt opens at six."
+    assert "neighbours" in [stage["name"] for stage in answer["trace"]]
+    answer = http.post("/api/search", json={"stores": ["east", "west"], "query": "blue western gate"}).json()
+    assert [passage["store"] for passage in answer["data"]] == ["west", "east"]
+    assert http.delete("/api/stores/east/groups/small").json() == {"id": "small", "deleted": True}
+    refused = http.post("/api/stores/east/search", json={"query": "x", "groups": ["small"]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "groups")
+
+
+def test_a_store_is_planned_paused_and_changed_over_http(http: httpx.Client, tmp_path: Path) -> None:
+    folder = tmp_path / "south"
+    folder.mkdir()
+    (folder / "gate.txt").write_text("The southern gate is green.")
+    http.post("/api/stores", json={"name": "south", "folder": str(folder)})
+    assert follow(http, http.post("/api/stores/south/sync").json()["run"])[-1] == "finished"
+    paused = http.patch("/api/stores/south", json={"paused": True, "description": "A gate"}).json()
+    assert (paused["paused"], paused["description"], paused["run"]) == (True, "A gate", None)
+    (folder / "wall.txt").write_text("A wall.")
+    plan = http.get("/api/stores/south/sync/plan").json()
+    assert (plan["added"], plan["unchanged"]) == (["wall.txt"], 1)
+    changed = http.patch("/api/stores/south", json={"embedding_model": ""}).json()
+    assert follow(http, changed["run"])[-1] == "finished"
+    assert http.get("/api/stores/south").json()["embedding_model"] == ""
+    assert http.patch("/api/stores/south", json={"embedding_model": "psychic"}).status_code == 400

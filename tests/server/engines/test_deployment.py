@@ -12,7 +12,7 @@ import psutil
 import pytest
 from tests.server.engines.bench import Bench, Script, Streamed, bench, user
 
-from portico.wire import Delta, ToolCalled, Usage
+from portico.wire import Delta, Status, ToolCalled, Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, Embed, Reply, Search, Vectors
@@ -211,7 +211,8 @@ async def test_a_call_sends_events_and_returns_the_reply(house: Bench) -> None:
     assert isinstance(reply, Reply) and reply.finish_reason == "tool_calls"
     assert [(c.name, c.arguments) for c in reply.tool_calls] == [("lookup", '{"word":"port"}')]
     events = [event async for _, event in run.log.follow()]
-    assert [type(event) for event in events[:2]] == [ToolCalled, Usage]
+    assert [type(event) for event in events[:3]] == [Status, ToolCalled, Usage]
+    assert events[0] == Status("load", "m"), "a cold start is seen in the run"
     run = house.runner.start("chat", "m", Chat(tuple(user("two words"))), LOCAL)
     assert (await house.runner.wait(run)).content == "two words"
     assert [e.text async for _, e in run.log.follow() if isinstance(e, Delta)] == ["two", " words"]

@@ -11,7 +11,7 @@ import pytest
 from portico_server.core.errors import InvalidRequest
 from portico_server.engines.gguf import Gguf
 from portico_server.engines.hardware import Hardware
-from portico_server.engines.llamacpp.plan import plan
+from portico_server.engines.llamacpp.plan import need, plan
 from portico_server.engines.llamacpp.prepare import chat, completion
 from portico_server.engines.llamacpp.tools import ToolPlan, ToolReader, plan_tools
 
@@ -41,9 +41,11 @@ FILE = Gguf(
 @pytest.mark.parametrize(
     ("memory", "parameters", "slots", "context"),
     [
-        (64 * GB, {}, 4, 32_768),
-        (16 * GB, {}, 4, 30_464),
-        (4 * GB, {}, 2, 15_104),
+        (64 * GB, {}, 4, 9_728),
+        (16 * GB, {}, 2, 8_192),
+        (16 * GB, {"cache_type": "q8_0"}, 2, 15_360),
+        (16 * GB, {"slots": 1}, 1, 16_384),
+        (4 * GB, {}, 2, 8_192),
         (1 * GB, {}, 1, 7_424),
         (1 * GB, {"context_length": 4096, "slots": 2}, 2, 4096),
         (1 * GB, {"slots": 8}, 8, 768),
@@ -54,6 +56,13 @@ def test_a_plan_fits_the_memory(memory: int, parameters: dict[str, Any], slots: 
     assert FILE.kv_bytes_per_token == 32_768
     made = plan(FILE, Hardware(6, memory), parameters, embedding=False)
     assert (made.slots, made.context_length, made.threads) == (slots, context, 6)
+
+
+def test_the_cache_may_be_as_large_as_the_model() -> None:
+    made = plan(replace(FILE, file_size=3 * GB), Hardware(6, 64 * GB), {}, embedding=False)
+    assert (made.slots, made.context_length) == (4, 22_784)
+    counted = need(replace(FILE, file_size=3 * GB), made)
+    assert counted.cache == 4 * 22_784 * 32_768 <= 3 * GB and counted.total > 6 * GB - 100_000_000
 
 
 def test_a_plan_for_embeddings_keeps_to_the_models_context() -> None:

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 import docx
 
 
-def pdf(*pages: str, encrypt: bool = False) -> bytes:
-    """A PDF with one line of text for each line of a page; Chinese goes through a font with a ToUnicode map."""
+def pdf(*pages: str, encrypt: bool = False, outline: Sequence[tuple[str, int, int]] = ()) -> bytes:
+    """A PDF with one line of text for each line of a page; Chinese goes through a font with a ToUnicode map.
+
+    ``outline`` are bookmarks: title, page from 0, and the number of the one above (from 1 in this list; 0: none).
+    """
     characters = sorted({c for page in pages for c in page if c != "\n"})
     codes = {c: i + 1 for i, c in enumerate(characters)}
     mapping = "\n".join(f"<{codes[c]:04X}> <{c.encode('utf-16-be').hex()}>" for c in characters)
@@ -21,7 +24,7 @@ def pdf(*pages: str, encrypt: bool = False) -> bytes:
         f"{len(characters)} beginbfchar\n{mapping}\nendbfchar\nendcmap end end"
     )
     objects: list[bytes] = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Catalog /Pages 2 0 R /Outlines {7 + 2 * len(pages)} 0 R >>".encode(),
         f"<< /Type /Pages /Kids [{' '.join(f'{7 + 2 * i} 0 R' for i in range(len(pages)))}] "
         f"/Count {len(pages)} >>".encode(),
         b"<< /Type /Font /Subtype /Type0 /BaseFont /X /Encoding /Identity-H /DescendantFonts [4 0 R] "
@@ -39,7 +42,27 @@ def pdf(*pages: str, encrypt: bool = False) -> bytes:
         )
         lines = [f"<{''.join(f'{codes[c]:04X}' for c in line)}> Tj 0 -16 Td" for line in page.split("\n")]
         objects.append(_stream(("BT /F 12 Tf 50 740 Td\n" + "\n".join(lines) + "\nET").encode()))
+    objects.extend(_outline(outline, 7 + 2 * len(pages)))
     return _assemble(objects, encrypt=encrypt)
+
+
+def _outline(marks: Sequence[tuple[str, int, int]], first: int) -> list[bytes]:
+    """The root of the bookmarks as object number ``first``, and one object for each behind it."""
+
+    def links(above: int) -> str:
+        below = [i for i, mark in enumerate(marks, start=1) if mark[2] == above]
+        return f"/First {first + below[0]} 0 R /Last {first + below[-1]} 0 R" if below else ""
+
+    found = [f"<< /Type /Outlines {links(0)} >>".encode()]
+    for i, (title, page, above) in enumerate(marks, start=1):
+        after = [j for j, mark in enumerate(marks, start=1) if j > i and mark[2] == above]
+        following = f"/Next {first + after[0]} 0 R" if after else ""
+        text = "FEFF" + title.encode("utf-16-be").hex()
+        found.append(
+            f"<< /Title <{text}> /Parent {first + above} 0 R /Dest [{7 + 2 * page} 0 R /Fit] {following} "
+            f"{links(i)} >>".encode()
+        )
+    return found
 
 
 def _stream(data: bytes) -> bytes:

@@ -81,7 +81,7 @@ def test_every_chunk_is_the_text_at_its_place_and_no_word_is_lost(name: str, see
     text = lengthy(seed)
     offset = 100
     source = Part(text, Place(page=3, line=7, heading=("A",), start=offset, end=offset + len(text)))
-    found = CHUNKERS[name]([source], 400, 60)
+    found = CHUNKERS[name].chunk([source], 400, 60)
     covered = set()
     for item in found:
         start, end = item.place.start - offset, item.place.end - offset
@@ -176,12 +176,12 @@ def test_code_keeps_definitions_together_and_indentation() -> None:
     text = "import os\n\n\n" + "\n\n".join(
         f"def function_{i}():\n    a = {i}\n\n    return a\n" for i in range(20)
     )
-    found = CHUNKERS["code"]([part(text)], 200, 50)
+    found = CHUNKERS["code"].chunk([part(text)], 200, 50)
     assert all(item.text.startswith(("import", "def ")) for item in found)
     assert all(item.text.count("def ") == item.text.count("return a") for item in found)
     assert found[1].place.line == text.count("\n", 0, found[1].place.start) + 1
     [long] = [Part("    indented = 1\n    more = 2\n", Place(line=1, end=30))]
-    assert CHUNKERS["code"]([long], 100, 0)[0].text == "    indented = 1\n    more = 2"
+    assert CHUNKERS["code"].chunk([long], 100, 0)[0].text == "    indented = 1\n    more = 2"
 
 
 def test_rows_too_wide_for_a_chunk_repeat_the_header() -> None:

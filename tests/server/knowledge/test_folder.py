@@ -12,9 +12,10 @@ from tests.server.knowledge.workshop import Workshop, workshop
 from portico.wire import Failed, Status
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, Unavailable
 from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import Found, Search
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import folder as following
-from portico_server.knowledge.folder import Walk, walk
+from portico_server.knowledge.walk import Walk, is_looked_at, walk
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ async def test_added_changed_renamed_and_deleted_files_are_mirrored(shop: Worksh
     (folder / "new.txt").write_text("A new pier.")
     (folder / "deep" / "deeper" / "文档 😀.txt").rename(folder / "moved.txt")
     result = await shop.sync(store)
-    assert (result["added"], result["changed"], result["removed"]) == (2, 1, 1)
+    assert (result["added"], result["changed"], result["moved"], result["removed"]) == (1, 1, 1, 0)
     assert await names(shop, store) == {"a.md": "completed", "moved.txt": "completed", "new.txt": "completed"}
     found = await shop.search(store, "When does it open?")
     assert found.passages[0].text.endswith("It opens at seven, since the winter.")
@@ -289,7 +290,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(following.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
 
 
 def test_a_root_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,3 +310,150 @@ async def test_what_lies_in_a_folder_that_cannot_be_read_for_now_is_kept(
         result = await shop.sync(store)
     assert (result["removed"], result["skipped_because"]) == (1, {"not permitted": 1})
     assert await names(shop, store) == {"deep/deeper/文档 😀.txt": "completed"}
+
+
+async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
+    shop: Workshop, folder: Path
+) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    before = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
+    asked = len(shop.model.asked)
+    (folder / "a.md").rename(folder / "deep" / "b.md")
+    plan = await shop.stores.plan(store)
+    assert (plan.moved, plan.added, plan.removed, plan.unchanged) == ([("a.md", "deep/b.md")], [], [], 1)
+    result = await shop.sync(store)
+    assert (result["moved"], result["indexed"]) == (1, 0)
+    after = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
+    assert after["deep/b.md"] == before["a.md"]
+    assert len(shop.model.asked) == asked
+    found = await shop.runner.call("search", f"store/{store.id}", Search("harbour", ranker="lexical"), LOCAL)
+    assert isinstance(found, Found)
+    assert found.passages[0].filename == "deep/b.md"
+
+
+async def test_a_file_that_is_moved_to_another_kind_is_read_as_that_kind(
+    shop: Workshop, folder: Path
+) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    (folder / "a.md").rename(folder / "a.txt")
+    result = await shop.sync(store)
+    assert (result["moved"], result["added"], result["removed"]) == (0, 1, 1)
+
+
+async def test_of_two_copies_that_are_moved_each_keeps_one_of_the_two(shop: Workshop, folder: Path) -> None:
+    shutil.copy(folder / "a.md", folder / "b.md")
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    ids = {row.file_id for row in (await shop.stores.contents.list(store)).data}
+    (folder / "a.md").rename(folder / "c.md")
+    (folder / "b.md").rename(folder / "d.md")
+    assert (await shop.sync(store))["moved"] == 2
+    assert {row.file_id for row in (await shop.stores.contents.list(store)).data} == ids
+    assert set(await names(shop, store)) == {"c.md", "d.md", "deep/deeper/文档 😀.txt"}
+
+
+async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: Workshop, folder: Path) -> None:
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    before = list((await shop.stores.contents.list(store)).data)
+    (folder / "a.md").write_text("# Harbour\n\nIt opens at nine.\n")
+    (folder / "new.txt").write_text("A new pier.")
+    (folder / "photo.bin").write_bytes(b"\x00\x01")
+    shutil.rmtree(folder / "deep")
+    plan = await shop.stores.plan(store)
+    assert (plan.added, plan.changed, plan.removed) == (["new.txt"], ["a.md"], ["deep/deeper/文档 😀.txt"])
+    assert (plan.unchanged, plan.skipped) == (0, {"not a document": 1})
+    assert list((await shop.stores.contents.list(store)).data) == before
+    result = await shop.sync(store)
+    assert (result["added"], result["changed"], result["removed"]) == (1, 1, 1)
+    with pytest.raises(InvalidRequest, match="does not follow a folder"):
+        await shop.stores.plan(await shop.stores.create("empty", LOCAL))
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ({".gitignore": "*.log\n"}, ["a.md", "sub/b.md", "sub/deep/c.txt"]),
+        ({".porticoignore": "sub/\n"}, ["a.md", "x.log"]),
+        (
+            {".gitignore": "*.log\n", ".porticoignore": "!x.log\n"},
+            ["a.md", "sub/b.md", "sub/deep/c.txt", "x.log"],
+        ),
+        ({".gitignore": "/b.md\n**/c.txt\n"}, ["a.md", "sub/b.md", "sub/deep/y.log", "x.log"]),
+        (
+            {".gitignore": "*.log\n", "sub/deep/.gitignore": "!y.log\n"},
+            ["a.md", "sub/b.md", "sub/deep/c.txt", "sub/deep/y.log"],
+        ),
+        ({".gitignore": "# a comment\n\n!\n\\\n*.md\n"}, ["sub/deep/c.txt", "sub/deep/y.log", "x.log"]),
+        ({".gitignore": "*\n!*/\n!*.txt\n"}, ["sub/deep/c.txt"]),
+        ({".gitignore": b"\xff\xfe*.md\n*.log\n"}, ["a.md", "sub/b.md", "sub/deep/c.txt"]),
+    ],
+)
+def test_ignore_files_say_what_is_left_alone(
+    tmp_path: Path, rules: dict[str, str | bytes], left: list[str]
+) -> None:
+    (tmp_path / "sub" / "deep").mkdir(parents=True)
+    for name in ("a.md", "x.log", "sub/b.md", "sub/deep/c.txt", "sub/deep/y.log"):
+        (tmp_path / name).write_text("some words")
+    for name, text in rules.items():
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert walked(tmp_path) == left
+
+
+async def test_a_paused_store_is_brought_up_to_date_when_it_is_resumed(tmp_path: Path, folder: Path) -> None:
+    async with workshop(tmp_path / "home") as first:
+        store = await first.stores.follow("handbook", folder, LOCAL)
+        await first.sync(store)
+        assert (await first.stores.update(store.id, LOCAL, {"paused": True})).paused
+    (folder / "late.txt").write_text("A late word.")
+    async with workshop(tmp_path / "home") as second:
+        assert second.begun == []
+        assert "late.txt" not in await names(second, store)
+        await second.stores.update(store.id, LOCAL, {"paused": False})
+        await second.sync(store)
+        assert "late.txt" in await names(second, store)
+
+
+async def test_changes_are_noticed_while_the_daemon_runs(tmp_path: Path, folder: Path) -> None:
+    async with workshop(tmp_path / "home", watch=True) as shop:
+        store = await shop.stores.follow("handbook", folder, LOCAL)
+        await shop.sync(store)
+        (folder / "deep" / "noticed.txt").write_text("A word that was noticed.")
+        (folder / "a.md").unlink()
+        while set(await names(shop, store)) != {"deep/noticed.txt", "deep/deeper/文档 😀.txt"}:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        shutil.move(folder, folder.with_name("elsewhere"))
+        await shop.stores.delete(store.id, LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("name", "looked_at"),
+    [
+        ("a.md", True),
+        ("deep/b.md", True),
+        (".gitignore", True),
+        ("deep/.porticoignore", True),
+        (".hidden", False),
+        (".git/index", False),
+        ("web/node_modules/x/readme.md", False),
+        ("", True),
+    ],
+)
+def test_only_what_is_looked_into_is_worth_a_look(tmp_path: Path, name: str, looked_at: bool) -> None:
+    assert is_looked_at(tmp_path / name, tmp_path) is looked_at
+
+
+async def test_a_folder_around_the_home_is_followed_without_end(tmp_path: Path, folder: Path) -> None:
+    home = folder / "home"
+    async with workshop(home, watch=True) as shop:
+        store = await shop.stores.follow("handbook", folder, LOCAL)
+        await shop.sync(store)
+        (home / "logs").mkdir()
+        (home / "logs" / "daemon.log").write_text("a line")
+        (folder / "last.txt").write_text("The last word.")
+        while "last.txt" not in await names(shop, store):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        runs = [run for run in shop.runner.list() if run.kind == "sync"]
+        assert len(runs) <= 4

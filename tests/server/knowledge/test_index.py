@@ -10,7 +10,7 @@ from tests.server.knowledge.shelf import STORE, Shelf
 
 from portico.wire import Event, Status
 from portico_server.core.errors import Unavailable
-from portico_server.db import chunks
+from portico_server.db import changes, chunks
 from portico_server.knowledge.index import follow, follower, opened
 
 
@@ -205,14 +205,14 @@ async def test_only_so_many_indexes_stay_open(shelf: Shelf, monkeypatch: pytest.
     monkeypatch.setattr(follow, "OPEN", 2)
     for i in range(5):
         await shelf.indexes.ready(f"vs_{i}", "")
-    assert list(shelf.indexes._open) == ["vs_3", "vs_4"]
+    assert [store for store, _group in shelf.indexes._open] == ["vs_3", "vs_4"]
 
 
 async def test_an_index_in_use_stays_open(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "OPEN", 1)
     async with shelf.indexes.use("vs_1", ""):
         await shelf.indexes.ready("vs_2", "")
-        assert "vs_1" in shelf.indexes._open
+        assert ("vs_1", "chunk") in shelf.indexes._open
 
 
 async def test_a_dropped_store_leaves_nothing_on_disk(shelf: Shelf) -> None:
@@ -237,3 +237,19 @@ async def test_an_index_that_cannot_be_written_is_one_clear_sentence(shelf: Shel
     with pytest.raises(Unavailable) as caught:
         await shelf.find("bread")
     assert caught.value.code == "index_failed"
+
+
+async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_anew(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "KEPT", 5)
+    await shelf.put("first", "the first word")
+    assert await shelf.find("first") == ["the first word"]
+    for i in range(8):
+        await shelf.put("again", f"version number {i}")
+    assert await shelf.database.write(changes.compact, STORE) > 0
+    assert len(await shelf.database.read(changes.after, STORE, 0, 100)) == 5
+    assert await shelf.database.write(changes.compact, STORE) == 0
+    assert await shelf.find("first version", ranker="lexical") == ["the first word", "version number 7"]
+    await shelf.restart()
+    assert await shelf.find("first version", ranker="lexical") == ["the first word", "version number 7"]

@@ -47,7 +47,7 @@ async def test_what_is_attached_is_found_in_every_format(shop: Workshop) -> None
         ("Where is the anchorage?", "map.pdf", "page 2"),
         ("雪莲花在哪里生长？", "高山.txt", "line 1"),
         ("fee of the Amazon", "boats.csv", "row 2"),
-        ("dredge", "code.py", "line 1"),
+        ("dredge", "code.py", "line 1 · dredge"),
         ("When are spring tides?", "page.html", "Tides"),
     ]:
         best = (await shop.search(store, question)).passages[0]

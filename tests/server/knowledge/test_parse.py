@@ -13,7 +13,7 @@ from portico_server.knowledge.parse.pdf import tidy
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.parse.text import SEGMENT, encoding_of
 from portico_server.knowledge.parse.text import read as read_text
-from portico_server.knowledge.part import Part, Unreadable
+from portico_server.knowledge.part import Part, Source, Unreadable
 
 CHINESE = "高山植物生长在海拔四千米以上的地方，花期在七月到八月。雪莲花是其中最有名的一种，数量正在减少。"
 TRADITIONAL = "高山植物生長在海拔四千米以上的地方，花期在七月到八月。雪蓮花是其中最有名的一種，數量正在減少。"
@@ -59,15 +59,15 @@ async def parts(readers: Readers, path: Path, data: bytes, name: str = "") -> li
 def test_the_encoding_of_a_text_is_found(tmp_path: Path, text: str, encoding: str) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode(encoding))
-    assert "".join(part.text for part in read_text(path)) == text
+    assert "".join(part.text for part in read_text(Source(path.name, path))) == text
 
 
 def test_an_encoding_that_shows_only_late_in_a_file_is_found(tmp_path: Path) -> None:
     path = tmp_path / "late.txt"
     text = "English first.\n" * 40_000 + CHINESE * 20
     path.write_bytes(text.encode("gb18030"))
-    assert encoding_of(path) == "gb18030"
-    assert "".join(part.text for part in read_text(path)) == text
+    assert encoding_of(Source(path.name, path)) == "gb18030"
+    assert "".join(part.text for part in read_text(Source(path.name, path))) == text
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\t\n", b"\xef\xbb\xbf"])
@@ -87,7 +87,7 @@ def test_a_long_text_comes_in_segments_that_are_the_text(tmp_path: Path) -> None
     path = tmp_path / "long.log"
     text = "".join(f"line {i} says something\n" for i in range(40_000))
     path.write_bytes(text.encode())
-    found = list(read_text(path))
+    found = list(read_text(Source(path.name, path)))
     assert len(found) > 3
     assert max(len(part.text) for part in found) <= 2 * SEGMENT
     for part in found:
@@ -165,6 +165,19 @@ async def test_a_pdf_is_read_page_by_page(readers: Readers, tmp_path: Path) -> N
     assert [(part.place.page, part.text) for part in found] == [
         (1, "The port is 7419.\nIt was 80."),
         (3, "雪莲花生长在高山。"),
+    ]
+
+
+async def test_pages_of_a_pdf_stand_below_its_bookmarks(readers: Readers, tmp_path: Path) -> None:
+    outline = [("One", 1, 0), ("First", 1, 1), ("第二节", 2, 1), ("Two", 4, 0)]
+    data = documents.pdf("cover", "a", "b", "c", "d", outline=outline)
+    found = await parts(readers, tmp_path / "book.pdf", data)
+    assert [part.place.heading for part in found] == [
+        (),
+        ("One", "First"),
+        ("One", "第二节"),
+        ("One", "第二节"),
+        ("Two",),
     ]
 
 
@@ -287,10 +300,11 @@ async def test_a_document_that_kills_its_worker_is_told_so_and_the_next_one_is_r
 
     async def read_and_kill() -> None:
         async with aclosing(readers.read(path, path.name)) as runs:
+            await anext(runs)
+            [worker] = readers._busy
+            worker.kill()  # once: a second signal to a dead process would take its status away
             async for _ in runs:
-                for worker in readers._busy:
-                    if worker.returncode is None:
-                        worker.kill()
+                pass
 
     with pytest.raises(Unreadable, match="signal 9"):
         await read_and_kill()

@@ -81,7 +81,7 @@ class Workshop:
 async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
     """A workshop over ``home``, which may have had one before."""
     home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
-    configured = Settings(home=home, **settings)
+    configured = Settings(home=home, **{"watch": False, **settings})  # tests sync when they mean to
     database = Database.at(configured.database_path)
     database.prepare()
     registry = Registry()

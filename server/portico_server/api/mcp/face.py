@@ -20,9 +20,12 @@ from portico_server import __version__
 from portico_server.api.mcp.accept import AcceptEither
 from portico_server.api.mcp.caller import bind
 from portico_server.api.mcp.changes import Changes
+from portico_server.api.mcp.completion import Completions
 from portico_server.api.mcp.library import Library, StoreLibrary
+from portico_server.api.mcp.narrow import key_of, narrow
 from portico_server.api.mcp.resources import Resources
 from portico_server.api.mcp.tools import Tools
+from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.runs.runner import Runner
 from portico_server.settings import MB
@@ -59,8 +62,10 @@ class McpFace:
     """
 
     def __init__(self, registry: Registry, runner: Runner, library: Library, *, max_body: int) -> None:
-        tools = Tools(registry, runner)
+        self._registry = registry
+        tools = Tools(registry, runner, library)
         resources = Resources(library)
+        completions = Completions(registry, library)
         self._changes = Changes(registry)
         server = _Server(
             "portico",
@@ -73,6 +78,7 @@ class McpFace:
             on_list_resources=resources.list,
             on_list_resource_templates=resources.templates,
             on_read_resource=resources.read,
+            on_completion=completions.complete,
             on_subscriptions_listen=self._changes.listen,
         )
         server.add_notification_handler(
@@ -108,13 +114,22 @@ class McpFace:
         if version is not None and version not in KNOWN_PROTOCOL_VERSIONS:
             await _refuse_version(version, scope, receive, send)
             return
+        scope = dict(scope)
+        try:
+            only = key_of(scope["path"])
+            if only is not None:
+                await self._registry.resolve(only, scope["portico.caller"])
+        except PorticoError as error:
+            await _error(error.status, types.INVALID_REQUEST, error.message)(scope, receive, send)
+            return
+        narrow(scope, only)
         bind(scope)
         await self._app(scope, receive, send)
 
 
 def build(parts: Parts) -> McpFace:
     """The face over the daemon's parts."""
-    library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.database)
+    library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.artifacts, parts.database)
     return McpFace(parts.registry, parts.runner, library, max_body=parts.settings.max_body_mb * MB)
 
 

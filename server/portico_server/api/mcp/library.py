@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from portico_server.core.errors import NotFound, TooLarge, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
+from portico_server.core.request import Artifact
 from portico_server.core.servable import Card
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreFileRow
+from portico_server.runs.artifacts import Artifacts, shown
 from portico_server.settings import MB
 
 if TYPE_CHECKING:
@@ -72,27 +74,36 @@ class Library(Protocol):
     """Files by the names of store and file."""
 
     async def files(
-        self, caller: Principal, start: Position | None, limit: int
+        self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
     ) -> tuple[Sequence[StoredFile], Position | None]:
-        """Up to ``limit`` files from ``start`` on, and where the next page begins if there is one."""
+        """Up to ``limit`` files from ``start`` on, and where the next page begins if there is one.
+
+        ``only`` leaves out all other stores.
+        """
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
         """A file and its bytes. Raises `NotFound`, `Forbidden`, `TooLarge`."""
+
+    async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
+        """A file that a run made, and its bytes. Raises `NotFound`, `TooLarge`."""
 
 
 class StoreLibrary:
     """The `Library` of the daemon's stores: their indexed files, oldest first."""
 
-    def __init__(self, registry: Registry, stores: Stores, files: Files, database: Database) -> None:
+    def __init__(
+        self, registry: Registry, stores: Stores, files: Files, artifacts: Artifacts, database: Database
+    ) -> None:
         self._registry = registry
         self._stores = stores
         self._files = files
+        self._artifacts = artifacts
         self._database = database
 
     async def files(
-        self, caller: Principal, start: Position | None, limit: int
+        self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
     ) -> tuple[Sequence[StoredFile], Position | None]:
-        cards = await self._registry.cards(caller, "store")
+        cards = [card for card in await self._registry.cards(caller, "store") if only in (None, card.name)]
         found: list[StoredFile] = []
         for card in cards:
             if start is not None and card.name < start.store:
@@ -139,6 +150,16 @@ class StoreLibrary:
             )
         data = await asyncio.to_thread(self._files.blob(row.sha256).read_bytes)
         return _stored(store, row, by_name=True), data
+
+    async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
+        artifact = shown(await self._artifacts.get(artifact_id, caller))
+        if artifact.bytes > LARGEST:
+            raise TooLarge(
+                f"'{artifact.name}' has {artifact.bytes // MB} MB, more than the {LARGEST // MB} MB that one message "
+                f"carries. Fetch it from {artifact.link}.",
+                param="uri",
+            )
+        return artifact, await self._artifacts.read(artifact_id, caller)
 
 
 def _stored(store: str, row: StoreFileRow, *, by_name: bool) -> StoredFile:

@@ -13,9 +13,10 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
+from portico_server.api.mcp import narrow
 from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.library import Library, Position, StoredFile
-from portico_server.core.errors import Forbidden, PorticoError
+from portico_server.core.errors import Forbidden, NotFound, PorticoError
 
 PAGE: Final = 100
 """Resources in one page of a list."""
@@ -25,9 +26,17 @@ TEMPLATE: Final = "portico://stores/{store}/files/{file}"
 _URI = re.compile(r"portico://stores/([^/?#]+)/files/([^/?#]+)")
 
 
+_ARTIFACT = re.compile(r"portico://artifacts/([A-Za-z0-9_-]{1,64})")
+
+
 def uri_of(store: str, file: str) -> str:
     """The URI of a file by the names of store and file; a slash in a name is encoded too."""
     return f"portico://stores/{quote(store, safe='')}/files/{quote(file, safe='')}"
+
+
+def artifact_uri(artifact_id: str) -> str:
+    """The URI of a file that a run made."""
+    return f"portico://artifacts/{artifact_id}"
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
@@ -51,7 +60,9 @@ class Resources:
     ) -> types.ListResourcesResult:
         """The files of every store that the caller may read, store by store."""
         start = _position(params.cursor if params else None)
-        files, following = await self._library.files(caller_of(context), start, PAGE)
+        files, following = await self._library.files(
+            caller_of(context), start, PAGE, only=narrow.store_of(context)
+        )
         return types.ListResourcesResult(
             resources=[_resource(file) for file in files],
             next_cursor=None if following is None else _cursor(following),
@@ -73,9 +84,16 @@ class Resources:
         self, context: ServerRequestContext[Any], params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         """The file itself: as text if it is text, otherwise as bytes."""
-        store, name = parse_uri(params.uri)
+        made = _ARTIFACT.fullmatch(params.uri)
         try:
-            file, data = await self._library.read(caller_of(context), store, name)
+            if made is not None:
+                artifact, data = await self._library.made(caller_of(context), made[1])
+                file = StoredFile("", artifact.id, artifact.name, artifact.bytes)
+            else:
+                store, name = parse_uri(params.uri)
+                if narrow.store_of(context) not in (None, store):
+                    raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
+                file, data = await self._library.read(caller_of(context), store, name)
         except PorticoError as error:
             code = types.INVALID_REQUEST if isinstance(error, Forbidden) else types.INVALID_PARAMS
             raise MCPError(code, error.message, {"uri": params.uri}) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,14 +15,27 @@ from mcp.server.session import ServerSession
 from mcp.shared.exceptions import MCPError
 
 from portico.wire import Cited, Delta, Event, Status, StepStarted, ToolCalled
+from portico_server.api.mcp import narrow
 from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.names import tool_names
+from portico_server.api.mcp.resources import artifact_uri
 from portico_server.core.citation import cited
 from portico_server.core.errors import PorticoError, nearest
 from portico_server.core.passage import PASSAGE_SCHEMA, origin, to_json, to_text
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Found, Reply, Request, Result, Search, ToolCall, ToolResult
+from portico_server.core.request import (
+    Artifact,
+    Chat,
+    Found,
+    Reply,
+    Request,
+    Result,
+    Search,
+    ToolCall,
+    ToolResult,
+)
 from portico_server.core.servable import Card
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
@@ -29,6 +43,9 @@ from portico_server.tools.arguments import Checker
 
 OPERATION: Final = "mcp"
 """What usage rows call a run that began here."""
+
+PICTURE: Final = 2 * 1024 * 1024
+"""Bytes of a picture that is sent along with a result; a larger one is a link."""
 
 TELL_EVERY = 0.25
 """Seconds between two progress notices about text; all other progress is told at once."""
@@ -122,7 +139,12 @@ def offer(name: str, card: Card) -> Offer:
         description=description.strip() or title,
         input_schema=dict(given[0]),
         output_schema=None if given[1] is None else dict(given[1]),
-        annotations=types.ToolAnnotations(title=title, read_only_hint=read_only),
+        annotations=types.ToolAnnotations(
+            title=title,
+            read_only_hint=read_only,
+            destructive_hint=None if read_only else card.labels.get("destructive") is True,
+            open_world_hint=card.labels.get("open_world") is True,
+        ),
     )
     return Offer(tool, card)
 
@@ -130,15 +152,16 @@ def offer(name: str, card: Card) -> Offer:
 class Tools:
     """Handlers of ``tools/list`` and ``tools/call``."""
 
-    def __init__(self, registry: Registry, runner: Runner) -> None:
+    def __init__(self, registry: Registry, runner: Runner, library: Library) -> None:
         self._registry = registry
         self._runner = runner
+        self._library = library
 
     async def list(
         self, context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         """All that the caller may call, in one page: clients that know no pages see everything."""
-        named = await self._named(caller_of(context))
+        named = await self._named(context)
         return types.ListToolsResult(tools=[offer(name, card).tool for name, card in sorted(named.items())])
 
     async def call(
@@ -146,7 +169,7 @@ class Tools:
     ) -> types.CallToolResult:
         """Run it. An unknown name is an error of the protocol; what goes wrong in the call is a result."""
         caller = caller_of(context)
-        named = await self._named(caller)
+        named = await self._named(context)
         card = named.get(params.name)
         if card is None:
             raise MCPError(
@@ -157,12 +180,33 @@ class Tools:
         try:
             request = offer(params.name, card).request(params.arguments or {})
             run = self._runner.start(OPERATION, card.key, request, caller)
-            return _result(await _follow(run, context.session))
+            result = await _follow(run, context.session)
+            answer = _result(result)
+            if isinstance(result, ToolResult) and result.artifacts:
+                answer.content += [await self._shown(item, caller) for item in result.artifacts]
+            return answer
         except PorticoError as error:
             return _failure(error.message)
 
-    async def _named(self, caller: Principal) -> dict[str, Card]:
-        return tool_names(await self._registry.cards(caller, "app", "tool", "store"))
+    async def _named(self, context: ServerRequestContext[Any]) -> dict[str, Card]:
+        cards = await self._registry.cards(caller_of(context), "app", "tool", "store")
+        named = tool_names(cards)  # of all, so that a thing has one name at every endpoint
+        return {name: card for name, card in named.items() if narrow.shows(context, card)}
+
+    async def _shown(self, artifact: Artifact, caller: Principal) -> types.ContentBlock:
+        """A small picture as itself, anything else as a link to a resource."""
+        if artifact.media_type.startswith("image/") and artifact.bytes <= PICTURE:
+            _artifact, data = await self._library.made(caller, artifact.id)
+            return types.ImageContent(
+                type="image", data=base64.b64encode(data).decode(), mime_type=artifact.media_type
+            )
+        return types.ResourceLink(
+            type="resource_link",
+            name=artifact.name,
+            uri=artifact_uri(artifact.id),
+            mime_type=artifact.media_type,
+            size=artifact.bytes,
+        )
 
 
 async def _follow(run: Run, session: ServerSession) -> Result:

@@ -18,7 +18,10 @@ router = APIRouter(prefix="/api", tags=["Models"])
 
 
 class Deployment(BaseModel):
-    """A model on an engine. Times in seconds since 1970; ``memory_bytes`` is what its process holds."""
+    """A model on an engine. Times in seconds since 1970; ``memory_bytes`` is what its process holds.
+
+    ``calls`` wait for it or are being answered; ``starts`` and ``crashes`` are counted since the daemon started.
+    """
 
     name: str
     source: str
@@ -34,6 +37,11 @@ class Deployment(BaseModel):
     context_length: int | None
     dimensions: int | None
     description: str
+    pin: bool
+    keep_alive: float | None
+    calls: int
+    starts: int
+    crashes: int
 
 
 class DeploymentList(BaseModel):
@@ -53,6 +61,11 @@ class DeploymentWish(BaseModel):
     api_key: str = ""
     aliases: list[str] = []
     description: str = ""
+    keep_alive: float | None = None
+    pin: bool = False
+    memory_mb: int | None = None
+    queue_limit: int | None = None
+    defaults: dict[str, Any] = {}
 
 
 class Lines(BaseModel):
@@ -72,6 +85,38 @@ class PullWish(BaseModel):
     """A model source, such as ``hf://ORG/REPO/FILE``."""
 
     source: str
+
+
+class PlanWish(BaseModel):
+    """A model's name or source, and what to plan for; ``hardware`` is a preset's name, empty for this machine."""
+
+    model: str
+    hardware: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Estimate(BaseModel):
+    """Bytes by what they are for; per GPU where there are several. ``available`` is what models may have."""
+
+    device: Literal["cpu", "gpu"]
+    weights: int
+    cache: int
+    other: int
+    total: int
+    available: int
+
+
+class Plan(BaseModel):
+    """What would run, and why; if it does not fit, ``nearest`` says what would."""
+
+    model: str
+    hardware: str
+    engine: str
+    parameters: dict[str, Any]
+    estimate: Estimate
+    fits: bool
+    reasons: list[str]
+    nearest: str
 
 
 class Queued(BaseModel):
@@ -98,6 +143,11 @@ async def create_deployment(wish: DeploymentWish, parts: TheParts, _caller: Admi
         api_key=wish.api_key,
         aliases=tuple(wish.aliases),
         description=wish.description,
+        keep_alive=wish.keep_alive,
+        pin=wish.pin,
+        memory_mb=wish.memory_mb,
+        queue_limit=wish.queue_limit,
+        defaults=wish.defaults,
     )
     return _deployment(await parts.models.add(spec))
 
@@ -136,6 +186,13 @@ async def delete_deployment(name: str, parts: TheParts, _caller: Admin) -> Remov
     """Forget a model; its files stay."""
     await parts.models.remove(name)
     return Removed(name=name)
+
+
+@router.post("/models/plan")
+async def plan_model(wish: PlanWish, parts: TheParts, _caller: Admin) -> Plan:
+    """Say how a model would run here or on other hardware, without running it."""
+    found = await parts.models.plan(wish.model, wish.hardware, wish.parameters)
+    return Plan.model_validate(found.to_json())
 
 
 @router.post("/models/pull")

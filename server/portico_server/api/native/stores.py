@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.exchange import Presence
+from portico_server.api.native.search import Answer, Question, answer
 from portico_server.api.parts import Parts
 from portico_server.core.principal import Principal
-from portico_server.core.request import Found, Search
+from portico_server.core.request import Found
 from portico_server.db.stores import FileStatus, StoreFileRow, StoreRow
-from portico_server.knowledge.filter import parse as parse_filter
-from portico_server.knowledge.stores import StoreInfo
+from portico_server.knowledge.store import StoreInfo
 
 router = APIRouter(prefix="/api/stores", tags=["Stores"])
 
@@ -38,8 +38,12 @@ class Store(BaseModel):
     name: str
     description: str
     folder: str | None
+    paused: bool
+    """Whether what changes in the folder is left alone until it is resumed."""
     app: bool
     embedding_model: str
+    next_embedding_model: str | None
+    """The model whose vectors are being made."""
     file_counts: Counts
     usage_bytes: int
     created_at: float
@@ -74,6 +78,17 @@ class Begun(BaseModel):
     run: str
 
 
+class SyncPlan(BaseModel):
+    """What a sync would do, in names of files; ``moved`` as (from, to), ``skipped`` by reason."""
+
+    added: list[str]
+    changed: list[str]
+    moved: list[tuple[str, str]]
+    removed: list[str]
+    unchanged: int
+    skipped: dict[str, int]
+
+
 class StoreFile(BaseModel):
     """A file in a store. ``error`` says why it could not be indexed; times in seconds since 1970."""
 
@@ -94,22 +109,18 @@ class StoreFileList(BaseModel):
     has_more: bool
 
 
-class Question(BaseModel):
-    """A search. ``score_threshold`` is on the fused score."""
+class StoreChange(BaseModel):
+    """What is to change; what is left out stays. ``embedding_model`` is changed in the background, ``""`` is none."""
 
-    query: str
-    max_num_results: int = Field(default=10, ge=1, le=50)
-    filters: dict[str, Any] | None = None
-    score_threshold: float = Field(default=0.0, ge=0, le=1)
-    ranker: Literal["auto", "lexical", "vector", "hybrid", "rrf"] = "auto"
-    trace: bool = False
+    description: str | None = Field(default=None, max_length=2_000)
+    paused: bool | None = None
+    embedding_model: str | None = None
 
 
-class Answer(BaseModel):
-    """Passages in rank order, and the stages that led to them if asked for."""
+class StoreChanged(Store):
+    """The store as it is now. ``run`` makes the vectors of another model; until it ends, the old ones answer."""
 
-    data: list[dict[str, Any]]
-    trace: list[dict[str, Any]]
+    run: str | None
 
 
 @router.get("")
@@ -139,6 +150,20 @@ async def retrieve_store(store: str, parts: TheParts, caller: Caller) -> Store:
     return await _shown(parts, await parts.stores.get(store, caller), caller)
 
 
+@router.patch("/{store}")
+async def change_store(store: str, change: StoreChange, parts: TheParts, caller: Caller) -> StoreChanged:
+    """Another description or embedding model; pause or resume following its folder."""
+    row = await parts.stores.get(store, caller, "manage")
+    values = change.model_dump(include={"description", "paused"}, exclude_none=True)
+    if values:
+        row = await parts.stores.update(row.id, caller, values)
+    run = None
+    if change.embedding_model is not None:
+        run = await parts.stores.change_model(row, change.embedding_model)
+        row = await parts.stores.get(row.id, caller)
+    return StoreChanged(**(await _shown(parts, row, caller)).model_dump(), run=run)
+
+
 @router.delete("/{store}")
 async def delete_store(store: str, parts: TheParts, caller: Caller) -> Gone:
     """Remove a store; its folder and uploaded files stay."""
@@ -151,30 +176,23 @@ async def sync_store(store: str, parts: TheParts, caller: Caller) -> Begun:
     return Begun(run=await parts.stores.sync(await parts.stores.get(store, caller, "write")))
 
 
+@router.get("/{store}/sync/plan")
+async def plan_sync(store: str, parts: TheParts, caller: Caller) -> SyncPlan:
+    """What a sync would do now, without doing it."""
+    plan = await parts.stores.plan(await parts.stores.get(store, caller, "write"))
+    return SyncPlan(**asdict(plan))
+
+
 @router.post("/{store}/search")
 async def search_store(
     store: str, question: Question, request: Request, parts: TheParts, caller: Caller
 ) -> Answer:
     """Passages that answer a question, best first."""
     row = await parts.stores.get(store, caller)
-    search = Search(
-        question.query,
-        question.max_num_results,
-        None if question.filters is None else parse_filter(question.filters),
-        question.score_threshold,
-        question.ranker,
-        question.trace,
-    )
     async with Presence(request.scope["portico.exchange"]):
-        found = await parts.runner.call("search", f"store/{row.id}", search, caller)
+        found = await parts.runner.call("search", f"store/{row.id}", question.search(), caller)
     assert isinstance(found, Found)
-    return Answer(
-        data=[asdict(passage) for passage in found.passages],
-        trace=[
-            {**asdict(stage), "candidates": [list(candidate) for candidate in stage.candidates]}
-            for stage in found.trace
-        ],
-    )
+    return answer(found)
 
 
 @router.get("/{store}/files")
@@ -200,8 +218,10 @@ def shown(info: StoreInfo) -> Store:
         name=info.name,
         description=row.description,
         folder=row.folder,
+        paused=row.paused,
         app=row.app,
         embedding_model=row.embedding_model,
+        next_embedding_model=row.next_embedding_model,
         file_counts=Counts(**asdict(info.counts), total=info.counts.total),
         usage_bytes=info.usage_bytes,
         created_at=row.created_at,

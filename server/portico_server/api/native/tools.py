@@ -8,21 +8,40 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.native.artifacts import Artifact
 from portico_server.api.sse import while_present
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
+from portico_server.core.servable import Card
 
 router = APIRouter(prefix="/api/tools", tags=["Tools"])
 
 
 class Tool(BaseModel):
-    """A tool and the JSON Schema of its arguments."""
+    """A tool, the JSON Schema of its arguments, what a call may do, and where the tool comes from."""
 
     name: str
     title: str
     description: str
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None = None
+    read_only: bool
+    destructive: bool
+    source: str
+
+    @classmethod
+    def of(cls, card: Card) -> Tool:
+        """As its card has it."""
+        return cls(
+            name=card.name,
+            title=card.title,
+            description=card.description,
+            input_schema=dict(card.input_schema or {"type": "object"}),
+            output_schema=dict(card.output_schema) if card.output_schema else None,
+            read_only=card.labels.get("read_only") is True,
+            destructive=card.labels.get("destructive") is True,
+            source=str(card.labels.get("source", "")),
+        )
 
 
 class ToolList(BaseModel):
@@ -38,28 +57,24 @@ class Arguments(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What a tool answered: text for a model, and the same as JSON where there is a structure."""
+    """What a tool answered: text for a model, the same as JSON where there is a structure, and files it made."""
 
     text: str
     structured: dict[str, Any] | None
     is_error: bool
+    artifacts: list[Artifact] = []
 
 
 @router.get("")
 async def list_tools(parts: TheParts, caller: Caller) -> ToolList:
     """The tools that the caller may call."""
-    return ToolList(
-        data=[
-            Tool(
-                name=card.name,
-                title=card.title,
-                description=card.description,
-                input_schema=dict(card.input_schema or {"type": "object"}),
-                output_schema=dict(card.output_schema) if card.output_schema else None,
-            )
-            for card in await parts.registry.cards(caller, "tool")
-        ]
-    )
+    return ToolList(data=[Tool.of(card) for card in await parts.registry.cards(caller, "tool")])
+
+
+@router.get("/{name}")
+async def get_tool(name: str, parts: TheParts, caller: Caller) -> Tool:
+    """One tool."""
+    return Tool.of((await parts.registry.resolve(f"tool/{name}", caller)).card)
 
 
 @router.post("/{name}/call")
@@ -72,4 +87,5 @@ async def call_tool(
     if not isinstance(result, ToolResult):
         raise PorticoError(f"The tool '{name}' answered with something else than a result.")
     structured = dict(result.structured) if result.structured is not None else None
-    return Outcome(text=result.text, structured=structured, is_error=result.is_error)
+    made = [Artifact.of(item) for item in result.artifacts]
+    return Outcome(text=result.text, structured=structured, is_error=result.is_error, artifacts=made)

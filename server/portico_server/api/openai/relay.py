@@ -17,6 +17,7 @@ _CAPABILITY: dict[Operation, str] = {
     "chat/completions": "chat",
     "completions": "completions",
     "embeddings": "embeddings",
+    "rerank": "rerank",
 }
 
 

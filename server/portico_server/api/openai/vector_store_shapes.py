@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from portico.wire import Passage
 from portico_server.db.batches import BatchRow
 from portico_server.db.stores import FileCounts, StoreFileRow
-from portico_server.knowledge.stores import StoreInfo
+from portico_server.knowledge.store import StoreInfo
 
 Attribute = str | float | bool
 

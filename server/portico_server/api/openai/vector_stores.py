@@ -79,12 +79,31 @@ class BatchWish(BaseModel):
     chunking_strategy: dict[str, Any] | None = None
 
 
+class HybridSearch(BaseModel):
+    """What vectors and words count, as a share of their sum."""
+
+    embedding_weight: float = Field(ge=0, allow_inf_nan=False)
+    text_weight: float = Field(ge=0, allow_inf_nan=False)
+
+
 class RankingOptions(BaseModel):
     """``ranker`` may also be ours: lexical, vector, hybrid, rrf."""
 
     ranker: str = "auto"
     score_threshold: float = Field(default=0.0, ge=0, le=1)
-    hybrid_search: dict[str, Any] | None = None
+    hybrid_search: HybridSearch | None = None
+
+    def vector_weight(self) -> float | None:
+        """What the vectors count beside the words, from 0 to 1."""
+        if self.hybrid_search is None:
+            return None
+        total = self.hybrid_search.embedding_weight + self.hybrid_search.text_weight
+        if total == 0:
+            raise InvalidRequest(
+                "One of 'embedding_weight' and 'text_weight' must be more than 0.",
+                param="ranking_options.hybrid_search",
+            )
+        return self.hybrid_search.embedding_weight / total
 
 
 class Question(BaseModel):
@@ -178,13 +197,6 @@ async def search_vector_store(
 ) -> shapes.HitPage:
     """Passages that answer a question, best first."""
     options = question.ranking_options
-    if options.hybrid_search is not None:
-        raise InvalidRequest(
-            "'hybrid_search' weights cannot be set: they belong to the embedding model. Choose a 'ranker' instead: "
-            "lexical, vector, hybrid or rrf.",
-            code="unsupported_parameter",
-            param="ranking_options.hybrid_search",
-        )
     queries = [question.query] if isinstance(question.query, str) else question.query
     if not 1 <= len(queries) <= QUERIES:
         raise InvalidRequest(f"'query' takes 1 to {QUERIES} questions, not {len(queries)}.", param="query")
@@ -198,6 +210,7 @@ async def search_vector_store(
                 None if question.filters is None else parse_filter(question.filters),
                 options.score_threshold,
                 ranker(RANKERS.get(options.ranker, options.ranker), "ranking_options.ranker"),
+                vector_weight=options.vector_weight(),
             )
             result = await parts.runner.call("search", f"store/{row.id}", search, caller)
             assert isinstance(result, Found)

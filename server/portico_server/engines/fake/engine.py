@@ -26,6 +26,8 @@ class Fake:
         script = _script(spec)
         if spec.task == "embedding":
             return Description("embedding", script.context_length, script.dimensions)
+        if spec.task == "rerank":
+            return Description("rerank", script.context_length)
         return Description("chat", script.context_length)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:

@@ -25,6 +25,12 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+def overlaps(query: str, texts: Sequence[str]) -> list[float]:
+    """For each text, the share of the query's words that it holds."""
+    asked = set(re.findall(r"\w+", query.lower()))
+    return [len(asked & set(re.findall(r"\w+", text.lower()))) / max(1, len(asked)) for text in texts]
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One choice of an answer."""

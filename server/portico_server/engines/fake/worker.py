@@ -38,6 +38,7 @@ class FakeServer:
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_post("/v1/completions", self.complete)
         app.router.add_post("/v1/embeddings", self.embed)
+        app.router.add_post("/v1/rerank", self.rerank)
         return app
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -128,6 +129,20 @@ class FakeServer:
         vectors = [shorten(mimic.vector(text, self._script.dimensions), dimensions) for text in texts]
         usage = Usage(sum(len(mimic.words(text)) for text in texts))
         return serving.answer(document(vectors, encoding_of(body), str(body.get("model", "fake")), usage))
+
+    async def rerank(self, request: web.Request) -> web.StreamResponse:
+        body: dict[str, Any] = await serving.body_of(request)
+        documents = [str(document) for document in body.get("documents") or ()]
+        scores = mimic.overlaps(str(body.get("query", "")), documents)
+        order = sorted(range(len(documents)), key=lambda index: -scores[index])[: body.get("top_n")]
+        tokens = sum(len(mimic.words(text)) for text in documents)
+        return serving.answer(
+            {
+                "model": body.get("model", "fake"),
+                "results": [{"index": index, "relevance_score": scores[index]} for index in order],
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            }
+        )
 
 
 class _Envelope:

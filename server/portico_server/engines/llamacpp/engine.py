@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.engines.child import Child
-from portico_server.engines.gguf import read_gguf
+from portico_server.engines.gguf import Gguf, read_gguf
 from portico_server.engines.llamacpp import plan as planning
 from portico_server.engines.profiles import profile
 from portico_server.engines.protocol import Description, Running, Site
@@ -29,22 +30,35 @@ class LlamaCpp:
         context = spec.parameters.get("context_length") or (known.context_length if known else None)
         dimensions = known.dimensions if known else None
         parameters = known.parameters if known else None
-        task: Task = "embedding" if known is not None and known.task == "embedding" else "chat"
+        task: Task = known.task if known is not None else "chat"
         if path is not None and (context is None or spec.task == "auto") and path.is_file():
             try:
                 file = read_gguf(path)
             except PorticoError:
                 # Starting it will say what is wrong with it; the list of models must not fail for it.
-                return Description(task if spec.task == "auto" else _task(spec), context, dimensions)
-            task = "embedding" if planning.embeds(file) else task
+                return Description(_task(spec) or task, context, dimensions)
+            task = _task_of(file) if planning.embeds(file) else task
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
             parameters = file.parameters
-        task = task if spec.task == "auto" else _task(spec)
+        task = _task(spec) or task
         return Description(task, context, dimensions if task == "embedding" else None, parameters)
+
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        from portico_server.engines.hardware import this_machine  # psutil: see `start`
+
+        if path is None or not path.is_file():
+            return 0
+        try:
+            file = read_gguf(path)
+        except PorticoError:
+            return 0  # `start` says what is wrong with it
+        task = _task(spec) or _task_of(file)
+        settled = planning.plan(file, this_machine(), spec.parameters, embedding=task != "chat")
+        return planning.need(file, settled).total
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         # aiohttp and psutil are imported by now or may be; this module is imported before them.
-        from portico_server.engines.hardware import detect
+        from portico_server.engines.hardware import this_machine
         from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker
         from portico_server.engines.transport import CONNECTION_ERRORS, Route
 
@@ -66,8 +80,11 @@ class LlamaCpp:
                 code="model_file_truncated",
                 param="source",
             )
-        embedding = _task(spec) == "embedding" if spec.task != "auto" else planning.embeds(file)
-        settled = planning.plan(file, await asyncio.to_thread(detect), spec.parameters, embedding=embedding)
+        task = _task(spec) or _task_of(file)
+        machine = await asyncio.to_thread(this_machine)
+        settled = planning.plan(file, machine, spec.parameters, embedding=task != "chat")
+        if task == "rerank":
+            settled = replace(settled, pooling=planning.RANK)
         child = await Child.start(
             "portico_server.engines.llamacpp.worker",
             {"model": str(path), "name": spec.name, "plan": asdict(settled)},
@@ -93,11 +110,18 @@ class LlamaCpp:
             raise
         description = (
             Description("embedding", facts.context_length, file.embedding_length)
-            if embedding
-            else Description("chat", facts.context_length, parameters=file.parameters)
+            if task == "embedding"
+            else Description(task, facts.context_length, parameters=file.parameters)
         )
         return Running(LlamaSpeaker(site.transport, child, spec.name, facts, description), description, child)
 
 
-def _task(spec: ModelSpec) -> Task:
-    return "embedding" if spec.task == "embedding" else "chat"
+def _task(spec: ModelSpec) -> Task | None:
+    """What the spec says, if it says anything."""
+    return cast("Task", spec.task) if spec.task != "auto" else None
+
+
+def _task_of(file: Gguf) -> Task:
+    if planning.reranks(file):
+        return "rerank"
+    return "embedding" if planning.embeds(file) else "chat"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.engines.gguf import Gguf
+from portico_server.engines.protocol import MEMORY_SHARE
+from portico_server.settings import MB
 
 if TYPE_CHECKING:
     from portico_server.engines.hardware import Hardware
@@ -17,6 +19,20 @@ SLOTS = 4
 
 SHARE = 0.25
 """Part of the machine's memory that the key-value cache may take."""
+
+CACHE_FLOOR, CACHE_FLOOR_SHARE = 512 * MB, 0.02
+"""Bytes, and part of the machine's memory, that the key-value cache may take even where the model is smaller: more
+would be out of proportion."""
+
+PROMPTS_SHARE, PROMPTS_MOST = 1 / 64, 512 * MB
+"""Part of the machine's memory, and the most of it in bytes, for prompts of earlier calls. llama.cpp's own default is
+8 GB."""
+
+BATCH = 512
+"""Tokens that are computed at a time."""
+
+PROCESS = 60 * MB
+"""Bytes of a worker before its model: Python and llama.cpp's libraries. Measured: 35 to 70 MB."""
 
 ENOUGH = 8_192
 """Tokens per slot above which a smaller context is better than fewer slots."""
@@ -40,19 +56,31 @@ _PARAMETERS: Mapping[str, type | tuple[type, ...]] = {
     "gpu_layers": int,
     "pooling": str,
     "chat_template": str,
+    "cache_type": str,
 }
 
+CACHE_TYPES: Mapping[str, float] = {"f16": 1.0, "q8_0": 34 / 64, "q4_0": 18 / 64}
+"""Number formats of the key-value cache, and their size as a part of 16 bits."""
+
 POOLINGS = ("mean", "cls", "last")
+
+RANK = "rank"
+"""The pooling of a reranker: one score for a question and a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``context_length`` is for one slot, in tokens; ``gpu_layers`` -1 means as many as fit."""
+    """``context_length`` is for one slot, in tokens; ``gpu_layers`` -1 means as many as fit.
+
+    ``prompts_mb`` is for prompts of earlier calls, ``cache_type`` the number format of the key-value cache.
+    """
 
     embedding: bool
     slots: int
     context_length: int
     threads: int
+    prompts_mb: int = 0
+    cache_type: str = "f16"
     gpu_layers: int = -1
     pooling: str = ""
     chat_template: str = ""
@@ -79,6 +107,11 @@ def check(name: str, parameters: Mapping[str, Any]) -> None:
             raise InvalidRequest(
                 f"'{key}' of the model '{name}' must be {wanted}.", param=f"parameters.{key}"
             )
+    if parameters.get("cache_type") not in (None, *CACHE_TYPES):
+        raise InvalidRequest(
+            f"'cache_type' of the model '{name}' must be one of {', '.join(CACHE_TYPES)}.",
+            param="parameters.cache_type",
+        )
     if parameters.get("pooling") not in (None, *POOLINGS):
         raise InvalidRequest(
             f"'pooling' of the model '{name}' must be one of {', '.join(POOLINGS)}.",
@@ -87,8 +120,13 @@ def check(name: str, parameters: Mapping[str, Any]) -> None:
 
 
 def embeds(file: Gguf) -> bool:
-    """Whether a file is an embedding model by its own words."""
-    return file.pooling in POOLINGS or file.architecture in EMBEDDING_ARCHITECTURES
+    """Whether a file is an embedding model by its own words, or a reranker, which works like one."""
+    return file.pooling in (*POOLINGS, RANK) or file.architecture in EMBEDDING_ARCHITECTURES
+
+
+def reranks(file: Gguf) -> bool:
+    """Whether a file is a reranker by its own words."""
+    return file.pooling == RANK
 
 
 def plan(file: Gguf, hardware: Hardware, parameters: Mapping[str, Any], *, embedding: bool) -> Plan:
@@ -96,8 +134,14 @@ def plan(file: Gguf, hardware: Hardware, parameters: Mapping[str, Any], *, embed
     trained = file.context_length or 4_096
     asked = parameters.get("context_length")
     wanted = min(asked or trained, trained) if embedding else (asked or trained)
-    per_token = max(1, file.kv_bytes_per_token)
-    tokens = int(hardware.memory_bytes * SHARE) // per_token
+    cache_type = parameters.get("cache_type") or "f16"
+    per_token = max(1, int(file.kv_bytes_per_token * CACHE_TYPES[cache_type]))
+    # A cache much larger than the model, or than two good contexts, would be paid for by everyone and filled by few.
+    usual = 2 * min(wanted, ENOUGH) * per_token
+    fair = max(CACHE_FLOOR, hardware.memory_bytes * CACHE_FLOOR_SHARE, file.file_size, usual)
+    left = allowed(hardware) - file.file_size - PROCESS - BATCH * _width(file) * 4
+    room = max(0, min(hardware.memory_bytes * SHARE, fair, left))
+    tokens = int(room) // per_token
     slots = parameters.get("slots") or SLOTS
     if asked is None:
         if parameters.get("slots") is None:
@@ -112,7 +156,49 @@ def plan(file: Gguf, hardware: Hardware, parameters: Mapping[str, Any], *, embed
         slots=slots,
         context_length=wanted,
         threads=parameters.get("threads") or hardware.cores,
+        prompts_mb=0 if embedding else int(min(hardware.memory_bytes * PROMPTS_SHARE, PROMPTS_MOST)) // MB,
+        cache_type=cache_type,
         gpu_layers=parameters.get("gpu_layers", -1),
         pooling=parameters.get("pooling") or (file.pooling if file.pooling in POOLINGS else ""),
         chat_template=parameters.get("chat_template", ""),
+    )
+
+
+def allowed(hardware: Hardware) -> int:
+    """Bytes that models may have on a machine: what its GPU sees of the memory, where they share it."""
+    shared = [gpu.memory_bytes for gpu in hardware.gpus if gpu.shared]
+    return min([int(hardware.memory_bytes * MEMORY_SHARE), *shared])
+
+
+def _width(file: Gguf) -> int:
+    """Numbers per token of a batch: a few hidden states are really touched, the scores are kept for few tokens."""
+    return 16 * file.embedding_length
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes of memory by what they are for. ``prompts`` fill up only as calls come."""
+
+    weights: int
+    cache: int
+    compute: int
+    process: int
+    prompts: int
+
+    @property
+    def total(self) -> int:
+        """What is certain: all but the prompts of earlier calls."""
+        return self.weights + self.cache + self.compute + self.process
+
+
+def need(file: Gguf, settled: Plan) -> Need:
+    """How much memory a plan takes."""
+    tokens = settled.slots * settled.context_length
+    batch = settled.context_length if settled.embedding else BATCH
+    return Need(
+        weights=file.file_size,
+        cache=int(tokens * file.kv_bytes_per_token * CACHE_TYPES[settled.cache_type]),
+        compute=batch * _width(file) * 4,
+        process=PROCESS,
+        prompts=settled.prompts_mb * MB,
     )

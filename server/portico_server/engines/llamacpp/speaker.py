@@ -7,6 +7,7 @@ that leaves any other call does not; and the engine's own ``n`` miscounts.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,13 +67,15 @@ class LlamaSpeaker:
         endpoint = child.endpoint(name)
         self._routes = {
             operation: Route(endpoint, operation)
-            for operation in ("chat/completions", "completions", "embeddings")
+            for operation in ("chat/completions", "completions", "embeddings", "rerank")
         }
 
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
         """See `portico_server.engines.protocol.Speaker`."""
         if request.operation == "embeddings":
             return await self._embed(request.body, deadline)
+        if request.operation == "rerank":
+            return await self._rerank(request.body, deadline)
         is_chat = request.operation == "chat/completions"
         if is_chat:
             prepared = chat(request.body, template_has_tools=self._facts.template_has_tools)
@@ -195,6 +198,42 @@ class LlamaSpeaker:
         return Relayed(
             "application/json", once(orjson.dumps(document(vectors, encoding, self._name, usage))), usage
         )
+
+    async def _rerank(self, body: dict[str, Any], deadline: float | None) -> Relayed:
+        asked = {name: body[name] for name in ("query", "documents", "top_n") if name in body}
+        try:
+            response = await self._transport.post(
+                self._routes["rerank"], orjson.dumps(asked), deadline=deadline
+            )
+            data = await read_all(response, deadline=deadline)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        if response.status != 200:
+            raise self._refusal(response.status, data)
+        try:
+            answered = orjson.loads(data)
+            rows = [(int(row["index"]), float(row["relevance_score"])) for row in answered["results"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise EngineFailed(
+                f"The engine of '{self._name}' answered something that is not a ranking."
+            ) from error
+        usage = usage_from_json(answered.get("usage") or {})
+        return Relayed("application/json", once(orjson.dumps(ranking(rows, self._name, usage))), usage)
+
+
+def ranking(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[str, Any]:
+    """Scores as Jina and Cohere give them, in [0, 1] and best first. llama.cpp passes on what the model's last layer
+    says, which for a cross-encoder is a logit: if one is outside [0, 1], all are.
+    """
+    if any(not 0 <= score <= 1 for _, score in rows):
+        rows = [(index, 1 / (1 + math.exp(-max(-60.0, min(60.0, score))))) for index, score in rows]
+    found = sorted(rows, key=lambda row: -row[1])
+    return {
+        "object": "list",
+        "model": name,
+        "results": [{"index": index, "relevance_score": score} for index, score in found],
+        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
+    }
 
 
 class _Call:

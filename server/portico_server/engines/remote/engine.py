@@ -1,32 +1,40 @@
-"""A model behind somebody's OpenAI-compatible HTTP API."""
+"""A model behind somebody's HTTP API: any OpenAI-compatible server, and the presets with their quirks."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, nearest
-from portico_server.engines.endpoint import Endpoint
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.engines.profiles import profile
-from portico_server.engines.protocol import Description, Running, Site
-from portico_server.engines.remote.providers import PROVIDERS
-from portico_server.engines.sources import parse
+from portico_server.engines.protocol import Description, Running, Site, Speaker
+from portico_server.engines.remote.place import Place, find
+from portico_server.engines.remote.quirks import Quirks
 from portico_server.engines.spec import ModelSpec
 
 
 class Remote:
     """``http(s)://HOST/v1#MODEL`` or ``remote://PROVIDER/MODEL``.
 
-    The parameter ``headers`` adds HTTP headers.
+    Parameters: see `portico_server.engines.remote.place`.
     """
 
     name = "remote"
     fetches = False
 
     def describe(self, spec: ModelSpec, path: Path | None) -> Description:
-        _endpoint(spec)
+        place = find(spec)
         known = profile(spec.source)
+        if spec.task == "rerank":
+            return Description("rerank", spec.parameters.get("context_length"))
         task = "embedding" if spec.task == "embedding" or (spec.task == "auto" and _embeds(spec)) else "chat"
+        if task == "embedding" and place.wire == "anthropic":
+            raise InvalidRequest("This provider has no embeddings.", param="task")
+        if task == "embedding" and place.fallback:
+            raise InvalidRequest(
+                f"'{spec.name}' makes embeddings, and another model's vectors cannot stand in for them: "
+                "leave out 'fallback'.",
+                param="parameters.fallback",
+            )
         context = spec.parameters.get("context_length", known.context_length if known else None)
         dimensions = spec.parameters.get("dimensions", known.dimensions if known else None)
         if task == "chat":
@@ -34,62 +42,51 @@ class Remote:
         return Description("embedding", context, dimensions)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
-        # aiohttp is imported by now; this module is imported before it.
-        from portico_server.engines.passthrough import Passthrough
-
-        endpoint = _endpoint(spec)
-        if not endpoint.key and (variable := _variable(spec)):
+        place = find(spec)
+        if not place.keyed:
             raise InvalidRequest(
-                f"'{spec.name}' needs a key: give the model an 'api_key', or set {variable} where the "
+                f"'{spec.name}' needs a key: give the model an 'api_key', or set {place.variable} where the "
                 f"daemon starts.",
                 code="missing_provider_key",
                 param="api_key",
             )
+        return Running(_speaker(spec.name, place, site), self.describe(spec, path))
 
-        async def explain(error: BaseException) -> PorticoError:
-            reason = str(error) or type(error).__name__
-            return EngineFailed(
-                f"The server of '{spec.name}' at {endpoint.url} cannot be reached or broke off: {reason}. "
-                f"Check the "
-                "address and that it runs.",
-                code="upstream_unreachable",
-            )
 
-        return Running(Passthrough(site.transport, endpoint, spec.name, explain), self.describe(spec, path))
+def _speaker(name: str, place: Place, site: Site) -> Speaker:
+    # aiohttp is imported by now; this module is imported before it.
+    from portico_server.engines.passthrough import Passthrough
+    from portico_server.engines.remote.anthropic.speaker import Messages
+    from portico_server.engines.remote.fitted import Fitted
+    from portico_server.engines.remote.retry import Retrying
+
+    async def explain(error: BaseException) -> PorticoError:
+        reason = str(error) or type(error).__name__
+        return EngineFailed(
+            f"The server of '{name}' at {place.endpoint.url} cannot be reached or broke off: {reason}. "
+            "Check the address and that it runs.",
+            code="upstream_unreachable",
+        )
+
+    speaker: Speaker
+    if place.wire == "anthropic":
+        speaker = Messages(
+            site.transport, place.endpoint, name, explain, max_tokens=place.max_tokens, idle=place.idle
+        )
+    else:
+        speaker = Passthrough(
+            site.transport,
+            place.endpoint,
+            name,
+            explain,
+            ask_usage=place.quirks.stream_usage,
+            idle=place.idle,
+        )
+    if place.retries:
+        speaker = Retrying(speaker, place.retries)
+    return speaker if place.quirks == Quirks() else Fitted(speaker, place.quirks, name)
 
 
 def _embeds(spec: ModelSpec) -> bool:
     known = profile(spec.source)
     return known is not None and known.task == "embedding"
-
-
-def _variable(spec: ModelSpec) -> str:
-    """The environment variable for the key of the spec's provider, if it needs one."""
-    source = parse(spec.source)
-    return PROVIDERS[source.location].key if source.scheme == "remote" else ""
-
-
-def _endpoint(spec: ModelSpec) -> Endpoint:
-    source = parse(spec.source)
-    headers = spec.parameters.get("headers") or {}
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise InvalidRequest(
-            f"The headers of '{spec.name}' must be an object of texts.", param="parameters.headers"
-        )
-    if source.scheme in ("http", "https"):
-        return Endpoint(source.location, source.model, spec.api_key, headers)
-    if source.scheme != "remote":
-        raise InvalidRequest(
-            f"The engine 'remote' takes http(s)://HOST/v1#MODEL or remote://PROVIDER/MODEL, not "
-            f"'{spec.source}'.",
-            param="source",
-        )
-    provider = PROVIDERS.get(source.location)
-    if provider is None:
-        raise InvalidRequest(
-            f"There is no preset for the provider '{source.location}'.{nearest(source.location, PROVIDERS)} "
-            f"Presets are {', '.join(PROVIDERS)}; any other server is http(s)://HOST/v1#MODEL.",
-            param="source",
-        )
-    key = spec.api_key or os.environ.get(provider.key, "") if provider.key else spec.api_key
-    return Endpoint(provider.url, source.model, key, headers)

@@ -81,6 +81,21 @@ async def get_json(remote: Remote) -> Any:
             attempt += 1
 
 
+async def get_range(remote: Remote, start: int, end: int) -> bytes:
+    """The bytes of a file from ``start`` up to ``end``, fewer where it is shorter. Raises what ``remote`` says."""
+    try:
+        async with _get(remote, {"Range": f"bytes={start}-{end - 1}"}) as response:
+            skipped = 0 if response.status == 206 else start  # it does not know ranges and sends it all
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) >= skipped + end - start:
+                    break
+            return bytes(body[skipped : skipped + end - start])
+    except (aiohttp.ClientError, TimeoutError, _Passing) as error:
+        raise remote.unreachable(_named(error)) from error
+
+
 def resumable(target: Path, expected: Expected) -> int:
     """Bytes of the file that an earlier download left behind.
 

@@ -7,8 +7,9 @@ Imports aiohttp: loaded on first use. The calls are ``/api/models/REPO/revision/
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.engines.sources.choose import choose
+from portico_server.engines.sources.choose import Choice, choose
 from portico_server.engines.sources.disk import require_room
 from portico_server.engines.sources.download import Expected, Remote, download, get_json, resumable
 from portico_server.engines.sources.local import BEGUN, by_hand, opened
@@ -137,11 +138,24 @@ def _matching(pattern: re.Pattern[str], value: object) -> str:
     return value if isinstance(value, str) and pattern.match(value) else ""
 
 
-async def fetch(source: Source, folder: Path, settings: Settings, report: Report) -> Receipt:
-    """Download the files of ``source`` into ``folder``, whose lock the caller holds, and say what they are.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A repository that was asked what it holds: the model chosen from it, and where each of its files is."""
 
-    Whatever arrived stays as a ``.part`` when this is cancelled or fails, and the next fetch goes on from it.
-    """
+    listing: Listing
+    choice: Choice
+    remote: Callable[[str], Remote]
+    """From a file's name to its place."""
+
+    @property
+    def expected(self) -> Mapping[str, Expected]:
+        """What each file of the model must be."""
+        return {file: self.listing.files[file] for file in self.choice.files}
+
+
+@contextlib.asynccontextmanager
+async def listed(source: Source, folder: Path, settings: Settings) -> AsyncIterator[Listed]:
+    """Ask the hub of ``source`` what is there; ``folder`` is where its files would go. Fetches nothing."""
     if source.scheme == "hf":
         token = {"Authorization": f"Bearer {settings.hf_token}"} if settings.hf_token else {}
         hub = Hub("hf", settings.hf_endpoint.rstrip("/"), token)
@@ -161,7 +175,16 @@ async def fetch(source: Source, folder: Path, settings: Settings, report: Report
 
         listing = hub.read_listing(await get_json(remote(hub.listing_url(source))), source)
         choice = choose(listing.files, source.file, source)
-        expected = {file: listing.files[file] for file in choice.files}
+        yield Listed(listing, choice, lambda file: remote(hub.file_url(source, listing.commit, file)))
+
+
+async def fetch(source: Source, folder: Path, settings: Settings, report: Report) -> Receipt:
+    """Download the files of ``source`` into ``folder``, whose lock the caller holds, and say what they are.
+
+    Whatever arrived stays as a ``.part`` when this is cancelled or fails, and the next fetch goes on from it.
+    """
+    async with listed(source, folder, settings) as found:
+        choice, expected = found.choice, found.expected
         total, done = sum(item.size for item in expected.values()), 0
         left = total - sum(resumable(folder / file, item) for file, item in expected.items())
         require_room(folder, left, source)
@@ -175,14 +198,12 @@ async def fetch(source: Source, folder: Path, settings: Settings, report: Report
 
             target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            digests[file] = await download(
-                remote(hub.file_url(source, listing.commit, file)), target, item, source, reported
-            )
+            digests[file] = await download(found.remote(file), target, item, source, reported)
             done += item.size
     if choice.path.endswith(".gguf"):
         _require_model(folder / choice.path)
     kept = {file: Kept(item.size, digests[file]) for file, item in expected.items()}
-    return Receipt(choice.path, listing.commit, kept)
+    return Receipt(choice.path, found.listing.commit, kept)
 
 
 def _require_model(path: Path) -> None:

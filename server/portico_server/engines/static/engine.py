@@ -15,6 +15,9 @@ WEIGHTS = ("wordllama",)
 
 DIMENSIONS = 256
 
+MEMORY = 180 * 1024 * 1024
+"""Bytes of the process with the vectors in it."""
+
 
 class Static:
     """``static://wordllama``."""
@@ -32,6 +35,9 @@ class Static:
         if spec.task == "chat":
             raise InvalidRequest(f"'{spec.source}' only embeds; its task cannot be 'chat'.", param="task")
         return Description("embedding", dimensions=DIMENSIONS)
+
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        return MEMORY
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         # aiohttp is imported by now; this module is imported before it.

@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.knowledge.chunk import code, markdown, rows, sentence
+from portico_server.knowledge.chunk import (
+    by_line,
+    clause,
+    code,
+    dialogue,
+    diff,
+    fixed,
+    formula,
+    json,
+    log,
+    markdown,
+    outline,
+    page,
+    paragraph,
+    qa,
+    records,
+    recursive,
+    rows,
+    section,
+    sentence,
+    slides,
+    subtitles,
+    table,
+    token,
+    topic,
+    window,
+)
 from portico_server.knowledge.part import Part
 
 SIZE = 1_000
@@ -16,14 +43,62 @@ OVERLAP = 100
 """Columns that a chunk repeats of the one before it, at most."""
 
 Chunker: TypeAlias = Callable[[Iterable[Part], int, int], list[Part]]
+"""``(parts, size, overlap) -> chunks``, sizes in columns."""
 
-CHUNKERS: Mapping[str, Chunker] = {
-    "sentence": sentence.chunk,
-    "markdown": markdown.chunk,
-    "code": code.chunk,
-    "rows": rows.chunk,
-}
-"""One line for each chunker: ``(parts, size, overlap) -> chunks``, sizes in columns."""
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A chunker by name, with what it is for and the sizes it takes if none are given."""
+
+    name: str
+    chunk: Chunker
+    description: str
+    size: int = SIZE
+    overlap: int = OVERLAP
+
+
+STRATEGIES = (
+    Strategy("sentence", sentence.chunk, "Whole sentences, English and Chinese"),
+    Strategy("paragraph", paragraph.chunk, "Whole paragraphs"),
+    Strategy(
+        "recursive",
+        recursive.chunk,
+        "The coarsest cut that fits: empty lines, lines, sentences, commas, spaces",
+    ),
+    Strategy("topic", topic.chunk, "Cut where the words change: texts without headings", 2_000, 0),
+    Strategy(
+        "window", window.chunk, "Sentences in windows that each cover half of the one before", SIZE, SIZE // 2
+    ),
+    Strategy("token", token.chunk, "As many tokens each, cut between words"),
+    Strategy("fixed", fixed.chunk, "Exactly as wide each, cut between characters"),
+    Strategy("lines", by_line.chunk, "Whole lines"),
+    Strategy("markdown", markdown.chunk, "Markdown: blocks stay whole, short sections join the next"),
+    Strategy("section", section.chunk, "What stands under one heading: HTML, Word, EPUB, Markdown", 4_000, 0),
+    Strategy("outline", outline.chunk, "Plain text with numbered headings: books, reports, standards"),
+    Strategy("page", page.chunk, "A page each: PDF", 8_000, 0),
+    Strategy("slides", slides.chunk, "A slide each, its notes with it", 4_000, 0),
+    Strategy("rows", rows.chunk, "Groups of rows below a repeated header: CSV, spreadsheets", SIZE, 0),
+    Strategy("records", records.chunk, "One row each below a repeated header: CSV, spreadsheets", SIZE, 0),
+    Strategy("table", table.chunk, "Markdown with wide tables: their header is repeated"),
+    Strategy("code", code.chunk, "Definitions, by the syntax tree (Python) or by blank lines"),
+    Strategy("json", json.chunk, "Whole values by their path: JSON, JSON lines", SIZE, 0),
+    Strategy("log", log.chunk, "Whole log entries, their stack traces with them", SIZE, 0),
+    Strategy("diff", diff.chunk, "Whole hunks of a patch", SIZE, 0),
+    Strategy("dialogue", dialogue.chunk, "Whole turns of a chat, an interview, a transcript", SIZE, 200),
+    Strategy("qa", qa.chunk, "A question with its answer each", 2_000, 0),
+    Strategy(
+        "clause", clause.chunk, "A clause each: laws, contracts (第三条, Article 5, § 7, 4.2.1)", 2_000, 0
+    ),
+    Strategy("subtitles", subtitles.chunk, "What is said within a while: SRT, WebVTT"),
+    Strategy("formula", formula.chunk, "Sentences, formulas in TeX never cut", 1_500),
+    Strategy("coarse", sentence.chunk, "1024 tokens of sentences, 100 shared (CoarseChunk)", 4_096, 400),
+    Strategy("medium", sentence.chunk, "256 tokens of sentences, 25 shared (MediumChunk)", 1_024, 100),
+    Strategy("fine", sentence.chunk, "128 tokens of sentences, 12 shared (FineChunk)", 512, 48),
+)
+"""One line for each chunker. A new one is a file and a line here."""
+
+CHUNKERS: Mapping[str, Strategy] = {item.name: item for item in STRATEGIES}
+"""The same by name."""
 
 COLUMNS_PER_TOKEN = 4
 """The estimate behind ``static``: four Latin letters, or two Chinese characters, to a token of a GPT tokenizer."""
@@ -65,10 +140,11 @@ def check(strategy: Any) -> dict[str, Any]:
                 param="chunking_strategy.static.chunk_overlap_tokens",
             )
         return {"type": "static", "static": values}
-    if kind in CHUNKERS:
-        size = _number(strategy, "size", "chunking_strategy.size", 50, 20_000, SIZE)
+    if isinstance(kind, str) and kind in CHUNKERS:
+        usual = CHUNKERS[kind]
+        size = _number(strategy, "size", "chunking_strategy.size", 50, 20_000, usual.size)
         overlap = _number(
-            strategy, "overlap", "chunking_strategy.overlap", 0, size // 2, min(OVERLAP, size // 2)
+            strategy, "overlap", "chunking_strategy.overlap", 0, size // 2, min(usual.overlap, size // 2)
         )
         return {"type": kind, "size": size, "overlap": overlap}
     known = ("auto", "static", *CHUNKERS)
@@ -86,11 +162,12 @@ def chunk(parts: Iterable[Part], strategy: Mapping[str, Any], default: str) -> l
             static = strategy["static"]
             size = static["max_chunk_size_tokens"] * COLUMNS_PER_TOKEN
             overlap = static["chunk_overlap_tokens"] * COLUMNS_PER_TOKEN
-            return CHUNKERS[default](parts, size, overlap)
+            return CHUNKERS[default].chunk(parts, size, overlap)
         case str(name) if name in CHUNKERS:
-            return CHUNKERS[name](parts, strategy["size"], strategy["overlap"])
+            return CHUNKERS[name].chunk(parts, strategy["size"], strategy["overlap"])
         case _:
-            return CHUNKERS[default](parts, SIZE, OVERLAP)
+            usual = CHUNKERS[default]
+            return usual.chunk(parts, usual.size, usual.overlap)
 
 
 def _number(values: Mapping[str, Any], name: str, param: str, low: int, high: int, default: int) -> int:

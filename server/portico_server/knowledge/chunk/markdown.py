@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from portico_server.knowledge.chunk.code import lines
 from portico_server.knowledge.chunk.sentence import pieces, sentences
 from portico_server.knowledge.chunk.spans import Span, carve, pack, width
+from portico_server.knowledge.chunk.units import lines
 from portico_server.knowledge.part import Part
 
 SHORT = 200

@@ -6,9 +6,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from portico_server.knowledge.part import Part
+
+T = TypeVar("T")
 
 Span: TypeAlias = tuple[int, int]
 """Start and end (exclusive) in a text."""
@@ -60,7 +62,7 @@ def cut(text: str, span: Span, size: int) -> Iterator[Span]:
         if width(text[start:end]) <= size:
             yield start, end
             return
-        stop = _reach(text, start, end, size)
+        stop = reach(text, start, end, size)
         weak = start
         for match in _WEAK.finditer(text, start, stop):
             weak = match.end()
@@ -75,7 +77,7 @@ def cut(text: str, span: Span, size: int) -> Iterator[Span]:
         start = stop
 
 
-def _reach(text: str, start: int, end: int, size: int) -> int:
+def reach(text: str, start: int, end: int, size: int) -> int:
     """The furthest end at which the span from ``start`` is at most ``size`` columns wide, one character at least."""
     stop = min(end, start + size)
     while stop > start + 1 and (over := width(text[start:stop]) - size) > 0:
@@ -127,8 +129,11 @@ def strip(text: str, span: Span, *, indented: bool = False) -> Span:
     return begin, end
 
 
-def carve(part: Part, spans: Iterable[Span], *, indented: bool = False) -> list[Part]:
-    """The spans of a part as parts of their own: ``text[start:end]`` of the document, with page, heading and line."""
+def carve(part: Part, spans: Iterable[Span], *, indented: bool = False, above: str = "") -> list[Part]:
+    """The spans of a part as parts of their own: ``text[start:end]`` of the document, with page, heading and line.
+
+    ``above`` is repeated over those that begin behind it: it stands in their text, their place is what is below.
+    """
     text, place = part.text, part.place
     chunks: list[Part] = []
     line, counted = place.line, 0
@@ -142,7 +147,19 @@ def carve(part: Part, spans: Iterable[Span], *, indented: bool = False) -> list[
                 text.count("\n", counted, start) if start >= counted else -text.count("\n", start, counted)
             )
             counted = start
-        chunks.append(
-            Part(text[start:end], replace(place, line=line, start=place.start + start, end=place.start + end))
-        )
+        said = text[start:end]
+        if above and start >= len(above):
+            said = f"{above}\n{said}"
+        chunks.append(Part(said, replace(place, line=line, start=place.start + start, end=place.start + end)))
     return chunks
+
+
+def carve_each(
+    part: Part, pairs: Iterable[tuple[Span, T]], *, indented: bool = False
+) -> list[tuple[Part, T]]:
+    """`carve` for spans that each have something that belongs to them. One call for all of a long part: lines are
+    counted from the span before.
+    """
+    kept = [(span, value) for span, value in pairs if part.text[span[0] : span[1]].strip()]
+    chunks = carve(part, (span for span, _ in kept), indented=indented)
+    return [(chunk, value) for chunk, (_, value) in zip(chunks, kept, strict=True)]

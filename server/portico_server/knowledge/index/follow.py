@@ -8,9 +8,11 @@ import shutil
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from portico_server.core.context import Listener
 from portico_server.core.errors import PorticoError
+from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge.index.opened import OpenIndex
 
@@ -18,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 COALESCE = 0.1
 """Seconds in which changes are collected: a commit costs some twenty fsyncs, however much it brings."""
+
+Key: TypeAlias = tuple[str, str]
+"""A store's id, and the name of one of its groups."""
 
 OPEN = 16
 """Indexes kept open."""
@@ -27,59 +32,62 @@ IDLE = 600.0
 
 
 class Indexes:
-    """The indexes of all stores, opened when they are needed, in ``folder``/STORE. It owns all their tasks.
+    """The indexes of all groups of all stores, opened when they are needed. It owns all their tasks.
 
-    Cheap to make: nothing is read, and nothing heavy imported, before the first search or change.
+    That of the group which every store has lies in ``folder``/STORE, another one in a folder in there. Cheap to make:
+    nothing is read, and nothing heavy imported, before the first search or change.
     """
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
-        self._open: dict[str, OpenIndex] = {}
+        self._open: dict[Key, OpenIndex] = {}
         self._opening = asyncio.Lock()
-        self._followers: dict[str, asyncio.Task[None]] = {}
-        self._changed: set[str] = set()
+        self._followers: dict[Key, asyncio.Task[None]] = {}
+        self._changed: set[Key] = set()
         self._reaper: asyncio.TimerHandle | None = None
         self._reaping: asyncio.Task[None] | None = None
         self._closed = False
 
     @asynccontextmanager
-    async def use(self, store_id: str, model: str) -> AsyncIterator[OpenIndex]:
-        """The index of a store with the vectors of ``model`` ("" for none), open until the block ends."""
-        index = await self._get(store_id, model)
+    async def use(self, store_id: str, model: str, group: str = GROUP) -> AsyncIterator[OpenIndex]:
+        """The index of a group with the vectors of ``model`` ("" for none), open until the block ends."""
+        index = await self._get((store_id, group), model)
         try:
             yield index
         finally:
             index.users -= 1
             index.last_used = asyncio.get_running_loop().time()
 
-    def changed(self, store_id: str, model: str) -> None:
-        """Say that the store's log has grown: it is followed in the background, soon."""
+    def changed(self, store_id: str, model: str, group: str = GROUP) -> None:
+        """Say that the store's log has grown: the group's index follows it in the background, soon."""
         if self._closed:
             return
-        self._changed.add(store_id)
-        if store_id not in self._followers:
-            task = asyncio.create_task(self._follow(store_id, model), name=f"index {store_id}")
-            self._followers[store_id] = task
+        key = (store_id, group)
+        self._changed.add(key)
+        if key not in self._followers:
+            task = asyncio.create_task(self._follow(key, model), name=f"index {store_id} {group}")
+            self._followers[key] = task
 
-    async def ready(self, store_id: str, model: str, listener: Listener | None = None) -> None:
+    async def ready(
+        self, store_id: str, model: str, listener: Listener | None = None, group: str = GROUP
+    ) -> None:
         """Wait until all of the log can be found; ``listener`` hears of a build in `Status` events."""
-        async with self.use(store_id, model) as index:
+        async with self.use(store_id, model, group) as index:
             await index.catch_up(None, listener)
 
-    async def drop(self, store_id: str) -> None:
-        """Close and delete the index of a store that has been deleted."""
-        follower = self._followers.get(store_id)
-        if follower is not None:
-            self._followers.pop(store_id, None)
+    async def drop(self, store_id: str, group: str | None = None) -> None:
+        """Close and delete the index of a ``group`` that has been removed, or all of a store that has been."""
+        for key in [key for key in self._followers if _is_of(key, store_id, group)]:
+            follower = self._followers.pop(key)
             follower.cancel()
             await asyncio.wait([follower])
-        self._changed.discard(store_id)
+        self._changed = {key for key in self._changed if not _is_of(key, store_id, group)}
         async with self._opening:
-            index = self._open.pop(store_id, None)
-            if index is not None:
-                await index.close()
-        await asyncio.to_thread(shutil.rmtree, self._folder / store_id, True)
+            for key in [key for key in self._open if _is_of(key, store_id, group)]:
+                await self._open.pop(key).close()
+        gone = self._folder / store_id if group is None else self._at((store_id, group))
+        await asyncio.to_thread(shutil.rmtree, gone, True)
 
     async def sweep(self, store_ids: Collection[str]) -> None:
         """Delete the indexes of stores that no longer exist; ``store_ids`` are those that do."""
@@ -106,37 +114,42 @@ class Indexes:
             await index.close()
         self._open.clear()
 
-    async def _get(self, store_id: str, model: str) -> OpenIndex:
-        index = self._open.get(store_id)
+    def _at(self, key: Key) -> Path:
+        store_id, group = key
+        return self._folder / store_id if group == GROUP else self._folder / store_id / f"group-{group}"
+
+    async def _get(self, key: Key, model: str) -> OpenIndex:
+        index = self._open.get(key)
         if index is None or index.model != model:
             async with self._opening:
-                index = self._open.get(store_id)
+                index = self._open.get(key)
                 if index is not None and index.model != model:
                     await self._shut(index)
                     index = None
                 if index is None:
                     await self._evict(OPEN - 1)
-                    index = OpenIndex(self._database, store_id, model, self._folder / store_id)
-                    self._open[store_id] = index
+                    index = OpenIndex(self._database, *key, model, self._at(key))
+                    self._open[key] = index
                     self._arm()
-        self._open[store_id] = self._open.pop(store_id)  # the most recently used stands last
+        self._open[key] = self._open.pop(key)  # the most recently used stands last
         index.users += 1
         return index
 
-    async def _follow(self, store_id: str, model: str) -> None:
+    async def _follow(self, key: Key, model: str) -> None:
+        store_id, group = key
         try:
-            while store_id in self._changed:
+            while key in self._changed:
                 await asyncio.sleep(COALESCE)
-                self._changed.discard(store_id)
+                self._changed.discard(key)
                 try:
-                    await self.ready(store_id, model)
+                    await self.ready(store_id, model, group=group)
                 except PorticoError as error:
                     # The log keeps what is missing: the next search or change tries again and tells why.
                     logger.warning("the index of %s is behind: %s", store_id, error.message)
                 except Exception:
                     logger.exception("the index of %s is behind", store_id)
         finally:
-            self._followers.pop(store_id, None)
+            self._followers.pop(key, None)
 
     async def _evict(self, keep: int, older_than: float = float("inf")) -> None:
         """Close unused indexes, the least recently used first, until ``keep`` are left."""
@@ -148,7 +161,7 @@ class Indexes:
 
     async def _shut(self, index: OpenIndex) -> None:
         await index.unused()
-        self._open.pop(index.store_id, None)
+        self._open.pop((index.store_id, index.group), None)
         await index.close()
 
     def _arm(self) -> None:
@@ -165,3 +178,7 @@ class Indexes:
             await self._evict(0, asyncio.get_running_loop().time() - IDLE)
         if self._open:
             self._arm()
+
+
+def _is_of(key: Key, store_id: str, group: str | None) -> bool:
+    return key[0] == store_id and group in (None, key[1])

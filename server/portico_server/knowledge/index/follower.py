@@ -57,7 +57,7 @@ class Progress:
 
 
 class Follower(Generic[D]):
-    """Keeps one index in step with the log.
+    """Keeps the index of one group in step with its store's log.
 
     ``make`` opens the index in ``folder`` and may raise `Damaged`; ``rows`` reads what is to be put in
     for some chunk ids, without those that are gone.
@@ -67,12 +67,14 @@ class Follower(Generic[D]):
         self,
         database: Database,
         store_id: str,
+        group: str,
         folder: Path,
         make: Callable[[Path], D],
         rows: Callable[[Sequence[int]], Awaitable[Sequence[Any]]],
     ) -> None:
         self._database = database
         self._store_id = store_id
+        self._group = group
         self._folder = folder
         self._make = make
         self._rows = rows
@@ -150,6 +152,8 @@ class Follower(Generic[D]):
             batch = await self._database.read(changes.after, self._store_id, index.mark.seq, CHANGES)
             if not batch:
                 return
+            if batch[0].seq != index.mark.seq + 1:
+                raise Damaged("the log does not reach back to it any more")
             highest = index.mark.highest
             for change in batch:
                 if self._stopping.is_set():
@@ -166,6 +170,8 @@ class Follower(Generic[D]):
 
     async def _apply(self, index: D, change: Change, highest: int) -> int:
         """Apply one change; the largest chunk id that the index has seen."""
+        if change.group_name != self._group:
+            return highest
         first, last = change.first_chunk, change.last_chunk
         # What a build has read may come again in the log that it did not know yet.
         if change.op == "delete" or first <= highest:
@@ -183,7 +189,7 @@ class Follower(Generic[D]):
         """Fill the index with all that the store has now; changes that come meanwhile are applied later."""
         await asyncio.to_thread(index.clear)
         newest = await self._database.read(changes.newest, self._store_id)
-        ids = await self._database.read(chunks.ids, self._store_id)
+        ids = await self._database.read(chunks.ids, self._store_id, self._group)
         self.progress = Progress(0, len(ids))
         try:
             for i in range(0, len(ids), ROWS):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +39,9 @@ Ranking = list[tuple[int, float]]
 class OpenIndex:
     """What `Indexes.use` hands out. ``model`` is the model whose vectors are searched, "" for none."""
 
-    def __init__(self, database: Database, store_id: str, model: str, folder: Path) -> None:
+    def __init__(self, database: Database, store_id: str, group: str, model: str, folder: Path) -> None:
         self.store_id = store_id
+        self.group = group
         self.model = model
         self.last_used = asyncio.get_running_loop().time()
         self._users = 0
@@ -55,9 +58,11 @@ class OpenIndex:
         async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
             return await database.read(chunks.embeddings, model, wanted)
 
-        self._lexical = Follower(database, store_id, folder / "lexical", _open_lexical, texts)
+        self._lexical = Follower(database, store_id, group, folder / "lexical", _open_lexical, texts)
         self._vectors = (
-            Follower(database, store_id, folder / "vector", _open_vectors, embeddings) if model else None
+            Follower(database, store_id, group, folder / "vector" / _slug(model), _open_vectors, embeddings)
+            if model
+            else None
         )
 
     @property
@@ -199,6 +204,11 @@ def _seen(task: asyncio.Task[None]) -> None:
         logger.warning("%s: %s", task.get_name(), error, exc_info=None if known else error)
 
 
+def _slug(model: str) -> str:
+    """A folder's name for a model: what one model's vectors left must never be read as another's."""
+    return hashlib.sha256(model.encode()).hexdigest()[:16]
+
+
 # Opened in a worker thread, where importing what they stand on does not hold up the event loop.
 
 
@@ -211,4 +221,10 @@ def _open_lexical(folder: Path) -> LexicalIndex:
 def _open_vectors(folder: Path) -> VectorIndex:
     from portico_server.knowledge.index.vector import VectorIndex
 
+    if folder.parent.is_dir():  # what vectors of another model have left there
+        for path in folder.parent.iterdir():
+            if path.is_file():
+                path.unlink(missing_ok=True)
+            elif path != folder:
+                shutil.rmtree(path, ignore_errors=True)
     return VectorIndex(folder)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from pathlib import Path
 
 from portico_server.knowledge.parse.text import open_text
-from portico_server.knowledge.part import Part, Unreadable, Writer
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 GROUP = 1_000
 """Characters of one group of rows, about."""
@@ -15,14 +14,14 @@ GROUP = 1_000
 _FIELD = 1024 * 1024
 
 
-def read(path: Path) -> Iterator[Part]:
+def read(source: Source) -> Iterator[Part]:
     """Groups of rows; ``row`` is the number of the first one as a spreadsheet counts, the header being row 1."""
     csv.field_size_limit(_FIELD)
     writer = Writer()
-    with open_text(path) as source:
-        sample = source.read(64 * 1024)
-        source.seek(0)
-        rows = csv.reader((line.replace("\x00", "\ufffd") for line in source), delimiter=_delimiter(sample))
+    with open_text(source) as text:
+        sample = text.read(64 * 1024)
+        text.seek(0)
+        rows = csv.reader((line.replace("\x00", "\ufffd") for line in text), delimiter=_delimiter(sample))
         header, group, first, width, number = "", list[str](), 2, 0, 0
         try:
             for number, cells in enumerate(rows, start=1):

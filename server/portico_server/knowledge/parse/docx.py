@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from docx import Document
 from docx.opc.exceptions import PackageNotFoundError
 from docx.table import Table
 
-from portico_server.knowledge.part import Part, Unreadable, Writer
+from portico_server.knowledge.parse.container import check
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
-LARGEST = 256 * 1024 * 1024
-"""Bytes that a document may unpack to."""
-
-_ENTRIES = 10_000
 _HEADING = re.compile(r"heading (\d)", re.I)
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
-def read(path: Path) -> Iterator[Part]:
+def read(source: Source) -> Iterator[Part]:
     """Sections with the path of headings above them."""
-    check(path)
-
+    check(source, "Word document", "word/document.xml", ".docx")
     try:
-        with path.open("rb") as file:
+        with source.open() as file:
             document = Document(file)
     except (PackageNotFoundError, KeyError, ValueError, SyntaxError) as error:
         raise Unreadable("is not a whole Word document: parts of it are missing or damaged.") from error
@@ -51,31 +44,6 @@ def read(path: Path) -> Iterator[Part]:
         yield writer.part(text, heading=tuple(title for _, title in heading))
     elif not found:
         raise Unreadable("contains no text.")
-
-
-def check(path: Path) -> None:
-    """Refuse what is no Word document, and one that would unpack to more than `LARGEST`, before unpacking any of it."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    if not head:
-        raise Unreadable("is empty: there is nothing in it to index.")
-    if head == _OLE:
-        raise Unreadable(
-            "is protected by a password, or in Word's format from before 2007. Save it as .docx without a password."
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except zipfile.BadZipFile as error:
-        raise Unreadable("is not a whole Word document: it is damaged or was cut short.") from error
-    size = sum(entry.file_size for entry in entries)
-    if size > LARGEST or len(entries) > _ENTRIES:
-        raise Unreadable(
-            f"unpacks to {size // 2**20} MB in {len(entries)} parts; at most {LARGEST // 2**20} MB in {_ENTRIES} "
-            "are read."
-        )
-    if "word/document.xml" not in {entry.filename for entry in entries}:
-        raise Unreadable("is not a Word document: it has no 'word/document.xml'.", "unsupported_file")
 
 
 def _level(block: Any) -> int:

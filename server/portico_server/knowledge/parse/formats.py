@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeAlias
 
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.part import Part, Source
 
-Reader: TypeAlias = Callable[[Path], Iterator[Part]]
+Reader: TypeAlias = Callable[[Source], Iterator[Part | Source]]
+"""Gives the parts of a document, and the documents inside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format. ``module`` has ``read(path) -> Iterator[Part]``, imported in the worker alone."""
+    """One format. ``module`` has ``read(source)``, a `Reader`, imported in the worker alone."""
 
     name: str
     module: str
@@ -32,31 +33,47 @@ def _format(name: str, module: str, chunker: str, suffixes: str, media_type: str
     return Format(name, module, chunker, frozenset(suffixes.split()), media_type)
 
 
-TEXT = _format("text", "text", "sentence", "txt text log rst adoc org tex srt vtt")
+TEXT = _format("text", "text", "sentence", "txt text")
+
+_OFFICE = "application/vnd.openxmlformats-officedocument"
 
 FORMATS = (
     TEXT,
     _format("markdown", "markdown", "markdown", "md markdown mdx mkd qmd rmd", "text/markdown"),
+    _format("outline", "outline", "sentence", "rst adoc org tex"),
+    _format("log", "text", "log", "log"),
+    _format("subtitles", "subtitles", "subtitles", "srt vtt"),
     _format("html", "html", "sentence", "html htm xhtml", "text/html"),
     _format("pdf", "pdf", "sentence", "pdf", "application/pdf"),
-    _format(
-        "docx",
-        "docx",
-        "sentence",
-        "docx docm",
-        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ),
+    _format("docx", "docx", "sentence", "docx docm", f"{_OFFICE}.wordprocessingml.document"),
+    _format("pptx", "pptx", "slides", "pptx pptm ppsx potx", f"{_OFFICE}.presentationml.presentation"),
+    _format("sheet", "sheet", "rows", "xlsx xlsm xlsb xls ods", f"{_OFFICE}.spreadsheetml.sheet"),
     _format("csv", "csv", "rows", "csv tsv", "text/csv"),
-    _format("data", "text", "code", "json jsonl ndjson yaml yml toml ini cfg conf xml properties env"),
+    _format("notebook", "notebook", "markdown", "ipynb", "application/x-ipynb+json"),
+    _format("epub", "epub", "sentence", "epub", "application/epub+zip"),
+    _format("mail", "mail", "sentence", "eml mbox", "message/rfc822"),
+    _format("archive", "archive", "sentence", "zip tar tgz gz tbz2 bz2 txz xz", "application/zip"),
+    _format("xml", "xml", "lines", "xml rss atom opml", "application/xml"),
+    _format("json", "whole", "json", "json jsonl ndjson geojson", "application/json"),
+    _format("data", "text", "code", "yaml yml toml ini cfg conf properties env"),
+    _format("diff", "text", "diff", "diff patch"),
     _format(
         "code",
-        "text",
+        "whole",
         "code",
-        "py pyi ipynb js mjs cjs jsx ts tsx java kt kts scala go rs c h cc cpp cxx hpp hh cs swift m mm rb php pl "
+        "py pyi js mjs cjs jsx ts tsx java kt kts scala go rs c h cc cpp cxx hpp hh cs swift m mm rb php pl "
         "pm lua r jl sh bash zsh fish ps1 bat sql graphql proto css scss less vue svelte dart ex exs erl hs ml fs clj "
         "lisp vim cmake gradle tf dockerfile makefile mk",
     ),
 )
+
+NO_DOCUMENTS = frozenset(
+    {
+        *("svg", "eps", "ps", "ai", "xpm", "stl", "obj", "ply", "dxf"),
+        *("lock", "map", "sum", "pem", "key", "crt", "csr", "asc", "sig"),
+    }
+)
+"""Ends of names of files that are text and yet nothing to read: drawings, models, locks, keys."""
 
 _BY_SUFFIX = {suffix: item for item in FORMATS for suffix in item.suffixes}
 
@@ -66,6 +83,12 @@ def format_of(filename: str) -> Format | None:
     name = PurePosixPath(filename).name.lower()
     _, dot, suffix = name.rpartition(".")
     return _BY_SUFFIX.get(suffix if dot else name)
+
+
+def is_document(filename: str) -> bool:
+    """Whether a file is to be looked at when it is found in a folder or an archive, as its name goes."""
+    name = PurePosixPath(filename).name.lower()
+    return name.rpartition(".")[2] not in NO_DOCUMENTS or "." not in name
 
 
 def looks_like_text(head: bytes) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
 from portico_server.knowledge.parse.text import encoding_of
-from portico_server.knowledge.part import Part, Unreadable, Writer
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 _UNSEEN = {
     "script",
@@ -51,10 +50,17 @@ _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.I)
 
 
-def read(path: Path) -> Iterator[Part]:
+def read(source: Source) -> Iterator[Part]:
     """Sections with the path of headings above them; the title comes first."""
-    encoding = encoding_of(path)
-    data = path.read_bytes()
+    writer = Writer()
+    for heading, text in sections(source):
+        yield writer.part(text, heading=heading)
+
+
+def sections(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The path of headings and the text of each section. Raises `Unreadable`."""
+    encoding = encoding_of(source)
+    data = source.read()
     if encoding != "utf-8" and not encoding.startswith("utf") and (declared := _CHARSET.search(data[:4096])):
         encoding = declared.group(1).decode("ascii")
     try:
@@ -135,8 +141,7 @@ class _Walk:
         if text:
             self._sections[-1][1].append(text if verbatim else re.sub(r"\s+", " ", text))
 
-    def sections(self) -> Iterator[Part]:
-        writer = Writer()
+    def sections(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for heading, pieces in self._sections:
             text = "".join(pieces).replace("\x00", "\ufffd").replace("\xa0", " ")
             text = (
@@ -147,4 +152,4 @@ class _Walk:
             text = re.sub(r" \|(?=\n|$)", "", text)
             text = re.sub(r"\n{3,}", "\n\n", text).strip()
             if text:
-                yield writer.part(text, heading=heading)
+                yield heading, text

@@ -6,11 +6,10 @@ import codecs
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from portico.wire import Place
 from portico_server.knowledge.parse.formats import looks_like_text, wide_encoding
-from portico_server.knowledge.part import Part, Unreadable
+from portico_server.knowledge.part import Part, Source, Unreadable
 
 SEGMENT = 128 * 1024
 """Characters that are held at once: a long text comes in segments of about this length."""
@@ -26,20 +25,20 @@ _BOMS = (
 )
 
 
-def read(path: Path) -> Iterator[Part]:
+def read(source: Source) -> Iterator[Part]:
     """Segments with the number of their first line, cut between paragraphs or lines where there are any."""
     line, offset = 1, 0
-    for text in segments(path):
+    for text in segments(source):
         yield Part(text, Place(line=line, start=offset, end=offset + len(text)))
         line += text.count("\n")
         offset += len(text)
 
 
-def segments(path: Path) -> Iterator[str]:
+def segments(source: Source) -> Iterator[str]:
     """The whole text in pieces of about `SEGMENT` characters, line breaks as ``\\n``."""
-    with open_text(path) as source:
+    with open_text(source) as text:
         rest = ""
-        while block := source.read(SEGMENT):
+        while block := text.read(SEGMENT):
             rest += block.replace("\x00", "\ufffd")
             if len(rest) >= SEGMENT:
                 cut = _cut(rest)
@@ -59,19 +58,20 @@ def _cut(text: str) -> int:
     return len(text)
 
 
-def open_text(path: Path) -> io.TextIOWrapper:
+def open_text(source: Source) -> io.TextIOWrapper:
     """The file as text in its own encoding; what does not decode becomes U+FFFD. `Unreadable` if it is no text."""
-    return path.open(encoding=encoding_of(path), errors="replace", newline=None)
+    encoding = encoding_of(source)
+    return io.TextIOWrapper(source.open(), encoding, "replace", newline=None)
 
 
-def encoding_of(path: Path) -> str:
+def encoding_of(source: Source) -> str:
     """The encoding of a text file.
 
-    Known are UTF-8, UTF-16 and UTF-32 (by mark, UTF-16 also without), GB18030 (and with it GBK and GB2312), Big5 and,
-    when nothing else fits, Windows-1252. UTF-8 is decided by the whole file, the others by a sample around the first
-    byte that is not UTF-8. `Unreadable` if the file is empty or binary.
+    Known are UTF-8, UTF-16 and UTF-32 (by mark, UTF-16 also without), GB18030 (and with it GBK and GB2312), Big5,
+    Shift-JIS, EUC-JP, EUC-KR and, when nothing else fits, Windows-1252. UTF-8 is decided by the whole file, the others
+    by a sample around the first byte that is not UTF-8. `Unreadable` if the file is empty or binary.
     """
-    with path.open("rb") as file:
+    with source.open() as file:
         head = file.read(_SAMPLE)
         if not head.strip():
             raise Unreadable("is empty: there is nothing in it to index.")
@@ -100,17 +100,28 @@ _PAIR = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")
 
 
 def legacy_encoding(sample: bytes) -> str:
-    """GB18030, Big5 or Windows-1252, by the byte pairs that Chinese text is made of.
+    """GB18030, Big5, Shift-JIS, EUC-JP, EUC-KR or Windows-1252, by the byte pairs that East Asian text is made of.
 
     GB2312's everyday characters have a lead byte of B0–D7 and a trail byte from A1 up, Big5's a lead byte of A4–C6 and
     a trail byte of 40–7E or from A1 up; punctuation is A1–A3 in both. Western text has few bytes above 7F, and these
-    stand alone.
+    stand alone. Every Japanese sentence has kana, which lie in rows of their own; Korean syllables lie in the rows
+    B0–C8 alone, where Chinese goes on to D7.
     """
     pairs = _PAIR.findall(sample)
     high = sum(byte >= 0x80 for byte in sample[:20_000])
     paired = sum(len([b for b in pair if b >= 0x80]) for pair in _PAIR.findall(sample[:20_000]))
     if not pairs or high > paired * 1.2 + 4:
         return "cp1252"
+    if sum(p[0] in (0xA4, 0xA5) and p[1] >= 0xA1 for p in pairs) >= len(pairs) * 0.25:
+        return "euc_jp"
+    if (
+        sum((p[0] == 0x82 and p[1] >= 0x9F) or (p[0] == 0x83 and p[1] <= 0x96) for p in pairs)
+        >= len(pairs) * 0.2
+    ):
+        return "cp932"
+    words = [p[0] for p in pairs if p[0] >= 0xB0]
+    if len(words) >= 12 and max(words) <= 0xC8 and all(p[1] >= 0xA1 for p in pairs):
+        return "cp949"
     gb = sum(0xA1 <= p[0] <= 0xD7 and not 0xA4 <= p[0] <= 0xAF and p[1] >= 0xA1 for p in pairs) / len(pairs)
     big5 = sum(0xA1 <= p[0] <= 0xC6 and (p[1] < 0x7F or p[1] >= 0xA1) for p in pairs) / len(pairs)
     best, share = max((("gb18030", gb), ("big5", big5)), key=lambda item: item[1])

@@ -20,8 +20,9 @@ from typing import Any, BinaryIO
 import orjson
 
 from portico_server.knowledge.chunk.chunkers import chunk
-from portico_server.knowledge.parse.formats import TEXT, format_of, looks_like_text
-from portico_server.knowledge.part import Part, Unreadable
+from portico_server.knowledge.parse.documents import documents
+from portico_server.knowledge.parse.formats import TEXT
+from portico_server.knowledge.part import Part, Source, Unreadable
 
 IDLE = 60.0
 """Seconds without a job after which the process ends."""
@@ -58,7 +59,7 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
     """Do one job, and say how it ended."""
     limit(job["memory"], job["seconds"])
     try:
-        for parts in batches(Path(job["path"]), job["name"], job["chunking"]):
+        for parts in batches(Source(job["name"], Path(job["path"])), job["chunking"]):
             send(out, {"parts": [[part.text, place(part)] for part in parts]})
         send(out, {"done": True})
     except Unreadable as error:
@@ -87,41 +88,31 @@ def limit(memory: int, seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, resource.RLIM_INFINITY))
 
 
-def batches(path: Path, name: str, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
-    """Parts, or chunks of them, in runs of about `BATCH` characters."""
-    form = format_of(name)
-    if form is None:
-        with path.open("rb") as file:
-            head = file.read(8192)
-        if head.startswith(b"%PDF-"):
-            form = format_of("x.pdf")
-        elif head and not looks_like_text(head):
-            raise Unreadable(
-                "is of a kind that is not read here. Text, Markdown, HTML, PDF, Word (.docx), CSV and source code are.",
-                "unsupported_file",
-            )
-    form = form or TEXT
-    allowed = max(LONGEST, 2 * path.stat().st_size)
+def batches(source: Source, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
+    """Parts, or chunks of them, in runs of about `BATCH` characters that have one format."""
+    allowed = max(LONGEST, 2 * source.size)
     held: list[Part] = []
+    kind = TEXT
     length = total = 0
     some = False
 
-    def finished(parts: list[Part]) -> list[Part]:
-        return parts if chunking is None else chunk(parts, chunking, form.chunker)
+    def finished() -> list[Part]:
+        return held if chunking is None else chunk(held, chunking, kind.chunker)
 
-    for part in form.reader()(path):
+    for form, part in documents(source):
         some = some or bool(part.text.strip())
-        held.append(part)
-        length += len(part.text)
         total += len(part.text)
         if total > allowed:
             raise Unreadable(f"unpacks to more than {allowed:,} characters of text. Split it.")
-        if length >= BATCH:
-            yield finished(held)
+        if held and (length >= BATCH or form is not kind):
+            yield finished()
             held, length = [], 0
+        kind = form
+        held.append(part)
+        length += len(part.text)
     if not some:
         raise Unreadable("is empty: there is nothing in it to index.")
-    yield finished(held)
+    yield finished()
 
 
 def place(part: Part) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The tools that every daemon has: one file each, and one line in this table.
 
-A file has a function ``tool(registry) -> Tool``.
+A file has a function ``tool(registry) -> Tool``; those that go out into the world take what they may reach instead.
 """
 
 from __future__ import annotations
@@ -9,7 +9,19 @@ from collections.abc import Callable
 from typing import Final
 
 from portico_server.core.registry import Registry
-from portico_server.tools.builtin import current_time, list_stores, search
+from portico_server.settings import Settings
+from portico_server.tools.builtin import (
+    current_time,
+    files,
+    http_request,
+    list_stores,
+    search,
+    sql,
+    web_fetch,
+    web_search,
+)
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.folders import Folders
 from portico_server.tools.tool import Tool
 
 BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
@@ -17,3 +29,14 @@ BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
     list_stores.tool,
     search.tool,
 )
+
+
+def outward(settings: Settings) -> tuple[Tool, ...]:
+    """The tools that reach what the operator's settings allow."""
+    policy = Policy.of(settings.tool_hosts)
+    choice = web_search.Choice(settings.web_search, settings.web_search_url, settings.web_search_key)
+    found = [web_fetch.tool(policy), web_search.tool(policy, choice), http_request.tool(policy)]
+    folders = Folders.of(settings.tool_folders)
+    if folders.roots:
+        found += [files.tool(folders), sql.tool(folders)]
+    return tuple(found)

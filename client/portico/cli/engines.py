@@ -1,0 +1,80 @@
+"""`portico engines`: what runs models, and the environments of the heavy ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from portico.cli.follow import follow_here, require_success
+from portico.cli.render import moment, print_json, print_rows
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Engines: list, install, remove, doctor.",
+    epilog="Example: portico engines install vllm",
+)
+
+Name = Annotated[str, typer.Argument(help="The name of the engine, such as vllm.")]
+
+
+@app.command("list", epilog="Example: portico engines list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the engines, and whether the environments of the heavy ones are there."""
+    with connected(context) as client:
+        found = client.engines.list()
+    if as_json:
+        print_json({"data": found})
+        return
+    print_rows(
+        ("NAME", "STATE", "VERSION", "BUILT", "NOTE"),
+        ((e.name, e.state, e.version, moment(e.built_at), e.problem) for e in found),
+    )
+
+
+@app.command(epilog="Example: portico engines install vllm")
+def install(
+    context: typer.Context,
+    name: Name,
+    rebuild: Annotated[bool, typer.Option(help="Build it anew although it is whole.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build the environment of an engine. What broke off is continued."""
+    ours = session(context)
+    with connected(context) as client:
+        run = client.engines.install(name, rebuild=rebuild)
+        require_success(follow_here(client.url, ours.key, [run]))
+        ended = client.runs.get(run)
+    if as_json:
+        print_json(ended)
+    else:
+        typer.echo(f"The engine '{name}' is installed.")
+
+
+@app.command(epilog="Example: portico engines remove vllm --yes")
+def remove(
+    context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Delete the environment of an engine. Its models stay."""
+    with connected(context) as client:
+        if not dry_run:
+            confirm(f"Remove the engine '{name}'?", yes=yes)
+            client.engines.remove(name)
+    if as_json:
+        print_json({"removed": None if dry_run else name, "would_remove": name})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{name}'.")
+
+
+@app.command(epilog="Example: portico engines doctor vllm")
+def doctor(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Look closely at the environment of an engine. Exit code 1 if something is wrong."""
+    with connected(context) as client:
+        found = client.engines.doctor(name)
+    if as_json:
+        print_json({"data": found})
+    else:
+        print_rows(("CHECK", "OK", "DETAIL"), ((f.check, "yes" if f.ok else "no", f.detail) for f in found))
+    if not all(finding.ok for finding in found):
+        raise typer.Exit(1)

@@ -1,0 +1,115 @@
+"""`portico stores groups`: the same files cut in other ways."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.follow import follow_here, require_success
+from portico.cli.render import print_json, print_rows
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
+from portico.errors import NotFound
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Chunk groups: the same files cut in other ways, in a tree.",
+    epilog="Example: portico stores groups add docs FineChunk",
+)
+
+Store = Annotated[str, typer.Argument(help="The name or id of the store.")]
+Group = Annotated[str, typer.Argument(help="The name of the group.")]
+
+
+@app.command("list", epilog="Example: portico stores groups list docs")
+def show_all(context: typer.Context, store: Store, as_json: AsJson = False) -> None:
+    """List the groups of a store, its own first."""
+    with connected(context) as client:
+        found = client.stores.groups(store)
+    if as_json:
+        print_json({"data": found})
+        return
+    print_rows(
+        ("GROUP", "PARENT", "CHUNKER", "MODEL", "FILES", "WAITING", "FAILED", "CHUNKS"),
+        (
+            (
+                g.name,
+                g.parent,
+                _chunker(g.chunking),
+                g.embedding_model,
+                g.completed,
+                g.waiting,
+                g.failed,
+                g.chunks,
+            )
+            for g in found
+        ),
+    )
+
+
+@app.command(epilog="Example: portico stores groups add docs small --strategy sentence --size 300")
+def add(
+    context: typer.Context,
+    store: Store,
+    group: Group,
+    strategy: Annotated[
+        str | None, typer.Option(help="The chunker: see portico chunkers (default: by the kind of file).")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Columns of a chunk, about.")] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Columns that a chunk repeats of the one before.")
+    ] = None,
+    parent: Annotated[str | None, typer.Option(help="The group in whose chunks these lie.")] = None,
+    embedding_model: Annotated[
+        str | None, typer.Option(help="Its embedding model (default: that of the store; '' for none).")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is made.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Cut the files of a store in one more way. CoarseChunk, MediumChunk and FineChunk need no more than their name."""
+    chunking: dict[str, Any] | None = None
+    if strategy is not None:
+        given = {"type": strategy, "size": size, "overlap": overlap}
+        chunking = {name: value for name, value in given.items() if value is not None}
+    with connected(context) as client:
+        run = client.stores.add_group(
+            store, group, chunking=chunking, parent=parent, embedding_model=embedding_model
+        )
+        if wait:
+            require_success(follow_here(client.url, session(context).key, [run]))
+    if as_json:
+        print_json({"run": run})
+    else:
+        typer.echo(f"Made the group '{group}'." if wait else f"Begun: portico runs tail {run}")
+
+
+@app.command(epilog="Example: portico stores groups remove docs small --yes")
+def remove(
+    context: typer.Context,
+    store: Store,
+    group: Group,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a group with its chunks. The files stay, and so do the other groups."""
+    with connected(context) as client:
+        found = next((item for item in client.stores.groups(store) if item.name == group), None)
+        if found is None:
+            raise NotFound(f"The store '{store}' has no group '{group}'.", param="group")
+        if not dry_run:
+            confirm(f"Remove the group '{group}' with {found.chunks} chunks?", yes=yes)
+            client.stores.remove_group(store, group)
+    if as_json:
+        print_json({"removed": None if dry_run else group, "would_remove": group})
+    else:
+        typer.echo(
+            f"{'Would remove' if dry_run else 'Removed'} the group '{group}' with {found.chunks} chunks."
+        )
+
+
+def _chunker(chunking: Any) -> str:
+    """A chunker in a word or two."""
+    values = chunking.get("static", chunking)
+    size = values.get("size") or values.get("max_chunk_size_tokens")
+    return f"{chunking.get('type', '')} {size}" if size else str(chunking.get("type", ""))

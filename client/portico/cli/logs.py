@@ -1,0 +1,55 @@
+"""`portico logs`: what a model's engine writes, as it writes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import one_line, print_json
+from portico.cli.session import AsJson, connected
+
+app = typer.Typer()
+
+PAUSE = 0.5
+"""Seconds between two looks at a log that is followed."""
+
+WINDOW = 1_000
+"""Lines that are looked at each time."""
+
+
+@app.command(epilog="Example: portico logs default --follow")
+def logs(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The name of the model.")] = "default",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=WINDOW, help="How many lines.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the last lines of a model's log, and with --follow those that come."""
+    with connected(context) as client:
+        seen: Sequence[str] = client.deployments.logs(name, WINDOW)
+        if as_json:
+            print_json({"data": list(seen[-lines:])})
+            return
+        _print(seen[-lines:])
+        while follow:
+            time.sleep(PAUSE)  # the log announces nothing
+            now = client.deployments.logs(name, WINDOW)
+            _print(fresh(seen, now))
+            seen = now
+
+
+def fresh(seen: Sequence[str], now: Sequence[str]) -> Sequence[str]:
+    """The lines of ``now`` that were not at the end of ``seen``: both are windows on one growing log."""
+    for overlap in range(min(len(seen), len(now)), 0, -1):
+        if list(seen[-overlap:]) == list(now[:overlap]):
+            return now[overlap:]
+    return now
+
+
+def _print(lines: Sequence[str]) -> None:
+    for line in lines:
+        typer.echo(one_line(line))

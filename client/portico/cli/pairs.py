@@ -1,0 +1,18 @@
+"""Options of the form NAME=VALUE, given any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from portico.errors import InvalidRequest
+
+
+def pairs(given: Iterable[str] | None, option: str) -> dict[str, str]:
+    """Names to values. `InvalidRequest` that names ``option`` if one has no ``=`` or no name."""
+    found = {}
+    for pair in given or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidRequest(f"{option} is '{pair}', but must be NAME=VALUE.", param=option.strip("-"))
+        found[name] = value
+    return found

@@ -1,0 +1,106 @@
+"""`portico top`: the models at work, again and again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from portico.cli.render import amount, console, one_line, print_json, print_rows
+from portico.cli.session import AsJson, connected
+from portico.client import Client
+from portico.values import Deployment
+
+app = typer.Typer()
+
+COLUMNS = ("MODEL", "STATE", "MEMORY", "CALLS NOW", "CALLS/MIN", "TOKENS/S", "STARTS", "CRASHES")
+
+
+@app.command(epilog="Example: portico top --interval 5")
+def top(
+    context: typer.Context,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show the models at work: memory, calls, tokens per second, restarts. Once if not on a terminal."""
+    with connected(context) as client:
+        now = look(client)
+        if as_json:
+            print_json({"data": now.models})
+        elif not sys.stdout.isatty():
+            print_rows(COLUMNS, rows(now, now))
+        else:
+            _watch(client, now, interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the daemon said at one moment: ``calls`` and ``tokens`` by name, since it has usage rows."""
+
+    at: float
+    models: Sequence[Deployment]
+    calls: dict[str, int]
+    tokens: dict[str, int]
+
+
+def look(client: Client) -> Moment:
+    """Ask the daemon."""
+    calls: dict[str, int] = {}
+    tokens: dict[str, int] = {}
+    for row in client.usage():
+        name = row["name"]
+        calls[name] = calls.get(name, 0) + row["calls"]
+        tokens[name] = tokens.get(name, 0) + (row["completion_tokens"] or 0)
+    return Moment(time.monotonic(), client.deployments.list(), calls, tokens)
+
+
+def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
+    """A row for each model; rates are those between the two moments, busy models first."""
+    passed = now.at - before.at
+    found = []
+    for model in sorted(now.models, key=lambda m: (-m.calls, m.state != "ready", m.name)):
+        names = (model.name, *model.aliases)
+        calls = sum(now.calls.get(name, 0) - before.calls.get(name, 0) for name in names)
+        tokens = sum(now.tokens.get(name, 0) - before.tokens.get(name, 0) for name in names)
+        per_minute = f"{calls * 60 / passed:.0f}" if passed else ""
+        per_second = f"{tokens / passed:.1f}" if passed else ""
+        memory = amount(model.memory_bytes)
+        found.append(
+            (
+                model.name,
+                model.state,
+                memory,
+                model.calls,
+                per_minute,
+                per_second,
+                model.starts,
+                model.crashes,
+            )
+        )
+    return found
+
+
+def _watch(client: Client, now: Moment, interval: float) -> None:
+    with Live(_table(now, now), console=console(), screen=False, auto_refresh=False) as live:
+        while True:
+            time.sleep(interval)  # nothing announces that time has passed
+            before, now = now, look(client)
+            live.update(_table(before, now), refresh=True)
+
+
+def _table(before: Moment, now: Moment) -> Group:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for number, name in enumerate(COLUMNS):
+        table.add_column(name, justify="left" if number < 2 else "right", no_wrap=True)
+    for row in rows(before, now):
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    held = sum(model.memory_bytes or 0 for model in now.models)
+    return Group(table, Text(f"\n{amount(held)} in models · Ctrl-C ends", style="dim"))

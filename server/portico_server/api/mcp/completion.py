@@ -1,0 +1,57 @@
+"""``completion/complete``: names of stores and files while somebody types the URI of a resource."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+
+from portico_server.api.mcp import narrow
+from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp.library import Library
+from portico_server.api.mcp.resources import TEMPLATE
+from portico_server.core.registry import Registry
+
+MOST: Final = 100
+"""Values in one answer, as the protocol has it."""
+
+_LOOKED_AT: Final = 1_000
+"""Files of a store among which a name is looked for."""
+
+
+class Completions:
+    """Handler of ``completion/complete`` for the template of resources."""
+
+    def __init__(self, registry: Registry, library: Library) -> None:
+        self._registry = registry
+        self._library = library
+
+    async def complete(
+        self, context: ServerRequestContext[Any], params: types.CompleteRequestParams
+    ) -> types.CompleteResult:
+        """Names that begin with what was typed, then those that contain it."""
+        ref, argument = params.ref, params.argument
+        names: list[str] = []
+        if isinstance(ref, types.ResourceTemplateReference) and ref.uri == TEMPLATE:
+            if argument.name == "store":
+                names = await self._stores(context)
+            elif argument.name == "file":
+                given = (params.context.arguments if params.context else None) or {}
+                names = await self._files(context, given.get("store", ""))
+        typed = argument.value.casefold()
+        found = [name for name in names if typed in name.casefold()]
+        found.sort(key=lambda name: (not name.casefold().startswith(typed), name))
+        completion = types.Completion(values=found[:MOST], total=len(found), has_more=len(found) > MOST)
+        return types.CompleteResult(completion=completion)
+
+    async def _stores(self, context: ServerRequestContext[Any]) -> list[str]:
+        only = narrow.store_of(context)
+        cards = await self._registry.cards(caller_of(context), "store")
+        return [card.name for card in cards if only in (None, card.name)]
+
+    async def _files(self, context: ServerRequestContext[Any], store: str) -> list[str]:
+        if store not in await self._stores(context):
+            return []
+        files, _more = await self._library.files(caller_of(context), None, _LOOKED_AT, only=store)
+        return [file.name for file in files]

@@ -1,0 +1,175 @@
+"""``/api/chunkers`` and ``/api/chunk``: in which ways documents can be cut, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, ValidationError
+
+from portico_server.api import errors
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.openai import upload
+from portico_server.api.sse import while_present
+from portico_server.core.errors import InvalidRequest
+from portico_server.knowledge.chunk.chunkers import STRATEGIES
+from portico_server.knowledge.parse.formats import FORMATS
+from portico_server.knowledge.preview import Preview, check_strategies
+
+router = APIRouter(prefix="/api", tags=["Chunkers"])
+
+LIMIT = 1_000
+"""Chunks that are shown by one strategy, at most."""
+
+
+class Chunker(BaseModel):
+    """A chunker: sizes in columns (a CJK character takes two); ``formats`` are the ends of names it is ``auto`` for."""
+
+    name: str
+    description: str
+    size: int
+    overlap: int
+    formats: list[str]
+
+
+class ChunkerList(BaseModel):
+    """All of them."""
+
+    data: list[Chunker]
+
+
+class Text(BaseModel):
+    """A text to cut; ``filename`` tells its format."""
+
+    text: str
+    filename: str = "text.txt"
+    strategies: list[str | dict[str, Any]] | None = None
+    limit: int = Field(default=100, ge=1, le=LIMIT)
+
+
+class Chunk(BaseModel):
+    """A chunk and where it stands."""
+
+    text: str
+    place: dict[str, Any]
+
+
+class Cut(BaseModel):
+    """What one strategy makes of the document: its first chunks, how many there are, their lengths in characters."""
+
+    strategy: dict[str, Any]
+    total: int
+    shortest: int
+    longest: int
+    chunks: list[Chunk]
+
+
+class CutList(BaseModel):
+    """One for each strategy, in the order in which they were named."""
+
+    data: list[Cut]
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": Text.model_json_schema()},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "strategies": {"type": "string", "description": "A JSON list of names or objects"},
+                        "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.get("/chunkers")
+async def list_chunkers(_caller: Caller) -> ChunkerList:
+    """In which ways documents can be cut."""
+    return ChunkerList(
+        data=[
+            Chunker(
+                name=item.name,
+                description=item.description,
+                size=item.size,
+                overlap=item.overlap,
+                formats=sorted(end for form in FORMATS if form.chunker == item.name for end in form.suffixes),
+            )
+            for item in STRATEGIES
+        ]
+    )
+
+
+@router.post("/chunk", openapi_extra=_BODY)
+async def preview_chunks(request: Request, parts: TheParts, _caller: Caller) -> CutList:
+    """How a document would be cut, by each strategy. Nothing is kept."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        form = await upload.read(request, parts.files)
+        received, name = form.received, form.filename
+        try:
+            wish = _wish({"text": "", "filename": name, **_fields(form.fields)})
+        except InvalidRequest:
+            await parts.files.drop(received)
+            raise
+    else:
+        wish = _wish(await _json(request))
+        received = await parts.files.receive(_bytes(wish.text), durable=False)
+    try:
+        strategies = check_strategies(wish.strategies)
+        work = parts.stores.previews.cut(received.path, wish.filename, strategies, limit=wish.limit)
+        found = await while_present(request, work)
+    finally:
+        await parts.files.drop(received)
+    return CutList(data=[_shown(item) for item in found])
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise errors.invalid_json(error) from error
+
+
+def _fields(fields: Mapping[str, str]) -> dict[str, Any]:
+    """The fields beside the file; the list of strategies is JSON."""
+    found: dict[str, Any] = {name: value for name, value in fields.items() if name in ("strategies", "limit")}
+    if "strategies" in found:
+        try:
+            found["strategies"] = orjson.loads(found["strategies"])
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequest("'strategies' must be a JSON list.", param="strategies") from error
+    return found
+
+
+def _wish(value: Any) -> Text:
+    try:
+        return Text.model_validate(value)
+    except ValidationError as error:
+        problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
+        raise errors.from_validation(problems) from error
+
+
+async def _bytes(text: str) -> AsyncIterator[bytes]:
+    # A half of a surrogate pair can stand in JSON, not in UTF-8.
+    yield text.encode("utf-8", "replace")
+
+
+def _shown(item: Preview) -> Cut:
+    return Cut(
+        strategy=dict(item.strategy),
+        total=item.total,
+        shortest=item.shortest,
+        longest=item.longest,
+        chunks=[Chunk(text=chunk.text, place=asdict(chunk.place)) for chunk in item.chunks],
+    )

@@ -1,0 +1,115 @@
+"""``/api/mcp/servers``: the MCP servers of other people that this daemon holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+
+from portico_server.api.depends import TheParts
+from portico_server.api.native.rights import Admin
+from portico_server.tools.mcp_host.host import ServerInfo
+from portico_server.tools.mcp_host.spec import TIMEOUT, parse
+
+router = APIRouter(prefix="/api/mcp/servers", tags=["MCP servers"])
+
+
+class NewServer(BaseModel):
+    """A server to hold: either a ``command`` to start or a ``url`` to reach.
+
+    ``env`` and ``headers`` may hold secrets and are never shown again. ``allow`` and ``deny`` are patterns of tool
+    names. ``prefix`` goes before the names of its tools; left out, it is the server's name and an underscore.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    command: list[str] = []
+    url: str = ""
+    env: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    folder: str = ""
+    allow: list[str] = []
+    deny: list[str] = []
+    prefix: str | None = None
+    timeout: float = TIMEOUT
+
+
+class Server(BaseModel):
+    """A server as it stands. ``env`` and ``headers`` are names alone."""
+
+    name: str
+    command: list[str]
+    url: str
+    env: list[str]
+    headers: list[str]
+    state: str
+    error: str | None
+    tools: list[str]
+    restarts: int
+    configured: bool
+
+
+class ServerList(BaseModel):
+    """All of them, by name."""
+
+    data: list[Server]
+
+
+class Lines(BaseModel):
+    """Lines of a log, oldest first."""
+
+    data: list[str]
+
+
+class Removed(BaseModel):
+    """What was removed."""
+
+    name: str
+    deleted: bool = True
+
+
+@router.get("")
+async def list_mcp_servers(parts: TheParts, _caller: Admin) -> ServerList:
+    """The MCP servers of other people whose tools are offered here."""
+    return ServerList(data=[_shown(info) for info in parts.mcp.every()])
+
+
+@router.post("")
+async def add_mcp_server(wish: NewServer, parts: TheParts, caller: Admin) -> Server:
+    """Hold a server from now on. Answers when it has started or could not; it is then tried again."""
+    given: dict[str, Any] = wish.model_dump()
+    return _shown(await parts.mcp.add(parse(given, "server"), caller.id))
+
+
+@router.get("/{name}")
+async def get_mcp_server(name: str, parts: TheParts, _caller: Admin) -> Server:
+    """One server."""
+    return _shown(parts.mcp.get(name))
+
+
+@router.delete("/{name}")
+async def remove_mcp_server(name: str, parts: TheParts, _caller: Admin) -> Removed:
+    """End a server and forget it; its tools are gone at once."""
+    await parts.mcp.remove(name)
+    return Removed(name=name)
+
+
+@router.post("/{name}/restart")
+async def restart_mcp_server(name: str, parts: TheParts, _caller: Admin) -> Server:
+    """End a server and start it again."""
+    return _shown(await parts.mcp.restart(name))
+
+
+@router.get("/{name}/logs")
+async def read_mcp_server_log(
+    name: str, parts: TheParts, _caller: Admin, lines: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> Lines:
+    """The last lines that a server wrote to standard error."""
+    return Lines(data=await parts.mcp.log(name, lines))
+
+
+def _shown(info: ServerInfo) -> Server:
+    return Server(**asdict(info))

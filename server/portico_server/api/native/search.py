@@ -1,0 +1,106 @@
+"""``/api/search``: one question to several stores; and what every search of this face takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.exchange import Presence
+from portico_server.core.request import Found, Refine, Search
+from portico_server.knowledge import several
+from portico_server.knowledge.filter import parse as parse_filter
+
+router = APIRouter(prefix="/api/search", tags=["Stores"])
+
+
+class Question(BaseModel):
+    """A search. ``score_threshold`` is on the final score; ``docs/retrieval.md`` tells the stages in their order."""
+
+    query: str
+    max_num_results: int = Field(default=10, ge=1, le=50)
+    filters: dict[str, Any] | None = None
+    score_threshold: float = Field(default=0.0, ge=0, le=1)
+    ranker: Literal["auto", "lexical", "vector", "hybrid", "rrf"] = "auto"
+    trace: bool = False
+    vector_weight: float | None = Field(default=None, ge=0, le=1)
+    """What the vectors count beside the words; left out, what their model's profile says."""
+    groups: list[str] = Field(default=[], max_length=16)
+    """Chunk groups to search in; the store's own if there are none."""
+    rewrite: Literal["rewrite", "decompose", "hyde"] | None = None
+    """Search for what a chat model makes of the question, too."""
+    writer: str = "default"
+    """That model."""
+    half_life_days: float = Field(default=0.0, ge=0, le=1e6)
+    """Days in which a score halves; 0: never."""
+    decay_by: str = ""
+    """The attribute with the time from which on it does; when the file came into the store, if empty."""
+    reranker: str = ""
+    """A model that judges the best candidates: a reranker or a chat model."""
+    near_duplicates: float = Field(default=0.0, ge=0, le=1)
+    """The share of common words from which two passages are one; 0: only the same text is."""
+    diversity: float = Field(default=0.0, ge=0, le=1)
+    """How much likeness to better passages costs."""
+    parents: str = ""
+    """The group whose chunks are given in place of those found; ``*``: the parent of each."""
+    neighbours: int = Field(default=0, ge=0, le=10)
+    """Chunks that are added before and behind each."""
+
+    def search(self) -> Search:
+        """The same as the core knows it. Raises `InvalidRequest` for a filter that is none."""
+        return Search(
+            self.query,
+            self.max_num_results,
+            None if self.filters is None else parse_filter(self.filters),
+            self.score_threshold,
+            self.ranker,
+            self.trace,
+            tuple(self.groups),
+            Refine(
+                rewrite=self.rewrite or "",
+                writer=self.writer,
+                half_life_days=self.half_life_days,
+                decay_by=self.decay_by,
+                reranker=self.reranker,
+                near_duplicates=self.near_duplicates,
+                diversity=self.diversity,
+                parents=self.parents,
+                neighbours=self.neighbours,
+            ),
+            self.vector_weight,
+        )
+
+
+class WideQuestion(Question):
+    """A search of several stores, by name or id."""
+
+    stores: list[str] = Field(min_length=1, max_length=several.MOST)
+
+
+class Answer(BaseModel):
+    """Passages in rank order, and the stages that led to them if asked for."""
+
+    data: list[dict[str, Any]]
+    trace: list[dict[str, Any]]
+
+
+@router.post("")
+async def search_stores(question: WideQuestion, request: Request, parts: TheParts, caller: Caller) -> Answer:
+    """Passages of several stores that answer a question, ranked together."""
+    rows = [await parts.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
+    async with Presence(request.scope["portico.exchange"]):
+        return answer(await several.search(rows, question.search(), parts.runner, caller))
+
+
+def answer(found: Found) -> Answer:
+    """What was found as this face shows it."""
+    return Answer(
+        data=[asdict(passage) for passage in found.passages],
+        trace=[
+            {**asdict(stage), "candidates": [list(candidate) for candidate in stage.candidates]}
+            for stage in found.trace
+        ],
+    )

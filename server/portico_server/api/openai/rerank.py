@@ -1,0 +1,86 @@
+"""``POST /v1/rerank``: texts in the order in which they answer a question, in the shape of Jina and Cohere.
+
+Source: https://docs.cohere.com/reference/rerank, https://jina.ai/reranker.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.openai.relay import find
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.request import Ranked, Rerank
+
+router = APIRouter(tags=["Models"])
+
+MOST = 1_000
+"""Documents in one request."""
+
+
+class RerankWish(BaseModel):
+    """A question, and texts (or objects with a ``text``) that may answer it."""
+
+    model: str
+    query: Annotated[str, Field(min_length=1)]
+    documents: Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MOST)]
+    top_n: Annotated[int | None, Field(ge=1)] = None
+    return_documents: bool = False
+
+
+class RankedDocument(BaseModel):
+    """A document by its ``index`` in the request; the score is in [0, 1]."""
+
+    index: int
+    relevance_score: float
+    document: dict[str, Any] | None = None
+
+
+class RankedUsage(BaseModel):
+    """Tokens that were read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Ranking(BaseModel):
+    """Best first."""
+
+    object: str = "list"
+    model: str
+    results: list[RankedDocument]
+    usage: RankedUsage
+
+
+@router.post("/v1/rerank", response_model_exclude_none=True)
+async def create_rerank(wish: RerankWish, parts: TheParts, caller: Caller) -> Ranking:
+    """Rank documents by how well they answer a question."""
+    texts = tuple(_text(document, number) for number, document in enumerate(wish.documents))
+    await find(parts, wish.model, "rerank", caller)
+    result = await parts.runner.call("rerank", wish.model, Rerank(wish.query, texts, wish.top_n), caller)
+    if not isinstance(result, Ranked):
+        raise PorticoError(f"'{wish.model}' answered a rerank request with something else.")
+    return Ranking(
+        model=result.model or wish.model,
+        results=[
+            RankedDocument(
+                index=index,
+                relevance_score=score,
+                document={"text": texts[index]} if wish.return_documents else None,
+            )
+            for index, score in result.results
+        ],
+        usage=RankedUsage(prompt_tokens=result.usage.prompt_tokens, total_tokens=result.usage.prompt_tokens),
+    )
+
+
+def _text(document: str | dict[str, Any], number: int) -> str:
+    text = document if isinstance(document, str) else document.get("text")
+    if not isinstance(text, str):
+        raise InvalidRequest(
+            f"'documents[{number}]' must be a text, or an object with a 'text'.", param=f"documents[{number}]"
+        )
+    return text

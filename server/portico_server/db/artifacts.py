@@ -1,0 +1,71 @@
+"""Rows of files that runs made. The bytes lie in a folder of their own, under their SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, delete, insert, or_, select
+
+from portico_server.db.schema import artifacts
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """One artifact. ``owner`` is the id of the key whose run made it, ``None`` for the house."""
+
+    id: str
+    owner: str | None
+    run_id: str
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+    created_at: float
+
+
+_COLUMNS = [artifacts.c[name] for name in ArtifactRow.__dataclass_fields__]
+
+
+def add(connection: Connection, rows: Sequence[ArtifactRow]) -> None:
+    """Add artifacts."""
+    connection.execute(insert(artifacts), [asdict(row) for row in rows])
+
+
+def get(connection: Connection, artifact_id: str) -> ArtifactRow | None:
+    """The artifact of that id."""
+    row = connection.execute(select(*_COLUMNS).where(artifacts.c.id == artifact_id)).first()
+    return ArtifactRow(**row._mapping) if row else None
+
+
+def newest(
+    connection: Connection, owner: str | None, *, run_id: str | None = None, limit: int = 100
+) -> list[ArtifactRow]:
+    """Artifacts, newest first: all of them, or those of ``owner`` and of the house; of one run if it is named."""
+    query = select(*_COLUMNS).order_by(artifacts.c.id.desc()).limit(limit)
+    if owner is not None:
+        query = query.where(or_(artifacts.c.owner.is_(None), artifacts.c.owner == owner))
+    if run_id is not None:
+        query = query.where(artifacts.c.run_id == run_id)
+    return [ArtifactRow(**row._mapping) for row in connection.execute(query)]
+
+
+def older(connection: Connection, moment: float) -> list[ArtifactRow]:
+    """What was made before a moment, in seconds since 1970."""
+    rows = connection.execute(select(*_COLUMNS).where(artifacts.c.created_at < moment))
+    return [ArtifactRow(**row._mapping) for row in rows]
+
+
+def remove(connection: Connection, artifact_id: str) -> str | None:
+    """Forget an artifact; the SHA-256 of its bytes if no other row stands for them."""
+    row = get(connection, artifact_id)
+    if row is None:
+        return None
+    connection.execute(delete(artifacts).where(artifacts.c.id == artifact_id))
+    return None if is_held(connection, row.sha256) else row.sha256
+
+
+def is_held(connection: Connection, sha256: str) -> bool:
+    """Whether any row stands for these bytes."""
+    found = connection.execute(select(artifacts.c.id).where(artifacts.c.sha256 == sha256).limit(1)).first()
+    return found is not None

@@ -1,0 +1,44 @@
+"""Tools and MCP servers that an operator added while the daemon ran."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, delete, insert, select
+
+from portico_server.db.schema import mcp_servers, tools
+
+TOOLS: Final[Table] = tools
+MCP_SERVERS: Final[Table] = mcp_servers
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRow:
+    """One of them; ``spec`` is its JSON form."""
+
+    name: str
+    owner: str | None
+    spec: Mapping[str, Any]
+    created_at: float
+
+
+def every(connection: Connection, table: Table) -> list[SpecRow]:
+    """All rows of one of the two tables, oldest first."""
+    rows = connection.execute(
+        select(table.c.name, table.c.owner, table.c.spec, table.c.created_at).order_by(table.c.created_at)
+    )
+    return [SpecRow(**row._mapping) for row in rows]
+
+
+def put(connection: Connection, table: Table, name: str, owner: str | None, spec: Mapping[str, Any]) -> None:
+    """Add one or replace the one of this name."""
+    connection.execute(delete(table).where(table.c.name == name))
+    connection.execute(insert(table).values(name=name, owner=owner, spec=dict(spec), created_at=time.time()))
+
+
+def remove(connection: Connection, table: Table, name: str) -> None:
+    """Forget one."""
+    connection.execute(delete(table).where(table.c.name == name))

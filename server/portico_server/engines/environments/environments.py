@@ -1,0 +1,199 @@
+"""All environments of this home: what there is, building, removing and looking after them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
+from portico_server.core.principal import Principal
+from portico_server.engines.environments import build as building
+from portico_server.engines.environments.built import Built, look
+from portico_server.engines.environments.recipe import RECIPES, Recipe
+from portico_server.runs.scheduler import Scheduler
+
+KIND = "environment"
+"""Kind of the runs that build."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """An engine as the daemon shows it. ``state`` is ``built in`` for those without an environment.
+
+    ``problem`` says why a broken one is broken, or why an absent one cannot be had here. ``built_at`` in
+    seconds since 1970.
+    """
+
+    name: str
+    state: str
+    version: str = ""
+    python: str = ""
+    packages: int = 0
+    gigabytes: float = 0.0
+    path: str = ""
+    built_at: float | None = None
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    ok: bool
+    detail: str = ""
+
+
+class Environments:
+    """The environments below ``folder``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        scheduler: Scheduler,
+        *,
+        index: str = "",
+        offline: bool = False,
+        recipes: Mapping[str, Recipe] = RECIPES,
+    ) -> None:
+        self._folder = folder
+        self._scheduler = scheduler
+        self._index = index
+        self._offline = offline
+        self._recipes = recipes
+        self._working: set[str] = set()
+        scheduler.handle(KIND, self._install, concurrency=1)
+
+    def get(self, name: str) -> EngineInfo:
+        """One of them. Raises `NotFound`."""
+        recipe = self._recipe(name)
+        built = look(self._folder / name, recipe)
+        if name in self._working:
+            return EngineInfo(name, "building", recipe.version, gigabytes=recipe.gigabytes)
+        if built.state == "absent":
+            return EngineInfo(
+                name, "absent", recipe.version, gigabytes=recipe.gigabytes, problem=recipe.unsuited()
+            )
+        return self._present(recipe, built)
+
+    def _present(self, recipe: Recipe, built: Built) -> EngineInfo:
+        receipt = built.receipt
+        path = str(self._folder / recipe.name)
+        if receipt is None:
+            return EngineInfo(
+                recipe.name, built.state, gigabytes=recipe.gigabytes, path=path, problem=built.problem
+            )
+        problem = built.problem
+        if built.state == "outdated":
+            problem = (
+                f"{recipe.version} is pinned now; 'portico engines install {recipe.name} --rebuild' takes it"
+            )
+        return EngineInfo(
+            recipe.name,
+            built.state,
+            receipt.version,
+            receipt.python,
+            receipt.packages,
+            recipe.gigabytes,
+            path,
+            receipt.built_at,
+            problem,
+        )
+
+    async def install(self, name: str, caller: Principal, *, rebuild: bool = False) -> str:
+        """Build one in a durable run; the run's id. A whole one is left alone unless ``rebuild``.
+
+        Raises `NotFound`, and `Conflict` where it cannot work.
+        """
+        recipe = self._recipe(name)
+        reason = recipe.unsuited()
+        if reason:
+            raise Conflict(
+                f"The engine '{name}' cannot be installed here: {reason}. Run it on another machine and add its "
+                "models as http://HOST/v1#MODEL.",
+                code="engine_unsuited",
+                param="name",
+            )
+        return await self._scheduler.ensure(KIND, name, {"name": name, "rebuild": rebuild}, caller=caller)
+
+    async def _install(self, payload: Mapping[str, Any], context: Context) -> Any:
+        recipe = self._recipe(payload["name"])
+        place = self._folder / recipe.name
+        built = await asyncio.to_thread(look, place, recipe)
+        if built.state == "ready" and not payload.get("rebuild"):
+            return {"name": recipe.name, "path": str(place), "built": False}
+        if self._offline:
+            raise Unavailable(
+                f"The engine '{recipe.name}' is not here, and the setting 'offline' forbids fetching it. Copy "
+                f"{place} from a machine of the same kind.",
+                code="offline",
+            )
+
+        async def report(stage: str, words: str) -> None:
+            await context.emit(Status(stage, words))
+
+        self._working.add(recipe.name)
+        try:
+            receipt = await building.build(recipe, place, report, index=self._index)
+        finally:
+            self._working.discard(recipe.name)
+        return {"name": recipe.name, "path": str(place), "built": True, "version": receipt.version}
+
+    async def remove(self, name: str) -> None:
+        """Delete one. Raises `NotFound`, `Conflict` while it is being built."""
+        self._recipe(name)
+        place = self._folder / name
+        if name in self._working:
+            raise Conflict(f"The engine '{name}' is being built: cancel that run first.", param="name")
+        if not place.exists():
+            raise NotFound(
+                f"The engine '{name}' is not installed.", code="engine_not_installed", param="name"
+            )
+        doomed = place.with_name(f"{building.DRAFT}{name}-removed")
+        await asyncio.to_thread(shutil.rmtree, doomed, ignore_errors=True)
+        place.rename(doomed)  # at once, so that nothing half deleted is ever taken for whole
+        await asyncio.to_thread(shutil.rmtree, doomed, ignore_errors=True)
+
+    async def doctor(self, name: str) -> list[Finding]:
+        """Look closely at one: its receipt, its interpreter, its packages. Raises `NotFound`."""
+        recipe = self._recipe(name)
+        place = self._folder / name
+        reason = recipe.unsuited()
+        found = [Finding("machine", not reason, reason or "its packages fit this machine")]
+        built = await asyncio.to_thread(look, place, recipe)
+        if built.state == "absent":
+            return [*found, Finding("environment", False, f"not installed: 'portico engines install {name}'")]
+        whole = built.state in ("ready", "outdated")
+        found.append(Finding("environment", whole, built.problem or str(place)))
+        found.append(
+            Finding("version", built.state != "outdated", self._present(recipe, built).problem or "as pinned")
+        )
+        if whole:
+            wrong = await building.findings(recipe, place)
+            found.append(Finding("packages", not wrong, wrong or "they fit each other"))
+        return found
+
+    def _recipe(self, name: str) -> Recipe:
+        recipe = self._recipes.get(name)
+        if recipe is None:
+            raise NotFound(
+                f"There is no engine '{name}' with an environment.{nearest(name, self._recipes)} There are "
+                f"{', '.join(self._recipes)}.",
+                code="engine_not_found",
+                param="name",
+            )
+        return recipe
+
+    # Last in the class: from here on its name hides the built-in `list`.
+    def list(self) -> list[EngineInfo]:
+        """All of them, by name."""
+        return [self.get(name) for name in sorted(self._recipes)]

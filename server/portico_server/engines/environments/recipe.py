@@ -1,0 +1,66 @@
+"""Which engines have an environment, what goes into it, and on which machines. Data and pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+LOCKS = Path(__file__).parent / "locks"
+
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*) ?(?:==|@)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One environment: ``lock`` pins every package by hash, ``distribution`` is the engine's own.
+
+    ``python`` is what uv is asked for, ``gigabytes`` what it takes on disk; ``unsuited`` says in a sentence
+    why it cannot work on this machine, or nothing.
+    """
+
+    name: str
+    distribution: str
+    lock: Path
+    python: str
+    gigabytes: float
+    unsuited: Callable[[], str]
+
+    @property
+    def version(self) -> str:
+        """Of the engine, as pinned; empty for a pin that is a file."""
+        found = re.search(rf"^{re.escape(self.distribution)}==(\S+)", self._text(), re.MULTILINE)
+        return found.group(1) if found else ""
+
+    @property
+    def packages(self) -> int:
+        return len(_PIN.findall(self._text()))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever what would be installed changes."""
+        return hashlib.sha256(f"{self.python}\n{self._text()}".encode()).hexdigest()[:16]
+
+    def _text(self) -> str:
+        return self.lock.read_text(encoding="utf-8")
+
+
+def _without_cuda() -> str:
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "its pinned packages are for Linux on x86-64"
+    if not Path("/proc/driver/nvidia/version").exists() and not Path("/dev/nvidiactl").exists():
+        return "its pinned packages need an NVIDIA GPU, and there is none here"
+    return ""
+
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("vllm", "vllm", LOCKS / "vllm.lock", "3.12", 10.0, _without_cuda),
+        Recipe("lmdeploy", "lmdeploy", LOCKS / "lmdeploy.lock", "3.12", 8.0, _without_cuda),
+    )
+}

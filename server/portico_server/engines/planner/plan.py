@@ -1,0 +1,324 @@
+"""From what a model is and what a machine has: the engine, its parameters, what it takes, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from portico_server.engines.gguf import Gguf
+from portico_server.engines.hardware import Gpu, Hardware, describe
+from portico_server.engines.llamacpp import plan as llamacpp
+from portico_server.engines.planner.facts import Weights
+from portico_server.engines.protocol import MEMORY_SHARE
+from portico_server.engines.recommend import recommend
+
+GB = 1024**3
+
+GPU_SHARE = 0.9
+"""Part of a GPU's memory that vLLM may have."""
+
+GPU_OVERHEAD = 2 * GB
+"""Bytes of a GPU for its driver, compiled graphs and intermediate values."""
+
+FULL_CONTEXT = 32_768
+"""Tokens for which another GPU is taken; beyond that a shorter context is better."""
+
+LEAST_CONTEXT = 2_048
+"""Tokens; with less a model is of no use on a GPU."""
+
+AT_ONCE = 16
+"""Calls with a full context for which GPU memory is set aside, if there is as much."""
+
+Q4_BITS = 4.85
+"""Bits of a parameter in a Q4_K_M file."""
+
+_NEEDS: Mapping[str, float] = {"fp8": 8.9, "awq": 7.5, "gptq": 7.5, "mxfp4": 8.0}
+"""The compute capability that a quantisation needs on vLLM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes by what they are for, on the ``device``; per GPU where there are several."""
+
+    device: Literal["cpu", "gpu"]
+    weights: int
+    cache: int
+    other: int
+    available: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.other
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What will run, or what comes nearest to it if it does not fit. ``reasons`` are sentences."""
+
+    model: str
+    hardware: str
+    engine: str
+    parameters: Mapping[str, Any]
+    estimate: Estimate
+    fits: bool
+    reasons: tuple[str, ...]
+    nearest: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        return {**document, "estimate": {**document["estimate"], "total": self.estimate.total}}
+
+
+def plan(
+    model: Gguf | Weights,
+    hardware: Hardware,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
+    budget: int | None = None,
+) -> Outcome:
+    """Plan a model for a machine. ``budget``: bytes of memory that models may have, instead of a share of it."""
+    if isinstance(model, Gguf):
+        return _gguf(model, hardware, parameters or {}, name or model.name, budget)
+    gpus = tuple(gpu for gpu in hardware.gpus if not gpu.shared)
+    if gpus:
+        return _vllm(model, hardware, gpus, parameters or {}, name or model.name)
+    return _needs_gguf(model, hardware, name or model.name)
+
+
+def elsewhere(name: str, engine: str, hardware: Hardware, reason: str, memory: int = 0) -> Outcome:
+    """For a model without files to plan from: ``memory`` bytes are all it takes here."""
+    available = int(hardware.memory_bytes * MEMORY_SHARE)
+    estimate = Estimate("cpu", 0, 0, memory, available)
+    return Outcome(name, describe(hardware), engine, {}, estimate, memory <= available, (reason,))
+
+
+# --- llama.cpp ----------------------------------------------------------------------------------------------
+
+
+def _gguf(
+    file: Gguf, hardware: Hardware, parameters: Mapping[str, Any], name: str, budget: int | None
+) -> Outcome:
+    settled = llamacpp.plan(file, hardware, parameters, embedding=llamacpp.embeds(file))
+    metal = next((gpu for gpu in hardware.gpus if gpu.shared), None)
+    available = llamacpp.allowed(hardware) if budget is None else budget
+    need = llamacpp.need(file, settled)
+    estimate = Estimate(
+        "gpu" if metal else "cpu", need.weights, need.cache, need.compute + need.process, available
+    )
+    shown: dict[str, Any] = {
+        "context_length": settled.context_length,
+        "slots": settled.slots,
+        "threads": settled.threads,
+    }
+    if settled.cache_type != "f16":
+        shown["cache_type"] = settled.cache_type
+    fits = estimate.total <= available
+    return Outcome(
+        model=name,
+        hardware=describe(hardware),
+        engine="llamacpp",
+        parameters=shown,
+        estimate=estimate,
+        fits=fits,
+        reasons=tuple(_gguf_reasons(file, hardware, settled, estimate, metal)),
+        nearest="" if fits else _nearest_gguf(file, hardware, parameters, settled, estimate),
+    )
+
+
+def _gguf_reasons(
+    file: Gguf, hardware: Hardware, settled: llamacpp.Plan, estimate: Estimate, metal: Gpu | None
+) -> list[str]:
+    billions = f", {file.parameters / 1e9:.2g} billion parameters" if file.parameters else ""
+    reasons = [f"A GGUF file is for llama.cpp ({file.quantisation or file.architecture}{billions})."]
+    if settled.embedding:
+        reasons.append("It is an embedding model: a text is one batch of its context at most.")
+    calls = "call" if settled.slots == 1 else "calls"
+    trained = file.context_length
+    less = f"; it was trained for {trained:,}" if trained > settled.context_length else ""
+    reasons.append(
+        f"{settled.slots} {calls} at a time with {settled.context_length:,} tokens each{less}: a key-value cache of "
+        f"{_gb(estimate.cache)}."
+    )
+    if metal is not None:
+        reasons.append(f"All layers go to the GPU ({metal.name}), which shares the machine's memory.")
+    else:
+        threads = f"{settled.threads} thread{'s' if settled.threads > 1 else ''}"
+        cores = f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
+        reasons.append(f"It computes on the CPU with {threads} on {cores}.")
+    if hardware.gpus and metal is None:
+        reasons.append(
+            f"The build of llama.cpp that Portico installs does not use the {hardware.gpus[0].name}; safetensors of "
+            "this model on vLLM would."
+        )
+    reasons.append(
+        f"It takes about {_gb(estimate.total)} of the {_gb(estimate.available)} that models may have."
+    )
+    return reasons
+
+
+def _nearest_gguf(
+    file: Gguf,
+    hardware: Hardware,
+    parameters: Mapping[str, Any],
+    now: llamacpp.Plan,
+    estimate: Estimate,
+) -> str:
+    embedding = llamacpp.embeds(file)
+    for context in (8_192, 4_096, llamacpp.LEAST):
+        smaller = {**parameters, "slots": 1, "context_length": context}
+        settled = llamacpp.plan(file, hardware, smaller, embedding=embedding)
+        if (
+            context < now.context_length * now.slots
+            and llamacpp.need(file, settled).total <= estimate.available
+        ):
+            return f"It fits with context_length {settled.context_length} and slots 1."
+    quarter = int(file.parameters * Q4_BITS / 8)
+    if quarter and quarter < file.file_size * 0.9:
+        settled = llamacpp.plan(file, hardware, {"slots": 1, "context_length": 4_096}, embedding=embedding)
+        if llamacpp.need(replace(file, file_size=quarter), settled).total <= estimate.available:
+            return f"A Q4_K_M file of the same model, about {_gb(quarter)}, fits."
+    return _recommended(hardware)
+
+
+# --- vLLM ---------------------------------------------------------------------------------------------------
+
+
+def _vllm(
+    model: Weights, hardware: Hardware, gpus: tuple[Gpu, ...], parameters: Mapping[str, Any], name: str
+) -> Outcome:
+    memory = min(gpu.memory_bytes for gpu in gpus)
+    capability = min(gpu.capability for gpu in gpus)
+    asked = parameters.get("context_length")
+    trained = model.context_length or 4_096
+    wanted = asked or min(trained, FULL_CONTEXT)
+    counts = [n for n in (1, 2, 4, 8, 16) if n <= len(gpus) and (not model.heads or model.heads % n == 0)]
+    count = next((n for n in counts if _tokens(model, memory, n) >= wanted), counts[-1])
+    tokens = _tokens(model, memory, count)
+    fits = tokens >= (asked or min(trained, LEAST_CONTEXT))
+    context = asked or min(trained, max(tokens // 256 * 256, LEAST_CONTEXT))
+    per_token = _per_token(model, count)
+    cache = min(max(tokens, context), AT_ONCE * context) * per_token
+    estimate = Estimate("gpu", model.size // count, cache, GPU_OVERHEAD, int(memory * GPU_SHARE))
+    share = min(GPU_SHARE, max(0.1, -(-estimate.total * 20 // memory) / 20))
+    needs = _NEEDS.get(model.quantisation, 7.0)
+    able = not capability or capability >= needs
+    dtype = "bfloat16" if not capability or capability >= 8.0 else "float16"
+    chosen: dict[str, Any] = {"context_length": context, "tensor_parallel": count, "dtype": dtype}
+    chosen |= {"memory_share": round(share, 2), "max_sequences": _sequences(cache, per_token, context)}
+    return Outcome(
+        model=name,
+        hardware=describe(hardware),
+        engine="vllm",
+        parameters=chosen,
+        estimate=estimate,
+        fits=fits and able,
+        reasons=tuple(_vllm_reasons(model, gpus, chosen, estimate, able=able)),
+        nearest="" if fits and able else _nearest_weights(model, hardware, estimate, asked, tokens),
+    )
+
+
+def _tokens(model: Weights, memory: int, count: int) -> int:
+    """Tokens of context that fit beside the weights on each of ``count`` GPUs."""
+    room = int(memory * GPU_SHARE) - GPU_OVERHEAD - model.size // count
+    if room < 0:
+        return -1
+    return room // max(1, _per_token(model, count))
+
+
+def _per_token(model: Weights, count: int) -> int:
+    """Bytes of cache per token on one of ``count`` GPUs: heads are shared out, but not cut."""
+    if model.encoder:
+        return 0
+    return model.cache_per_token * max(1, model.kv_heads // count) // max(1, model.kv_heads)
+
+
+def _sequences(cache: int, per_token: int, context: int) -> int:
+    """Calls at a time. Few are as long as the context, so there are four for each full one."""
+    if not per_token or not context:
+        return 256
+    return max(1, min(256, 4 * cache // (per_token * context)))
+
+
+def _vllm_reasons(
+    model: Weights, gpus: tuple[Gpu, ...], chosen: Mapping[str, Any], estimate: Estimate, *, able: bool
+) -> list[str]:
+    count = chosen["tensor_parallel"]
+    form = model.quantisation or model.dtype
+    reasons = [f"Safetensors ({model.architecture}, {form}) on an NVIDIA GPU are for vLLM."]
+    if not able:
+        reasons.append(
+            f"{model.quantisation or 'vLLM'} needs compute capability {_NEEDS.get(model.quantisation, 7.0)}, but "
+            f"the {gpus[0].name} has {gpus[0].capability}."
+        )
+    if count > 1:
+        reasons.append(
+            f"The weights ({_gb(model.size)}) and a full context want {count} GPUs: each takes a part of every layer."
+        )
+    elif len(gpus) > 1:
+        reasons.append(f"One GPU is enough; the other {len(gpus) - 1} stay free for further models.")
+    if chosen["dtype"] == "float16":
+        reasons.append(f"The {gpus[0].name} does not compute in bfloat16, so it is float16.")
+    if not model.encoder:
+        less = f", fewer than the {model.context_length:,} it was trained for"
+        reasons.append(
+            f"{chosen['context_length']:,} tokens of context"
+            f"{less if chosen['context_length'] < model.context_length else ''}; a key-value cache of "
+            f"{_gb(estimate.cache)} for up to {chosen['max_sequences']} calls at a time."
+        )
+    where = "each GPU" if count > 1 else "the GPU"
+    reasons.append(
+        f"It takes about {_gb(estimate.total)} of {where}'s {_gb(int(gpus[0].memory_bytes))}, a share of "
+        f"{chosen['memory_share']:.2f}."
+    )
+    return reasons
+
+
+# --- what comes nearest -------------------------------------------------------------------------------------
+
+
+def _nearest_weights(
+    model: Weights, hardware: Hardware, estimate: Estimate, asked: int | None, tokens: int
+) -> str:
+    if asked and tokens >= LEAST_CONTEXT:
+        return f"It fits with context_length {tokens // 256 * 256}."
+    quarter = int(model.parameters * Q4_BITS / 8)
+    if not model.quantisation and quarter // max(1, len(hardware.gpus)) + GPU_OVERHEAD < estimate.available:
+        return f"A version with 4-bit weights (AWQ or GPTQ), about {_gb(quarter)}, fits."
+    if quarter + GB < hardware.memory_bytes * MEMORY_SHARE:
+        return f"A Q4_K_M GGUF of it, about {_gb(quarter)}, fits on llama.cpp, slowly, on the CPU."
+    return _recommended(hardware)
+
+
+def _needs_gguf(model: Weights, hardware: Hardware, name: str) -> Outcome:
+    available = int(hardware.memory_bytes * MEMORY_SHARE)
+    quarter = int(model.parameters * Q4_BITS / 8)
+    near = _recommended(hardware)
+    if quarter + GB < available:
+        near = f"A GGUF of the same model fits: Q4_K_M takes about {_gb(quarter)}."
+    return Outcome(
+        model=name,
+        hardware=describe(hardware),
+        engine="vllm",
+        parameters={},
+        estimate=Estimate("gpu", model.size, 0, 0, 0),
+        fits=False,
+        reasons=(
+            f"Safetensors ({model.architecture}, {model.quantisation or model.dtype}) are for vLLM.",
+            "vLLM needs an NVIDIA GPU, and this machine has none.",
+        ),
+        nearest=near,
+    )
+
+
+def _recommended(hardware: Hardware) -> str:
+    accelerated = any(gpu.shared for gpu in hardware.gpus)
+    found = recommend(hardware, accelerated=accelerated)
+    if found is None:
+        return "No model of the list fits; SmolLM2-135M, which comes with Portico, needs half a gigabyte."
+    return f"What fits here is {found.name} ({found.size_gb:g} GB): {found.source}."
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:.1f} GB" if size >= 0.1 * GB else f"{size / 1024**2:.0f} MB"

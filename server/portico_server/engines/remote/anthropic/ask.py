@@ -1,0 +1,197 @@
+"""An OpenAI chat request as a request of Anthropic's Messages API. Pure.
+
+Source: https://platform.claude.com/docs/en/api/messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest
+
+MAX_TOKENS = 8192
+"""What an answer may have if the caller does not say; Anthropic wants a number."""
+
+_UNTRANSLATED = frozenset({"logprobs", "top_logprobs", "logit_bias", "modalities", "audio", "prediction"})
+
+_SAME = ("temperature", "top_p", "top_k", "stream", "thinking", "output_config", "cache_control")
+"""Fields of one name on both sides, Anthropic's own ones included."""
+
+_JSON_OBJECT = "Answer with one JSON object and nothing else."
+
+Block = dict[str, Any]
+
+
+def request_of(body: Mapping[str, Any], model: str, max_tokens: int = MAX_TOKENS) -> dict[str, Any]:
+    """The request. Raises `InvalidRequest` with the field for what the Messages API cannot do."""
+    for key in sorted(_UNTRANSLATED & body.keys()):
+        if body[key]:
+            raise _cannot(key)
+    if body.get("n") not in (None, 1):
+        raise InvalidRequest("'n' must be 1: this provider gives one choice.", param="n")
+    system, messages = _conversation(body.get("messages") or ())
+    limit = body.get("max_completion_tokens") or body.get("max_tokens") or max_tokens
+    asked: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": messages}
+    asked |= {key: body[key] for key in _SAME if body.get(key) is not None}
+    if isinstance(asked.get("temperature"), int | float):
+        asked["temperature"] = min(asked["temperature"], 1.0)  # theirs ends at 1, OpenAI's at 2
+    stop = body.get("stop")
+    if stop:
+        asked["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
+    if isinstance(body.get("user"), str):
+        asked["metadata"] = {"user_id": body["user"]}
+    wanted = _format(body.get("response_format"))
+    if wanted is not None:
+        asked["output_config"] = {**asked.get("output_config", {}), "format": wanted}
+    elif (body.get("response_format") or {}).get("type") == "json_object":
+        system.append({"type": "text", "text": _JSON_OBJECT})
+    if system:
+        asked["system"] = system
+    return asked | _tools(body)
+
+
+def _conversation(given: Any) -> tuple[list[Block], list[Block]]:
+    """System blocks, and messages in which the roles alternate."""
+    system: list[Block] = []
+    messages: list[Block] = []
+    for index, message in enumerate(given):
+        role, where = message.get("role"), f"messages[{index}]"
+        if role in ("system", "developer"):
+            system += _blocks(message.get("content"), where)
+            continue
+        if role == "tool":
+            blocks = [_result(message, where)]
+        elif role == "assistant":
+            blocks = [*_blocks(message.get("content"), where), *_uses(message, where)]
+        else:
+            blocks = list(_blocks(message.get("content"), where))
+        if not blocks:
+            continue  # an empty message says nothing, and they refuse it
+        theirs = "assistant" if role == "assistant" else "user"
+        if messages and messages[-1]["role"] == theirs:
+            messages[-1]["content"] += blocks
+        else:
+            messages.append({"role": theirs, "content": blocks})
+    return system, messages
+
+
+def _blocks(content: Any, where: str) -> Iterator[Block]:
+    if isinstance(content, str):
+        if content.strip():
+            yield {"type": "text", "text": content}
+        return
+    for number, part in enumerate(content or ()):
+        at = f"{where}.content[{number}]"
+        match part.get("type"):
+            case "text" | "refusal":
+                text = part.get("text") or part.get("refusal") or ""
+                if text.strip():
+                    yield {"type": "text", "text": text}
+            case "image_url":
+                yield _image(part, at)
+            case "file":
+                yield _document(part, at)
+            case kind:
+                raise InvalidRequest(
+                    f"This provider takes text, images and PDF files, not '{kind}'.", param=f"{at}.type"
+                )
+
+
+def _image(part: Mapping[str, Any], at: str) -> Block:
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, Mapping) else image
+    if not isinstance(url, str) or not url:
+        raise InvalidRequest("An image needs a 'url'.", param=f"{at}.image_url")
+    if url.startswith("data:"):
+        return {"type": "image", "source": _base64(url, f"{at}.image_url")}
+    return {"type": "image", "source": {"type": "url", "url": url}}
+
+
+def _document(part: Mapping[str, Any], at: str) -> Block:
+    file = part.get("file")
+    data = file.get("file_data") if isinstance(file, Mapping) else None
+    if not isinstance(data, str) or not data.startswith("data:"):
+        raise InvalidRequest(
+            "A file must come as 'file_data': a data URL with its content.", param=f"{at}.file"
+        )
+    return {"type": "document", "source": _base64(data, f"{at}.file")}
+
+
+def _base64(url: str, at: str) -> Block:
+    head, comma, data = url.partition(",")
+    media, _, encoding = head.removeprefix("data:").partition(";")
+    if not comma or encoding != "base64" or not media:
+        raise InvalidRequest("A data URL must be 'data:TYPE;base64,DATA'.", param=at)
+    return {"type": "base64", "media_type": media, "data": data}
+
+
+def _uses(message: Mapping[str, Any], where: str) -> Iterator[Block]:
+    for number, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function") or {}
+        try:
+            arguments = orjson.loads(function.get("arguments") or "{}")
+        except orjson.JSONDecodeError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            raise InvalidRequest(
+                "The arguments of a tool call must be the text of a JSON object.",
+                param=f"{where}.tool_calls[{number}].function.arguments",
+            )
+        yield {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
+
+
+def _result(message: Mapping[str, Any], where: str) -> Block:
+    content = list(_blocks(message.get("content"), where))
+    found: Block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
+    return {**found, "content": content} if content else found
+
+
+def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
+    given = body.get("tools") or ()
+    if not given:
+        return {}
+    tools = []
+    for index, tool in enumerate(given):
+        function = tool.get("function")
+        if tool.get("type") != "function" or not isinstance(function, Mapping):
+            raise InvalidRequest("Only tools of the type 'function' are taken.", param=f"tools[{index}].type")
+        theirs = {
+            "name": function.get("name"),
+            "description": function.get("description"),
+            "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
+            "strict": function.get("strict") or None,
+        }
+        tools.append({key: value for key, value in theirs.items() if value is not None})
+    choice = _choice(body.get("tool_choice"))
+    if body.get("parallel_tool_calls") is False and choice.get("type") != "none":
+        choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
+    return {"tools": tools, "tool_choice": choice} if choice else {"tools": tools}
+
+
+def _choice(given: Any) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        return {"type": "tool", "name": (given.get("function") or {}).get("name")}
+    kinds = {"auto": "auto", "none": "none", "required": "any"}
+    if given is not None and given not in kinds:
+        raise InvalidRequest(
+            "'tool_choice' must be auto, none, required or a named function.", param="tool_choice"
+        )
+    return {"type": kinds[given]} if given is not None else {}
+
+
+def _format(given: Any) -> dict[str, Any] | None:
+    if not isinstance(given, Mapping) or given.get("type") != "json_schema":
+        return None
+    schema = (given.get("json_schema") or {}).get("schema")
+    return {"type": "json_schema", "schema": schema or {"type": "object"}}
+
+
+def _cannot(key: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"This provider has nothing like '{key}': leave it out, or use another model.",
+        code="unsupported_parameter",
+        param=key,
+    )

@@ -1,0 +1,120 @@
+"""Who may be in memory at the same time: a budget, and who leaves when someone else is called.
+
+The least recently used model leaves first, one that nobody is talking to before one that is busy. Nobody is
+interrupted: a busy model answers the calls it has, while later ones wait for its next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from portico_server.core.errors import Unavailable
+from portico_server.settings import MB
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Bytes that all models may hold together; ``None`` for no limit.
+
+    One that was ``chosen`` is kept to. Otherwise it is a guess about the machine, and a model that is larger may
+    still be tried alone.
+    """
+
+    limit: int | None
+    chosen: bool
+
+
+class Tenant(Protocol):
+    """A model that holds memory or is about to."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it must stay."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is waiting for it or being answered."""
+
+    @property
+    def last_used(self) -> float: ...
+
+    @property
+    def holds(self) -> int:
+        """Bytes: what it was promised while it is loaded, what its process has afterwards."""
+
+    async def vacate(self) -> None:
+        """Finish what is under way, then give the memory back."""
+
+
+class Residency:
+    """One admission at a time, in the order of arrival."""
+
+    def __init__(self, budget: Callable[[], Awaitable[Budget]]) -> None:
+        self._budget = budget
+        self._door = asyncio.Lock()
+        self._tenants: set[Tenant] = set()
+        self.evictions = 0
+        """How often a model left for another since the daemon started."""
+
+    @property
+    def used(self) -> int:
+        """Bytes that all of them hold."""
+        return sum(tenant.holds for tenant in self._tenants)
+
+    async def budget(self) -> Budget:
+        return await self._budget()
+
+    async def admit(self, newcomer: Tenant, need: int) -> None:
+        """Return once ``need`` bytes are free for ``newcomer``; others may have left for it.
+
+        Raises `Unavailable` if that cannot be, however long one waits.
+        """
+        async with self._door:
+            budget = await self._budget()
+            if budget.limit is not None:
+                await self._clear(newcomer, need, budget.limit, chosen=budget.chosen)
+            self._tenants.add(newcomer)
+
+    async def _clear(self, newcomer: Tenant, need: int, limit: int, *, chosen: bool) -> None:
+        if need > limit and chosen:
+            raise Unavailable(
+                f"'{newcomer.name}' needs about {_mb(need)}, but all models together may hold {_mb(limit)}. Set "
+                "'memory_budget_mb' higher, give the model a smaller 'context_length' or fewer 'slots', or choose "
+                "a smaller model.",
+                code="memory_budget",
+            )
+        others = self._tenants - {newcomer}
+        while others and sum(tenant.holds for tenant in others) + need > limit:
+            movable = [tenant for tenant in others if not tenant.pinned and tenant.holds]
+            if not movable:
+                if not chosen and need > limit:
+                    break
+                pinned = ", ".join(sorted(tenant.name for tenant in others))
+                raise Unavailable(
+                    f"There is no room for '{newcomer.name}': it needs about {_mb(need)} of {_mb(limit)}, and "
+                    f"{pinned} may not leave. Unpin one of them, or set 'memory_budget_mb' higher.",
+                    code="memory_budget",
+                )
+            leaving = min(movable, key=lambda tenant: (tenant.busy, tenant.last_used))
+            logger.info("model %s leaves memory for %s", leaving.name, newcomer.name)
+            await leaving.vacate()
+            self.evictions += 1
+            self._tenants.discard(leaving)
+            others = self._tenants - {newcomer}
+
+    def leave(self, tenant: Tenant) -> None:
+        """It holds nothing any more."""
+        self._tenants.discard(tenant)
+
+
+def _mb(size: int) -> str:
+    return f"{size / MB:,.0f} MB"

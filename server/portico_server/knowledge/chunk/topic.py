@@ -1,0 +1,74 @@
+"""Topics: cut where the words change (TextTiling, M. Hearst, Computational Linguistics 23(1), 1997)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from portico_server.knowledge.chunk.sentence import sentences
+from portico_server.knowledge.chunk.spans import Span
+from portico_server.knowledge.chunk.units import begun, chunk_units
+from portico_server.knowledge.part import Part
+
+BLOCK = 4
+"""Sentences on either side of a gap that are compared."""
+
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff"
+_WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]{{4,}}")
+
+
+def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Runs of sentences that share their words, each a chunk of its own; wider than ``size``: cut by sentences."""
+    return chunk_units(parts, _topics, size, overlap, together=False)
+
+
+def _topics(text: str) -> Iterable[Span]:
+    found = list(sentences(text))
+    words = [Counter(_words(text[start:end])) for start, end in found]
+    alike = [_alike(words[max(0, i - BLOCK) : i], words[i : i + BLOCK]) for i in range(1, len(found))]
+    return begun(text, (found[i + 1][0] for i in _valleys(alike)))
+
+
+def _words(text: str) -> Iterator[str]:
+    """Words of four letters and more, the shorter ones being in every topic; Chinese in pairs of characters."""
+    for run in _WORD.findall(text.lower()):
+        if "\u3040" <= run[0] <= "\ud7ff":
+            yield from (run[i : i + 2] for i in range(len(run) - 1))
+        else:
+            yield run[:6]  # a stem, near enough
+
+
+def _alike(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -> float:
+    """The cosine of the words on both sides."""
+    one: Counter[str] = Counter()
+    other: Counter[str] = Counter()
+    for item in before:
+        one.update(item)
+    for item in after:
+        other.update(item)
+    shared = sum(count * other[word] for word, count in one.items() if word in other)
+    norm = math.sqrt(sum(n * n for n in one.values()) * sum(n * n for n in other.values()))
+    return shared / norm if norm else 0.0
+
+
+def _valleys(alike: Sequence[float]) -> list[int]:
+    """The gaps that lie deeper below the hills beside them than most do."""
+    depths = [_climb(alike, i, -1) + _climb(alike, i, 1) for i in range(len(alike))]
+    if not depths:
+        return []
+    mean = sum(depths) / len(depths)
+    spread = math.sqrt(sum((depth - mean) ** 2 for depth in depths) / len(depths))
+    least = max(mean + spread / 2, 0.1)
+    return [
+        i for i, depth in enumerate(depths) if depth >= least and depth == max(depths[max(0, i - 2) : i + 3])
+    ]
+
+
+def _climb(alike: Sequence[float], at: int, step: int) -> float:
+    top, i = alike[at], at + step
+    while 0 <= i < len(alike) and alike[i] >= top:
+        top = alike[i]
+        i += step
+    return top - alike[at]

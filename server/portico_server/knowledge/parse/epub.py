@@ -1,0 +1,62 @@
+"""EPUB: the chapters of a book in reading order, in sections by heading."""
+
+from __future__ import annotations
+
+import posixpath
+import zipfile
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+from portico_server.knowledge.parse import html
+from portico_server.knowledge.parse.container import open_checked, tree
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+
+KIND = "book in EPUB format"
+
+_START = "META-INF/container.xml"
+_READ = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
+
+
+def read(source: Source) -> Iterator[Part]:
+    """Sections with the path of headings above them; title and author come first."""
+    with source.open() as file:
+        archive = open_checked(file, KIND, _START, ".epub")
+        if "META-INF/encryption.xml" in archive.NameToInfo and "META-INF/rights.xml" in archive.NameToInfo:
+            raise Unreadable("is locked by its shop (DRM). Only books without a lock can be read.")
+        package = _package(archive)
+        root = tree(archive, package, KIND)
+        writer = Writer()
+        about = [
+            " ".join("".join(item.itertext()).split())
+            for item in root.iterfind("{*}metadata/*")
+            if item.tag.rpartition("}")[2] in ("title", "creator")
+        ]
+        if any(about):
+            yield writer.part(", ".join(filter(None, about)))
+        manifest = {item.get("id"): item for item in root.iterfind("{*}manifest/{*}item")}
+        for entry in root.iterfind("{*}spine/{*}itemref"):
+            item = manifest.get(entry.get("idref"))
+            if item is None or item.get("media-type") not in _READ:
+                continue
+            name = posixpath.normpath(
+                posixpath.join(posixpath.dirname(package), unquote(item.get("href", "")))
+            )
+            yield from _chapter(archive, name, writer)
+
+
+def _package(archive: zipfile.ZipFile) -> str:
+    for item in tree(archive, _START, KIND).iter("{*}rootfile"):
+        name = str(item.get("full-path", ""))
+        if name in archive.NameToInfo:
+            return name
+    raise Unreadable(f"is not a whole {KIND}: its list of chapters is missing.")
+
+
+def _chapter(archive: zipfile.ZipFile, name: str, writer: Writer) -> Iterator[Part]:
+    try:
+        data = archive.read(name)
+    except (KeyError, zipfile.BadZipFile, RuntimeError) as error:
+        raise Unreadable(f"is not a whole {KIND}: '{name}' in it is missing or damaged.") from error
+    if data.strip():
+        for heading, text in html.sections(Source(name, data)):
+            yield writer.part(text, heading=heading)

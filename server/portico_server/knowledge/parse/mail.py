@@ -1,0 +1,99 @@
+"""Mail: a message (eml) or a box of them (mbox): who, when and what, then its attachments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage, MIMEPart
+
+from portico_server.knowledge.parse import html
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+
+MESSAGE = 64 * 1024 * 1024
+"""Bytes of one message, attachments included."""
+
+_SHOWN = ("Subject", "From", "To", "Cc", "Date")
+_BEGIN = re.compile(rb"From \S+.*\d{4}\s*$")
+
+
+def read(source: Source) -> Iterator[Part | Source]:
+    """A message each, its subject the heading; documents that are attached follow theirs."""
+    writer = Writer()
+    some = False
+    for raw in _messages(source):
+        message = message_from_bytes(raw, policy=policy.default)
+        if not message.keys():
+            continue
+        some = True
+        assert isinstance(message, EmailMessage)
+        subject = _header(message, "Subject") or "(no subject)"
+        attached = list(_attached(message))
+        lines = [f"{name}: {value}" for name in _SHOWN if (value := _header(message, name))]
+        lines += [f"Attachment: {item.name}" for item in attached]
+        body = _body(message)
+        yield writer.part("\n".join([*lines, "", body]).strip(), heading=(subject,))
+        for item in attached:
+            yield Source(item.name, item.content, (subject, item.name))
+    if not some:
+        raise Unreadable("holds no message: no headers such as From and Date were found.")
+
+
+def _messages(source: Source) -> Iterator[bytes]:
+    """The messages of a file; in a box each begins with a line ``From ADDRESS DATE`` behind an empty one."""
+    with source.open() as file:
+        lines: list[bytes] = []
+        length = 0
+        blank = True
+        for line in file:
+            if blank and _BEGIN.match(line):
+                if lines:
+                    yield b"".join(lines)
+                lines, length = [], 0
+                continue
+            blank = not line.strip()
+            lines.append(line[1:] if line.startswith(b">From ") else line)
+            length += len(line)
+            if length > MESSAGE:
+                raise Unreadable(f"holds a message of more than {MESSAGE // 2**20} MB.")
+        if any(line.strip() for line in lines):
+            yield b"".join(lines)
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    try:
+        value = message[name]
+    except (ValueError, IndexError, AttributeError):  # the header parser trips over some malformed ones
+        return ""
+    return " ".join(str(value).replace("\x00", "").split()) if value else ""
+
+
+def _body(message: EmailMessage) -> str:
+    part = message.get_body(("plain", "html"))
+    if part is None:
+        return ""
+    text = _content(part)
+    if part.get_content_type() == "text/html" and text.strip():
+        text = "\n\n".join(found for _heading, found in html.sections(Source("body.html", text.encode())))
+    return text.replace("\r\n", "\n").replace("\x00", "\ufffd").strip()
+
+
+def _content(part: MIMEPart) -> str:
+    try:
+        return str(part.get_content())
+    except (LookupError, UnicodeError, ValueError):  # a charset that nobody knows
+        data = part.get_payload(decode=True)
+        return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
+
+
+def _attached(message: EmailMessage) -> Iterator[Source]:
+    for part in message.iter_attachments():
+        name = (part.get_filename() or "").replace("\x00", "").rpartition("/")[2]
+        if part.get_content_type() == "message/rfc822":
+            inner = part.get_payload(0) if part.is_multipart() else None
+            if isinstance(inner, EmailMessage):
+                yield Source(name or "message.eml", inner.as_bytes(policy=policy.default))
+            continue
+        data = part.get_payload(decode=True)
+        if name and isinstance(data, bytes) and data:
+            yield Source(name, data)

@@ -1,0 +1,66 @@
+"""Jupyter notebooks: one part for each cell, Markdown as it stands, code fenced, what it printed below."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+
+PRINTED = 4_000
+"""Characters of what one cell printed that are kept."""
+
+_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.M)
+
+
+def read(source: Source) -> Iterator[Part]:
+    """Cells with their number, from 1, and the path of headings that stand above them."""
+    try:
+        book = json.loads(source.read())
+        cells = book["cells"] if "cells" in book else [c for s in book["worksheets"] for c in s["cells"]]
+        language = str(book.get("metadata", {}).get("kernelspec", {}).get("language", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unreadable("is not a whole notebook: it is damaged or was cut short.") from error
+    writer = Writer()
+    path: list[tuple[int, str]] = []
+    some = False
+    for number, cell in enumerate(cells if isinstance(cells, list) else [], start=1):
+        if not isinstance(cell, dict):
+            continue
+        text = _joined(cell.get("source", cell.get("input", ""))).replace("\x00", "\ufffd").strip("\n")
+        kind = cell.get("cell_type")
+        if kind == "markdown":
+            for match in _HEADING.finditer(text):
+                level = len(match.group(1))
+                path = [item for item in path if item[0] < level]
+                path.append((level, match.group(2).strip("*_` ")))
+        elif kind == "code" and text.strip():
+            text = f"```{language}\n{text}\n```"
+            if printed := _printed(cell):
+                text += f"\n\n```\n{printed}\n```"
+        if text.strip():
+            some = True
+            yield writer.part(text, cell=str(number), heading=tuple(title for _level, title in path))
+    if not some:
+        raise Unreadable("has no cells with anything in them.")
+
+
+def _joined(value: Any) -> str:
+    return "".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _printed(cell: dict[str, Any]) -> str:
+    """The text that a cell printed or showed; pictures and pages of HTML are left out."""
+    found = []
+    for output in cell.get("outputs") or []:
+        if not isinstance(output, dict):
+            continue
+        if output.get("output_type") == "error":
+            found.append(f"{output.get('ename', 'Error')}: {output.get('evalue', '')}")
+            continue
+        data = output.get("data")
+        text = data.get("text/plain", "") if isinstance(data, dict) else output.get("text", "")
+        found.append(_joined(text))
+    return "\n".join(text.strip("\n") for text in found if text.strip())[:PRINTED]

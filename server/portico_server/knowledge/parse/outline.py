@@ -1,0 +1,79 @@
+"""reStructuredText, AsciiDoc, Org and LaTeX: one part for each section, its text as it stands in the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import TextIO
+
+from portico_server.knowledge.parse.section import Section
+from portico_server.knowledge.parse.text import SEGMENT, open_text
+from portico_server.knowledge.part import Part, Source
+
+_MARKED = {
+    "adoc": re.compile(r"(?P<marks>={1,6})[ \t]+(?P<title>\S.*?)(?:[ \t]+=+)?[ \t]*$"),
+    "org": re.compile(
+        r"(?P<marks>\*{1,8})[ \t]+(?:(?:TODO|DONE)[ \t]+)?(?P<title>\S.*?)(?:[ \t]+:[\w@:]+:)?[ \t]*$"
+    ),
+}
+_TEX = re.compile(
+    r"[ \t]*\\(part|chapter|section|subsection|subsubsection|paragraph)\*?(?:\[[^\]]*\])?\{(.+)\}"
+)
+_TEX_LEVELS = ("part", "chapter", "section", "subsection", "subsubsection", "paragraph")
+_UNDERLINE = re.compile(r"([=\-`:'\"~^_*+#<>.])\1{2,}[ \t]*$")
+
+
+def read(source: Source) -> Iterator[Part]:
+    """Sections with the path of headings above them."""
+    suffix = PurePosixPath(source.name).suffix.lower().lstrip(".")
+    with open_text(source) as text:
+        yield from _underlined(text) if suffix == "rst" else _marked(text, suffix)
+
+
+def _marked(text: TextIO, suffix: str) -> Iterator[Part]:
+    section = Section()
+    for raw in text:
+        line = raw.replace("\x00", "\ufffd")
+        found = _heading(line, suffix)
+        if found is not None or section.length > SEGMENT:
+            yield from section.flush()
+        if found is not None:
+            section.enter(*found)
+        section.add(line)
+    yield from section.flush()
+
+
+def _heading(line: str, suffix: str) -> tuple[int, str] | None:
+    if suffix == "tex":
+        command = _TEX.match(line)
+        return command and (
+            _TEX_LEVELS.index(command[1]) + 1,
+            re.sub(r"[{}]|\\[a-zA-Z]+", "", command[2]).strip(),
+        )
+    match = _MARKED[suffix].match(line)
+    return match and (len(match["marks"]), match["title"])
+
+
+def _underlined(text: TextIO) -> Iterator[Part]:
+    """In reStructuredText the order in which underlines first appear is that of their levels."""
+    section = Section()
+    levels: list[str] = []
+    for raw in text:
+        line = raw.replace("\x00", "\ufffd")
+        mark = _UNDERLINE.match(line)
+        if mark and section.title_above(mark[1]):
+            title = section.take_last()
+            if len(mark.group().rstrip()) + 2 >= len(title.strip()):
+                over = section.take_last() if section.ends_with(mark[1] * 3) else ""
+                yield from section.flush()
+                style = f"{over[:1]}{mark[1]}"
+                if style not in levels:
+                    levels.append(style)
+                section.enter(levels.index(style) + 1, title.strip())
+                section.add(over)
+            section.add(title)
+        section.add(line)
+        if section.length > SEGMENT:
+            yield from section.flush()
+    yield from section.flush()

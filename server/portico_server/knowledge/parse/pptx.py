@@ -1,0 +1,105 @@
+"""PowerPoint: one part for each slide, its text in reading order, tables row by row, the speaker's notes below."""
+
+from __future__ import annotations
+
+import posixpath
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+from portico_server.knowledge.parse.container import open_checked, tree
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+
+KIND = "PowerPoint presentation"
+
+_A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+_P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_TITLES = ("title", "ctrTitle")
+_UNSAID = ("sldNum", "ftr", "dt", "hdr", "sldImg")
+"""Placeholders that stand on every slide and say nothing about it."""
+
+
+def read(source: Source) -> Iterator[Part]:
+    """Slides in the order in which they are shown; ``page`` is the slide, its title the heading."""
+    with source.open() as file:
+        archive = open_checked(file, KIND, "ppt/presentation.xml", ".pptx")
+        writer = Writer()
+        some = False
+        for number, name in enumerate(_slides(archive), start=1):
+            slide = tree(archive, name, KIND)
+            title, lines = _text(slide)
+            notes = _notes(archive, name)
+            if notes:
+                lines = [*lines, "", f"Notes: {notes}"]
+            text = "\n".join([*([title] if title else []), *lines]).strip()
+            if text:
+                some = True
+                yield writer.part(text, page=number, heading=(title,) if title else ())
+    if not some:
+        raise Unreadable("has no text on its slides.")
+
+
+def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
+    targets = _related(archive, "ppt/presentation.xml")
+    for item in tree(archive, "ppt/presentation.xml", KIND).iter(f"{_P}sldId"):
+        name = targets.get(item.get(f"{_R}id", ""), ("", ""))[1]
+        if name:
+            yield name
+
+
+def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
+    """What a part refers to: its id there, the kind of the relation, the name in the archive."""
+    folder, file = posixpath.split(name)
+    relations = f"{folder}/_rels/{file}.rels"
+    if relations not in archive.NameToInfo:
+        return {}
+    found = {}
+    for item in tree(archive, relations, KIND):
+        target = item.get("Target", "")
+        target = target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
+        if item.get("TargetMode") != "External":
+            found[item.get("Id", "")] = (item.get("Type", "").rpartition("/")[2], target)
+    return found
+
+
+def _text(slide: Any) -> tuple[str, list[str]]:
+    """The title, and the other lines."""
+    title = ""
+    lines: list[str] = []
+    for shape in slide.iter(f"{_P}sp", f"{_A}tbl"):
+        if shape.tag == f"{_A}tbl":
+            lines.extend(_rows(shape))
+            continue
+        holder = shape.find(f".//{_P}nvPr/{_P}ph")
+        role = "" if holder is None else holder.get("type", "")
+        said = [] if role in _UNSAID else _paragraphs(shape)
+        if role in _TITLES and not title:
+            title = " ".join(said)
+        else:
+            lines.extend(said)
+    return title, lines
+
+
+def _paragraphs(shape: Any) -> list[str]:
+    texts = ("".join(_runs(paragraph)).strip() for paragraph in shape.iter(f"{_A}p"))
+    return [text for text in texts if text]
+
+
+def _runs(paragraph: Any) -> Iterator[str]:
+    for item in paragraph.iter(f"{_A}t", f"{_A}br"):
+        yield "\n" if item.tag == f"{_A}br" else item.text or ""
+
+
+def _rows(table: Any) -> Iterator[str]:
+    for row in table.iter(f"{_A}tr"):
+        cells = [" ".join(_paragraphs(cell)) for cell in row.iter(f"{_A}tc")]
+        if any(cells):
+            yield " | ".join(cells)
+
+
+def _notes(archive: zipfile.ZipFile, slide: str) -> str:
+    for kind, name in _related(archive, slide).values():
+        if kind == "notesSlide" and name in archive.NameToInfo:
+            return "\n".join(_text(tree(archive, name, KIND))[1])
+    return ""

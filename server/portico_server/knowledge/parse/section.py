@@ -1,0 +1,60 @@
+"""Lines of a text that are gathered into sections, with the headings above them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from portico.wire import Place
+from portico_server.knowledge.part import Part
+
+
+class Section:
+    """The lines since the last heading, and the headings above them."""
+
+    def __init__(self) -> None:
+        self._path: list[tuple[int, str]] = []
+        self._lines: list[str] = []
+        self._line, self._offset = 1, 0
+        self.length = 0
+
+    def enter(self, level: int, title: str) -> None:
+        """A heading begins: it ends those of its level and below."""
+        while self._path and self._path[-1][0] >= level:
+            self._path.pop()
+        if title:
+            self._path.append((level, title))
+
+    def add(self, line: str) -> None:
+        """A line, its break included."""
+        self._lines.append(line)
+        self.length += len(line)
+
+    def ends_with(self, marks: str) -> bool:
+        """Whether the last line begins with ``marks``: the line above a heading that is drawn around."""
+        return bool(self._lines) and self._lines[-1].startswith(marks)
+
+    def title_above(self, over: str = "") -> bool:
+        """Whether the last line can be the text of a heading that is underlined: one line that begins a
+        paragraph, or lies below a line of ``over``."""
+        lines = self._lines
+        starts = len(lines) == 1 or (len(lines) > 1 and lines[-2].strip().strip(over or None) == "")
+        return bool(lines) and starts and bool(lines[-1].strip()) and lines[-1].lstrip()[0] not in "|>-*+#"
+
+    def take_last(self) -> str:
+        """Take the last line back: it turned out to be a heading."""
+        line = self._lines.pop()
+        self.length -= len(line)
+        return line
+
+    def flush(self) -> Iterator[Part]:
+        """The lines so far as a part, if there is anything in them."""
+        text = "".join(self._lines)
+        if text.strip():
+            heading = tuple(title for _level, title in self._path)
+            yield Part(
+                text,
+                Place(line=self._line, heading=heading, start=self._offset, end=self._offset + len(text)),
+            )
+        self._line += text.count("\n")
+        self._offset += len(text)
+        self._lines, self.length = [], 0

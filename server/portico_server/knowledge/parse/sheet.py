@@ -1,0 +1,113 @@
+"""Spreadsheets (xlsx, xlsm, xlsb, xls, ods): groups of rows with the sheet, its cells, and the header above each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+import python_calamine as calamine
+
+from portico_server.knowledge.parse.container import ENTRIES, LARGEST
+from portico_server.knowledge.parse.zipped import weigh
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+
+GROUP = 1_000
+"""Characters of one group of rows, about."""
+
+CELLS = 5_000_000
+"""Cells of one sheet, empty ones between the others included."""
+
+
+def read(source: Source) -> Iterator[Part]:
+    """Rows of every sheet. ``row`` is the number of the first one below the header, ``cell`` the range they fill."""
+    if not source.size:
+        raise Unreadable("is empty: there is nothing in it to index.")
+    with source.open() as file:
+        weigh(file, LARGEST, ENTRIES)
+        try:
+            book = calamine.load_workbook(file)
+        except calamine.PasswordError as error:
+            raise Unreadable("is protected by a password. Save a copy without one and add that.") from error
+        except calamine.CalamineError as error:
+            raise Unreadable("is not a whole spreadsheet: it is damaged or was cut short.") from error
+        writer = Writer()
+        some = False
+        for name in book.sheet_names:
+            try:
+                sheet = book.get_sheet_by_name(name)
+            except calamine.CalamineError:
+                continue  # a chart, or a macro of the oldest kind: no cells
+            if sheet.total_height * sheet.total_width > CELLS:
+                raise Unreadable(f"has more than {CELLS:,} cells in its sheet '{name}'. Split it.")
+            for part in _groups(writer, sheet, name):
+                some = True
+                yield part
+    if not some:
+        raise Unreadable("has no cells with anything in them.")
+
+
+def _groups(writer: Writer, sheet: Any, name: str) -> Iterator[Part]:
+    header = ""
+    group: list[str] = []
+    first = width = columns = 0
+    left, top = (sheet.start[1], sheet.start[0]) if sheet.start else (0, 0)
+
+    def flush() -> Iterator[Part]:
+        if group:
+            end = f"{letters(left + columns - 1)}{first + len(group) - 1}"
+            cells = f"{letters(left)}{first}:{end}"
+            yield writer.part("\n".join([header, *group]), row=first, sheet=name, cell=cells)
+
+    row = top
+    for cells in sheet.to_python(skip_empty_area=True):
+        row += 1
+        line = " | ".join(shown(cell) for cell in cells)
+        if not line.strip(" |"):
+            # Rows of one group follow each other, so that the range can be told from the first and their number.
+            yield from flush()
+            group, width = [], 0
+            continue
+        if not header:
+            header, columns, head = line, len(cells), row
+            continue
+        if group and width + len(line) > GROUP:
+            yield from flush()
+            group, width = [], 0
+        first = first if group else row
+        group.append(line)
+        width += len(line)
+        head = 0
+    if header and head:
+        cell = f"{letters(left)}{head}:{letters(left + columns - 1)}{head}"
+        yield writer.part(header, row=head, sheet=name, cell=cell)
+    yield from flush()
+
+
+def shown(cell: object) -> str:
+    """A value as the spreadsheet's user sees it, near enough."""
+    match cell:
+        case bool():
+            return str(cell).upper()
+        case float() if cell.is_integer() and abs(cell) < 1e15:
+            return str(int(cell))
+        case float():
+            return f"{cell:.12g}"
+        case datetime() if cell.time() == time():
+            return cell.date().isoformat()
+        case datetime():
+            return cell.isoformat(" ", "seconds")
+        case date() | time() | timedelta():
+            return str(cell)
+        case _:
+            return " ".join(str(cell).split())
+
+
+def letters(column: int) -> str:
+    """The name of a column, from 0: A, B … Z, AA."""
+    name = ""
+    column += 1
+    while column:
+        column, rest = divmod(column - 1, 26)
+        name = chr(65 + rest) + name
+    return name

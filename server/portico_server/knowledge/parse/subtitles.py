@@ -1,0 +1,41 @@
+"""Subtitles (srt, vtt): one part for each cue, with the second at which it is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from portico_server.knowledge.parse.text import open_text
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+
+_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
+_CUE = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
+_MARK = re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}")
+_VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
+
+
+def read(source: Source) -> Iterator[Part]:
+    """Cues in the order of the file. ``line`` is that of their time; who speaks stands before what is said."""
+    writer = Writer()
+    some = False
+    with open_text(source) as text:
+        began: float | None = None
+        at = 0
+        said: list[str] = []
+        for number, raw in enumerate(text, start=1):
+            line = raw.strip().replace("\x00", "")
+            if (cue := _CUE.match(line)) is not None:
+                hours, minutes, seconds, fraction = cue.groups()[:4]
+                began = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction}")
+                at, said = number, []
+            elif line and began is not None:
+                said.append(_MARK.sub("", _VOICE.sub(r"\1: ", line)).strip())
+            elif not line and began is not None and any(said):
+                some = True
+                yield writer.part(" ".join(said), line=at, seconds=began)
+                began, said = None, []
+        if began is not None and any(said):
+            some = True
+            yield writer.part(" ".join(said), line=at, seconds=began)
+    if not some:
+        raise Unreadable("holds no cues: no line such as '00:01:02,000 --> 00:01:04,000' was found.")

@@ -1,0 +1,72 @@
+"""XML: records as lines ``name: text``, with the elements around them as headings. Entities are not resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lxml import etree
+
+from portico_server.knowledge.parse import text
+from portico_server.knowledge.part import Part, Source, Writer
+
+GROUP = 1_000
+"""Characters of one part, about."""
+
+
+def read(source: Source) -> Iterator[Part]:
+    """Groups of elements with the line of the first; what is no proper XML is read as text."""
+    try:
+        with source.open() as file:
+            parser = etree.XMLParser(
+                resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
+            )
+            root = etree.parse(file, parser).getroot()
+    except etree.XMLSyntaxError:
+        yield from text.read(source)
+        return
+    writer = Writer()
+    some = False
+    for path, line, lines in _groups(root):
+        some = True
+        yield writer.part("\n".join(lines), line=line, heading=path)
+    if not some:
+        yield from text.read(source)
+
+
+def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], int, list[str]]]:
+    """Lines of elements that lie in the same one, where that is, and the line of the first."""
+    path: list[str] = []
+    held: list[str] = []
+    place: tuple[str, ...] = ()
+    first = width = 0
+    for event, node in etree.iterwalk(root, events=("start", "end")):
+        if not isinstance(node.tag, str):
+            continue
+        if event == "start":
+            path.append(etree.QName(node).localname)
+            said = _said(node, path[-1])
+            above = tuple(path[:-1]) if len(node) == 0 else tuple(path)
+        else:
+            path.pop()
+            said, above = " ".join((node.tail or "").split()), tuple(path)
+        if not said:
+            continue
+        if held and (above != place or width + len(said) > GROUP):
+            yield place, first, held
+            held, width = [], 0
+        if not held:
+            place, first = above, node.sourceline or 1
+        held.append(said)
+        width += len(said)
+    if held:
+        yield place, first, held
+
+
+def _said(node: Any, name: str) -> str:
+    """What an element says by itself: its attributes and its text."""
+    attributes = " ".join(f'{etree.QName(key).localname}="{value}"' for key, value in node.attrib.items())
+    own = " ".join((node.text or "").split())
+    if not attributes and not own:
+        return ""
+    return f"{name}{f' ({attributes})' if attributes else ''}: {own}".rstrip(": ")

@@ -1,0 +1,187 @@
+"""How the chunks of one group are ranked for a question: by words, by vectors, fused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.registry import Registry
+from portico_server.core.request import Embed, Search, Vectors
+from portico_server.db import chunks
+from portico_server.db.database import Database
+from portico_server.knowledge import fuse
+from portico_server.knowledge.cjk import has_cjk
+from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.opened import LAG_WAIT, OpenIndex
+from portico_server.knowledge.trace import Trace
+
+Ranking = list[tuple[int, float]]
+
+CANDIDATES = 100
+"""Taken from each side before fusing."""
+
+FUSION_WEIGHT = 0.2
+"""The vectors' weight for a model whose card has no label ``fusion_weight``; it hurt on no set measured."""
+
+FUSION_WEIGHT_CJK = 0.0
+"""Likewise (``fusion_weight_cjk``) for a question in Chinese, Japanese or Korean that words answer …"""
+
+ENOUGH_WORD_HITS = 3
+"""… with so many hits. With fewer, the weight is as for any question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """The files that a filter leaves, and the ids of their chunks as (first, last)."""
+
+    files: list[str]
+    chunks: list[tuple[int, int]]
+
+
+class Ranker:
+    """Ranks one group of one store. ``embedding_model`` is empty for a group without vectors."""
+
+    def __init__(
+        self,
+        store_id: str,
+        name: str,
+        group: str,
+        embedding_model: str,
+        *,
+        indexes: Indexes,
+        database: Database,
+        registry: Registry,
+    ) -> None:
+        self._store_id = store_id
+        self._name = name
+        self._group = group
+        self._model = embedding_model
+        self._indexes = indexes
+        self._database = database
+        self._registry = registry
+
+    async def rank(self, request: Search, files: list[str] | None, context: Context, trace: Trace) -> Ranking:
+        """The candidates for ``request.query``, best first, scores in [0, 1]; among ``files`` only, if given."""
+        among = None
+        if files is not None:
+            ranges = await self._database.read(chunks.ranges_of_files, self._store_id, files, self._group)
+            if not ranges:
+                return []
+            among = Among(files, ranges)
+        async with self._indexes.use(self._store_id, self._model, self._group) as index:
+            await self._catch_up(index, context, trace)
+            return await self._rank(request, index, context, among, trace)
+
+    async def _catch_up(self, index: OpenIndex, context: Context, trace: Trace) -> None:
+        begun = time.perf_counter()
+        lag = await index.catch_up(LAG_WAIT, context.emit)
+        trace.add("index", begun, note=f"{lag} changes are not in the index yet" if lag else "")
+
+    async def _rank(
+        self, request: Search, index: OpenIndex, context: Context, among: Among | None, trace: Trace
+    ) -> Ranking:
+        if request.ranker == "lexical":
+            return _scaled_words(await self._words(request, index, among, trace))
+        if request.ranker == "vector":
+            if not index.has_vectors:
+                raise InvalidRequest(
+                    f"The store '{self._name}' holds no vectors; use the ranker 'auto' or 'lexical'.",
+                    param="ranker",
+                )
+            dense = await self._vectors(request, index, context, among, trace)
+            return [(chunk, min(1.0, max(0.0, score))) for chunk, score in dense]
+        lexical, dense = await self._both(request, index, context, among, trace)
+        begun = time.perf_counter()
+        if request.ranker == "rrf":
+            ranking, note = fuse.reciprocal([lexical, dense]), "reciprocal rank"
+        else:
+            weight = self._dense_weight(request, lexical)
+            ranking = fuse.weighted(_scaled_words(lexical), fuse.scaled(dense), weight)
+            note = f"weighted sum, {weight:g} for vectors" if dense else "words alone"
+        trace.add("fuse", begun, ranking, note)
+        return ranking
+
+    async def _both(
+        self, request: Search, index: OpenIndex, context: Context, among: Among | None, trace: Trace
+    ) -> tuple[Ranking, Ranking]:
+        """Both sides at once, save where the words may make the vectors needless."""
+        if not index.has_vectors:
+            return await self._words(request, index, among, trace), []
+        if request.ranker == "auto" and has_cjk(request.query):
+            lexical = await self._words(request, index, among, trace)
+            if self._dense_weight(request, lexical) == 0:
+                return lexical, []
+            return lexical, await self._vectors_if_any(request, index, context, among, trace)
+        vectors = asyncio.create_task(self._vectors_if_any(request, index, context, among, trace))
+        try:
+            return await self._words(request, index, among, trace), await vectors
+        finally:
+            if not vectors.done():
+                vectors.cancel()
+                await asyncio.wait({vectors})
+
+    def _dense_weight(self, request: Search, lexical: Ranking) -> float:
+        """The profile of the embedding model says how far to trust it beside words, if the request does not."""
+        if request.vector_weight is not None:
+            return request.vector_weight
+        if request.ranker == "auto" and has_cjk(request.query) and len(lexical) >= ENOUGH_WORD_HITS:
+            return self._label("fusion_weight_cjk", FUSION_WEIGHT_CJK)
+        return self._label("fusion_weight", FUSION_WEIGHT)
+
+    async def _words(self, request: Search, index: OpenIndex, among: Among | None, trace: Trace) -> Ranking:
+        begun = time.perf_counter()
+        files = among.files if among is not None else None
+        ranking = await index.search_words(request.query, CANDIDATES, files)
+        trace.add("lexical", begun, ranking)
+        return ranking
+
+    async def _vectors(
+        self, request: Search, index: OpenIndex, context: Context, among: Among | None, trace: Trace
+    ) -> Ranking:
+        begun = time.perf_counter()
+        vector = await self._embed(request.query, context)
+        trace.add("embed", begun, note=self._model)
+        begun = time.perf_counter()
+        allowed = among.chunks if among is not None else None
+        ranking = await index.search_vectors(vector, CANDIDATES, allowed)
+        trace.add("vector", begun, ranking)
+        return ranking
+
+    async def _vectors_if_any(
+        self, request: Search, index: OpenIndex, context: Context, among: Among | None, trace: Trace
+    ) -> Ranking:
+        """As `_vectors`, but without the model the words must do."""
+        begun = time.perf_counter()
+        try:
+            return await self._vectors(request, index, context, among, trace)
+        except PorticoError as error:
+            trace.add("vector", begun, note=f"left out: {error.message}")
+            return []
+
+    async def _embed(self, query: str, context: Context) -> bytes:
+        """The question's vector.
+
+        The right to read a store includes this use of its own embedding model: no further scope is needed.
+        """
+        model = self._registry.get(self._model)
+        if model is None:
+            raise Unavailable(
+                f"The embedding model '{self._model}' of the store '{self._name}' is not here any more.",
+                code="model_not_found",
+            )
+        result = await model.call(Embed((query,)), context)
+        assert isinstance(result, Vectors)
+        return result.data[0]
+
+    def _label(self, label: str, default: float) -> float:
+        model = self._registry.get(self._model)
+        value = model.card.labels.get(label) if model is not None else None
+        return min(1.0, max(0.0, float(value))) if isinstance(value, int | float) else default
+
+
+def _scaled_words(ranking: Ranking) -> Ranking:
+    """BM25 scores scaled to [0, 1]. In a list that was not cut off, what is absent truly scores 0."""
+    return fuse.scaled(ranking, 0.0 if len(ranking) < CANDIDATES else None)

@@ -1,0 +1,89 @@
+"""One question to several stores."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from portico.wire import Passage
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.request import Found, Search, Stage
+from portico_server.db.stores import StoreRow
+from portico_server.runs.runner import Runner
+
+MOST = 16
+"""Stores that one question may go to."""
+
+FIRST = 3
+"""Passages of a store by which it is judged."""
+
+FLOOR = 0.1
+"""What a store's scores count whose passages hold no word of the question: they may be in another language."""
+
+
+async def search(stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal) -> Found:
+    """The best passages of all ``stores``, which ``caller`` may read, ranked together.
+
+    The scores of one store say how its passages compare with each other: the best of a store that has nothing to
+    say is high too. Each store's scores are therefore scaled by the share of the question's words that its first
+    passages hold, unless they are comparable already: cosines, and the judgement of a reranker.
+    """
+    if not 1 <= len(stores) <= MOST:
+        raise InvalidRequest(f"Name 1 to {MOST} stores, not {len(stores)}.", param="stores")
+
+    async def work(context: Context) -> Found:
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(_one(store, request, context)) for store in stores]
+        return await _together([task.result() for task in asked], request)
+
+    found: Found = await runner.wait(
+        runner.spawn("search", ", ".join(store.name or store.id for store in stores), caller, work)
+    )
+    return found
+
+
+async def _one(store: StoreRow, request: Search, context: Context) -> Found:
+    found = await context.call(f"store/{store.id}", request, listener=context.emit)
+    assert isinstance(found, Found)
+    trace = tuple(replace(stage, name=f"{store.name or store.id}: {stage.name}") for stage in found.trace)
+    return Found(found.passages, trace)
+
+
+async def _together(found: Sequence[Found], request: Search) -> Found:
+    begun = time.perf_counter()
+    weights = [1.0] * len(found)
+    if request.ranker != "vector" and not request.refine.reranker and len(found) > 1:
+        firsts = [[passage.text for passage in one.passages[:FIRST]] for one in found]
+        weights = await asyncio.to_thread(_weigh, request.query, firsts)
+    passages = [
+        replace(passage, score=round(passage.score * weight, 6))
+        for one, weight in zip(found, weights, strict=True)
+        for passage in one.passages
+    ]
+    best: dict[str, Passage] = {}
+    for passage in sorted(passages, key=lambda item: -item.score):
+        best.setdefault(passage.text, passage)
+    few = list(best.values())[: request.max_num_results]
+    trace: list[Stage] = [stage for one in found for stage in one.trace]
+    if request.trace:
+        note = ", ".join(f"{weight:.2f}" for weight in weights)
+        trace.append(Stage("stores", (time.perf_counter() - begun) * 1e3, (), f"weights {note}"))
+    return Found(tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1)), tuple(trace))
+
+
+def _weigh(query: str, stores: Sequence[Sequence[str]]) -> list[float]:
+    # The analyser loads its dictionaries: here, in a worker thread, and not when the daemon starts.
+    from portico_server.knowledge.analyse import analyse, question
+
+    wanted = set(question(query).words)
+    if not wanted:
+        return [1.0] * len(stores)
+    weights = []
+    for texts in stores:
+        held = wanted & {word for text in texts for word in analyse(text).words}
+        weights.append(FLOOR + (1 - FLOOR) * len(held) / len(wanted))
+    return weights

@@ -1,0 +1,159 @@
+"""Files that runs make: figures, tables, results too large for an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from portico_server.core.context import Context
+from portico_server.core.errors import NotFound, Unavailable
+from portico_server.core.ids import new_id
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.request import Artifact
+from portico_server.db import artifacts as rows
+from portico_server.db.artifacts import ArtifactRow
+from portico_server.db.database import Database
+
+KEPT: Final = 30 * 86_400.0
+"""Seconds after which an artifact is removed at a start of the daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file that a run has made, still in memory."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+
+class Artifacts:
+    """Content-addressed bytes in ``folder`` and a row for each artifact. Callers see their own and the house's."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database = database
+        self._folder = folder
+        # Bytes must not be removed between the moment one row finds them there and the moment that row is written.
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Remove what is older than `KEPT`."""
+        for row in await self._database.read(rows.older, time.time() - KEPT):
+            await self._remove(row)
+
+    async def keep(self, made: Sequence[Made], context: Context) -> tuple[Artifact, ...]:
+        """Keep what a run made, for whoever called it; bytes and rows are on disk when this returns.
+
+        Raises `Unavailable` if the disk is full.
+        """
+        if not made:
+            return ()
+        owner = None if context.caller.id == SYSTEM.id else context.caller.id
+        async with self._lock:
+            kept = []
+            for item in made:
+                digest = await asyncio.to_thread(self._write, item.data)
+                kept.append(
+                    ArtifactRow(
+                        id=new_id("art_"),
+                        owner=owner,
+                        run_id=context.run,
+                        name=item.name,
+                        media_type=item.media_type,
+                        bytes=len(item.data),
+                        sha256=digest,
+                        created_at=time.time(),
+                    )
+                )
+            await self._database.write(rows.add, kept)
+        return tuple(shown(row) for row in kept)
+
+    async def get(self, artifact_id: str, caller: Principal) -> ArtifactRow:
+        """The artifact, if it is there for this caller; otherwise `NotFound`."""
+        row = await self._database.read(rows.get, artifact_id)
+        if row is None or not caller.sees(row.owner):
+            raise NotFound(
+                f"There is no artifact '{artifact_id[:80]}'. Artifacts are kept for {KEPT / 86_400:g} days.",
+                code="artifact_not_found",
+                param="artifact_id",
+            )
+        return row
+
+    async def list(
+        self, caller: Principal, *, run_id: str | None = None, limit: int = 100
+    ) -> list[ArtifactRow]:
+        """Artifacts of this caller and of the house, newest first."""
+        owner = None if caller.admin else caller.id
+        return await self._database.read(rows.newest, owner, run_id=run_id, limit=limit)
+
+    async def read(self, artifact_id: str, caller: Principal) -> bytes:
+        """The bytes of an artifact. Raises `NotFound`."""
+        row = await self.get(artifact_id, caller)
+        try:
+            return await asyncio.to_thread(self.path(row).read_bytes)
+        except FileNotFoundError as error:
+            raise missing(row) from error
+
+    async def delete(self, artifact_id: str, caller: Principal) -> ArtifactRow:
+        """Remove one; the row that was. Raises `NotFound`, and `Forbidden` for the house's own."""
+        row = await self.get(artifact_id, caller)
+        if row.owner is None:
+            caller.require("admin")
+        await self._remove(row)
+        return row
+
+    def path(self, row: ArtifactRow) -> Path:
+        """Where its bytes lie."""
+        return self._folder / row.sha256[:2] / row.sha256
+
+    async def _remove(self, row: ArtifactRow) -> None:
+        async with self._lock:
+            if await self._database.write(rows.remove, row.id) is not None:
+                await asyncio.to_thread(self.path(row).unlink, missing_ok=True)
+
+    def _write(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        target = self._folder / digest[:2] / digest
+        if target.is_file():
+            return digest
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, draft = tempfile.mkstemp(dir=target.parent, prefix=".new-")
+            try:
+                with os.fdopen(handle, "wb") as out:
+                    out.write(data)
+                    out.flush()
+                    os.fsync(out.fileno())
+                os.replace(draft, target)
+            except BaseException:
+                Path(draft).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Unavailable(
+                    f"The disk that holds {self._folder} is full; the file was not kept.", code="disk_full"
+                ) from error
+            raise
+        return digest
+
+
+def shown(row: ArtifactRow) -> Artifact:
+    """A row as results carry it."""
+    return Artifact(row.id, row.name, row.media_type, row.bytes)
+
+
+def missing(row: ArtifactRow) -> NotFound:
+    """The error for a row whose bytes are gone."""
+    return NotFound(
+        f"The bytes of '{row.name}' are no longer on this machine. Run it again.",
+        code="artifact_content_missing",
+        param="artifact_id",
+    )

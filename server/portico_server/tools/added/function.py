@@ -1,0 +1,121 @@
+"""A Python function as a tool: it runs in a worker process of its own, which is replaced when it hangs or dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import ToolResult
+from portico_server.tools.added.process import end, start
+from portico_server.tools.added.spec import ToolSpec
+from portico_server.tools.tool import Tool
+
+_WORKER: Final = Path(__file__).with_name("worker.py")
+
+
+class Function:
+    """The function of a spec. One call at a time; the process starts with the first and lives until `close`."""
+
+    def __init__(self, spec: ToolSpec) -> None:
+        self._spec = spec
+        self._process: Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def tool(self) -> Tool:
+        """Start the worker and describe the function. Raises `PorticoError` if it cannot be found or described."""
+        spec = self._spec
+        try:
+            async with self._turn, asyncio.timeout(spec.timeout):
+                described = await self._started()
+        except TimeoutError as error:
+            raise PorticoError(
+                f"{spec.function} was not imported within {spec.timeout:g} s.", code="tool_failed"
+            ) from error
+        return Tool(
+            name=spec.name,
+            title=spec.name,
+            description=spec.description or described["description"] or f"The function {spec.function}.",
+            input_schema=_with(described["schema"], spec.parameters),
+            work=self._work,
+            read_only=spec.read_only,
+            destructive=not spec.read_only,
+            open_world=True,
+            timeout=spec.timeout,
+            source="function",
+        )
+
+    async def _work(self, arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        async with self._turn:
+            try:
+                if self._process is None:
+                    await self._started()
+                answer = await self._ask(arguments)
+            except PorticoError as error:
+                return ToolResult(error.message, is_error=True)
+            except BaseException:
+                await self.close()  # in the middle of a call that nobody waits for any more
+                raise
+        if "error" in answer:
+            return ToolResult(str(answer["error"]), is_error=True)
+        value = answer.get("value")
+        if isinstance(value, str):
+            return ToolResult(value)
+        structured = value if isinstance(value, dict) else {"result": value}
+        return ToolResult(json.dumps(value, ensure_ascii=False), structured)
+
+    async def _started(self) -> dict[str, Any]:
+        spec = self._spec
+        module, _, function = spec.function.partition(":")
+        command = [spec.python or sys.executable, str(_WORKER)]
+        self._process = await start(command, spec.env, spec.folder, stdin=PIPE, stderr=DEVNULL)
+        try:
+            described = await self._ask({"module": module, "function": function, "folder": spec.folder})
+        except BaseException:
+            await self.close()
+            raise
+        if "error" in described:
+            await self.close()
+            raise PorticoError(f"{spec.function} cannot be a tool: {described['error']}", code="tool_failed")
+        return described
+
+    async def _ask(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(json.dumps(line).encode() + b"\n")
+            await process.stdin.drain()
+            with contextlib.suppress(ValueError):  # longer than anybody reads
+                answer = await process.stdout.readline()
+        try:
+            read: dict[str, Any] = json.loads(answer)
+        except ValueError as error:
+            await self.close()
+            raise PorticoError(
+                f"The process of '{self._spec.name}' ended in the middle of the call, or answered more than is taken. "
+                "The next call starts it again.",
+                code="tool_failed",
+            ) from error
+        return read
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            await end(process)
+
+
+def _with(schema: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema from the signature, with what the operator says of an argument laid over it."""
+    properties = {name: {**given, **parameters.get(name, {})} for name, given in schema["properties"].items()}
+    return {**schema, "properties": properties}

@@ -1,0 +1,250 @@
+"""An HTTP API as tools: each operation of its OpenAPI 3 document is one. Imports aiohttp and yaml on use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import ToolResult
+from portico_server.tools.added.spec import ToolSpec
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.tool import Tool
+
+_METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
+_REF: Final = "#/components/schemas/"
+_MOST: Final = 500
+"""Operations of one document that become tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation: where each argument goes, by its name."""
+
+    method: str
+    url: str
+    places: Mapping[str, str]
+    """``path``, ``query``, ``header`` or ``body``."""
+    headers: Mapping[str, str]
+    policy: Policy
+    timeout: float
+
+    async def __call__(self, arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
+
+        url, query, headers, body = self.url, [], dict(self.headers), None
+        for name, value in arguments.items():
+            match self.places[name]:
+                case "path":
+                    url = url.replace("{" + name + "}", quote(_text(value), safe=""))
+                case "query":
+                    query += [(name, _text(each)) for each in (value if isinstance(value, list) else [value])]
+                case "header":
+                    headers[name] = re.sub(r"[\r\n\0]", " ", _text(value))
+                case _:
+                    body = json.dumps(value).encode()
+                    headers["Content-Type"] = "application/json"
+        if query:
+            url += ("&" if "?" in url else "?") + urlencode(query)
+        try:
+            got = await fetch(
+                Ask(url, self.method.upper(), headers, body), replace(self.policy, timeout=self.timeout)
+            )
+        except PorticoError as error:
+            return ToolResult(error.message, is_error=True)
+        return _result(got.status, got.text, got.truncated)
+
+
+async def tools_of(spec: ToolSpec, policy: Policy) -> list[Tool]:
+    """The tools of a document, whose own server may be fetched from. Raises `PorticoError` if it is none."""
+    document, origin = await _document(spec, policy)
+    if not str(document.get("openapi", "")).startswith("3"):
+        raise PorticoError(f"'{spec.openapi}' is no OpenAPI 3 document.", code="invalid_openapi")
+    servers = document.get("servers") or [{"url": "/"}]
+    base = spec.url or urljoin(origin, str(servers[0].get("url", "/")))
+    if urlsplit(base).scheme not in ("http", "https"):
+        raise PorticoError(
+            f"'{spec.openapi}' names no server; say where it is with 'url'.", code="invalid_openapi"
+        )
+    own = replace(policy, hosts=policy.hosts | {_host(base)})
+    found: list[Tool] = []
+    for path, method, operation in _operations(document):
+        name = operation.get("operationId") or f"{method}_{path}"
+        name = re.sub(r"[^A-Za-z0-9-]+", "_", str(name)).strip("_")
+        if spec.offers(name) and len(found) < _MOST:
+            found.append(_tool(spec, own, document, (base.rstrip("/") + path, method, name, operation)))
+    if not found:
+        raise PorticoError(f"'{spec.openapi}' has no operation that is offered.", code="invalid_openapi")
+    return found
+
+
+async def _document(spec: ToolSpec, policy: Policy) -> tuple[Mapping[str, Any], str]:
+    """The document, and the URL that its server may be relative to."""
+    from portico_server.tools.fetch.client import Ask, fetch
+
+    if urlsplit(spec.openapi).scheme in ("http", "https"):
+        named = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=20 * 1024 * 1024)
+        got = await fetch(Ask(spec.openapi, headers=spec.headers), named)
+        if got.status != 200:
+            raise PorticoError(f"'{spec.openapi}' answered with status {got.status}.", code="invalid_openapi")
+        text, origin = got.text, got.url
+    else:
+        try:
+            text = await asyncio.to_thread((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PorticoError(
+                f"'{spec.openapi}' cannot be read: {error}.", code="invalid_openapi"
+            ) from error
+        origin = ""
+    document = await asyncio.to_thread(_parsed, text)
+    if not isinstance(document, dict):
+        raise PorticoError(f"'{spec.openapi}' is neither JSON nor YAML.", code="invalid_openapi")
+    return document, origin
+
+
+def _parsed(text: str) -> Any:
+    import yaml
+
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            return yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError):
+            return None
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    paths = document.get("paths")
+    for path, item in (paths if isinstance(paths, dict) else {}).items():
+        for method in _METHODS:
+            operation = item.get(method) if isinstance(item, dict) else None
+            if isinstance(operation, dict):
+                shared = item.get("parameters") or []
+                yield (
+                    str(path),
+                    method,
+                    {**operation, "parameters": [*shared, *(operation.get("parameters") or [])]},
+                )
+
+
+def _tool(
+    spec: ToolSpec, policy: Policy, document: Mapping[str, Any], found: tuple[str, str, str, dict[str, Any]]
+) -> Tool:
+    url, method, name, operation = found
+    properties: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    required: list[str] = []
+    for given in operation["parameters"]:
+        parameter = _deref(given, document)
+        key, place = str(parameter.get("name", "")), parameter.get("in")
+        if not key or place not in ("path", "query", "header"):
+            continue
+        schema = {**(parameter.get("schema") or {}), **spec.parameters.get(key, {})}
+        if parameter.get("description"):
+            schema.setdefault("description", parameter["description"])
+        properties[key], places[key] = schema, place
+        if place == "path" or parameter.get("required"):
+            required.append(key)
+    body = _deref(operation.get("requestBody") or {}, document)
+    content = (body.get("content") or {}).get("application/json")
+    if content is not None:
+        properties["body"], places["body"] = content.get("schema") or {}, "body"
+        if body.get("required"):
+            required.append("body")
+    reads = method in ("get", "head")
+    told = operation.get("description") or operation.get("summary") or f"{method.upper()} {url}"
+    return Tool(
+        name=f"{spec.name}_{name}"[:128],
+        title=str(operation.get("summary") or name)[:200],
+        description=str(told)[:4_000],
+        input_schema=_standing_alone(properties, required, document),
+        work=Operation(method, url, places, spec.headers, policy, spec.timeout),
+        read_only=reads,
+        destructive=method in ("delete", "put", "patch"),
+        open_world=True,
+        timeout=spec.timeout + 5,
+        source=f"openapi:{spec.name}",
+    )
+
+
+def _standing_alone(
+    properties: Mapping[str, Any], required: list[str], document: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A schema that needs no document: the components it refers to come along as definitions."""
+    components = (document.get("components") or {}).get("schemas") or {}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": _moved(properties),
+        "required": list(dict.fromkeys(required)),
+        "additionalProperties": False,
+    }
+    wanted, definitions = _referred(properties), {}
+    while wanted:
+        name = wanted.pop()
+        if name not in definitions and name in components:
+            definitions[name] = _moved(components[name])
+            wanted |= _referred(components[name])
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def _moved(value: Any) -> Any:
+    """A schema whose references point into its own definitions."""
+    if isinstance(value, dict):
+        return {
+            key: f"#/$defs/{item.removeprefix(_REF)}"
+            if key == "$ref" and isinstance(item, str) and item.startswith(_REF)
+            else _moved(item)
+            for key, item in value.items()
+        }
+    return [_moved(item) for item in value] if isinstance(value, list) else value
+
+
+def _referred(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        ref = value.get("$ref")
+        own = {ref.removeprefix(_REF)} if isinstance(ref, str) and ref.startswith(_REF) else set()
+        return own.union(*(_referred(item) for item in value.values()))
+    return set().union(*(_referred(item) for item in value)) if isinstance(value, list) else set()
+
+
+def _deref(value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter or body, or the component that stands for it."""
+    ref = value.get("$ref") if isinstance(value, dict) else None
+    if isinstance(ref, str) and ref.startswith("#/"):
+        value = document
+        for part in ref[2:].split("/"):
+            value = (
+                value.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(value, dict) else {}
+            )
+    return value if isinstance(value, dict) else {}
+
+
+def _result(status: int, text: str, truncated: bool) -> ToolResult:
+    told = text + ("\n[cut off here]" if truncated else "")
+    if status >= 400:
+        return ToolResult(f"The service answered with status {status}: {told[:4_000]}", is_error=True)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    structured = value if isinstance(value, dict) else None if value is None else {"result": value}
+    return ToolResult(told or f"Status {status}, no content.", structured)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{(parts.hostname or '').lower()}:{parts.port or (443 if parts.scheme == 'https' else 80)}"

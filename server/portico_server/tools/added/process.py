@@ -1,0 +1,82 @@
+"""Programs that a tool runs: little of our environment, an end that holds, output that is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from portico_server.core.errors import PorticoError
+
+LONGEST: Final = 1024 * 1024
+"""Bytes of output, and of errors, that are kept; the rest is read and dropped."""
+
+_HANDED_ON: Final = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a program ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+    truncated: bool
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """What a tool's program gets: where programs and the home folder are, the language, and what was declared."""
+    return {**{name: os.environ[name] for name in _HANDED_ON if name in os.environ}, **more}
+
+
+async def start(
+    command: Sequence[str], env: Mapping[str, str], folder: str, *, stdin: int = DEVNULL, stderr: int = PIPE
+) -> Process:
+    """Start a program in a session of its own. Raises `PorticoError` in words if it cannot be."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=stdin,
+            stdout=PIPE,
+            stderr=stderr,
+            env=environment(env),
+            cwd=folder or None,
+            start_new_session=True,
+            limit=16 * LONGEST,
+        )
+    except OSError as error:
+        raise PorticoError(
+            f"'{command[0]}' cannot be started: {error.strerror or error}.", code="program_failed"
+        ) from error
+
+
+async def finish(process: Process) -> Done:
+    """Read all that a program writes until it ends. It does not outlive a caller who leaves."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        (out, more), (err, _more) = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+        return Done(await process.wait(), out, err, more)
+    finally:
+        await end(process)
+
+
+async def end(process: Process) -> None:
+    """Kill a program and all that it has started in its session."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.shield(process.wait())
+
+
+async def _read(stream: asyncio.StreamReader) -> tuple[str, bool]:
+    kept = bytearray()
+    total = 0
+    while chunk := await stream.read(65_536):
+        total += len(chunk)
+        kept += chunk[: LONGEST - len(kept)]
+    return kept.decode("utf-8", "replace"), total > LONGEST

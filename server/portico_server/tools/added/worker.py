@@ -1,0 +1,143 @@
+"""A Python function in a process of its own: described once, then called line by line.
+
+Run as a file by any interpreter, so: standard library only, and no import of this package. The first line of standard
+input is ``{"module", "function", "folder"}``; the answer is ``{"schema", "description"}`` or ``{"error"}``. Every
+further line is the arguments of a call; the answer is ``{"value"}`` or ``{"error"}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+_PLAIN: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    type(None): {"type": "null"},
+    Any: {},
+}
+
+
+def describe(function: Callable[..., Any]) -> dict[str, Any]:
+    """The JSON schema of a function's arguments from its annotations, and its docstring's first paragraph."""
+    hints = typing.get_type_hints(function)
+    doc = inspect.getdoc(function) or ""
+    properties: dict[str, Any] = {}
+    required = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise TypeError(f"the argument '{name}' cannot be given by name")
+        schema = schema_of(hints.get(name, Any))
+        told = re.search(rf"^\s*(?::param\s+)?{name}\s*(?:\([^)]*\))?:\s*(.+)$", doc, re.M)
+        if told:
+            schema["description"] = told[1].strip()
+        if parameter.default is parameter.empty:
+            required.append(name)
+        elif isinstance(parameter.default, str | int | float | bool | None):
+            schema["default"] = parameter.default
+        properties[name] = schema
+    return {
+        "description": " ".join(doc.split("\n\n")[0].split()),
+        "schema": {
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": False,
+        },
+    }
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """The JSON schema of a type; an empty one for what JSON has no word for."""
+    if kind in _PLAIN:
+        return dict(_PLAIN[kind])
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return {"enum": list(inner)}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [schema_of(each) for each in inner]}
+    if origin in (list, set, tuple) or kind in (list, set, tuple):
+        return {"type": "array", **({"items": schema_of(inner[0])} if inner else {})}
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"type": "object", **({"additionalProperties": schema_of(inner[1])} if inner else {})}
+    if kind is dict:
+        return {"type": "object"}
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return {"enum": [each.value for each in kind]}
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        properties = {item.name: schema_of(hints[item.name]) for item in dataclasses.fields(kind)}
+        return {"type": "object", "properties": properties}
+    return {}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"the function returned a {type(value).__name__}, which JSON has no form for")
+
+
+def _find(module: str, name: str) -> Callable[..., Any]:
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    if not callable(found):
+        raise TypeError(f"{module}:{name} is not a function")
+    called: Callable[..., Any] = found
+    return called
+
+
+def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
+    value = function(**arguments)
+    if inspect.iscoroutine(value):
+        value = asyncio.run(value)
+    return json.dumps({"value": value}, default=_plain, ensure_ascii=False)
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the function prints is not an answer
+    asked = json.loads(sys.stdin.readline())
+    if asked["folder"]:
+        sys.path.insert(0, asked["folder"])
+
+    def say(line: str) -> None:
+        voice.write(line + "\n")
+        voice.flush()
+
+    try:
+        function = _find(asked["module"], asked["function"])
+        say(json.dumps(describe(function), default=str))
+    except Exception as error:  # noqa: BLE001  # anything that the user's module does on import
+        say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        return
+    for line in sys.stdin:
+        try:
+            answer = _call(function, json.loads(line))
+        except Exception as error:  # noqa: BLE001  # told to the model that called
+            traceback.print_exc()
+            answer = json.dumps({"error": f"{type(error).__name__}: {error}"})
+        say(answer)
+
+
+if __name__ == "__main__":
+    main()

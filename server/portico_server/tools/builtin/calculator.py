@@ -1,0 +1,57 @@
+"""Arithmetic that a model should not do in its head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.request import ToolResult
+from portico_server.tools.sandbox.light import Light
+from portico_server.tools.tool import Tool
+
+_MATH: Final = (
+    "from math import acos, asin, atan, atan2, ceil, comb, cos, cosh, degrees, e, exp, factorial, floor, gcd, hypot, "
+    "lcm, log, log2, log10, perm, pi, prod, radians, sin, sinh, sqrt, tan, tanh"
+)
+"""The interpreter knows no ``import *``."""
+
+
+def tool(light: Light) -> Tool:
+    """``calculator``: one expression, evaluated by the embedded interpreter."""
+
+    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        expression = " ".join(arguments["expression"].split())
+        done = await light.run(f"{_MATH}\n({expression}\n)")
+        if done.error is not None or done.value is None:
+            reason = (done.error or "it has no value").rpartition("\n")[2]
+            return ToolResult(f"'{expression}' cannot be calculated: {reason}.", is_error=True)
+        return ToolResult(done.value, {"value": done.value})
+
+    return Tool(
+        name="calculator",
+        title="Calculator",
+        description=(
+            "Calculate an expression in Python's notation, such as (17 * 23) ** 2 / 7, sqrt(2) or "
+            "comb(52, 5): + - * / // % **, comparisons, and the functions of Python's math module."
+        ),
+        input_schema={
+            "type": "object",
+            "properties": {
+                "expression": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 2_000,
+                    "description": "The expression.",
+                }
+            },
+            "required": ["expression"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {"value": {"type": "string"}},
+            "required": ["value"],
+        },
+        work=work,
+    )

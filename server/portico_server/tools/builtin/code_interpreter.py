@@ -1,0 +1,177 @@
+"""Python with packages, in a notebook that cannot leave its sandbox."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import mimetypes
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import Artifact, ToolResult
+from portico_server.runs.artifacts import Artifacts, Made
+from portico_server.tools.sandbox.notebooks import Notebooks
+from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product
+from portico_server.tools.tool import Tool
+
+FILES: Final = 16 * MB
+"""Bytes of all files that one call may bring."""
+
+_NAME: Final = r"^(?!\.)[^/\\\x00-\x1f]{1,150}$"
+
+
+def tool(notebooks: Notebooks, artifacts: Artifacts, limits: Limits) -> Tool:
+    """``code_interpreter``: cells of a notebook."""
+
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        reason = await notebooks.missing()
+        if reason is not None:
+            return ToolResult(reason, is_error=True)
+
+        async def report(message: str) -> None:
+            await context.emit(Status("install", message))
+
+        code = arguments["code"].encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        cell = Cell(code, await _files(arguments.get("files") or (), artifacts, context))
+        session = arguments.get("session")
+        outcome = await notebooks.run(context.caller.id, session, cell, report)
+        made = [_made(product) for product in outcome.products]
+        return _result(outcome, session, await artifacts.keep(made, context))
+
+    return Tool(
+        name="code_interpreter",
+        title="Code interpreter",
+        description=(
+            "Run Python in a notebook with numpy, pandas and matplotlib, and get what it prints, the value of its last "
+            "line, and its figures and files. Calls with the same 'session' share variables and files; without it "
+            "each call starts anew. No network. Show a plot with plt.show(); write files into the working folder to "
+            f"hand them over. A cell may take {limits.seconds:g} seconds."
+        ),
+        input_schema=_input(),
+        output_schema=_OUTPUT,
+        work=work,
+        read_only=False,
+    )
+
+
+def _input() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "code": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 1_000_000,
+                "description": "Python source; '!' before a line runs it in a shell.",
+            },
+            "session": {
+                "type": "string",
+                "pattern": r"^[A-Za-z0-9_.:-]{1,64}$",
+                "description": "A name of your choice for a notebook that remembers.",
+            },
+            "files": {
+                "type": "array",
+                "maxItems": 20,
+                "description": "Files to put into the working folder first, each from one of text, base64, artifact.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "name": {"type": "string", "pattern": _NAME},
+                        "text": {"type": "string"},
+                        "base64": {"type": "string"},
+                        "artifact": {"type": "string", "description": "The id of an artifact."},
+                    },
+                    "required": ["name"],
+                    "minProperties": 2,
+                    "maxProperties": 2,
+                    "additionalProperties": False,
+                },
+            },
+        },
+        "required": ["code"],
+        "additionalProperties": False,
+    }
+
+
+_OUTPUT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "output": {"type": "string", "description": "What the code printed."},
+        "value": {"type": ["string", "null"], "description": "The value of its last line, as text."},
+        "error": {"type": ["string", "null"], "description": "The traceback, if it failed."},
+        "notes": {"type": "array", "items": {"type": "string"}},
+        "session": {"type": ["string", "null"]},
+        "artifacts": {
+            "type": "array",
+            "description": "Figures and files that the code made, each with the link to its bytes.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "name": {"type": "string"},
+                    "media_type": {"type": "string"},
+                    "bytes": {"type": "integer"},
+                    "link": {"type": "string"},
+                },
+                "required": ["id", "name", "media_type", "bytes", "link"],
+            },
+        },
+    },
+    "required": ["output", "value", "error", "notes", "session", "artifacts"],
+}
+
+
+async def _files(
+    given: Sequence[Mapping[str, Any]], artifacts: Artifacts, context: Context
+) -> dict[str, bytes]:
+    """Name to content. Raises `InvalidRequest` that names the file, `NotFound` for an artifact."""
+    files: dict[str, bytes] = {}
+    for number, item in enumerate(given):
+        where = f"arguments.files[{number}]"
+        if not re.match(_NAME, item["name"]):
+            raise InvalidRequest(f"'{item['name'][:80]}' is not a plain file name.", param=f"{where}.name")
+        if "artifact" in item:
+            data = await artifacts.read(item["artifact"], context.caller)
+        elif "base64" in item:
+            try:
+                data = base64.b64decode(item["base64"], validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise InvalidRequest(
+                    f"The content of '{item['name']}' is not base64: {error}.", param=f"{where}.base64"
+                ) from error
+        else:
+            data = item["text"].encode("utf-8", "replace")
+        files[item["name"].encode("utf-8", "replace").decode()] = data
+    if sum(len(data) for data in files.values()) > FILES:
+        raise InvalidRequest(
+            f"The files of one call may have {FILES // MB} MB in all. Send fewer, in several calls of one session.",
+            code="files_too_large",
+            param="arguments.files",
+        )
+    return files
+
+
+def _made(product: Product) -> Made:
+    kind = mimetypes.guess_type(product.name)[0] or "application/octet-stream"
+    return Made(product.name, kind, product.data)
+
+
+def _result(outcome: Outcome, session: str | None, kept: tuple[Artifact, ...]) -> ToolResult:
+    parts = [outcome.output.rstrip("\n"), outcome.value or "", outcome.error or "", *outcome.notes]
+    parts += [f"Made {item.name} ({item.bytes} bytes): {item.link}" for item in kept]
+    text = "\n".join(part for part in parts if part)
+    structured = {
+        "output": outcome.output,
+        "value": outcome.value,
+        "error": outcome.error,
+        "notes": list(outcome.notes),
+        "session": session,
+        "artifacts": [{**asdict(item), "link": item.link} for item in kept],
+    }
+    text = text or "Done. Nothing was printed and the last line has no value."
+    return ToolResult(text, structured, is_error=outcome.error is not None, artifacts=kept)

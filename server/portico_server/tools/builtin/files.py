@@ -1,0 +1,93 @@
+"""Read files of the folders that the operator has declared."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import ToolResult
+from portico_server.tools.folders import Folders
+from portico_server.tools.tool import Tool
+
+CHARACTERS: Final = 20_000
+"""Of a file in one answer, unless more or fewer are asked for."""
+
+_ENTRIES: Final = 1_000
+_LARGEST: Final = 20 * 1024 * 1024
+
+
+def tool(folders: Folders) -> Tool:
+    """``files``: what a folder holds, or the text of a file."""
+
+    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        try:
+            return await asyncio.to_thread(_work, arguments, folders)
+        except PorticoError as error:
+            return ToolResult(error.message, is_error=True)
+        except OSError as error:
+            return ToolResult(f"'{arguments['path']}' cannot be read: {error.strerror}.", is_error=True)
+
+    return Tool(
+        name="files",
+        title="Read files",
+        description=(
+            f"List a folder or read a text file. The folders are: {', '.join(folders.roots)}. Long files come in "
+            "parts: call again with 'start' set to 'next_start'."
+        ),
+        input_schema={
+            "type": "object",
+            "properties": {
+                "path": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 4096,
+                    "description": "FOLDER or FOLDER/…",
+                },
+                "start": {"type": "integer", "minimum": 0, "default": 0, "description": "First character."},
+                "max_chars": {"type": "integer", "minimum": 1, "maximum": 100_000, "default": CHARACTERS},
+            },
+            "required": ["path"],
+            "additionalProperties": False,
+        },
+        work=work,
+    )
+
+
+def _work(arguments: Mapping[str, Any], folders: Folders) -> ToolResult:
+    path = folders.find(arguments["path"])
+    if path.is_dir():
+        return _listed(path, folders)
+    if not path.is_file():
+        return ToolResult(f"'{arguments['path']}' is neither a file nor a folder.", is_error=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST or b"\0" in data[:8192]:
+        return ToolResult(f"'{folders.name(path)}' is too large or is no text.", is_error=True)
+    text = data.decode("utf-8-sig", "replace")
+    start = int(arguments.get("start", 0))
+    part = text[start : start + int(arguments.get("max_chars", CHARACTERS))]
+    following = start + len(part) if start + len(part) < len(text) else None
+    tail = f"\n[{len(text)} characters in all; go on with start={following}]" if following else ""
+    told = {"path": folders.name(path), "text": part, "next_start": following, "total_chars": len(text)}
+    return ToolResult(part + tail, told)
+
+
+def _listed(path: Path, folders: Folders) -> ToolResult:
+    entries = sorted(path.iterdir(), key=lambda entry: entry.name)
+    found = []
+    for entry in entries[:_ENTRIES]:
+        folder = entry.is_dir()
+        size = 0 if folder else entry.lstat().st_size
+        found.append({"path": f"{folders.name(path)}/{entry.name}", "folder": folder, "bytes": size})
+    lines = [
+        f"{item['path']}/" if item["folder"] else f"{item['path']} ({item['bytes']} bytes)" for item in found
+    ]
+    if len(entries) > _ENTRIES:
+        lines.append(f"[{len(entries) - _ENTRIES} more]")
+    return ToolResult("\n".join(lines) or "The folder is empty.", {"entries": found})

@@ -1,0 +1,89 @@
+"""Speak HTTP with a service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import ToolResult
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.tool import Tool
+
+LONGEST: Final = 50_000
+"""Characters of an answer's body that are passed on."""
+
+_NOT_YOURS: Final = {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
+
+
+def tool(policy: Policy) -> Tool:
+    """``http_request``: any method, headers and body; the status, headers and text of the answer."""
+
+    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        return await _work(arguments, policy)
+
+    return Tool(
+        name="http_request",
+        title="HTTP request",
+        description="Send an HTTP request to a public address and return status, headers and body as text.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "url": {"type": "string", "minLength": 1, "maxLength": 4096},
+                "method": {"enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], "default": "GET"},
+                "headers": {
+                    "type": "object",
+                    "propertyNames": {"pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"},
+                    "additionalProperties": {"type": "string", "pattern": "^[^\\r\\n\\x00]*$"},
+                },
+                "body": {"type": "string", "description": "The body as text."},
+                "json": {"description": "The body as a JSON value, instead of 'body'."},
+            },
+            "required": ["url"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {
+                "url": {"type": "string"},
+                "status": {"type": "integer"},
+                "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+                "text": {"type": "string"},
+                "truncated": {"type": "boolean"},
+            },
+            "required": ["url", "status", "headers", "text", "truncated"],
+        },
+        work=work,
+        read_only=False,
+        destructive=True,
+        open_world=True,
+    )
+
+
+async def _work(arguments: Mapping[str, Any], policy: Policy) -> ToolResult:
+    from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
+
+    headers = dict(arguments.get("headers", {}))
+    if forbidden := sorted(name for name in headers if name.lower() in _NOT_YOURS):
+        return ToolResult(f"The header {forbidden[0]} is set by the connection; leave it out.", is_error=True)
+    body = arguments["body"].encode() if "body" in arguments else None
+    if "json" in arguments:
+        body = json.dumps(arguments["json"]).encode()
+        headers.setdefault("Content-Type", "application/json")
+    try:
+        got = await fetch(Ask(arguments["url"], arguments.get("method", "GET"), headers, body), policy)
+    except PorticoError as error:
+        return ToolResult(error.message, is_error=True)
+    text = got.text
+    truncated = got.truncated or len(text) > LONGEST
+    structured = {
+        "url": got.url,
+        "status": got.status,
+        "headers": dict(got.headers),
+        "text": text[:LONGEST],
+        "truncated": truncated,
+    }
+    cut = "\n[cut off here]" if truncated else ""
+    return ToolResult(f"{got.status} {got.url}\n\n{text[:LONGEST]}{cut}", structured)

@@ -1,0 +1,54 @@
+"""Short pieces of Python, without files, network or packages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.request import ToolResult
+from portico_server.tools.sandbox.light import SECONDS, Light, as_json
+from portico_server.tools.tool import Tool
+
+RESULT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "output": {"type": "string", "description": "What the code printed."},
+        "value": {"type": ["string", "null"], "description": "The value of its last expression, as text."},
+        "error": {"type": ["string", "null"], "description": "The error that ended it, as Python tells it."},
+    },
+    "required": ["output", "value", "error"],
+}
+
+
+def tool(light: Light) -> Tool:
+    """``python_light``: code in the embedded interpreter."""
+
+    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        done = await light.run(arguments["code"])
+        return ToolResult(done.text, as_json(done), is_error=done.error is not None)
+
+    return Tool(
+        name="python_light",
+        title="Run short Python",
+        description=(
+            "Run a short piece of Python and get what it prints and the value of its last line. Each call starts from "
+            f"nothing; at most {SECONDS:g} seconds; the basics of the language with math, re, json and datetime, but "
+            "no files, no network and no packages. Fast: use it for arithmetic, text and data that fits in the code."
+        ),
+        input_schema={
+            "type": "object",
+            "properties": {
+                "code": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 100_000,
+                    "description": "Python source.",
+                }
+            },
+            "required": ["code"],
+            "additionalProperties": False,
+        },
+        output_schema=RESULT,
+        work=work,
+    )

@@ -1,0 +1,124 @@
+"""Read a web page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import ToolResult
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.tool import Tool
+
+CHARACTERS: Final = 20_000
+"""Of a page in one answer, unless more or fewer are asked for."""
+
+_TEXTS: Final = {
+    "application/json",
+    "application/xml",
+    "application/javascript",
+    "application/yaml",
+    "application/toml",
+    "application/x-ndjson",
+}
+
+
+def tool(policy: Policy) -> Tool:
+    """``web_fetch``: the readable text of a page, with its links."""
+
+    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        return await _work(arguments, policy)
+
+    return Tool(
+        name="web_fetch",
+        title="Read a web page",
+        description=(
+            "Fetch a public web page and return its readable text with links. Long pages come in parts: call "
+            "again with 'start' set to 'next_start'."
+        ),
+        input_schema={
+            "type": "object",
+            "properties": {
+                "url": {"type": "string", "minLength": 1, "maxLength": 4096, "description": "http or https."},
+                "start": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "default": 0,
+                    "description": "The character of the text at which to begin.",
+                },
+                "max_chars": {"type": "integer", "minimum": 200, "maximum": 100_000, "default": CHARACTERS},
+            },
+            "required": ["url"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {
+                "url": {"type": "string", "description": "The address after redirects."},
+                "status": {"type": "integer"},
+                "title": {"type": "string"},
+                "media_type": {"type": "string"},
+                "text": {"type": "string"},
+                "start": {"type": "integer"},
+                "next_start": {"type": ["integer", "null"]},
+                "total_chars": {"type": "integer"},
+            },
+            "required": [
+                "url",
+                "status",
+                "title",
+                "media_type",
+                "text",
+                "start",
+                "next_start",
+                "total_chars",
+            ],
+        },
+        work=work,
+        open_world=True,
+    )
+
+
+async def _work(arguments: Mapping[str, Any], policy: Policy) -> ToolResult:
+    # aiohttp and lxml are not for the start of the daemon.
+    from portico_server.tools.fetch import client, readable
+
+    ask = client.Ask(arguments["url"], headers={"Accept": "text/html, text/*;q=0.9, */*;q=0.5"})
+    try:
+        got = await client.fetch(ask, policy)
+    except PorticoError as error:
+        return ToolResult(error.message, is_error=True)
+    if got.media_type in ("text/html", "application/xhtml+xml"):
+        page = await asyncio.to_thread(readable.read, got.data, got.charset, got.url)
+    elif got.media_type.startswith("text/") or got.media_type in _TEXTS or got.media_type.endswith("+json"):
+        page = readable.Page("", got.text)
+    else:
+        return ToolResult(
+            f"{got.url} is {got.media_type}, {len(got.data)} bytes, which cannot be read as text.",
+            is_error=True,
+        )
+    if got.status >= 400:
+        return ToolResult(
+            f"{got.url} answered with status {got.status}.\n\n{page.text[:2_000]}", is_error=True
+        )
+    start = int(arguments.get("start", 0))
+    part = page.text[start : start + int(arguments.get("max_chars", CHARACTERS))]
+    following = start + len(part) if start + len(part) < len(page.text) else None
+    head = f"{page.title}\n{got.url}\n\n" if page.title and not start else f"{got.url}\n\n"
+    tail = f"\n\n[{len(page.text)} characters in all; go on with start={following}]" if following else ""
+    cut = "\n\n[The page was longer than is fetched; its end is missing.]" if got.truncated else ""
+    return ToolResult(
+        head + (part or "There is no text here.") + tail + cut,
+        {
+            "url": got.url,
+            "status": got.status,
+            "title": page.title,
+            "media_type": got.media_type,
+            "text": part,
+            "start": start,
+            "next_start": following,
+            "total_chars": len(page.text),
+        },
+    )

@@ -1,0 +1,197 @@
+"""Search the web through whichever provider the operator has chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import ToolResult
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.tool import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """How one search service is asked and read.
+
+    ``query`` and ``count`` name the parameters; ``header`` carries the key as ``key_form`` says. ``rows`` is the
+    path to the list of results in the JSON answer, ``fields`` name title, URL and text in a row. Without ``rows``
+    the answer is DuckDuckGo's page.
+    """
+
+    url: str
+    query: str = "q"
+    count: str = ""
+    fixed: Mapping[str, str] | None = None
+    posts: bool = False
+    header: str = ""
+    key_form: str = "{key}"
+    rows: Sequence[str] = ()
+    fields: tuple[str, str, str] = ("title", "url", "content")
+
+
+PROVIDERS: Final[Mapping[str, Provider]] = {
+    "searxng": Provider("", fixed={"format": "json"}, rows=("results",)),
+    "brave": Provider(
+        "https://api.search.brave.com/res/v1/web/search",
+        count="count",
+        header="X-Subscription-Token",
+        rows=("web", "results"),
+        fields=("title", "url", "description"),
+    ),
+    "tavily": Provider(
+        "https://api.tavily.com/search",
+        query="query",
+        count="max_results",
+        posts=True,
+        header="Authorization",
+        key_form="Bearer {key}",
+        rows=("results",),
+    ),
+    "bing": Provider(
+        "https://api.bing.microsoft.com/v7.0/search",
+        count="count",
+        header="Ocp-Apim-Subscription-Key",
+        rows=("webPages", "value"),
+        fields=("name", "url", "snippet"),
+    ),
+    "duckduckgo": Provider("https://html.duckduckgo.com/html/"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The operator's settings: a provider's name or ``none``, another URL for it, its key."""
+
+    provider: str = "none"
+    url: str = ""
+    key: str = ""
+
+
+def tool(policy: Policy, choice: Choice) -> Tool:
+    """``web_search``: titles, addresses and excerpts for a query."""
+
+    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        try:
+            return await _work(arguments["query"], int(arguments.get("max_results", 5)), policy, choice)
+        except PorticoError as error:
+            return ToolResult(error.message, is_error=True)
+
+    return Tool(
+        name="web_search",
+        title="Search the web",
+        description="Search the web: titles, addresses and excerpts. Read a result with 'web_fetch'.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "query": {"type": "string", "minLength": 1, "maxLength": 500},
+                "max_results": {"type": "integer", "minimum": 1, "maximum": 20, "default": 5},
+            },
+            "required": ["query"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {
+                "results": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {name: {"type": "string"} for name in ("title", "url", "text")},
+                        "required": ["title", "url", "text"],
+                    },
+                }
+            },
+            "required": ["results"],
+        },
+        work=work,
+        open_world=True,
+    )
+
+
+async def _work(query: str, count: int, policy: Policy, choice: Choice) -> ToolResult:
+    from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
+
+    provider = PROVIDERS.get(choice.provider)
+    if provider is None:
+        return ToolResult(
+            "No web search is set up here. The operator chooses one with the setting 'web_search' "
+            f"({', '.join(PROVIDERS)}), and gives 'web_search_url' or 'web_search_key' where it needs them.",
+            is_error=True,
+        )
+    address = choice.url or provider.url
+    if not address:
+        return ToolResult(
+            f"'{choice.provider}' needs the setting 'web_search_url', such as https://searx.example.org/search.",
+            is_error=True,
+        )
+    if provider.header and not choice.key:
+        return ToolResult(f"'{choice.provider}' needs the setting 'web_search_key'.", is_error=True)
+    given: dict[str, Any] = {provider.query: query, **(provider.fixed or {})}
+    if provider.count:
+        given[provider.count] = count
+    headers = {provider.header: provider.key_form.format(key=choice.key)} if provider.header else {}
+    if provider.posts:
+        headers["Content-Type"] = "application/json"
+        ask = Ask(address, "POST", headers, json.dumps(given).encode())
+    else:
+        ask = Ask(f"{address}{'&' if '?' in address else '?'}{urlencode(given)}", "GET", headers)
+    got = await fetch(ask, policy)
+    if got.status >= 400:
+        return ToolResult(
+            f"The search of '{choice.provider}' answered with status {got.status}: {got.text[:300]}",
+            is_error=True,
+        )
+    read: Callable[..., list[dict[str, str]]] = _from_json if provider.rows else _from_page
+    results = (await asyncio.to_thread(read, provider, got.data, got.url))[:count]
+    lines = [f"[{n}] {row['title']}\n{row['url']}\n{row['text']}" for n, row in enumerate(results, 1)]
+    return ToolResult("\n\n".join(lines) or "Nothing was found.", {"results": results})
+
+
+def _from_json(provider: Provider, data: bytes, _url: str) -> list[dict[str, str]]:
+    try:
+        found = json.loads(data)
+        for key in provider.rows:
+            found = found.get(key) or {}
+        rows = [row for row in found if isinstance(row, dict)]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise PorticoError(
+            "The search service answered with something that is not its JSON form. For SearXNG, the operator "
+            "of it must allow the format json.",
+            code="bad_answer",
+        ) from error
+    title, link, text = provider.fields
+    return [
+        {"title": _line(row.get(title)), "url": str(row[link]), "text": _line(row.get(text))}
+        for row in rows
+        if row.get(link)
+    ]
+
+
+def _from_page(_provider: Provider, data: bytes, url: str) -> list[dict[str, str]]:
+    """The results on DuckDuckGo's page without scripts; its links lead through a redirect that names the target."""
+    from lxml.html import HTMLParser, document_fromstring
+
+    if not data.strip():
+        return []
+    root = document_fromstring(data, parser=HTMLParser(encoding="utf-8", no_network=True))
+    results = []
+    for link in root.xpath("//a[contains(concat(' ', @class, ' '), ' result__a ')]"):
+        target = urljoin(url, link.get("href", ""))
+        target = parse_qs(urlsplit(target).query).get("uddg", [target])[0]
+        excerpt = link.xpath(
+            "ancestor::*[contains(@class, 'result')][1]/..//*[contains(@class, 'result__snippet')][1]"
+        )
+        text = excerpt[0].text_content() if excerpt else ""
+        results.append({"title": _line(link.text_content()), "url": target, "text": _line(text)})
+    return results
+
+
+def _line(value: Any) -> str:
+    return " ".join(str(value or "").split())[:1_000]

@@ -1,0 +1,39 @@
+"""The tools that run code, and the processes behind them."""
+
+from __future__ import annotations
+
+from portico_server.runs.artifacts import Artifacts
+from portico_server.settings import Settings
+from portico_server.tools.builtin import calculator, code_interpreter, python_light
+from portico_server.tools.sandbox.environment import Environment
+from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.local import LocalSandbox
+from portico_server.tools.sandbox.notebooks import Notebooks
+from portico_server.tools.sandbox.protocol import MB, Limits
+from portico_server.tools.tool import Tool
+
+
+class CodeTools:
+    """``python_light``, ``calculator`` and ``code_interpreter``. No process runs before the first call."""
+
+    def __init__(self, settings: Settings, artifacts: Artifacts) -> None:
+        limits = Limits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
+        environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
+        self._light = Light()
+        self._notebooks = Notebooks(
+            LocalSandbox(environment.path),
+            environment,
+            limits,
+            most=settings.notebooks,
+            idle=settings.notebook_idle,
+        )
+        self.tools: tuple[Tool, ...] = (
+            calculator.tool(self._light),
+            code_interpreter.tool(self._notebooks, artifacts, limits),
+            python_light.tool(self._light),
+        )
+
+    async def close(self) -> None:
+        """End every interpreter and every kernel."""
+        await self._light.close()
+        await self._notebooks.close()

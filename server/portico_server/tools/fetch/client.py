@@ -1,0 +1,198 @@
+"""The one client through which tools fetch. Imports aiohttp: import this module when the first tool fetches.
+
+The address that was checked is the one that is connected to, for every hop of a redirect; one deadline holds
+over everything, since socket time-outs start again with every byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from portico_server import __version__
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.tools.fetch.address import Policy, is_public
+
+_AGENT: Final = f"Portico/{__version__} (+tool)"
+_REDIRECTS: Final = {301, 302, 303, 307, 308}
+_KEPT_ACROSS_ORIGINS: Final = {"accept", "accept-language", "user-agent"}
+
+
+class FetchFailed(PorticoError):
+    """The other side could not be reached, or did not answer as HTTP wants it."""
+
+    status = 502
+    type = "server_error"
+    code = "fetch_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What to fetch. ``headers`` are not sent on to another origin."""
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The answer from ``url``, the last one of a chain of redirects. ``truncated``: there was more than allowed."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    media_type: str
+    charset: str | None
+    data: bytes
+    truncated: bool
+
+    @property
+    def text(self) -> str:
+        """The body, decoded as it declares, or as UTF-8."""
+        try:
+            return self.data.decode(self.charset or "utf-8", "replace")
+        except LookupError:
+            return self.data.decode("utf-8", "replace")
+
+
+async def fetch(ask: Ask, policy: Policy) -> Fetched:
+    """Fetch. Raises `InvalidRequest` for an address that is not allowed, `FetchFailed` for everything else."""
+    try:
+        async with asyncio.timeout(policy.timeout), _session(policy) as session:
+            return await _follow(session, ask, policy)
+    except TimeoutError as error:
+        raise FetchFailed(
+            f"{_shown(ask.url)} did not answer in full within {policy.timeout:g} s.", code="fetch_timeout"
+        ) from error
+    except (aiohttp.ClientError, OSError, ssl.SSLError, UnicodeError) as error:
+        why = str(error) or type(error).__name__
+        raise FetchFailed(f"{_shown(ask.url)} could not be fetched: {why[:300]}") from error
+
+
+def _session(policy: Policy) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        resolver=_Checked(policy), use_dns_cache=False, force_close=True, limit=4
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        trust_env=False,  # a proxy would resolve the name anew, where we cannot look
+        headers={"User-Agent": _AGENT},
+        max_line_size=16_384,
+        max_field_size=16_384,
+    )
+
+
+async def _follow(session: aiohttp.ClientSession, ask: Ask, policy: Policy) -> Fetched:
+    for _hop in range(policy.redirects + 1):
+        url = _checked(ask.url, policy)
+        async with session.request(
+            ask.method, url, headers=ask.headers, data=ask.body, allow_redirects=False
+        ) as response:
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or location is None:
+                return await _read(response, policy)
+            ask = _redirected(ask, url, location, response.status)
+    raise FetchFailed(
+        f"{_shown(ask.url)} is the {policy.redirects + 1}th redirect in a row; {policy.redirects} are followed.",
+        code="too_many_redirects",
+    )
+
+
+def _redirected(ask: Ask, url: URL, location: str, status: int) -> Ask:
+    try:
+        target = url.join(URL(location))
+    except ValueError as error:
+        raise FetchFailed(f"{_shown(ask.url)} redirects to something that is no URL.") from error
+    headers = ask.headers
+    if not target.is_absolute() or target.origin() != url.origin():
+        headers = {name: value for name, value in headers.items() if name.lower() in _KEPT_ACROSS_ORIGINS}
+    if status == 303 or (status in (301, 302) and ask.method == "POST"):
+        dropped = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+        return Ask(str(target), "HEAD" if ask.method == "HEAD" else "GET", dropped)
+    return replace(ask, url=str(target), headers=headers)
+
+
+def _checked(text: str, policy: Policy) -> URL:
+    """The URL, if it may be fetched as far as can be told without resolving its name."""
+    try:
+        url = URL(text)
+        host, port = url.host, url.port
+    except ValueError as error:
+        raise InvalidRequest(f"'{text[:200]}' is not a URL.", code="invalid_url", param="url") from error
+    if url.scheme not in ("http", "https") or not host or port is None:
+        raise InvalidRequest(
+            f"'{_shown(text)}' cannot be fetched: only http:// and https:// URLs with a host can.",
+            code="invalid_url",
+            param="url",
+        )
+    if url.user is not None or url.password is not None:
+        raise InvalidRequest(
+            "A URL with a user name or password in it is not fetched.", code="invalid_url", param="url"
+        )
+    if _is_literal(host) and not policy.trusts(host, port) and not is_public(host):
+        raise _refused(host)
+    return url
+
+
+def _is_literal(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+class _Checked(AbstractResolver):
+    """Resolves names, and refuses those with an address that is not public. What it returns is connected to."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._inner = ThreadedResolver()
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)  # type: ignore[arg-type]  # an int is what it takes
+        if not self._policy.trusts(host, port) and not all(is_public(each["host"]) for each in found):
+            raise _refused(host)
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def _refused(host: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"'{host}' is in a private, local or reserved network, which tools may not reach. The operator can allow "
+        "a host by name with the setting 'tool_hosts'.",
+        code="address_refused",
+        param="url",
+    )
+
+
+async def _read(response: aiohttp.ClientResponse, policy: Policy) -> Fetched:
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(65_536):
+        data += chunk
+        if len(data) > policy.max_bytes:
+            break
+    return Fetched(
+        url=str(response.url),
+        status=response.status,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        media_type=response.content_type,
+        charset=response.charset,
+        data=bytes(data[: policy.max_bytes]),
+        truncated=len(data) > policy.max_bytes,
+    )
+
+
+def _shown(url: str) -> str:
+    """A URL for a sentence: without its query, which may hold a secret."""
+    return url.partition("?")[0][:200]

@@ -1,0 +1,61 @@
+"""The folders that tools may read, and nothing outside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from portico_server.core.errors import InvalidRequest, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """``roots`` by the names that they are called here; absolute, without links."""
+
+    roots: dict[str, Path]
+
+    @classmethod
+    def of(cls, given: str) -> Folders:
+        """From the setting ``tool_folders``: paths separated by commas. A name that two share gets a number."""
+        roots: dict[str, Path] = {}
+        for text in filter(None, (part.strip() for part in given.split(","))):
+            path = Path(text).expanduser().resolve()
+            name, number = path.name or "root", 1
+            while name in roots:
+                number += 1
+                name = f"{path.name}-{number}"
+            roots[name] = path
+        return cls(roots)
+
+    def find(self, given: str) -> Path:
+        """The file or folder that ``FOLDER/…`` or an absolute path means, links followed.
+
+        Raises `InvalidRequest` for one outside the folders, `NotFound` for one that is not there.
+        """
+        if "\0" in given:
+            raise InvalidRequest("A path has no NUL character in it.", param="path")
+        first, _, rest = given.strip("/").partition("/")
+        path = Path(given) if Path(given).is_absolute() else self.roots.get(first, Path("/nowhere")) / rest
+        try:
+            found = path.resolve(strict=True)
+        except (OSError, RuntimeError):
+            found = None
+        inside = (found or path.absolute()).is_relative_to
+        if ".." in path.parts or not any(inside(root) for root in self.roots.values()):
+            raise InvalidRequest(
+                f"'{given[:200]}' is not in a folder that may be read. Those are: {', '.join(self.roots)}.",
+                code="outside_folders",
+                param="path",
+            )
+        if found is None:
+            raise NotFound(f"There is no '{given[:200]}'.", code="file_not_found", param="path")
+        return found
+
+    def name(self, path: Path) -> str:
+        """What a path is called here: ``FOLDER/…``."""
+        for name, root in self.roots.items():
+            if path == root:
+                return name
+            if path.is_relative_to(root):
+                return f"{name}/{path.relative_to(root).as_posix()}"
+        return path.name

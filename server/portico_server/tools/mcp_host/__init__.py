@@ -1,0 +1,5 @@
+"""Other people's MCP servers: started or reached, watched, and their tools offered as ours.
+
+`spec` says what is known of a server, `connection` holds one (and imports ``mcp``), `host` holds them all. May
+import runs, db and core.
+"""

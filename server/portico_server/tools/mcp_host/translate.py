@@ -1,0 +1,97 @@
+"""Between the words of MCP and ours: a server's tools and its results. Imports the ``mcp`` package's types."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import mimetypes
+import re
+from typing import Any, Final
+
+import mcp_types as types
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from portico_server.core.request import Artifact, ToolResult
+from portico_server.runs.artifacts import Made
+from portico_server.tools.tool import Tool, Work
+
+_FOREIGN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+_CONTROLS: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
+)
+_LONGEST_DESCRIPTION: Final = 4_000
+_LONGEST_NAME: Final = 128
+
+
+def name_of(prefix: str, tool: str) -> str:
+    """The name of a tool here."""
+    return _FOREIGN.sub("_", f"{prefix}{tool}")[:_LONGEST_NAME]
+
+
+def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Work) -> Tool | None:
+    """A server's tool as ours; ``None`` if its schema is none. Its words are text, whatever they ask of a reader."""
+    schemas = [found.input_schema, found.output_schema]
+    for schema in schemas:
+        try:
+            if schema is not None:
+                Draft202012Validator.check_schema(schema)
+        except (SchemaError, RecursionError):
+            return None
+    notes = found.annotations or types.ToolAnnotations()
+    read_only = notes.read_only_hint is True
+    return Tool(
+        name=name,
+        title=plain(found.title or notes.title or found.name)[:200],
+        description=plain(found.description or found.title or found.name)[:_LONGEST_DESCRIPTION],
+        input_schema=found.input_schema,
+        output_schema=found.output_schema,
+        work=work,
+        read_only=read_only,
+        destructive=not read_only and notes.destructive_hint is not False,
+        open_world=notes.open_world_hint is not False,
+        timeout=timeout,
+        source=source,
+    )
+
+
+def plain(text: str) -> str:
+    """Text without the characters that a reader cannot see."""
+    return _CONTROLS.sub("", text)
+
+
+def made_in(result: types.CallToolResult) -> list[Made]:
+    """The pictures and sounds of a result; what is no base64 is left out."""
+    found = []
+    for number, block in enumerate(result.content, 1):
+        if isinstance(block, types.ImageContent | types.AudioContent):
+            ending = mimetypes.guess_extension(block.mime_type) or ""
+            try:
+                data = base64.b64decode(block.data, validate=True)
+            except binascii.Error:
+                continue
+            found.append(Made(f"{block.type}-{number}{ending}", block.mime_type, data))
+    return found
+
+
+def result_of(result: types.CallToolResult, kept: tuple[Artifact, ...]) -> ToolResult:
+    """A server's result as ours; what is no text is named with its type and size, and ``kept``."""
+    text = "\n".join(_text(block) for block in result.content)
+    structured: Any = result.structured_content
+    if not isinstance(structured, dict):
+        structured = None
+    return ToolResult(text, structured, is_error=result.is_error is True, artifacts=kept)
+
+
+def _text(block: types.ContentBlock) -> str:
+    match block:
+        case types.TextContent(text=text):
+            return text
+        case types.ImageContent(mime_type=kind, data=data) | types.AudioContent(mime_type=kind, data=data):
+            return f"[{kind}, {len(data) * 3 // 4} bytes]"
+        case types.ResourceLink(name=name, uri=uri):
+            return f"[{name}: {uri}]"
+        case types.EmbeddedResource(resource=types.TextResourceContents(text=text)):
+            return text
+        case types.EmbeddedResource(resource=resource):
+            return f"[{resource.mime_type or 'a file'} at {resource.uri}]"

@@ -1,0 +1,72 @@
+"""What the processes of one kernel hold together: read from /proc, outside of what they could touch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+FOLDERS: Final = ("work", "tmp", "dev/shm")  # inside the sandbox
+"""What a kernel can write to."""
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Processes, bytes of memory that is theirs alone, and files in the fullest folder."""
+
+    processes: int
+    memory: int
+    inodes: int
+
+
+def take(root: int) -> Census:
+    """Count the process ``root`` and all that descend from it. Processes that end meanwhile count as nothing."""
+    pids = list(dict.fromkeys(_tree(root)))
+    inside = pids[1] if len(pids) > 1 else root
+    return Census(
+        len(pids), sum(_memory(pid) for pid in pids), max(_inodes(inside, name) for name in FOLDERS)
+    )
+
+
+def _tree(root: int) -> Iterator[int]:
+    yield root
+    for child in _children(root):
+        yield from _tree(child)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in Path("/proc", str(pid), "task").iterdir():
+            found += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/task", str(os.getpid()), "children").exists():
+            return found  # it has just ended
+        import psutil  # only where /proc lists no children
+
+        try:
+            return [child.pid for child in psutil.Process(pid).children()]
+        except psutil.Error:
+            return found
+    return found
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes without what is shared with files: the libraries, and the folders, which have their own limit."""
+    try:
+        _size, resident, shared, *_rest = Path("/proc", str(pid), "statm").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
+
+
+def _inodes(pid: int, name: str) -> int:
+    try:
+        facts = os.statvfs(f"/proc/{pid}/root/{name}")
+    except OSError:
+        return 0
+    return facts.f_files - facts.f_ffree

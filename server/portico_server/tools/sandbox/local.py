@@ -1,0 +1,274 @@
+"""Kernels on this machine: a worker behind bubblewrap, spoken to in lines of JSON and watched from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import itertools
+import os
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from portico_server.core.errors import Unavailable
+from portico_server.tools.sandbox import census, namespace, seccomp
+from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product
+
+START: Final = 30.0
+"""Seconds that a kernel may take to be ready."""
+
+GRACE: Final = 3.0
+"""Seconds that a cell may take to stop when it is interrupted, before its kernel is ended."""
+
+WATCH: Final = 0.2
+"""Seconds between two looks at what a kernel holds."""
+
+_SPARE: Final = 256 * MB
+"""What the interpreter and its packages hold before a cell has done anything."""
+
+
+class LocalSandbox:
+    """Opens kernels with the packages of ``environment``, a virtual environment that is there by then."""
+
+    def __init__(self, environment: Path) -> None:
+        self._environment = environment
+        self._numbers = itertools.count()
+
+    def missing(self) -> str | None:
+        """See `Sandbox`; takes some milliseconds."""
+        return namespace.missing()
+
+    async def open(self, limits: Limits) -> LocalKernel:
+        """See `Sandbox`. No process is left behind when it fails or is cancelled."""
+        with _file(seccomp.program()) as handle:
+            told = namespace.options(self._environment, limits, filter_fd=handle)
+            with _file(b"".join(os.fsencode(option) + b"\0" for option in told)) as options:
+                # From the loop's own thread, which lives as long as the daemon: bubblewrap dies with the thread it
+                # has for a parent.
+                process = await asyncio.create_subprocess_exec(
+                    *namespace.command(next(self._numbers), options_fd=options),
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    stderr=PIPE,
+                    limit=2 * limits.artifacts + 16 * MB,
+                    pass_fds=(handle, options),
+                    env={},
+                    cwd="/",
+                    start_new_session=True,  # Ctrl-C in the terminal is for the daemon
+                )
+        kernel = LocalKernel(process, limits)
+        try:
+            await kernel.greet()
+        except BaseException:
+            await kernel.stop()
+            raise
+        return kernel
+
+
+class LocalKernel:
+    """One worker. What it says is taken for nothing more than what some code has written."""
+
+    def __init__(self, process: Process, limits: Limits) -> None:
+        self._process = process
+        self._limits = limits
+        self._cells = itertools.count(1)
+        self._broken = ""
+        self._watcher = asyncio.create_task(self._watch(), name=f"watch {process.pid}")
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None and not self._broken
+
+    async def greet(self) -> None:
+        """Tell the worker its limits and wait until it is ready. Raises `Unavailable`."""
+        limits = self._limits
+        first = {
+            "memory": limits.memory,
+            "processes": limits.processes,
+            "disk": limits.disk,
+            "output": limits.output,
+            "artifacts": limits.artifacts,
+            "artifact_count": limits.artifact_count,
+        }
+        line = b""
+        try:
+            async with asyncio.timeout(START):
+                await self._send(first)
+                assert self._process.stdout is not None
+                line = await self._process.stdout.readline()
+        except TimeoutError as error:
+            raise Unavailable(
+                f"A kernel was not ready within {START:g} s. The machine may be too busy; try again.",
+                code="kernel_slow",
+            ) from error
+        if _parse(line) != {"ready": True}:
+            raise Unavailable(f"A kernel could not start: {await self._last_words()}", code="kernel_failed")
+
+    async def run(self, cell: Cell) -> Outcome:
+        """See `Kernel`."""
+        number = next(self._cells)
+        files = {name: base64.b64encode(data).decode() for name, data in cell.files.items()}
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                await self._send({"id": number, "code": cell.code, "files": files})
+                return await self._answer(number)
+        except TimeoutError:
+            return await self._interrupt(
+                number, f"stopped after {self._limits.seconds:g} s, the most a cell may take"
+            )
+        except asyncio.CancelledError:
+            # The caller has left: the cell ends, what it has defined so far stays.
+            try:
+                await self._interrupt(number, "cancelled")
+            except asyncio.CancelledError:
+                self._break("was cancelled")
+            raise
+
+    async def stop(self) -> None:
+        """See `Kernel`."""
+        self._break("was stopped")
+        self._watcher.cancel()
+        await asyncio.wait([self._watcher])
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._process.wait()
+
+    async def _interrupt(self, number: int, why: str) -> Outcome:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await self._send({"interrupt": number})
+                outcome = await self._answer(number)
+                if not self.alive:
+                    return outcome
+                note = f"The cell was {why}; what it had defined by then is still there."
+                return replace(
+                    outcome, error=outcome.error or "KeyboardInterrupt", notes=(*outcome.notes, note)
+                )
+        self._break(f"was {why} and did not obey")
+        await self._process.wait()
+        return Outcome(error=self._fate())
+
+    async def _answer(self, number: int) -> Outcome:
+        """The answer to a cell, or what ended the kernel before it came."""
+        assert self._process.stdout is not None
+        while not self._broken:
+            try:
+                line = await self._process.stdout.readline()
+            except ValueError:  # longer than anything that the worker would say
+                self._break("answered with more than can be taken")
+                break
+            if not line.endswith(b"\n"):
+                break
+            said = _parse(line)
+            if said.get("id") == number:
+                return _outcome(said, self._limits)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._process.wait()
+        self._break("ended itself")
+        await self._process.wait()
+        return Outcome(error=self._fate())
+
+    async def _watch(self) -> None:
+        """End the kernel as soon as all its processes together hold more than it may."""
+        limits = self._limits
+        while self._process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH):
+                    await self._process.wait()
+                    return
+            held = await asyncio.to_thread(census.take, self._process.pid)
+            if held.memory > limits.memory + _SPARE:
+                self._break(f"held more than {limits.memory // MB} MB of memory")
+            elif held.processes > limits.processes + 8:  # ours are among them
+                self._break(f"had more than {limits.processes} processes")
+            elif held.inodes > limits.inodes:
+                self._break(f"made more than {limits.inodes} files")
+
+    def _break(self, why: str) -> None:
+        self._broken = self._broken or why
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def _fate(self) -> str:
+        return f"The session {self._broken} and is over: its variables and files are gone. The next call begins anew."
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError):  # it has ended: reading says how
+            self._process.stdin.write(orjson.dumps(message) + b"\n")
+            await self._process.stdin.drain()
+
+    async def _last_words(self) -> str:
+        self._break("did not start")
+        assert self._process.stderr is not None
+        words = (await self._process.stderr.read(64 * 1024)).decode("utf-8", "replace").strip()
+        return words.rpartition("\n")[2][:500] or "it gave no reason"
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[int]:
+    """An open file that is nowhere in a folder."""
+    handle = os.memfd_create("portico")
+    try:
+        os.write(handle, content)
+        os.lseek(handle, 0, os.SEEK_SET)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """A line of JSON, or nothing if it is none."""
+    try:
+        said = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _outcome(said: Mapping[str, Any], limits: Limits) -> Outcome:
+    """An answer whose every part is what it should be, or is left out."""
+
+    def text(name: str) -> str | None:
+        found = said.get(name)
+        return found[: limits.output + 100] if isinstance(found, str) else None
+
+    notes = said.get("notes")
+    return Outcome(
+        output=text("output") or "",
+        value=text("value"),
+        error=text("error"),
+        products=tuple(_products(said.get("products"), limits)),
+        notes=tuple(str(note)[:500] for note in notes[:50]) if isinstance(notes, list) else (),
+    )
+
+
+def _products(items: Any, limits: Limits) -> Sequence[Product]:
+    found: list[Product] = []
+    room = limits.artifacts
+    for item in items[: limits.artifact_count] if isinstance(items, list) else ():
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            continue
+        try:
+            data = base64.b64decode(item.get("data", ""), validate=True)
+        except (TypeError, ValueError, binascii.Error):
+            continue
+        room -= len(data)
+        if room >= 0:
+            found.append(Product(_plain(item["name"]), data))
+    return found
+
+
+def _plain(name: str) -> str:
+    """A file name without a folder, in characters that mislead nobody."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    kept = "".join(character for character in last if character.isprintable())[:150].strip(". ")
+    return kept or "file"

@@ -1,0 +1,182 @@
+"""Sessions: one kernel each, kept while it is used; and one kernel ahead of demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field
+
+from portico_server.core.errors import PorticoError, TooMany, Unavailable
+from portico_server.tools.sandbox.environment import Environment, Report
+from portico_server.tools.sandbox.protocol import Cell, Kernel, Limits, Outcome, Sandbox
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Session:
+    """One notebook. Its lock is held by whoever opens its kernel or runs a cell."""
+
+    used: float
+    kernel: Kernel | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Notebooks:
+    """At most ``most`` kernels at once, those of sessions that were not used for ``idle`` seconds ended.
+
+    A session belongs to its caller: another caller's session of the same name is another session.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, environment: Environment, limits: Limits, *, most: int, idle: float
+    ) -> None:
+        self._sandbox = sandbox
+        self._environment = environment
+        self._limits = limits
+        self._most = most
+        self._idle = idle
+        self._sessions: dict[tuple[str, str], _Session] = {}
+        self._single = 0
+        self._spare: asyncio.Task[Kernel] | None = None
+        self._spare_used = 0.0
+        self._culler: asyncio.Task[None] | None = None
+        self._works = False
+        self._closed = False
+
+    async def missing(self) -> str | None:
+        """The sentence that says why no code can run here, or ``None``. Asked again until it is ``None``."""
+        if self._works:
+            return None
+        reason = await asyncio.to_thread(self._sandbox.missing)
+        self._works = reason is None
+        return reason
+
+    async def run(self, caller: str, session: str | None, cell: Cell, report: Report) -> Outcome:
+        """Run a cell in a session of this caller, or without a name in a kernel that is gone afterwards.
+
+        ``report`` is told of a long first start. Cancelling stops the cell; the session stays. Raises `Unavailable` and
+        `TooMany`.
+        """
+        self._require_open()
+        await self._environment.ensure(report)
+        if self._culler is None:
+            self._culler = asyncio.create_task(self._cull(), name="idle notebooks")
+        try:
+            if session is None:
+                return await self._once(cell)
+            return await self._in_session((caller, session), cell)
+        finally:
+            self._refill()
+
+    async def close(self) -> None:
+        """End every kernel."""
+        self._closed = True
+        for task in (self._culler, self._spare):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        await self._drop_spare()
+        for session in tuple(self._sessions.values()):
+            if session.kernel is not None:
+                await session.kernel.stop()
+        self._sessions.clear()
+
+    async def _once(self, cell: Cell) -> Outcome:
+        await self._make_room()
+        self._single += 1
+        try:
+            kernel = await self._take()
+            try:
+                return await kernel.run(cell)
+            finally:
+                await kernel.stop()
+        finally:
+            self._single -= 1
+
+    async def _in_session(self, key: tuple[str, str], cell: Cell) -> Outcome:
+        if key not in self._sessions:
+            await self._make_room()
+        session = self._sessions.setdefault(key, _Session(self._now()))
+        async with session.lock:
+            if session.kernel is None or not session.kernel.alive:
+                try:
+                    session.kernel = await self._take()
+                except BaseException:
+                    self._sessions.pop(key, None)
+                    raise
+            # It may have been culled while we waited for the lock.
+            self._sessions[key] = session
+            session.used = self._now()
+            try:
+                return await session.kernel.run(cell)
+            finally:
+                session.used = self._now()
+                if not session.kernel.alive:
+                    await session.kernel.stop()
+                    self._sessions.pop(key, None)
+
+    async def _make_room(self) -> None:
+        """Room for one kernel more, if need be that of the session which was used least recently and rests now."""
+        while len(self._sessions) + self._single >= self._most:
+            resting = [key for key, session in self._sessions.items() if not session.lock.locked()]
+            if not resting:
+                raise TooMany(
+                    f"All {self._most} notebooks are busy. Try again when one has finished, or raise the setting "
+                    "'notebooks'.",
+                    code="notebooks_busy",
+                    retry_after=5,
+                )
+            await self._end(min(resting, key=lambda key: self._sessions[key].used))
+
+    async def _end(self, key: tuple[str, str]) -> None:
+        session = self._sessions.pop(key)
+        async with session.lock:
+            if session.kernel is not None:
+                await session.kernel.stop()
+                session.kernel = None
+
+    async def _take(self) -> Kernel:
+        """The spare kernel if there is one, otherwise a new one."""
+        task, self._spare = self._spare, None
+        if task is not None:
+            try:
+                kernel = await task
+                if kernel.alive:
+                    return kernel
+                await kernel.stop()
+            except PorticoError as error:
+                logger.warning("the spare notebook did not start: %s", error)
+        self._require_open()
+        return await self._sandbox.open(self._limits)
+
+    def _refill(self) -> None:
+        self._spare_used = self._now()
+        if self._spare is None and not self._closed and self._environment.ready:
+            self._spare = asyncio.create_task(self._sandbox.open(self._limits), name="spare notebook")
+
+    async def _drop_spare(self) -> None:
+        task, self._spare = self._spare, None
+        if task is not None:
+            with contextlib.suppress(PorticoError, asyncio.CancelledError):
+                await (await task).stop()
+
+    async def _cull(self) -> None:
+        """End what has not been used for long, until cancelled."""
+        while True:
+            await asyncio.sleep(min(30.0, self._idle / 4))
+            before = self._now() - self._idle
+            for key, session in tuple(self._sessions.items()):
+                if session.used < before and not session.lock.locked():
+                    await self._end(key)
+            if self._spare is not None and self._spare.done() and self._spare_used < before:
+                await self._drop_spare()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise Unavailable("Portico is shutting down.", code="shutting_down")
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,87 @@
+"""What runs notebooks, seen from outside: a sandbox opens kernels, a kernel runs cells.
+
+The one implementation here is `portico_server.tools.sandbox.local`; a remote sandbox would be another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+MB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one kernel may use, all its processes together unless it says otherwise."""
+
+    seconds: float = 60.0
+    """Wall time of a cell."""
+    memory: int = 1024 * MB
+    processes: int = 64
+    disk: int = 256 * MB
+    """Bytes of its working folder; as much again is shared memory and temporary files. All of it is memory."""
+    inodes: int = 20_000
+    """Files in each of its folders."""
+    output: int = 64 * 1024
+    """Characters of printed text, and of the value, that are passed on."""
+    artifacts: int = 16 * MB
+    """Bytes of all files that one cell may hand over."""
+    artifact_count: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Code, and files to lay into the working folder before it runs: name to content."""
+
+    code: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A figure or a file that a cell made. ``name`` is a plain file name."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a cell printed, its value as text, the error that ended it, and what it made.
+
+    ``notes`` are sentences about what the sandbox did: stopped it, left something out.
+    """
+
+    output: str = ""
+    value: str | None = None
+    error: str | None = None
+    products: Sequence[Product] = ()
+    notes: Sequence[str] = ()
+
+
+class Kernel(Protocol):
+    """One interpreter with its state, in a place that it cannot leave."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    async def run(self, cell: Cell) -> Outcome:
+        """Run a cell; one at a time. Cancelling interrupts the cell and keeps the state, if the code obeys.
+
+        A cell that breaks a limit is an outcome with an error; the kernel may be dead then.
+        """
+
+    async def stop(self) -> None:
+        """End it and everything that it started. Returns when it is gone."""
+
+
+class Sandbox(Protocol):
+    """A place for kernels."""
+
+    def missing(self) -> str | None:
+        """The sentence that says what to do before it can work here, or ``None`` if it can."""
+
+    async def open(self, limits: Limits) -> Kernel:
+        """A fresh kernel, ready for its first cell. Raises `Unavailable`."""

@@ -1,0 +1,364 @@
+"""The inside of a kernel: an IPython shell that runs cells told over standard input. Runs in the sandbox alone.
+
+Speaks JSON lines: in come ``{"id", "code", "files"}`` and ``{"interrupt": id}``, out go ``{"ready": true}`` and one
+answer for each cell. Code in a cell can do anything here, forge answers included: whoever reads them trusts nothing.
+Imports the standard library and, from its own environment, IPython.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import queue
+import resource
+import select
+import shutil
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+WORK = Path("/work")
+FONTS = Path("/opt/notebook/matplotlib")
+
+
+class Printed:
+    """Whatever is written to the descriptors 1 and 2, by this process or one that it starts; bounded."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit * 4  # bytes; characters are counted when a cell ends
+        self._kept = bytearray()
+        self._dropped = 0
+        self._lock = threading.Lock()
+        self._read, write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        os.close(write)
+        threading.Thread(target=self._pump, daemon=True, name="output").start()
+
+    def take(self) -> tuple[bytes, int]:
+        """What was printed since the last time, and how many bytes were left out."""
+        with self._lock:
+            self._drain()
+            kept, dropped = bytes(self._kept), self._dropped
+            self._kept.clear()
+            self._dropped = 0
+        return kept, dropped
+
+    def add(self, text: str) -> None:
+        with self._lock:
+            self._drain()
+            self._keep(text.encode("utf-8", "replace"))
+
+    def _pump(self) -> None:
+        while True:
+            select.select([self._read], [], [])
+            with self._lock:
+                self._drain()
+
+    def _drain(self) -> None:
+        for _ in range(64):  # a flood must not hold the lock for ever
+            try:
+                data = os.read(self._read, 65_536)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        room = max(0, self._limit - len(self._kept))
+        self._kept += data[:room]
+        self._dropped += len(data) - len(data[:room])
+
+
+class Shell:
+    """One IPython shell, and what its cells display."""
+
+    def __init__(self, printed: Printed) -> None:
+        self._printed = printed
+        self.value: str | None = None
+        self.error: str | None = None
+        self.pictures: list[bytes] = []
+        self._code = ""
+        self._shell = self._make()
+
+    def run(self, code: str) -> None:
+        """Run a cell to its end, whatever that is; `value`, `error` and `pictures` hold what came of it."""
+        self._code = code
+        result = self._shell.run_cell(code, store_history=False)
+        error = result.error_before_exec or result.error_in_exec
+        if error is not None:
+            self.fail(f"{type(error).__name__}: {error}")
+
+    def forget(self) -> None:
+        """Make room for what the next cell displays."""
+        self.value = self.error = None
+        self.pictures = []
+
+    def fail(self, error: str) -> None:
+        """Note what went wrong, unless something is noted already."""
+        self.error = self.error or error
+
+    def _make(self) -> Any:
+        config = import_module("traitlets.config").Config()
+        config.HistoryManager.enabled = False
+        config.InteractiveShell.cache_size = 0
+        config.InteractiveShell.colors = "nocolor"
+        config.InteractiveShell.xmode = "Context"
+        config.InlineBackend.close_figures = True
+        shell_class = import_module("IPython.core.interactiveshell").InteractiveShell
+        shell = shell_class.instance(
+            config=config,
+            displayhook_class=_hook_class(self._shown),
+            display_pub_class=_publisher_class(self._displayed),
+        )
+        shell._showtraceback = self._failed
+        shell.ask_exit = lambda: self._printed.add(
+            "The session goes on: it ends by itself when it is not used.\n"
+        )
+        return shell
+
+    def _shown(self, data: dict[str, Any]) -> None:
+        if not self._picture(data) and not self._code.rstrip().endswith(";"):
+            self.value = str(data.get("text/plain", ""))
+
+    def _displayed(self, data: dict[str, Any]) -> None:
+        if not self._picture(data):
+            self._printed.add(str(data.get("text/plain", "")) + "\n")
+
+    def _picture(self, data: dict[str, Any]) -> bool:
+        for kind in ("image/png", "image/jpeg"):
+            found = data.get(kind)
+            if found is not None:
+                self.pictures.append(found if isinstance(found, bytes) else base64.b64decode(found))
+                return True
+        return False
+
+    def _failed(self, _kind: Any, _error: Any, lines: list[str]) -> None:
+        self.error = "\n".join(lines)
+
+
+def _hook_class(tell: Callable[[dict[str, Any]], None]) -> type[Any]:
+    base: type[Any] = import_module("IPython.core.displayhook").DisplayHook
+
+    class Hook(base):  # type: ignore[misc]  # IPython is not installed where types are checked
+        def write_output_prompt(self) -> None:
+            pass
+
+        def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:
+            tell(format_dict)
+
+        def finish_displayhook(self) -> None:
+            pass
+
+    return Hook
+
+
+def _publisher_class(tell: Callable[[dict[str, Any]], None]) -> type[Any]:
+    base: type[Any] = import_module("IPython.core.displaypub").DisplayPublisher
+
+    class Publisher(base):  # type: ignore[misc]
+        def publish(self, data: dict[str, Any], *_: Any, **__: Any) -> None:
+            tell(data)
+
+        def clear_output(self, wait: bool = False) -> None:
+            pass
+
+    return Publisher
+
+
+class Folder:
+    """The working folder: what was laid into it, and what cells made or changed."""
+
+    def __init__(self, limit: int, count: int) -> None:
+        self._limit = limit
+        self._count = count
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def lay(self, files: dict[str, str]) -> None:
+        """Write files, base64 by name."""
+        for name, data in files.items():
+            path = WORK / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(base64.b64decode(data))
+        self._known = dict(self._look())
+
+    def take(self, pictures: list[bytes]) -> tuple[list[dict[str, str]], list[str]]:
+        """Pictures and changed files within the limits, base64 with their names, and notes about the rest."""
+        products: list[dict[str, str]] = []
+        notes: list[str] = []
+        room = self._limit
+        now = dict(self._look())
+        changed = [name for name in sorted(now) if self._known.get(name) != now[name]]
+        self._known = now
+        for number, data in enumerate(pictures, 1):
+            kind = "png" if data.startswith(b"\x89PNG") else "jpg"
+            room = self._give(f"figure-{number}.{kind}", data, room, products, notes)
+        for name in changed:
+            size = now[name][1]
+            data = (WORK / name).read_bytes() if size <= room else b""
+            room = self._give(name, data if len(data) == size else None, room, products, notes)
+        return products, notes
+
+    def _give(
+        self, name: str, data: bytes | None, room: int, products: list[dict[str, str]], notes: list[str]
+    ) -> int:
+        if data is None or len(data) > room or len(products) >= self._count:
+            notes.append(
+                f"'{name}' was left out: a cell may hand over {self._count} files of {self._limit} bytes."
+            )
+            return room
+        products.append({"name": name, "data": base64.b64encode(data).decode()})
+        return room - len(data)
+
+    def _look(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        seen = 0
+        for folder, folders, files in os.walk(WORK):
+            folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+            for name in files:
+                seen += 1
+                if seen > 2_000:
+                    return
+                path = Path(folder, name)
+                try:
+                    facts = path.lstat()
+                except OSError:
+                    continue
+                if stat.S_ISREG(facts.st_mode) and not name.startswith("."):
+                    yield str(path.relative_to(WORK)), (facts.st_mtime_ns, facts.st_size)
+
+
+class Voice:
+    """The line to the daemon: cells come in, answers go out."""
+
+    def __init__(self) -> None:
+        # Both get numbers that no cell is given, and are closed in whatever a cell starts.
+        self._in = os.fdopen(os.dup(0), "rb")
+        self._out = os.dup(1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        self._cells: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.unwanted: Any = None
+        """The last cell that was interrupted."""
+        self.first: dict[str, Any] = json.loads(self._in.readline() or b"{}")
+
+    def listen(self) -> None:
+        """Hear what comes in, from a thread, so that a running cell can be interrupted."""
+        main = threading.main_thread().ident
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+        def hear() -> None:
+            for line in self._in:
+                told = json.loads(line)
+                if "interrupt" in told:
+                    # Noted before it is signalled: the cell may be in the queue, and deaf to signals.
+                    self.unwanted = told["interrupt"]
+                    signal.pthread_kill(main or 0, signal.SIGINT)
+                else:
+                    self._cells.put(told)
+            os._exit(0)  # the daemon is gone or done with us
+
+        threading.Thread(target=hear, daemon=True, name="voice").start()
+
+    def cell(self) -> dict[str, Any]:
+        return self._cells.get()
+
+    def say(self, message: dict[str, Any]) -> None:
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        while data:
+            data = data[os.write(self._out, data) :]
+
+
+def limit(first: dict[str, Any]) -> None:
+    """The limits that the system itself keeps, for this process and its children; none can be raised again."""
+    Path("/proc/self/oom_score_adj").write_text(
+        "1000", encoding="ascii"
+    )  # if memory runs out, it is us who go
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    held = pages * resource.getpagesize()
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, int(first["disk"])),
+        (resource.RLIMIT_NOFILE, 1024),
+        (resource.RLIMIT_NPROC, int(first["processes"])),
+        (resource.RLIMIT_AS, held + int(first["memory"])),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+def clean(text: str | None, most: int) -> str | None:
+    """Text that JSON and people can carry."""
+    if text is None:
+        return None
+    if len(text) > most:
+        text = f"{text[:most]}\n[cut off here: {len(text)} characters in all]"
+    return text.encode("utf-8", "replace").decode()
+
+
+def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int) -> None:
+    """One cell."""
+    told = voice.cell()
+    notes: list[str] = []
+    products: list[dict[str, str]] = []
+    shell.forget()
+    try:
+        folder.lay(told.get("files") or {})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if voice.unwanted == told["id"]:
+            raise KeyboardInterrupt
+        shell.run(told["code"])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        products, notes = folder.take(shell.pictures)
+    except KeyboardInterrupt:
+        shell.fail("KeyboardInterrupt")
+    except BaseException as error:  # noqa: BLE001  # out of memory, a full folder: the cell's own fault, and told
+        shell.fail(f"{type(error).__name__}: {error}")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            notes.append("Standard output was closed; reset the session to see what is printed.")
+    kept, dropped = printed.take()
+    if dropped:
+        notes.append(f"{dropped} more bytes were printed and left out.")
+    voice.say(
+        {
+            "id": told.get("id"),
+            "output": clean(kept.decode("utf-8", "replace"), most),
+            "value": clean(shell.value, most),
+            "error": clean(shell.error, most),
+            "products": products,
+            "notes": notes,
+        }
+    )
+
+
+def main() -> None:
+    """Serve cells until standard input ends."""
+    voice = Voice()
+    first = voice.first
+    printed = Printed(int(first["output"]))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]  # as Python opens them
+    if FONTS.is_dir():
+        shutil.copytree(FONTS, os.environ["MPLCONFIGDIR"], dirs_exist_ok=True)
+    shell = Shell(printed)
+    folder = Folder(int(first["artifacts"]), int(first["artifact_count"]))
+    limit(first)
+    voice.listen()
+    voice.say({"ready": True})
+    while True:
+        work(voice, shell, printed, folder, int(first["output"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""`portico mcp add` and its siblings: other people's servers, by hand and from an assistant's settings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tests.client.cli.conftest import Command
+
+from portico.cli.mcp import read_settings
+from portico.errors import InvalidRequest
+
+STRANGER = str(Path(__file__).parents[2] / "server" / "tools" / "mcp_host" / "stranger.py")
+
+
+def test_a_server_is_added_looked_at_and_removed(command: Command) -> None:
+    assert "No servers yet" in command("mcp", "list").out
+    options = ("--env", "GIVEN_TOKEN=a=b", "--allow", "echo", "--allow", "env*", "--allow", "die")
+    added = command("mcp", "add", "odd", *options, "--json", "--", sys.executable, STRANGER, "garbage")
+    assert added.code == 0
+    assert added.json["state"] == "ready" and "odd_echo" in added.json["tools"]
+    assert "odd\tready" in command("mcp", "list").out
+    assert "GIVEN_TOKEN" in command("mcp", "show", "odd").out
+    assert command("tools", "call", "odd_echo", "text=hi").out == "hi\n"
+    assert json.loads(command("tools", "call", "odd_environment").out)["token"] == "a=b"
+    assert command("tools", "call", "odd_die").code == 1
+    assert command("mcp", "logs", "odd").out == "about to die\n"
+    assert command("mcp", "restart", "odd").code == 0
+    assert command("mcp", "remove", "odd").code == 1
+    assert command("mcp", "remove", "odd", "--dry-run").code == 0
+    assert command("mcp", "remove", "odd", "--yes").code == 0
+    assert command("mcp", "list", "--json").json == {"data": []}
+
+
+def test_the_settings_of_an_assistant_are_taken_over(command: Command, tmp_path: Path) -> None:
+    settings = {
+        "mcpServers": {
+            "one": {"command": sys.executable, "args": [STRANGER]},
+            "off": {"command": "x", "disabled": True},
+            "bad name": {"command": "x"},
+        }
+    }
+    file = tmp_path / "mcp.json"
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    done = command("mcp", "import", str(file))
+    assert done.code == 1
+    assert done.out.startswith("one: ready, ") and "bad name: " in done.err
+    assert [server["name"] for server in command("mcp", "list", "--json").json["data"]] == ["one"]
+    assert command("mcp", "remove", "one", "--yes").code == 0
+
+
+def test_wrong_pairs_are_refused(command: Command) -> None:
+    done = command("mcp", "add", "odd", "--env", "TOKEN", "--", "x")
+    assert done.code == 1 and "NAME=VALUE" in done.err
+
+
+def test_every_form_of_settings_is_read() -> None:
+    text = json.dumps(
+        {
+            "servers": {
+                "web": {
+                    "type": "http",
+                    "url": "https://x/mcp",
+                    "headers": {"Authorization": "Bearer ${env:TOKEN}"},
+                },
+                "files": {
+                    "command": "npx",
+                    "args": ["-y", "${PACKAGE}"],
+                    "env": {"A": "${UNSET}"},
+                    "cwd": "/d",
+                },
+            }
+        }
+    )
+    found = read_settings(text, {"TOKEN": "t", "PACKAGE": "p"})
+    assert found["web"]["headers"] == {"Authorization": "Bearer t"}
+    assert found["web"]["command"] == [] and found["web"]["url"] == "https://x/mcp"
+    assert found["files"]["command"] == ["npx", "-y", "p"]
+    assert found["files"]["env"] == {"A": "${UNSET}"} and found["files"]["folder"] == "/d"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"mcpServers": []}', '{"mcpServers": {"a": 7}}'])
+def test_other_files_are_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="mcpServers"):
+        read_settings(text, {})

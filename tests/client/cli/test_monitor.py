@@ -1,0 +1,59 @@
+"""The commands that watch: models plan, top, logs."""
+
+from __future__ import annotations
+
+from tests.client.cli.conftest import Command
+
+from portico.cli.logs import fresh
+from portico.cli.top import Moment, rows
+from portico.values import Deployment
+
+
+def test_a_plan_for_people_and_as_json(command: Command) -> None:
+    done = command("models", "plan", "echo")
+    assert done.code == 0 and "fake" in done.out and "another process" in done.out
+    made = command("models", "plan", "default-embedding", "--hardware", "mac-m3-24g", "--json").json
+    assert made["engine"] == "static" and made["hardware"].endswith("Apple M3 (17 GB)")
+    assert "rtx4090" in command("models", "plan", "echo", "--hardware", "rtx4900").err
+
+
+def test_show_says_what_will_run(command: Command) -> None:
+    assert "nothing of it is held here" in command("models", "show", "echo").out
+
+
+def test_a_model_with_defaults_and_a_pin(command: Command) -> None:
+    done = command(
+        "models", "add", "terse", "--source", "fake://", "--pin", "--keep-alive", "5",
+        "--default", "max_tokens=1", "--default", "stop=x", "--json",
+    )  # fmt: skip
+    assert done.json["pin"] is True and done.json["keep_alive"] == 5
+    assert command("chat", "--help").code == 0
+    assert "expected NAME=VALUE" in command("models", "add", "x", "--source", "fake://", "--default", "y").err
+    assert command("models", "remove", "terse", "--yes").code == 0
+
+
+def test_top_shows_the_models_once_without_a_terminal(command: Command) -> None:
+    assert command("models", "load", "echo").code == 0
+    lines = command("top").out.splitlines()
+    assert any(line.startswith("echo\tready\t") for line in lines)
+    assert {model["name"] for model in command("top", "--json").json["data"]} >= {"echo"}
+
+
+def test_rates_are_between_two_looks_and_aliases_count() -> None:
+    model = Deployment("m", "fake://", "fake", "chat", "ready", aliases=("default",), calls=2)
+    before = Moment(10.0, [model], {"m": 1, "default": 4}, {"m": 10})
+    now = Moment(12.0, [model], {"m": 2, "default": 6}, {"m": 50, "default": 10})
+    assert rows(before, now) == [("m", "ready", "", 2, "90", "25.0", 0, 0)]
+
+
+def test_logs_of_a_model(command: Command) -> None:
+    assert command("logs", "echo").code == 0
+    assert isinstance(command("logs", "echo", "-n", "5", "--json").json["data"], list)
+
+
+def test_a_followed_log_prints_each_line_once() -> None:
+    assert fresh(["a", "b"], ["a", "b", "c"]) == ["c"]
+    assert fresh(["a", "b", "b"], ["b", "b", "d"]) == ["d"]
+    assert fresh(["a", "b"], ["a", "b"]) == []
+    assert fresh(["a"], ["x", "y"]) == ["x", "y"]
+    assert fresh([], ["x"]) == ["x"]

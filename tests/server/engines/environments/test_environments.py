@@ -1,0 +1,229 @@
+"""Environments, built for real by uv from a wheel that the test makes: no index, no network."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.server.engines.bench import Bench
+
+from portico.wire import Status
+from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.engines.environments.build import DRAFT
+from portico_server.engines.environments.built import RECEIPT, look, python_in, require
+from portico_server.engines.environments.environments import Environments
+from portico_server.engines.environments.recipe import RECIPES, Recipe
+from portico_server.runs.run import Run
+
+Shelf = Callable[..., Recipe]
+
+
+def wheel(folder: Path, version: str = "1.0", requires: str = "") -> Path:
+    """A wheel of a package ``tinyengine`` with one module."""
+    info = f"tinyengine-{version}.dist-info"
+    needs = f"Requires-Dist: {requires}\n" if requires else ""
+    files = {
+        "tinyengine.py": f"VERSION = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tinyengine\nVersion: {version}\n{needs}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    lines = []
+    for name, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        lines.append(f"{name},sha256={digest},{len(text)}")
+    files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""])
+    path = folder / f"tinyengine-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def recipe(folder: Path, *, version: str = "1.0", digest: str = "", requires: str = "") -> Recipe:
+    made = wheel(folder, version, requires)
+    digest = digest or hashlib.sha256(made.read_bytes()).hexdigest()
+    lock = folder / "tiny.lock"
+    lock.write_text(f"tinyengine @ {made.as_uri()} \\\n    --hash=sha256:{digest}\n", encoding="utf-8")
+    return Recipe("tiny", "tinyengine", lock, sys.executable, 0.001, lambda: "")
+
+
+@asynccontextmanager
+async def environments(house: Bench, *recipes: Recipe, offline: bool = False) -> AsyncIterator[Environments]:
+    """Environments of their own, and the scheduler at work."""
+    made = Environments(
+        house.settings.environments,
+        house.scheduler,
+        offline=offline,
+        recipes={recipe.name: recipe for recipe in recipes},
+    )
+    working = asyncio.create_task(house.scheduler.run(alone=True))
+    try:
+        yield made
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+
+
+async def begun(house: Bench, run_id: str) -> Run:
+    """The run, once the scheduler has taken it up."""
+    while True:
+        run = house.runner.get(run_id)
+        if run is not None:
+            return run
+        await asyncio.sleep(0)
+
+
+async def ended(house: Bench, run_id: str) -> list[Status]:
+    """The progress of a run, once it has ended; raises what ended it badly."""
+    run = await begun(house, run_id)
+    events = [event async for _number, event in run.log.follow()]
+    await house.scheduler.settled(run_id)
+    if run.error is not None:
+        raise PorticoError(run.error.message, code=run.error.code)
+    return [event for event in events if isinstance(event, Status)]
+
+
+async def test_a_build_is_whole_and_told_step_by_step(house: Bench, tmp_path: Path) -> None:
+    tiny = recipe(tmp_path)
+    async with environments(house, tiny) as made:
+        assert made.get("tiny").state == "absent"
+        with pytest.raises(Unavailable, match="portico engines install tiny"):
+            require(house.settings.environments / "tiny", tiny)
+        told = await ended(house, await made.install("tiny", LOCAL))
+        info = made.get("tiny")
+        assert (info.state, info.packages, info.problem) == ("ready", 1, "")
+        assert [finding.ok for finding in await made.doctor("tiny")] == [True] * 4
+    assert list(dict.fromkeys(status.stage for status in told)) == ["python", "packages", "check"]
+    python = require(house.settings.environments / "tiny", tiny)
+    command = [str(python), "-I", "-c", "import tinyengine; print(tinyengine.VERSION)"]
+    words = await asyncio.to_thread(subprocess.check_output, command, text=True)
+    assert words.strip() == "1.0"
+    assert not list(house.settings.environments.glob(f"{DRAFT}*"))
+
+
+async def test_a_whole_one_is_left_alone_unless_asked(house: Bench, tmp_path: Path) -> None:
+    async with environments(house, recipe(tmp_path)) as made:
+        await ended(house, await made.install("tiny", LOCAL))
+        first = made.get("tiny").built_at
+        assert await ended(house, await made.install("tiny", LOCAL)) == []
+        assert made.get("tiny").built_at == first
+        await ended(house, await made.install("tiny", LOCAL, rebuild=True))
+        assert made.get("tiny").built_at != first
+
+
+@pytest.mark.parametrize("damage", ["receipt", "garbled", "python", "package"])
+async def test_a_broken_one_is_found_and_never_used(house: Bench, tmp_path: Path, damage: str) -> None:
+    tiny = recipe(tmp_path)
+    folder = house.settings.environments / "tiny"
+    async with environments(house, tiny) as made:
+        await ended(house, await made.install("tiny", LOCAL))
+        match damage:
+            case "receipt":
+                (folder / RECEIPT).unlink()
+            case "garbled":
+                (folder / RECEIPT).write_bytes(b"\xff{")
+            case "python":
+                python_in(folder).unlink()
+            case "package":
+                next(folder.glob("lib/python*/site-packages/tinyengine-*.dist-info/RECORD")).unlink()
+        assert made.get("tiny").state == "broken" and made.get("tiny").problem
+        assert not all(finding.ok for finding in await made.doctor("tiny"))
+        with pytest.raises(Unavailable, match="--rebuild"):
+            require(folder, tiny)
+        await ended(house, await made.install("tiny", LOCAL))
+        assert made.get("tiny").state == "ready"
+
+
+async def test_another_pin_makes_it_outdated_and_usable(house: Bench, tmp_path: Path) -> None:
+    old = recipe(tmp_path)
+    async with environments(house, old) as made:
+        await ended(house, await made.install("tiny", LOCAL))
+    folder = house.settings.environments / "tiny"
+    assert look(folder, replace(old, python="3.99")).state == "outdated"
+    assert require(folder, replace(old, python="3.99")) == python_in(folder)
+
+
+async def test_a_wrong_hash_installs_nothing(house: Bench, tmp_path: Path) -> None:
+    async with environments(house, recipe(tmp_path, digest="0" * 64)) as made:
+        with pytest.raises(PorticoError, match="could not be built"):
+            await ended(house, await made.install("tiny", LOCAL))
+        assert made.get("tiny").state == "absent"
+    assert list(house.settings.environments.iterdir()) == []
+
+
+async def test_a_failed_rebuild_keeps_what_was_there(house: Bench, tmp_path: Path) -> None:
+    tiny = recipe(tmp_path)
+    async with environments(house, tiny) as made:
+        await ended(house, await made.install("tiny", LOCAL))
+        recipe(tmp_path, digest="0" * 64)
+        with pytest.raises(PorticoError):
+            await ended(house, await made.install("tiny", LOCAL, rebuild=True))
+        assert made.get("tiny").state == "outdated"
+
+
+async def test_what_a_killed_build_left_is_swept_away(house: Bench, tmp_path: Path) -> None:
+    left = house.settings.environments / f"{DRAFT}tiny-{2**22 + 1}-abc"  # no process has this number
+    (left / "bin").mkdir(parents=True)
+    async with environments(house, recipe(tmp_path)) as made:
+        assert made.get("tiny").state == "absent"
+        await ended(house, await made.install("tiny", LOCAL))
+    assert not left.exists()
+
+
+async def test_a_build_can_be_cancelled(house: Bench, tmp_path: Path) -> None:
+    async with environments(house, recipe(tmp_path)) as made:
+        run = await begun(house, await made.install("tiny", LOCAL))
+        async for _number, event in run.log.follow():
+            if isinstance(event, Status):
+                break
+        with pytest.raises(Conflict):
+            await made.remove("tiny")
+        await run.cancel()
+        assert made.get("tiny").state == "absent"
+    assert list(house.settings.environments.iterdir()) == []
+
+
+async def test_removal(house: Bench, tmp_path: Path) -> None:
+    async with environments(house, recipe(tmp_path)) as made:
+        with pytest.raises(NotFound):
+            await made.remove("tiny")
+        await ended(house, await made.install("tiny", LOCAL))
+        await made.remove("tiny")
+        assert made.get("tiny").state == "absent"
+        with pytest.raises(NotFound, match="tiny"):
+            made.get("tinny")
+    assert list(house.settings.environments.iterdir()) == []
+
+
+async def test_a_machine_that_does_not_suit_is_told_so(house: Bench, tmp_path: Path) -> None:
+    unsuited = replace(recipe(tmp_path), unsuited=lambda: "it needs a GPU")
+    async with environments(house, unsuited) as made:
+        assert made.get("tiny").problem == "it needs a GPU"
+        with pytest.raises(Conflict, match="it needs a GPU"):
+            await made.install("tiny", LOCAL)
+
+
+async def test_offline_fetches_nothing(house: Bench, tmp_path: Path) -> None:
+    async with environments(house, recipe(tmp_path), offline=True) as made:
+        with pytest.raises(PorticoError, match="offline"):
+            await ended(house, await made.install("tiny", LOCAL))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_pin_every_package_by_hash(name: str) -> None:
+    found = RECIPES[name]
+    text = found.lock.read_text(encoding="utf-8")
+    assert found.version and found.packages > 50
+    pins = [line for line in text.splitlines() if line and line[0] not in "# "]
+    assert all("==" in line and line.endswith("\\") for line in pins)
+    assert len(pins) == found.packages

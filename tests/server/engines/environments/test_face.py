@@ -1,0 +1,29 @@
+"""Engines and their environments over the public faces."""
+
+from __future__ import annotations
+
+import pytest
+from tests.daemon import Daemon
+
+from portico import Client
+from portico.errors import NotFound
+
+
+def test_engines_are_listed(daemon: Daemon) -> None:
+    with Client(daemon.url) as client:
+        found = {engine.name: engine for engine in client.engines.list()}
+    assert list(found) == sorted(found)
+    assert found["llamacpp"].state == "built in" and found["vllm"].state == "absent"
+    assert found["vllm"].version and found["vllm"].gigabytes > 1
+
+
+def test_what_is_not_there_is_named(daemon: Daemon) -> None:
+    with Client(daemon.url) as client:
+        findings = client.engines.doctor("vllm")
+        assert [finding.check for finding in findings] == ["machine", "environment"]
+        assert "portico engines install vllm" in findings[1].detail
+        for call in (client.engines.remove, client.engines.doctor, client.engines.install):
+            with pytest.raises(NotFound):
+                call("vlm")
+        with pytest.raises(NotFound):
+            client.engines.remove("vllm")

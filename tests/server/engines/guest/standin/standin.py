@@ -1,0 +1,78 @@
+"""What both stand-ins share: a scripted model behind another server's own doors, errors and waits.
+
+Runs as the engine's process: ``STANDIN_SCRIPT`` is the script, ``STANDIN_STORY`` what else is to happen: ``refuse``
+(ends before it listens), ``deaf`` (listens and is never ready), ``orphan`` (has a child that ignores SIGTERM).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from portico_server.engines.fake.script import load
+from portico_server.engines.fake.worker import FakeServer
+from portico_server.engines.serving import BODY_LIMIT
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Refusal = Callable[[int, str], web.Response]
+
+STORY = os.environ.get("STANDIN_STORY", "")
+
+
+def serve(
+    *, port: int, key: str, model: str, length: int, refuse: Refusal, check: Handler | None = None
+) -> None:
+    """Serve until the process is ended. ``check`` may answer a chat before the script does, or return ``None``."""
+    print(f"stand-in: {json.dumps(sys.argv[1:])}", flush=True)
+    if STORY == "refuse":
+        print("ValueError: the weights are not for this GPU", file=sys.stderr, flush=True)
+        raise SystemExit(1)
+    if STORY == "orphan":
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        orphan = subprocess.Popen([sys.executable, "-c", code])
+        print(f"orphan {orphan.pid}", flush=True)
+
+    @web.middleware
+    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path == "/health":
+            return web.Response(status=503 if STORY == "deaf" else 200)
+        if request.headers.get("Authorization") != f"Bearer {key}":
+            return web.json_response({"error": "Unauthorized"}, status=401)
+        if request.method == "POST":
+            body = await request.json()
+            if body["model"] != model:
+                return refuse(404, f"The model `{body['model']}` does not exist.")
+            text = json.dumps(body.get("messages") or body.get("prompt"))
+            tokens = len(text.split())
+            if tokens > length:
+                return refuse(
+                    400,
+                    f"This model's maximum context length is {length} tokens. However, your request has {tokens} "
+                    "input tokens. Please reduce the length of the input messages.",
+                )
+            early = await check(request) if check is not None else None
+            if early is not None:
+                return early
+        return await handler(request)
+
+    async def models(_request: web.Request) -> web.Response:
+        card = {"id": model, "object": "model", "owned_by": "standin", "max_model_len": length}
+        return web.json_response({"object": "list", "data": [card]})
+
+    async def run() -> None:
+        app = web.Application(middlewares=[door], client_max_size=BODY_LIMIT)
+        FakeServer(load(json.loads(os.environ["STANDIN_SCRIPT"]))).mount(app)
+        app.router.add_get("/v1/models", models)
+        app.router.add_get("/health", models)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await asyncio.get_running_loop().create_future()
+
+    asyncio.run(run())

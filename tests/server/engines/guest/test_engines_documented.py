@@ -1,0 +1,24 @@
+"""Every parameter of the heavy engines is in the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from portico_server.engines.catalog import ENGINES
+from portico_server.engines.guest.options import OURS, Options
+from portico_server.engines.lmdeploy.engine import OPTIONS as LMDEPLOY
+from portico_server.engines.vllm.engine import OPTIONS as VLLM
+
+PAGE = (Path(__file__).parents[4] / "docs" / "engines.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("options", [VLLM, LMDEPLOY, OURS], ids=["vllm", "lmdeploy", "both"])
+def test_every_parameter_is_documented(options: Options) -> None:
+    for name, option in options.items():
+        assert f"| `{name}` | {f'`{option.flag}`' if option.flag else ''} |" in PAGE, name
+
+
+def test_every_engine_is_documented() -> None:
+    assert [name for name in ENGINES if f"| `{name}` |" not in PAGE] == []

@@ -1,0 +1,202 @@
+"""The engines `vllm` and `lmdeploy`: command lines, and life and death of a process that is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.server.engines.bench import Bench, bench, user
+from tests.server.engines.guest.interpreter import interpreter, model
+from tests.server.engines.model_files import gguf
+
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.engines.child import Child
+from portico_server.engines.lmdeploy.engine import program as lmdeploy
+from portico_server.engines.spec import ModelSpec
+from portico_server.engines.vllm.engine import program as vllm
+
+ENGINES = ["vllm", "lmdeploy"]
+HI = {"messages": user("hi")}
+
+
+def spec(engine: str, folder: Path, story: str = "", **parameters: Any) -> ModelSpec:
+    return ModelSpec(
+        "m",
+        model(folder),
+        engine=engine,
+        parameters={"python": interpreter(folder, story), **parameters},
+    )
+
+
+def child_of(house: Bench) -> Child:
+    running = house.models._deployments["m"].running
+    assert running is not None and running.child is not None
+    return running.child
+
+
+async def gone(*pids: int) -> None:
+    """Until these processes are gone; children of children end when the system gets to it."""
+    async with asyncio.timeout(10):
+        while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+            await asyncio.to_thread(psutil.wait_procs, [], 0.02)
+
+
+# --- command lines ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ({}, []),
+        ({"context_length": 4096}, ["--max-model-len", "4096"]),
+        (
+            {"memory_share": 0.5, "tensor_parallel": 2},
+            ["--tensor-parallel-size", "2", "--gpu-memory-utilization", "0.5"],
+        ),
+        ({"eager": True, "trust_remote_code": False}, ["--enforce-eager"]),
+        (
+            {"tool_call_parser": "hermes"},
+            ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"],
+        ),
+        ({"arguments": ["--max-logprobs", "5"]}, ["--max-logprobs", "5"]),
+    ],
+)
+def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> None:
+    made = vllm(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
+    assert made.arguments == [
+        *("-m", "vllm.entrypoints.openai.api_server", "--model", "/models/x", "--served-model-name", "m"),
+        *("--host", "127.0.0.1", "--port", "{port}", "--enable-prompt-tokens-details"),
+        *options,
+    ]
+    assert made.environment["VLLM_API_KEY"] == "{key}", "a command line is seen by every user"
+
+
+def test_vllm_embeds() -> None:
+    made = vllm(ModelSpec("m", "/models/x", task="embedding"), Path("/models/x"))
+    assert list(made.arguments)[-2:] == ["--runner", "pooling"]
+
+
+def test_lmdeploys_command_line() -> None:
+    parameters = {"context_length": 8192, "tensor_parallel": 2, "memory_share": 0.4, "backend": "pytorch"}
+    made = lmdeploy(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
+    assert made.arguments == [
+        *("-m", "lmdeploy", "serve", "api_server", "/models/x", "--model-name", "m"),
+        *("--server-name", "127.0.0.1", "--server-port", "{port}", "--api-keys", "{key}"),
+        *("--backend", "pytorch", "--session-len", "8192", "--tp", "2", "--cache-max-entry-count", "0.4"),
+    ]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"contxt_length": 1}, "parameters.contxt_length"),
+        ({"context_length": 0}, "parameters.context_length"),
+        ({"context_length": True}, "parameters.context_length"),
+        ({"memory_share": 1.5}, "parameters.memory_share"),
+        ({"dtype": "--trust-remote-code"}, "parameters.dtype"),
+        ({"trust_remote_code": "yes"}, "parameters.trust_remote_code"),
+        ({"arguments": "--x"}, "parameters.arguments"),
+        ({"fallback": [5]}, "parameters.fallback"),
+    ],
+)
+async def test_what_cannot_be_is_named(
+    house: Bench, engine: str, parameters: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        await house.models.add(ModelSpec("m", "/models/x", engine=engine, parameters=parameters))
+    assert raised.value.param == param
+
+
+# --- life and death -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_it_starts_answers_and_leaves_nothing(house: Bench, tmp_path: Path, engine: str) -> None:
+    await house.models.add(spec(engine, tmp_path, context_length=700, memory_share=0.3))
+    got = await house.ask("m", {**HI, "max_completion_tokens": 3})
+    assert got["choices"][0]["message"]["content"]
+    info = house.models.get("m")
+    assert (info.state, info.engine, info.context_length) == ("ready", engine, 700)
+    assert info.pid is not None and psutil.Process(info.pid).ppid() != os.getpid()
+    family = [info.pid, psutil.Process(info.pid).ppid()]
+    assert any("--" in line for line in house.models.logs("m", 100)), "its own words are in the log"
+    await house.models.unload("m")
+    await gone(*family)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_without_its_environment_it_says_how_to_get_it(
+    house: Bench, tmp_path: Path, engine: str
+) -> None:
+    await house.models.add(ModelSpec("m", model(tmp_path), engine=engine))
+    with pytest.raises(Unavailable, match=f"portico engines install {engine}"):
+        await house.relay("m", HI)
+
+
+async def test_one_file_is_no_folder(house: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(gguf())
+    await house.models.add(ModelSpec("m", str(path), engine="vllm"))
+    with pytest.raises(PorticoError, match="takes a folder with safetensors"):
+        await house.relay("m", HI)
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", "python3"])
+async def test_an_interpreter_that_is_not_there(house: Bench, tmp_path: Path, python: str) -> None:
+    await house.models.add(ModelSpec("m", model(tmp_path), engine="vllm", parameters={"python": python}))
+    with pytest.raises(PorticoError, match="absolute path of an interpreter"):
+        await house.relay("m", HI)
+
+
+async def test_one_that_ends_while_loading_is_quoted(house: Bench, tmp_path: Path) -> None:
+    await house.models.add(spec("vllm", tmp_path, "refuse"))
+    with pytest.raises(PorticoError) as raised:
+        await house.relay("m", HI)
+    assert "status 1" in raised.value.message and "not for this GPU" in raised.value.message
+
+
+async def test_one_that_listens_and_is_never_ready_is_stopped(tmp_path: Path) -> None:
+    async with bench(tmp_path, load_timeout=2.0) as house:
+        await house.models.add(spec("vllm", tmp_path, "deaf"))
+        with pytest.raises(PorticoError, match="not ready within 2 s"):
+            await house.relay("m", HI)
+        assert house.models.get("m").pid is None
+
+
+@pytest.mark.parametrize("end", ["stop", "kill engine", "kill warden"])
+async def test_what_it_started_ends_with_it(house: Bench, tmp_path: Path, end: str) -> None:
+    await house.models.add(spec("vllm", tmp_path, "orphan"))
+    await house.models.load("m")
+    child = child_of(house)
+    warden = psutil.Process(child.pid).ppid()
+    [orphan] = [
+        int(found.group(1)) for line in child.lines(100) if (found := re.fullmatch(r"orphan (\d+)", line))
+    ]
+    match end:
+        case "stop":
+            await house.models.unload("m")
+        case "kill engine":
+            os.kill(child.pid, signal.SIGKILL)
+            await child.wait()
+        case "kill warden":
+            os.kill(warden, signal.SIGKILL)
+            await child.wait()
+    await gone(child.pid, warden, orphan)
+    assert (await house.ask("m", HI))["choices"], "the next call starts it again"
+
+
+async def test_refusals_are_in_openais_words(house: Bench, tmp_path: Path) -> None:
+    await house.models.add(spec("vllm", tmp_path))
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    with pytest.raises(PorticoError) as raised:
+        await house.relay("m", {**HI, "tools": [tool]})
+    error = raised.value
+    assert (error.status, error.type, error.code) == (400, "invalid_request_error", None)
+    assert "tool_call_parser" in error.message.replace("--tool-call-parser", "")

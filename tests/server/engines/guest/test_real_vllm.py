@@ -1,0 +1,72 @@
+"""vLLM itself, where an interpreter has it: ``PORTICO_TEST_VLLM`` is its path (a CPU build will do).
+
+The model is a tiny one with random weights that the test makes with that interpreter's own transformers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.server.engines.bench import bench, user
+
+from portico_server.core.errors import PorticoError
+from portico_server.engines.spec import ModelSpec
+
+PYTHON = os.environ.get("PORTICO_TEST_VLLM", "")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not PYTHON, reason="PORTICO_TEST_VLLM names no interpreter that has vLLM"),
+]
+
+MAKE = """
+import sys
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+folder = sys.argv[1]
+alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+words = {word: number for number, word in enumerate(["<s>", "</s>", *alphabet])}
+tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
+tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+tokenizer.decoder = decoders.ByteLevel()
+fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+fast.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\\n{% endfor %}assistant: "
+fast.save_pretrained(folder)
+config = LlamaConfig(
+    vocab_size=len(words), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2,
+    num_key_value_heads=2, head_dim=64, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1,
+)
+LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
+"""
+
+
+async def test_vllm_from_start_to_end(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    await asyncio.to_thread(subprocess.run, [PYTHON, "-c", MAKE, str(folder)], check=True)
+    async with bench(tmp_path, load_timeout=400.0) as house:
+        parameters = {"python": PYTHON, "context_length": 512, "dtype": "float32", "eager": True}
+        await house.models.add(ModelSpec("m", str(folder), engine="vllm", parameters=parameters))
+        got = await house.ask("m", {"messages": user("hi"), "max_tokens": 4})
+        assert got["usage"]["completion_tokens"] == 4 and got["model"] == "m"
+        assert house.models.get("m").context_length == 512
+        streamed = await house.stream("m", {"messages": user("hi"), "max_tokens": 4})
+        assert streamed.done and streamed.usage.completion_tokens == 4
+        schema = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+        tool = {"type": "function", "function": {"name": "light", "parameters": schema}}
+        for choice in ("required", {"type": "function", "function": {"name": "light"}}):
+            body = {"messages": user("hi"), "tools": [tool], "tool_choice": choice, "max_tokens": 64}
+            [answer] = (await house.ask("m", body))["choices"]
+            [call] = answer["message"]["tool_calls"]
+            assert isinstance(json.loads(call["function"]["arguments"])["on"], bool)
+        with pytest.raises(PorticoError) as raised:
+            await house.relay("m", {"messages": user("word " * 900)})
+        assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
+        with pytest.raises(PorticoError, match="tool_call_parser"):
+            await house.relay("m", {"messages": user("hi"), "tools": [tool]})

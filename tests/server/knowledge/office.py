@@ -1,0 +1,177 @@
+"""Makers of slides, spreadsheets, books, notebooks, mails and archives, by hand: what they hold is seen here."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from email.message import EmailMessage
+from xml.sax.saxutils import escape
+
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
+
+
+def zipped(members: Mapping[str, str | bytes]) -> bytes:
+    """A zip file."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+def tarred(members: Mapping[str, bytes], mode: str = "w:gz") -> bytes:
+    """A tar file, compressed."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+def _relations(items: Mapping[str, tuple[str, str]]) -> str:
+    rows = "".join(
+        f'<Relationship Id="{key}" Type="{_OFFICE}/{kind}" Target="{target}"/>'
+        for key, (kind, target) in items.items()
+    )
+    return f'<Relationships xmlns="{_PACKAGE}">{rows}</Relationships>'
+
+
+def _shape(text: str, role: str = "") -> str:
+    holder = f'<p:nvPr><p:ph type="{role}"/></p:nvPr>' if role else "<p:nvPr/>"
+    lines = "".join(f"<a:p><a:r><a:t>{escape(line)}</a:t></a:r></a:p>" for line in text.split("\n"))
+    return f"<p:sp><p:nvSpPr>{holder}</p:nvSpPr><p:txBody>{lines}</p:txBody></p:sp>"
+
+
+def _slide(kind: str, content: str) -> str:
+    return (
+        f'<p:{kind} xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" '
+        'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" '
+        f'xmlns:r="{_OFFICE}"><p:cSld><p:spTree>{content}</p:spTree></p:cSld></p:{kind}>'
+    )
+
+
+def slides(*content: tuple[str, str, str], table: Sequence[Sequence[str]] = ()) -> bytes:
+    """A presentation: title, text and notes of each slide, shown in the reverse order of the files' numbers."""
+    members: dict[str, str] = {}
+    relations = {}
+    order = ""
+    count = len(content)
+    for i, (title, text, notes) in enumerate(content):
+        number = count - i
+        relations[f"rId{number}"] = ("slide", f"slides/slide{number}.xml")
+        order += f'<p:sldId id="{256 + i}" r:id="rId{number}"/>'
+        body = _shape(title, "title") + _shape(text) + _shape(str(number), "sldNum")
+        if table and i == 0:
+            rows = "".join(
+                "<a:tr>"
+                + "".join(
+                    f"<a:tc><a:txBody><a:p><a:r><a:t>{c}</a:t></a:r></a:p></a:txBody></a:tc>" for c in row
+                )
+                + "</a:tr>"
+                for row in table
+            )
+            body += f"<p:graphicFrame><a:graphic><a:tbl>{rows}</a:tbl></a:graphic></p:graphicFrame>"
+        members[f"ppt/slides/slide{number}.xml"] = _slide("sld", body)
+        if notes:
+            members[f"ppt/notesSlides/n{number}.xml"] = _slide("notes", _shape(notes, "body"))
+            members[f"ppt/slides/_rels/slide{number}.xml.rels"] = _relations(
+                {"rId1": ("notesSlide", f"../notesSlides/n{number}.xml")}
+            )
+    members["ppt/_rels/presentation.xml.rels"] = _relations(relations)
+    members["ppt/presentation.xml"] = (
+        '<p:presentation xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" '
+        f'xmlns:r="{_OFFICE}"><p:sldIdLst>{order}</p:sldIdLst></p:presentation>'
+    )
+    return zipped(members)
+
+
+def sheets(
+    content: Mapping[str, Sequence[Sequence[str | float | None]]], *, corner: tuple[int, int] = (0, 0)
+) -> bytes:
+    """A spreadsheet (xlsx), its rows by sheet; ``corner`` is the row and the column, from 0, where each begins."""
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relations, listed = {}, ""
+    members: dict[str, str] = {}
+    for i, (name, rows) in enumerate(content.items(), start=1):
+        relations[f"rId{i}"] = ("worksheet", f"worksheets/sheet{i}.xml")
+        listed += f'<sheet name="{name}" sheetId="{i}" r:id="rId{i}"/>'
+        lines = ""
+        for r, row in enumerate(rows, start=1 + corner[0]):
+            cells = "".join(
+                f'<c r="{chr(65 + c)}{r}" t="inlineStr"><is><t>{escape(v)}</t></is></c>'
+                if isinstance(v, str)
+                else f'<c r="{chr(65 + c)}{r}"><v>{v}</v></c>'
+                for c, v in enumerate(row, start=corner[1])
+                if v is not None
+            )
+            lines += f'<row r="{r}">{cells}</row>'
+        members[f"xl/worksheets/sheet{i}.xml"] = (
+            f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData></worksheet>'
+        )
+    members["xl/_rels/workbook.xml.rels"] = _relations(relations)
+    members["xl/workbook.xml"] = (
+        f'<workbook xmlns="{main}" xmlns:r="{_OFFICE}"><sheets>{listed}</sheets></workbook>'
+    )
+    kinds = "http://schemas.openxmlformats.org/package/2006/content-types"
+    members["[Content_Types].xml"] = f'<Types xmlns="{kinds}"/>'
+    members["_rels/.rels"] = _relations({"rId1": ("officeDocument", "xl/workbook.xml")})
+    return zipped(members)
+
+
+def book(title: str, chapters: Sequence[str]) -> bytes:
+    """An EPUB with the bodies of its chapters, which lie in the archive in another order than they are read in."""
+    items = "".join(
+        f'<item id="c{i}" href="text/%63{i}.xhtml" media-type="application/xhtml+xml"/>'
+        for i in range(len(chapters))
+    )
+    spine = "".join(f'<itemref idref="c{i}"/>' for i in range(len(chapters)))
+    members: dict[str, str | bytes] = {
+        "mimetype": "application/epub+zip",
+        "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+        '<rootfile full-path="OEBPS/package.opf"/></rootfiles></container>',
+        "OEBPS/package.opf": '<package xmlns="http://www.idpf.org/2007/opf"><metadata '
+        f'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>{title}</dc:title><dc:creator>A. Writer</dc:creator>'
+        f"</metadata><manifest>{items}</manifest><spine>{spine}</spine></package>",
+    }
+    for i in reversed(range(len(chapters))):
+        members[f"OEBPS/text/c{i}.xhtml"] = (
+            f'<html xmlns="http://www.w3.org/1999/xhtml"><head/><body>{chapters[i]}</body></html>'.encode()
+        )
+    return zipped(members)
+
+
+def notebook(*cells: tuple[str, str, str]) -> bytes:
+    """A Jupyter notebook: kind, source and printed output of each cell."""
+    made = [
+        {
+            "cell_type": kind,
+            "source": source.splitlines(keepends=True),
+            "outputs": [{"output_type": "stream", "text": [printed]}] if printed else [],
+        }
+        for kind, source, printed in cells
+    ]
+    return json.dumps(
+        {"cells": made, "metadata": {"kernelspec": {"language": "python"}}, "nbformat": 4}
+    ).encode()
+
+
+def mail(subject: str, text: str, *attached: tuple[str, bytes], html: str = "") -> bytes:
+    """A message with attachments."""
+    message = EmailMessage()
+    message["Subject"] = subject
+    message["From"] = "Ann <ann@example.org>"
+    message["To"] = "bob@example.org"
+    message["Date"] = "Fri, 20 Nov 2026 10:00:00 +0000"
+    if html:
+        message.set_content(html, subtype="html")
+    else:
+        message.set_content(text)
+    for name, data in attached:
+        message.add_attachment(data, maintype="application", subtype="octet-stream", filename=name)
+    return message.as_bytes()

@@ -1,0 +1,26 @@
+"""The pages about chunkers and formats say what the tables in the code say."""
+
+import re
+from pathlib import Path
+
+from portico_server.knowledge.chunk.chunkers import STRATEGIES
+from portico_server.knowledge.parse.formats import FORMATS
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_every_chunker_is_documented_as_it_is() -> None:
+    rows = "\n".join(f"| `{s.name}` | {s.description} | {s.size} | {s.overlap} |" for s in STRATEGIES)
+    assert rows in (DOCS / "chunkers.md").read_text(encoding="utf-8"), f"the table must be:\n{rows}"
+
+
+def test_every_end_of_a_name_is_documented() -> None:
+    page = (DOCS / "formats.md").read_text(encoding="utf-8")
+    named = set(
+        re.findall(
+            r"[a-z0-9]+", " ".join(line.split("|")[2] for line in page.splitlines() if line.count("|") == 5)
+        )
+    )
+    for form in FORMATS:
+        if form.name != "code":
+            assert form.suffixes <= named, form.name

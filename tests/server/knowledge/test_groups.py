@@ -1,0 +1,193 @@
+"""Chunk groups: made on a live store, searched, expanded to their parents, removed, taken up after a restart."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.knowledge.shelf import MODEL
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Found, Refine, Search
+from portico_server.db import chunks, groups
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.contents import Attachment
+
+STORY = " ".join(
+    f"Chapter {n} tells of the lighthouse keeper number {n}. He had {n} lamps and {n} gulls. "
+    f"The word of this part is {word}. Nobody came by for many days, and the sea was calm."
+    for n, word in enumerate(("amber", "basalt", "cobalt", "damask", "ebony", "feldspar"), start=1)
+)
+SMALL = {"type": "sentence", "size": 80, "overlap": 0}
+LARGE = {"type": "sentence", "size": 400, "overlap": 0}
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as shop:
+        yield shop
+
+
+async def stocked(shop: Workshop, name: str = "story") -> StoreRow:
+    store = await shop.stores.create(name, LOCAL)
+    file = await shop.upload("story.txt", STORY)
+    await shop.stores.contents.attach(store, [Attachment(file.id)], LOCAL)
+    await shop.settled(store)
+    return store
+
+
+async def add(shop: Workshop, store: StoreRow, name: str, **options: Any) -> dict[str, Any]:
+    _, run = await shop.stores.groups.add(store, name, **options)
+    return await shop.result(run)
+
+
+async def search(shop: Workshop, store: StoreRow, query: str, **options: Any) -> Found:
+    found = await shop.runner.call("search", f"store/{store.id}", Search(query, **options), LOCAL)
+    assert isinstance(found, Found)
+    return found
+
+
+async def test_a_group_is_made_of_files_that_are_there_already(shop: Workshop) -> None:
+    store = await stocked(shop)
+    assert await add(shop, store, "small", chunking=SMALL) == {
+        "indexed": 0,
+        "failed": 0,
+        "in_groups": 1,
+        "failed_in_groups": 0,
+    }
+    found = await search(shop, store, "cobalt", groups=("small",))
+    assert found.passages[0].text == "The word of this part is cobalt."
+    own, small = await shop.stores.groups.list(store, 1)
+    assert (own.name, small.name, small.completed, small.waiting) == ("chunk", "small", 1, 0)
+    assert small.chunks > own.chunks
+    assert small.embedding_model == MODEL
+
+
+async def test_further_groups_change_nothing_for_those_who_do_not_ask_for_them(shop: Workshop) -> None:
+    store = await stocked(shop)
+    before = await search(shop, store, "lamps of the keeper")
+    await add(shop, store, "small", chunking=SMALL)
+    assert await search(shop, store, "lamps of the keeper") == before
+
+
+async def test_a_file_that_comes_later_is_in_every_group(shop: Workshop) -> None:
+    store = await stocked(shop)
+    await add(shop, store, "small", chunking=SMALL)
+    late = await shop.upload("late.txt", "The last word is zirconium. It is a metal.")
+    await shop.stores.contents.attach(store, [Attachment(late.id)], LOCAL)
+    await shop.settled(store)
+    found = await search(shop, store, "zirconium", groups=("small",))
+    assert found.passages[0].filename == "late.txt"
+    await shop.stores.contents.detach(store, late.id)
+    found = await search(shop, store, "zirconium", groups=("small",), ranker="lexical")
+    assert found.passages == ()
+
+
+async def test_a_hit_in_a_fine_group_is_given_as_its_parent(shop: Workshop) -> None:
+    store = await stocked(shop)
+    await add(shop, store, "large", chunking=LARGE)
+    await add(shop, store, "small", chunking=SMALL, parent="large")
+    found = await search(shop, store, "ebony", groups=("small",), refine=Refine(parents="*"))
+    best = found.passages[0]
+    assert "The word of this part is ebony." in best.text
+    assert "keeper number 5" in best.text
+    assert STORY[best.place.start : best.place.end] == best.text
+    by_name = await search(shop, store, "ebony", groups=("small",), refine=Refine(parents="large"))
+    assert by_name.passages == found.passages
+
+
+async def test_groups_are_searched_together_and_tell_no_text_twice(shop: Workshop) -> None:
+    store = await stocked(shop)
+    await add(shop, store, "small", chunking=SMALL)
+    found = await search(shop, store, "feldspar", groups=("chunk", "small"), trace=True, max_num_results=50)
+    places = sorted((passage.place.start, passage.place.end) for passage in found.passages)
+    assert all(end <= start + 40 for (_, end), (start, _) in pairwise(places))
+    assert {"lexical", "lexical (small)", "together"} <= {stage.name for stage in found.trace}
+
+
+async def test_the_named_groups_need_no_more_than_their_names(shop: Workshop) -> None:
+    store = await stocked(shop)
+    for name in ("CoarseChunk", "MediumChunk", "FineChunk"):
+        await add(shop, store, name)
+    _, coarse, medium, fine = await shop.stores.groups.list(store, 1)
+    assert (coarse.parent, medium.parent, fine.parent) == ("", "CoarseChunk", "MediumChunk")
+    assert fine.chunking["static"] == {"max_chunk_size_tokens": 128, "chunk_overlap_tokens": 12}
+    assert coarse.chunks <= medium.chunks <= fine.chunks
+
+
+async def test_a_group_without_vectors_answers_by_words(shop: Workshop) -> None:
+    store = await stocked(shop)
+    await add(shop, store, "plain", chunking=SMALL, embedding_model="")
+    found = await search(shop, store, "damask", groups=("plain",))
+    assert found.passages[0].text == "The word of this part is damask."
+    with pytest.raises(InvalidRequest, match="no vectors"):
+        await search(shop, store, "damask", groups=("plain",), ranker="vector")
+
+
+async def test_a_group_that_is_removed_leaves_nothing(shop: Workshop) -> None:
+    store = await stocked(shop)
+    before = await shop.database.read(chunks.count, store.id)
+    await add(shop, store, "large", chunking=LARGE)
+    await add(shop, store, "small", chunking=SMALL, parent="large")
+    with pytest.raises(Conflict, match="parent of small"):
+        await shop.stores.groups.remove(store, "large")
+    await shop.stores.groups.remove(store, "small")
+    await shop.stores.groups.remove(store, "large")
+    assert await shop.database.read(chunks.count, store.id, "small") == 0
+    assert await shop.database.read(chunks.count, store.id) == before
+    with pytest.raises(NotFound, match="no group 'small'"):
+        await search(shop, store, "ebony", groups=("small",))
+    await add(shop, store, "small", chunking=SMALL)
+    assert (await search(shop, store, "ebony", groups=("small",))).passages
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "param"),
+    [
+        ("chunk", {}, InvalidRequest, "name"),
+        ("../x", {}, InvalidRequest, "name"),
+        ("", {}, InvalidRequest, "name"),
+        ("a", {"parent": "nobody"}, NotFound, "parent"),
+        ("a", {"chunking": {"type": "psychic"}}, InvalidRequest, "chunking_strategy.type"),
+    ],
+)
+async def test_a_group_that_makes_no_sense_is_refused(
+    shop: Workshop, name: str, options: dict[str, Any], error: type[Exception], param: str
+) -> None:
+    store = await shop.stores.create("empty", LOCAL)
+    with pytest.raises(error) as caught:
+        await shop.stores.groups.add(store, name, **options)
+    assert getattr(caught.value, "param", None) == param
+
+
+async def test_a_group_is_made_once(shop: Workshop) -> None:
+    store = await stocked(shop)
+    await add(shop, store, "small", chunking=SMALL)
+    with pytest.raises(Conflict, match="already"):
+        await shop.stores.groups.add(store, "small")
+
+
+async def test_a_group_that_was_cut_off_is_finished_after_a_restart(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with workshop(home) as first:
+        store = await stocked(first)
+        row = groups.new(store.id, "small", "", SMALL, None)
+        assert await first.database.write(groups.add, row)
+    async with workshop(home) as second:
+        await asyncio.gather(*(second.result(run) for run in second.begun))
+        found = await search(second, store, "amber", groups=("small",))
+        assert found.passages[0].text == "The word of this part is amber."
+
+
+async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: Workshop) -> None:
+    store = await stocked(shop)
+    shop.model.broken = True
+    result = await add(shop, store, "small", chunking=SMALL)
+    assert result["failed_in_groups"] == 1
+    _, small = await shop.stores.groups.list(store, 1)
+    assert (small.completed, small.failed) == (0, 1)
+    assert (await search(shop, store, "amber", ranker="lexical")).passages

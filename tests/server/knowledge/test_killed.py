@@ -1,0 +1,86 @@
+"""A daemon that is killed at any moment of an ingest finishes by itself, with exactly the right files and chunks."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, text
+
+from portico_server.db.database import Database
+
+ROOT = Path(__file__).parents[3]
+
+_ALL = """
+    select files.filename, chunks.group_name, chunks.ordinal, chunks.text, length(vectors.data)
+    from chunks join files on files.id = chunks.file_id left join vectors on vectors.chunk_id = chunks.id
+    order by files.filename, chunks.group_name, chunks.ordinal
+"""
+
+
+def change(folder: Path, round_: int, dice: random.Random) -> None:
+    """Add, rewrite, move and delete some files."""
+    for number in range(6):
+        words = " ".join(
+            f"Sentence {i} of file {number} in round {round_} is here." for i in range(dice.randrange(1, 60))
+        )
+        (folder / f"{dice.randrange(20)}.txt").write_text(words)
+    present = sorted(folder.glob("*.txt"))
+    dice.choice(present).unlink()
+    if (moved := dice.choice(present)).exists():
+        moved.rename(folder / f"moved{round_}.txt")
+
+
+def ingest(home: Path, folder: Path, *, lines: int | None) -> bool:
+    """Ingest until so many lines were read, then kill; whether it was done before."""
+    command = [sys.executable, "-m", "tests.server.knowledge.ingesting", str(home), str(folder)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        for count, line in enumerate(child.stdout, start=1):
+            if line.strip() == "done":
+                return True
+            if count == lines:
+                child.kill()
+                return False
+        assert child.stderr is not None
+        raise AssertionError(child.stderr.read())
+
+
+def content(home: Path) -> list[tuple[object, ...]]:
+    def read(connection: Connection) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in connection.execute(text(_ALL))]
+
+    database = Database.at(home / "portico.db")
+    try:
+        with database._read_engine.connect() as connection:
+            return read(connection)
+    finally:
+        database.close()
+
+
+def kill_often(tmp_path: Path, times: int) -> None:
+    dice = random.Random(4)
+    home, folder = tmp_path / "home", tmp_path / "book"
+    folder.mkdir()
+    for round_ in range(times):
+        change(folder, round_, dice)
+        ingest(home, folder, lines=dice.randrange(1, 40))
+    assert ingest(home, folder, lines=None)
+    fresh = tmp_path / "fresh"
+    assert ingest(fresh, folder, lines=None)
+    assert content(home) == content(fresh)
+    assert {row[0] for row in content(home)} == {path.name for path in folder.glob("*.txt")}
+    assert {row[1] for row in content(home)} == {"chunk", "small"}
+
+
+def test_a_few_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    kill_often(tmp_path, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_hundred_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    kill_often(tmp_path, 100)

@@ -1,0 +1,113 @@
+"""Another embedding model for a live store: made in the background, switched at once, taken up when cut off."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.server.knowledge.shelf import Letters
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico.wire import Failed
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Found, Search
+from portico_server.db import chunks
+from portico_server.db import stores as rows
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.contents import Attachment
+
+OTHER = "longer letters"
+
+
+def other() -> Letters:
+    model = Letters()
+    model.card = replace(model.card, name=OTHER)
+    model.dimensions = 48
+    return model
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as shop:
+        shop.registry.add(other())
+        yield shop
+
+
+async def stocked(shop: Workshop) -> StoreRow:
+    store = await shop.stores.create("birds", LOCAL)
+    for i, text in enumerate(("The gull eats fish.", "The owl hunts at night.", "The wren sings.")):
+        file = await shop.upload(f"{i}.txt", text)
+        await shop.stores.contents.attach(store, [Attachment(file.id)], LOCAL)
+    await shop.settled(store)
+    return store
+
+
+async def nearest(shop: Workshop, store: StoreRow) -> str:
+    request = Search("the owl hunts", ranker="vector")
+    found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
+    assert isinstance(found, Found)
+    return found.passages[0].text
+
+
+async def vectors(shop: Workshop, store: StoreRow, model: str) -> set[int]:
+    """The lengths, in numbers, of the store's vectors of a model."""
+    ids = await shop.database.read(chunks.ids, store.id)
+    return {len(data) // 4 for _, data in await shop.database.read(chunks.embeddings, model, ids)}
+
+
+async def test_the_vectors_of_another_model_take_over(shop: Workshop) -> None:
+    store = await stocked(shop)
+    assert await nearest(shop, store) == "The owl hunts at night."
+    assert await shop.result(await shop.stores.change_model(store, OTHER)) == {"embedded": 3}
+    changed = await shop.stores.get("birds", LOCAL)
+    assert (changed.embedding_model, changed.next_embedding_model) == (OTHER, None)
+    assert await nearest(shop, store) == "The owl hunts at night."
+    assert await vectors(shop, store, OTHER) == {48}
+    assert await vectors(shop, store, store.embedding_model) == set()
+    file = await shop.upload("late.txt", "The heron waits.")
+    await shop.stores.contents.attach(changed, [Attachment(file.id)], LOCAL)
+    await shop.settled(changed)
+    assert (
+        len(await shop.database.read(chunks.lacking, OTHER, await shop.database.read(chunks.ids, store.id)))
+        == 0
+    )
+
+
+async def test_a_store_can_do_without_vectors_and_have_them_again(shop: Workshop) -> None:
+    store = await stocked(shop)
+    await shop.result(await shop.stores.change_model(store, ""))
+    with pytest.raises(InvalidRequest, match="no vectors"):
+        await nearest(shop, store)
+    await shop.result(await shop.stores.change_model(store, OTHER))
+    assert await nearest(shop, store) == "The owl hunts at night."
+
+
+async def test_the_old_vectors_answer_when_the_new_model_fails(shop: Workshop) -> None:
+    store = await stocked(shop)
+    broken = other()
+    broken.broken = True
+    shop.registry.add(broken, replace=True)
+    events = await shop.events(await shop.stores.change_model(store, OTHER))
+    assert isinstance(events[-1], Failed)
+    assert await nearest(shop, store) == "The owl hunts at night."
+
+
+async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    async with workshop(tmp_path / "home") as first:
+        store = await stocked(first)
+        await first.database.write(rows.change, store.id, {"next_embedding_model": OTHER})
+        ids = list(await first.database.read(chunks.ids, store.id))
+        await first.database.write(chunks.add_vectors, OTHER, {ids[0]: b"\0" * 192, 99: b"\0" * 192})
+    async with workshop(tmp_path / "home") as second:
+        # Its run was queued before the model was here: an embedding that fails is asked again.
+        second.registry.add(other())
+        results = [await second.result(run) for run in second.begun]
+        assert {"embedded": 2} in results
+        assert (await second.stores.get("birds", LOCAL)).embedding_model == OTHER
+
+
+async def test_what_is_no_embedding_model_is_refused(shop: Workshop) -> None:
+    store = await stocked(shop)
+    with pytest.raises(InvalidRequest, match="not an embedding model"):
+        await shop.stores.change_model(store, "psychic")

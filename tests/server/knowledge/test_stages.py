@@ -1,0 +1,274 @@
+"""What is done to a question and its ranking: each stage alone, and all of them in a search with its trace."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.knowledge.shelf import Shelf
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico.wire import Place
+from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat, Found, Ranked, Refine, Reply, Request, Rerank, Search
+from portico_server.core.servable import Card
+from portico_server.db import stores as store_rows
+from portico_server.db.chunks import HitRow
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge import several
+from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.stages.candidate import Candidate
+from portico_server.knowledge.stages.decay import decay
+from portico_server.knowledge.stages.diversity import spread
+from portico_server.knowledge.stages.duplicates import apart, collapse
+from portico_server.knowledge.stages.expand import joined
+from portico_server.knowledge.stages.likeness import jaccard, shingles
+
+NOW = 1_800_000_000.0
+DAY = 86_400.0
+
+
+def candidate(
+    number: int, text: str, score: float, *, start: int = 0, end: int = 0, file: str = "f", **attributes: Any
+) -> Candidate:
+    row = HitRow(
+        number, file, f"{file}.txt", attributes, number, text, Place(start=start, end=end), "chunk", NOW
+    )
+    return Candidate(row, score)
+
+
+def ids(candidates: list[Candidate]) -> list[int]:
+    return [item.row.id for item in candidates]
+
+
+# --- one by one ---------------------------------------------------------------------------------------------
+
+
+def test_likeness_is_that_of_words_in_any_script() -> None:
+    assert jaccard(shingles("the grey gull"), shingles("The GREY gull!")) == 1
+    assert jaccard(shingles("the grey gull"), shingles("a red fox")) == 0
+    assert 0.3 < jaccard(shingles("雪莲花生长在高山"), shingles("雪莲花生长在海边")) < 1
+
+
+def test_near_duplicates_collapse_into_the_best_of_them() -> None:
+    one = candidate(1, "the grey gull sat on the old pier all day", 0.9)
+    two = candidate(2, "the grey gull sat on the old pier all night", 0.8)
+    other = candidate(3, "bread is baked in the morning", 0.7)
+    assert ids(collapse([one, two, other], 0.6)) == [1, 3]
+    assert ids(collapse([one, two, other], 1.0)) == [1, 2, 3]
+    assert ids(collapse([one, candidate(4, one.row.text, 0.5)], 1.0)) == [1]
+
+
+def test_a_text_that_a_better_passage_holds_is_left_out() -> None:
+    whole = candidate(1, "x" * 100, 0.9, start=0, end=100)
+    inside = candidate(2, "x" * 20, 0.8, start=90, end=110)
+    behind = candidate(3, "x" * 20, 0.7, start=95, end=120)
+    elsewhere = candidate(4, "x" * 20, 0.6, start=10, end=30, file="g")
+    assert ids(apart([whole, inside, behind, elsewhere])) == [1, 2, 4]
+
+
+def test_diversity_puts_the_unlike_first_and_keeps_scores() -> None:
+    best = candidate(1, "the grey gull sat on the pier", 1.0)
+    twin = candidate(2, "the grey gull sat on the pier too", 0.95)
+    other = candidate(3, "bread is baked in the morning", 0.6)
+    assert ids(spread([best, twin, other], 0.0, 3)) == [1, 2, 3]
+    assert ids(spread([best, twin, other], 0.5, 3)) == [1, 3, 2]
+    assert [item.score for item in spread([best, twin, other], 0.5, 2)] == [1.0, 0.6]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [NOW - 10 * DAY, "2027-01-05T08:00:00Z", "2027-01-05T08:00:00+00:00", "2027-01-05T08:00:00"],
+)
+def test_a_score_halves_with_each_half_life_of_an_attribute(written: str | float) -> None:
+    old, new = candidate(1, "a", 0.8, written=written), candidate(2, "b", 0.5, written=NOW)
+    faded = decay([old, new], 10, "written", NOW)
+    assert ids(faded) == [2, 1]
+    assert faded[1].score == pytest.approx(0.4)
+
+
+def test_without_the_attribute_the_arrival_counts_and_the_future_costs_nothing() -> None:
+    arrived = candidate(1, "a", 0.8)
+    arrived = replace(arrived, row=replace(arrived.row, created_at=NOW - DAY))
+    assert decay([arrived], 1, "written", NOW)[0].score == pytest.approx(0.4)
+    assert decay([candidate(1, "a", 0.8, written=NOW + DAY)], 1, "written", NOW)[0].score == 0.8
+    with pytest.raises(InvalidRequest, match="is no time") as caught:
+        decay([candidate(1, "a", 0.8, written="last summer")], 1, "written", NOW)
+    assert caught.value.param == "decay_by"
+
+
+def test_neighbours_are_joined_without_what_they_share() -> None:
+    text = "One two three. Four five six. Seven eight."
+    a = candidate(1, text[0:28], 1, start=0, end=28).row
+    b = candidate(2, text[15:42], 1, start=15, end=42).row
+    whole = joined(b, [a, b])
+    assert (whole.text, whole.place.start, whole.place.end) == (text[:42], 0, 42)
+    c = candidate(3, "far", 1, start=60, end=63).row
+    assert joined(a, [a, c]).text == f"{a.text}\nfar"
+
+
+# --- in a search --------------------------------------------------------------------------------------------
+
+
+class Model:
+    """A model in process that answers by a function of the request."""
+
+    def __init__(self, name: str, capability: str, answer: Callable[[Any], Any]) -> None:
+        self.card = Card(name, "model", capabilities=frozenset({capability}))
+        self._answer = answer
+        self.asked: list[Any] = []
+
+    async def call(self, request: Request, context: Any) -> Any:
+        self.asked.append(request)
+        return self._answer(request)
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as shop:
+        yield shop
+
+
+async def stocked(shop: Workshop, name: str, *texts: str) -> StoreRow:
+    store = await shop.stores.create(name, LOCAL)
+    files = [await shop.upload(f"{name}{i}.txt", text) for i, text in enumerate(texts)]
+    await shop.stores.contents.attach(store, [Attachment(file.id) for file in files], LOCAL)
+    await shop.settled(store)
+    return store
+
+
+async def search(shop: Workshop, store: StoreRow, query: str, **options: Any) -> Found:
+    refine = Refine(**{name: options.pop(name) for name in list(options) if hasattr(Refine(), name)})
+    request = Search(query, refine=refine, **options)
+    found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
+    assert isinstance(found, Found)
+    return found
+
+
+GULLS = (
+    "The gull eats fish.",
+    "The gull eats bread, fish and whatever the gull finds.",
+    "Foxes eat rabbits.",
+)
+
+
+async def test_a_reranking_model_has_the_last_word(shop: Workshop) -> None:
+    def answer(request: Rerank) -> Ranked:
+        assert request.query == "what does the gull eat"
+        return Ranked(tuple((i, 0.9 if "Foxes" in text else 0.2) for i, text in enumerate(request.documents)))
+
+    shop.registry.add(Model("judge", "rerank", answer))
+    store = await stocked(shop, "gulls", *GULLS)
+    found = await search(shop, store, "what does the gull eat", reranker="judge", trace=True)
+    assert found.passages[0].text == "Foxes eat rabbits."
+    assert found.passages[0].score == 0.9
+    good = await search(shop, store, "what does the gull eat", reranker="judge", score_threshold=0.5)
+    assert [passage.text for passage in good.passages] == ["Foxes eat rabbits."]
+    assert [stage.name for stage in found.trace][-3:] == ["read", "rerank", "collapse"]
+
+
+async def test_a_chat_model_grades_each_passage(shop: Workshop) -> None:
+    def answer(request: Chat) -> Reply:
+        assert request.options["response_format"]["type"] == "json_schema"
+        shown = str(request.messages[1]["content"])
+        return Reply(json.dumps({"grade": 10}) if "bread" in shown else "I cannot say")
+
+    shop.registry.add(Model("chatty", "chat", answer))
+    store = await stocked(shop, "gulls", *GULLS)
+    found = await search(shop, store, "gull", reranker="chatty")
+    assert "bread" in found.passages[0].text
+    assert [passage.score for passage in found.passages][:2] == [1.0, 0.0]
+
+
+async def test_what_cannot_judge_is_refused(shop: Workshop) -> None:
+    store = await stocked(shop, "gulls", *GULLS)
+    with pytest.raises(NotFound, match="'nobody'"):
+        await search(shop, store, "gull", reranker="nobody")
+    with pytest.raises(InvalidRequest, match="neither rerank nor chat"):
+        await search(shop, store, "gull", reranker="letters")
+    shop.registry.add(Model("broken", "rerank", lambda _: Ranked(((7, 1.0),))))
+    with pytest.raises(EngineFailed, match="did not answer"):
+        await search(shop, store, "gull", reranker="broken")
+
+
+@pytest.mark.parametrize(
+    ("how", "reply", "further"),
+    [
+        ("rewrite", '"what rabbits fear"', ["what rabbits fear"]),
+        ("hyde", "Foxes hunt\nrabbits at night.", ["Foxes hunt rabbits at night."]),
+        (
+            "decompose",
+            "1. who hunts rabbits?\n- where?\n\n2026 in foxes?",
+            ["who hunts rabbits?", "where?", "2026 in foxes?"],
+        ),
+    ],
+)
+async def test_other_questions_find_what_the_first_does_not(
+    shop: Workshop, how: str, reply: str, further: list[str]
+) -> None:
+    writer = Model("writer", "chat", lambda _: Reply(reply))
+    shop.registry.add(writer)
+    store = await stocked(shop, "gulls", *GULLS)
+    plain = await search(shop, store, "predator", ranker="lexical")
+    assert plain.passages == ()
+    found = await search(shop, store, "predator", ranker="lexical", rewrite=how, writer="writer", trace=True)
+    assert "Foxes eat rabbits." in [passage.text for passage in found.passages]
+    stage = next(stage for stage in found.trace if stage.name == how)
+    assert stage.note == " | ".join(further)
+    assert "lexical (question 2)" in [stage.name for stage in found.trace]
+
+
+async def test_neighbours_give_the_passage_its_surroundings(tmp_path: Path) -> None:
+    shelf = await Shelf(tmp_path).open()
+    await shelf.put("book", "first part", "the needle", "third part", "fourth part")
+    found = await shelf.search("needle", refine=Refine(neighbours=1), ranker="lexical")
+    assert [passage.text for passage in found.passages] == ["first part\nthe needle\nthird part"]
+    await shelf.close()
+
+
+async def test_an_older_file_ranks_behind_a_newer_one(shop: Workshop) -> None:
+    store = await stocked(shop, "news", "The bridge is closed today.", "The bridge is closed today, again.")
+    [first, second] = (await search(shop, store, "bridge closed today")).passages
+    values = {"attributes": {"written": time.time() - 100 * DAY}}
+    await shop.database.write(store_rows.set_file, store.id, first.file_id, values)
+    found = await search(shop, store, "bridge closed today", half_life_days=10, decay_by="written")
+    assert [passage.file_id for passage in found.passages] == [second.file_id, first.file_id]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("diversity", 1.5), ("near_duplicates", -0.1), ("neighbours", 11), ("half_life_days", -1)],
+)
+async def test_an_option_out_of_range_is_refused_by_name(shop: Workshop, option: str, value: float) -> None:
+    store = await shop.stores.create("empty", LOCAL)
+    with pytest.raises(InvalidRequest) as caught:
+        await search(shop, store, "x", **{option: value})
+    assert caught.value.param == option
+
+
+# --- several stores -----------------------------------------------------------------------------------------
+
+
+async def test_several_stores_are_ranked_by_what_they_have_to_say(shop: Workshop) -> None:
+    gulls = await stocked(shop, "gulls", *GULLS)
+    bread = await stocked(shop, "bread", "Bread is baked at 230 degrees.", "Eat bread while it is warm.")
+    for query, name in (("what does the gull eat", "gulls"), ("at how many degrees is bread baked", "bread")):
+        for stores in ([gulls, bread], [bread, gulls]):
+            found = await several.search(stores, Search(query, trace=True), shop.runner, LOCAL)
+            assert found.passages[0].store == name
+            assert {passage.store for passage in found.passages} == {"gulls", "bread"}
+            assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
+            assert found.trace[-1].name == "stores"
+            assert {"gulls: lexical", "bread: lexical"} <= {stage.name for stage in found.trace}
+
+
+async def test_a_text_that_stands_in_two_stores_is_given_once(shop: Workshop) -> None:
+    stores = [await stocked(shop, name, GULLS[0]) for name in ("one", "two")]
+    found = await several.search(stores, Search("gull"), shop.runner, LOCAL)
+    assert [passage.text for passage in found.passages] == [GULLS[0]]
+    with pytest.raises(InvalidRequest, match="1 to 16 stores"):
+        await several.search([], Search("gull"), shop.runner, LOCAL)

@@ -1,0 +1,46 @@
+"""Counts of calls for monitoring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portico_server.db.usage import UsageRow
+from portico_server.runs import tally
+from portico_server.runs.tally import OTHERS, Histogram, Tally
+
+
+def row(name: str = "m", **more: Any) -> UsageRow:
+    fields: dict[str, Any] = {
+        "status": "completed",
+        "milliseconds": 20.0,
+        "first_byte_milliseconds": 2.0,
+        **more,
+    }
+    return UsageRow("run", "key", name, "chat/completions", error_code=None, created_at=0.0, **fields)
+
+
+def test_calls_are_counted_by_name_and_status() -> None:
+    counted = Tally()
+    counted.add(row(prompt_tokens=3, completion_tokens=5))
+    counted.add(row(status="failed", first_byte_milliseconds=None, milliseconds=1e6))
+    [(name, operation, series)] = counted
+    assert (name, operation) == ("m", "chat/completions")
+    assert series.statuses == {"completed": 1, "failed": 1}
+    assert (series.prompt_tokens, series.completion_tokens) == (3, 5)
+    assert series.duration.count == 2 and series.duration.buckets[-1] == 1
+    assert series.first_byte.count == 1 and series.first_byte.sum == 0.002
+
+
+def test_a_bound_belongs_to_its_bucket() -> None:
+    histogram = Histogram()
+    for seconds in (0.0, 0.005, 0.0051, 301.0):
+        histogram.observe(seconds)
+    assert histogram.buckets[:2] == [2, 1] and histogram.buckets[-1] == 1
+
+
+def test_names_without_end_share_one_series() -> None:
+    counted = Tally()
+    for number in range(tally.MOST + 50):
+        counted.add(row(f"name-{number}"))
+    found = {name: series for name, _, series in counted}
+    assert len(found) == tally.MOST + 1 and found[OTHERS].statuses["completed"] == 50

@@ -1,0 +1,49 @@
+"""What may be said of another MCP server."""
+
+from typing import Any
+
+import pytest
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.tools.mcp_host.spec import parse
+
+
+def test_a_spec_survives_its_own_json() -> None:
+    given = parse(
+        {
+            "name": "files",
+            "command": ["npx", "-y", "x"],
+            "env": {"PORT": 8080},
+            "deny": ["write_*"],
+            "prefix": "",
+            "timeout": 5,
+        }
+    )
+    assert parse(given.to_json()) == given
+    assert given.env == {"PORT": "8080"} and given.prefix == ""
+    assert parse({"name": "a", "url": "https://x/mcp"}).prefix == "a_"
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"command": ["x"]}, "name"),
+        ({"name": "a b", "command": ["x"]}, "letters"),
+        ({"name": "../x", "command": ["x"]}, "letters"),
+        ({"name": "a"}, "either a 'command'"),
+        ({"name": "a", "command": ["x"], "url": "http://x"}, "either a 'command'"),
+        ({"name": "a", "command": "npx -y x"}, "command must be a list"),
+        ({"name": "a", "command": ["x", 7]}, "command must be a list"),
+        ({"name": "a", "command": ["x\0"]}, "command must be a list"),
+        ({"name": "a", "url": "file:///x"}, "http"),
+        ({"name": "a", "url": "x"}, "http"),
+        ({"name": "a", "command": ["x"], "env": ["A=b"]}, "env must be a mapping"),
+        ({"name": "a", "command": ["x"], "env": {"A": ["b"]}}, "env must be a mapping"),
+        ({"name": "a", "command": ["x"], "timeout": 0}, "timeout"),
+        ({"name": "a", "command": ["x"], "timeout": True}, "timeout"),
+        ({"name": "a", "command": ["x"], "enviroment": {}}, "no field 'enviroment'"),
+    ],
+)
+def test_a_wrong_field_is_named(item: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        parse(item)

@@ -1,0 +1,28 @@
+"""Processes, followed to their end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+import psutil
+
+
+def family(pid: int) -> list[int]:
+    """Handles of a process and all below it; a handle is readable once its process has ended."""
+    root = psutil.Process(pid)
+    handles = []
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(process.pid))
+    return handles
+
+
+def gone(handles: list[int]) -> bool:
+    """Whether all of them end; the system does away with them a moment after their namespace's first."""
+    try:
+        return all(select.select([handle], [], [], 5)[0] for handle in handles)
+    finally:
+        for handle in handles:
+            os.close(handle)

@@ -1,0 +1,173 @@
+"""The code tools of a real daemon: over HTTP, from the command line, with the files that they make."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.tools.sandbox.conftest import ENVIRONMENTS
+from tests.server.tools.sandbox.processes import family, gone
+
+from portico import Client
+from portico.cli.root import run
+from portico_server.tools.sandbox.environment import Environment
+
+PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9])\nplt.show()"
+KEYS = """
+keys:
+  - {name: one, key: one-secret-key-of-the-tests, scopes: ["tools:*:call"]}
+  - {name: two, key: two-secret-key-of-the-tests, scopes: ["tools:*:call"]}
+  - {name: boss, key: boss-secret-key-of-the-tests, scopes: [admin]}
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home = tmp_path_factory.mktemp("home")
+    configuration = home / "keys.yaml"
+    configuration.write_text(KEYS, encoding="utf-8")
+    env = {
+        "PORTICO_ENVIRONMENTS": str(ENVIRONMENTS),
+        "PORTICO_OFFLINE": "true",
+        "PORTICO_REQUIRE_KEY": "true",
+    }
+    with daemons.running(home / "data", "--file", str(configuration), env=env) as running:
+        yield running
+
+
+def client(service: Daemon, name: str = "one") -> Client:
+    return Client(service.url, f"{name}-secret-key-of-the-tests", timeout=60)
+
+
+def call(service: Daemon, tool: str, name: str = "one", **arguments: Any) -> Any:
+    with client(service, name) as caller:
+        return caller.tools.call(tool, arguments)
+
+
+def test_light_tools_answer_over_http(service: Daemon) -> None:
+    assert call(service, "calculator", expression="6 * 7").text == "42"
+    done = call(service, "python_light", code="print('hi')\n1 / 0")
+    assert done.is_error and done.text.startswith("hi\n")
+
+
+def test_a_plot_arrives_as_a_file_that_its_caller_alone_may_read(
+    service: Daemon, environment: Environment
+) -> None:
+    done = call(service, "code_interpreter", code=PLOT)
+    [figure] = done.artifacts
+    assert (figure.name, figure.media_type) == ("figure-1.png", "image/png")
+    assert f"Made figure-1.png ({figure.bytes} bytes): {figure.link}" in done.text
+    assert done.structured["artifacts"][0]["link"] == figure.link
+    headers = {"Authorization": "Bearer one-secret-key-of-the-tests"}
+    answer = httpx.get(f"{service.url}{figure.link}", headers=headers)
+    assert answer.content.startswith(b"\x89PNG") and len(answer.content) == figure.bytes
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-security-policy"] == "sandbox"
+    with client(service, "two") as stranger:
+        assert figure.id not in [item.id for item in stranger.artifacts.list()]
+    stranger_headers = {"Authorization": "Bearer two-secret-key-of-the-tests"}
+    assert httpx.get(f"{service.url}{figure.link}", headers=stranger_headers).status_code == 404
+
+
+def test_a_page_that_code_made_is_never_shown_as_ours(service: Daemon, environment: Environment) -> None:
+    code = "open('x.html', 'w').write('<script>alert(1)</script>');"
+    [page] = call(service, "code_interpreter", code=code).artifacts
+    headers = {"Authorization": "Bearer one-secret-key-of-the-tests"}
+    answer = httpx.get(f"{service.url}{page.link}", headers=headers)
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_artifacts_are_listed_brought_back_and_removed(service: Daemon, environment: Environment) -> None:
+    with client(service) as one:
+        [made] = one.tools.call("code_interpreter", {"code": "open('t.txt', 'w').write('abc');"}).artifacts
+        listed = one.artifacts.list()
+        assert listed[0].id == made.id and listed[0].run.startswith("run_")
+        assert one.artifacts.list(run=listed[0].run) == [listed[0]]
+        assert one.artifacts.get(made.id).bytes == 3
+        files = [
+            {"name": "back.txt", "artifact": made.id},
+            {"name": "more.txt", "text": "def"},
+            {"name": "bytes.bin", "base64": base64.b64encode(b"ghi").decode()},
+        ]
+        code = "print(*(open(n).read() for n in ('back.txt', 'more.txt', 'bytes.bin')))"
+        assert one.tools.call("code_interpreter", {"code": code, "files": files}).text == "abc def ghi"
+        one.artifacts.remove(made.id)
+        assert made.id not in [item.id for item in one.artifacts.list()]
+
+
+@pytest.mark.parametrize(
+    ("files", "param"),
+    [
+        ([{"name": "../x", "text": "a"}], "arguments.files[0].name"),
+        ([{"name": ".bashrc", "text": "a"}], "arguments.files[0].name"),
+        ([{"name": "x"}], "arguments.files[0]"),
+        ([{"name": "x", "text": "a", "base64": "YQ=="}], "arguments.files[0]"),
+        ([{"name": "x", "base64": "!"}], "arguments.files[0].base64"),
+        ([{"name": "x", "artifact": "art_none"}], "artifact_id"),
+    ],
+)
+def test_files_that_cannot_be_are_refused(
+    service: Daemon, environment: Environment, files: list[dict[str, str]], param: str
+) -> None:
+    headers = {"Authorization": "Bearer one-secret-key-of-the-tests"}
+    body = {"arguments": {"code": "1", "files": files}}
+    answer = httpx.post(f"{service.url}/api/tools/code_interpreter/call", json=body, headers=headers)
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]["param"] == param
+
+
+def test_sessions_belong_to_their_caller(service: Daemon, environment: Environment) -> None:
+    call(service, "code_interpreter", "one", code="x = 'mine'", session="s")
+    assert "NameError" in call(service, "code_interpreter", "two", code="x", session="s").text
+    assert call(service, "code_interpreter", "one", code="x", session="s").text == "'mine'"
+
+
+def test_a_cell_reaches_nothing_of_the_daemon(service: Daemon, environment: Environment) -> None:
+    code = f"""
+import os, urllib.request
+try:
+    print("ESCAPED", urllib.request.urlopen("{service.url}/health", timeout=2).read())
+except OSError as error:
+    print("refused", error)
+print(os.path.exists("{service.home}"), [name for name in os.environ if name.startswith("PORTICO")])
+"""
+    done = call(service, "code_interpreter", code=code)
+    assert "refused" in done.text and "ESCAPED" not in done.text
+    assert done.text.endswith("False []")
+
+
+def test_the_command_line_saves_what_was_made(
+    service: Daemon, environment: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        *("--url", service.url, "--key", "one-secret-key-of-the-tests"),
+        *("tools", "call", "code_interpreter", f"code={PLOT}", "--out", str(tmp_path / "out")),
+    ]
+    for _ in range(2):
+        assert run(command) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figure-1-2.png", "figure-1.png"]
+    assert "Made figure-1.png" in capsys.readouterr().out
+    assert run([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["artifacts"][0]["name"] == "figure-1.png"
+
+
+def test_kernels_end_with_the_daemon(tmp_path: Path, environment: Environment) -> None:
+    env = {"PORTICO_ENVIRONMENTS": str(ENVIRONMENTS), "PORTICO_OFFLINE": "true"}
+    with daemons.running(tmp_path / "home", env=env) as running:
+        with Client(running.url, timeout=60) as caller:
+            caller.tools.call("code_interpreter", {"code": "x = 1", "session": "s"})
+            caller.tools.call("python_light", {"code": "1"})
+        children = family(running.process.pid)
+        assert len(children) > 4
+        running.process.kill()
+        running.process.wait()
+        assert gone(children)

@@ -1,0 +1,143 @@
+"""Code that tries to get out, or to take the host down with it: every attempt fails, and the next cell works."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.server.tools.sandbox.attempts import CONTAINED, REFUSED
+from tests.server.tools.sandbox.processes import family, gone
+
+from portico_server.tools.sandbox import local, seccomp
+from portico_server.tools.sandbox.environment import Environment
+from portico_server.tools.sandbox.local import LocalKernel, LocalSandbox
+from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LIMITS = Limits(seconds=0.8, memory=512 * MB, disk=64 * MB, inodes=5_000)
+SECRET = "the-canary-sings"
+
+x86 = pytest.mark.skipif(
+    os.uname().machine != "x86_64", reason="the numbers of system calls in this attempt are those of x86-64"
+)
+CALLS = {"look into other processes", "mount", "make namespaces", "talk to the kernel"}
+
+
+@dataclass(frozen=True)
+class Host:
+    """Things of the host that nobody inside may touch."""
+
+    canary: Path
+    home: Path
+    port: int
+    socket: Path
+
+    def cell(self, code: str) -> Cell:
+        for name in ("canary", "home", "port", "socket"):
+            code = code.replace(f"{{{name}}}", str(getattr(self, name)))
+        return Cell(code)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    monkeypatch.setenv("PORTICO_CANARY_KEY", SECRET)
+    monkeypatch.setattr(local, "GRACE", 0.5)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "portico.db").write_text(SECRET, encoding="utf-8")
+    canary = tmp_path / "canary"
+    canary.write_text(SECRET, encoding="utf-8")
+    canary.chmod(0o666)
+    path = tmp_path / "door"
+    with socket.create_server(("127.0.0.1", 0)) as door, socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        yield Host(canary, tmp_path / "home", door.getsockname()[1], path)
+    assert canary.read_text(encoding="utf-8") == SECRET
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["canary", "door", "home"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def neighbour(environment: Environment) -> AsyncIterator[LocalKernel]:
+    """A kernel beside those that misbehave, which must never notice."""
+    kernel = await LocalSandbox(environment.path).open(replace(LIMITS, seconds=30))
+    yield kernel
+    await kernel.stop()
+
+
+def everything(outcome: Outcome) -> str:
+    return "\n".join([outcome.output, outcome.value or "", outcome.error or "", *outcome.notes])
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=x86) if name in CALLS else name for name in REFUSED]
+)
+async def test_what_is_tried_is_refused(sandbox: LocalSandbox, host: Host, name: str) -> None:
+    kernel = await sandbox.open(replace(LIMITS, seconds=30))
+    try:
+        outcome = await kernel.run(host.cell(REFUSED[name]))
+        said = everything(outcome)
+        assert "refused" in said, said
+        assert "ESCAPED" not in said
+        assert SECRET not in said
+        assert outcome.error is None, said
+        assert (await kernel.run(Cell("6 * 7"))).value == "42"
+    finally:
+        await kernel.stop()
+
+
+@pytest.mark.parametrize("name", CONTAINED)
+async def test_what_is_done_stays_inside(
+    sandbox: LocalSandbox, neighbour: LocalKernel, host: Host, name: str
+) -> None:
+    kernel = await sandbox.open(LIMITS)
+    try:
+        processes = family(kernel._process.pid)
+        began = time.monotonic()
+        outcome = await kernel.run(host.cell(CONTAINED[name]))
+        assert time.monotonic() - began < LIMITS.seconds + 10
+        assert SECRET not in everything(outcome)
+        assert len(everything(outcome)) < 4 * LIMITS.output
+        for product in outcome.products:
+            assert product.name not in ("", ".", "..") and product.name.isprintable()
+            assert "/" not in product.name and SECRET.encode() not in product.data
+        if kernel.alive:
+            processes += family(kernel._process.pid)
+            await kernel.run(Cell("1"))
+        assert (await neighbour.run(Cell("6 * 7"))).value == "42"
+    finally:
+        await kernel.stop()
+    assert gone(processes)
+
+
+async def test_a_kernel_has_no_rights_and_a_filter(sandbox: LocalSandbox) -> None:
+    kernel = await sandbox.open(LIMITS)
+    try:
+        told = await kernel.run(Cell("print(open('/proc/self/status').read())"))
+        facts = dict(line.split(":\t", 1) for line in told.output.splitlines() if ":\t" in line)
+        assert set(facts["Uid"].split()) != {"0"}
+        assert (facts["Groups"].strip(), facts["NoNewPrivs"], facts["Seccomp"]) in (
+            ("", "1", "2"),
+            ("65534", "1", "2"),
+        )
+        for rights in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(facts[rights], 16) == 0
+    finally:
+        await kernel.stop()
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+async def test_every_step_of_the_filter_leads_on(machine: str) -> None:
+    program = seccomp.program(machine)
+    steps = [program[start : start + 8] for start in range(0, len(program), 8)]
+    returns = 0x06
+    for number, step in enumerate(steps):
+        code, yes, no = int.from_bytes(step[:2], "little"), step[2], step[3]
+        assert number + 1 + max(yes, no) < len(steps) or code == returns
+    assert int.from_bytes(steps[-1][:2], "little") == returns

@@ -1,0 +1,220 @@
+"""Notebooks as they are used: cells, sessions, figures and files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from portico_server.core.errors import TooMany, Unavailable
+from portico_server.tools.sandbox import local, namespace
+from portico_server.tools.sandbox.environment import Environment
+from portico_server.tools.sandbox.local import LocalSandbox
+from portico_server.tools.sandbox.notebooks import Notebooks
+from portico_server.tools.sandbox.protocol import MB, Cell, Limits
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LIMITS = Limits(seconds=30, memory=512 * MB)
+ME = "key_me"
+
+
+async def quiet(_message: str) -> None:
+    """Progress that nobody looks at."""
+
+
+def opened(
+    environment: Environment, limits: Limits = LIMITS, *, most: int = 3, idle: float = 60
+) -> Notebooks:
+    return Notebooks(LocalSandbox(environment.path), environment, limits, most=most, idle=idle)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def notebooks(environment: Environment) -> AsyncIterator[Notebooks]:
+    made = opened(environment)
+    yield made
+    await made.close()
+
+
+async def test_a_session_remembers_and_a_call_without_one_does_not(notebooks: Notebooks) -> None:
+    await notebooks.run(ME, "s", Cell("x = 41"), quiet)
+    assert (await notebooks.run(ME, "s", Cell("x + 1"), quiet)).value == "42"
+    assert "NameError" in str((await notebooks.run(ME, None, Cell("x"), quiet)).error)
+    # Another caller's session of the same name is another session.
+    assert "NameError" in str((await notebooks.run("key_other", "s", Cell("x"), quiet)).error)
+
+
+async def test_text_of_every_kind_is_printed_in_order(notebooks: Notebooks) -> None:
+    code = "import os, sys\nprint('one')\nos.system('echo two')\nprint('三', file=sys.stderr)\nprint('four', end='')"
+    assert (await notebooks.run(ME, "s", Cell(code), quiet)).output == "one\ntwo\n三\nfour"
+
+
+async def test_figures_and_changed_files_come_back_once(notebooks: Notebooks) -> None:
+    plot = (
+        "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9])\nplt.show()\nopen('a.csv', 'w').write('x,y');"
+    )
+    first = await notebooks.run(ME, "plot", Cell(plot), quiet)
+    assert [product.name for product in first.products] == ["figure-1.png", "a.csv"]
+    assert first.products[0].data.startswith(b"\x89PNG") and first.products[1].data == b"x,y"
+    assert (await notebooks.run(ME, "plot", Cell("1"), quiet)).products == ()
+    second = await notebooks.run(ME, "plot", Cell("open('a.csv', 'a').write('!');"), quiet)
+    assert [product.data for product in second.products] == [b"x,y!"]
+
+
+async def test_files_that_are_brought_can_be_read_and_do_not_come_back(notebooks: Notebooks) -> None:
+    cell = Cell("import pandas\nint(pandas.read_csv('t.csv')['n'].sum())", {"t.csv": b"n\n1\n2\n"})
+    done = await notebooks.run(ME, "files", cell, quiet)
+    assert (done.value, done.products) == ("3", ())
+
+
+async def test_what_is_too_large_is_left_out_with_a_note(environment: Environment) -> None:
+    made = opened(environment, replace(LIMITS, artifacts=1 * MB, artifact_count=2))
+    try:
+        code = "open('big', 'wb').write(bytes(2 * 2**20))\nfor n in 'abc': open(n, 'w').write(n)"
+        done = await made.run(ME, None, Cell(code), quiet)
+        assert [product.name for product in done.products] == ["a", "b"]
+        assert len(done.notes) == 2 and "'big'" in done.notes[1 - ("'c'" not in done.notes[0])]
+    finally:
+        await made.close()
+
+
+async def test_a_cell_that_takes_too_long_is_stopped_and_the_session_stays(environment: Environment) -> None:
+    made = opened(environment, replace(LIMITS, seconds=0.3))
+    try:
+        await made.run(ME, "s", Cell("x = 1"), quiet)
+        late = await made.run(ME, "s", Cell("x = 2\nwhile True: pass"), quiet)
+        assert "KeyboardInterrupt" in str(late.error)
+        assert "stopped after 0.3 s" in late.notes[0]
+        assert (await made.run(ME, "s", Cell("x"), quiet)).value == "2"
+    finally:
+        await made.close()
+
+
+async def test_whoever_leaves_stops_the_cell_and_keeps_the_session(notebooks: Notebooks) -> None:
+    await notebooks.run(ME, "left", Cell("x = 7"), quiet)
+    running = asyncio.create_task(notebooks.run(ME, "left", Cell("import time\ntime.sleep(600)"), quiet))
+    for _ in range(20):
+        await asyncio.sleep(0)  # until the cell has been sent
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (await notebooks.run(ME, "left", Cell("x"), quiet)).value == "7"
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "words"),
+    [
+        (replace(LIMITS, processes=4), "import os\nwhile True: os.fork()", ""),
+        (
+            replace(LIMITS, memory=64 * MB),
+            "import os, time\nfor _ in range(9):\n  if os.fork() == 0:\n    x = b'x' * 50 * 2**20\n    time.sleep(60)\n"
+            "time.sleep(60)",
+            "held more than 64 MB",
+        ),
+        (
+            replace(LIMITS, inodes=100),
+            "import time\nfor n in range(999): open(f'/tmp/{n}', 'w')\ntime.sleep(60)",
+            "made more than 100 files",
+        ),
+    ],
+    ids=["processes", "memory", "files"],
+)
+async def test_a_kernel_that_holds_too_much_is_ended(
+    environment: Environment, limits: Limits, code: str, words: str
+) -> None:
+    made = opened(environment, limits)
+    try:
+        done = await made.run(ME, "s", Cell(code), quiet)
+        assert words in str(done.error)
+        assert (await made.run(ME, "s", Cell("6 * 7"), quiet)).value == "42"
+    finally:
+        await made.close()
+
+
+async def test_there_are_never_more_kernels_than_allowed(environment: Environment) -> None:
+    made = opened(environment, most=1)
+    try:
+        await made.run(ME, "old", Cell("x = 1"), quiet)
+        # The one that rests makes room for another.
+        assert (await made.run(ME, "new", Cell("1"), quiet)).value == "1"
+        assert "NameError" in str((await made.run(ME, "old", Cell("x"), quiet)).error)
+        busy = asyncio.create_task(made.run(ME, "old", Cell("import time\ntime.sleep(600)"), quiet))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        with pytest.raises(TooMany, match="notebooks"):
+            await made.run(ME, "third", Cell("1"), quiet)
+        busy.cancel()
+        await asyncio.wait([busy])
+    finally:
+        await made.close()
+
+
+async def test_what_is_not_used_is_ended(environment: Environment) -> None:
+    made = opened(environment, idle=0.2)
+    before = {child.pid for child in psutil.Process().children()}
+    try:
+        await made.run(ME, "s", Cell("1"), quiet)
+        ours = [child for child in psutil.Process().children() if child.pid not in before]
+        kernels = [child for child in ours if child.name() == "bwrap"]
+        assert kernels
+        _ended, alive = await asyncio.to_thread(psutil.wait_procs, kernels, 10)
+        assert not alive
+    finally:
+        await made.close()
+
+
+async def test_after_the_end_nothing_is_left_and_nothing_begins(environment: Environment) -> None:
+    made = opened(environment)
+    await made.run(ME, "s", Cell("1"), quiet)
+    await made.close()
+    with pytest.raises(Unavailable):
+        await made.run(ME, "s", Cell("1"), quiet)
+
+
+async def test_without_its_packages_and_offline_it_says_where_they_belong(tmp_path: Path) -> None:
+    environment = Environment(tmp_path, offline=True)
+    made = Notebooks(LocalSandbox(environment.path), environment, LIMITS, most=1, idle=60)
+    with pytest.raises(Unavailable, match="offline"):
+        await made.run(ME, None, Cell("1"), quiet)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("complaint", "words"),
+    [
+        ("bwrap: No permissions to create new namespace", "bubblewrap cannot make a sandbox here"),
+        ("bwrap: Unknown option --disable-userns", "0.8 or newer"),
+    ],
+)
+async def test_where_namespaces_are_off_a_sentence_says_what_to_do(
+    complaint: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namespace, "_try", lambda: complaint)
+    assert words in str(namespace.missing())
+
+
+async def test_where_bubblewrap_is_missing_a_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "apt install bubblewrap" in str(namespace.missing())
+
+
+async def test_a_kernel_that_cannot_start_says_why(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "worker.py"
+    broken.write_text("raise SystemExit('no worker today')", encoding="utf-8")
+    os.chmod(tmp_path, 0o755)
+    monkeypatch.setattr(namespace, "WORKER", broken)
+    with pytest.raises(Unavailable, match="no worker today"):
+        await LocalSandbox(environment.path).open(LIMITS)
+    monkeypatch.setattr(local, "START", 0.0)
+    with pytest.raises(Unavailable, match="not ready within"):
+        await LocalSandbox(environment.path).open(LIMITS)

@@ -1,0 +1,192 @@
+"""Where tools may go and where they may not, and how much they bring home."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+from aiohttp.resolver import ThreadedResolver
+from tests.server.tools.web import Site, page, redirect, serving
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.tools.fetch import readable
+from portico_server.tools.fetch.address import Policy, is_public
+from portico_server.tools.fetch.client import Ask, FetchFailed, fetch
+
+INSIDE = [
+    "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+    "100.100.100.200", "168.63.129.16", "192.0.0.192", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
+    "198.18.0.1", "203.0.113.5", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1",
+    "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
+    "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:4136:e378:8000:63bf:80ff:fffe", "2001:db8::1", "nonsense", "",
+]  # fmt: skip
+OUTSIDE = ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "64:ff9b::101:101", "::ffff:8.8.8.8"]
+
+
+@pytest.mark.parametrize("address", INSIDE)
+def test_what_is_not_public_is_not_reached(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", OUTSIDE)
+def test_what_is_public_is_reached(address: str) -> None:
+    assert is_public(address)
+
+
+REFUSED = [
+    "http://127.0.0.1/", "http://127.1/", "http://2130706433/", "http://0x7f000001/", "http://0177.0.0.1/",
+    "http://localhost/", "http://LOCALHOST/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://[fe80::1]/",
+    "http://169.254.169.254/latest/meta-data/", "http://[64:ff9b::a9fe:a9fe]/", "http://0/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", REFUSED)
+async def test_no_spelling_of_an_inner_address_is_fetched(url: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await fetch(Ask(url), Policy())
+    assert caught.value.code == "address_refused"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "ftp://example.com/x", "gopher://x", "//x", "x", "", "http://u:p@example.com/"],
+)
+async def test_other_schemes_and_credentials_are_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await fetch(Ask(url), Policy())
+    assert caught.value.code == "invalid_url"
+
+
+async def test_a_named_host_is_fetched_and_another_port_is_not() -> None:
+    async with serving({"/": page("hello", "text/plain")}) as site:
+        got = await fetch(Ask(f"{site.url}/"), Policy.of(site.host))
+        assert (got.status, got.text, got.media_type) == (200, "hello", "text/plain")
+        with pytest.raises(InvalidRequest, match="tool_hosts"):
+            await fetch(Ask(f"{site.url}/"), Policy.of("127.0.0.1:1"))
+
+
+async def test_every_redirect_is_checked_anew() -> None:
+    """A host that may be fetched sends us to one that may not."""
+    pages = {"/metadata": redirect("http://169.254.169.254/latest"), "/file": redirect("file:///etc/passwd")}
+    async with serving({"/": page("secret")}) as inner:
+        pages["/inner"] = redirect(f"{inner.url}/")
+        async with serving(pages) as site:
+            for path, code in [
+                ("/metadata", "address_refused"),
+                ("/file", "invalid_url"),
+                ("/inner", "address_refused"),
+            ]:
+                with pytest.raises(InvalidRequest) as caught:
+                    await fetch(Ask(site.url + path), Policy.of(site.host))
+                assert caught.value.code == code
+        assert inner.requests == []
+
+
+async def test_an_answer_of_names_with_one_inner_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that mixes a public and an inner address."""
+
+    async def resolve(self: object, host: str, port: int = 0, family: int = 0) -> list[dict[str, object]]:
+        found = ["93.184.216.34", "127.0.0.1"]
+        return [
+            {"hostname": host, "host": each, "port": port, "family": family, "proto": 0, "flags": 0}
+            for each in found
+        ]
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    with pytest.raises(InvalidRequest, match=r"example\.com"):
+        await fetch(Ask("http://example.com/"), Policy())
+
+
+async def test_redirects_end(site: Site) -> None:
+    with pytest.raises(FetchFailed) as caught:
+        await fetch(Ask(f"{site.url}/again"), Policy.of(site.host))
+    assert caught.value.code == "too_many_redirects" and len(site.requests) == 6
+
+
+async def test_headers_and_bodies_stay_with_the_origin_they_were_meant_for() -> None:
+    async with serving({"/": page("there")}) as other, serving({"/": redirect(f"{other.url}/")}) as site:
+        policy = Policy.of(f"{site.host},{other.host}")
+        headers = {"Authorization": "Bearer x", "X-Key": "y", "Accept": "text/plain"}
+        got = await fetch(Ask(f"{site.url}/", "POST", headers, b"body"), policy)
+    assert got.text == "there"
+    assert site.requests[0].headers["X-Key"] == "y"
+    arrived = other.requests[0]
+    assert (arrived.method, arrived.headers.get("Authorization"), arrived.headers.get("X-Key")) == (
+        "GET",
+        None,
+        None,
+    )
+    assert await arrived.read() == b""
+
+
+async def test_bombs_are_cut_off(site: Site) -> None:
+    got = await fetch(Ask(f"{site.url}/bomb"), replace(Policy.of(site.host), max_bytes=1_000))
+    assert got.truncated and len(got.data) == 1_000
+
+
+async def test_one_deadline_over_a_body_that_drips(site: Site) -> None:
+    with pytest.raises(FetchFailed) as caught:
+        await fetch(Ask(f"{site.url}/drip"), replace(Policy.of(site.host), timeout=0.3))
+    assert caught.value.code == "fetch_timeout"
+
+
+async def test_nobody_there() -> None:
+    with pytest.raises(FetchFailed, match=r"127\.0\.0\.1:9"):
+        await fetch(Ask("http://127.0.0.1:9/?token=secret"), Policy.of("127.0.0.1:9"))
+
+
+@pytest.fixture
+async def site() -> object:
+    async def bomb(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=gzip.compress(b"0" * 3_000_000), headers={"Content-Encoding": "gzip"})
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        gone = asyncio.Event()
+        while True:
+            try:
+                await response.write(b".")
+                await asyncio.wait_for(gone.wait(), 0.05)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return response
+
+    async with serving({"/again": redirect("/again"), "/bomb": bomb, "/drip": drip}) as running:
+        yield running
+
+
+PAGE = b"""<html><head><title> A  title </title><style>p {}</style></head><body>
+<nav>Menu</nav><h1>Ports</h1><p>The daemon listens on <a href="/ports?x=1">port 7419</a>.</p>
+<ul><li>one</li><li><a href="javascript:alert(1)">two</a></li></ul>
+<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr></table>
+<pre>x = 1
+  y = 2</pre><script>evil()</script><p hidden>unseen</p><img src="x" alt="A map"></body></html>"""
+
+
+def test_a_page_becomes_text_with_links() -> None:
+    read = readable.read(PAGE, None, "https://example.com/docs/")
+    assert read.title == "A title"
+    assert "# Ports" in read.text
+    assert "listens on [port 7419](https://example.com/ports?x=1)." in read.text
+    assert "- one\n" in read.text
+    assert "- two" in read.text
+    assert "a | b\n1 | 2" in read.text
+    assert "x = 1\n  y = 2" in read.text
+    assert "[image: A map]" in read.text
+    for unseen in ("Menu", "evil", "p {}", "unseen", "javascript"):
+        assert unseen not in read.text
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff", b"<", b"<p" * 50_000, b"<div>" * 50_000 + b"deep"])
+def test_broken_pages_are_read_as_far_as_they_go(data: bytes) -> None:
+    assert isinstance(readable.read(data, "no-such-charset", "http://x/").text, str)
+
+
+def test_chinese_pages_of_any_encoding() -> None:
+    text = "<meta charset=gb2312><p>高山植物</p>"
+    assert readable.read(text.encode("gb18030"), None, "http://x/").text == "高山植物"

@@ -1,0 +1,159 @@
+"""The tools `files` and `sql`: what is in the declared folders, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.house import House, open_house
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.db import query
+from portico_server.settings import Settings
+from portico_server.tools.builtin import outward
+from portico_server.tools.folders import Folders
+from portico_server.tools.toolbox import Toolbox
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a text, a database, links that lead out, and a secret beside it."""
+    folder = tmp_path / "shared"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.txt").write_text("Grüße " * 10, encoding="utf-8")
+    (folder / "deep" / "b.bin").write_bytes(b"\x00\x01")
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder / "out.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "up").symlink_to(tmp_path)
+    with closing(sqlite3.connect(folder / "shop.db")) as connection:
+        connection.executescript(
+            "create table items (name text, price real, picture blob);"
+            "insert into items values ('bread', 3.5, x'0102'), ('milk', 1.2, null), ('salt', null, null);"
+        )
+    with closing(sqlite3.connect(tmp_path / "secret.db")) as connection:
+        connection.executescript("create table s (x); insert into s values ('secret')")
+    return folder
+
+
+@pytest.fixture
+async def house(tmp_path: Path, folder: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        toolbox = Toolbox(opened.registry)
+        for tool in outward(Settings(tool_folders=str(folder))):
+            toolbox.add(tool)
+        yield opened
+
+
+async def use(house: House, name: str, **arguments: Any) -> ToolResult:
+    result, _events = await house.call(f"tool/{name}", ToolCall(arguments))
+    assert isinstance(result, ToolResult)
+    return result
+
+
+def test_without_folders_there_are_no_such_tools() -> None:
+    assert not {"files", "sql"} & {tool.name for tool in outward(Settings())}
+
+
+def test_folders_of_one_name_get_a_number(tmp_path: Path) -> None:
+    for name in ("a/docs", "b/docs"):
+        (tmp_path / name).mkdir(parents=True)
+    roots = Folders.of(f"{tmp_path}/a/docs, {tmp_path}/b/docs,").roots
+    assert roots == {"docs": tmp_path / "a" / "docs", "docs-2": tmp_path / "b" / "docs"}
+
+
+async def test_folders_are_listed_and_files_are_read_in_parts(house: House, folder: Path) -> None:
+    listed = await use(house, "files", path="shared")
+    assert "shared/deep/" in listed.text and "shared/a.txt (80 bytes)" in listed.text
+    first = await use(house, "files", path="shared/a.txt", max_chars=6)
+    assert first.structured == {"path": "shared/a.txt", "text": "Grüße ", "next_start": 6, "total_chars": 60}
+    assert (await use(house, "files", path=str(folder / "a.txt"), start=54)).text == "Grüße "
+    assert (await use(house, "files", path="shared/deep/b.bin")).is_error
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/etc/passwd",
+            "shared/../secret.txt",
+            "../secret.txt",
+            "shared/out.txt",
+            "shared/up/secret.txt",
+            "other",
+        ),
+        *("shared/nothing.txt", "/", ".", "~/x", "shared/\0", "shared/deep/../../secret.txt", "//etc/passwd"),
+    ],
+)
+async def test_nothing_outside_is_read(house: House, path: str) -> None:
+    result = await use(house, "files", path=path)
+    assert result.is_error and "secret" not in result.text.replace("secret.txt", "")
+
+
+async def test_a_database_is_asked(house: House) -> None:
+    assert "create table items" in (await use(house, "sql", database="shared/shop.db")).text.lower()
+    found = await use(
+        house,
+        "sql",
+        database="shared/shop.db",
+        query="select name, price, picture from items where price > ? or price is null order by name",
+        parameters=[2],
+    )
+    assert found.structured == {
+        "columns": ["name", "price", "picture"],
+        "rows": [["bread", 3.5, "<2 bytes>"], ["salt", None, None]],
+        "truncated": False,
+    }
+    cut = await use(house, "sql", database="shared/shop.db", query="select name from items", max_rows=1)
+    assert cut.structured is not None and cut.structured["truncated"] and "more rows" in cut.text
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "delete from items",
+        "insert into items values (1, 2, 3)",
+        "drop table items",
+        "create table x (y)",
+        "create temp table x (y)",
+        "pragma query_only = off",
+        "pragma database_list",
+        "attach '{secret}' as s",
+        "vacuum into '{copy}'",
+        "select load_extension('x')",
+        "select * from nothing",
+        "select 1; select 2",
+        "begin immediate",
+        "nonsense",
+        "select zeroblob(1000000000)",
+    ],
+)
+async def test_nothing_but_reading(house: House, folder: Path, statement: str) -> None:
+    before = (folder / "shop.db").read_bytes()
+    text = statement.format(secret=folder.parent / "secret.db", copy=folder / "copy.db")
+    result = await use(house, "sql", database="shared/shop.db", query=text)
+    assert result.is_error
+    assert (folder / "shop.db").read_bytes() == before and not (folder / "copy.db").exists()
+
+
+async def test_other_files_are_no_databases(house: House) -> None:
+    for database in ("shared/a.txt", "shared", "shared/up/secret.db"):
+        assert (await use(house, "sql", database=database, query="select 1 from sqlite_schema")).is_error
+
+
+def test_a_query_without_end_is_stopped(folder: Path) -> None:
+    endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
+    with pytest.raises(InvalidRequest, match=r"stopped after 0\.2 s"):
+        query.read(folder / "shop.db", endless, (), limit=1, timeout=0.2)
+
+
+def test_an_answer_without_end_is_cut(folder: Path) -> None:
+    endless = (
+        "with recursive n(x) as (select 1 union all select x + 1 from n) select hex(randomblob(9000)) from n"
+    )
+    found = query.read(folder / "shop.db", endless, (), limit=1_000)
+    assert found.truncated and sum(len(row[0]) for row in found.rows) <= query.LONGEST

@@ -1,0 +1,182 @@
+"""web_fetch, web_search and http_request against a website on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from jsonschema import Draft202012Validator
+from tests.house import House, open_house
+from tests.server.tools.web import Site, page, serving
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.settings import Settings
+from portico_server.tools.builtin import outward
+from portico_server.tools.builtin.web_search import PROVIDERS
+from portico_server.tools.toolbox import Toolbox
+
+SEARX = {
+    "results": [{"title": "Ports", "url": "https://a.example/", "content": "7419  is\nit"}, {"title": "x"}]
+}
+BRAVE = {"web": {"results": [{"title": "P", "url": "https://b.example/", "description": "d"}]}}
+BING = {"webPages": {"value": [{"name": "P", "url": "https://c.example/", "snippet": "s"}]}}
+DUCK = """<div class="result results_links"><div class="links_main result__body"><h2>
+<a class="result__a" href="//duckduckgo.com/l/?uddg=https%3A%2F%2Fd.example%2F&amp;rut=1">A <b>duck</b></a></h2>
+<a class="result__snippet" href="x">About ducks</a></div></div>"""
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    async def echo(request: web.Request) -> web.StreamResponse:
+        told = {
+            "method": request.method,
+            "body": await request.text(),
+            "key": request.headers.get("X-Key"),
+            "type": request.content_type,
+        }
+        return web.json_response(told, status=201)
+
+    pages = {
+        "/": page("<title>Home</title><h1>Hello</h1><p>" + "word " * 10_000 + "</p>"),
+        "/data": page('{"port": 7419}', "application/json"),
+        "/pdf": page("%PDF", "application/pdf"),
+        "/gone": page("<p>nothing</p>", status=404),
+        "/echo": echo,
+        "/searx": page(json.dumps(SEARX), "application/json"),
+        "/brave": page(json.dumps(BRAVE), "application/json"),
+        "/tavily": page(json.dumps(SEARX), "application/json"),
+        "/bing": page(json.dumps(BING), "application/json"),
+        "/duck": page(DUCK),
+        "/broken": page("[1"),
+        "/refused": page("no", status=401),
+    }
+    async with serving(pages) as running:
+        yield running
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        yield opened
+
+
+def equip(house: House, **settings: str) -> None:
+    toolbox = Toolbox(house.registry)
+    for tool in outward(Settings(**settings)):
+        toolbox.add(tool)
+
+
+async def use(house: House, name: str, **arguments: Any) -> ToolResult:
+    result, _events = await house.call(f"tool/{name}", ToolCall(arguments))
+    assert isinstance(result, ToolResult)
+    return result
+
+
+def test_every_schema_is_a_schema() -> None:
+    for tool in outward(Settings()):
+        Draft202012Validator.check_schema(dict(tool.input_schema))
+        Draft202012Validator.check_schema(dict(tool.output_schema or {}))
+        assert tool.open_world and tool.description.endswith(".")
+
+
+async def test_a_long_page_is_read_in_parts(house: House, site: Site) -> None:
+    equip(house, tool_hosts=site.host)
+    first = await use(house, "web_fetch", url=f"{site.url}/")
+    assert first.structured is not None and first.structured["title"] == "Home"
+    assert first.text.startswith(f"Home\n{site.url}/\n\n# Hello")
+    text, following = first.structured["text"], first.structured["next_start"]
+    while following is not None:
+        part = await use(house, "web_fetch", url=f"{site.url}/", start=following)
+        assert part.structured is not None
+        text, following = text + part.structured["text"], part.structured["next_start"]
+    assert text == "# Hello\n\n" + "word " * 9_999 + "word"
+    assert len(text) == first.structured["total_chars"]
+
+
+async def test_what_is_no_page(house: House, site: Site) -> None:
+    equip(house, tool_hosts=site.host)
+    assert '{"port": 7419}' in (await use(house, "web_fetch", url=f"{site.url}/data")).text
+    for path, told in [("/pdf", "application/pdf"), ("/gone", "status 404")]:
+        result = await use(house, "web_fetch", url=site.url + path)
+        assert result.is_error and told in result.text
+
+
+async def test_without_leave_nothing_private_is_fetched(house: House, site: Site) -> None:
+    equip(house)
+    for name in ("web_fetch", "http_request"):
+        result = await use(house, name, url=f"{site.url}/")
+        assert result.is_error and "private" in result.text
+    assert site.requests == []
+
+
+async def test_any_request(house: House, site: Site) -> None:
+    equip(house, tool_hosts=site.host)
+    result = await use(
+        house, "http_request", url=f"{site.url}/echo", method="PUT", headers={"X-Key": "k"}, json={"a": 1}
+    )
+    assert result.structured is not None and result.structured["status"] == 201
+    told = json.loads(result.structured["text"])
+    assert told == {"method": "PUT", "body": '{"a": 1}', "key": "k", "type": "application/json"}
+    refused = await use(house, "http_request", url=f"{site.url}/echo", headers={"Host": "evil"})
+    assert refused.is_error and "Host" in refused.text
+    with pytest.raises(InvalidRequest, match="does not match"):
+        await use(house, "http_request", url=f"{site.url}/echo", headers={"X": "a\r\nHost: evil"})
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "expected"),
+    [
+        ("searxng", "/searx", {"title": "Ports", "url": "https://a.example/", "text": "7419 is it"}),
+        ("tavily", "/tavily", {"title": "Ports", "url": "https://a.example/", "text": "7419 is it"}),
+        ("brave", "/brave", {"title": "P", "url": "https://b.example/", "text": "d"}),
+        ("bing", "/bing", {"title": "P", "url": "https://c.example/", "text": "s"}),
+        ("duckduckgo", "/duck", {"title": "A duck", "url": "https://d.example/", "text": "About ducks"}),
+    ],
+)
+async def test_every_provider_is_asked_and_read(
+    house: House, site: Site, provider: str, path: str, expected: dict[str, str]
+) -> None:
+    equip(
+        house,
+        tool_hosts=site.host,
+        web_search=provider,
+        web_search_url=site.url + path,
+        web_search_key="sekret",
+    )
+    result = await use(house, "web_search", query="which port", max_results=3)
+    assert result.structured == {"results": [expected]}
+    request = site.requests[-1]
+    asked = json.loads(await request.text()) if request.method == "POST" else dict(request.query)
+    assert "which port" in asked.values()
+    keyed = "sekret" in str(request.headers)
+    assert keyed == bool(PROVIDERS[provider].header)
+
+
+async def test_a_search_that_is_not_set_up_says_what_to_set(house: House, site: Site) -> None:
+    equip(house)
+    result = await use(house, "web_search", query="x")
+    assert result.is_error and "web_search" in result.text and "searxng" in result.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"web_search": "searxng"}, "web_search_url"),
+        ({"web_search": "brave"}, "web_search_key"),
+        ({"web_search": "searxng", "web_search_url": "/broken"}, "JSON form"),
+        ({"web_search": "searxng", "web_search_url": "/refused"}, "status 401"),
+    ],
+)
+async def test_a_search_that_fails_says_why(
+    house: House, site: Site, settings: dict[str, str], told: str
+) -> None:
+    if settings.get("web_search_url", "").startswith("/"):
+        settings = {**settings, "web_search_url": site.url + settings["web_search_url"]}
+    equip(house, tool_hosts=site.host, **settings)
+    result = await use(house, "web_search", query="x")
+    assert result.is_error and told in result.text
