@@ -34,6 +34,8 @@ def logs(
         if as_json:
             print_json({"data": list(seen[-lines:])})
             return
+        if not seen and not follow:
+            typer.echo(f"'{name}' has written nothing yet.")
         _print(seen[-lines:])
         while follow:
             time.sleep(PAUSE)  # the log announces nothing

@@ -96,7 +96,9 @@ def add(
         str, typer.Option(help="Where it comes from: pypi://, hf://, modelscope://, a path, http://…#MODEL.")
     ],
     engine: Annotated[str | None, typer.Option(help="The engine (default: the one that fits).")] = None,
-    task: Annotated[str | None, typer.Option(help="chat, embedding or rerank (default: what the model is).")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="chat, embedding or rerank (default: what the model is).")
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(help="Key of a remote provider.", envvar="PORTICO_MODEL_KEY", show_envvar=True),
@@ -160,25 +162,6 @@ def unload(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Free a model's memory, after the calls it is working on."""
     with connected(context) as client:
         _print(client.deployments.unload(name), as_json)
-
-
-@app.command(epilog="Example: portico models logs default --lines 20")
-def logs(
-    context: typer.Context,
-    name: Name,
-    lines: Annotated[int, typer.Option(min=1, help="How many lines.")] = 100,
-    as_json: AsJson = False,
-) -> None:
-    """Print the last lines that the model's engine wrote."""
-    with connected(context) as client:
-        found = client.deployments.logs(name, lines)
-    if as_json:
-        print_json({"data": list(found)})
-    elif not found:
-        typer.echo(f"'{name}' has written nothing yet.")
-    else:
-        for line in found:
-            typer.echo(one_line(line))
 
 
 @app.command(epilog="Example: portico models alias default house")

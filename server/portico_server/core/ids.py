@@ -6,7 +6,9 @@ import random
 import time
 from typing import Literal
 
-Prefix = Literal["run_", "file-", "vs_", "vsfb_", "chatcmpl-", "cmpl-", "call_", "key_", "msg_", "req_", "art_"]
+Prefix = Literal[
+    "run_", "file-", "vs_", "vsfb_", "chatcmpl-", "cmpl-", "call_", "key_", "msg_", "req_", "art_"
+]
 
 
 # Ids must not collide; they are not secrets, so each one need not cost a system call. Seeded by the system.

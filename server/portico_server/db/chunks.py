@@ -110,6 +110,24 @@ def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
     return number
 
 
+def empty_store(connection: Connection, store_id: str) -> None:
+    """Delete all chunks and vectors of a store that stays, and log it: a run of ids for each group."""
+    spans = connection.execute(
+        select(
+            chunks.c.group_name,
+            func.min(chunks.c.id).label("first"),
+            func.max(chunks.c.id).label("last"),
+        )
+        .where(chunks.c.store_id == store_id)
+        .group_by(chunks.c.group_name)
+    ).all()
+    remove_store(connection, store_id)
+    for row in spans:
+        # Chunks of other stores may lie in between: they are in no index of this one.
+        gone = range(row.first, row.last + 1)
+        changes.append(connection, store_id, [("delete", "", gone)], row.group_name)
+
+
 def remove_group(connection: Connection, store_id: str, group: str) -> None:
     """Delete all chunks and vectors of a group that is being removed; its index goes with it."""
     connection.execute(delete(chunks).where(chunks.c.store_id == store_id, chunks.c.group_name == group))

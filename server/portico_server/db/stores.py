@@ -14,7 +14,7 @@ from portico_server.db import chunks
 from portico_server.db import files as file_rows
 from portico_server.db.chunks import NewChunk
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
-from portico_server.db.schema import files, store_files, stores
+from portico_server.db.schema import files, group_files, store_files, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
@@ -153,6 +153,14 @@ def delete(connection: Connection, store_id: str) -> list[str]:
     digests = {row.sha256 for row in connection.execute(select(files.c.sha256).where(mine))}
     connection.execute(sql_delete(files).where(mine))
     return sorted(digest for digest in digests if not file_rows.is_held(connection, digest))
+
+
+def free(connection: Connection, store_id: str) -> None:
+    """Delete what was made of the files of an expired store; they wait to be indexed anew, should it be used again."""
+    chunks.empty_store(connection, store_id)
+    connection.execute(sql_delete(group_files).where(group_files.c.store_id == store_id))
+    completed = and_(store_files.c.store_id == store_id, store_files.c.status == "completed")
+    connection.execute(update(store_files).where(completed).values(status="in_progress", usage_bytes=0))
 
 
 def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[FileCounts, int]]:

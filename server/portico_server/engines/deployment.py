@@ -239,9 +239,12 @@ class Deployment:
 
     def _comment(self) -> bytes:
         stage, done, total = self.life.stage.stage, self.life.stage.done, self.life.stage.total
-        word = {"load": "loading", "download": "downloading", "memory": "waiting for memory to load"}.get(
-            stage, stage
-        )
+        word = {
+            "cold": "loading",
+            "load": "loading",
+            "download": "downloading",
+            "memory": "waiting for memory to load",
+        }.get(stage, stage)
         progress = "" if done is None else f": {done / 1e6:.0f} MB"
         if done is not None and total:
             progress = f": {done / 1e6:.0f} of {total / 1e6:.0f} MB"
@@ -254,6 +257,10 @@ class Deployment:
     async def unload(self, *, drain: float | None = DRAIN) -> None:
         """Give its memory back once the calls that are here have ended, or after ``drain`` seconds."""
         await self.life.unload(drain=drain)
+
+    async def close(self) -> None:
+        """End it now and for good, calls in flight included."""
+        await self.life.close()
 
 
 async def _nobody(_event: Event) -> None:

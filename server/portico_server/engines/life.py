@@ -12,7 +12,7 @@ from portico.wire import Event, Status
 from portico_server.core.errors import NotFound, PorticoError, TooMany, Unavailable
 from portico_server.engines.flight import Place, Turn
 from portico_server.engines.protocol import Description, Engine, Measures, Running, Site
-from portico_server.engines.residency import Residency
+from portico_server.engines.residency import Residency, resident
 from portico_server.engines.sources import Progress
 from portico_server.engines.spec import ModelSpec, State
 from portico_server.settings import MB
@@ -77,6 +77,7 @@ class Life:
         self._stage = Status("cold")
         self._news = asyncio.Event()
         self._last_log: list[str] = []
+        self._closed = False
         self.error: PorticoError | None = None
         self.loaded_at: float | None = None
         self.used_at: float | None = None
@@ -181,7 +182,7 @@ class Life:
 
     async def engine(self, place: Place, emit: Emit) -> Running:
         """The running engine, started if need be; ``emit`` hears how far that is. It stays until ``place`` is left."""
-        while True:
+        while not self._closed:
             running = self.running
             if running is not None and (self._stopping is None or place.within(self._ending)):
                 return running
@@ -192,6 +193,7 @@ class Life:
                 task = self._begin()
                 await self._follow(task, place, emit)
                 await self._begun(task)
+        raise Unavailable(f"'{self.name}' is not started any more: the daemon stops.", code="stopping")
 
     def leave(self, place: Place, running: Running, error: BaseException | None) -> None:
         """The end of a call that had ``running``."""
@@ -251,6 +253,7 @@ class Life:
 
     def _loaded(self, task: asyncio.Task[Running]) -> None:
         self._loading = None
+        self._stage = Status("cold", self.name)
         if task.cancelled() or task.exception() is not None:  # whoever waits has it; info() shows it
             self._reserved = 0
             self._residency.leave(self)
@@ -338,6 +341,11 @@ class Life:
         """Let the next call start it at once, whatever happened before."""
         self.error, self._failures, self._retry_at = None, 0, 0.0
 
+    async def close(self) -> None:
+        """End it now and for good, calls in flight included."""
+        self._closed = True
+        await self.unload(drain=0)
+
     async def vacate(self) -> None:
         """Finish the start that is under way and answer the calls that are here, then give the memory back."""
         while self._loading is not None:
@@ -383,14 +391,3 @@ def _unloadable(name: str, error: PorticoError) -> PorticoError:
     """A 4xx about the model's own source is not the caller's mistake."""
     code = "model_not_found" if isinstance(error, NotFound) else "model_not_loadable"
     return Unavailable(f"The model '{name}' cannot be loaded. {error.message}", code=code)
-
-
-def resident(pid: int) -> int | None:
-    """Bytes of memory that a process holds; ``None`` if it is gone."""
-    # psutil takes a moment to import, and nobody asks for it at start.
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return None

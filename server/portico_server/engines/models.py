@@ -334,7 +334,7 @@ class Models:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.gather(*(deployment.unload(drain=0) for deployment in self._deployments.values()))
+        await asyncio.gather(*(deployment.close() for deployment in self._deployments.values()))
         if self._transport is not None:
             await self._transport.close()
 

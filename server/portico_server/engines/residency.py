@@ -118,3 +118,14 @@ class Residency:
 
 def _mb(size: int) -> str:
     return f"{size / MB:,.0f} MB"
+
+
+def resident(pid: int) -> int | None:
+    """Bytes of memory that a process holds; ``None`` if it is gone."""
+    # psutil takes a moment to import, and nobody asks for it at start.
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None

@@ -78,7 +78,10 @@ class Stores:
         self._watch = Watch(self._folder_changed, settings.home)
 
     async def start(self) -> list[str]:
-        """Take up what was interrupted and look at followed folders again; the ids of the runs that do so."""
+        """Take up what was interrupted and look at followed folders again; the ids of the runs that do so.
+
+        What was made of the files of expired stores is deleted.
+        """
         self._scheduler.handle("ingest", self._run_ingest, concurrency=2)
         self._scheduler.handle("sync", self._run_sync, concurrency=2)
         self._scheduler.handle("embed", self._run_embed)
@@ -90,6 +93,9 @@ class Stores:
         }
         begun = []
         for row in found:
+            if is_expired(row):
+                await self._database.write(rows.free, row.id)
+                continue
             self._follow(row)
             if row.folder is not None and not row.paused:
                 begun.append(await self.sync(row))  # which also indexes what waits
@@ -211,6 +217,8 @@ class Stores:
         self._follow(new)
         if row.paused and not new.paused and new.folder is not None:
             await self.sync(new)
+        elif is_expired(row):
+            await self.contents.queue(row)  # its chunks may have been freed
         return await self.get(row.id, caller, "manage")
 
     async def change_model(self, row: StoreRow, wanted: str) -> str:

@@ -140,7 +140,7 @@ def test_models_from_adding_to_removing(command: Command) -> None:
     assert command("models", "alias", "nick", "spare").out == "'nick' is now 'spare'.\n"
     assert "spare" in command("models", "show", "nick").out
     assert command("models", "unload", "spare", "--json").json["state"] == "cold"
-    assert command("models", "logs", "spare", "--json").json["data"] is not None
+    assert command("logs", "spare", "--json").json["data"] is not None
     assert "spare" in command("models", "list").out
     assert command("models", "remove", "spare", "--yes").code == 0
     assert command("models", "show", "spare").code == 1

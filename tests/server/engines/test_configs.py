@@ -11,6 +11,9 @@ from tests.server.engines.conftest import MODELS
 
 from portico_server.config import read
 from portico_server.engines.catalog import engine_for
+from portico_server.engines.planner.facts import Weights
+from portico_server.engines.planner.plan import GB, plan
+from portico_server.engines.planner.presets import preset
 from portico_server.engines.sources import parse
 
 LAPTOP = ROOT / "configs" / "laptop.yaml"
@@ -41,3 +44,28 @@ def test_every_example_is_a_configuration() -> None:
     assert LAPTOP in examples
     for path in examples:
         assert read(path, {}).models
+
+
+async def test_the_gpu_box_does_chat_embedding_and_reranking(tmp_path: Path) -> None:
+    configuration = read(ROOT / "configs" / "gpu-box.yaml", {})
+    specs = {spec.name: spec for spec in configuration.models}
+    engines = {name: engine_for(spec) for name, spec in specs.items()}
+    assert {name: engine.name for name, engine in engines.items()} == {
+        "assistant": "vllm", "embedding": "vllm", "reranker": "llamacpp", "small": "llamacpp",
+    }  # fmt: skip
+    # Each engine takes its parameters, and knows the task before the files are here.
+    tasks = {name: engine.describe(specs[name], None).task for name, engine in engines.items()}
+    assert tasks == {"assistant": "chat", "embedding": "embedding", "reranker": "rerank", "small": "chat"}
+    large = Weights("assistant", "Qwen3ForCausalLM", 61 * GB, 40_960, 64, 8, 64 * 8 * 2 * 128 * 2, "bfloat16")
+    assert plan(large, preset("h200"), specs["assistant"].parameters).fits
+    async with bench(tmp_path) as house:  # scripted models stand in for all of them
+        for name, spec in specs.items():
+            stand_in = replace(spec, source="fake://", engine="fake", task=tasks[name], parameters={})
+            await house.models.add(stand_in, keep=False)
+        answer = await house.ask("default", {"messages": user("Hello.")})
+        assert answer["choices"][0]["message"]["content"] == "Hello."
+        vectors = await house.ask("default-embedding", {"input": ["one", "two"]}, "embeddings")
+        assert len(vectors["data"]) == 2
+        ranked = await house.ask("reranker", {"query": "one", "documents": ["two", "one"]}, "rerank")
+        assert ranked["results"][0]["index"] == 1
+        assert house.models.get("assistant").pin

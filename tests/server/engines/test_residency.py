@@ -13,7 +13,10 @@ import pytest
 from tests.server.engines.bench import Bench, Streamed, bench, user
 from tests.server.engines.conftest import MODELS
 
+from portico.wire import Status
 from portico_server.core.errors import EngineFailed, PorticoError, TooMany, Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat
 from portico_server.engines import life
 from portico_server.engines.deployment import Deployment
 from portico_server.engines.spec import ModelSpec
@@ -127,6 +130,18 @@ async def test_what_a_model_really_took_counts_from_then_on(tmp_path: Path) -> N
         assert house.models.residency.used >= took // 2 > 0
 
 
+async def test_each_cold_start_is_told_from_its_beginning(tmp_path: Path) -> None:
+    async with bench(tmp_path, memory_budget_mb=700) as house:
+        for name in "ab":
+            await add(house, name)
+        for name in "aba":
+            run = house.runner.start("chat", name, Chat(tuple(user("hi"))), LOCAL)
+            await house.runner.wait(run)
+            told = [event.stage async for _, event in run.log.follow() if isinstance(event, Status)]
+            assert told in (["memory", "load"], ["load"])
+        assert run.first_byte_at is not None
+
+
 async def test_a_full_queue_is_refused_with_retry_after(tmp_path: Path) -> None:
     async with bench(tmp_path, queue_limit=3) as house:
         await add(house, "a")
@@ -162,6 +177,10 @@ async def test_stopping_does_not_wait_for_someone_who_is_leaving(tmp_path: Path)
         waiting = asyncio.create_task(say(house, "b"))
         await asyncio.wait([waiting], timeout=0.2)  # 'b' waits for 'a', which hangs
         assert not deployment(house, "a").life.at_hand
+        later = asyncio.create_task(say(house, "a"))  # waits for its next turn, which never comes
+        await asyncio.wait([later], timeout=0.05)
+    with pytest.raises(Unavailable, match="the daemon stops"):
+        await later
     assert (await reading).documents[-1]["error"]["code"] == "engine_stopped"
     assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], PorticoError)
     assert psutil.Process().children() == []

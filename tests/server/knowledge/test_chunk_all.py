@@ -143,5 +143,16 @@ def test_there_are_twenty_and_more_and_each_says_what_it_is_for() -> None:
 @pytest.mark.parametrize("name", CHUNKERS)
 def test_a_long_text_takes_no_more_than_its_length(name: str) -> None:
     # Quadratic work would take minutes here; the time limit of the suite says so.
-    for text in (PROSE * 1_500, "(" * 20_000, "a: " * 20_000, "| - " * 10_000, "$x\n" * 20_000, '"' * 20_001):
+    for text in (
+        PROSE * 1_500,
+        "(" * 20_000,
+        "a: " * 20_000,
+        "| - " * 10_000,
+        "$x\n" * 20_000,
+        '"' * 20_001,
+        '"\\' * 20_000,
+        "?" * 40_000,
+        " \t" * 20_000 + "x",
+        "\\[" * 20_000,
+    ):
         assert CHUNKERS[name].chunk(parts(text), 1_000, 100)

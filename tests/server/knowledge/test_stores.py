@@ -11,6 +11,7 @@ from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotF
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Search
 from portico_server.core.servable import Card
+from portico_server.db import chunks
 from portico_server.db import stores as rows
 from portico_server.knowledge.contents import Attachment
 
@@ -125,6 +126,26 @@ async def test_a_store_that_nobody_used_for_long_has_expired(shop: Workshop) -> 
     assert info.status == "expired"
     with pytest.raises(InvalidRequest, match="has expired"):
         await shop.search(store, "anything")
+
+
+async def test_an_expired_store_takes_no_room_and_can_be_revived(tmp_path: Path) -> None:
+    async with workshop(tmp_path / "home") as first:
+        store = await first.stores.create("old", LOCAL, expires_after_days=1)
+        other = await first.stores.create("other", LOCAL)
+        for name, into in (("a.txt", store), ("b.txt", other), ("c.txt", store)):
+            row = await first.upload(name, f"The harbour of {name} opens at six.")
+            await first.stores.contents.attach(into, [Attachment(row.id)], LOCAL)
+            await first.settled(into)
+        assert len((await first.search(store, "harbour")).passages) == 2
+        await first.database.write(rows.change, store.id, {"last_active_at": 0.0})
+    async with workshop(tmp_path / "home") as second:
+        assert second.begun == []
+        assert await second.database.read(chunks.count, store.id) == 0
+        assert await second.database.read(chunks.count, other.id) == 1
+        await second.stores.update("old", LOCAL, {"expires_after_days": 7})
+        await second.settled(store)
+        assert len((await second.search(store, "harbour")).passages) == 2
+        assert len((await second.search(other, "harbour")).passages) == 1
 
 
 async def test_deleting_a_store_leaves_uploaded_files(shop: Workshop) -> None:

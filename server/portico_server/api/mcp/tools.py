@@ -44,6 +44,9 @@ from portico_server.tools.arguments import Checker
 OPERATION: Final = "mcp"
 """What usage rows call a run that began here."""
 
+PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""What assistants show."""
+
 PICTURE: Final = 2 * 1024 * 1024
 """Bytes of a picture that is sent along with a result; a larger one is a link."""
 
@@ -195,7 +198,7 @@ class Tools:
 
     async def _shown(self, artifact: Artifact, caller: Principal) -> types.ContentBlock:
         """A small picture as itself, anything else as a link to a resource."""
-        if artifact.media_type.startswith("image/") and artifact.bytes <= PICTURE:
+        if artifact.media_type in PICTURES and artifact.bytes <= PICTURE:
             _artifact, data = await self._library.made(caller, artifact.id)
             return types.ImageContent(
                 type="image", data=base64.b64encode(data).decode(), mime_type=artifact.media_type

@@ -15,7 +15,7 @@ from portico_server import __version__
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
 from portico_server.api.parts import Parts
-from portico_server.engines.life import resident
+from portico_server.engines.residency import resident
 from portico_server.runs.tally import BOUNDS, Histogram
 
 router = APIRouter(tags=["Daemon"])

@@ -12,6 +12,9 @@ from pathlib import Path
 
 LOCKS = Path(__file__).parent / "locks"
 
+PYTHON = "{}.{}".format(*min(sys.version_info[:2], (3, 12)))
+"""The daemon's own, which is there, up to the last that the pinned packages are for."""
+
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*) ?(?:==|@)", re.MULTILINE)
 
 
@@ -60,7 +63,7 @@ def _without_cuda() -> str:
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("vllm", "vllm", LOCKS / "vllm.lock", "3.12", 10.0, _without_cuda),
-        Recipe("lmdeploy", "lmdeploy", LOCKS / "lmdeploy.lock", "3.12", 8.0, _without_cuda),
+        Recipe("vllm", "vllm", LOCKS / "vllm.lock", PYTHON, 10.0, _without_cuda),
+        Recipe("lmdeploy", "lmdeploy", LOCKS / "lmdeploy.lock", PYTHON, 8.0, _without_cuda),
     )
 }

@@ -11,10 +11,10 @@ from portico_server.knowledge.chunk.units import chunk_units, lines
 from portico_server.knowledge.part import Part
 
 _FORMULA = re.compile(
-    r"(?P<shown>\$\$(?:[^$\\]|\\.){1,5000}\$\$|\\\[(?:(?!\\\]).){1,5000}\\\]"
+    r"(?P<shown>\$\$(?:[^$\\]|\\.){1,5000}\$\$|\\\[(?:(?!\\[\[\]]).){1,5000}\\\]"
     r"|\\begin\{(?P<kind>equation|align|gather|multline|eqnarray|displaymath|math|cases)(?P<star>\*?)\}"
-    r"(?:(?!\\end\{).|\\end\{(?!(?P=kind)(?P=star)\})){1,10000}\\end\{(?P=kind)(?P=star)\})"
-    r"|\\\((?:(?!\\\)).){1,2000}\\\)|\$(?=\S)(?:[^$\\\n]|\\.){1,500}(?<=\S)\$",
+    r"(?:(?!\\(?:begin|end)\{(?P=kind)(?P=star)\}).){1,10000}\\end\{(?P=kind)(?P=star)\})"
+    r"|\\\((?:(?!\\[()]).){1,2000}\\\)|\$(?=\S)(?:[^$\\\n]|\\.){1,500}(?<=\S)\$",
     re.S,
 )
 

@@ -14,7 +14,8 @@ from portico_server.knowledge.part import Part
 DEPTH = 32
 """How deep values are opened."""
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.S)
+# A string that is not closed goes to the end: it is looked at once.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]+', re.S)
 _NAME = re.compile(r"[^\W\d]\w*")
 
 Path = tuple[str, ...]

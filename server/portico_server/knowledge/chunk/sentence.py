@@ -9,11 +9,12 @@ from portico_server.knowledge.chunk.spans import Span, carve, cut, pack, width
 from portico_server.knowledge.part import Part
 
 # After a Chinese full stop, question mark, exclamation mark or semicolon (with the quotes and brackets that close
-# behind it); after a Latin one that white space follows; at an empty line.
+# behind it); after a Latin one that white space follows; at an empty line. The
+# looks behind keep it linear: a long run of marks or of white space is looked at once, not from each of its places.
 _END = re.compile(
     r"[。！？；…]+[”’」』）》】\"')\]]*\s*"
-    r"|[.!?]+[\"'”’)\]]*\s+"
-    r"|\s*\n\s*\n\s*"
+    r"|(?<![.!?])[.!?]++[\"'”’)\]]*+\s+"
+    r"|(?<!\s)(?=\s*\n\s*\n)\s+"
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'])(?:[A-Za-z]|[ap]\.m|e\.g|i\.e|etc|cf|vs|Mr|Mrs|Ms|Dr|Prof|St|No|Nr|Fig|Figs|Eq|Sec|Ch|Vol|pp|al|Inc|Ltd|Co"

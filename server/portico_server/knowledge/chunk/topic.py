@@ -15,6 +15,9 @@ from portico_server.knowledge.part import Part
 BLOCK = 4
 """Sentences on either side of a gap that are compared."""
 
+REACH = 50
+"""Gaps up to which the hills beside a valley are climbed."""
+
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff"
 _WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]{{4,}}")
 
@@ -68,7 +71,7 @@ def _valleys(alike: Sequence[float]) -> list[int]:
 
 def _climb(alike: Sequence[float], at: int, step: int) -> float:
     top, i = alike[at], at + step
-    while 0 <= i < len(alike) and alike[i] >= top:
+    while 0 <= i < len(alike) and abs(i - at) <= REACH and alike[i] >= top:
         top = alike[i]
         i += step
     return top - alike[at]

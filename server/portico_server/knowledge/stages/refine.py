@@ -53,7 +53,9 @@ class Refiner:
         trace.add("collapse", begun, scores(found), f"alike from {wish.near_duplicates or 1:g}")
         if wish.diversity:
             begun = time.perf_counter()
-            found = spread(found, wish.diversity, max(limit, 2 * limit if wish.parents else limit))
+            # Passages that grow may become one: some are kept in hand.
+            spare = limit if wish.parents or wish.neighbours else 0
+            found = spread(found, wish.diversity, limit + spare)
             trace.add("diversity", begun, scores(found), f"{wish.diversity:g} for unlikeness")
         return (await self._grown(request, found, trace))[:limit]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,35 @@ def take(root: int) -> Census:
     return Census(
         len(pids), sum(_memory(pid) for pid in pids), max(_inodes(inside, name) for name in FOLDERS)
     )
+
+
+def end(root: int) -> None:
+    """Kill bubblewrap, a child of ours, and the namespace below it.
+
+    Killed while it starts, bubblewrap would leave a process behind that waits for it for ever: so it is held still
+    first, and what it has started dies before it.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(root, signal.SIGSTOP)
+        for _ in range(10_000):  # some microseconds each: until it stands still, or has ended
+            if _state(root) in "TZX":
+                break
+        for child in _children(root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        os.kill(root, signal.SIGKILL)
+
+
+def _state(pid: int) -> str:
+    """One letter, as ps shows it; ``X`` for a process that is gone."""
+    try:
+        return (
+            Path("/proc", str(pid), "stat")
+            .read_text(encoding="ascii", errors="replace")
+            .rpartition(") ")[2][0]
+        )
+    except (OSError, IndexError):
+        return "X"
 
 
 def _tree(root: int) -> Iterator[int]:

@@ -30,7 +30,7 @@ class Environment:
     """A virtual environment in a folder whose name says what is in it: it is whole there or not there."""
 
     def __init__(self, folder: Path, *, index: str = "", offline: bool = False) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()
         self._index = index
         self._offline = offline
         self._building = asyncio.Lock()

@@ -165,7 +165,7 @@ class Notebooks:
     async def _cull(self) -> None:
         """End what has not been used for long, until cancelled."""
         while True:
-            await asyncio.sleep(min(30.0, self._idle / 4))
+            await asyncio.sleep(min(30.0, max(0.05, self._idle / 4)))
             before = self._now() - self._idle
             for key, session in tuple(self._sessions.items()):
                 if session.used < before and not session.lock.locked():

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import mcp_types as types
 import pytest
+from mcp import Client as McpClient
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.tools.sandbox.conftest import ENVIRONMENTS
@@ -39,6 +41,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "PORTICO_REQUIRE_KEY": "true",
     }
     with daemons.running(home / "data", "--file", str(configuration), env=env) as running:
+        yield running
+
+
+@pytest.fixture
+def keyless(tmp_path: Path) -> Iterator[Daemon]:
+    env = {"PORTICO_ENVIRONMENTS": str(ENVIRONMENTS), "PORTICO_OFFLINE": "true"}
+    with daemons.running(tmp_path / "home", env=env) as running:
         yield running
 
 
@@ -160,14 +169,23 @@ def test_the_command_line_saves_what_was_made(
     assert said["artifacts"][0]["name"] == "figure-1.png"
 
 
-def test_kernels_end_with_the_daemon(tmp_path: Path, environment: Environment) -> None:
-    env = {"PORTICO_ENVIRONMENTS": str(ENVIRONMENTS), "PORTICO_OFFLINE": "true"}
-    with daemons.running(tmp_path / "home", env=env) as running:
-        with Client(running.url, timeout=60) as caller:
-            caller.tools.call("code_interpreter", {"code": "x = 1", "session": "s"})
-            caller.tools.call("python_light", {"code": "1"})
-        children = family(running.process.pid)
-        assert len(children) > 4
-        running.process.kill()
-        running.process.wait()
-        assert gone(children)
+async def test_a_plot_arrives_over_mcp(keyless: Daemon, environment: Environment) -> None:
+    async with McpClient(f"{keyless.url}/mcp") as assistant:
+        code = PLOT + "\nopen('t.csv', 'w').write('a,b');"
+        result = await assistant.call_tool("code_interpreter", {"code": code})
+    assert result.structured_content["artifacts"][0]["name"] == "figure-1.png"
+    _text, picture, link = result.content
+    assert isinstance(picture, types.ImageContent) and picture.mime_type == "image/png"
+    assert base64.b64decode(picture.data).startswith(b"\x89PNG")
+    assert isinstance(link, types.ResourceLink) and link.name == "t.csv"
+
+
+def test_kernels_end_with_the_daemon(keyless: Daemon, environment: Environment) -> None:
+    with Client(keyless.url, timeout=60) as caller:
+        caller.tools.call("code_interpreter", {"code": "x = 1", "session": "s"})
+        caller.tools.call("python_light", {"code": "1"})
+    children = family(keyless.process.pid)
+    assert len(children) > 4
+    keyless.process.kill()
+    keyless.process.wait()
+    assert gone(children)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,8 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+from tests.server.tools.sandbox.processes import gone
 
 from portico_server.core.errors import TooMany, Unavailable
+from portico_server.db.database import Database
+from portico_server.runs.artifacts import Artifacts
+from portico_server.tools.builtin import code_interpreter
 from portico_server.tools.sandbox import local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
@@ -110,7 +115,7 @@ async def test_whoever_leaves_stops_the_cell_and_keeps_the_session(notebooks: No
 @pytest.mark.parametrize(
     ("limits", "code", "words"),
     [
-        (replace(LIMITS, processes=4), "import os\nwhile True: os.fork()", ""),
+        (replace(LIMITS, processes=16), "import os\nwhile True: os.fork()", ""),
         (
             replace(LIMITS, memory=64 * MB),
             "import os, time\nfor _ in range(9):\n  if os.fork() == 0:\n    x = b'x' * 50 * 2**20\n    time.sleep(60)\n"
@@ -206,6 +211,20 @@ async def test_where_bubblewrap_is_missing_a_sentence_says_what_to_install(
     assert "apt install bubblewrap" in str(namespace.missing())
 
 
+async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    database = Database.at(tmp_path / "portico.db")
+    environment = Environment(tmp_path / "environments")
+    made = Notebooks(LocalSandbox(environment.path), environment, LIMITS, most=1, idle=60)
+    tool = code_interpreter.tool(made, Artifacts(database, tmp_path), LIMITS)
+    result = await tool.work({"code": "1"}, None)  # type: ignore[arg-type]
+    assert result.is_error and "nothing runs outside a sandbox" in result.text
+    assert not environment.path.exists()
+    database.close()
+
+
 async def test_a_kernel_that_cannot_start_says_why(
     environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +234,26 @@ async def test_a_kernel_that_cannot_start_says_why(
     monkeypatch.setattr(namespace, "WORKER", broken)
     with pytest.raises(Unavailable, match="no worker today"):
         await LocalSandbox(environment.path).open(LIMITS)
-    monkeypatch.setattr(local, "START", 0.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.002, 0.004, 0.008, 0.03])
+async def test_a_kernel_that_is_given_up_while_it_starts_leaves_nobody_behind(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    before = _orphans()
+    monkeypatch.setattr(local, "START", seconds)
     with pytest.raises(Unavailable, match="not ready within"):
         await LocalSandbox(environment.path).open(LIMITS)
+    for pid in _orphans() - before:
+        with contextlib.suppress(ProcessLookupError):
+            assert gone([os.pidfd_open(pid)])
+
+
+def _orphans() -> set[int]:
+    """Living processes of bubblewrap that nobody waits for."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "bwrap" and process.ppid() == 1 and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
+    return found

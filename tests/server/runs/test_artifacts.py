@@ -1,0 +1,101 @@
+"""Files that runs made: kept once, seen by their owner, removed when nobody needs them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from portico_server.core.context import Context
+from portico_server.core.errors import Forbidden, NotFound
+from portico_server.core.principal import LOCAL, SYSTEM, Principal
+from portico_server.db.database import Database
+from portico_server.runs import artifacts as part
+from portico_server.runs.artifacts import Artifacts, Made
+
+ME = Principal("key_me", frozenset({"tools:*:call"}))
+YOU = Principal("key_you", frozenset({"tools:*:call"}))
+PNG = Made("figure.png", "image/png", b"\x89PNG")
+
+
+@dataclass
+class During:
+    """A run of somebody."""
+
+    caller: Principal
+    run: str = "run_1"
+
+
+def during(caller: Principal, run: str = "run_1") -> Context:
+    return cast("Context", During(caller, run))
+
+
+@pytest.fixture
+async def artifacts(tmp_path: Path) -> AsyncIterator[Artifacts]:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    yield Artifacts(database, tmp_path / "artifacts")
+    database.close()
+
+
+def blobs(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("artifacts/*/*"))
+
+
+async def test_what_a_run_made_is_there_for_its_caller_and_for_admins(artifacts: Artifacts) -> None:
+    [kept] = await artifacts.keep([PNG], during(ME))
+    assert (kept.name, kept.media_type, kept.bytes) == ("figure.png", "image/png", 4)
+    assert kept.link == f"/api/artifacts/{kept.id}/content"
+    assert await artifacts.read(kept.id, ME) == await artifacts.read(kept.id, LOCAL) == PNG.data
+    for call in (artifacts.get, artifacts.read, artifacts.delete):
+        with pytest.raises(NotFound):
+            await cast("Any", call)(kept.id, YOU)
+    assert await artifacts.list(YOU) == []
+    assert [row.id for row in await artifacts.list(ME, run_id="run_1")] == [kept.id]
+    assert await artifacts.list(ME, run_id="run_2") == []
+
+
+async def test_equal_bytes_are_kept_once_and_as_long_as_one_needs_them(
+    artifacts: Artifacts, tmp_path: Path
+) -> None:
+    [mine] = await artifacts.keep([PNG], during(ME))
+    [yours] = await artifacts.keep([PNG], during(YOU))
+    assert len(blobs(tmp_path)) == 1
+    await artifacts.delete(mine.id, ME)
+    assert await artifacts.read(yours.id, YOU) == PNG.data
+    await artifacts.delete(yours.id, YOU)
+    assert blobs(tmp_path) == []
+
+
+async def test_what_the_house_made_is_removed_by_admins_alone(artifacts: Artifacts) -> None:
+    [kept] = await artifacts.keep([PNG], during(SYSTEM))
+    assert await artifacts.read(kept.id, YOU) == PNG.data
+    with pytest.raises(Forbidden):
+        await artifacts.delete(kept.id, YOU)
+    await artifacts.delete(kept.id, LOCAL)
+
+
+async def test_old_ones_are_removed_at_a_start(
+    artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await artifacts.keep([PNG, Made("b.txt", "text/plain", b"b")], during(ME))
+    await artifacts.start()
+    assert len(await artifacts.list(ME)) == 2
+    monkeypatch.setattr(part, "KEPT", -1.0)
+    await artifacts.start()
+    assert await artifacts.list(ME) == [] and blobs(tmp_path) == []
+
+
+async def test_bytes_that_are_gone_are_told(artifacts: Artifacts) -> None:
+    [kept] = await artifacts.keep([PNG], during(ME))
+    artifacts.path(await artifacts.get(kept.id, ME)).unlink()
+    with pytest.raises(NotFound, match="no longer on this machine"):
+        await artifacts.read(kept.id, ME)
+
+
+async def test_nothing_made_is_nothing_kept(artifacts: Artifacts) -> None:
+    assert await artifacts.keep([], during(ME)) == ()
+    assert await artifacts.list(LOCAL) == []

@@ -1,0 +1,30 @@
+"""Whatever ends the daemon ends the servers and programs that it holds."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from tests import daemon as daemons
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_servers_and_functions_end_with_the_daemon(tmp_path: Path, number: signal.Signals) -> None:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
+        with httpx.Client(base_url=daemon.url, timeout=60) as http:
+            server = {"name": "odd", "command": [sys.executable, str(HERE / "mcp_host" / "stranger.py")]}
+            assert http.post("/api/mcp/servers", json=server).json()["state"] == "ready"
+            function = {"name": "pid", "function": "geometry:pid", "folder": str(HERE / "added")}
+            assert http.post("/api/tool-sources", json=function).json()["state"] == "ready"
+            worker = int(http.post("/api/tools/pid/call", json={}).json()["text"])
+        children = psutil.Process(daemon.process.pid).children(recursive=True)
+        assert worker in {child.pid for child in children} and len(children) >= 2
+        daemon.stop(number)
+    _gone, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
