@@ -1,5 +1,6 @@
 """A daemon that is killed at any moment of an ingest finishes by itself, with exactly the right files and chunks."""
 
+import os
 import random
 import subprocess
 import sys
@@ -81,6 +82,7 @@ def test_a_few_kills_lose_and_double_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_hundred_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    kill_often(tmp_path, 100)
+@pytest.mark.timeout(1800)
+def test_many_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    """Twenty; PORTICO_TEST_KILLS=100 takes a few minutes."""
+    kill_often(tmp_path, int(os.environ.get("PORTICO_TEST_KILLS", "20")))

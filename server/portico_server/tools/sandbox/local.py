@@ -53,17 +53,25 @@ class LocalSandbox:
             with _file(b"".join(os.fsencode(option) + b"\0" for option in told)) as options:
                 # From the loop's own thread, which lives as long as the daemon: bubblewrap dies with the thread it
                 # has for a parent.
-                process = await asyncio.create_subprocess_exec(
-                    *namespace.command(next(self._numbers), options_fd=options),
-                    stdin=PIPE,
-                    stdout=PIPE,
-                    stderr=PIPE,
-                    limit=_longest(limits),
-                    pass_fds=(handle, options),
-                    env={},
-                    cwd="/",
-                    start_new_session=True,  # Ctrl-C in the terminal is for the daemon
+                starting = asyncio.ensure_future(
+                    asyncio.create_subprocess_exec(
+                        *namespace.command(next(self._numbers), options_fd=options),
+                        stdin=PIPE,
+                        stdout=PIPE,
+                        stderr=PIPE,
+                        limit=_longest(limits),
+                        pass_fds=(handle, options),
+                        env={},
+                        cwd="/",
+                        start_new_session=True,  # Ctrl-C in the terminal is for the daemon
+                    )
                 )
+                # Not cancelled half-way: bubblewrap must be ended as `census.end` does.
+                try:
+                    process = await asyncio.shield(starting)
+                except asyncio.CancelledError:
+                    await LocalKernel(await starting, limits).stop()
+                    raise
         kernel = LocalKernel(process, limits)
         try:
             await kernel.greet()
