@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from portico_server.db.schema import run_events, runs
 
@@ -200,10 +200,3 @@ def newest(connection: Connection, limit: int, owner: str | None = None) -> list
     if owner is not None:
         query = query.where(runs.c.owner == owner)
     return [RunRow(**row._mapping) for row in connection.execute(query)]
-
-
-def prune(connection: Connection, before: float) -> int:
-    """Delete runs that ended before the moment ``before``, with their events. How many there were."""
-    return connection.execute(
-        delete(runs).where(runs.c.finished_at.is_not(None), runs.c.finished_at < before)
-    ).rowcount
