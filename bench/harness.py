@@ -140,11 +140,22 @@ def call(url: str, body: Any = None, *, method: str | None = None, timeout: floa
 # --- load ---
 
 
-def load(url: str, body: bytes, connections: int, seconds: float, *, key: str = "") -> Load:
-    """POST ``body`` over and over on ``connections`` connections, with wrk where it is installed."""
-    if shutil.which("wrk"):
+def load(
+    url: str,
+    body: bytes,
+    connections: int,
+    seconds: float,
+    *,
+    key: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Load:
+    """POST ``body`` over and over on ``connections`` connections, with wrk where it is installed.
+
+    With ``headers`` it is our own generator in any case.
+    """
+    if shutil.which("wrk") and not headers:
         return _wrk(url, body, connections, seconds, key)
-    return asyncio.run(_own(url, body, connections, seconds, key))
+    return asyncio.run(_own(url, body, connections, seconds, key, headers or {}))
 
 
 def _wrk(url: str, body: bytes, connections: int, seconds: float, key: str) -> Load:
@@ -186,10 +197,13 @@ def parse_wrk(text: str) -> Load:
     return Load(rate, milliseconds("50"), milliseconds("99"), int(errors), int(requests))
 
 
-async def _own(url: str, body: bytes, connections: int, seconds: float, key: str) -> Load:
+async def _own(
+    url: str, body: bytes, connections: int, seconds: float, key: str, headers: Mapping[str, str]
+) -> Load:
     parts = urlsplit(url)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
     head += f"Authorization: Bearer {key}\r\n" if key else ""
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     times: list[float] = []
     errors = 0

@@ -52,8 +52,8 @@ async def light(rounds: int) -> list[float]:
 
 
 async def notebooks(rounds: int, folder: Path) -> dict[str, list[float]]:
-    environment = Environment(folder)
-    sandbox = LocalSandbox(await environment.ensure(report))
+    sandbox = LocalSandbox(Environment(folder))
+    await sandbox.prepare(report)
     limits = Limits()
 
     async def cold() -> None:
@@ -62,7 +62,7 @@ async def notebooks(rounds: int, folder: Path) -> dict[str, list[float]]:
         await kernel.stop()
 
     measured = {"first cell, cold": await timed(max(5, rounds // 20), cold)}
-    pool = Notebooks(sandbox, environment, limits, most=100, idle=600)
+    pool = Notebooks(sandbox, limits, most=100, idle=600)
     try:
         await pool.run("bench", "warm", Cell("x = 1"), report)
         measured["warm cell"] = await timed(rounds, lambda: pool.run("bench", "warm", Cell("x + 1"), report))
@@ -86,7 +86,7 @@ async def settled(pool: Notebooks) -> None:
 async def main(rounds: int, folder: Path, path: Path | None) -> int:
     """Measure all and compare with the goals."""
     measured = {"light call": await light(rounds * 5)}
-    reason = LocalSandbox(folder).missing()
+    reason = LocalSandbox(Environment(folder)).missing()
     if reason is None:
         measured |= await notebooks(rounds, folder)
     else:

@@ -23,6 +23,16 @@ DOCS = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first, then those with many: whoever takes long must not come last."""
+    slow: dict[Path, int] = {}
+    many: dict[Path, int] = {}
+    for item in items:
+        slow[item.path] = slow.get(item.path, 0) + (item.get_closest_marker("slow") is not None)
+        many[item.path] = many.get(item.path, 0) + 1
+    items.sort(key=lambda item: (-slow[item.path], -many[item.path], str(item.path)))
+
+
 @pytest.fixture(scope="module")
 def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder named ``handbook`` with three small documents, English and Chinese."""

@@ -45,7 +45,7 @@ class Daemon:
 def environment(**more: str) -> dict[str, str]:
     """The environment of a daemon under test: ours, without what would leak into it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
-    return {**kept, "PORTICO_MODELS": str(MODELS), **more}
+    return {**kept, "PORTICO_MODELS": str(MODELS), "PORTICO_INSTALL_ENGINES": "false", **more}
 
 
 def start(home: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Daemon:

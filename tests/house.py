@@ -16,6 +16,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Found, Reply, Request, Result, Search
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
+from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
 from portico_server.tools.toolbox import Toolbox
@@ -82,10 +83,12 @@ class House:
     """A registry with the built-in tools and the apps over its stores, and a runner."""
 
     def __init__(self, database: Database) -> None:
+        self.database = database
         self.registry = Registry()
         self.registry.add_source(StoreApps(self.registry))
         Toolbox(self.registry).register()
-        self.runner = Runner(self.registry, UsageLog(database), timeout=30)
+        self.questions = Questions(database)
+        self.runner = Runner(self.registry, UsageLog(database), timeout=30, questions=self.questions)
 
     def add(self, *servables: Any, default: str = "voice") -> None:
         """Register servables; the model called ``default`` gets that alias."""

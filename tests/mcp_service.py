@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import uvicorn
 
 from portico_server.api.mcp import McpFace
 from portico_server.api.mcp.library import Position, StoredFile
+from portico_server.apps.prompts.library import Library as PromptLibrary
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Artifact
@@ -43,6 +44,7 @@ class Shelves:
             for store, held in files.items()
             for name, data in held.items()
         ]
+        self._watchers: list[Callable[[str], None]] = []
 
     async def files(
         self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
@@ -59,6 +61,23 @@ class Shelves:
                 return file, data
         raise NotFound(f"There is no file '{name}' in the store '{store}'.")
 
+    async def version(self, caller: Principal, store: str, name: str) -> str | None:
+        if not caller.allows(f"stores:{store}:read"):
+            raise NotFound(f"There is no store '{store}'.")
+        return next(
+            (data.hex() for file, data in self._files if (file.store, file.name) == (store, name)), None
+        )
+
+    def write(self, store: str, name: str, data: bytes) -> None:
+        """Put a file in, in place of one of that name; the house's stores are said to have changed."""
+        self._files = [(file, held) for file, held in self._files if (file.store, file.name) != (store, name)]
+        self._files.append((StoredFile(store, name, name, len(data)), data))
+        for watcher in self._watchers:
+            watcher(store)
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        self._watchers.append(watcher)
+
     async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
         for artifact, data in MADE:
             if artifact.id == artifact_id:
@@ -68,10 +87,12 @@ class Shelves:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A house, and the address of its MCP face."""
+    """A house, the address of its MCP face, and what that shows besides."""
 
     house: House
     url: str
+    shelves: Shelves
+    prompts: PromptLibrary
 
 
 @asynccontextmanager
@@ -80,7 +101,17 @@ async def serving(
 ) -> AsyncIterator[Service]:
     """Serve a house and some files for the length of a ``with`` block, on a free port unless one is given."""
     async with open_house(folder) as house:
-        face = McpFace(house.registry, house.runner, Shelves(files), max_body=1_000_000)
+        shelves, prompts = Shelves(files), PromptLibrary(house.database)
+        face = McpFace(
+            house.registry,
+            house.runner,
+            shelves,
+            prompts,
+            house.questions,
+            max_body=1_000_000,
+            watch_stores=shelves.watch,
+            patience=0.2,
+        )
 
         async def door(scope: dict[str, Any], receive: Any, send: Any) -> None:
             token = dict(scope["headers"]).get(b"authorization", b"").decode()
@@ -96,7 +127,7 @@ async def serving(
 
         task = asyncio.create_task(serve())
         try:
-            yield Service(house, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp")
+            yield Service(house, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", shelves, prompts)
         finally:
             server.should_exit = True
             await task

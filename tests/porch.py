@@ -18,6 +18,11 @@ from portico.wire import Usage
 from portico_server.api.auth import Auth
 from portico_server.api.door import Door
 from portico_server.api.parts import Parts
+from portico_server.apps.agent.app import Agents
+from portico_server.apps.agent.sessions import Sessions
+from portico_server.apps.deployed import Apps
+from portico_server.apps.flow.flows import Flows
+from portico_server.apps.prompts.library import Library
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
@@ -25,16 +30,27 @@ from portico_server.core.request import Relay, Relayed, Request, Result
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
+from portico_server.finetune.jobs import Jobs
+from portico_server.finetune.rehearsal import Rehearsal
+from portico_server.knowledge import filter as filters
+from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.questions import Questions
+from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB, load
 from portico_server.tools.added.added import AddedTools
+from portico_server.tools.added.packages import FunctionPackages
+from portico_server.tools.code import CodeTools
 from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.fetcher import OutwardFetcher
 from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.served import Served
 from portico_server.tools.toolbox import Toolbox
 
 ALL = frozenset({"chat", "completions", "embeddings"})
@@ -114,16 +130,30 @@ async def porch(
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     registry = Registry()
     usage = UsageLog(database)
-    runner = Runner(registry, usage, timeout=30)
+    questions = Questions(database, approvers="admin" if loaded.settings.approvals == "admin" else "owner")
+    runner = Runner(registry, usage, timeout=30, questions=questions)
     scheduler = Scheduler(database, runner)
     models = Models(database, registry, runner, scheduler, loaded.settings)
     files = Files(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB)
-    stores = Stores(database, registry, runner, scheduler, files, loaded.settings)
+    stores = Stores(
+        database,
+        registry,
+        runner,
+        scheduler,
+        files,
+        OutwardFetcher(Policy.of(loaded.settings.tool_hosts)),
+        loaded.settings,
+    )
     registry.add_source(stores)
-    toolbox = Toolbox(registry)
     artifacts = Artifacts(database, loaded.settings.artifacts)
+    toolbox = Toolbox(registry, artifacts)
     mcp = McpHost(toolbox, database, artifacts, loaded.settings.logs)
-    added = AddedTools(toolbox, database, Policy.of(loaded.settings.tool_hosts))
+    packages = FunctionPackages(loaded.settings.environments, offline=True)
+    added = AddedTools(toolbox, database, Policy.of(loaded.settings.tool_hosts), packages)
+    served = Served(toolbox)
+    code = CodeTools(loaded.settings, artifacts)
+    flows = Flows(database, registry, runner, scheduler, code.light, filters.parse)
+    apps, prompts = Apps(database, registry, runner.app_quotas), Library(database)
     stopped = asyncio.Event()
     parts = Parts(
         loaded=loaded,
@@ -131,18 +161,36 @@ async def porch(
         registry=registry,
         runner=runner,
         scheduler=scheduler,
+        questions=questions,
         models=models,
         files=files,
         stores=stores,
         artifacts=artifacts,
+        flows=flows,
+        apps=apps,
+        reconciler=Reconciler(models, stores, added, mcp, prompts, apps),
+        agents=Agents(registry, runner, code.light, Sessions(database), StoredFacts(stores, files)),
+        tuning=Jobs(
+            database,
+            registry,
+            runner,
+            scheduler,
+            models.bases,
+            files,
+            lambda _base: Rehearsal(),
+            folder / "finetune",
+        ),
+        retention=Retention(database, artifacts, files, runs_days=30, usage_days=400),
         mcp=mcp,
         added=added,
+        served=served,
+        prompts=prompts,
         startup=[],
         url=url,
         started_at=time.time(),
         stop=stopped.set,
     )
-    auth = Auth(database, loaded.settings)
+    auth = Auth(database, loaded.settings, runner.quotas)
     door = Door(parts, auth)
     config = uvicorn.Config(wrap(door), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -156,6 +204,7 @@ async def porch(
                 scheduler.run(alone=True),
                 mcp.run(),
                 added.run(),
+                served.run(),
             )
         ]
         try:
@@ -169,6 +218,7 @@ async def porch(
             await runner.close()
             await stores.close()
             await models.close()
+            await code.close()
     finally:
         listener.close()
         database.close()

@@ -25,7 +25,6 @@ from packaging.requirements import Requirement
 from portico import Client
 from portico.cli import root
 from portico_server import config
-from portico_server.core.errors import InvalidRequest
 from portico_server.settings import Settings
 from tests import daemon as daemons
 from tests.daemon import ROOT, Daemon
@@ -106,6 +105,29 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def turned() -> list[Path]:
+    """The page whose blocks run now, alone in a list."""
+    return []
+
+
+def turn_to(page: Path, turned: list[Path], house: Daemon) -> None:
+    """Begin a page as its reader does: what the pages before it made is gone."""
+    if turned == [page]:
+        return
+    turned[:] = [page]
+    with Client(house.url) as client:
+        for app in client.apps.list():
+            if app.kind != "store":
+                client.apps.remove(app.name)
+        for store in client.stores.list():
+            if store.name != "docs":
+                client.stores.remove(store.name)
+        for group in client.stores.groups("docs"):
+            if group.parent:
+                client.stores.remove_group("docs", group.name)
+
+
 def execute(block: Block, house: Daemon, desk: Path) -> None:
     code = block.code.replace(ADDRESS, house.url)
     command = ["bash", "-euo", "pipefail", "-c", code]
@@ -129,7 +151,9 @@ def execute(block: Block, house: Daemon, desk: Path) -> None:
 def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
     if block.skip is not None:
         pytest.skip(block.skip)
-    execute(block, request.getfixturevalue("house"), request.getfixturevalue("desk"))
+    house = request.getfixturevalue("house")
+    turn_to(block.page, request.getfixturevalue("turned"), house)
+    execute(block, house, request.getfixturevalue("desk"))
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in PARSED], ids=str)
@@ -203,13 +227,6 @@ def test_every_command_is_documented_as_it_helps_itself() -> None:
     assert rows(ROOT / "docs" / "commands.md", "All commands") == expected, f"the table must be:\n{table}"
 
 
-def test_a_key_of_the_configuration_that_does_nothing_yet_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "portico.yaml"
-    path.write_text("agents: []\n", encoding="utf-8")
-    with pytest.raises(InvalidRequest, match="not available in this version"):
-        config.read(path)
-
-
 def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [
@@ -219,7 +236,15 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
     wanted = {Requirement(line).name.lower() for line in lines} - {"portico"}
     page = ROOT / "docs" / "dependencies.md"
     listed: dict[str, list[str]] = {}
-    for heading in ("SDK", "Command line", "Daemon", "Vector index", "Terminal UI", "Development"):
+    for heading in (
+        "SDK",
+        "Command line",
+        "Daemon",
+        "Vector index",
+        "Databases",
+        "Terminal UI",
+        "Development",
+    ):
         for row in rows(page, heading):
             listed[row[0].strip("`").lower()] = row[1:]
     assert listed.keys() == wanted

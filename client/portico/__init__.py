@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
     )
+    from portico.functions import Function
     from portico.values import Found, Reply
     from portico.wire import Passage, Place
 
@@ -47,6 +48,7 @@ _HOME = {
     "EngineFailed": "errors",
     "Forbidden": "errors",
     "Found": "values",
+    "Function": "functions",
     "InvalidRequest": "errors",
     "NotFound": "errors",
     "NotPortico": "errors",
@@ -74,6 +76,7 @@ __all__ = [
     "EngineFailed",
     "Forbidden",
     "Found",
+    "Function",
     "InvalidRequest",
     "NotFound",
     "NotPortico",

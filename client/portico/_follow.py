@@ -20,7 +20,7 @@ class Follow:
         self._lost = 0
         self.done = False
 
-    def call(self) -> EventCall:
+    def call(self) -> EventCall[RunEvent]:
         return run_events(self._run, self._after)
 
     def saw(self, item: RunEvent) -> None:

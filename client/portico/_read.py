@@ -29,7 +29,9 @@ from portico.values import (
     NewKey,
     Page,
     Plan,
+    Pruned,
     Recommendation,
+    Replica,
     Run,
     Setting,
     Status,
@@ -87,6 +89,18 @@ def _data(value: Any) -> list[Any]:
     return data
 
 
+def texts_of(name: str) -> Callable[[Any], list[str]]:
+    """A reader for a list of strings in a JSON object."""
+
+    def read(value: Any) -> list[str]:
+        found = value.get(name) if isinstance(value, Mapping) else None
+        if not isinstance(found, list):
+            raise NotPortico(f"The answer lacks '{name}'. Is there a Portico daemon at this URL?")
+        return [str(item) for item in found]
+
+    return read
+
+
 def text_of(name: str) -> Callable[[Any], str]:
     """A reader for one string of a JSON object."""
 
@@ -115,7 +129,13 @@ def model(value: Any) -> Model:
 
 
 def deployment(value: Any) -> Deployment:
-    return value_of(Deployment, value, aliases=tuple(value.get("aliases") or ()))
+    return value_of(
+        Deployment,
+        value,
+        aliases=tuple(value.get("aliases") or ()),
+        replicas=tuple(value_of(Replica, item) for item in value.get("replicas") or ()),
+        gpus=tuple(value.get("gpus") or ()),
+    )
 
 
 def plan(value: Any) -> Plan:
@@ -131,11 +151,22 @@ def finding(value: Any) -> Finding:
 
 
 def store(value: Any) -> Store:
-    return value_of(Store, value, file_counts=value_of(FileCounts, value.get("file_counts") or {}))
+    source = value.get("source")
+    return value_of(
+        Store,
+        value,
+        source=tuple(source) if isinstance(source, list) else source,
+        file_counts=value_of(FileCounts, value.get("file_counts") or {}),
+    )
+
+
+def imported_store(value: Any) -> Store:
+    return store(value["store"])
 
 
 def chunk_group(value: Any) -> ChunkGroup:
-    return value_of(ChunkGroup, value)
+    errors = tuple((pair[0], pair[1]) for pair in value.get("errors") or ())
+    return value_of(ChunkGroup, value, errors=errors)
 
 
 def sync_plan(value: Any) -> SyncPlan:
@@ -168,6 +199,10 @@ def cut(value: Any) -> Cut:
 
 def file(value: Any) -> File:
     return value_of(File, value)
+
+
+def pruned(value: Any) -> Pruned:
+    return value_of(Pruned, value)
 
 
 def run(value: Any) -> Run:
@@ -204,6 +239,7 @@ def usage(value: Any) -> Usage:
         int(value.get("prompt_tokens") or 0),
         int(value.get("completion_tokens") or 0),
         int(value.get("cached_tokens") or details.get("cached_tokens") or 0),
+        value.get("cost"),
     )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from json import dumps
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 from portico import _read as read
 from portico._events import ChatEvents, RunEvents
+from portico._sse import ServerEvent
 from portico.errors import InvalidRequest
 from portico.values import (
     App,
@@ -30,8 +31,10 @@ from portico.values import (
     NewKey,
     Page,
     Plan,
+    Pruned,
     Ranker,
     Run,
+    RunEvent,
     Setting,
     Status,
     Store,
@@ -43,6 +46,7 @@ from portico.values import (
 )
 
 T = TypeVar("T")
+Item = TypeVar("Item", covariant=True)
 Message = Mapping[str, Any]
 
 
@@ -72,13 +76,21 @@ class Call(Generic[T]):
     raw: bool = False
 
 
+class Reader(Protocol[Item]):
+    """Turns server-sent events into what they mean. ``done``: the one that ends the stream has come."""
+
+    done: bool
+
+    def feed(self, item: ServerEvent) -> Sequence[Item]: ...
+
+
 @dataclass(frozen=True, slots=True)
-class EventCall:
+class EventCall(Generic[T]):
     """A request that is answered by a stream of events; ``reader`` makes one reader per attempt."""
 
     method: str
     path: str
-    reader: Callable[[], ChatEvents | RunEvents]
+    reader: Callable[[], Reader[T]]
     json: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -224,7 +236,7 @@ def messages_of(said: str | Sequence[Message], history: Sequence[Message] = ()) 
     return [dict(message) for message in (*history, *asked)]
 
 
-def chat(messages: str | Sequence[Message], model: str, options: Mapping[str, Any]) -> EventCall:
+def chat(messages: str | Sequence[Message], model: str, options: Mapping[str, Any]) -> EventCall[RunEvent]:
     if "stream" in options:
         raise InvalidRequest(
             "A chat always streams: for the whole answer, call read() on it.", param="stream"
@@ -241,7 +253,7 @@ def chat(messages: str | Sequence[Message], model: str, options: Mapping[str, An
 
 def app_run(
     app: str, question: str | Sequence[Message], history: Sequence[Message], options: Mapping[str, Any]
-) -> EventCall:
+) -> EventCall[RunEvent]:
     path = _at("api", "apps", _named(app, "an app"), "run")
     return EventCall("POST", path, RunEvents, json={"messages": messages_of(question, history), **options})
 
@@ -274,10 +286,26 @@ def store_get(name: str) -> Call[Store]:
 
 
 def store_add(
-    name: str, folder: str | None, embedding_model: str | None, description: str | None, app: bool | None
+    name: str,
+    folder: str | None,
+    source: str | Sequence[str] | None,
+    embedding_model: str | None,
+    description: str | None,
+    app: bool | None,
 ) -> Call[Store]:
-    body = _given(name=name, folder=folder, embedding_model=embedding_model, description=description, app=app)
+    body = _given(
+        name=name,
+        folder=folder,
+        source=_source(source),
+        embedding_model=embedding_model,
+        description=description,
+        app=app,
+    )
     return Call("POST", "/api/stores", read.store, json=body)
+
+
+def _source(given: str | Sequence[str] | None) -> str | list[str] | None:
+    return given if given is None or isinstance(given, str) else list(given)
 
 
 def store_remove(name: str) -> Call[None]:
@@ -294,10 +322,36 @@ def store_plan(name: str) -> Call[SyncPlan]:
 
 
 def store_change(
-    name: str, description: str | None, embedding_model: str | None, paused: bool | None
+    name: str,
+    description: str | None,
+    source: str | Sequence[str] | None,
+    embedding_model: str | None,
+    paused: bool | None,
 ) -> Call[Store]:
-    body = _given(description=description, embedding_model=embedding_model, paused=paused)
+    body = _given(
+        description=description, source=_source(source), embedding_model=embedding_model, paused=paused
+    )
     return Call("PATCH", _at("api", "stores", _named(name, "a store")), read.store, json=body)
+
+
+def store_calibrate(
+    name: str, questions: Sequence[Mapping[str, str]] | None, generate: int | None, model: str, apply: bool
+) -> Call[str]:
+    asked = None if questions is None else [dict(question) for question in questions]
+    body = _given(questions=asked, generate=generate, model=model, apply=apply)
+    return Call(
+        "POST", _at("api", "stores", _named(name, "a store"), "calibrate"), read.text_of("run"), json=body
+    )
+
+
+def store_export(name: str, vectors: bool) -> Call[bytes]:
+    path = _at("api", "stores", _named(name, "a store"), "export")
+    return Call("GET", path, bytes, query={"vectors": str(vectors).lower()}, raw=True, slow=True)
+
+
+def store_import(archive: Path, name: str | None) -> Call[Store]:
+    upload = Upload(_file_name(archive, None), archive, _given(name=name))
+    return Call("POST", "/api/stores/import", read.imported_store, upload=upload, slow=True)
 
 
 def groups_list(name: str) -> Call[list[ChunkGroup]]:
@@ -322,6 +376,10 @@ def group_add(
 
 def group_remove(name: str, group: str) -> Call[None]:
     return Call("DELETE", _groups(name, _named(group, "a group")), read.nothing, slow=True)
+
+
+def groups_retry(name: str) -> Call[list[str]]:
+    return Call("POST", _groups(name, "retry"), read.texts_of("runs"))
 
 
 def _groups(name: str, *more: str) -> str:
@@ -435,7 +493,12 @@ def run_cancel(run_id: str) -> Call[None]:
     return Call("POST", _at("api", "runs", _named(run_id, "a run"), "cancel"), read.nothing)
 
 
-def run_events(run_id: str, after: int) -> EventCall:
+def runs_prune(days: float | None, dry_run: bool) -> Call[Pruned]:
+    body = _given(days=days, dry_run=dry_run)
+    return Call("POST", "/api/runs/prune", read.pruned, json=body, slow=True)
+
+
+def run_events(run_id: str, after: int) -> EventCall[RunEvent]:
     headers = {"last-event-id": str(after)} if after else {}
     path = _at("api", "runs", _named(run_id, "a run"), "events")
     return EventCall("GET", path, RunEvents, headers=headers)
@@ -445,16 +508,17 @@ def keys_list() -> Call[list[Key]]:
     return Call("GET", "/api/keys", read.rows(read.key))
 
 
-def key_add(name: str, scopes: Sequence[str]) -> Call[NewKey]:
-    return Call("POST", "/api/keys", read.new_key, json={"name": name, "scopes": list(scopes)})
+def key_add(name: str, scopes: Sequence[str], limits: Mapping[str, int] | None) -> Call[NewKey]:
+    body = _given(name=name, scopes=list(scopes), limits=dict(limits) if limits else None)
+    return Call("POST", "/api/keys", read.new_key, json=body)
 
 
 def key_revoke(key_id: str) -> Call[None]:
     return Call("DELETE", _at("api", "keys", _named(key_id, "a key")), read.nothing)
 
 
-def tools_list() -> Call[list[Tool]]:
-    return Call("GET", "/api/tools", read.rows(read.tool))
+def tools_list(group: str | None, search: str | None) -> Call[list[Tool]]:
+    return Call("GET", "/api/tools", read.rows(read.tool), query=_given(group=group, search=search))
 
 
 def tool_get(name: str) -> Call[Tool]:
@@ -475,6 +539,13 @@ def tool_add(name: str, spec: Mapping[str, Any]) -> Call[ToolSource]:
 
 def tool_remove(name: str) -> Call[None]:
     return Call("DELETE", _at("api", "tool-sources", _named(name, "a tool")), read.nothing)
+
+
+def tool_start(name: str, arguments: Mapping[str, Any]) -> Call[str]:
+    path = _at("api", "tools", _named(name, "a tool"), "call")
+    return Call(
+        "POST", path, read.text_of("run"), query={"wait": "false"}, json={"arguments": dict(arguments)}
+    )
 
 
 def tool_call(name: str, arguments: Mapping[str, Any]) -> Call[ToolResult]:

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import httpx
 
@@ -26,7 +26,6 @@ from portico.errors import (
     PorticoError,
     from_status,
 )
-from portico.values import RunEvent
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
@@ -89,7 +88,9 @@ class Address:
         return options
 
 
-def _arguments(call: Call[Any] | EventCall, timeout: float, file: BinaryIO | None = None) -> dict[str, Any]:
+def _arguments(
+    call: Call[Any] | EventCall[Any], timeout: float, file: BinaryIO | None = None
+) -> dict[str, Any]:
     """A call as arguments of httpx's ``build_request``. `InvalidRequest` for what JSON cannot say."""
     arguments: dict[str, Any] = {"method": call.method, "url": call.path}
     if call.json is not None:
@@ -180,15 +181,15 @@ def _opened(upload: Upload | None) -> contextlib.AbstractContextManager[BinaryIO
         raise InvalidRequest(f"Cannot read '{upload.content}': {error.strerror}.", param="file") from error
 
 
-class _Reading:
+class _Reading(Generic[T]):
     """What reading a stream needs besides the bytes: the same for both transports."""
 
-    def __init__(self, call: EventCall, address: Address) -> None:
+    def __init__(self, call: EventCall[T], address: Address) -> None:
         self._reader = call.reader()
         self._decoder = Decoder()
         self._address = address
 
-    def feed(self, chunk: bytes) -> Iterator[RunEvent]:
+    def feed(self, chunk: bytes) -> Iterator[T]:
         """The events that ``chunk`` completes. After the one that ends the stream there are none."""
         for item in self._decoder.feed(chunk):
             if not self._reader.done:
@@ -198,6 +199,20 @@ class _Reading:
         """The bytes have ended: `ConnectionLost` unless the stream said so first."""
         if not self._reader.done:
             raise ConnectionLost(f"The daemon at {self._address.url} broke off in the middle of the answer.")
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when it is whole."""
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    except OSError as error:
+        raise InvalidRequest(f"Cannot write '{path}': {error.strerror}.", param="to") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class Transport:
@@ -220,9 +235,21 @@ class Transport:
                             raise
         raise AssertionError("unreachable")
 
+    def save(self, call: Call[bytes], path: Path) -> int:
+        """Write what a call answers to a file as it comes; its size. A file that breaks off is removed."""
+        with _translated(self.address, self._timeout):
+            response = self._http.send(
+                self._http.build_request(**_arguments(call, self._timeout)), stream=True
+            )
+            with contextlib.closing(response):
+                if not response.is_success:
+                    raise failure(response.status_code, response.headers, response.read())
+                with _written(path) as file:
+                    return sum(file.write(chunk) for chunk in response.iter_bytes())
+
     def stream(
-        self, call: EventCall, opened: Callable[[Headers], None] | None = None
-    ) -> Generator[RunEvent, None, None]:
+        self, call: EventCall[T], opened: Callable[[Headers], None] | None = None
+    ) -> Generator[T, None, None]:
         """The events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
             request = self._http.build_request(**_arguments(call, self._timeout))
@@ -264,9 +291,21 @@ class AsyncTransport:
                             raise
         raise AssertionError("unreachable")
 
+    async def save(self, call: Call[bytes], path: Path) -> int:
+        """Write what a call answers to a file as it comes; its size. A file that breaks off is removed."""
+        with _translated(self.address, self._timeout):
+            response = await self._http.send(
+                self._http.build_request(**_arguments(call, self._timeout)), stream=True
+            )
+            async with contextlib.aclosing(response):
+                if not response.is_success:
+                    raise failure(response.status_code, response.headers, await response.aread())
+                with _written(path) as file:
+                    return sum([file.write(chunk) async for chunk in response.aiter_bytes()])
+
     async def stream(
-        self, call: EventCall, opened: Callable[[Headers], None] | None = None
-    ) -> AsyncGenerator[RunEvent, None]:
+        self, call: EventCall[T], opened: Callable[[Headers], None] | None = None
+    ) -> AsyncGenerator[T, None]:
         """The events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
             request = self._http.build_request(**_arguments(call, self._timeout))

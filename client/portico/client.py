@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import httpx
 
+from portico import _adapters as adapters
 from portico import _async, _sync
+from portico import _flows as flows
 from portico import _requests as build
 from portico._answer import Answer, AsyncAnswer, Opened
 from portico._requests import Message
+from portico._running import AsyncRunning, Running
+from portico._serving import Desk, Given
+from portico._step import StepLike
 from portico._transport import TIMEOUT, Address, AsyncTransport, Transport
-from portico.values import Embeddings, Found, Ranker, RunEvent, Setting, Status
+from portico._worker import AsyncWorker, Worker
+from portico.flow import Flow, flow_of
+from portico.values import Applied, CheckedFlow, Embeddings, Found, Ranker, RunEvent, Setting, Status, Tokens
 
 
 class Client:
@@ -35,15 +44,21 @@ class Client:
         self._transport = Transport(Address.of(url, key), timeout, transport)
         self.models = _sync.Models(self._transport)
         self.deployments = _sync.Deployments(self._transport)
+        self.adapters = _sync.Adapters(self._transport)
+        self.tuning = _sync.Tuning(self._transport)
         self.engines = _sync.Engines(self._transport)
         self.stores = _sync.Stores(self._transport)
         self.files = _sync.Files(self._transport)
         self.chunkers = _sync.Chunkers(self._transport)
         self.apps = _sync.Apps(self._transport)
+        self.agents = _sync.Agents(self._transport)
+        self.sessions = _sync.Sessions(self._transport)
         self.runs = _sync.Runs(self._transport)
         self.keys = _sync.Keys(self._transport)
         self.tools = _sync.Tools(self._transport)
+        self.questions = _sync.Questions(self._transport)
         self.artifacts = _sync.Artifacts(self._transport)
+        self.prompts = _sync.Prompts(self._transport)
         self.mcp = _sync.Mcp(self._transport)
 
     @property
@@ -92,6 +107,66 @@ class Client:
         """Texts as vectors, in order."""
         return self._transport.send(build.embed(texts, model, dimensions))
 
+    def tokenize(
+        self,
+        text: str | Sequence[Message],
+        model: str = "default",
+        *,
+        add_special_tokens: bool | None = None,
+        texts: bool = False,
+    ) -> Tokens:
+        """A text, or a conversation as the model's template writes it, in the model's tokens, with their ``texts`` on
+        request. Models on llamacpp and vllm can be asked.
+        """
+        return self._transport.send(adapters.tokenize(text, model, add_special_tokens, texts))
+
+    def detokenize(self, tokens: Sequence[int], model: str = "default") -> str:
+        """The text that tokens stand for."""
+        return self._transport.send(adapters.detokenize(tokens, model))
+
+    def start(
+        self,
+        flow: Flow | StepLike | Mapping[str, Any],
+        input: Any = None,
+        *,
+        history: Sequence[Message] = (),
+    ) -> Running:
+        """Begin a flow that nobody deployed: iterate for its text as it comes; its ``events``, its ``result``.
+
+        Functions that stay here are called back meanwhile. ``history``: messages before the input.
+        """
+        made = flow_of(flow)
+        return Running(self._transport, flows.flow_run(made, input, history), made.functions)
+
+    def run(
+        self,
+        flow: Flow | StepLike | Mapping[str, Any],
+        input: Any = None,
+        *,
+        history: Sequence[Message] = (),
+    ) -> Any:
+        """Run a flow in the daemon and wait; its output. See `start`."""
+        return self.start(flow, input, history=history).result()
+
+    def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedFlow:
+        """Whether a flow could run here, without running it: every name and reference in it."""
+        return self._transport.send(flows.flow_check(flow_of(flow)))
+
+    def apply(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        folder: str = "",
+        prune: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> Applied:
+        """Make the daemon what a configuration says: create and change what differs, leave the rest alone.
+
+        ``folder``: what relative paths in it are relative to, on the daemon's machine. ``prune``: kinds (``apps``,
+        ``tools`` …) of which everything is removed that it does not name. ``dry_run`` only says what would be done.
+        """
+        return self._transport.send(flows.apply(configuration, folder, prune, dry_run))
+
     def health(self) -> dict[str, Any]:
         """``{"status": "ok", "version": …}`` as soon as the daemon serves; needs no key."""
         return self._transport.send(build.health())
@@ -111,6 +186,23 @@ class Client:
     def shutdown(self) -> None:
         """Ask the daemon to end."""
         return self._transport.send(build.shutdown())
+
+    def serve(
+        self,
+        functions: Sequence[Given],
+        *,
+        name: str | None = None,
+        concurrency: int = 4,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Serve functions as tools: called over the daemon, executed here, ``concurrency`` at once.
+
+        Schemas come from signatures and docstrings; `Function.of` says more of one. A flow stands for all of its
+        functions that stay here. Ends when ``stop`` is set, or with Ctrl-C, after what has begun is finished. A daemon
+        that is away is waited for. Raises `Conflict` if a name is taken.
+        """
+        desk = Desk(functions, name, concurrency)
+        Worker(self._transport, desk).run(stop)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -139,15 +231,21 @@ class AsyncClient:
         self._transport = AsyncTransport(Address.of(url, key), timeout, transport)
         self.models = _async.Models(self._transport)
         self.deployments = _async.Deployments(self._transport)
+        self.adapters = _async.Adapters(self._transport)
+        self.tuning = _async.Tuning(self._transport)
         self.engines = _async.Engines(self._transport)
         self.stores = _async.Stores(self._transport)
         self.files = _async.Files(self._transport)
         self.chunkers = _async.Chunkers(self._transport)
         self.apps = _async.Apps(self._transport)
+        self.agents = _async.Agents(self._transport)
+        self.sessions = _async.Sessions(self._transport)
         self.runs = _async.Runs(self._transport)
         self.keys = _async.Keys(self._transport)
         self.tools = _async.Tools(self._transport)
+        self.questions = _async.Questions(self._transport)
         self.artifacts = _async.Artifacts(self._transport)
+        self.prompts = _async.Prompts(self._transport)
         self.mcp = _async.Mcp(self._transport)
 
     @property
@@ -203,6 +301,66 @@ class AsyncClient:
         """Texts as vectors, in order."""
         return await self._transport.send(build.embed(texts, model, dimensions))
 
+    async def tokenize(
+        self,
+        text: str | Sequence[Message],
+        model: str = "default",
+        *,
+        add_special_tokens: bool | None = None,
+        texts: bool = False,
+    ) -> Tokens:
+        """A text, or a conversation as the model's template writes it, in the model's tokens, with their ``texts`` on
+        request. Models on llamacpp and vllm can be asked.
+        """
+        return await self._transport.send(adapters.tokenize(text, model, add_special_tokens, texts))
+
+    async def detokenize(self, tokens: Sequence[int], model: str = "default") -> str:
+        """The text that tokens stand for."""
+        return await self._transport.send(adapters.detokenize(tokens, model))
+
+    def start(
+        self,
+        flow: Flow | StepLike | Mapping[str, Any],
+        input: Any = None,
+        *,
+        history: Sequence[Message] = (),
+    ) -> AsyncRunning:
+        """Begin a flow that nobody deployed: iterate for its text as it comes; its ``events``, its ``result``.
+
+        Functions that stay here are called back meanwhile. ``history``: messages before the input.
+        """
+        made = flow_of(flow)
+        return AsyncRunning(self._transport, flows.flow_run(made, input, history), made.functions)
+
+    async def run(
+        self,
+        flow: Flow | StepLike | Mapping[str, Any],
+        input: Any = None,
+        *,
+        history: Sequence[Message] = (),
+    ) -> Any:
+        """Run a flow in the daemon and wait; its output. See `start`."""
+        return await self.start(flow, input, history=history).result()
+
+    async def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedFlow:
+        """Whether a flow could run here, without running it: every name and reference in it."""
+        return await self._transport.send(flows.flow_check(flow_of(flow)))
+
+    async def apply(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        folder: str = "",
+        prune: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> Applied:
+        """Make the daemon what a configuration says: create and change what differs, leave the rest alone.
+
+        ``folder``: what relative paths in it are relative to, on the daemon's machine. ``prune``: kinds (``apps``,
+        ``tools`` …) of which everything is removed that it does not name. ``dry_run`` only says what would be done.
+        """
+        return await self._transport.send(flows.apply(configuration, folder, prune, dry_run))
+
     async def health(self) -> dict[str, Any]:
         """``{"status": "ok", "version": …}`` as soon as the daemon serves; needs no key."""
         return await self._transport.send(build.health())
@@ -222,6 +380,23 @@ class AsyncClient:
     async def shutdown(self) -> None:
         """Ask the daemon to end."""
         return await self._transport.send(build.shutdown())
+
+    async def serve(
+        self,
+        functions: Sequence[Given],
+        *,
+        name: str | None = None,
+        concurrency: int = 4,
+        stop: asyncio.Event | None = None,
+    ) -> None:
+        """Serve functions as tools: called over the daemon, executed here, ``concurrency`` at once.
+
+        Schemas come from signatures and docstrings; `Function.of` says more of one. A flow stands for all of its
+        functions that stay here. Ends when ``stop`` is set, after what has begun is finished, or when cancelled. A
+        daemon that is away is waited for. Raises `Conflict` if a name is taken.
+        """
+        desk = Desk(functions, name, concurrency)
+        await AsyncWorker(self._transport, desk).run(stop)
 
     async def close(self) -> None:
         """Give the connections back."""

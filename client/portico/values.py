@@ -36,6 +36,21 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """One process of a model that has several."""
+
+    source: str
+    engine: str
+    state: str
+    pid: int | None = None
+    memory_bytes: int | None = None
+    error: str | None = None
+    calls: int = 0
+    starts: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """A model on an engine. ``state`` is ``cold``, ``downloading``, ``loading``, ``ready`` or ``failed``."""
 
@@ -58,6 +73,8 @@ class Deployment:
     calls: int = 0
     starts: int = 0
     crashes: int = 0
+    replicas: tuple[Replica, ...] = ()
+    gpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,40 @@ class Plan:
     estimate: Mapping[str, Any] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     nearest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A small set of weights on top of the model ``base``, and a model name of its own.
+
+    ``state``: ``cold`` until the base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
+    there is no base any more. ``kind``: ``peft`` or ``gguf``.
+    """
+
+    name: str
+    base: str
+    kind: str = ""
+    scale: float = 1.0
+    state: str = ""
+    engine: str | None = None
+    rank: int | None = None
+    alpha: float | None = None
+    targets: tuple[str, ...] = ()
+    trained_on: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    configured: bool = False
+    created_at: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text as a model reads it. ``max_model_len``: tokens that one call may have; ``texts`` if asked for."""
+
+    count: int
+    tokens: tuple[int, ...]
+    max_model_len: int | None = None
+    texts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +175,17 @@ class FileCounts:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A knowledge base. ``folder`` is the one it follows, if any; ``app``: whether it is a chat app.
+    """A knowledge base. ``folder`` is the one it follows, if any, ``source`` an address, several, or a bucket that it
+    follows instead; ``app``: whether it is a chat app.
 
-    ``next_embedding_model``: the one whose vectors are being made; ``paused``: its folder is not followed now.
+    ``next_embedding_model``: the one whose vectors are being made; ``paused``: nothing is followed now.
     """
 
     id: str
     name: str
     description: str = ""
     folder: str | None = None
+    source: str | tuple[str, ...] | None = None
     app: bool = False
     embedding_model: str | None = None
     next_embedding_model: str | None = None
@@ -140,6 +193,13 @@ class Store:
     file_counts: FileCounts = FileCounts()
     usage_bytes: int = 0
     created_at: float = 0
+
+    @property
+    def follows(self) -> str | None:
+        """What it mirrors, in a few words; ``None`` if its files are uploaded."""
+        if self.source is None or isinstance(self.source, str):
+            return self.source or self.folder
+        return f"{self.source[0]} and {len(self.source) - 1} more" if self.source[1:] else self.source[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +217,8 @@ class ChunkGroup:
     failed: int = 0
     waiting: int = 0
     chunks: int = 0
+    errors: tuple[tuple[str, str], ...] = ()
+    """Of the failed files the first hundred of the store: (name, why)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +291,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution. ``status`` is ``queued``, ``running``, ``completed``, ``failed`` or ``cancelled``."""
+    """One execution. ``status`` is ``queued``, ``running``, ``waiting``, ``completed``, ``failed`` or ``cancelled``."""
 
     id: str
     kind: str
@@ -244,6 +306,19 @@ class Run:
     @property
     def ended(self) -> bool:
         return self.status in ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much old age took away, or would: ended runs and their questions, artifacts, expired files, usage."""
+
+    runs: int
+    questions: int
+    artifacts: int
+    files: int
+    usage: int
+    dry_run: bool = False
+    sessions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +339,7 @@ class Key:
     created_at: float = 0
     hint: str = ""
     last_used_at: float | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,16 +351,25 @@ class NewKey(Key):
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """Something that answers a conversation."""
+    """Something that answers a conversation. ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for one
+    that was not deployed; ``limits`` hold whoever calls it.
+    """
 
     name: str
     title: str = ""
     description: str = ""
+    kind: str = "store"
+    version: int = 0
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
+    limits: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Something a model may call. ``input_schema`` is a JSON schema; ``source`` says where the tool comes from."""
+    """Something a model may call. ``input_schema`` is a JSON schema; ``source`` says where the tool comes from,
+    ``group`` what it is found under, ``cost`` what a call costs in US dollars.
+    """
 
     name: str
     description: str = ""
@@ -293,11 +378,48 @@ class Tool:
     read_only: bool = False
     destructive: bool = False
     source: str = ""
+    needs_approval: bool = False
+    group: str = ""
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a run waits for. ``kind``: approval, function or input; ``status``: pending, answered, expired, cancelled.
+
+    ``answer_schema`` is the JSON schema of a ``value``. ``accepted``, ``value``, ``note`` and ``answered_by`` are the
+    answer; ``worker`` is the client that executes a function.
+    """
+
+    id: str
+    run: str
+    kind: str
+    name: str
+    message: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    answer_schema: Mapping[str, Any] | None = None
+    status: str = "pending"
+    created_at: float = 0
+    expires_at: float = 0
+    accepted: bool | None = None
+    value: Any = None
+    note: str = ""
+    answered_by: str = ""
+    answered_at: float | None = None
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Functions that a worker has taken; ``lost`` are ids of those it held that another one has now."""
+
+    taken: tuple[Question, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSource:
-    """A tool that was added, or an API that gives many. ``kind``: command, function or openapi."""
+    """A tool that was added, or an API that gives many. ``kind``: command, function, openapi or database."""
 
     name: str
     kind: str = ""
@@ -329,6 +451,33 @@ class ToolResult:
     structured: Any = None
     is_error: bool = False
     artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One version of a prompt: its arguments, its messages, its examples, each as a JSON object.
+
+    ``origin`` is where it was imported from, empty if it was written in the daemon.
+    """
+
+    name: str
+    version: int = 1
+    title: str = ""
+    description: str = ""
+    arguments: tuple[Mapping[str, Any], ...] = ()
+    messages: tuple[Mapping[str, str], ...] = ()
+    examples: tuple[Mapping[str, str], ...] = ()
+    origin: str = ""
+    created_at: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedPrompts:
+    """What an import of prompts did, or would do, by name."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,3 +562,108 @@ class Status:
 
 
 Ranker = Literal["auto", "lexical", "vector", "hybrid", "rrf"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppVersion:
+    """One version of a deployed app; ``current``: the one that answers. Times in seconds since 1970.
+
+    ``warnings``: what it still needs, such as functions that must be served; told when it is deployed.
+    """
+
+    name: str
+    version: int
+    digest: str
+    note: str
+    created_by: str
+    created_at: float
+    current: bool
+    spec: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of one thing of a configuration: ``action`` is ``create``, ``change``, ``remove`` or ``unchanged``;
+    ``detail`` names the fields that differ.
+    """
+
+    kind: str
+    name: str
+    action: str
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was done about a configuration, in order; with ``dry_run`` what would be. ``ignored``: keys of it that a
+    running daemon does not take.
+    """
+
+    changes: tuple[Change, ...]
+    dry_run: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFlow:
+    """Whether a flow can run; ``error`` is the first thing that is wrong, in OpenAI's shape."""
+
+    ok: bool
+    name: str = ""
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """A finished step of a run. ``hit``: its output came out of the step cache."""
+
+    path: str
+    kind: str
+    status: str
+    attempt: int
+    started_at: float
+    milliseconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    hit: bool
+    input: Any = None
+    output: Any = None
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One conversation with ``app``. ``name`` is what its owner calls it; times in seconds since 1970."""
+
+    id: str
+    app: str
+    name: str
+    title: str
+    created_at: float
+    updated_at: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMessage:
+    """A message in the memory of one agent; ``agent`` is its path in the tree, empty for the root.
+
+    ``message`` has ``sender``, ``content`` and the other fields of `portico.agent.Message`; ``run`` said it.
+    """
+
+    seq: int
+    agent: str
+    message: Mapping[str, Any]
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedAgent:
+    """Whether an agent can run; ``error`` is the first thing that is wrong, in OpenAI's shape."""
+
+    ok: bool
+    name: str = ""
+    error: Mapping[str, Any] | None = None

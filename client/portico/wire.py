@@ -114,6 +114,25 @@ class ToolCalled:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolReturned:
+    """What a tool that an agent called answered; ``id`` is that of its `ToolCalled`."""
+
+    type: ClassVar[str] = "tool_returned"
+    id: str
+    name: str
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOff:
+    """An agent has handed the conversation over to the agent ``to``, whose answer is the answer."""
+
+    type: ClassVar[str] = "handed_off"
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cited:
     """The passages an answer stands on, numbered by their ``rank``; sent before its first word."""
 
@@ -152,13 +171,52 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """The run waits for an answer from outside: an ``approval``, a client's ``function``, or an ``input``.
+
+    ``name`` is the tool, function or step that asks; ``answer_schema`` the JSON schema of an answer's value;
+    ``expires_at`` the moment, in seconds since 1970, at which waiting ends.
+    """
+
+    type: ClassVar[str] = "asked"
+    id: str
+    kind: str
+    name: str
+    message: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    answer_schema: Mapping[str, Any] | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the run waited for has been said, by the key or worker ``by``; the run goes on."""
+
+    type: ClassVar[str] = "answered"
+    id: str
+    accepted: bool
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call."""
+    """Tokens of one call. ``cost`` in US dollars, ``None`` where no price is known."""
 
     type: ClassVar[str] = "usage"
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    cost: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together. An unknown cost counts nothing beside a known one."""
+        known = [usage.cost for usage in (self, other) if usage.cost is not None]
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            sum(known) if known else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +236,27 @@ class Finished:
 
 
 Event: TypeAlias = (
-    Delta | ToolCalled | Cited | StepStarted | StepFinished | Status | Usage | Failed | Finished
+    Delta
+    | ToolCalled
+    | ToolReturned
+    | HandedOff
+    | Cited
+    | StepStarted
+    | StepFinished
+    | Status
+    | Asked
+    | Answered
+    | Usage
+    | Failed
+    | Finished
 )
 
 _BY_TYPE: Mapping[str, type[Any]] = {
     cls.type: cls
-    for cls in (Delta, ToolCalled, Cited, StepStarted, StepFinished, Status, Usage, Failed, Finished)
+    for cls in (
+        *(Delta, ToolCalled, ToolReturned, HandedOff, Cited, StepStarted, StepFinished, Status),
+        *(Asked, Answered, Usage, Failed, Finished),
+    )
 }
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,27 +24,45 @@ from portico_server import __version__, logs
 from portico_server.api.auth import Auth
 from portico_server.api.door import Door
 from portico_server.api.parts import Parts
+from portico_server.apps.agent.app import Agents
+from portico_server.apps.agent.sessions import Sessions
 from portico_server.apps.ask import StoreApps
-from portico_server.config import Configuration, StoreSpec
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.apps.deployed import Apps, Kind
+from portico_server.apps.flow.flows import Flows
+from portico_server.apps.prompts.library import Library
+from portico_server.config import Configuration
+from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.principal import SYSTEM
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
 from portico_server.engines.spec import ModelSpec
+from portico_server.finetune.jobs import Jobs
+from portico_server.finetune.local import LocalTrainer
+from portico_server.finetune.rehearsal import Rehearsal
 from portico_server.home import Home
+from portico_server.knowledge import filter as filters
+from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.questions import Questions
+from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB, Loaded, Settings
 from portico_server.tools.added.added import AddedTools
+from portico_server.tools.added.packages import FunctionPackages
+from portico_server.tools.approval import Approval, rule_of
 from portico_server.tools.builtin import outward
 from portico_server.tools.code import CodeTools
 from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.fetcher import OutwardFetcher
 from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.served import Served
 from portico_server.tools.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
@@ -61,6 +80,8 @@ class Wishes:
     parent_watch: bool = False
     quiet: bool = False
     configuration: Configuration | None = None
+    within: bool = False
+    """It runs within another program, which has the signals, the standard output and the collector of garbage."""
 
 
 def main(loaded: Loaded, wishes: Wishes) -> int:
@@ -74,19 +95,20 @@ def main(loaded: Loaded, wishes: Wishes) -> int:
             raise InvalidRequest(
                 f"There is no folder {folder}. Give --docs an existing folder.", param="docs"
             )
-    with Home(settings.home) as home, _listen(settings) as listener:
+    with Home(settings.home) as home, listen(settings) as listener:
         logs.configure(settings.logs, settings.log_level, settings.log_format, quiet=wishes.quiet)
         database = Database(settings.database) if settings.database else Database.at(settings.database_path)
         try:
             database.prepare()
-            with asyncio.Runner(loop_factory=_new_loop) as runner:
-                runner.run(_Daemon(loaded, wishes, database, listener).serve(home))
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(Daemon(loaded, wishes, database, listener).serve(home))
         finally:
             database.close()
     return 0
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that a daemon runs on."""
     if sys.platform == "win32":
         return asyncio.new_event_loop()
     import uvloop  # the wheel exists for this platform alone
@@ -95,7 +117,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 @contextlib.contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
+def listen(settings: Settings) -> Iterator[socket.socket]:
     """The listening socket, bound before anything else is begun."""
     if settings.port > 65535:
         raise InvalidRequest(f"{settings.port} is not a port; ports end at 65535.", param="port")
@@ -147,7 +169,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Daemon:
+class Daemon:
     """All parts of one daemon, from the first line it prints to the last process it ends."""
 
     def __init__(self, loaded: Loaded, wishes: Wishes, database: Database, listener: socket.socket) -> None:
@@ -158,24 +180,81 @@ class _Daemon:
         self._database = database
         self._listener = listener
         self._stopping = asyncio.Event()
+        self.serving = threading.Event()
+        """Set once requests are answered; for who started it from another thread."""
         self.registry = Registry()
         self.usage = UsageLog(database)
-        self.runner = Runner(self.registry, self.usage, timeout=settings.request_timeout)
+        self.questions = Questions(database, approvers="admin" if settings.approvals == "admin" else "owner")
+        self.runner = Runner(
+            self.registry, self.usage, timeout=settings.request_timeout, questions=self.questions
+        )
+        if settings.otel_endpoint:
+            self.runner.telemetry = Telemetry(settings.otel_endpoint)
         self.scheduler = Scheduler(database, self.runner)
         self.models = Models(database, self.registry, self.runner, self.scheduler, settings)
         self.files = Files(database, settings.blobs, max_bytes=settings.max_file_mb * MB)
-        self.stores = Stores(database, self.registry, self.runner, self.scheduler, self.files, settings)
-        self.auth = Auth(database, settings)
+        self.stores = Stores(
+            database,
+            self.registry,
+            self.runner,
+            self.scheduler,
+            self.files,
+            OutwardFetcher(Policy.of(settings.tool_hosts)),
+            settings,
+        )
+        self.auth = Auth(database, settings, self.runner.quotas)
         self.registry.add_source(self.stores)
         self.registry.add_source(StoreApps(self.registry))
-        self.toolbox = Toolbox(self.registry)
-        self.toolbox.register()
         self.artifacts = Artifacts(database, settings.artifacts)
+        self.toolbox = Toolbox(
+            self.registry,
+            self.artifacts,
+            Approval(rule_of(settings.tool_approval, "settings"), settings.approval_timeout),
+        )
+        self.toolbox.register()
+        self.retention = Retention(
+            database,
+            self.artifacts,
+            self.files,
+            runs_days=settings.keep_runs_days,
+            usage_days=settings.keep_usage_days,
+            sessions_days=settings.keep_sessions_days,
+        )
         self.code = CodeTools(settings, self.artifacts)
         for tool in (*outward(settings), *self.code.tools):
             self.toolbox.add(tool)
         self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs)
-        self.added = AddedTools(self.toolbox, database, Policy.of(settings.tool_hosts))
+        self.served = Served(self.toolbox)
+        packages = FunctionPackages(
+            settings.environments, index=settings.pypi_index, offline=settings.offline
+        )
+        self.added = AddedTools(self.toolbox, database, Policy.of(settings.tool_hosts), packages)
+        self.prompts = Library(database)
+        self.flows = Flows(
+            database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse
+        )
+        self.apps = Apps(database, self.registry, self.runner.app_quotas)
+        self.apps.kind("flow", Kind(self.flows.check, self.flows.build))
+        self.agents = Agents(
+            *(self.registry, self.runner, self.code.light, Sessions(database)),
+            StoredFacts(self.stores, self.files),
+        )
+        self.apps.kind("agent", Kind(self.agents.check, self.agents.build))
+        trainer = LocalTrainer(
+            self.models.workshop, self.code.light, settings.logs, nice=settings.finetune_nice
+        )
+        self.tuning = Jobs(
+            database,
+            self.registry,
+            self.runner,
+            self.scheduler,
+            self.models.bases,
+            self.files,
+            lambda base: Rehearsal() if base.format == "script" else trainer,
+            settings.home / "finetune",
+        )
+        self.reconciler = Reconciler(self.models, self.stores, self.added, self.mcp, self.prompts, self.apps)
+        self.scheduler.principals = self.auth.principal
         host, port = listener.getsockname()[:2]
         anywhere = host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
         shown = "127.0.0.1" if anywhere else host
@@ -185,12 +264,21 @@ class _Daemon:
             registry=self.registry,
             runner=self.runner,
             scheduler=self.scheduler,
+            questions=self.questions,
             models=self.models,
             files=self.files,
             stores=self.stores,
             artifacts=self.artifacts,
+            flows=self.flows,
+            apps=self.apps,
+            reconciler=self.reconciler,
+            agents=self.agents,
+            tuning=self.tuning,
+            retention=self.retention,
             mcp=self.mcp,
             added=self.added,
+            served=self.served,
+            prompts=self.prompts,
             startup=[],
             url=f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}",
             started_at=time.time(),
@@ -201,7 +289,7 @@ class _Daemon:
     async def serve(self, home: Home) -> None:
         """Everything from the open door to the closed one."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in () if self._wishes.within else (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
         if self._wishes.parent_watch:
             await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
@@ -224,16 +312,24 @@ class _Daemon:
                 serving = tasks.create_task(server.serve([self._listener]), name="uvicorn")
                 await server.serving.wait()
                 home.serving(self.parts.url)
-                _say({"ready": True, "url": self.parts.url, "home": str(home.path), "pid": os.getpid()})
+                if not self._wishes.within:
+                    _say({"ready": True, "url": self.parts.url, "home": str(home.path), "pid": os.getpid()})
+                self.serving.set()
                 background = [
                     tasks.create_task(self.usage.run(), name="usage"),
                     tasks.create_task(
                         self.scheduler.run(alone=not self._settings.database), name="scheduler"
                     ),
+                    tasks.create_task(
+                        self.questions.run(alone=not self._settings.database), name="questions"
+                    ),
                     tasks.create_task(self.door.run(), name="door"),
                     tasks.create_task(self._warm(), name="warm"),
                     tasks.create_task(self.mcp.run(), name="mcp servers"),
+                    tasks.create_task(self.retention.run(), name="retention"),
                     tasks.create_task(self.added.run(), name="added tools"),
+                    tasks.create_task(self.served.run(), name="served functions"),
+                    tasks.create_task(self.apps.run(), name="apps that wait"),
                 ]
                 await self._stopping.wait()
                 server.should_exit = True
@@ -244,6 +340,10 @@ class _Daemon:
         finally:
             await self._close()
 
+    def stop(self) -> None:
+        """End it, on its own event loop."""
+        self._stopping.set()
+
     async def _warm(self) -> None:
         """Import what the first call needs, then take all that stays out of the garbage collector's sight.
 
@@ -252,22 +352,27 @@ class _Daemon:
         """
         await self.models.warm()
         await self.door.furnished.wait()
-        gc.collect()
-        gc.freeze()
+        if not self._wishes.within:
+            gc.collect()
+            gc.freeze()
 
     async def _prepare(self) -> None:
         """What must stand before the first request: keys, names, stores, and what the start was asked for."""
         await self.auth.start(self._configuration.keys)
+        await self.questions.start(alone=not self._settings.database)
         await self.models.start()
         for spec in self._configuration.models:
             await self.models.add(spec, keep=False)
         await self.mcp.start(self._configuration.mcp)
         await self.added.start(self._configuration.tools)
+        await self.prompts.start(self._configuration.prompts)
         await self._choose_model()
         await self.files.start()
-        await self.artifacts.start()
         self._begun(*await self.stores.start())
         await self._apply_stores()
+        await self.apps.start()
+        await self.apps.given(self._configuration.apps)
+        await self.tuning.start()
         await self._fetch_default()
 
     async def _choose_model(self) -> None:
@@ -283,31 +388,11 @@ class _Daemon:
     async def _apply_stores(self) -> None:
         """The stores of the configuration, and a store for each folder of documents."""
         for spec in self._configuration.stores:
-            await self._apply_store(spec)
+            self._begun(*await self.reconciler.store(spec))
         for given in self._wishes.docs:
             folder = given.resolve()
             name = await self._name_for(folder)
             self._begun(await self.stores.sync(await self.stores.follow(name, folder, SYSTEM)))
-
-    async def _apply_store(self, spec: StoreSpec) -> None:
-        model = spec.embedding_model or None
-        if spec.folder is not None:
-            row = await self.stores.follow(
-                spec.name,
-                spec.folder,
-                SYSTEM,
-                app=spec.app,
-                embedding_model=model,
-                description=spec.description,
-            )
-            self._begun(await self.stores.sync(row))
-            return
-        try:
-            await self.stores.get(spec.name, SYSTEM)
-        except NotFound:
-            await self.stores.create(
-                spec.name, SYSTEM, app=spec.app, embedding_model=model, description=spec.description
-            )
 
     async def _name_for(self, folder: Path) -> str:
         """A folder's own name, or its parent's before it if that store mirrors another folder which still exists."""
@@ -327,7 +412,10 @@ class _Daemon:
             self._begun(await self.models.pull(missing, SYSTEM))
 
     async def _close(self) -> None:
-        for close in (self.code.close, self.stores.close, self.models.close, self.usage.flush):
+        closing = [self.code.close, self.stores.close, self.models.close, self.usage.flush]
+        if self.runner.telemetry is not None:
+            closing.append(self.runner.telemetry.close)
+        for close in closing:
             try:
                 await close()
             except Exception:

@@ -9,9 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from portico_server.apps.entry import AppEntry, agent_of, app_of
+from portico_server.apps.prompts.folder import read_folder
+from portico_server.apps.prompts.spec import PromptSpec
+from portico_server.apps.prompts.spec import parse as parse_prompt
+from portico_server.apps.yaml_text import load
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.limits import Limits
+from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
-from portico_server.engines.spec import ModelSpec
+from portico_server.engines.spec import AdapterSpec, ModelSpec
+from portico_server.knowledge.groups import GroupSpec
+from portico_server.knowledge.groups import parse as parse_group
+from portico_server.knowledge.sources.spec import parse as parse_source
 from portico_server.tools.added.spec import ToolSpec
 from portico_server.tools.added.spec import parse as parse_tool
 from portico_server.tools.mcp_host.spec import ServerSpec
@@ -19,21 +29,20 @@ from portico_server.tools.mcp_host.spec import parse as parse_server
 
 T = TypeVar("T")
 
-_LATER = {"prompts", "agents", "apps"}
-"""Keys that the format reserves and this version does not carry out."""
-
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSpec:
-    """A store in the configuration; ``folder`` is absolute."""
+    """A store in the configuration; ``folder`` is absolute; ``source``: what it follows instead."""
 
     name: str
     folder: Path | None = None
+    source: str | tuple[str, ...] | None = None
     embedding_model: str = ""
     description: str = ""
     app: bool = True
+    groups: tuple[GroupSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class KeySpec:
     name: str
     key: str
     scopes: tuple[str, ...]
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,9 @@ class Configuration:
     keys: tuple[KeySpec, ...] = ()
     mcp: tuple[ServerSpec, ...] = ()
     tools: tuple[ToolSpec, ...] = ()
+    prompts: tuple[PromptSpec, ...] = ()
+    apps: tuple[AppEntry, ...] = ()
+    """Those under ``agents`` too."""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -63,7 +76,7 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Configurat
 
     try:
         text = path.read_text(encoding="utf-8")
-        document = yaml.safe_load(text)
+        document = load(text)
     except FileNotFoundError as error:
         raise InvalidRequest(f"There is no configuration file {path}.", param="file") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -76,44 +89,48 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Configurat
         raise InvalidRequest(f"{path}: {error.message}", code=error.code, param=error.param) from error
 
 
-def parse(document: Any, folder: Path, environment: Mapping[str, str]) -> Configuration:
-    """Turn a parsed document into values; relative paths are relative to ``folder``."""
+def parse(document: Any, folder: Path, environment: Mapping[str, str] | None) -> Configuration:
+    """Turn a parsed document into values; relative paths are relative to ``folder``.
+
+    Without an ``environment`` its variables have their values already.
+    """
     if document is None:
         return Configuration()
-    top = _mapping(_expand(document, environment), "the file")
-    known = {"models", "stores", "keys", "mcp", "tools", "settings"}
+    top = _mapping(document if environment is None else _expand(document, environment), "the file")
+    known = {"models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "settings"}
     for key in top:
-        if key in _LATER:
-            raise InvalidRequest(
-                f"'{key}' is not available in this version of Portico; remove it.", param=key
-            )
         if key not in known:
             raise InvalidRequest(
                 f"'{key}' is not a key of the configuration.{nearest(str(key), known)}", param=str(key)
             )
     return Configuration(
-        models=_each(top, "models", _model),
+        models=_each(top, "models", lambda item, at: _model(item, at, folder)),
         stores=_each(top, "stores", lambda item, at: _store(item, at, folder)),
         keys=_each(top, "keys", _key),
         mcp=_each(top, "mcp", lambda item, at: _server(item, at, folder)),
         tools=_each(top, "tools", lambda item, at: _tool(item, at, folder)),
+        prompts=_prompts(top, folder),
+        apps=_apps(top, folder),
         settings=_mapping(top.get("settings") or {}, "settings"),
     )
 
 
-def _each(top: Mapping[str, Any], key: str, build: Callable[[Mapping[str, Any], str], T]) -> tuple[T, ...]:
+def _each(
+    top: Mapping[str, Any], key: str, build: Callable[[Mapping[str, Any], str], T], above: str = ""
+) -> tuple[T, ...]:
     items = top.get(key) or []
     if not isinstance(items, list):
-        raise InvalidRequest(f"'{key}' must be a list of objects with a 'name'.", param=key)
+        raise InvalidRequest(f"'{above}{key}' must be a list of objects with a 'name'.", param=above + key)
     names: set[str] = set()
     built = []
     for number, item in enumerate(items):
-        at = f"{key}[{number}]"
+        at = f"{above}{key}[{number}]"
         name = _mapping(item, at).get("name")
         if not isinstance(name, str) or not name.strip():
             raise InvalidRequest(f"{at} needs a 'name'.", param=f"{at}.name")
         if name in names:
             raise InvalidRequest(f"{at}: the name '{name}' is used twice.", param=f"{at}.name")
+        check_plain(name, f"an entry of '{key}'", f"{at}.name")
         names.add(name)
         built.append(build(item, at))
     return tuple(built)
@@ -136,7 +153,7 @@ def _fields(item: Mapping[str, Any], at: str, types: Mapping[str, type | tuple[t
     return dict(item)
 
 
-def _model(item: Mapping[str, Any], at: str) -> ModelSpec:
+def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
     values = _fields(
         item,
         at,
@@ -154,6 +171,9 @@ def _model(item: Mapping[str, Any], at: str) -> ModelSpec:
             "memory_mb": int,
             "queue_limit": int,
             "defaults": dict,
+            "replicas": (int, list),
+            "prompt": dict,
+            "adapters": list,
         },
     )
     if "source" not in values:
@@ -162,20 +182,60 @@ def _model(item: Mapping[str, Any], at: str) -> ModelSpec:
             param=f"{at}.source",
         )
     values["aliases"] = tuple(str(alias) for alias in values.get("aliases", ()))
+    if isinstance(values.get("replicas"), list):
+        values["replicas"] = tuple(values["replicas"])
+    values["adapters"] = tuple(
+        _adapter(adapter, f"{at}.adapters[{number}]", base)
+        for number, adapter in enumerate(values.get("adapters", ()))
+    )
     return ModelSpec(**values)
+
+
+def _adapter(item: Any, at: str, base: Path) -> AdapterSpec:
+    values = _fields(_mapping(item, at), at, {"name": str, "path": str, "scale": (int, float)})
+    for field_name in ("name", "path"):
+        if field_name not in values:
+            raise InvalidRequest(f"{at} needs a '{field_name}'.", param=f"{at}.{field_name}")
+    values["path"] = str((base / Path(values["path"]).expanduser()).resolve())
+    return AdapterSpec(**values)
 
 
 def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
     values = _fields(
         item,
         at,
-        {"name": str, "folder": str, "embedding_model": str, "description": str, "app": bool},
+        {
+            "name": str,
+            "folder": str,
+            "source": (str, list),
+            "embedding_model": str,
+            "description": str,
+            "app": bool,
+            "groups": list,
+        },
     )
+    if "groups" in values:
+        values["groups"] = _each(values, "groups", parse_group, f"{at}.")
     if values.get("folder"):
         values["folder"] = (base / Path(values["folder"]).expanduser()).resolve()
     else:
         values.pop("folder", None)
+    if "source" in values:
+        if "folder" in values:
+            raise InvalidRequest(
+                f"{at} has a folder and a source; a store follows one.", param=f"{at}.source"
+            )
+        found = parse_source(_strings(values["source"], f"{at}.source"), f"{at}.source").written()
+        values["source"] = found if isinstance(found, str) else tuple(found)
     return StoreSpec(**values)
+
+
+def _strings(value: Any, at: str) -> str | list[str]:
+    if isinstance(value, str):
+        return value
+    if not all(isinstance(item, str) for item in value):
+        raise InvalidRequest(f"{at} must be an address or a list of addresses.", param=at)
+    return list(value)
 
 
 def _server(item: Mapping[str, Any], at: str, base: Path) -> ServerSpec:
@@ -192,11 +252,42 @@ def _tool(item: Mapping[str, Any], at: str, base: Path) -> ToolSpec:
     return parse_tool({**item, "folder": str(folder)}, at)
 
 
+def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
+    """The prompts written out, and those of folders: an entry with ``folder`` stands for all that are in it."""
+
+    def some(item: Mapping[str, Any], at: str) -> list[PromptSpec]:
+        if "folder" in item:
+            values = _fields(item, at, {"name": str, "folder": str})
+            return read_folder((base / Path(values["folder"]).expanduser()).resolve())
+        return [parse_prompt(item, at)]
+
+    found: dict[str, PromptSpec] = {}
+    for spec in (spec for specs in _each(top, "prompts", some) for spec in specs):
+        if spec.name in found:
+            raise InvalidRequest(f"prompts: the name '{spec.name}' is used twice.", param="prompts")
+        found[spec.name] = spec
+    return tuple(found.values())
+
+
+def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:
+    found = (
+        *_each(top, "apps", lambda item, at: app_of(item, at, base)),
+        *_each(top, "agents", lambda item, at: agent_of(item, at, base)),
+    )
+    names: set[str] = set()
+    for entry in found:
+        if entry.name in names:
+            raise InvalidRequest(f"Both 'apps' and 'agents' have '{entry.name}'.", param="agents")
+        names.add(entry.name)
+    return found
+
+
 def _key(item: Mapping[str, Any], at: str) -> KeySpec:
-    values = _fields(item, at, {"name": str, "key": str, "scopes": list})
+    values = _fields(item, at, {"name": str, "key": str, "scopes": list, "limits": dict})
     if not values.get("key"):
         raise InvalidRequest(f"{at} needs a 'key', such as ${{MY_APP_KEY}}.", param=f"{at}.key")
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))
+    values["limits"] = Limits.parse(values.get("limits"), f"{at}.limits")
     return KeySpec(**values)
 
 

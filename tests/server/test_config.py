@@ -49,7 +49,13 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("models: [{name: a, source: [x]}]", "not of the right type"),
         ("models: [{name: a, source: 'fake://'}, {name: a, source: 'fake://'}]", "used twice"),
         ("modles: []", "Did you mean 'models'"),
-        ("agents: []", "not available in this version"),
+        ("apps: [{name: a}]", "needs one of 'flow', 'agent' and 'file'"),
+        ("apps: [{name: a, flow: {step: {op: llmm}}}]", "flow.step.op is 'llmm'"),
+        ("apps: [{name: a, file: none.yaml}]", "cannot be read"),
+        ("apps: [{name: a, flow: {step: {op: emit}}, limits: {speed: 1}}]", "no limit 'speed'"),
+        ("agents: [{name: a, modell: x}]", "no field 'modell'"),
+        ("agents: [{name: a, file: a.yaml, model: x}]", "nothing but 'name'"),
+        ("apps: [{name: a, flow: {step: {op: emit}}}]\nagents: [{name: a}]", "Both 'apps' and 'agents'"),
         (
             "models: [{name: a, source: 'fake://', api_key: '${NOT_SET_ANYWHERE}'}]",
             "NOT_SET_ANYWHERE is not set",
@@ -65,6 +71,21 @@ def test_a_wrong_file_is_refused_with_its_name_and_the_place(tmp_path: Path, tex
     assert "portico.yaml" in caught.value.message
 
 
+def test_prompts_are_written_out_or_stand_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "greet.md").write_text("---\narguments: [name]\n---\nHello {name}.\n")
+    text = "prompts: [{name: bye, messages: Bye.}, {name: team, folder: ./prompts}]"
+    assert [spec.name for spec in read(tmp_path, text).prompts] == ["bye", "greet"]
+    for text, message in (
+        ("prompts: [{name: bye, messages: 'Bye {x}.'}]", r"prompts\[0\].messages\[0\] has \{x\}"),
+        ("prompts: [{name: greet, messages: Hi.}, {name: team, folder: prompts}]", "'greet' is used twice"),
+        ("prompts: [{name: team, folder: nowhere}]", "There is no folder"),
+        ("prompts: [{name: team, folder: prompts, messages: Hi.}]", "has no field 'messages'"),
+    ):
+        with pytest.raises(InvalidRequest, match=message):
+            read(tmp_path, text)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"nowhere\.yaml"):
         config.read(tmp_path / "nowhere.yaml", {})
@@ -73,3 +94,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_yaml_makes_no_objects(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="not valid YAML"):
         read(tmp_path, "models: !!python/object/apply:os.getcwd []")
+
+
+def test_apps_and_agents_stand_in_the_file_or_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "story.yaml").write_text("name: other\nstep: {op: llm, system: Write.}\n", encoding="utf-8")
+    file = tmp_path / "portico.yaml"
+    file.write_text(
+        "apps:\n"
+        "  - {name: story, file: story.yaml, durability: normal, limits: {concurrency: 2}}\n"
+        "  - {name: echo, flow: {step: {op: emit}}}\n"
+        "agents:\n"
+        "  - {name: clerk, instructions: Be kind., tools: [calculate]}\n",
+        encoding="utf-8",
+    )
+    story, echo, clerk = config.read(file).apps
+    assert (story.kind, story.spec["durability"], story.spec["name"]) == ("flow", "normal", "other")
+    assert story.limits is not None and story.limits.concurrency == 2
+    assert echo.spec == {"name": "echo", "portico_flow": 1, "step": {"op": "emit"}} and echo.limits is None
+    assert (clerk.kind, clerk.spec["portico_agent"]) == ("agent", 1)

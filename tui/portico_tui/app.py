@@ -1,4 +1,4 @@
-"""`portico tui`: the app that holds the three screens and the line to the daemon."""
+"""`portico tui`: the app that holds the screens and the line to the daemon."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from textual.widgets import Input
 
 from portico_tui.daemon import Daemon, Glance
 from portico_tui.link import Link, Lost
+from portico_tui.screens.approvals import Approvals
 from portico_tui.screens.chat import Chat
 from portico_tui.screens.documents import Documents
+from portico_tui.screens.finetunes import Finetunes
 from portico_tui.screens.models import Models
 from portico_tui.screens.page import House, Page
 from portico_tui.widgets.dialogs import Help
@@ -36,6 +38,8 @@ class Portico(App[None]):
         Binding("1", "switch_mode('models')", "Models", show=False),
         Binding("2", "switch_mode('documents')", "Documents", show=False),
         Binding("3", "switch_mode('chat')", "Chat", show=False),
+        Binding("4", "switch_mode('approvals')", "Approvals", show=False),
+        Binding("5", "switch_mode('finetunes')", "Fine-tunes", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("ctrl+r", "reconnect", "Look at the daemon now", show=False),
         Binding("ctrl+p", "command_palette", "Commands", show=False),
@@ -50,7 +54,14 @@ class Portico(App[None]):
         self._daemon = daemon
         self._link = Link(daemon, self._seen, self._gone)
         house = House(daemon, self._link.wake)
-        for mode, page in (("models", Models), ("documents", Documents), ("chat", Chat)):
+        pages: dict[str, type[Page]] = {
+            "models": Models,
+            "documents": Documents,
+            "chat": Chat,
+            "approvals": Approvals,
+            "finetunes": Finetunes,
+        }
+        for mode, page in pages.items():
             self.add_mode(mode, partial(page, house))
 
     def on_mount(self) -> None:

@@ -9,14 +9,15 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from portico import AsyncAnswer as Answer
 from portico.client import AsyncClient
-from portico.errors import Cancelled, from_body
+from portico.errors import Cancelled, Forbidden, from_body
 from portico.errors import PorticoError as DaemonError
+from portico.tuning import TuningEvent, TuningJob
 from portico.values import Deployment as Model
-from portico.values import Recommendation, Store, StoreFile
+from portico.values import Question, Recommendation, Store, StoreFile
 from portico.values import Status as Glance
 from portico.wire import Cited, Delta, Event, Failed, Passage
 from portico.wire import Status as Progress
@@ -35,9 +36,12 @@ __all__ = [
     "Partner",
     "Passage",
     "Progress",
+    "Question",
     "Recommendation",
     "Store",
     "StoreFile",
+    "TuningEvent",
+    "TuningJob",
     "partners",
 ]
 
@@ -49,6 +53,12 @@ FILES = 2_000
 
 PAGE = 1_000
 """How many of them are asked for at a time."""
+
+QUESTIONS = 500
+"""How many questions are listed at most."""
+
+JOBS = 100
+"""How many fine-tuning jobs are listed at most."""
 
 PASSAGES = 20
 """How many passages a search shows."""
@@ -128,7 +138,7 @@ class Daemon:
         await self._client.stores.remove(store.id)
 
     async def files(self, store: Store) -> Sequence[StoreFile]:
-        """A store's files in the order in which they came; of more than `FILES` that many, failed ones first."""
+        """A store's files as they came, and by name if together; of more than `FILES` that many, failed ones first."""
         found: dict[str, StoreFile] = {}
         for status in (None,) if store.file_counts.total <= FILES else ("failed", None):
             after: str | None = None
@@ -138,6 +148,8 @@ class Daemon:
                 if not page.has_more:
                     break
                 after = page.last_id
+        if store.file_counts.total <= FILES:
+            return sorted(found.values(), key=lambda file: (file.created_at, file.filename))
         return list(found.values())[:FILES]
 
     async def upload(self, store: Store, path: Path) -> StoreFile:
@@ -153,6 +165,43 @@ class Daemon:
         """Passages of a store in rank order."""
         found = await self._client.stores.search(store.id, query, max_num_results=PASSAGES)
         return found.passages
+
+    # --- what runs wait for ---
+
+    async def questions(self) -> Sequence[Question]:
+        """What waits for a person, the longest waiting first."""
+        found = await self._client.questions.list(status="pending", limit=QUESTIONS)
+        return [question for question in reversed(found) if question.kind != "function"]
+
+    async def answer_question(self, question: Question, accepted: bool, value: Any = None) -> None:
+        """Agree, with a value if one was asked for, or refuse."""
+        await self._client.questions.answer(question.id, accepted, value=value)
+
+    # --- fine-tuning ---
+
+    async def tuning_jobs(self) -> Sequence[TuningJob]:
+        """The fine-tuning jobs, newest first; none for a key that may not train."""
+        try:
+            return (await self._client.tuning.list(limit=JOBS)).data
+        except Forbidden:
+            return ()
+
+    async def follow_tuning(self, job_id: str) -> AsyncIterator[TuningEvent | TuningJob]:
+        """Everything that happened and happens to a job; last the job, when it has ended or is paused."""
+        async for item in self._client.tuning.follow(job_id):
+            yield item
+
+    async def pause_tuning(self, job_id: str) -> None:
+        """Stop a job behind its last checkpoint."""
+        await self._client.tuning.pause(job_id)
+
+    async def resume_tuning(self, job_id: str) -> None:
+        """Go on with a paused job."""
+        await self._client.tuning.resume(job_id)
+
+    async def cancel_tuning(self, job_id: str) -> None:
+        """End a job for good."""
+        await self._client.tuning.cancel(job_id)
 
     # --- conversations ---
 

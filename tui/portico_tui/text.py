@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
+from portico.cli.curve import lasts as spell
 from portico.cli.render import amount, one_line, safe, shorten
 from portico_tui.daemon import Model, Passage, Progress, Store
 
@@ -17,11 +18,13 @@ __all__ = [
     "counts",
     "file_state",
     "heading",
+    "lasts",
     "measure",
     "model_state",
     "one_line",
     "safe",
     "shorten",
+    "tuning_state",
 ]
 
 _MODEL = {
@@ -36,6 +39,16 @@ _MODEL = {
 _FILE = {
     "completed": ("● ready", "green"),
     "in_progress": ("◐ reading", "yellow"),
+    "failed": ("✗ failed", "red"),
+    "cancelled": ("○ cancelled", "dim"),
+}
+
+_TUNING = {
+    "validating_files": ("◐ checking", "yellow"),
+    "queued": ("○ queued", "dim"),
+    "running": ("◐ training", "yellow"),
+    "paused": ("◑ paused", "dim"),
+    "succeeded": ("● done", "green"),
     "failed": ("✗ failed", "red"),
     "cancelled": ("○ cancelled", "dim"),
 }
@@ -57,6 +70,19 @@ def file_state(state: str) -> Text:
     """A file's state as a sign and a word."""
     word, style = _FILE.get(state, (state, ""))
     return cell(word, style)
+
+
+def tuning_state(state: str) -> Text:
+    """A fine-tuning job's state as a sign and a word."""
+    word, style = _TUNING.get(state, (state, ""))
+    return cell(word, style)
+
+
+def lasts(end: float | None) -> str:
+    """How long it is until a moment: ``about 12 min left``."""
+    if not end:
+        return ""
+    return f"about {spell(max(0.0, end - datetime.now(UTC).timestamp()))} left"
 
 
 def counts(store: Store) -> Text:

@@ -1,17 +1,33 @@
-"""`portico apps`: what answers a conversation."""
+"""`portico apps`: what answers a conversation, and what is deployed."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
-from portico.cli.render import print_json, print_rows
-from portico.cli.session import AsJson, connected
+from portico.cli.apps_complete import app_names
+from portico.cli.apps_deploy import deploy, diff, set_
+from portico.cli.limits import limits_of
+from portico.cli.limits import shown as limits_shown
+from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.running import given_input, show_run
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import InvalidRequest
 
-app = typer.Typer()
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Apps: stores, flows and agents that answer a conversation; each is also a model name.",
+    epilog="Example: portico apps deploy story.py:story",
+)
+
+Name = Annotated[str, typer.Argument(help="The app.", autocompletion=app_names)]
 
 
-@app.command(epilog="Example: portico apps")
-def apps(context: typer.Context, as_json: AsJson = False) -> None:
+@app.command("list", epilog="Example: portico apps list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the apps that you can ask; each is also a model name."""
     with connected(context) as client:
         found = client.apps.list()
@@ -20,4 +36,161 @@ def apps(context: typer.Context, as_json: AsJson = False) -> None:
     elif not found:
         typer.echo("No apps yet: portico stores add ./docs")
     else:
-        print_rows(("NAME", "TITLE", "DESCRIPTION"), ((a.name, a.title, a.description) for a in found))
+        print_rows(
+            ("NAME", "KIND", "VERSION", "TITLE", "DESCRIPTION"),
+            ((a.name, a.kind, a.version or "", a.title, shorten(a.description, 80)) for a in found),
+        )
+
+
+@app.command(epilog="Example: portico apps show story")
+def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show one app: what it takes, what it gives, its limits."""
+    with connected(context) as client:
+        found = client.apps.get(name)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("name", found.name),
+            ("title", found.title if found.title != found.name else ""),
+            ("what", found.description),
+            ("kind", found.kind),
+            ("version", found.version or ""),
+            ("limits", limits_shown(found.limits)),
+        ]
+    )
+    for title, schema in (("Takes", found.input_schema), ("Gives", found.output_schema)):
+        if schema:
+            typer.echo(f"{title}:\n{safe(json.dumps(schema, ensure_ascii=False, indent=2))}")
+
+
+@app.command(epilog="Example: portico apps run story 'A handbook of bread'")
+def run(
+    context: typer.Context,
+    name: Name,
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="[INPUT]", help="Its input; JSON is read as JSON, - is standard input."),
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--input", help="A file of JSON that is its input.")] = None,
+    session: Annotated[
+        str | None, typer.Option(help="The conversation to go on with, if the app keeps any.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run an app: its text as it comes, then its value. What it asks is asked here."""
+    with connected(context) as client:
+        found = client.apps.get(name)
+        given = given_input(text, file, found.input_schema)
+        if found.kind == "store":
+            if not isinstance(given, str) or not given.strip():
+                raise InvalidRequest(f"'{name}' answers questions: give it one as INPUT.", param="input")
+            with client.ask(given, name) as answer:
+                answer.read()
+            if as_json:
+                print_json({"run": answer.run, "value": answer.text})
+            else:
+                typer.echo(safe(answer.text))
+            return
+        show_run(client, client.apps.start(name, given, session=session), as_json=as_json)
+
+
+app.command(epilog="Example: portico apps deploy story.py:story --note 'shorter chapters'")(deploy)
+app.command("set", epilog="Example: portico apps set story outline.system=@prompt.txt")(set_)
+app.command(epilog="Example: portico apps diff story 1 2")(diff)
+
+
+@app.command(epilog="Example: portico apps versions story")
+def versions(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """List the versions of an app, newest first."""
+    with connected(context) as client:
+        found = client.apps.versions(name)
+    if as_json:
+        print_json({"data": found})
+    else:
+        print_rows(
+            ("VERSION", "ANSWERS", "SINCE", "BY", "NOTE"),
+            ((v.version, v.current, moment(v.created_at), v.created_by, v.note) for v in found),
+        )
+
+
+@app.command(epilog="Example: portico apps rollback story --to 2")
+def rollback(
+    context: typer.Context,
+    name: Name,
+    to: Annotated[int | None, typer.Option(min=1, help="Which version (default: the one before).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let an earlier version answer again. Runs in progress end as they began."""
+    with connected(context) as client:
+        found = client.apps.roll_back(name, to)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"'{found.name}' is at version {found.version} again.")
+
+
+@app.command(epilog="Example: portico apps limit story concurrency=4 tokens_per_day=100000")
+def limit(
+    context: typer.Context,
+    name: Name,
+    limits: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME=NUMBER…",
+            help="concurrency, requests_per_minute, tokens_per_minute or tokens_per_day; none: no limits.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold an app to limits, whoever calls it. They take the place of those it had."""
+    wanted = limits_of(limits or ())
+    with connected(context) as client:
+        client.apps.limit(name, wanted)
+        found = client.apps.get(name)
+    if as_json:
+        print_json(found)
+    else:
+        said = ", ".join(limits_shown(found.limits))
+        typer.echo(f"'{found.name}' is held to {said}." if said else f"'{found.name}' has no limits.")
+
+
+@app.command(epilog="Example: portico apps draw story --svg story.svg")
+def draw(
+    context: typer.Context,
+    name: Name,
+    svg: Annotated[Path | None, typer.Option(help="Write an SVG file instead.")] = None,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print the text of a Mermaid flowchart, as without --svg.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a deployed app: Mermaid text on standard output, or an SVG file."""
+    if svg is not None and mermaid:
+        raise InvalidRequest("Give either --svg or --mermaid, not both.", param="svg")
+    with connected(context) as client:
+        drawn = client.apps.drawing(name, "mermaid" if svg is None else "svg")
+    if svg is not None:
+        svg.write_text(drawn, encoding="utf-8")
+    said: dict[str, Any] = {"mermaid": drawn} if svg is None else {"svg": str(svg)}
+    if as_json:
+        print_json(said)
+    else:
+        typer.echo(safe(drawn).rstrip() if svg is None else f"Drawn to {svg}.")
+
+
+@app.command(epilog="Example: portico apps remove story --yes")
+def remove(
+    context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Remove a deployed app with all its versions. Runs in progress go on."""
+    with connected(context) as client:
+        count = len(client.apps.versions(name))
+        if not dry_run:
+            confirm(f"Remove '{name}' with {count} versions?", yes=yes)
+            client.apps.remove(name)
+    if as_json:
+        print_json({"removed": None if dry_run else name, "would_remove": name})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{safe(name)}'.")

@@ -33,11 +33,14 @@ def chunk(
     ] = None,
     size: Annotated[int | None, typer.Option(min=50, max=20_000, help="Columns of a chunk, about.")] = None,
     overlap: Annotated[int | None, typer.Option(min=0, help="Columns that a chunk repeats.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model that makes the chunks, where the chunker needs one.")
+    ] = None,
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=1_000, help="How many chunks.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Show how a document would be cut, side by side. Nothing is kept."""
-    strategies = [_strategy(name, size, overlap) for name in strategy or ["auto"]]
+    strategies = [_strategy(name, size, overlap, model) for name in strategy or ["auto"]]
     with connected(context) as client, Spinner(f"Reading {file.name}"):
         cuts = client.chunkers.preview(file, *strategies, limit=number)
     if as_json:
@@ -55,8 +58,8 @@ def chunk(
         )
 
 
-def _strategy(name: str, size: int | None, overlap: int | None) -> Mapping[str, Any]:
-    given = {"size": size, "overlap": overlap}
+def _strategy(name: str, size: int | None, overlap: int | None, model: str | None) -> Mapping[str, Any]:
+    given = {"size": size, "overlap": overlap, "model": model}
     sizes = {} if name == "auto" else {key: value for key, value in given.items() if value is not None}
     return {"type": name, **sizes}
 

@@ -59,6 +59,9 @@ def add(
     overlap: Annotated[
         int | None, typer.Option(help="Columns that a chunk repeats of the one before.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model that makes the chunks, where the chunker needs one.")
+    ] = None,
     parent: Annotated[str | None, typer.Option(help="The group in whose chunks these lie.")] = None,
     embedding_model: Annotated[
         str | None, typer.Option(help="Its embedding model (default: that of the store; '' for none).")
@@ -69,7 +72,7 @@ def add(
     """Cut the files of a store in one more way. CoarseChunk, MediumChunk and FineChunk need no more than their name."""
     chunking: dict[str, Any] | None = None
     if strategy is not None:
-        given = {"type": strategy, "size": size, "overlap": overlap}
+        given = {"type": strategy, "size": size, "overlap": overlap, "model": model}
         chunking = {name: value for name, value in given.items() if value is not None}
     with connected(context) as client:
         run = client.stores.add_group(
@@ -81,6 +84,25 @@ def add(
         print_json({"run": run})
     else:
         typer.echo(f"Made the group '{group}'." if wait else f"Begun: portico runs tail {run}")
+
+
+@app.command(epilog="Example: portico stores groups retry docs")
+def retry(
+    context: typer.Context,
+    store: Store,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Try the files again that could not be in a group. What a model has written of them already is kept."""
+    with connected(context) as client:
+        failed = [error for group in client.stores.groups(store) for error in group.errors]
+        runs = list(client.stores.retry_groups(store))
+        if wait and runs:
+            require_success(follow_here(client.url, session(context).key, runs))
+    if as_json:
+        print_json({"runs": runs})
+    else:
+        typer.echo(f"Tried {len(failed)} files again." if runs else "Nothing had failed.")
 
 
 @app.command(epilog="Example: portico stores groups remove docs small --yes")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from portico.cli.limits import limits_of, shown
 from portico.cli.render import moment, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import NotFound
@@ -17,7 +18,7 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog="Example: portico keys create --name phone --scope chat --scope stores:docs:read")
+@app.command(epilog="Example: portico keys create --name phone --scope chat --limit tokens_per_day=100000")
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Option(help="Whose key it is.")],
@@ -28,11 +29,19 @@ def create(
             "apps:NAME:call, tools:NAME:call; * for any name. May be given several times."
         ),
     ],
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="What it may use at most: concurrency, requests_per_minute, tokens_per_minute or tokens_per_day; "
+            "several times.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is shown once and never again."""
     with connected(context) as client:
-        made = client.keys.add(name, scope)
+        made = client.keys.add(name, scope, limits=limits_of(limit or ()))
     if as_json:
         print_json(made)
         return
@@ -51,8 +60,8 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo("No keys yet: portico keys create --name NAME --scope chat")
     else:
         print_rows(
-            ("ID", "NAME", "SCOPES", "MADE"),
-            ((k.id, k.name, k.scopes, moment(k.created_at)) for k in found),
+            ("ID", "NAME", "SCOPES", "LIMITS", "MADE"),
+            ((k.id, k.name, k.scopes, shown(k.limits), moment(k.created_at)) for k in found),
         )
 
 

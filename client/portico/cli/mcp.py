@@ -133,6 +133,9 @@ def add(
     prefix: Annotated[
         str | None, typer.Option(help="What goes before the names of its tools (default: its name and _).")
     ] = None,
+    approval: Annotated[
+        str, typer.Option(help="When somebody is asked before a call: always, destructive or never.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Hold an MCP server of somebody else: a command to start, or a URL to reach."""
@@ -143,6 +146,7 @@ def add(
         "deny": deny or [],
         "prefix": prefix,
         "folder": os.getcwd() if command else "",
+        **({"approval": approval} if approval else {}),
     }
     with connected(context) as client, Spinner(f"Starting {name}"):
         made = client.mcp.add(name, command or (), url=url, **options)

@@ -115,6 +115,13 @@ def add(
         list[str] | None,
         typer.Option(help="An option for calls that do not set it, such as temperature=0.2; several times."),
     ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Processes of it that share the calls (default: one).")
+    ] = None,
+    replica: Annotated[
+        list[str] | None,
+        typer.Option(help="The source of a further process, such as a server elsewhere; several times."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a model a name. It is fetched and loaded on first use."""
@@ -129,6 +136,7 @@ def add(
             keep_alive=keep_alive,
             pin=pin or None,
             defaults=_defaults(default or ()),
+            replicas=replica or replicas,
         )
     _print(made, as_json)
 
@@ -217,11 +225,19 @@ def _print(found: Deployment, as_json: bool) -> None:
             ("context", f"{found.context_length} tokens" if found.context_length else None),
             ("dimensions", found.dimensions),
             ("memory", amount(found.memory_bytes)),
+            ("GPUs", ", ".join(map(str, found.gpus)) or None),
             ("pinned", "yes" if found.pin else None),
             ("calls now", found.calls or None),
             ("crashes", found.crashes or None),
             ("process", found.pid),
             ("loaded", moment(found.loaded_at)),
             ("last used", moment(found.last_used_at)),
+            *(
+                (
+                    f"process {number}",
+                    f"{one.state}, {amount(one.memory_bytes) or 'no memory here'}, {one.source}",
+                )
+                for number, one in enumerate(found.replicas, 1)
+            ),
         ]
     )

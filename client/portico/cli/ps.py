@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import typer
 
 from portico.cli.render import amount, moment, print_json, print_rows
 from portico.cli.session import AsJson, connected
+from portico.values import Deployment
 
 app = typer.Typer()
 
@@ -22,8 +25,13 @@ def ps(context: typer.Context, as_json: AsJson = False) -> None:
     else:
         print_rows(
             ("NAME", "STATE", "MEMORY", "PROCESS", "ENGINE", "LAST USED"),
-            (
-                (m.name, m.state, amount(m.memory_bytes), m.pid, m.engine, moment(m.last_used_at))
-                for m in found
-            ),
+            (row for model in found for row in _rows(model)),
         )
+
+
+def _rows(model: Deployment) -> Iterator[tuple[object, ...]]:
+    """A row for the model, then one for each of its processes if it has several."""
+    m = model
+    yield (m.name, m.state, amount(m.memory_bytes), m.pid, m.engine, moment(m.last_used_at))
+    for number, one in enumerate(m.replicas, 1):
+        yield (f"  {number}", one.state, amount(one.memory_bytes), one.pid, one.engine, "")

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.render import moment, print_fields, print_json, print_rows
-from portico.cli.session import AsJson, connected
+from portico.cli.runs_trace import fork, resume, trace
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.values import Pruned, Question
 from portico.wire import Event, event_to_json
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Runs: calls, downloads and indexing, with their events.",
+    help="Runs: calls, flows, downloads and indexing, with their events.",
     epilog="Example: portico runs list",
 )
 
@@ -47,6 +49,7 @@ def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> N
     """Show one run."""
     with connected(context) as client:
         found = client.runs.get(run_id)
+        asked = client.questions.list(status="pending", run=run_id) if found.status == "waiting" else []
     if as_json:
         print_json(found)
         return
@@ -56,6 +59,7 @@ def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> N
             ("kind", found.kind),
             ("name", found.name),
             ("status", found.status),
+            *(("waits for", _waits_for(question)) for question in asked),
             ("error", found.error.message if found.error else None),
             ("began", moment(found.created_at)),
             ("ended", moment(found.finished_at)),
@@ -84,6 +88,11 @@ def tail(
         print_json({"data": seen})
 
 
+app.command(epilog="Example: portico runs trace run_0192f6")(trace)
+app.command(epilog="Example: portico runs resume run_0192f6 --from chapters")(resume)
+app.command(epilog="Example: portico runs fork run_0192f6 --input 'A handbook of cheese'")(fork)
+
+
 @app.command(epilog="Example: portico runs cancel run_0192f6")
 def cancel(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> None:
     """Stop a run."""
@@ -94,6 +103,48 @@ def cancel(context: typer.Context, run_id: Identity, as_json: AsJson = False) ->
         print_json(found)
     else:
         typer.echo(f"{found.id} is {found.status}.")
+
+
+@app.command(epilog="Example: portico runs prune --days 7 --dry-run")
+def prune(
+    context: typer.Context,
+    days: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Days since its end (default: the setting keep_runs_days).", show_default=False
+        ),
+    ] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old runs and what they left, as the daemon does every hour."""
+    with connected(context) as client:
+        found = client.runs.prune(days=days, dry_run=True)
+        if not dry_run:
+            confirm(f"Remove {_amounts(found)}?", yes=yes)
+            found = client.runs.prune(days=days)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} {_amounts(found)}.")
+
+
+def _amounts(found: Pruned) -> str:
+    return (
+        f"{found.runs} runs, {found.artifacts} artifacts, {found.questions} answered questions, "
+        f"{found.files} expired files and {found.usage} rows of usage"
+    )
+
+
+def _waits_for(question: Question) -> str:
+    match question.kind:
+        case "approval":
+            return f"approval of {question.name}: portico approvals approve {question.id}"
+        case "function":
+            return f"a client that serves {question.name}"
+        case _:
+            return f"an answer to {question.name}: portico approvals approve {question.id} --value …"
 
 
 def _details(event: Event) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 from portico.cli.cite import citations, heading
 from portico.cli.render import console, plain, print_json, print_rows, shorten
 from portico.cli.session import AsJson, connected
+from portico.values import Found
 
 app = typer.Typer()
 
@@ -21,6 +22,7 @@ class Rewriting(StrEnum):
     rewrite = "rewrite"
     decompose = "decompose"
     hyde = "hyde"
+    instead = "replace"
 
 
 class Ranking(StrEnum):
@@ -33,51 +35,71 @@ class Ranking(StrEnum):
     rrf = "rrf"
 
 
+TheStore = Annotated[str, typer.Argument(help="The store to search.")]
+Query = Annotated[str, typer.Argument(help="What to look for.")]
+Number = Annotated[int, typer.Option("-n", "--number", min=1, max=50, help="How many passages.")]
+Ranker = Annotated[Ranking, typer.Option(help="How passages are ranked.")]
+Threshold = Annotated[float, typer.Option(min=0, max=1, help="The least score of a passage.")]
+Also = Annotated[list[str] | None, typer.Option(help="A further store to search; may be repeated.")]
+Route = Annotated[
+    bool, typer.Option(help="Let a chat model choose, of several stores, those the question is for.")
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(help="A chunk group to search instead of the store's own; may be repeated."),
+]
+VectorWeight = Annotated[
+    float | None, typer.Option(min=0, max=1, help="What the vectors count beside the words.")
+]
+Rewrite = Annotated[
+    Rewriting | None, typer.Option(help="Search for what a chat model makes of the question, too.")
+]
+Writer = Annotated[str | None, typer.Option(help="That model (default: default).")]
+Reranker = Annotated[str | None, typer.Option(help="A model that judges the best candidates.")]
+Diversity = Annotated[
+    float | None, typer.Option(min=0, max=1, help="What likeness to better passages costs.")
+]
+NearDuplicates = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="The share of common words from which two passages are one."),
+]
+HalfLife = Annotated[float | None, typer.Option(min=0, help="Days in which a score halves.")]
+DecayBy = Annotated[
+    str | None,
+    typer.Option(help="The attribute with the time from which on it does (default: the file's arrival)."),
+]
+Parents = Annotated[
+    str | None,
+    typer.Option(help="The group whose chunks are shown in place of those found; '*': each one's parent."),
+]
+Neighbours = Annotated[
+    int | None, typer.Option(min=0, max=10, help="Chunks to add before and behind each passage.")
+]
+Explain = Annotated[bool, typer.Option(help="Show each stage of the search.")]
+
+
 @app.command(epilog="Example: portico search docs 'which port' -n 5")
 def search(
     context: typer.Context,
-    store: Annotated[str, typer.Argument(help="The store to search.")],
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    number: Annotated[int, typer.Option("-n", "--number", min=1, max=50, help="How many passages.")] = 10,
-    ranker: Annotated[Ranking, typer.Option(help="How passages are ranked.")] = Ranking.auto,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="The least score of a passage.")] = 0.0,
-    also: Annotated[
-        list[str] | None, typer.Option(help="A further store to search; may be repeated.")
-    ] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(help="A chunk group to search instead of the store's own; may be repeated."),
-    ] = None,
-    vector_weight: Annotated[
-        float | None, typer.Option(min=0, max=1, help="What the vectors count beside the words.")
-    ] = None,
-    rewrite: Annotated[
-        Rewriting | None, typer.Option(help="Search for what a chat model makes of the question, too.")
-    ] = None,
-    writer: Annotated[str | None, typer.Option(help="That model (default: default).")] = None,
-    reranker: Annotated[str | None, typer.Option(help="A model that judges the best candidates.")] = None,
-    diversity: Annotated[
-        float | None, typer.Option(min=0, max=1, help="What likeness to better passages costs.")
-    ] = None,
-    near_duplicates: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="The share of common words from which two passages are one."),
-    ] = None,
-    half_life: Annotated[float | None, typer.Option(min=0, help="Days in which a score halves.")] = None,
-    decay_by: Annotated[
-        str | None,
-        typer.Option(help="The attribute with the time from which on it does (default: the file's arrival)."),
-    ] = None,
-    parents: Annotated[
-        str | None,
-        typer.Option(
-            help="The group whose chunks are shown in place of those found; '*': each one's parent."
-        ),
-    ] = None,
-    neighbours: Annotated[
-        int | None, typer.Option(min=0, max=10, help="Chunks to add before and behind each passage.")
-    ] = None,
-    explain: Annotated[bool, typer.Option(help="Show each stage of the search.")] = False,
+    store: TheStore,
+    query: Query,
+    number: Number = 10,
+    ranker: Ranker = Ranking.auto,
+    threshold: Threshold = 0.0,
+    also: Also = None,
+    route: Route = False,
+    group: Groups = None,
+    vector_weight: VectorWeight = None,
+    rewrite: Rewrite = None,
+    writer: Writer = None,
+    reranker: Reranker = None,
+    diversity: Diversity = None,
+    near_duplicates: NearDuplicates = None,
+    half_life: HalfLife = None,
+    decay_by: DecayBy = None,
+    parents: Parents = None,
+    neighbours: Neighbours = None,
+    explain: Explain = False,
     as_json: AsJson = False,
 ) -> None:
     """Search a store: ranked passages with scores and their places."""
@@ -93,6 +115,7 @@ def search(
         "decay_by": decay_by,
         "parents": parents,
         "neighbours": neighbours,
+        "route": (route and bool(also)) or None,
     }
     with connected(context) as client:
         found = client.search(
@@ -106,7 +129,12 @@ def search(
         )
     if as_json:
         print_json({"data": citations(found.passages), "trace": plain(found.trace)})
-        return
+    else:
+        _show(found, store, explain)
+
+
+def _show(found: Found, store: str, explain: bool) -> None:
+    """Passages with their places, then the stages if they were asked for."""
     out = console()
     if not found.passages:
         out.print(f"Nothing in '{store}' matches.", markup=False)

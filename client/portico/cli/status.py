@@ -38,6 +38,6 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo("No stores yet: portico stores add ./docs")
         return
     print_rows(
-        ("STORE", "FILES", "FAILED", "FOLDER"),
-        ((s.name, s.file_counts.completed, s.file_counts.failed, s.folder) for s in found.stores),
+        ("STORE", "FILES", "FAILED", "FOLLOWS"),
+        ((s.name, s.file_counts.completed, s.file_counts.failed, s.follows) for s in found.stores),
     )

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from portico.cli import groups
+from portico.cli.archives import export_store, import_store
+from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_here, require_success
 from portico.cli.render import amount, moment, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
 from portico.client import Client
-from portico.errors import InvalidRequest
+from portico.errors import InvalidRequest, NotFound
 from portico.values import Store, StoreFile, SyncPlan
 
 app = typer.Typer(
@@ -23,6 +25,9 @@ app = typer.Typer(
 )
 
 app.add_typer(groups.app, name="groups")
+app.command(epilog="Example: portico stores calibrate docs --questions questions.jsonl")(calibrate)
+app.command("export", epilog="Example: portico stores export docs docs.zip")(export_store)
+app.command("import", epilog="Example: portico stores import docs.zip --name docs2")(import_store)
 
 Name = Annotated[str, typer.Argument(help="The name or id of the store.")]
 
@@ -38,7 +43,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo("No stores yet: portico stores add ./docs")
     else:
         print_rows(
-            ("NAME", "FILES", "WAITING", "FAILED", "SIZE", "APP", "FOLDER"),
+            ("NAME", "FILES", "WAITING", "FAILED", "SIZE", "APP", "FOLLOWS"),
             (
                 (
                     s.name,
@@ -47,7 +52,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
                     s.file_counts.failed,
                     amount(s.usage_bytes),
                     s.app,
-                    s.folder,
+                    s.follows,
                 )
                 for s in found
             ),
@@ -83,6 +88,32 @@ def add(
     _print(made, as_json)
 
 
+@app.command(epilog="Example: portico stores follow manual --source https://docs.example.com/sitemap.xml")
+def follow(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The name of the store; it is made if there is none.")],
+    source: Annotated[
+        list[str],
+        typer.Option(
+            help="s3://BUCKET/PREFIX, or the address of a sitemap, a list, a directory index or a document. Given "
+            "several times: documents by their addresses."
+        ),
+    ],
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Let a store mirror addresses on the web or a bucket, instead of what it followed."""
+    wanted = source[0] if len(source) == 1 else source
+    with connected(context) as client:
+        try:
+            made = client.stores.change(name, source=wanted)
+        except NotFound:
+            made = client.stores.add(name, source=wanted)
+        if wait:
+            made = _synced(context, client, made)
+    _print(made, as_json)
+
+
 @app.command(epilog="Example: portico stores show docs --files")
 def show(
     context: typer.Context,
@@ -113,7 +144,7 @@ def sync(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a store up to date with its folder."""
+    """Bring a store up to date with what it follows."""
     with connected(context) as client:
         found = client.stores.get(name)
         if dry_run:
@@ -149,14 +180,14 @@ def change(
 
 @app.command(epilog="Example: portico stores pause docs")
 def pause(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Leave alone what changes in a store's folder, until it is resumed."""
+    """Leave alone what changes in what a store follows, until it is resumed."""
     with connected(context) as client:
         _print(client.stores.change(name, paused=True), as_json)
 
 
 @app.command(epilog="Example: portico stores resume docs")
 def resume(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Follow a store's folder again, and bring it up to date."""
+    """Let a store follow again, and bring it up to date."""
     with connected(context) as client:
         _print(client.stores.change(name, paused=False), as_json)
 
@@ -165,7 +196,7 @@ def resume(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Delete a store and its index. A folder that it mirrors is left alone."""
+    """Delete a store and its index. What it mirrors is left alone."""
     with connected(context) as client:
         found = client.stores.get(name)
         what = f"the store '{found.name}' with {found.file_counts.total} files"
@@ -222,7 +253,7 @@ def _print(found: Store, as_json: bool) -> None:
             ("name", found.name),
             ("id", found.id),
             ("description", found.description),
-            ("folder", f"{found.folder} (paused)" if found.paused else found.folder),
+            ("follows", f"{found.follows} (paused)" if found.paused else found.follows),
             ("app", found.app),
             ("embedding model", found.embedding_model),
             ("in the making", found.next_embedding_model),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from portico._read import tool_result
+from portico.cli.approvals import decide
 from portico.cli.pairs import pairs
 from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
-from portico.errors import InvalidRequest
-from portico.values import Artifact
+from portico.errors import InvalidRequest, from_body
+from portico.values import Artifact, ToolResult
+from portico.wire import Asked, Failed, Finished
 
 if TYPE_CHECKING:
     from portico.client import Client
@@ -25,20 +29,27 @@ app = typer.Typer(
 )
 
 
-@app.command("list", epilog="Example: portico tools list")
-def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+@app.command("list", epilog="Example: portico tools list --group web --search page")
+def show_all(
+    context: typer.Context,
+    group: Annotated[str | None, typer.Option(help="Only the tools of this group.")] = None,
+    search: Annotated[
+        str | None, typer.Option(help="Only tools in which all of these words stand, best first.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the tools."""
     with connected(context) as client:
-        found = client.tools.list()
+        found = client.tools.list(group=group, search=search)
     if as_json:
         print_json({"data": found})
     elif not found:
-        typer.echo("No tools here.")
+        typer.echo("No such tools here." if group or search else "No tools here.")
     else:
         print_rows(
-            ("NAME", "TAKES", "DESCRIPTION"),
+            ("NAME", "GROUP", "TAKES", "DESCRIPTION"),
             (
-                (t.name, tuple(t.input_schema.get("properties") or ()), shorten(t.description, 100))
+                (t.name, t.group, tuple(t.input_schema.get("properties") or ()), shorten(t.description, 100))
                 for t in found
             ),
         )
@@ -58,7 +69,14 @@ def show(
         return
     changes = "nothing" if found.read_only else "what may not be mended" if found.destructive else "something"
     print_fields(
-        [("name", found.name), ("from", found.source), ("changes", changes), ("what", found.description)]
+        [
+            ("name", found.name),
+            ("from", found.source),
+            ("group", found.group),
+            ("changes", changes),
+            ("costs", f"{found.cost:g} US dollars a call" if found.cost else None),
+            ("what", found.description),
+        ]
     )
     required = found.input_schema.get("required") or ()
     print_rows(
@@ -72,7 +90,7 @@ def show(
 
 @app.command(epilog="Example: portico tools sources")
 def sources(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what was added: commands, functions and APIs."""
+    """List what was added: commands, functions, APIs and databases."""
     with connected(context) as client:
         found = client.tools.sources()
     if as_json:
@@ -101,9 +119,23 @@ def add(
     function: Annotated[
         str | None, typer.Option(help="A Python function, module:function, looked for in this folder first.")
     ] = None,
+    requirement: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE", help="A package that the function needs, such as 'pandas>=2'; may be repeated."
+        ),
+    ] = None,
     openapi: Annotated[
         str | None, typer.Option(help="URL or path of an OpenAPI 3 document; each operation becomes a tool.")
     ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            help="postgresql://USER@HOST/NAME, or the path of a SQLite or DuckDB file; it is read only."
+        ),
+    ] = None,
+    group: Annotated[str, typer.Option(help="A heading to find it under.")] = "",
+    cost: Annotated[float, typer.Option(min=0, help="US dollars that a call costs.")] = 0.0,
     describe: Annotated[str, typer.Option(help="What it does, for the models that choose it.")] = "",
     url: Annotated[str, typer.Option(help="Where the API is, if its document does not say.")] = "",
     header: Annotated[
@@ -113,17 +145,24 @@ def add(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A variable for the program; may be repeated."),
     ] = None,
+    approval: Annotated[
+        str, typer.Option(help="When somebody is asked before a call: always, destructive or never.")
+    ] = "",
     read_only: Annotated[bool, typer.Option("--read-only", help="It changes nothing.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a call may take.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Add a tool: a command, a Python function, or the operations of an HTTP API."""
+    """Add a tool: a command, a Python function, the operations of an HTTP API, or a database."""
     with connected(context) as client:
         made = client.tools.add(
             name,
             command=command or [],
             function=function or "",
+            requirements=requirement or [],
             openapi=openapi or "",
+            database=database or "",
+            group=group,
+            cost=cost,
             description=describe,
             url=url,
             headers=pairs(header, "--header"),
@@ -131,6 +170,7 @@ def add(
             folder=os.getcwd(),
             read_only=read_only,
             timeout=timeout,
+            **({"approval": approval} if approval else {}),
         )
     if as_json:
         print_json(made)
@@ -175,8 +215,10 @@ def call(
     as_json: AsJson = False,
 ) -> None:
     """Call a tool and print what it answers."""
+    given = _arguments(arguments or [], document)
     with connected(context) as client:
-        result = client.tools.call(name, _arguments(arguments or [], document))
+        asks = client.tools.get(name).needs_approval
+        result = _approved(client, name, given) if asks else client.tools.call(name, given)
         saved = [_save(client, item, out) for item in result.artifacts] if out else []
     if as_json:
         print_json(result)
@@ -186,6 +228,29 @@ def call(
             typer.echo(f"Saved {safe(str(path))}")
     if result.is_error:
         raise typer.Exit(1)
+
+
+def _approved(client: Client, name: str, arguments: dict[str, Any]) -> ToolResult:
+    """Call a tool that asks first: whoever sits at this terminal answers, or anybody elsewhere."""
+    run = client.tools.start(name, arguments)
+    result: ToolResult | None = None
+    try:
+        for item in client.runs.events(run):
+            match item.event:
+                case Asked(id=question_id):
+                    if sys.stdin.isatty():
+                        decide(client, client.questions.get(question_id))
+                    else:
+                        typer.echo(f"Waits for: portico approvals approve {question_id}", err=True)
+                case Finished(result=value):
+                    result = tool_result(value)
+                case Failed(error=body):
+                    raise from_body(body)
+    finally:
+        if result is None:
+            client.runs.cancel(run)  # what is left without its caller asks no more
+    assert result is not None
+    return result
 
 
 def _save(client: Client, artifact: Artifact, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +21,7 @@ from portico.values import Deployment
 
 app = typer.Typer()
 
-COLUMNS = ("MODEL", "STATE", "MEMORY", "CALLS NOW", "CALLS/MIN", "TOKENS/S", "STARTS", "CRASHES")
+COLUMNS = ("MODEL", "STATE", "MEMORY", "CALLS NOW", "CALLS/MIN", "TOKENS/S", "COST", "STARTS", "CRASHES")
 
 
 @app.command(epilog="Example: portico top --interval 5")
@@ -43,23 +43,29 @@ def top(
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the daemon said at one moment: ``calls`` and ``tokens`` by name, since it has usage rows."""
+    """What the daemon said at one moment: ``calls``, ``tokens`` and ``cost`` by name, since it has usage rows; cost in
+    dollars, of names that have a price.
+    """
 
     at: float
     models: Sequence[Deployment]
     calls: dict[str, int]
     tokens: dict[str, int]
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 def look(client: Client) -> Moment:
     """Ask the daemon."""
     calls: dict[str, int] = {}
     tokens: dict[str, int] = {}
+    cost: dict[str, float] = {}
     for row in client.usage():
         name = row["name"]
         calls[name] = calls.get(name, 0) + row["calls"]
         tokens[name] = tokens.get(name, 0) + (row["completion_tokens"] or 0)
-    return Moment(time.monotonic(), client.deployments.list(), calls, tokens)
+        if row["cost"] is not None:
+            cost[name] = cost.get(name, 0.0) + row["cost"]
+    return Moment(time.monotonic(), client.deployments.list(), calls, tokens, cost)
 
 
 def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
@@ -73,6 +79,7 @@ def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
         per_minute = f"{calls * 60 / passed:.0f}" if passed else ""
         per_second = f"{tokens / passed:.1f}" if passed else ""
         memory = amount(model.memory_bytes)
+        dollars = [now.cost[name] for name in names if name in now.cost]
         found.append(
             (
                 model.name,
@@ -81,11 +88,17 @@ def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
                 model.calls,
                 per_minute,
                 per_second,
+                _dollars(sum(dollars)) if dollars else "",
                 model.starts,
                 model.crashes,
             )
         )
     return found
+
+
+def _dollars(amount: float) -> str:
+    """Cents, and of less than a dollar three digits that say something."""
+    return f"${amount:.2f}" if amount >= 1 or not amount else f"${amount:.3g}"
 
 
 def _watch(client: Client, now: Moment, interval: float) -> None:

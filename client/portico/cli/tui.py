@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico tui")
 def tui(context: typer.Context) -> None:
-    """Open the terminal UI: models, documents and chat."""
+    """Open the terminal UI: models, documents, chat, approvals and fine-tunes."""
     if find_spec("textual") is None or find_spec("portico_tui") is None:
         raise InvalidRequest("The terminal UI needs its extra: pip install 'portico[tui]'")
     from portico_tui.app import run

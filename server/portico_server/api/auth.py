@@ -9,12 +9,15 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Protocol
 
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from portico_server.core.ids import new_id
-from portico_server.core.principal import LOCAL, Principal, parse_scope
-from portico_server.db import keys
+from portico_server.core.limits import Limits
+from portico_server.core.names import check_plain
+from portico_server.core.principal import LOCAL, SYSTEM, Principal, parse_scope
+from portico_server.db import keys, usage
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
+from portico_server.runs.quotas import DAY, MINUTE, Quotas
 from portico_server.settings import Settings
 
 PREFIX = "pk-"
@@ -27,6 +30,8 @@ OPERATOR = Principal("operator", frozenset({"admin"}))
 """Whoever holds the key from the settings."""
 
 NAME_LENGTH = 100
+
+NO_LIMITS = Limits()
 
 
 class GivenKey(Protocol):
@@ -41,12 +46,19 @@ class GivenKey(Protocol):
     @property
     def scopes(self) -> tuple[str, ...]: ...
 
+    @property
+    def limits(self) -> Limits: ...
+
 
 class Auth:
-    """Keys in memory, rows behind them: what `create` and `revoke` do holds from their return on."""
+    """Keys in memory, rows behind them: what `create` and `revoke` do holds from their return on.
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    ``quotas`` holds the keys to their limits.
+    """
+
+    def __init__(self, database: Database, settings: Settings, quotas: Quotas) -> None:
         self._database = database
+        self._quotas = quotas
         self._settings = settings
         self._operator = _digest(settings.api_key) if settings.api_key else ""
         self._rows: dict[str, KeyRow] = {}
@@ -59,23 +71,41 @@ class Auth:
             self._admit(row)
         for key in given:
             row = KeyRow(
-                f"config:{key.name}", key.name, _digest(key.key), key.key[-4:], tuple(key.scopes), time.time()
+                f"config:{key.name}",
+                key.name,
+                _digest(key.key),
+                key.key[-4:],
+                tuple(key.scopes),
+                time.time(),
+                key.limits.to_json(),
             )
             self._given.add(row.id)
             self._admit(row)
+        await self._resume()
         refuse_open_bind(self._settings, has_keys=bool(self._rows))
+
+    async def _resume(self) -> None:
+        """Count what keys with limits used before this start: in the last minute, and today."""
+        now = time.time()
+        for row in self._rows.values():
+            meter = self._quotas.of(row.id)
+            if meter is not None:
+                requests, tokens = await self._database.read(usage.spent, row.id, now - MINUTE)
+                _, today = await self._database.read(usage.spent, row.id, now - now % DAY)
+                meter.resume(requests=requests, tokens=tokens, spent=today)
 
     def list(self) -> Sequence[KeyRow]:
         """The keys that work, oldest first."""
         return sorted(self._rows.values(), key=lambda row: row.created_at)
 
-    async def create(self, name: str, scopes: Sequence[str]) -> tuple[KeyRow, str]:
+    async def create(
+        self, name: str, scopes: Sequence[str], limits: Limits = NO_LIMITS
+    ) -> tuple[KeyRow, str]:
         """A new key: its row, and the secret, which exists nowhere else."""
         name = name.strip()
-        if not name or len(name) > NAME_LENGTH or not name.isprintable():
-            raise InvalidRequest(
-                f"A key needs a name of 1 to {NAME_LENGTH} printable characters.", param="name"
-            )
+        check_plain(name, "a key")
+        if not name or len(name) > NAME_LENGTH:
+            raise InvalidRequest(f"A key needs a name of 1 to {NAME_LENGTH} characters.", param="name")
         if not scopes:
             raise InvalidRequest(
                 "A key needs at least one scope, such as 'chat' or 'admin'.",
@@ -90,6 +120,7 @@ class Auth:
             hint=secret[-4:],
             scopes=tuple(dict.fromkeys(parse_scope(scope) for scope in scopes)),
             created_at=time.time(),
+            limits=limits.to_json(),
         )
         await self._database.write(keys.add, row)
         self._admit(row)
@@ -106,6 +137,7 @@ class Auth:
         row = self._rows.pop(key_id, None)
         if row is not None:
             self._callers.pop(row.hash, None)
+            self._quotas.forget(row.id)
 
     def identify(self, secret: str | None) -> Principal:
         """The caller who presents ``secret``, or nothing. Raises `Unauthenticated`.
@@ -134,6 +166,16 @@ class Auth:
             )
         return LOCAL
 
+    def principal(self, owner: str) -> Principal:
+        """The caller that the id of a key stands for now. Raises `Forbidden` if that key was revoked."""
+        for known in (LOCAL, OPERATOR, SYSTEM):
+            if owner == known.id:
+                return known
+        row = self._rows.get(owner)
+        if row is None:
+            raise Forbidden(f"The key '{owner}' that this belongs to was revoked.", code="key_revoked")
+        return self._callers[row.hash]
+
     @property
     def _needs_key(self) -> bool:
         return bool(self._operator) or self._settings.require_key or not self._settings.loopback
@@ -146,6 +188,7 @@ class Auth:
     def _admit(self, row: KeyRow) -> None:
         self._rows[row.id] = row
         self._callers[row.hash] = Principal(row.id, frozenset(row.scopes))
+        self._quotas.limit(row.id, row.name, Limits.parse(row.limits))
 
 
 def refuse_open_bind(settings: Settings, *, has_keys: bool) -> None:

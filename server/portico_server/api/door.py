@@ -20,17 +20,29 @@ from portico_server.api.face import Face
 from portico_server.api.guard import Guard
 from portico_server.api.hot import HOT
 from portico_server.api.parts import Parts
+from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
+from portico_server.core.errors import Unauthenticated
+from portico_server.core.principal import Principal
 from portico_server.settings import MB
 
 HEALTH = orjson.dumps({"status": "ok", "version": __version__})
 
 PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"})
-PUBLIC_FOLDER = "/docs/"
+PUBLIC_FOLDERS = ("/docs/", WELL_KNOWN)
+
+EXPOSED = b", ".join(
+    [
+        *(b"X-Request-Id", b"X-Portico-Run", b"Mcp-Session-Id", b"Retry-After"),
+        *(b"X-RateLimit-Limit-Requests", b"X-RateLimit-Remaining-Requests", b"X-RateLimit-Reset-Requests"),
+        *(b"X-RateLimit-Limit-Tokens", b"X-RateLimit-Remaining-Tokens", b"X-RateLimit-Reset-Tokens"),
+    ]
+)
+"""Headers of an answer that a page may read."""
 
 CORS: RawHeaders = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
     (b"access-control-allow-headers", b"*, Authorization, Content-Type, Last-Event-ID, Mcp-Session-Id"),
-    (b"access-control-expose-headers", b"X-Request-Id, X-Portico-Run, Mcp-Session-Id, Retry-After"),
+    (b"access-control-expose-headers", EXPOSED),
     (b"access-control-max-age", b"600"),
     (b"vary", b"Origin"),
 ]
@@ -93,8 +105,9 @@ class Door:
                 raise NotAllowedHere(method, path, "GET, HEAD")
             await exchange.answer(200, HEALTH)
             return
-        if path not in PUBLIC and not path.startswith(PUBLIC_FOLDER):
-            exchange.caller = self._auth.identify(presented(scope["headers"]))
+        if path not in PUBLIC and not path.startswith(PUBLIC_FOLDERS):
+            exchange.caller = self._identify(exchange, path)
+            exchange.meter = self._parts.runner.quotas.of(exchange.caller.id)
         handlers = HOT.get(path)
         if handlers is None:
             await self._pass_on(exchange, path, method)
@@ -104,6 +117,18 @@ class Door:
             await exchange.answer(204, b"", [(b"allow", ", ".join(handlers).encode())])
         else:
             raise NotAllowedHere(method, path, ", ".join(handlers))
+
+    def _identify(self, exchange: Exchange, path: str) -> Principal:
+        """Who calls. A client of MCP that has no key is told where it learns how to get one."""
+        try:
+            return self._auth.identify(presented(exchange.scope["headers"]))
+        except Unauthenticated as error:
+            if is_protected(path):
+                scheme = exchange.scope.get("scheme", "http")
+                host = exchange.header(b"host")
+                base = address(self._parts.settings, scheme, host.decode("latin-1") if host else None)
+                error.metadata = metadata_url(base, path)
+            raise
 
     def _guard_page(self, exchange: Exchange) -> None:
         """Check Host and Origin; a page that may call from elsewhere gets its headers on every answer."""

@@ -42,7 +42,8 @@ def headers(error: PorticoError) -> RawHeaders:
     if error.retry_after is not None:
         found.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     if isinstance(error, Unauthenticated):
-        found.append((b"www-authenticate", b'Bearer realm="portico"'))
+        where = f', resource_metadata="{error.metadata}"' if error.metadata else ""
+        found.append((b"www-authenticate", f'Bearer realm="portico"{where}'.encode()))
     if isinstance(error, NotAllowedHere):
         found.append((b"allow", error.allow.encode()))
     return found

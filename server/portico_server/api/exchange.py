@@ -14,6 +14,7 @@ from portico_server.api.errors import RawHeaders
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
+from portico_server.runs.quotas import Meter
 from portico_server.settings import MB
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -52,6 +53,7 @@ class Exchange:
         "extra",
         "id",
         "limit",
+        "meter",
         "scope",
         "started",
     )
@@ -65,6 +67,8 @@ class Exchange:
         self.started = False
         self.extra: RawHeaders = [(b"x-request-id", self.id.encode())]
         self.caller: Principal | None = None
+        self.meter: Meter | None = None
+        """What the caller's key has left, if it has limits; told with every answer."""
         self._received = 0
         self._replay: Message | None = None
 
@@ -151,6 +155,8 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.started = True
             message["headers"] = [*message.get("headers", ()), *self.extra]
+            if self.meter is not None:
+                message["headers"] += self.meter.headers()
         await self._send(message)
 
     async def answer(self, status: int, body: bytes, headers: RawHeaders = JSON) -> None:

@@ -15,55 +15,82 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from portico_server import __version__
-from portico_server.api import errors, page
+from portico_server.api import document, errors, page
 from portico_server.api.face import Face
 from portico_server.api.hot import HOT
 from portico_server.api.native import (
+    adapters,
+    agents,
     aliases,
+    apply,
     apps,
+    archives,
     artifacts,
+    calibrate,
     chunkers,
     deployments,
     engines,
+    flows,
     groups,
     keys,
     mcp_servers,
     metrics,
+    prompts,
+    protected_resource,
+    questions,
     runs,
     search,
+    sessions,
     status,
     stores,
     tool_sources,
     tools,
+    tuning,
     usage,
+    workers,
 )
-from portico_server.api.openai import files, models, rerank, schema, vector_stores
+from portico_server.api.openai import files, fine_tuning, models, rerank, schema, tokens, vector_stores
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest, PorticoError
 
 ROUTERS: Sequence[APIRouter] = (
     models.router,
     rerank.router,
+    tokens.router,
     files.router,
     vector_stores.router,
+    fine_tuning.router,
     status.router,
     deployments.router,
     engines.router,
     aliases.router,
+    adapters.router,
     runs.router,
+    questions.router,
+    workers.router,
     stores.router,
     groups.router,
+    calibrate.router,
+    archives.router,
     search.router,
     chunkers.router,
     keys.router,
+    apply.router,
     apps.router,
+    flows.router,
+    agents.router,
+    sessions.router,
     tools.router,
     artifacts.router,
     mcp_servers.router,
     tool_sources.router,
+    prompts.router,
+    protected_resource.router,
+    tuning.router,
     usage.router,
     metrics.router,
     page.router,
+    document.router,
 )
 """One per resource. A new resource is a file and a line here."""
 
@@ -74,6 +101,7 @@ def web(_parts: Parts) -> Face:
         title="Portico",
         version=__version__,
         summary="One doorway to your models, your knowledge, your tools and your agents.",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -8,17 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from portico_server.apps.agent.app import Agents
+from portico_server.apps.deployed import Apps
+from portico_server.apps.flow.flows import Flows
+from portico_server.apps.prompts.library import Library
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
+from portico_server.finetune.jobs import Jobs
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.questions import Questions
+from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Loaded, Settings
 from portico_server.tools.added.added import AddedTools
 from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.served import Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +39,21 @@ class Parts:
     registry: Registry
     runner: Runner
     scheduler: Scheduler
+    questions: Questions
     models: Models
     files: Files
     stores: Stores
     artifacts: Artifacts
+    flows: Flows
+    apps: Apps
+    reconciler: Reconciler
+    agents: Agents
+    tuning: Jobs
+    retention: Retention
     mcp: McpHost
     added: AddedTools
+    served: Served
+    prompts: Library
     startup: list[str]
     url: str
     """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""

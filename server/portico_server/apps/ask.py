@@ -11,6 +11,7 @@ from portico_server.apps import prompt
 from portico_server.apps.language import not_found
 from portico_server.apps.relevance import ground
 from portico_server.apps.repetition import repeats
+from portico_server.apps.standalone import standalone
 from portico_server.core.citation import Citations
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -76,8 +77,8 @@ class AskApp:
             raise InvalidRequest(f"'{self.card.name}' is a chat app: it takes chat messages, nothing else.")
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
-        query = prompt.search_query(turns)
         model = str(self.card.labels["model"])
+        query = await self._query(turns, model, context)
         share = self._budget(model, _max_tokens(request.options))
         found = await context.call(self._store.key, Search(query, max_num_results=share.count))
         assert isinstance(found, Found)
@@ -88,6 +89,14 @@ class AskApp:
         await context.emit(Cited(passages))
         reply = await _Answer(context, model, passages).ask(turns, request.options, share)
         return replace(reply, citations=passages, model=self.card.name)
+
+    async def _query(self, turns: prompt.Turns, model: str, context: Context) -> str:
+        """What to search for. A tiny model cannot put a question in other words, and costs seconds to try."""
+        servable = self._registry.get(model)
+        labels = servable.card.labels if servable is not None else {}
+        if servable is None or 0 < (labels.get("parameters") or 0) < TINY:
+            return prompt.search_query(turns)
+        return await standalone(turns, model, context)
 
     async def _nothing(self, question: str, context: Context) -> Reply:
         """Say so ourselves: a model that is given nothing to stand on invents."""

@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 from portico.wire import Event
 from portico_server.core.principal import Principal
+from portico_server.core.question import Answer, Question
 from portico_server.core.request import Request, Result
 
 Listener: TypeAlias = Callable[[Event], Awaitable[None]]
@@ -24,7 +25,10 @@ class Context(Protocol):
 
     @property
     def deadline(self) -> float | None:
-        """The moment on the event loop's clock at which this run is cancelled, or ``None``."""
+        """The moment on the event loop's clock at which this run is cancelled, or ``None``.
+
+        Time in which the run waits for an answer does not count: ask anew, do not keep it.
+        """
 
     async def emit(self, event: Event) -> None:
         """Send an event, in order, to whoever listens; waits while a listener is too far behind."""
@@ -34,4 +38,10 @@ class Context(Protocol):
 
         The child's events go to ``listener`` alone; pass ``context.emit`` to let them through as our own.
         Raises `PorticoError` if it is not there, not allowed, or failed.
+        """
+
+    async def ask(self, question: Question) -> Answer:
+        """Wait until somebody outside answers; the run is ``waiting`` meanwhile, and its own deadline stands still.
+
+        Raises `DeadlineExceeded` after ``question.limit`` seconds. A refusal is an answer, not an error.
         """

@@ -49,6 +49,8 @@ class Unauthenticated(PorticoError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+    metadata = ""
+    """Where a client learns how to get in, on faces that have a document of that."""
 
 
 class Forbidden(PorticoError):
@@ -125,7 +127,7 @@ class DeadlineExceeded(PorticoError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with the nearest known names, or an empty string."""
-    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
     if not close:
         return ""
     return " Did you mean " + " or ".join(f"'{item}'" for item in close) + "?"

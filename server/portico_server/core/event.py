@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from portico.wire import Event, Failed, Finished
 
@@ -13,6 +14,10 @@ KEPT = 2_000
 
 AHEAD = 256
 """Events a run may be ahead of its slowest live listener before `EventLog.emit` waits."""
+
+
+ENDINGS = (Failed, Finished)
+"""After one of these nothing follows."""
 
 
 class EventLog:
@@ -37,29 +42,52 @@ class EventLog:
         if self._closed:
             return
         self._last += 1
-        self._closed = isinstance(event, Finished | Failed)
+        self._closed = isinstance(event, ENDINGS)
         numbered = (self._last, event)
         self._kept.append(numbered)
         for queue in tuple(self._queues):
             await queue.put(numbered)
 
-    async def follow(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+    async def batches(self, ahead: int = AHEAD) -> AsyncIterator[list[tuple[int, Event]]]:
+        """All events from the first one on, those together that are there at once, until the run ends.
+
+        ``ahead``: how many may wait before the run does.
+        """
+        batch = list(self._kept)
+        ended = self._closed
+        with self._listening(ahead) as queue:
+            if batch:
+                yield batch
+            while not ended:
+                batch = [await queue.get()]
+                while not queue.empty():
+                    batch.append(queue.get_nowait())
+                ended = isinstance(batch[-1][1], ENDINGS)
+                yield batch
+
+    async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
         """Events with a number above ``after``, in order, until the run ends.
 
         Those that fell out of the log are skipped: the first number that arrives tells.
         """
-        queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue(maxsize=AHEAD)
         backlog = [item for item in self._kept if item[0] > after]
         ended = self._closed
-        if not ended:
-            self._queues.add(queue)
-        try:
+        with self._listening(AHEAD) as queue:
             for item in backlog:
                 yield item
             while not ended:
                 item = await queue.get()
-                ended = isinstance(item[1], Finished | Failed)
+                ended = isinstance(item[1], ENDINGS)
                 yield item
+
+    @contextmanager
+    def _listening(self, ahead: int) -> Iterator[asyncio.Queue[tuple[int, Event]]]:
+        """What is emitted from here on, unless the run has ended."""
+        queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue(maxsize=ahead)
+        if not self._closed:
+            self._queues.add(queue)
+        try:
+            yield queue
         finally:
             self._queues.discard(queue)
             # A run that waits for room in this queue must not wait for a listener that has left.

@@ -7,7 +7,22 @@ import time
 from typing import Literal
 
 Prefix = Literal[
-    "run_", "file-", "vs_", "vsfb_", "chatcmpl-", "cmpl-", "call_", "key_", "msg_", "req_", "art_"
+    "run_",
+    "file-",
+    "vs_",
+    "vsfb_",
+    "chatcmpl-",
+    "cmpl-",
+    "call_",
+    "key_",
+    "msg_",
+    "req_",
+    "art_",
+    "ask_",
+    "conv_",
+    "ftjob-",
+    "ftckpt_",
+    "ftevent-",
 ]
 
 

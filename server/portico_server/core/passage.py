@@ -35,6 +35,14 @@ def to_json(passages: Iterable[Passage]) -> list[dict[str, Any]]:
     return [asdict(passage) for passage in passages]
 
 
+def where(passage: Passage) -> dict[str, Any]:
+    """Where a passage stands, for OpenAI's faces: what its format has of it, offsets, and a label for people."""
+    place = passage.place
+    known = {name: value for name, value in asdict(place).items() if value not in (None, ())}
+    heading = {"heading": list(place.heading)} if place.heading else {}
+    return {**known, **heading, "label": place.label()}
+
+
 def to_text(passages: Iterable[Passage]) -> str:
     """Each passage under its number, file and place; an empty string if there is none."""
     return "\n\n".join(

@@ -54,6 +54,13 @@ class Principal:
         actions = (action, *_IMPLIED.get(action, ()))
         return any(f"{kind}:{n}:{a}" in self.scopes for n in (name, "*") for a in actions)
 
+    def allows_some(self, kind: str, action: str) -> bool:
+        """Whether this caller may do ``action`` with at least one ``kind`` of thing, whatever its name."""
+        actions = (action, *_IMPLIED.get(action, ()))
+        return self.admin or any(
+            scope.startswith(f"{kind}:") and scope.rpartition(":")[2] in actions for scope in self.scopes
+        )
+
     def sees(self, owner: str | None) -> bool:
         """Whether things of ``owner`` exist for this caller. ``None`` means the house's own, seen by all."""
         return self.admin or owner is None or owner == self.id

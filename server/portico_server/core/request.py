@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from portico.wire import Passage, Usage
@@ -43,7 +44,7 @@ class Filter:
     filters: tuple[Filter, ...] = ()
 
 
-Rewriting: TypeAlias = Literal["", "rewrite", "decompose", "hyde"]
+Rewriting: TypeAlias = Literal["", "rewrite", "decompose", "hyde", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Refine:
     """What is done to a question and its ranking besides ranking. The default does nothing; in this order:
 
     ``rewrite``: the chat model ``writer`` puts the question in other words, takes it apart, or writes what an
-    answer may look like (HyDE, Gao et al. 2022); all are searched for. ``half_life_days``: a score halves in so many
+    answer may look like (HyDE, Gao et al. 2022); all are searched for. With ``replace`` its words take the place of
+    the question, which is searched for itself where the model fails. ``half_life_days``: a score halves in so many
     days since ``decay_by``, an attribute with a time, or since the file came. ``reranker``: a model that judges the
     best candidates, by `Rerank` or as a chat model. ``near_duplicates``: the share of common shingles from which two
     texts count as one. ``diversity``, from 0 to 1: how much likeness to better passages costs (MMR, Carbonell and
@@ -99,13 +101,49 @@ class Rerank:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokenize:
+    """A text, or a conversation as the model's template writes it, to be told in the model's tokens.
+
+    Exactly one of ``prompt`` and ``messages`` is set. ``special``: whether tokens such as the one that begins a text
+    are added, ``None`` for what the model does in a call; ``generation``: whether a conversation ends with what makes
+    the model answer; ``texts``: whether the text of each token is wanted.
+    """
+
+    prompt: str | None = None
+    messages: tuple[Message, ...] | None = None
+    special: bool | None = None
+    generation: bool = True
+    texts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Detokenize:
+    """Tokens to be told as text."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
-    """Arguments for a tool, already parsed from JSON."""
+    """Arguments for a tool, already parsed from JSON.
+
+    ``key`` makes the call idempotent: a tool that changes something outside passes it on, so that a call which is
+    repeated after a crash has its effect once.
+    """
 
     arguments: Mapping[str, Any]
+    key: str = ""
 
 
-Request: TypeAlias = Chat | Embed | Rerank | Search | ToolCall
+@dataclass(frozen=True, slots=True)
+class AppInput:
+    """The input of an app, as its input schema says. ``session`` names a conversation, where the app keeps one."""
+
+    value: Any
+    session: str = ""
+
+
+Request: TypeAlias = Chat | Embed | Rerank | Search | ToolCall | AppInput | Tokenize | Detokenize
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +187,22 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """The answer to `Tokenize`; ``longest`` is how many a call may have, ``texts`` as many as ``ids`` if asked for."""
+
+    ids: tuple[int, ...]
+    longest: int | None = None
+    texts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detokenized:
+    """The answer to `Detokenize`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One stage of a search: its name, how long it took, and its candidates in order as (chunk id, score)."""
 
@@ -160,10 +214,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to `Search`: passages in rank order; ``trace`` if it was asked for."""
+    """The answer to `Search`: passages in rank order; ``trace`` if it was asked for; ``queries``: what was searched."""
 
     passages: tuple[Passage, ...]
     trace: tuple[Stage, ...] = ()
+    queries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +246,16 @@ class ToolResult:
     artifacts: tuple[Artifact, ...] = ()
 
 
-Result: TypeAlias = Reply | Vectors | Ranked | Found | ToolResult
+@dataclass(frozen=True, slots=True)
+class AppOutput:
+    """The answer to `AppInput`: a JSON value, the tokens that it took, and the passages that it stands on."""
+
+    value: Any
+    usage: Usage = Usage()
+    citations: tuple[Passage, ...] = ()
+
+
+Result: TypeAlias = Reply | Vectors | Ranked | Found | ToolResult | AppOutput | Tokens | Detokenized
 
 
 # --- the hot path ------------------------------------------------------------------------------------------------
@@ -200,11 +264,27 @@ Operation: TypeAlias = Literal["chat/completions", "completions", "embeddings", 
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A small set of weights on top of a model's own. ``path`` is where the daemon keeps it: a PEFT folder or a file.
+
+    ``scale`` multiplies its effect: 0 is the model alone, 1 what it was trained for.
+    """
+
+    name: str
+    path: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Relay:
-    """An OpenAI request on its way to an engine. ``body`` is the client's JSON object, unknown fields included."""
+    """An OpenAI request on its way to an engine. ``body`` is the client's JSON object, unknown fields included.
+
+    ``adapter``: answer with it instead of the model alone.
+    """
 
     operation: Operation
     body: dict[str, Any]
+    adapter: Adapter | None = None
 
     @property
     def stream(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, delete, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
 
+from portico_server.db.retention import remembered
 from portico_server.db.schema import artifacts
 
 
@@ -50,10 +51,20 @@ def newest(
     return [ArtifactRow(**row._mapping) for row in connection.execute(query)]
 
 
-def older(connection: Connection, moment: float) -> list[ArtifactRow]:
-    """What was made before a moment, in seconds since 1970."""
-    rows = connection.execute(select(*_COLUMNS).where(artifacts.c.created_at < moment))
+def _orphaned(before: float) -> ColumnElement[bool]:
+    return (artifacts.c.created_at < before) & artifacts.c.run_id.not_in(remembered(before))
+
+
+def orphaned(connection: Connection, before: float, limit: int) -> list[ArtifactRow]:
+    """What was made before a moment, in seconds since 1970, by runs that are not remembered."""
+    rows = connection.execute(select(*_COLUMNS).where(_orphaned(before)).limit(limit))
     return [ArtifactRow(**row._mapping) for row in rows]
+
+
+def count_orphaned(connection: Connection, before: float) -> int:
+    """How many of those there are."""
+    found = connection.execute(select(func.count()).select_from(artifacts).where(_orphaned(before)))
+    return found.scalar_one()
 
 
 def remove(connection: Connection, artifact_id: str) -> str | None:

@@ -28,6 +28,19 @@ class NewChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of chunks of one file: in place of all that it has if it is the ``first``, else behind that.
+
+    ``data``: one vector for each, float32, little-endian, of unit length.
+    """
+
+    file_id: str
+    chunks: Sequence[NewChunk]
+    data: Sequence[bytes] | None = None
+    first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRow:
     """A piece of a file as it is kept; ``ordinal`` counts from 0 in the file."""
 
@@ -54,6 +67,56 @@ class HitRow:
     """When the file was put into the store, in seconds since 1970."""
 
 
+def put(
+    connection: Connection,
+    store_id: str,
+    pieces: Sequence[Piece],
+    model: str | None = None,
+    *,
+    group: str = GROUP,
+) -> int:
+    """Write pieces of files of one store and ``group`` in their order and log it; the store's last change number.
+
+    ``model`` is that of the vectors. Raises `NotFound` if the store is gone. Nothing is visible before the caller's
+    transaction commits.
+    """
+    fresh = list(dict.fromkeys(piece.file_id for piece in pieces if piece.first))
+    entries = _delete(connection, store_id, fresh, group)
+    ends = dict.fromkeys(fresh, 0)
+    rows: list[dict[str, Any]] = []
+    for piece in pieces:
+        start = ends.get(piece.file_id)
+        if start is None:
+            start = _length(connection, store_id, piece.file_id, group)
+        ends[piece.file_id] = start + len(piece.chunks)
+        rows += [
+            {
+                "store_id": store_id,
+                "file_id": piece.file_id,
+                "group_name": group,
+                "ordinal": number,
+                "text": chunk.text,
+                "place": _plain(chunk.place),
+            }
+            for number, chunk in enumerate(piece.chunks, start=start)
+        ]
+    ids = _insert(connection, rows)
+    data: list[dict[str, Any]] = []
+    begin = 0
+    for piece in pieces:
+        these = [ids[row["file_id"], row["ordinal"]] for row in rows[begin : begin + len(piece.chunks)]]
+        begin += len(these)
+        entries += [("put", piece.file_id, run) for run in _runs(sorted(these))] if these else []
+        if model is not None and piece.data is not None:
+            data += [
+                {"chunk_id": chunk_id, "model": model, "data": vector}
+                for chunk_id, vector in zip(these, piece.data, strict=True)
+            ]
+    if data:
+        connection.execute(insert(vectors), data)
+    return changes.append(connection, store_id, entries, group)
+
+
 def replace_file(
     connection: Connection,
     store_id: str,
@@ -64,33 +127,17 @@ def replace_file(
     *,
     group: str = GROUP,
 ) -> int:
-    """Put ``new`` in the place of the file's chunks in ``group``, log it, and return the store's last change number.
-
-    ``data`` holds one vector of ``model`` for each chunk: float32, little-endian, of unit length.
-    Raises `NotFound` if the store is gone. Nothing is visible before the caller's transaction commits.
-    """
-    gone = _delete(connection, store_id, file_id, group)
-    came = _insert(connection, store_id, file_id, 0, new, model, data, group)
-    return changes.append(connection, store_id, [*gone, *came], group)
+    """Put ``new`` in the place of the file's chunks in ``group``; see `put`."""
+    return put(connection, store_id, [Piece(file_id, new, data)], model, group=group)
 
 
-def append_file(
-    connection: Connection,
-    store_id: str,
-    file_id: str,
-    new: Sequence[NewChunk],
-    model: str | None = None,
-    data: Sequence[bytes] | None = None,
-    *,
-    group: str = GROUP,
-) -> int:
-    """Add further chunks to a file that is too large for one transaction; otherwise as `replace_file`."""
-    last = connection.execute(
-        select(func.max(chunks.c.ordinal)).where(_ours(store_id, file_id, group))
+def last_place(connection: Connection, store_id: str, file_id: str, group: str) -> Place | None:
+    """The place of the last chunk of a file in ``group``, if it has any there."""
+    ours = _ours(store_id, file_id, group)
+    found = connection.execute(
+        select(chunks.c.place).where(ours).order_by(chunks.c.ordinal.desc()).limit(1)
     ).scalar()
-    ordinal = 0 if last is None else int(last) + 1
-    came = _insert(connection, store_id, file_id, ordinal, new, model, data, group)
-    return changes.append(connection, store_id, came, group)
+    return None if found is None else _place(found)
 
 
 def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
@@ -106,7 +153,7 @@ def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
     ).scalars()
     number = changes.append(connection, store_id, ())
     for group in names.all():
-        number = changes.append(connection, store_id, _delete(connection, store_id, file_id, group), group)
+        number = changes.append(connection, store_id, _delete(connection, store_id, [file_id], group), group)
     return number
 
 
@@ -287,53 +334,40 @@ def _ours(store_id: str, file_id: str, group: str) -> ColumnElement[bool]:
 
 
 def _delete(
-    connection: Connection, store_id: str, file_id: str, group: str
+    connection: Connection, store_id: str, file_ids: Sequence[str], group: str
 ) -> list[tuple[changes.Op, str, range]]:
-    ours = _ours(store_id, file_id, group)
-    ids = connection.execute(select(chunks.c.id).where(ours).order_by(chunks.c.id)).scalars().all()
-    if not ids:
-        return []
-    connection.execute(delete(chunks).where(ours))
-    return [("delete", file_id, run) for run in _runs(ids)]
+    """Remove the chunks of files; what there is to log."""
+    gone: list[tuple[changes.Op, str, range]] = []
+    for part in _parts(file_ids):
+        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
+        held: dict[str, list[int]] = {}
+        for row in connection.execute(
+            select(chunks.c.file_id, chunks.c.id).where(ours).order_by(chunks.c.id)
+        ):
+            held.setdefault(row.file_id, []).append(row.id)
+        if held:
+            connection.execute(delete(chunks).where(ours))
+        gone += [("delete", file_id, run) for file_id, ids in held.items() for run in _runs(ids)]
+    return gone
 
 
-def _insert(
-    connection: Connection,
-    store_id: str,
-    file_id: str,
-    ordinal: int,
-    new: Sequence[NewChunk],
-    model: str | None,
-    data: Sequence[bytes] | None,
-    group: str,
-) -> list[tuple[changes.Op, str, range]]:
-    if not new:
-        return []
-    ids = list(
-        connection.execute(
-            insert(chunks).returning(chunks.c.id, sort_by_parameter_order=True),
-            [
-                {
-                    "store_id": store_id,
-                    "file_id": file_id,
-                    "group_name": group,
-                    "ordinal": number,
-                    "text": chunk.text,
-                    "place": _plain(chunk.place),
-                }
-                for number, chunk in enumerate(new, start=ordinal)
-            ],
-        ).scalars()
-    )
-    if model is not None and data is not None:
-        connection.execute(
-            insert(vectors),
-            [
-                {"chunk_id": chunk_id, "model": model, "data": vector}
-                for chunk_id, vector in zip(ids, data, strict=True)
-            ],
-        )
-    return [("put", file_id, run) for run in _runs(ids)]
+def _length(connection: Connection, store_id: str, file_id: str, group: str) -> int:
+    """How many chunks a file has."""
+    last = connection.execute(
+        select(func.max(chunks.c.ordinal)).where(_ours(store_id, file_id, group))
+    ).scalar()
+    return 0 if last is None else int(last) + 1
+
+
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], int]:
+    """Add chunks; their ids by file and ordinal.
+
+    Asked for by what identifies a row: asked for in the order of ``rows``, SQLite would get one statement for each.
+    """
+    if not rows:
+        return {}
+    query = insert(chunks).returning(chunks.c.file_id, chunks.c.ordinal, chunks.c.id)
+    return {(file_id, ordinal): chunk_id for file_id, ordinal, chunk_id in connection.execute(query, rows)}
 
 
 def _gaps(connection: Connection, store_id: str, file_id: str, group: str) -> list[tuple[int, int]]:

@@ -25,13 +25,15 @@ class Database:
     """SQLite in WAL mode at a path, or whatever a SQLAlchemy URL names.
 
     ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction of a
-    reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk.
+    reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk. ``jot`` is a
+    ``write`` that does not wait for the disk: what it returned survives the end of this process, not a power cut.
     """
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
+        self._jot_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
         self._read_engine = self._engine("BEGIN", pool_size=READERS)
         self._writer = ThreadPoolExecutor(1, "portico-db-write")
         self._readers = ThreadPoolExecutor(READERS, "portico-db-read")
@@ -40,7 +42,7 @@ class Database:
     def at(cls, path: Path) -> Database:
         return cls(f"sqlite:///{path}")
 
-    def _engine(self, begin: str, *, pool_size: int) -> Engine:
+    def _engine(self, begin: str, *, pool_size: int, synchronous: str = "FULL") -> Engine:
         if not self._sqlite:
             return create_engine(self._url, pool_size=pool_size, max_overflow=0)
         engine = create_engine(
@@ -55,7 +57,7 @@ class Database:
             connection.isolation_level = None  # transactions are begun by us, below
             for pragma in (
                 "journal_mode=WAL",
-                "synchronous=FULL",
+                f"synchronous={synchronous}",
                 "foreign_keys=ON",
                 "temp_store=MEMORY",
                 "mmap_size=268435456",
@@ -95,6 +97,11 @@ class Database:
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         return await self._run(self._writer, self._write_engine, function, *args, **kwargs)
+
+    async def jot(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._run(self._writer, self._jot_engine, function, *args, **kwargs)
 
     async def _run(
         self,
@@ -136,4 +143,5 @@ class Database:
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self._write_engine.dispose()
+        self._jot_engine.dispose()
         self._read_engine.dispose()

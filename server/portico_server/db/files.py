@@ -99,7 +99,7 @@ def is_held(connection: Connection, sha256: str) -> bool:
     return found is not None
 
 
-def expired(connection: Connection) -> list[FileRow]:
+def expired(connection: Connection, limit: int = 10_000) -> list[FileRow]:
     """Files whose time has run out."""
-    rows = connection.execute(select(*_COLUMNS).where(files.c.expires_at <= time.time()))
+    rows = connection.execute(select(*_COLUMNS).where(files.c.expires_at <= time.time()).limit(limit))
     return [FileRow(**row._mapping) for row in rows]

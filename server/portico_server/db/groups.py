@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, and_, exists, func, insert, select, update
 from sqlalchemy import delete as sql_delete
 
-from portico_server.db import chunks
+from portico.wire import Place
+from portico_server.db import chunks, weight
 from portico_server.db.changes import GROUP
-from portico_server.db.chunks import HitRow, NewChunk
+from portico_server.db.chunks import HitRow, Piece
+from portico_server.db.indexed import Indexed
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import files, group_files, groups, store_files
 from portico_server.db.stores import StoreFileRow, file_columns
@@ -76,6 +78,11 @@ def of_store(connection: Connection, store_id: str) -> list[GroupRow]:
 
 def remove(connection: Connection, store_id: str, name: str) -> None:
     """Remove a group with its chunks."""
+    held = select(chunk_table.c.file_id).where(
+        chunk_table.c.store_id == store_id, chunk_table.c.group_name == name
+    )
+    inside = connection.execute(held.distinct()).scalars().all()
+    weight.add(connection, store_id, weight.in_group(connection, store_id, inside, name), {})
     connection.execute(sql_delete(groups).where(groups.c.store_id == store_id, groups.c.name == name))
     chunks.remove_group(connection, store_id, name)
 
@@ -97,12 +104,12 @@ def counts(connection: Connection, store_id: str) -> dict[str, GroupCounts]:
         .group_by(chunk_table.c.group_name)
     )
     sizes = {row.group_name: int(row.size) for row in connection.execute(per_group)}
-    found = {
-        row.group_name: GroupCounts(row.files - row.failed, row.failed, sizes.get(row.group_name, 0))
-        for row in states
-    }
-    found[GROUP] = GroupCounts(chunks=sizes.get(GROUP, 0))
-    return found
+    # A group whose first file is in the making has chunks and no file yet.
+    found = {name: GroupCounts(chunks=size) for name, size in sizes.items()}
+    for row in states:
+        completed = row.files - row.failed
+        found[row.group_name] = GroupCounts(completed, row.failed, sizes.get(row.group_name, 0))
+    return {GROUP: GroupCounts(), **found}
 
 
 def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFileRow]:
@@ -138,37 +145,63 @@ def unfinished(connection: Connection) -> list[str]:
     return [row.store_id for row in rows]
 
 
-def put_chunks(
-    connection: Connection,
-    row: GroupRow,
-    file_id: str,
-    batch: Sequence[NewChunk],
-    model: str | None,
-    data: Sequence[bytes] | None,
-    *,
-    first: bool,
-    finished: bool,
-) -> bool:
-    """Write a run of a file's chunks in this group, the ``first`` in place of all it had there.
+def put(connection: Connection, group: GroupRow, batch: Sequence[Indexed], model: str | None) -> set[str]:
+    """Write runs of chunks of files in this group, in order; the ids of those files that they were written for.
 
-    False, and nothing is written, if the group or the file has gone or changed in the meantime.
+    None if the group has gone or changed in the meantime; a file that has gone is left out.
     """
+    if get(connection, group.store_id, group.name) != group:
+        return set()
     here = select(store_files.c.file_id).where(
-        store_files.c.store_id == row.store_id, store_files.c.file_id == file_id
+        store_files.c.store_id == group.store_id,
+        store_files.c.file_id.in_([item.row.file_id for item in batch]),
     )
-    if get(connection, row.store_id, row.name) != row or connection.execute(here).first() is None:
-        return False
-    write = chunks.replace_file if first else chunks.append_file
-    write(connection, row.store_id, file_id, batch, model, data, group=row.name)
-    if finished:
-        _note(connection, row, file_id, None)
-    return True
+    kept = set(connection.execute(here).scalars())
+    ours = [item for item in batch if item.row.file_id in kept]
+    pieces = [Piece(item.row.file_id, item.chunks, item.data, item.first) for item in ours]
+    fresh = [piece.file_id for piece in pieces if piece.first]
+    before = weight.in_group(connection, group.store_id, fresh, group.name)
+    chunks.put(connection, group.store_id, pieces, model, group=group.name)
+    after: dict[str, int] = {}
+    for piece in pieces:
+        size = sum(len(chunk.text.encode()) for chunk in piece.chunks) + sum(map(len, piece.data or ()))
+        after[piece.file_id] = after.get(piece.file_id, 0) + size
+    weight.add(connection, group.store_id, before, after)
+    for item in ours:
+        if item.finished:
+            _note(connection, group, item.row.file_id, None)
+    return kept
 
 
-def fail_file(connection: Connection, row: GroupRow, file_id: str, error: str) -> None:
+def fail_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
     """Note that a file cannot be in this group, and why."""
-    if put_chunks(connection, row, file_id, (), None, None, first=True, finished=False):
-        _note(connection, row, file_id, error)
+    nothing = Indexed(row, (), None, first=True, finished=False, used=0)
+    if put(connection, group, [nothing], None):
+        _note(connection, group, row.file_id, error)
+
+
+def give_up(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
+    """As `fail_file`, but what there is of the file in this group stays: `retry` lets it go on from there."""
+    nothing = Indexed(row, (), None, first=False, finished=False, used=0)
+    if put(connection, group, [nothing], None):
+        _note(connection, group, row.file_id, error)
+
+
+def reached(connection: Connection, group: GroupRow, file_id: str) -> Place | None:
+    """The place of the last chunk that a file has in this group, if it has any."""
+    return chunks.last_place(connection, group.store_id, file_id, group.name)
+
+
+def failures(connection: Connection, store_id: str, limit: int) -> list[tuple[str, str, str]]:
+    """Files that could not be in a group: (group, name of the file, why), by group and name."""
+    query = (
+        select(group_files.c.group_name, files.c.filename, group_files.c.error)
+        .select_from(group_files.join(files, files.c.id == group_files.c.file_id))
+        .where(group_files.c.store_id == store_id, group_files.c.error.is_not(None))
+        .order_by(group_files.c.group_name, files.c.filename)
+        .limit(limit)
+    )
+    return [(row.group_name, row.filename, row.error) for row in connection.execute(query)]
 
 
 def retry(connection: Connection, store_id: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -12,7 +12,10 @@ from portico_server.db.schema import keys
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """One key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret."""
+    """One key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
+
+    ``limits`` as `portico_server.core.limits.Limits` writes them.
+    """
 
     id: str
     name: str
@@ -20,6 +23,7 @@ class KeyRow:
     hint: str
     scopes: tuple[str, ...]
     created_at: float
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 def add(connection: Connection, row: KeyRow) -> None:
@@ -32,6 +36,7 @@ def add(connection: Connection, row: KeyRow) -> None:
             hint=row.hint,
             scopes=list(row.scopes),
             created_at=row.created_at,
+            limits=dict(row.limits) or None,
         )
     )
 
@@ -39,7 +44,10 @@ def add(connection: Connection, row: KeyRow) -> None:
 def living(connection: Connection) -> Sequence[KeyRow]:
     """All keys that were not revoked, oldest first."""
     rows = connection.execute(select(keys).where(keys.c.revoked_at.is_(None)).order_by(keys.c.created_at))
-    return [KeyRow(row.id, row.name, row.hash, row.hint, tuple(row.scopes), row.created_at) for row in rows]
+    return [
+        KeyRow(row.id, row.name, row.hash, row.hint, tuple(row.scopes), row.created_at, row.limits or {})
+        for row in rows
+    ]
 
 
 def revoke(connection: Connection, key_id: str, now: float) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, insert, or_, select, true, update
 
-from portico_server.db.schema import run_events, runs
+from portico_server.db import questions
+from portico_server.db.schema import run_events, runs, steps
 
-RunStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
+RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
+
+HELD = ("running", "waiting")
+"""What a run is while a daemon holds it by a lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,9 @@ class RunRow:
     started_at: float | None
     finished_at: float | None
 
+
+Beginning: TypeAlias = Callable[[Connection, str, str, str, str, Mapping[str, Any], str, float], RunRow]
+"""What writes the row of a run that begins: `begin`, or something around it with the same arguments."""
 
 _COLUMNS = [runs.c[name] for name in RunRow.__dataclass_fields__]
 
@@ -58,17 +65,71 @@ def ensure(
     return run_id
 
 
+def begin(
+    connection: Connection,
+    run_id: str,
+    kind: str,
+    name: str,
+    owner: str,
+    payload: Mapping[str, Any],
+    lease_owner: str,
+    lease_seconds: float,
+) -> RunRow:
+    """Write a run that the caller begins at once, under its lease."""
+    now = time.time()
+    connection.execute(
+        insert(runs).values(
+            id=run_id,
+            kind=kind,
+            name=name,
+            owner=owner,
+            status="running",
+            payload=dict(payload),
+            attempts=1,
+            lease_owner=lease_owner,
+            lease_expires=now + lease_seconds,
+            created_at=now,
+            started_at=now,
+        )
+    )
+    return RunRow(run_id, kind, name, owner, "running", payload, None, None, 1, now, now, None)
+
+
+def again(connection: Connection, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
+    """Put a run that has ended back into the queue, with another ``payload`` if one is given; whether it had ended."""
+    values = {"payload": dict(payload)} if payload is not None else {}
+    changed = connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id, runs.c.finished_at.is_not(None))
+        .values(
+            status="queued",
+            attempts=0,
+            result=None,
+            error=None,
+            finished_at=None,
+            lease_owner=None,
+            **values,
+        )
+    )
+    return changed.rowcount > 0
+
+
 def claim(
-    connection: Connection, kinds: Sequence[str], lease_owner: str, lease_seconds: float
+    connection: Connection,
+    kinds: Sequence[str],
+    lease_owner: str,
+    lease_seconds: float,
+    shared: Sequence[str] = (),
 ) -> RunRow | None:
     """Take the oldest run that waits, or whose lease has run out, of one of ``kinds``.
 
-    A run whose (kind, name) is being worked on under a living lease is left alone: one worker per name.
+    A run whose (kind, name) is being worked on under a living lease is left alone, unless its kind is one of
+    ``shared``.
     """
     now = time.time()
     living = (
         select(runs.c.kind + "\n" + runs.c.name)
-        .where(runs.c.status == "running", runs.c.lease_expires >= now)
+        .where(runs.c.status.in_(HELD), runs.c.lease_expires >= now)
         .scalar_subquery()
     )
     row = connection.execute(
@@ -77,42 +138,61 @@ def claim(
             runs.c.kind.in_(kinds),
             or_(
                 runs.c.status == "queued",
-                (runs.c.status == "running") & (runs.c.lease_expires < now),
+                runs.c.status.in_(HELD) & (runs.c.lease_expires < now),
             ),
-            (runs.c.kind + "\n" + runs.c.name).not_in(living),
+            or_(runs.c.kind.in_(shared), (runs.c.kind + "\n" + runs.c.name).not_in(living)),
         )
         .order_by(runs.c.created_at)
         .limit(1)
     ).first()
     if row is None:
         return None
-    connection.execute(
+    attempts = 1 if _progressed(connection, row) else row.attempts + 1
+    taken = connection.execute(
         update(runs)
-        .where(runs.c.id == row.id)
+        # Where several daemons write at once, another one may have been quicker.
+        .where(runs.c.id == row.id, runs.c.status == row.status, runs.c.attempts == row.attempts)
         .values(
             status="running",
             started_at=now,
-            attempts=row.attempts + 1,
+            attempts=attempts,
             lease_owner=lease_owner,
             lease_expires=now + lease_seconds,
         )
     )
-    return RunRow(**{**row._mapping, "status": "running", "started_at": now, "attempts": row.attempts + 1})
+    if not taken.rowcount:
+        return None
+    questions.end_unnamed(connection, row.id)
+    return RunRow(**{**row._mapping, "status": "running", "started_at": now, "attempts": attempts})
 
 
-def renew(connection: Connection, run_ids: Sequence[str], lease_owner: str, lease_seconds: float) -> None:
-    """Keep the leases on ``run_ids``."""
-    connection.execute(
-        update(runs)
-        .where(runs.c.id.in_(run_ids), runs.c.lease_owner == lease_owner)
-        .values(lease_expires=time.time() + lease_seconds)
+def _progressed(connection: Connection, row: Any) -> bool:
+    """Whether the last attempt ended a step: how often a run was cut off is counted anew where it got further."""
+    if row.started_at is None or not row.attempts:
+        return False
+    ended = select(steps.c.path).where(
+        steps.c.run_id == row.id, steps.c.status != "failed", steps.c.started_at >= row.started_at
     )
+    return connection.execute(ended.limit(1)).first() is not None
+
+
+def renew(
+    connection: Connection, run_ids: Sequence[str], lease_owner: str, lease_seconds: float
+) -> list[str]:
+    """Keep the leases on ``run_ids``; those of them that somebody else holds by now."""
+    mine: set[str] = set()
+    for start in range(0, len(run_ids), 500):  # SQLite takes only so many values
+        some = run_ids[start : start + 500]
+        held = runs.c.id.in_(some) & (runs.c.lease_owner == lease_owner)
+        connection.execute(update(runs).where(held).values(lease_expires=time.time() + lease_seconds))
+        mine.update(connection.execute(select(runs.c.id).where(held)).scalars())
+    return [run_id for run_id in run_ids if run_id not in mine]
 
 
 def release_all(connection: Connection) -> int:
     """Give up every lease, when no other daemon can hold one (one daemon per SQLite file). How many there were."""
     return connection.execute(
-        update(runs).where(runs.c.status == "running").values(status="queued", lease_owner=None)
+        update(runs).where(runs.c.status.in_(HELD)).values(status="queued", lease_owner=None)
     ).rowcount
 
 
@@ -122,11 +202,14 @@ def finish(
     status: RunStatus,
     result: Any = None,
     error: Mapping[str, Any] | None = None,
+    *,
+    holder: str = "",
 ) -> None:
-    """Record how a run ended."""
-    connection.execute(
+    """Record how a run ended; what it still asks is asked no more. Nothing if somebody else than ``holder`` has it."""
+    mine = (runs.c.id == run_id) & ((runs.c.lease_owner == holder) if holder else true())
+    changed = connection.execute(
         update(runs)
-        .where(runs.c.id == run_id)
+        .where(mine)
         .values(
             status=status,
             result=result,
@@ -136,22 +219,28 @@ def finish(
             lease_expires=None,
         )
     )
+    if changed.rowcount:
+        questions.end_of_run(connection, run_id)
 
 
 def cancel_queued(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
-    """End a run that has not begun; whether it was still waiting."""
+    """End a run that is in the queue; whether it was."""
     changed = connection.execute(
         update(runs)
         .where(runs.c.id == run_id, runs.c.status == "queued")
         .values(status="cancelled", error=dict(error), finished_at=time.time())
     )
+    if changed.rowcount:
+        questions.end_of_run(connection, run_id)
     return changed.rowcount > 0
 
 
-def requeue(connection: Connection, run_id: str) -> None:
-    """Put an interrupted run back in the queue."""
+def requeue(connection: Connection, run_id: str, holder: str) -> None:
+    """Put an interrupted run back in the queue, if ``holder`` still has it."""
     connection.execute(
-        update(runs).where(runs.c.id == run_id).values(status="queued", lease_owner=None, lease_expires=None)
+        update(runs)
+        .where(runs.c.id == run_id, runs.c.lease_owner == holder)
+        .values(status="queued", lease_owner=None, lease_expires=None)
     )
 
 

@@ -17,10 +17,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 
-HEAD = "0003"
+HEAD = "0005"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 metadata = MetaData(
@@ -42,6 +43,8 @@ keys = Table(
     Column("scopes", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
+    # What the key may use at most: calls at once, tokens in a span of time. Null: no limit.
+    Column("limits", JSON),
 )
 
 usage = Table(
@@ -60,6 +63,8 @@ usage = Table(
     Column("prompt_tokens", Integer, nullable=False, default=0),
     Column("completion_tokens", Integer, nullable=False, default=0),
     Column("cached_tokens", Integer, nullable=False, default=0),
+    # In US dollars by the price table, null where no price is known.
+    Column("cost", Float),
     Index("ix_usage_key_id_created_at", "key_id", "created_at"),
 )
 
@@ -127,6 +132,10 @@ stores = Table(
     Column("last_active_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("last_change", Integer, nullable=False, default=0),
+    # What is mirrored instead of a folder: an address and its kind. Null: nothing but the folder.
+    Column("source", JSON),
+    # The measured share of the vectors in the ranking; null: that of the embedding model's profile.
+    Column("vector_weight", Float),
     Index("ix_stores_name", "name"),
 )
 
@@ -281,4 +290,186 @@ artifacts = Table(
     Column("created_at", Float, nullable=False),
     Index("ix_artifacts_run_id", "run_id"),
     Index("ix_artifacts_sha256", "sha256"),
+)
+
+# What a run waits for from outside: an approval, a client's function, a form. One row per question, kept when answered,
+# so that a run which is taken up again does not ask twice.
+questions = Table(
+    "questions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("run_id", String, nullable=False),
+    # Names the question within its run: the path of the step that asks.
+    Column("key", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("answer_schema", JSON),
+    Column("status", String, nullable=False),
+    Column("accepted", Boolean),
+    Column("value", JSON),
+    Column("note", Text),
+    Column("answered_by", String),
+    # The worker that has taken it, and until when it is that worker's.
+    Column("lease_owner", String),
+    Column("lease_expires", Float),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("answered_at", Float),
+    UniqueConstraint("run_id", "key"),
+    Index("ix_questions_status_created_at", "status", "created_at"),
+)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("owner", String),
+    Column("spec", JSON, nullable=False),
+    # Where it was imported from; empty: written here.
+    Column("origin", String, nullable=False, default=""),
+    Column("created_at", Float, nullable=False),
+)
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("base", String, nullable=False),
+    Column("owner", String),
+    Column("spec", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_adapters_base", "base"),
+)
+
+# The journal of flows: one row per finished step, iteration included in the path. Values are JSON text.
+steps = Table(
+    "steps",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("path", String, primary_key=True),
+    # The order in which they ended.
+    Column("seq", Integer, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("attempt", Integer, nullable=False, default=1),
+    Column("input", Text),
+    Column("output", Text),
+    Column("error", Text),
+    Column("started_at", Float, nullable=False),
+    Column("milliseconds", Float, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False, default=0),
+    Column("completion_tokens", Integer, nullable=False, default=0),
+    Column("cached_tokens", Integer, nullable=False, default=0),
+    # Whether the output came out of the step cache.
+    Column("hit", Boolean, nullable=False, default=False),
+)
+
+step_cache = Table(
+    "step_cache",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index("ix_step_cache_expires_at", "expires_at"),
+)
+
+# Deployed apps: flows and agents. The row points at the version that answers.
+apps = Table(
+    "apps",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", String),
+    Column("kind", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("limits", JSON),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+app_versions = Table(
+    "app_versions",
+    metadata,
+    Column("name", String, ForeignKey("apps.name", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("spec", JSON, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("note", String, nullable=False, default=""),
+    Column("created_by", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+# Conversations with an app, and what its agents remember of them. ``name`` is what the caller calls it.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("title", String, nullable=False, default=""),
+    Column("metadata", JSON, nullable=False),
+    Column("last_seq", Integer, nullable=False, default=0),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("app", "owner", "name"),
+    Index("ix_sessions_owner_updated_at", "owner", "updated_at"),
+)
+
+session_messages = Table(
+    "session_messages",
+    metadata,
+    Column("session_id", String, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    # Whose memory it is in: the path of the agent in its tree, such as "writer"; empty for the root.
+    Column("agent", String, nullable=False),
+    Column("run_id", String),
+    Column("message", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_session_messages_session_id_agent_seq", "session_id", "agent", "seq"),
+)
+
+# What an agent keeps of a session besides messages: its running summary, facts, counters.
+session_states = Table(
+    "session_states",
+    metadata,
+    Column("session_id", String, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("agent", String, primary_key=True),
+    Column("state", JSON, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+# Fine-tuning jobs; each has a durable run that does the work.
+tuning_jobs = Table(
+    "tuning_jobs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String),
+    Column("run_id", String, nullable=False),
+    Column("base", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    # What the recipe and the training made known: recipe, tokens, estimated end, the result's name.
+    Column("state", JSON, nullable=False),
+    Column("status", String, nullable=False),
+    Column("error", JSON),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("ix_tuning_jobs_created_at", "created_at"),
+)
+
+tuning_events = Table(
+    "tuning_events",
+    metadata,
+    Column("job_id", String, ForeignKey("tuning_jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    # "message", "metrics" or "checkpoint".
+    Column("kind", String, nullable=False),
+    Column("level", String, nullable=False, default="info"),
+    Column("message", Text, nullable=False, default=""),
+    Column("step", Integer),
+    Column("data", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
 )

@@ -12,8 +12,7 @@ from sqlalchemy import delete as sql_delete
 
 from portico_server.db import chunks
 from portico_server.db import files as file_rows
-from portico_server.db.chunks import NewChunk
-from portico_server.db.files import MIRRORED, FileRow, Order, Page
+from portico_server.db.files import MIRRORED, Order, Page
 from portico_server.db.schema import files, group_files, store_files, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -24,7 +23,8 @@ class StoreRow:
     """One store. ``owner`` ``None``: the house's. ``folder``: what it mirrors.
 
     ``last_change`` is its newest change; ``paused``: what changes in the folder is left alone;
-    ``next_embedding_model``: the one whose vectors are being made, to replace ``embedding_model``.
+    ``next_embedding_model``: the one whose vectors are being made, to replace ``embedding_model``; ``source``: what it
+    mirrors instead of a folder; ``vector_weight``: what the vectors were measured to be worth beside the words.
     """
 
     id: str
@@ -41,6 +41,8 @@ class StoreRow:
     last_change: int = 0
     paused: bool = False
     next_embedding_model: str | None = None
+    source: Mapping[str, Any] | None = None
+    vector_weight: float | None = None
 
     @property
     def expires_at(self) -> float | None:
@@ -307,58 +309,6 @@ def unfinished(connection: Connection) -> list[str]:
     return [row.store_id for row in connection.execute(query)]
 
 
-def mirror(connection: Connection, store_id: str) -> dict[str, StoreFileRow]:
-    """The files that a store mirrors from its folder, by their name in it."""
-    query = (
-        select(*_FILE)
-        .select_from(_JOINED)
-        .where(store_files.c.store_id == store_id, files.c.owner == f"{MIRRORED}{store_id}")
-    )
-    return {row.filename: StoreFileRow(**row._mapping) for row in connection.execute(query)}
-
-
-@dataclass(frozen=True, slots=True)
-class Mirrored:
-    """A file of a followed folder, to be put into its store. ``replaces``: the id of what it was before it changed."""
-
-    file: FileRow
-    attributes: Mapping[str, str | float | bool]
-    chunking: Mapping[str, Any]
-    mtime_ns: int
-    size: int
-    replaces: str | None = None
-
-
-def remirror(
-    connection: Connection, store_id: str, came: Sequence[Mirrored], gone: Sequence[str] = ()
-) -> list[str]:
-    """Put files that came into a store and remove those that went; the digests that nobody needs now."""
-    for item in came:
-        file_rows.add(connection, item.file)
-        attach(
-            connection,
-            store_id,
-            item.file.id,
-            item.attributes,
-            item.chunking,
-            mtime_ns=item.mtime_ns,
-            size=item.size,
-        )
-    unneeded = []
-    for file_id in [*gone, *(item.replaces for item in came if item.replaces)]:
-        old = file_rows.get(connection, file_id)
-        if old is not None and file_rows.delete(connection, file_id):
-            unneeded.append(old.sha256)
-    return unneeded
-
-
-def move_files(connection: Connection, store_id: str, moved: Sequence[tuple[str, str, int, int]]) -> None:
-    """Give mirrored files (id, name, time in nanoseconds, size) the names that they have now."""
-    for file_id, name, mtime_ns, size in moved:
-        connection.execute(update(files).where(files.c.id == file_id).values(filename=name))
-        set_file(connection, store_id, file_id, {"source_mtime_ns": mtime_ns, "source_size": size})
-
-
 def set_file(
     connection: Connection, store_id: str, file_id: str, values: Mapping[str, Any], *, only: str | None = None
 ) -> bool:
@@ -369,52 +319,8 @@ def set_file(
     return connection.execute(query.values(**values)).rowcount > 0
 
 
-def fail_file(connection: Connection, row: StoreFileRow, code: str, message: str) -> None:
-    """Mark a file that could not be indexed, and take what there was of it out of searches."""
-    this = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
-    now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(this)).first()
-    if now is None or now.status != "in_progress" or now.chunking != row.chunking:
-        return
-    chunks.remove_file(connection, row.store_id, row.file_id)
-    connection.execute(
-        update(store_files)
-        .where(this)
-        .values(status="failed", error_code=code, error_message=message, usage_bytes=0)
-    )
-
-
 def detach(connection: Connection, store_id: str, file_id: str) -> bool:
     """Take a file out of a store. Whether it was in it."""
     chunks.remove_file(connection, store_id, file_id)
     this = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
     return connection.execute(sql_delete(store_files).where(this)).rowcount > 0
-
-
-def put_chunks(
-    connection: Connection,
-    row: StoreFileRow,
-    batch: Sequence[NewChunk],
-    model: str | None,
-    data: Sequence[bytes] | None,
-    *,
-    first: bool,
-    usage_bytes: int,
-    finished: bool,
-) -> bool:
-    """Write a run of a file's chunks, the ``first`` in place of all it had; mark it completed with the last.
-
-    False, and nothing is written, if the file was taken out, cancelled or changed in the meantime.
-    """
-    this = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
-    now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(this)).first()
-    if now is None or now.status != "in_progress" or now.chunking != row.chunking:
-        return False
-    if first:
-        chunks.replace_file(connection, row.store_id, row.file_id, batch, model, data)
-    else:
-        chunks.append_file(connection, row.store_id, row.file_id, batch, model, data)
-    if finished:
-        connection.execute(
-            update(store_files).where(this).values(status="completed", usage_bytes=usage_bytes)
-        )
-    return True

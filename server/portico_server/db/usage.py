@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, func, insert, select
 
 from portico_server.db.schema import usage
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What one call cost. ``created_at`` in seconds since 1970, durations in milliseconds."""
+    """What one call took. ``created_at`` in seconds since 1970, durations in milliseconds, ``cost`` in US dollars."""
 
     run_id: str
     key_id: str
@@ -27,6 +27,7 @@ class UsageRow:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    cost: float | None = None
 
 
 _FIELDS = tuple(item.name for item in fields(UsageRow))
@@ -38,6 +39,23 @@ def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
     connection.execute(insert(usage), [{name: getattr(row, name) for name in _FIELDS} for row in rows])
 
 
+def spent(connection: Connection, key_id: str, since: float) -> tuple[int, int]:
+    """Calls of a key since a moment, and their tokens."""
+    return _spent(connection, usage.c.key_id == key_id, since)
+
+
+def spent_by(connection: Connection, app: str, since: float) -> tuple[int, int]:
+    """Calls of an app since a moment, and their tokens."""
+    return _spent(connection, usage.c.name == app, since)
+
+
+def _spent(connection: Connection, whose: ColumnElement[bool], since: float) -> tuple[int, int]:
+    tokens = func.coalesce(func.sum(usage.c.prompt_tokens + usage.c.completion_tokens), 0)
+    query = select(func.count(), tokens).where(whose, usage.c.created_at >= since)
+    calls, used = connection.execute(query).one()
+    return int(calls), int(used)
+
+
 def totals(connection: Connection, since: float, key_id: str | None = None) -> list[dict[str, Any]]:
     """Calls and tokens since a moment, by name and operation, most calls first."""
     query = (
@@ -47,6 +65,8 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
             func.count().label("calls"),
             func.sum(usage.c.prompt_tokens).label("prompt_tokens"),
             func.sum(usage.c.completion_tokens).label("completion_tokens"),
+            func.sum(usage.c.cached_tokens).label("cached_tokens"),
+            func.sum(usage.c.cost).label("cost"),
             func.avg(usage.c.milliseconds).label("milliseconds"),
         )
         .where(usage.c.created_at >= since)

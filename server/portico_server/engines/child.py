@@ -10,7 +10,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import orjson
 
 from portico_server.core.errors import EngineFailed
 from portico_server.engines.endpoint import Endpoint
+from portico_server.engines.stages import stage_in
 
 KEPT_LINES = 1_000
 LOG_BYTES = 4 * 1024 * 1024
@@ -28,8 +29,11 @@ GRACE = 3.0
 class Child:
     """``python -m MODULE`` with its configuration on stdin, its port on stdout and its log on stderr."""
 
-    def __init__(self, process: Process, name: str, key: str, log: Path) -> None:
+    def __init__(
+        self, process: Process, name: str, key: str, log: Path, report: Callable[[str, int], None] | None
+    ) -> None:
         self.name = name
+        self._report = report
         self.facts: Mapping[str, Any] = {}
         """What the worker said about itself when it was ready."""
         self._process = process
@@ -41,13 +45,20 @@ class Child:
 
     @classmethod
     async def start(
-        cls, module: str, config: Mapping[str, Any], *, name: str, log: Path, timeout: float
+        cls,
+        module: str,
+        config: Mapping[str, Any],
+        *,
+        name: str,
+        log: Path,
+        timeout: float,
+        report: Callable[[str, int], None] | None = None,
     ) -> Child:
-        """Start and wait until it answers.
+        """Start and wait until it answers. ``report`` hears of stages and percentages that its log tells of.
 
         Raises `EngineFailed`; no process is left behind then or when cancelled.
         """
-        key = secrets.token_urlsafe(32)
+        key = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash
         log.parent.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -59,7 +70,7 @@ class Child:
             env=_environment(),
             start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
         )
-        child = cls(process, name, key, log)
+        child = cls(process, name, key, log, report)
         try:
             async with asyncio.timeout(timeout):
                 await child._introduce({**config, "key": key})
@@ -73,6 +84,7 @@ class Child:
         except BaseException:
             await child.stop()
             raise
+        child._report = None
         return child
 
     async def _introduce(self, config: Mapping[str, Any]) -> None:
@@ -115,6 +127,8 @@ class Child:
                     file.truncate(0)
                 file.write(data)
                 file.flush()
+                if self._report is not None and (told := stage_in(data.decode("utf-8", "replace"))):
+                    self._report(*told)
                 *lines, rest = (rest + data).split(b"\n")
                 self._lines.extend(line.decode("utf-8", "replace") for line in lines)
                 rest = rest[-65_536:]
@@ -174,6 +188,12 @@ class Child:
     async def wait(self) -> None:
         """Until it has ended, for whatever reason."""
         await self._process.wait()
+
+    async def kill(self) -> None:
+        """End it at once, as a crash would: it does not work any more."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await asyncio.shield(self._burial)
 
     async def stop(self) -> None:
         """End it: first politely, then not. Returns when it is gone."""

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from portico.wire import Event
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
-from portico_server.core.request import Chat, Embed, Relay, Relayed, Request, Rerank, Result
+from portico_server.core.request import (
+    Adapter,
+    Chat,
+    Detokenize,
+    Embed,
+    Relay,
+    Relayed,
+    Request,
+    Rerank,
+    Result,
+    Tokenize,
+)
 from portico_server.core.servable import Card
 from portico_server.engines import answer
-from portico_server.engines.flight import Held, Place
+from portico_server.engines.fleet import Fleet, Seat
+from portico_server.engines.flight import Held
 from portico_server.engines.life import DRAIN, Choose, Fetch, Life, Sites
+from portico_server.engines.prices import Tariff
 from portico_server.engines.profiles import FUSION_WEIGHT, profile
+from portico_server.engines.prompt import ModelPrompt
 from portico_server.engines.protocol import Description, Engine, Running
 from portico_server.engines.refusal import frame
 from portico_server.engines.residency import Residency
@@ -24,25 +39,36 @@ PATIENCE = 5.0
 """Seconds of loading after which a stream begins with comments, and the time between two of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What one process of a model is started from. ``fetch`` brings its files here, ``site`` is asked for then;
+    ``tariff`` is what its answers cost, if that is known.
+    """
+
+    spec: ModelSpec
+    engine: Engine
+    fetch: Fetch
+    site: Sites
+    tariff: Tariff | None = None
+
+
 class Deployment:
     """A `Servable` that also `Relays`.
 
-    ``fetch`` brings the model's files here, ``cached`` says where they are if they are; ``site`` is asked
-    for when the model is started; ``changed`` is called when the card says something new. ``queue_limit`` holds
-    where the spec has none.
+    ``origins`` has one entry for each process; the first is the model's own source, and what it turns out to be
+    describes the model. ``cached`` says where its files are if they are here; ``changed`` is called when the card says
+    something new. ``queue_limit`` holds where the spec has none.
     """
 
     def __init__(
         self,
         spec: ModelSpec,
-        engine: Engine,
+        origins: Sequence[Origin],
         *,
         owner: str | None,
         created: float,
         cached: Path | None,
         choose: Choose,
-        fetch: Fetch,
-        site: Sites,
         residency: Residency,
         queue_limit: int,
         changed: Callable[[], None],
@@ -51,17 +77,23 @@ class Deployment:
         self.owner = owner
         self._created = created
         self._changed = changed
-        self.life = Life(
-            spec,
-            engine,
-            choose=choose,
-            fetch=fetch,
-            site=site,
-            residency=residency,
-            queue_limit=queue_limit if spec.queue_limit is None else spec.queue_limit,
-            describe=self._describe,
-        )
-        self._description = engine.describe(spec, cached)
+        lives = [
+            Life(
+                origin.spec,
+                origin.engine,
+                choose=choose,
+                fetch=origin.fetch,
+                site=origin.site,
+                residency=residency,
+                describe=_ignore if number else self._describe,
+                tariff=origin.tariff,
+            )
+            for number, origin in enumerate(origins)
+        ]
+        self.life = lives[0]
+        self.fleet = Fleet(spec.name, lives, queue_limit if spec.queue_limit is None else spec.queue_limit)
+        self._prompt = ModelPrompt.parse(spec.name, spec.prompt)
+        self._description = origins[0].engine.describe(spec, cached)
         self._card = self._make_card()
 
     # --- what it is ----------------------------------------------------------------------------------------
@@ -102,37 +134,40 @@ class Deployment:
     @property
     def running(self) -> Running | None:
         """What answers now, if something does."""
-        return self.life.running
+        return self.fleet.running
 
     def info(self, aliases: tuple[str, ...] = ()) -> DeploymentInfo:
         """As the daemon shows it."""
-        life = self.life
+        fleet = self.fleet
+        error = fleet.error
         return DeploymentInfo(
             name=self.spec.name,
             source=self.spec.source,
-            engine=life.kind.name,
+            engine=self.life.kind.name,
             task=self._description.task,
-            state=life.state,
-            pid=life.pid,
-            memory_bytes=life.memory,
-            error=life.error.message if life.error else None,
+            state=fleet.state,
+            pid=fleet.pid,
+            memory_bytes=fleet.memory,
+            error=error.message if error else None,
             aliases=aliases,
-            loaded_at=life.loaded_at if life.running else None,
-            last_used_at=life.used_at,
+            loaded_at=fleet.loaded_at,
+            last_used_at=fleet.used_at,
             context_length=self._description.context_length,
             dimensions=self._description.dimensions,
             owner=self.owner,
             description=self.spec.description,
             pin=self.spec.pin,
             keep_alive=self.spec.keep_alive,
-            calls=life.calls,
-            starts=life.starts,
-            crashes=life.crashes,
+            calls=fleet.calls,
+            starts=fleet.starts,
+            crashes=fleet.crashes,
+            replicas=fleet.replicas(),
+            gpus=tuple(sorted({number for life in fleet.lives for number in life.gpus})),
         )
 
     def log(self, lines: int) -> list[str]:
         """The last lines of its engine's log, of the last process if none runs."""
-        return self.life.log(lines)
+        return self.fleet.log(lines)
 
     # --- work ----------------------------------------------------------------------------------------------
 
@@ -146,9 +181,29 @@ class Deployment:
             return await answer.vectors(self, request, context)
         if isinstance(request, Rerank):
             return await answer.ranked(self, request, context)
+        if isinstance(request, Tokenize | Detokenize):
+            return await self._read(request, context)
         raise InvalidRequest(
             f"'{self.spec.name}' is a model: it takes chats, texts to embed or to rank, not {type(request).__name__}."
         )
+
+    async def _read(self, request: Tokenize | Detokenize, context: Context) -> Result:
+        """A text in the model's tokens, or the reverse."""
+        seat = self.fleet.enter(Relay("completions", {}))
+        try:
+            running = await seat.engine(context.emit)
+            if running.tokenizer is None:
+                raise InvalidRequest(
+                    f"The engine '{seat.life.kind.name}' of '{self.spec.name}' does not tell its tokens; models on "
+                    "llamacpp and vllm do.",
+                    code="tokens_unsupported",
+                    param="model",
+                )
+            if isinstance(request, Tokenize):
+                return await running.tokenizer.tokenize(request, context.deadline)
+            return await running.tokenizer.detokenize(request, context.deadline)
+        finally:
+            seat.leave()
 
     async def relay(self, request: Relay, context: Context) -> Relayed:
         """See `portico_server.core.servable.Relays`. Loads the model first if need be.
@@ -156,23 +211,23 @@ class Deployment:
         Raises `TooMany` if too many calls wait for it already.
         """
         self._check(request)
-        request = self._with_defaults(request)
-        place = self.life.enter()
+        request = self._with_prompt(self._with_defaults(request))
+        seat = self.fleet.enter(request)
         try:
-            if self.life.at_hand or not request.stream or not request.operation.endswith("completions"):
-                running = await self.life.engine(place, context.emit)
+            if seat.life.at_hand or not request.stream or not request.operation.endswith("completions"):
+                running = await seat.engine(context.emit)
             else:
-                found = await self._within_patience(place, context)
+                found = await self._within_patience(seat, context)
                 if found is None:
                     relayed = Relayed("text/event-stream", answer.once(b""))
-                    chunks = self._relay_when_loaded(request, context, place, relayed)
-                    relayed.chunks = Held(chunks, lambda _: place.leave())
+                    chunks = self._relay_when_loaded(request, context, seat, relayed)
+                    relayed.chunks = Held(chunks, lambda _: seat.leave())
                     return relayed
                 running = found
         except BaseException:
-            place.leave()
+            seat.leave()
             raise
-        return await self._relay(request, context, place, running)
+        return await self._relay(request, context, seat, running)
 
     def _check(self, request: Relay) -> None:
         known = self._description.capabilities
@@ -193,40 +248,52 @@ class Deployment:
         defaults = dict(self.spec.defaults)
         if "max_completion_tokens" in given:  # the newer name of the same option
             defaults.pop("max_tokens", None)
-        return Relay(request.operation, {**defaults, **given})
+        return replace(request, body={**defaults, **given})
 
-    async def _relay(self, request: Relay, context: Context, place: Place, running: Running) -> Relayed:
+    def _with_prompt(self, request: Relay) -> Relay:
+        """The chat with what this model is always told."""
+        if self._prompt is None or request.operation != "chat/completions":
+            return request
+        return replace(request, body=self._prompt.render(self.spec.name, request.body))
+
+    async def _relay(self, request: Relay, context: Context, seat: Seat, running: Running) -> Relayed:
         try:
             relayed = await running.speaker.relay(request, context.deadline)
         except BaseException as error:
-            self.life.leave(place, running, error)
+            seat.leave(running, error)
             raise
-        relayed.chunks = Held(relayed.chunks, lambda error: self.life.leave(place, running, error))
+
+        def left(error: BaseException | None) -> None:
+            seat.leave(running, error)
+            if seat.life.tariff is not None:
+                relayed.usage = seat.life.tariff.priced(relayed.usage)
+
+        relayed.chunks = Held(relayed.chunks, left)
         return relayed
 
-    async def _within_patience(self, place: Place, context: Context) -> Running | None:
+    async def _within_patience(self, seat: Seat, context: Context) -> Running | None:
         """The running engine, or ``None`` if it is not there within `PATIENCE`."""
         try:
             async with asyncio.timeout(PATIENCE) as patience:
-                return await self.life.engine(place, context.emit)
+                return await seat.engine(context.emit)
         except TimeoutError:
             if not patience.expired():
                 raise
             return None
 
     async def _relay_when_loaded(
-        self, request: Relay, context: Context, place: Place, relayed: Relayed
+        self, request: Relay, context: Context, seat: Seat, relayed: Relayed
     ) -> AsyncIterator[bytes]:
         """A stream that has been promised to a client who waits for a slow start: comments, then the
         answer.
         """
-        yield self._comment()
+        yield self._comment(seat.life)
         try:
-            while (running := await self._within_patience(place, context)) is None:
+            while (running := await self._within_patience(seat, context)) is None:
                 if context.deadline is not None and asyncio.get_running_loop().time() > context.deadline:
                     raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it goes on loading.")
-                yield self._comment()
-            inner = await self._relay(request, context, place, running)
+                yield self._comment(seat.life)
+            inner = await self._relay(request, context, seat, running)
         except PorticoError as error:
             yield frame(error)
             raise
@@ -237,30 +304,58 @@ class Deployment:
             await answer.close(inner.chunks)
             relayed.usage = inner.usage
 
-    def _comment(self) -> bytes:
-        stage, done, total = self.life.stage.stage, self.life.stage.done, self.life.stage.total
+    def _comment(self, life: Life) -> bytes:
+        stage, done, total = life.stage.stage, life.stage.done, life.stage.total
         word = {
             "cold": "loading",
             "load": "loading",
             "download": "downloading",
             "memory": "waiting for memory to load",
+            "warm-up": "warming up",
         }.get(stage, stage)
         progress = "" if done is None else f": {done / 1e6:.0f} MB"
         if done is not None and total:
-            progress = f": {done / 1e6:.0f} of {total / 1e6:.0f} MB"
+            sizes = f" ({done / 1e6:.0f} of {total / 1e6:.0f} MB)" if life.stage.unit == "bytes" else ""
+            progress = f": {100 * done / total:.0f} %{sizes}"
         return f": {word} {self.spec.name}{progress}\n\n".encode()
 
     async def load(self) -> Running:
         """Fetch and start it, unless it runs; callers at the same time share one start."""
-        return await self.life.load(_nobody)
+        return await self.fleet.load(_nobody)
 
     async def unload(self, *, drain: float | None = DRAIN) -> None:
         """Give its memory back once the calls that are here have ended, or after ``drain`` seconds."""
-        await self.life.unload(drain=drain)
+        await self.fleet.unload(drain=drain)
+
+    # --- adapters ------------------------------------------------------------------------------------------
+
+    async def try_adapter(self, adapter: Adapter) -> None:
+        """Find out whether it can be loaded, beside what runs; fetches the model. Raises `PorticoError`."""
+        await self.life.try_adapter(adapter)
+
+    async def attach(self, adapter: Adapter) -> None:
+        """Have every process that runs answer with it; those that cannot take it as they run start anew, one after
+        another, each after the calls that it has. Raises `PorticoError`.
+        """
+        for life in self.fleet.lives:
+            await life.adapting.attach(adapter)
+
+    async def detach(self, name: str) -> None:
+        """The reverse of `attach`."""
+        for life in self.fleet.lives:
+            await life.adapting.detach(name)
+
+    def takes(self, adapter: Adapter) -> bool:
+        """Whether no process that runs lacks it."""
+        return all(life.adapting.takes(adapter) for life in self.fleet.lives)
 
     async def close(self) -> None:
         """End it now and for good, calls in flight included."""
-        await self.life.close()
+        await self.fleet.close()
+
+
+def _ignore(_description: Description) -> None:
+    """What a further process turned out to be: the first one speaks for all."""
 
 
 async def _nobody(_event: Event) -> None:

@@ -134,6 +134,15 @@ def _read(path: Path, size: int, _changed: int) -> Gguf:
         return _Reader(file, path, size).read()
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The dimensions of a file's tensors by name, the innermost first. Raises as `read_gguf` does."""
+    size = read_gguf(path).file_size
+    with path.open("rb", buffering=1024 * 1024) as file:
+        reader = _Reader(file, path, size)
+        reader.read()
+        return reader.shapes
+
+
 def read_header(data: bytes, path: Path, size: int) -> Gguf:
     """The same from the first bytes of a file of ``size`` bytes. Raises `InvalidRequest`, with the code `CUT` if
     there are too few of them.
@@ -149,6 +158,8 @@ class _Reader:
         self._path = path
         self._size = size
         self._items = 0
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        """Of the tensors, once they are read."""
 
     def read(self) -> Gguf:
         if self._take(4) != MAGIC:
@@ -222,13 +233,14 @@ class _Reader:
         parameters, last = 0, 0
         types: dict[str, int] = {}
         for _ in range(count):
-            self._string(_KEPT_STRING)
+            own = self._string(_KEPT_STRING)
             dimensions = self._u32()
             if dimensions > 4:
                 raise self._bad(f"has a tensor of {dimensions} dimensions: it is damaged")
             elements = 1
-            for _ in range(dimensions):
-                elements *= self._u64()
+            shape = self.shapes[own] = tuple(self._u64() for _ in range(dimensions))
+            for length in shape:
+                elements *= length
             kind, offset = self._u32(), self._u64()
             if elements > 1 << 48 or offset > 1 << 56:
                 raise self._bad("has a tensor that no machine could hold: it is damaged")

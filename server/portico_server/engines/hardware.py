@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -62,7 +62,7 @@ def detect() -> Hardware:
         told = _ask("nvidia-smi", "--query-gpu=name,memory.total,compute_cap", form)
         # Older drivers do not know the last field and then say nothing at all.
         told = told or _ask("nvidia-smi", "--query-gpu=name,memory.total", form)
-        gpus = parse_nvidia_smi(told, memory)
+        gpus = left_visible(parse_nvidia_smi(told, memory), visible_names(os.environ))
     return Hardware(_cores(), memory, gpus)
 
 
@@ -87,6 +87,20 @@ def parse_nvidia_smi(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
         memory = int(memory_bytes * METAL_SHARE) if shared else int(size) * _MIB
         gpus.append(Gpu(name.strip(), memory, shared, float(capability or 0)))
     return tuple(gpus)
+
+
+def visible_names(variables: Mapping[str, str]) -> list[str] | None:
+    """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves; ``None`` for all of them."""
+    given = variables.get("CUDA_VISIBLE_DEVICES")
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def left_visible(gpus: tuple[Gpu, ...], names: Sequence[str] | None) -> tuple[Gpu, ...]:
+    """Those that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; the driver's tool shows all. ``None`` leaves all."""
+    if names is None:
+        return gpus
+    numbers = [int(name) if name.isdecimal() else place for place, name in enumerate(names)]
+    return tuple(gpus[number] for number in numbers if number < len(gpus))
 
 
 def parse_sysctl(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
@@ -123,6 +137,11 @@ def _memory() -> int:
         with contextlib.suppress(OSError):
             memory = parse_memory_limit(path.read_text(), memory)
     return memory
+
+
+def free_memory() -> int:
+    """Bytes that no process holds now."""
+    return int(psutil.virtual_memory().available)
 
 
 def _ask(*command: str) -> str:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from portico.wire import Event, Status
-from portico_server.core.errors import NotFound, PorticoError, TooMany, Unavailable
+from portico_server.core.errors import NotFound, PorticoError, Unavailable
+from portico_server.core.request import Adapter
+from portico_server.engines.adapting import Adapting, try_on
 from portico_server.engines.flight import Place, Turn
-from portico_server.engines.protocol import Description, Engine, Measures, Running, Site
+from portico_server.engines.news import News
+from portico_server.engines.prices import Tariff
+from portico_server.engines.protocol import Description, Engine, Running, Site
 from portico_server.engines.residency import Residency, resident
+from portico_server.engines.room import Room
 from portico_server.engines.sources import Progress
-from portico_server.engines.spec import ModelSpec, State
-from portico_server.settings import MB
+from portico_server.engines.spec import ModelSpec, ReplicaInfo, State
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +43,7 @@ class Life:
     """A `Tenant` of the memory. ``fetch`` brings the model's files here, ``choose`` says which engine takes them,
     ``site`` is asked for when it starts.
 
-    ``describe`` is called whenever more is known of the model. ``queue_limit``: calls that may be here at the same
-    time; 0 for any number.
+    ``describe`` is called whenever more is known of the model.
     """
 
     def __init__(
@@ -51,17 +55,18 @@ class Life:
         fetch: Fetch,
         site: Sites,
         residency: Residency,
-        queue_limit: int,
         describe: Callable[[Description], None],
+        tariff: Tariff | None = None,
     ) -> None:
         self._spec = spec
+        self.tariff = tariff
+        """What its answers cost, if that is known."""
         self.kind = engine
         """The engine; of a model whose files are not here yet it is the likely one."""
         self._choose = choose
         self._fetch = fetch
         self._site = site
-        self._residency = residency
-        self._queue_limit = queue_limit
+        self._room = Room(spec, residency)
         self._describe = describe
         self._state: State = "cold"
         self._running: Running | None = None
@@ -70,14 +75,13 @@ class Life:
         self._turn = Turn()
         self._ending: Turn | None = None
         """The turn whose end an unload waits for."""
-        self._reserved = 0
-        self._measured = 0
         self._failures = 0
         self._retry_at = 0.0
-        self._stage = Status("cold")
-        self._news = asyncio.Event()
+        self._news = News(spec.name)
         self._last_log: list[str] = []
         self._closed = False
+        self.adapting = Adapting(self)
+        """The adapters that its process answers with."""
         self.error: PorticoError | None = None
         self.loaded_at: float | None = None
         self.used_at: float | None = None
@@ -123,7 +127,7 @@ class Life:
     @property
     def stage(self) -> Status:
         """How far a start has come."""
-        return self._stage
+        return self._news.stage
 
     @property
     def pid(self) -> int | None:
@@ -135,16 +139,18 @@ class Life:
         """Bytes its process holds, as the system counts them; ``None`` without a process."""
         pid = self.pid
         size = resident(pid) if pid else None
-        self._measured = max(self._measured, size or 0)
+        self._room.seen(size)
         return size
 
     @property
     def holds(self) -> int:
-        if self._spec.memory_mb is not None:
-            return self._spec.memory_mb * MB if self._reserved or self.pid else 0
-        if self._loading is not None:
-            return self._reserved
-        return self.memory or 0
+        return self._room.holds(
+            lambda: self.memory, loading=self._loading is not None, alive=self.pid is not None
+        )
+
+    @property
+    def gpus(self) -> Mapping[int, int]:
+        return self._room.gpus
 
     @property
     def idle_since(self) -> float | None:
@@ -156,6 +162,20 @@ class Life:
             return None
         return self.last_used
 
+    def info(self) -> ReplicaInfo:
+        """As one of several."""
+        return ReplicaInfo(
+            source=self._spec.source,
+            engine=self.kind.name,
+            state=self.state,
+            pid=self.pid,
+            memory_bytes=self.memory,
+            error=self.error.message if self.error else None,
+            calls=self.calls,
+            starts=self.starts,
+            crashes=self.crashes,
+        )
+
     def log(self, lines: int) -> list[str]:
         """The last lines of its engine's log, of the last process if none runs."""
         running = self._running
@@ -164,14 +184,7 @@ class Life:
     # --- calls ---------------------------------------------------------------------------------------------
 
     def enter(self) -> Place:
-        """A place for a call that has come; whoever takes it must `leave` it. Raises `TooMany`."""
-        if self._queue_limit and self.calls >= self._queue_limit:
-            raise TooMany(
-                f"'{self.name}' has {self.calls} calls already, the most that may wait for it. Try again later, or "
-                "set 'queue_limit' higher.",
-                code="queue_full",
-                retry_after=QUEUE_PAUSE,
-            )
+        """A place for a call that has come; whoever takes it must `leave` it."""
         self.used_at = time.time()
         return Place(self._turn)
 
@@ -179,6 +192,21 @@ class Life:
     def at_hand(self) -> bool:
         """Whether a call that comes now is answered without waiting for a start."""
         return self.running is not None and self._stopping is None
+
+    @property
+    def start(self) -> asyncio.Task[Running] | None:
+        """The start that is under way."""
+        return self._loading
+
+    @property
+    def starting(self) -> bool:
+        return self._loading is not None
+
+    def wake(self) -> None:
+        """Begin a start that no call waits for, with what memory is free. Does nothing if it runs or rests."""
+        resting = self.error is not None and asyncio.get_running_loop().time() < self._retry_at
+        if not (self._closed or resting or self._loading or self._stopping or self.running):
+            self._begin(spare=True)
 
     async def engine(self, place: Place, emit: Emit) -> Running:
         """The running engine, started if need be; ``emit`` hears how far that is. It stays until ``place`` is left."""
@@ -191,7 +219,7 @@ class Life:
                 await asyncio.wait([self._stopping])
             else:
                 task = self._begin()
-                await self._follow(task, place, emit)
+                await self._news.follow(task, place, emit)
                 await self._begun(task)
         raise Unavailable(f"'{self.name}' is not started any more: the daemon stops.", code="stopping")
 
@@ -203,26 +231,6 @@ class Life:
             self._failures = 0
         elif running.child is not None and not running.child.alive and self._running is running:
             self._lost(running)
-
-    async def _follow(self, task: asyncio.Task[Running], place: Place, emit: Emit) -> None:
-        """Until a start is over, telling one call's run of its stages."""
-        while not task.done():
-            news, stage = self._news, self._stage
-            if stage is not place.told and stage.stage != "cold":
-                place.told = stage
-                await emit(stage)
-            waiter = asyncio.ensure_future(news.wait())
-            try:
-                await asyncio.wait([task, waiter], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiter.cancel()
-
-    def _tell(
-        self, stage: str, done: float | None = None, total: float | None = None, unit: str = ""
-    ) -> None:
-        self._stage = Status(stage, self.name, done, total, unit)
-        self._news.set()
-        self._news = asyncio.Event()
 
     # --- start ---------------------------------------------------------------------------------------------
 
@@ -244,21 +252,20 @@ class Life:
                 raise Unavailable(f"'{self.name}' was unloaded while it was being loaded.") from None
             raise
 
-    def _begin(self) -> asyncio.Task[Running]:
-        """The start that is under way, or a new one."""
+    def _begin(self, *, spare: bool = False) -> asyncio.Task[Running]:
+        """The start that is under way, or a new one; nobody leaves memory for a ``spare`` one."""
         if self._loading is None:
-            self._loading = asyncio.create_task(self._load(), name=f"load {self.name}")
+            self._loading = asyncio.create_task(self._load(spare=spare), name=f"load {self.name}")
             self._loading.add_done_callback(self._loaded)
         return self._loading
 
     def _loaded(self, task: asyncio.Task[Running]) -> None:
         self._loading = None
-        self._stage = Status("cold", self.name)
+        self._news.end()
         if task.cancelled() or task.exception() is not None:  # whoever waits has it; info() shows it
-            self._reserved = 0
-            self._residency.leave(self)
+            self._room.release(self)
 
-    async def _load(self) -> Running:
+    async def _load(self, *, spare: bool) -> Running:
         if self._running is not None:
             self._lost(self._running)
         now = asyncio.get_running_loop().time()
@@ -273,9 +280,13 @@ class Life:
             self._state = "loading"
             self.kind = self._choose(self._spec, path)
             self._describe(self.kind.describe(self._spec, path))
-            await self._make_room(path)
-            self._tell("load")
-            running = await self.kind.start(self._spec, path, await self._site())
+            site = await self._site()
+            if site.furnish is not None:
+                await site.furnish(self.kind.name, self._building)
+            await self._room.take(self, self.kind, path, spare=spare, waits=lambda: self._news.tell("memory"))
+            self._news.tell("load")
+            site = replace(site, report=self._news.progress, gpus=tuple(self.gpus))
+            running = await self.kind.start(self._spec, path, site)
         except PorticoError as error:
             ours = error if error.status >= 500 else _unloadable(self.name, error)
             self._state, self.error = "failed", ours
@@ -292,24 +303,20 @@ class Life:
         logger.info("model %s is ready", self.name)
         return running
 
+    def _building(self, words: str) -> None:
+        self._news.say(Status("environment", f"{self.name}: {words}"))
+
     async def _fetched(self) -> Path:
         async def report(done: int, total: int | None) -> None:
             self._state = "downloading"
-            self._tell("download", done, total, "bytes")
+            self._news.tell("download", done, total, "bytes")
 
         return await self._fetch(report)
 
-    async def _make_room(self, path: Path | None) -> None:
-        """Have as much memory set aside as this model is known or thought to need."""
-        need = self._measured
-        if self._spec.memory_mb is not None:
-            need = self._spec.memory_mb * MB
-        elif not need and isinstance(self.kind, Measures):
-            need = await asyncio.to_thread(self.kind.memory, self._spec, path)
-        if need:
-            self._tell("memory")
-            await self._residency.admit(self, need)
-            self._reserved = need
+    async def try_adapter(self, adapter: Adapter) -> None:
+        """Find out whether the model can be loaded with it; fetches its files. Raises `PorticoError`."""
+        path = await self._fetch(_quietly) if self.kind.fetches else None
+        await try_on(self._choose(self._spec, path), self._spec, path, adapter, await self._site())
 
     # --- end -----------------------------------------------------------------------------------------------
 
@@ -318,7 +325,7 @@ class Life:
         if self._running is not running or running.child is None:
             return
         self._running, self._state = None, "cold"
-        self._release()
+        self._room.release(self)
         self.crashes += 1
         self._last_log = running.child.lines(1_000)
         self.error = Unavailable(
@@ -326,10 +333,6 @@ class Life:
         )
         self._pause()
         logger.warning("%s", self.error.message)
-
-    def _release(self) -> None:
-        self._reserved = 0
-        self._residency.leave(self)
 
     def _pause(self) -> None:
         """After a first failure the next call may try at once; then it waits 1, 2, 4 … seconds."""
@@ -374,17 +377,21 @@ class Life:
             if drain != 0:
                 await ending.over(drain)
             if self.running is not None:
-                self._measured = max(self._measured, self.memory or 0)
+                self._room.seen(self.memory)
             running, self._running = self._running, None
             self._state = "cold"
             self.forgive()
-            self._tell("cold")
+            self._news.tell("cold")
             if running is not None and running.child is not None:
                 await running.child.stop()
                 self._last_log = running.child.lines(1_000)
         finally:
-            self._release()
+            self._room.release(self)
             self._stopping = self._ending = None
+
+
+async def _quietly(_done: int, _total: int | None) -> None:
+    """For a download that nobody watches."""
 
 
 def _unloadable(name: str, error: PorticoError) -> PorticoError:

@@ -7,8 +7,9 @@ import importlib
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,20 +21,25 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import models as rows
 from portico_server.db.database import Database
+from portico_server.engines import prices
+from portico_server.engines.adapters.adapters import Adapters
+from portico_server.engines.bases import ModelBases
 from portico_server.engines.catalog import engine_for
-from portico_server.engines.deployment import Deployment
+from portico_server.engines.deployment import Deployment, Origin
 from portico_server.engines.environments.environments import Environments
+from portico_server.engines.export import Exports
 from portico_server.engines.fallback import WithFallback, fallbacks
-from portico_server.engines.protocol import MEMORY_SHARE, Site
+from portico_server.engines.protocol import MEMORY_SHARE, Engine, Site
 from portico_server.engines.residency import Budget, Residency
 from portico_server.engines.sources import Fetcher, Progress, parse
 from portico_server.engines.spec import DeploymentInfo, ModelSpec, check_name
+from portico_server.engines.workshop import ModelWorkshop
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB, Settings
 
 if TYPE_CHECKING:
-    from portico_server.engines.hardware import Hardware
+    from portico_server.engines.hardware import Gpu, Hardware
     from portico_server.engines.planner.answer import Planner
     from portico_server.engines.planner.plan import Outcome
     from portico_server.engines.recommend import Recommendation
@@ -80,19 +86,29 @@ class Models:
         self._scheduler = scheduler
         self._settings = settings
         self._fetcher = Fetcher(settings)
+        self._prices = prices.read(Path(settings.prices).expanduser()) if settings.prices else prices.Prices()
         self._deployments: dict[str, Deployment] = {}
         self._transport: Transport | None = None
         self._transport_lock = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self.residency = Residency(self._budget)
+        self.residency = Residency(self._budget, self._gpus)
         self._recommended: Recommendation | None = None
         self.environments = Environments(
-            settings.environments, scheduler, index=settings.pypi_index, offline=settings.offline
+            settings.environments,
+            scheduler,
+            runner,
+            index=settings.pypi_index,
+            offline=settings.offline,
+            on_demand=settings.install_engines,
         )
+        self.adapters = Adapters(database, registry, settings.adapters, self._known, self._restore_built_in)
+        self.bases = ModelBases(self._known, lambda: list(self._deployments), self._fetcher, self.adapters)
+        self.workshop = ModelWorkshop(settings, self.environments)
+        self.exports = Exports(scheduler, self.adapters, self.bases, self.workshop)
         scheduler.handle("pull", self._pull, concurrency=2)
 
     async def start(self) -> None:
-        """Register the built-in models and those in the database; nothing is loaded or fetched."""
+        """Register the built-in models, those in the database, and their adapters; nothing is loaded or fetched."""
         for spec in BUILT_IN:
             self._register(spec, None, time.time())
         for row in await self._database.read(rows.every):
@@ -100,6 +116,7 @@ class Models:
                 self._register(ModelSpec.from_json(row.spec), row.owner, row.created_at)
             except PorticoError as error:
                 logger.error("the model %s is left out: %s", row.name, error.message)
+        await self.adapters.start()
         for name, target in (await self._database.read(rows.every_alias)).items():
             self._registry.alias(name, target)
         self._tasks = [
@@ -125,7 +142,7 @@ class Models:
         """The source of a model whose file has still to be fetched; ``None`` if it is here or needs no
         file.
         """
-        found = self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
+        found = self._known(name)
         if found is None:
             return None
         source = parse(found.spec.source)
@@ -140,8 +157,11 @@ class Models:
         await asyncio.wait(self._tasks[-1:])
         return self._recommended
 
+    def _known(self, name: str) -> Deployment | None:
+        return self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
+
     def _find(self, name: str) -> Deployment:
-        found = self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
+        found = self._known(name)
         if found is None:
             known = [*self._deployments, *self._registry.aliases]
             raise NotFound(
@@ -156,7 +176,7 @@ class Models:
 
         ``parameters`` go before those of the model's spec. Raises `InvalidRequest`, or `NotFound`.
         """
-        known = self._deployments.get(model) or self._deployments.get(self._registry.aliases.get(model, ""))
+        known = self._known(model)
         spec = known.spec if known else ModelSpec(model.rpartition("/")[2] or model, model)
         module = await asyncio.to_thread(importlib.import_module, "portico_server.engines.planner.answer")
         planner: Planner = module.Planner(self._fetcher, self._settings, engine_for)
@@ -184,9 +204,19 @@ class Models:
             await self.remove(spec.name, forget=False)
         await self._retire_built_in({spec.name, *spec.aliases})
         self._enter(deployment)
+        await self.adapters.configure(spec.name, spec.adapters)
         if keep:
             await self._database.write(rows.put, spec.name, owner, spec.to_json())
         return self.get(spec.name)
+
+    def spec(self, name: str) -> ModelSpec | None:
+        """What was said of a model, with its key; ``None`` if there is none of this name."""
+        found = self._deployments.get(name)
+        return found.spec if found is not None else None
+
+    def check(self, spec: ModelSpec) -> None:
+        """Raise `InvalidRequest` for a spec that cannot work."""
+        self._make(spec, None, 0.0)
 
     async def remove(self, name: str, *, forget: bool = True) -> None:
         """Take a model away, after the calls in flight. Raises `NotFound`."""
@@ -213,7 +243,7 @@ class Models:
     async def set_alias(self, name: str, target: str) -> None:
         """Let ``name`` mean the model or app ``target``, from now on and after a restart."""
         check_name(name, "name")
-        if name in self._deployments:
+        if name in self._deployments or self.adapters.has(name):
             raise Conflict(f"'{name}' is the name of a model, so it cannot be an alias.", param="name")
         target = self._registry.aliases.get(target, target)
         if target not in self._deployments and self._registry.get(target) is None:
@@ -228,30 +258,52 @@ class Models:
     def _make(self, spec: ModelSpec, owner: str | None, created: float) -> Deployment:
         source = parse(spec.source)
         cached = self._fetcher.cached(source) if source.fetchable else None
+        return Deployment(
+            spec,
+            self._origins(spec, cached),
+            owner=owner,
+            created=created,
+            cached=cached,
+            choose=engine_for,
+            residency=self.residency,
+            queue_limit=self._settings.queue_limit,
+            changed=lambda: self._registry.changed("model"),
+        )
+
+    def _origins(self, spec: ModelSpec, cached: Path | None) -> Sequence[Origin]:
+        """One for each process of a model. What comes from elsewhere has the model's task, and its parameters if it
+        is on the same engine.
+        """
         engine = engine_for(spec, cached)
+        origins = [self._origin(spec, engine, 1)]
+        for number, source in enumerate(spec.sources[1:], 2):
+            own = replace(spec, source=source, replicas=1)
+            if source != spec.source:
+                own = replace(own, engine="auto", task=engine.describe(spec, cached).task)
+                if engine_for(own).name != engine.name:
+                    own = replace(own, parameters={})
+                engine_for(own).describe(own, None)  # refuses what cannot work
+            origins.append(self._origin(own, engine_for(own, cached), number))
+        return origins
+
+    def _origin(self, spec: ModelSpec, engine: Engine, number: int) -> Origin:
+        source = parse(spec.source)
+        file = quote(spec.name, safe="") + ("" if number == 1 else f".{number}")
 
         async def fetch(progress: Progress) -> Path:
             return await self._fetcher.fetch(source, progress)
 
         async def site() -> Site:
-            log = self._settings.logs / f"{quote(spec.name, safe='')}.log"
             return Site(
-                log, self._settings.load_timeout, await self._connections(), self._settings.environments
+                self._settings.logs / f"{file}.log",
+                self._settings.load_timeout,
+                await self._connections(),
+                self._settings.environments,
+                self.adapters.of(spec.name),
+                furnish=None if "python" in spec.parameters else self.environments.furnish,
             )
 
-        return Deployment(
-            spec,
-            engine,
-            owner=owner,
-            created=created,
-            cached=cached,
-            choose=engine_for,
-            fetch=fetch,
-            site=site,
-            residency=self.residency,
-            queue_limit=self._settings.queue_limit,
-            changed=lambda: self._registry.changed("model"),
-        )
+        return Origin(spec, engine, fetch, site, self._prices.of(spec.source))
 
     def _enter(self, deployment: Deployment) -> None:
         spec = deployment.spec
@@ -305,7 +357,7 @@ class Models:
                 if not limit or deployment.spec.pin:
                     continue
                 shortest = min(shortest, limit)
-                since = deployment.life.idle_since
+                since = deployment.fleet.idle_since
                 if since and now - since >= limit and name in self._deployments:
                     logger.info("model %s has been idle for %g s and is unloaded", name, limit)
                     await deployment.unload()
@@ -319,6 +371,12 @@ class Models:
         hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
         machine: Hardware = await asyncio.to_thread(hardware.this_machine)
         return Budget(int(machine.memory_bytes * MEMORY_SHARE), chosen=False)
+
+    async def _gpus(self) -> Sequence[Gpu]:
+        """Those with memory of their own; others share the machine's, which has its budget."""
+        hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
+        machine: Hardware = await asyncio.to_thread(hardware.this_machine)
+        return [gpu for gpu in machine.gpus if not gpu.shared]
 
     async def _look_at_hardware(self) -> None:
         hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")

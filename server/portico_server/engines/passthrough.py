@@ -62,7 +62,8 @@ class Passthrough:
 
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
         """See `portico_server.engines.protocol.Speaker`."""
-        body = {**request.body, "model": self._model}
+        model = self._model if request.adapter is None else request.adapter.name
+        body = {**request.body, "model": model}
         streams = request.stream and request.operation.endswith("completions")
         options = body.get("stream_options")
         wants_usage = isinstance(options, dict) and options.get("include_usage") is True

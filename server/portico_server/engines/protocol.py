@@ -6,11 +6,21 @@ class with these methods, and one line in `portico_server.engines.catalog`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.request import (
+    Adapter,
+    Detokenize,
+    Detokenized,
+    Relay,
+    Relayed,
+    Tokenize,
+    Tokens,
+)
+from portico_server.engines.gpus import Share
 from portico_server.engines.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
@@ -23,23 +33,27 @@ MEMORY_SHARE = 0.75
 CHAT = frozenset({"chat", "completions"})
 EMBEDDINGS = frozenset({"embeddings"})
 RERANK = frozenset({"rerank"})
+VISION = frozenset({"vision"})
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
     """What is known of a model; ``None`` while unknown.
 
-    ``context_length`` in tokens for one call; ``parameters`` is how many the model has.
+    ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
+    images in a chat.
     """
 
     task: Task
     context_length: int | None = None
     dimensions: int | None = None
     parameters: int | None = None
+    vision: bool = False
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return {"chat": CHAT, "embedding": EMBEDDINGS, "rerank": RERANK}[self.task]
+        found = {"chat": CHAT, "embedding": EMBEDDINGS, "rerank": RERANK}[self.task]
+        return found | VISION if self.vision else found
 
 
 class Speaker(Protocol):
@@ -54,27 +68,45 @@ class Speaker(Protocol):
         """
 
 
+class Tokenizer(Protocol):
+    """Tells texts in a model's tokens. Both raise `PorticoError`."""
+
+    async def tokenize(self, request: Tokenize, deadline: float | None) -> Tokens: ...
+
+    async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A model that answers: how to speak to it, what it turned out to be, and the process behind it if it
-    is ours.
+    """A model that answers: how to speak to it, what it turned out to be, the process behind it if it is ours, and how
+    it reads texts if it tells.
     """
 
     speaker: Speaker
     description: Description
     child: Child | None = None
+    tokenizer: Tokenizer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What an engine may use to start a model: the file for its log, a limit in seconds, connections, and the
-    folder of environments.
+    """What an engine may use to start a model: the file for its log, a limit in seconds, connections, the
+    folder of environments, and the adapters that it is to answer with besides.
+
+    An adapter that turns out to be unusable is left out with a line in the log: the model itself must start.
     """
 
     log: Path
     load_timeout: float
     transport: Transport
     environments: Path
+    adapters: tuple[Adapter, ...] = ()
+    report: Callable[[str, int], None] | None = None
+    """Hears how far the start has come: a stage, and its percentage."""
+    gpus: tuple[int, ...] = ()
+    """The numbers of the GPUs that it may use; none where nobody counts them."""
+    furnish: Callable[[str, Callable[[str], None]], Awaitable[None]] | None = None
+    """Builds the environment of the engine of this name, where there is none yet; hears each stage in words."""
 
 
 class Engine(Protocol):
@@ -104,3 +136,41 @@ class Measures(Protocol):
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
         """Bytes that the model will take, as far as can be said before it runs; 0 if nothing can. Blocks."""
+
+
+@runtime_checkable
+class Occupies(Protocol):
+    """Optional, for an engine whose processes take GPUs."""
+
+    def occupies(self, spec: ModelSpec, path: Path | None) -> Share:
+        """What it will take of them; nothing on a machine without. Blocks; raises `InvalidRequest` for a model that
+        cannot fit.
+        """
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """Optional, for an engine that takes adapters: those of `Site.adapters` when it starts."""
+
+    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+        """Find out, beside whatever runs, whether the model can be started with ``adapter``.
+
+        Raises `InvalidRequest` that says what is wrong with it.
+        """
+
+
+@runtime_checkable
+class Attaches(Protocol):
+    """Optional, for a `Speaker` of an engine that takes adapters."""
+
+    def fits(self, adapter: Adapter) -> bool:
+        """Whether the process can answer with it as it runs; otherwise it has to be started anew."""
+
+    async def attach(self, adapter: Adapter) -> None:
+        """Have one that fits ready under its name, in place of another one of that name. Raises `PorticoError`.
+
+        A call whose ``adapter`` fits and is not there yet attaches it by itself.
+        """
+
+    async def detach(self, name: str) -> bool:
+        """Forget it; whether it is gone, or the process has to be started anew for that."""

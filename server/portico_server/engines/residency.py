@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from portico_server.core.errors import Unavailable
+from portico_server.engines import gpus
+from portico_server.engines.gpus import NO_SHARE, Share
 from portico_server.settings import MB
+
+if TYPE_CHECKING:
+    from portico_server.engines.hardware import Gpu
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +56,22 @@ class Tenant(Protocol):
     def holds(self) -> int:
         """Bytes: what it was promised while it is loaded, what its process has afterwards."""
 
+    @property
+    def gpus(self) -> Mapping[int, int]:
+        """Bytes that it was promised, by the number of the GPU."""
+
     async def vacate(self) -> None:
         """Finish what is under way, then give the memory back."""
 
 
 class Residency:
-    """One admission at a time, in the order of arrival."""
+    """One admission at a time, in the order of arrival. ``gpus`` are those with memory of their own."""
 
-    def __init__(self, budget: Callable[[], Awaitable[Budget]]) -> None:
+    def __init__(
+        self, budget: Callable[[], Awaitable[Budget]], gpus: Callable[[], Awaitable[Sequence[Gpu]]]
+    ) -> None:
         self._budget = budget
+        self._gpus = gpus
         self._door = asyncio.Lock()
         self._tenants: set[Tenant] = set()
         self.evictions = 0
@@ -73,16 +85,54 @@ class Residency:
     async def budget(self) -> Budget:
         return await self._budget()
 
-    async def admit(self, newcomer: Tenant, need: int) -> None:
-        """Return once ``need`` bytes are free for ``newcomer``; others may have left for it.
+    async def admit(
+        self,
+        newcomer: Tenant,
+        need: int,
+        share: Share = NO_SHARE,
+        *,
+        spare: bool = False,  # frozen
+    ) -> Mapping[int, int]:
+        """Return once ``need`` bytes and the ``share`` of GPUs are free for ``newcomer``; others may have left for it,
+        unless it is a ``spare`` one. The answer is what it gets of which GPU.
 
         Raises `Unavailable` if that cannot be, however long one waits.
         """
         async with self._door:
             budget = await self._budget()
             if budget.limit is not None:
-                await self._clear(newcomer, need, budget.limit, chosen=budget.chosen)
+                if spare:
+                    self._spare(newcomer, need, budget.limit)
+                else:
+                    await self._clear(newcomer, need, budget.limit, chosen=budget.chosen)
+            chosen = await self._place(newcomer, share, spare=spare) if share.count else ()
             self._tenants.add(newcomer)
+            return dict.fromkeys(chosen, share.memory)
+
+    async def _place(self, newcomer: Tenant, share: Share, *, spare: bool) -> tuple[int, ...]:
+        """Which GPUs; others leave until there is room on as many as it wants."""
+        machine = await self._gpus()
+        gpus.check(newcomer.name, machine, share)
+        while True:
+            others = self._tenants - {newcomer}
+            chosen = gpus.choose(machine, (tenant.gpus for tenant in others), share)
+            if chosen is not None:
+                return chosen
+            held = [tenant for tenant in others if tenant.gpus]
+            movable = [tenant for tenant in held if not tenant.pinned]
+            if spare or not movable:
+                raise gpus.full(newcomer.name, share, (tenant.name for tenant in held))
+            await self._send_away(movable, newcomer)
+
+    def _spare(self, newcomer: Tenant, need: int, limit: int) -> None:
+        free = limit - sum(tenant.holds for tenant in self._tenants - {newcomer})
+        if need > free:
+            raise Unavailable(
+                f"There is no room for a further process of '{newcomer.name}': it needs about {_mb(need)}, and "
+                f"{_mb(max(0, free))} of {_mb(limit)} are free. No other model leaves for it; set 'memory_budget_mb' "
+                "higher, or fewer 'replicas'.",
+                code="memory_budget",
+            )
 
     async def _clear(self, newcomer: Tenant, need: int, limit: int, *, chosen: bool) -> None:
         if need > limit and chosen:
@@ -104,12 +154,16 @@ class Residency:
                     f"{pinned} may not leave. Unpin one of them, or set 'memory_budget_mb' higher.",
                     code="memory_budget",
                 )
-            leaving = min(movable, key=lambda tenant: (tenant.busy, tenant.last_used))
-            logger.info("model %s leaves memory for %s", leaving.name, newcomer.name)
-            await leaving.vacate()
-            self.evictions += 1
-            self._tenants.discard(leaving)
+            await self._send_away(movable, newcomer)
             others = self._tenants - {newcomer}
+
+    async def _send_away(self, movable: Sequence[Tenant], newcomer: Tenant) -> None:
+        """Let the one that is missed least leave, after its calls."""
+        leaving = min(movable, key=lambda tenant: (tenant.busy, tenant.last_used))
+        logger.info("model %s leaves memory for %s", leaving.name, newcomer.name)
+        await leaving.vacate()
+        self.evictions += 1
+        self._tenants.discard(leaving)
 
     def leave(self, tenant: Tenant) -> None:
         """It holds nothing any more."""

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.names import check_plain
+from portico_server.engines.prompt import ModelPrompt
 
 State: TypeAlias = Literal["cold", "downloading", "loading", "ready", "failed"]
 Task: TypeAlias = Literal["chat", "embedding", "rerank"]
@@ -17,8 +19,25 @@ TASKS = ("auto", "chat", "embedding", "rerank")
 NOT_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 """Fields of a request that make no sense as a default for all calls."""
 
+MOST_REPLICAS = 64
+
+MOST_SCALE = 16.0
+
 _NAME = re.compile(r"[^\s/?#%\\\x00-\x1f][^\s?#%\\\x00-\x1f]{0,199}")
 _RESERVED = ("store/", "tool/")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """An adapter as the configuration of its model names it. ``path`` is absolute."""
+
+    name: str
+    path: str
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "adapters.name")
+        check_scale(self.name, self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +51,11 @@ class ModelSpec:
     setting. ``pin``: it leaves memory for no other model. ``memory_mb``: what to count for it, instead of an
     estimate. ``queue_limit``: calls that may wait for it or be answered at the same time, ``None`` for the daemon's
     setting. ``defaults``: options such as ``temperature`` for calls that do not set them.
+
+    ``prompt``: what it is told with every chat, see `portico_server.engines.prompt`.
+
+    ``replicas``: how many processes of it there are, or the sources of the further ones, such as servers that run
+    elsewhere. ``parameters`` are for those on the same engine.
     """
 
     name: str
@@ -47,6 +71,16 @@ class ModelSpec:
     memory_mb: int | None = None
     queue_limit: int | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    replicas: int | tuple[str, ...] = 1
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+    adapters: tuple[AdapterSpec, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where each of its processes comes from, the first one's source first."""
+        if isinstance(self.replicas, int):
+            return (self.source,) * self.replicas
+        return (self.source, *self.replicas)
 
     def __post_init__(self) -> None:
         for name, where in ((self.name, "name"), *((alias, "aliases") for alias in self.aliases)):
@@ -69,6 +103,8 @@ class ModelSpec:
                     f"'{field_name}' of the model '{self.name}' must be 0 or more, not {number}.",
                     param=field_name,
                 )
+        check_replicas(self.name, self.replicas)
+        ModelPrompt.parse(self.name, self.prompt)
         for key in self.defaults:
             if key in NOT_DEFAULTS:
                 raise InvalidRequest(
@@ -84,17 +120,27 @@ class ModelSpec:
             "parameters": dict(self.parameters),
             "aliases": list(self.aliases),
             "defaults": dict(self.defaults),
+            "prompt": dict(self.prompt),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelSpec:
         """Read back what `to_json` wrote, ignoring what this version does not know."""
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
-        return cls(**{**known, "aliases": tuple(known.get("aliases") or ())})
+        copies = known.get("replicas", 1)
+        return cls(
+            **{
+                **known,
+                "aliases": tuple(known.get("aliases") or ()),
+                "replicas": copies if isinstance(copies, int) else tuple(copies),
+                "adapters": tuple(AdapterSpec(**one) for one in known.get("adapters") or ()),
+            }
+        )
 
 
 def check_name(name: str, param: str) -> None:
     """Raise `InvalidRequest` unless ``name`` can name a model in a URL and on a command line."""
+    check_plain(name, "a model", param)
     if not _NAME.fullmatch(name) or name.startswith(_RESERVED):
         raise InvalidRequest(
             f"'{name[:80]}' cannot name a model: use 1 to 200 characters without white space, '?', '#', '%' "
@@ -104,12 +150,52 @@ def check_name(name: str, param: str) -> None:
         )
 
 
+def check_scale(name: str, scale: object) -> None:
+    """Raise `InvalidRequest` unless ``scale`` can multiply the effect of the adapter ``name``."""
+    if isinstance(scale, int | float) and not isinstance(scale, bool) and abs(scale) <= MOST_SCALE:
+        return
+    raise InvalidRequest(
+        f"'scale' of the adapter '{name}' must be a number from -{MOST_SCALE:g} to {MOST_SCALE:g}, not {scale!r}.",
+        param="scale",
+    )
+
+
+def check_replicas(name: str, replicas: object) -> None:
+    """Raise `InvalidRequest` unless this is a number of processes or a list of sources."""
+    if isinstance(replicas, int) and not isinstance(replicas, bool) and 1 <= replicas <= MOST_REPLICAS:
+        return
+    further = replicas if isinstance(replicas, tuple) else (None,)
+    if len(further) < MOST_REPLICAS and all(isinstance(source, str) and source for source in further):
+        return
+    raise InvalidRequest(
+        f"'replicas' of the model '{name}' must be a number from 1 to {MOST_REPLICAS}, or a list with the sources of "
+        "the further ones, such as http://HOST/v1#MODEL.",
+        param="replicas",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """One process of a model that has several; as in `DeploymentInfo`."""
+
+    source: str
+    engine: str
+    state: State
+    pid: int | None
+    memory_bytes: int | None
+    error: str | None
+    calls: int
+    starts: int
+    crashes: int
+
+
 @dataclass(frozen=True, slots=True)
 class DeploymentInfo:
     """A model as the daemon shows it.
 
     Times in seconds since 1970, ``memory_bytes`` is what its process holds. ``calls`` wait for it or are being
-    answered; ``starts`` and ``crashes`` of its process are counted since the daemon started.
+    answered; ``starts`` and ``crashes`` of its process are counted since the daemon started. With several
+    ``replicas`` each number is their sum. ``gpus`` are the numbers of those that it has a share of.
     """
 
     name: str
@@ -132,6 +218,8 @@ class DeploymentInfo:
     calls: int = 0
     starts: int = 0
     crashes: int = 0
+    replicas: tuple[ReplicaInfo, ...] = ()
+    gpus: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "aliases": list(self.aliases)}

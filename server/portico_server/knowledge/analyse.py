@@ -12,13 +12,14 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import opencc
 import rjieba
-import snowballstemmer
+import Stemmer
 
 from portico_server.knowledge import stopwords
 from portico_server.knowledge.cjk import HAN, RUN, bigrams
@@ -33,6 +34,9 @@ MOST_TERMS = 1_024
 """Different terms of a question that are looked for; those after them are left out."""
 
 _WORD = re.compile(r"[^\W_]+")
+_MARKS = "\uff0c\uff1a\uff1b\uff01\uff1f\uff08\uff09\u2026"
+"""Full-width , : ; ! ? ( ) and the ellipsis: NFKC makes others of them, none of which is part of a word."""
+
 _lock = threading.Lock()
 
 
@@ -47,21 +51,21 @@ class Terms:
 def analyse(text: str) -> Terms:
     """The terms under which ``text`` is indexed."""
     plain, chinese, grams = _split(text)
-    return Terms([*map(_stem, plain), *chinese], grams)
+    return Terms(_stems(plain) + chinese, grams)
 
 
 def question(text: str) -> Terms:
     """The different terms to look for: those of `analyse` without stop words, unless there are no others."""
     plain, chinese, grams = _split(text)
-    telling = [_stem(word) for word in plain if word not in stopwords.ENGLISH]
+    telling = _stems(word for word in plain if word not in stopwords.ENGLISH)
     telling += [word for word in chinese if word not in stopwords.CHINESE]
-    words = telling or [*map(_stem, plain), *chinese]
+    words = telling or _stems(plain) + chinese
     return Terms(list(dict.fromkeys(words))[:MOST_TERMS], list(dict.fromkeys(grams))[:MOST_TERMS])
 
 
 def _split(text: str) -> tuple[list[str], list[str], list[str]]:
     """(words of alphabets, words of Chinese, bigrams) of ``text``, folded but not stemmed."""
-    folded = unicodedata.normalize("NFKC", text).lower()
+    folded = _folded(text)
     plain: list[str] = []
     chinese: list[str] = []
     grams: list[str] = []
@@ -75,7 +79,7 @@ def _split(text: str) -> tuple[list[str], list[str], list[str]]:
             for part in HAN.findall(run):
                 # Only runs of Chinese: jieba would keep "il-10" and "full-term" whole.
                 chinese += rjieba.cut(part)
-        grams.extend(bigrams(run))
+        grams += bigrams(run)
     plain += _WORD.findall(folded, end)
     return [word[:LONGEST] for word in plain], chinese, grams
 
@@ -87,11 +91,23 @@ def _simplifier() -> Any:
 
 @cache
 def _stemmer() -> Any:
-    return snowballstemmer.stemmer("english")
+    return Stemmer.Stemmer("english")
 
 
-@lru_cache(maxsize=50_000)
-def _stem(word: str) -> str:
+def _stems(words: Iterable[str]) -> list[str]:
     with _lock:  # a Snowball stemmer keeps the word it works on in itself
-        stem: str = _stemmer().stemWord(word)
-    return stem
+        stems: list[str] = _stemmer().stemWords(list(words))
+    return stems
+
+
+def _folded(text: str) -> str:
+    """``text`` in lower case and compatibility form.
+
+    Nearly all that is not in that form in a Chinese text is its punctuation, which ends words in either form: without
+    it the text is usually seen to be folded already, which is several times faster than folding it.
+    """
+    for mark in _MARKS:
+        text = text.replace(mark, " ")
+    if not unicodedata.is_normalized("NFKC", text):
+        text = unicodedata.normalize("NFKC", text)
+    return text.lower()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
@@ -21,9 +20,6 @@ def has_cjk(text: str) -> bool:
     return RUN.search(text) is not None
 
 
-def bigrams(run: str) -> Iterator[str]:
+def bigrams(run: str) -> list[str]:
     """Each pair of neighbours in ``run``; the character itself if it stands alone."""
-    if len(run) == 1:
-        yield run
-    for i in range(len(run) - 1):
-        yield run[i : i + 2]
+    return [run[i : i + 2] for i in range(len(run) - 1)] or [run]

@@ -12,7 +12,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLa
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Attributes
-from portico_server.db import batches
+from portico_server.db import batches, chunks
 from portico_server.db import stores as rows
 from portico_server.db.batches import BatchRow
 from portico_server.db.database import Database
@@ -21,8 +21,10 @@ from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, Store
 from portico_server.knowledge.chunk.chunkers import check
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.parse.formats import is_picture
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.part import Part, Unreadable
+from portico_server.knowledge.sources.spec import followed
 from portico_server.runs.scheduler import Scheduler
 
 ATTRIBUTES = 16
@@ -137,7 +139,7 @@ class Contents:
         row = await self.get(store, file_id)
         if row.source_size is not None:
             raise Conflict(
-                f"'{row.filename}' comes from the folder {store.folder}: delete it there.",
+                f"'{row.filename}' comes from {followed(store)}: delete it there.",
                 code="mirrored_file",
             )
         await self._database.write(rows.detach, store.id, file_id)
@@ -159,6 +161,10 @@ class Contents:
         Raises `InvalidRequest` if it cannot be read, `TooLarge` for more than `TEXT` characters.
         """
         file = await self.source(store, file_id)
+        if is_picture(file.filename):  # what a model has said of it stands in its chunks alone
+            kept = await self._database.read(chunks.of_file, store.id, file.id)
+            if kept:
+                return [Part(row.text, row.place) for row in kept]
         parts: list[Part] = []
         length = 0
         try:

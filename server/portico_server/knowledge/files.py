@@ -8,10 +8,10 @@ import hashlib
 import logging
 import os
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,11 +19,12 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLa
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import files as rows
-from portico_server.db import stores
+from portico_server.db import mirrored
 from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
-from portico_server.db.stores import Mirrored
+from portico_server.db.mirrored import Mirrored
 from portico_server.knowledge.names import check_filename
+from portico_server.knowledge.receiving import Received, copy_file
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +44,6 @@ PURPOSES = (
 """What an uploaded file may be for, as OpenAI names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """Bytes that have arrived and are on disk, but are not a file yet."""
-
-    path: Path
-    bytes: int
-    sha256: str
-
-
 class Files:
     """Content-addressed files. ``blobs`` is the folder of the bytes; ``max_bytes`` the largest file.
 
@@ -67,11 +59,16 @@ class Files:
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Remove what an interrupted upload left, and files whose time has run out."""
+        """Remove what an interrupted upload left."""
         for name in await asyncio.to_thread(self._sweep_arrivals):
             await self._release(name)
-        for row in await self._database.read(rows.expired):
+
+    async def expire(self, *, dry_run: bool = False) -> int:
+        """Remove the files whose time has run out; how many. ``dry_run`` only counts them."""
+        gone = await self._database.read(rows.expired)
+        for row in () if dry_run else gone:
             await self.remove(row)
+        return len(gone)
 
     async def create(
         self,
@@ -120,6 +117,19 @@ class Files:
                 raise _explain(error) from error
             raise
         return Received(path, size, digest.hexdigest())
+
+    async def lay(self, received: Received) -> None:
+        """Put received bytes in their place before there is a row for them; follow with `forget`, or `release` first.
+
+        What is laid and never gets a row is removed at the next start.
+        """
+        async with self._lock:
+            await asyncio.to_thread(self._settle, received)
+
+    async def forget(self, digests: Collection[str]) -> None:
+        """Say that what was laid has its rows, or was released."""
+        for digest in digests:
+            await asyncio.to_thread(self._note(digest).unlink, missing_ok=True)
 
     async def drop(self, received: Received) -> None:
         """Forget bytes that no row came for."""
@@ -175,21 +185,45 @@ class Files:
 
         Their bytes are not forced to disk: the folder has them, and a sync looks whether they are still here.
         """
+        arrived = [received for received, _item in came]
         async with self._lock:
             try:
-                for received, _item in came:
-                    await asyncio.to_thread(self._settle, received, durable=False)
+                await asyncio.to_thread(self._settle_all, arrived)
                 items = [item for _received, item in came]
-                for digest in await self._database.write(stores.remirror, store_id, items, gone):
-                    await asyncio.to_thread(self._unlink, digest)
+                unneeded = await self._database.write(mirrored.remirror, store_id, items, gone)
+                await asyncio.to_thread(self._unlink_all, unneeded)
             except BaseException:
-                for received, _item in came:
+                for received in arrived:
                     await asyncio.shield(self._release(received.sha256))
                 raise
             finally:
-                for received, _item in came:
-                    received.path.unlink(missing_ok=True)  # also when cancelled
-                    self._note(received.sha256).unlink(missing_ok=True)
+                await asyncio.shield(asyncio.to_thread(self._forget, arrived))  # also when cancelled
+
+    async def copy(self, paths: Sequence[Path]) -> Sequence[Received | str]:
+        """Receive files of this machine, without forcing them to disk; in place of one that cannot be: why.
+
+        Raises `Unavailable` if our own disk is to blame; nothing of any of them stays behind then.
+        """
+        stop = threading.Event()
+        work = asyncio.get_running_loop().run_in_executor(None, self._copy_all, paths, stop)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([work])
+            if not work.exception():
+                for received in work.result():
+                    if isinstance(received, Received):
+                        await self.drop(received)
+            raise
+
+    def holds(self, sha256: str, size: int) -> bool:
+        """Whether the bytes with this digest are here and as long as they were."""
+        try:
+            # Asked for every file that is followed: without the objects of pathlib.
+            return os.stat(f"{self._blobs}/{sha256[:2]}/{sha256[2:]}").st_size == size
+        except OSError:
+            return False
 
     async def get(self, file_id: str, caller: Principal) -> FileRow:
         """The file, if it is there for this caller; otherwise `NotFound`."""
@@ -225,7 +259,7 @@ class Files:
             caller.require("admin")
         elif row.owner.startswith(MIRRORED):
             raise Conflict(
-                f"'{row.filename}' mirrors a file in the folder of a store: delete it there, and sync.",
+                f"'{row.filename}' mirrors a file in what a store follows: delete it there, and sync.",
                 code="mirrored_file",
                 param="file_id",
             )
@@ -268,6 +302,35 @@ class Files:
             return tempfile.mkstemp(dir=self._arrivals)
         except OSError as error:
             raise _explain(error) from error
+
+    def _copy_all(self, paths: Sequence[Path], stop: threading.Event) -> Sequence[Received | str]:
+        copied: dict[Path, Received | str] = {}
+        try:
+            for path in paths:
+                handle, name = self._open()
+                copied[path] = copy_file(path, handle, Path(name), self._max_bytes, stop)
+        except BaseException as error:
+            for item in copied.values():
+                if isinstance(item, Received):
+                    item.path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and not isinstance(error, InterruptedError):
+                raise _explain(error) from error
+            raise
+        return [copied[path] for path in paths]
+
+    def _forget(self, received: Sequence[Received]) -> None:
+        """Remove what arriving leaves behind."""
+        for item in received:
+            item.path.unlink(missing_ok=True)
+            self._note(item.sha256).unlink(missing_ok=True)
+
+    def _settle_all(self, received: Sequence[Received]) -> None:
+        for item in received:
+            self._settle(item, durable=False)
+
+    def _unlink_all(self, digests: Sequence[str]) -> None:
+        for digest in digests:
+            self._unlink(digest)
 
     def _settle(self, received: Received, *, durable: bool = True) -> None:
         """Move received bytes to their place; ``durable``: so that they are still there after a power cut."""

@@ -8,17 +8,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import Registry
 from portico_server.db import groups as rows
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupCounts, GroupRow
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.chunk.chunkers import check
+from portico_server.knowledge.chunk.chunkers import check, needs_model
 from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.made.making import Making
+from portico_server.knowledge.made.models import check_model
 
 MOST = 16
 """Groups of one store."""
+
+FAILURES = 100
+"""Files that could not be in the groups of a store: so many are named."""
+
+_OF_STRATEGY = ("size", "overlap", "model", "percentile")
+"""Fields of a chunker that stand beside its name in a configuration."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -39,8 +49,20 @@ PRESETS: Mapping[str, tuple[dict[str, Any], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A group as a configuration asks for it; ``chunking`` is as in a request, ``embedding_model`` a name or ""."""
+
+    name: str
+    chunking: Mapping[str, Any] | None = None
+    parent: str | None = None
+    embedding_model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GroupInfo:
-    """A group with how far it is. ``waiting`` files of the store are not in it yet."""
+    """A group with how far it is. ``waiting`` files of the store are not in it yet; ``errors`` says of files why they
+    cannot be in it, as (name, sentence).
+    """
 
     name: str
     parent: str
@@ -50,15 +72,20 @@ class GroupInfo:
     failed: int
     waiting: int
     chunks: int
+    errors: Sequence[tuple[str, str]] = ()
 
 
 class Groups:
     """Works on a `StoreRow` that `Stores.get` has handed out for ``read`` or ``manage``: rights were checked there."""
 
-    def __init__(self, database: Database, contents: Contents, indexes: Indexes) -> None:
+    def __init__(
+        self, database: Database, contents: Contents, indexes: Indexes, making: Making, registry: Registry
+    ) -> None:
         self._database = database
         self._contents = contents
         self._indexes = indexes
+        self._making = making
+        self._registry = registry
 
     async def add(
         self,
@@ -68,11 +95,13 @@ class Groups:
         chunking: Any = None,
         parent: str | None = None,
         embedding_model: str | None = None,
+        caller: Principal = SYSTEM,
     ) -> tuple[GroupRow, str]:
         """Make a group of all files of a store, in the background; its row, and the id of the run.
 
         ``chunking`` is as in a request; left out, that of `PRESETS` or ``auto``. ``parent`` names a group of the
-        store, in whose chunks these lie; ``embedding_model`` is checked by the caller, ``None`` the store's own.
+        store, in whose chunks these lie; ``embedding_model`` is checked already, ``None`` the store's own. A model
+        that writes the chunks is one that ``caller`` may ask.
         """
         if _NAME.fullmatch(name) is None or name == GROUP:
             raise InvalidRequest(
@@ -91,14 +120,78 @@ class Groups:
             parent = above if above in names else ""
         if parent and parent not in names:
             raise _unknown(parent, names, "parent")
-        row = rows.new(store.id, name, parent, check(chunking or preset), embedding_model)
+        checked = check(chunking or preset, by_model=True)
+        row = rows.new(store.id, name, parent, checked, embedding_model)
+        if needs_model(checked):
+            await check_model(checked, row.model(store.embedding_model), self._registry, caller)
         if not await self._database.write(rows.add, row):
             raise Conflict(
                 f"The store has a group '{name}' already. Remove it first to make it anew.",
                 code="name_taken",
                 param="name",
             )
-        return row, await self._contents.queue(store)
+        return row, await self._queue(store, row)
+
+    async def apply(self, store: StoreRow, wanted: Sequence[GroupSpec]) -> list[str]:
+        """Make the groups of a configuration that are not there as it says; the ids of the runs.
+
+        One that is there with other chunks or in another place is made anew, with those of ``wanted`` that lie in it.
+        Other groups are left alone.
+        """
+        runs: list[str] = []
+        anew: set[str] = set()
+        for spec in wanted:
+            known = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
+            there = known.get(spec.name)
+            if there is not None and spec.name not in anew:
+                if _is_as(there, spec):
+                    continue
+                anew |= await self._clear(store, spec.name, known, {item.name for item in wanted})
+            _, run = await self.add(
+                store,
+                spec.name,
+                chunking=spec.chunking,
+                parent=spec.parent,
+                embedding_model=spec.embedding_model,
+            )
+            runs.append(run)
+        return list(dict.fromkeys(runs))
+
+    async def differing(self, store: StoreRow, wanted: Sequence[GroupSpec]) -> list[str]:
+        """The names of the groups of a configuration that are not there as it says."""
+        known = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
+        return [spec.name for spec in wanted if spec.name not in known or not _is_as(known[spec.name], spec)]
+
+    async def _clear(
+        self, store: StoreRow, name: str, known: Mapping[str, GroupRow], wanted: set[str]
+    ) -> set[str]:
+        """Remove a group and those in it, the innermost first. `Conflict` for one that would not come back."""
+        gone: set[str] = set()
+        for inside in [row.name for row in known.values() if row.parent == name]:
+            if inside not in wanted:
+                raise Conflict(
+                    f"The configuration changes the group '{name}' of the store '{store.name}', in which the group "
+                    f"'{inside}' lies. Name that in the configuration too, or remove it.",
+                    param="groups",
+                )
+            gone |= await self._clear(store, inside, known, wanted)
+        await self.remove(store, name)
+        return gone | {name}
+
+    async def retry(self, store: StoreRow) -> list[str]:
+        """Try the files again that could not be in a group; the ids of the runs, none if there is nothing to try."""
+        failed = {group for group, _, _ in await self._database.read(rows.failures, store.id, FAILURES)}
+        if not failed:
+            return []
+        await self._database.write(rows.retry, store.id)
+        found = await self._database.read(rows.of_store, store.id)
+        runs = [await self._queue(store, row) for row in found if row.name in failed]
+        return list(dict.fromkeys(runs))
+
+    async def _queue(self, store: StoreRow, row: GroupRow) -> str:
+        if needs_model(row.chunking):
+            return await self._making.queue(store.id)
+        return await self._contents.queue(store)
 
     async def remove(self, store: StoreRow, name: str) -> None:
         """Remove a group with its chunks, vectors and index. Raises `Conflict` while another group lies in it."""
@@ -120,6 +213,9 @@ class Groups:
         counts = await self._database.read(rows.counts, store.id)
         own = GroupInfo(GROUP, "", {"type": "auto"}, store.embedding_model, files, 0, 0, counts[GROUP].chunks)
         found = [own]
+        errors: dict[str, list[tuple[str, str]]] = {}
+        for group, filename, error in await self._database.read(rows.failures, store.id, FAILURES):
+            errors.setdefault(group, []).append((filename, error))
         for row in await self._database.read(rows.of_store, store.id):
             count = counts.get(row.name, GroupCounts())
             found.append(
@@ -132,9 +228,50 @@ class Groups:
                     count.failed,
                     max(0, files - count.completed - count.failed),
                     count.chunks,
+                    errors.get(row.name, ()),
                 )
             )
         return found
+
+
+def parse(item: Mapping[str, Any], at: str) -> GroupSpec:
+    """A group of a configuration, at the place ``at`` in it. Raises `InvalidRequest` that names the field.
+
+    Beside ``name``, ``parent`` and ``embedding_model`` it has the chunker as ``strategy`` with its own fields, or a
+    whole ``chunking_strategy``.
+    """
+    known = ("name", "parent", "embedding_model", "chunking_strategy", "strategy", *_OF_STRATEGY)
+    for key, value in item.items():
+        if key not in known:
+            raise InvalidRequest(f"{at} has no field '{key}'.{nearest(str(key), known)}", param=f"{at}.{key}")
+        if key in ("parent", "embedding_model", "strategy") and not isinstance(value, str):
+            raise InvalidRequest(f"{at}.{key} must be a text, not {value!r}.", param=f"{at}.{key}")
+    chunking = item.get("chunking_strategy")
+    own = {key: item[key] for key in _OF_STRATEGY if key in item}
+    if "strategy" in item and chunking is None:
+        chunking = {"type": item["strategy"], **own}
+    elif own or "strategy" in item:
+        raise InvalidRequest(
+            f"{at} needs a 'strategy', and no 'chunking_strategy', for {', '.join(own) or 'that'}.",
+            param=f"{at}.strategy",
+        )
+    try:
+        check(chunking, by_model=True)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"{at}: {error.message}", code=error.code, param=f"{at}.{error.param}"
+        ) from error
+    return GroupSpec(str(item["name"]), chunking, item.get("parent"), item.get("embedding_model"))
+
+
+def _is_as(row: GroupRow, spec: GroupSpec) -> bool:
+    """Whether a group is what a configuration asks for; where it says nothing, anything is."""
+    preset, _ = PRESETS.get(spec.name, (None, ""))
+    return (
+        row.chunking == check(spec.chunking or preset, by_model=True)
+        and (spec.parent is None or row.parent == spec.parent)
+        and row.embedding_model == spec.embedding_model
+    )
 
 
 def _unknown(name: str, known: Sequence[str], param: str) -> NotFound:

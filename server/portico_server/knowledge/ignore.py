@@ -31,8 +31,11 @@ class Rules:
                 lines += _lines(folder / name)
         return Rules(((folder, _patterns(lines)), *self._levels)) if lines else self
 
-    def ignores(self, path: Path, *, folder: bool) -> bool:
+    def ignores(self, place: str, *, folder: bool) -> bool:
         """Whether a file or a ``folder`` is to be left alone."""
+        if not self._levels:
+            return False
+        path = Path(place)
         for base, patterns in self._levels:
             name = path.relative_to(base).as_posix()
             spec = patterns.folders if folder else patterns.files

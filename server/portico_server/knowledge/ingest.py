@@ -5,52 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed, NotFound, PorticoError, TooMany, Unavailable
-from portico_server.core.request import Embed, Vectors
+from portico_server.core.errors import PorticoError
 from portico_server.db import changes, groups
 from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
+from portico_server.db.indexed import Indexed
 from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.chunk.chunkers import needs_model
+from portico_server.knowledge.embed import embed
 from portico_server.knowledge.files import Files
+from portico_server.knowledge.gather import CHUNKS, Gathering, Read
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.part import Part, Unreadable
+from portico_server.knowledge.part import Unreadable
+from portico_server.knowledge.target import GroupTarget, StoreTarget, Target
 
 logger = logging.getLogger(__name__)
 
-BATCH = 2_000
-"""Chunks that are embedded and written in one transaction: about 2 MB of text and 2 MB of vectors.
-
-A file of up to so many chunks appears in searches all at once. A longer one appears piece by piece: one transaction for
-a text of 200 MB would hold 200,000 chunks in memory and keep every other writer waiting for minutes.
-"""
-
-EMBED = 256
-"""Texts in one call of an embedding model."""
-
-ATTEMPTS = 4
-"""How often an embedding model that fails for the moment is asked."""
-
-WAIT = 0.5
-"""Seconds before it is asked for the second time; twice as long before each further one."""
-
-
-_HOUSE = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
+HOUSE = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
 """Errors of the daemon and not of one file: the run ends with them, and its files wait for the next one."""
-
-
-_One: TypeAlias = Callable[[StoreFileRow, Context], Awaitable[str | None]]
-"""Indexes one file; the sentence that says why it could not, if it could not."""
 
 
 @dataclass(slots=True)
@@ -91,6 +72,7 @@ class Ingest:
             if now is None:
                 return {}
             store = now  # as it is by now: another run may have changed its embedding model
+            target = StoreTarget(store, self._database, self._indexes)
             seen: set[tuple[str, str]] = set()
             while waiting := [
                 row
@@ -98,9 +80,10 @@ class Ingest:
                 if (row.file_id, str(row.chunking)) not in seen
             ]:
                 seen.update((row.file_id, str(row.chunking)) for row in waiting)
-                await self._several(waiting, partial(self._one, store), tally, context)
+                await self._several(waiting, target, tally, context)
             for group in await self._database.read(groups.of_store, store.id):
-                await self._fill(store, group, in_groups, context)
+                if not needs_model(group.chunking):  # `Making` makes the others, in runs of their own
+                    await self._fill(store, group, in_groups, context)
             await self._database.write(changes.compact, store.id)
         if tally.done or changed:
             await self._indexes.ready(store.id, store.embedding_model, context.emit)
@@ -117,163 +100,143 @@ class Ingest:
 
     async def _fill(self, store: StoreRow, group: GroupRow, tally: Tally, context: Context) -> None:
         """Make the chunks of a further group, of all files that it lacks."""
-        model = group.model(store.embedding_model)
+        target = GroupTarget(group, group.model(store.embedding_model), self._database, self._indexes)
         begun = tally.done
         while waiting := await self._database.read(groups.waiting, group, 1_000):
-            await self._several(waiting, partial(self._one_in_group, group, model), tally, context)
+            await self._several(waiting, target, tally, context)
             if await self._database.read(groups.get, store.id, group.name) != group:
                 return  # removed, or made anew: the run that follows sees to it
         if tally.done > begun:
-            await self._indexes.ready(store.id, model, context.emit, group.name)
+            await self._indexes.ready(store.id, target.model, context.emit, group.name)
 
     async def _several(
-        self, waiting: Sequence[StoreFileRow], one: _One, tally: Tally, context: Context
+        self, waiting: Sequence[StoreFileRow], target: Target, tally: Tally, context: Context
     ) -> None:
-        queue = iter(waiting)
+        """Read files beside each other, and write what was read together."""
         tally.total += len(waiting)
-
-        async def work() -> None:
-            for row in queue:
-                error = await one(row, context)
-                tally.done += 1
-                tally.failed += error is not None
-                await context.emit(
-                    Status("index", row.filename, done=tally.done, total=tally.total, unit="files")
-                )
-
         await context.emit(Status("index", "", done=tally.done, total=tally.total, unit="files"))
+        gathering = Gathering()
+        queue = iter(waiting)
+        dropped: set[str] = set()
+
+        async def read() -> None:
+            for row in queue:
+                await self._read(row, target, gathering, dropped, context)
+
+        async def read_all() -> None:
+            async with asyncio.TaskGroup() as readers:
+                for _ in range(min(self._workers, len(waiting))):
+                    readers.create_task(read())
+            gathering.end()
+
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._workers, len(waiting))):
-                    group.create_task(work())
-        except* PorticoError as errors:
-            raise errors.exceptions[0] from None
+                group.create_task(read_all())
+                while batch := await gathering.take():
+                    batch = [item for item in batch if item.row.file_id not in dropped]
+                    dropped |= await self._write(batch, target, context)
+                    await self._tell(batch, tally, context)
+        except BaseExceptionGroup as errors:
+            ours, others = errors.split(PorticoError)
+            if ours is None or others is not None:
+                raise
+            raise _first(ours) from None
 
-    async def _one(self, store: StoreRow, row: StoreFileRow, context: Context) -> str | None:
-        """Index one file; the sentence that says why it could not be, if it could not."""
+    async def _read(
+        self,
+        row: StoreFileRow,
+        target: Target,
+        gathering: Gathering,
+        dropped: Collection[str],
+        context: Context,
+    ) -> None:
+        """Read and cut one file; what cannot be read is handed on as a sentence."""
         began = time.perf_counter()
-        path = f"index/{row.filename}"
-        await context.emit(StepStarted(path))
-        code, message = "server_error", None
+        await context.emit(StepStarted(f"index/{row.filename}"))
+        first, used = True, 0
+        held: list[NewChunk] = []
+        blob = self._files.blob(row.sha256)
+        source = self._readers.read(blob, row.filename, target.chunking(row), context)
         try:
-            await self._index(store, row, context)
-        except Unreadable as error:
-            code, message = error.code, f"{row.filename} {error.message}"
-        except NotFound as error:
-            if await self._database.read(rows.file, store.id, row.file_id) is not None:
-                message = error.message  # the embedding model is gone, not the file
-        except PorticoError as error:
-            if error.code in _HOUSE:
-                raise  # the next file would fare no better, and nothing could be noted about this one
-            message = f"{row.filename} could not be indexed: {error.message}"
-        if message is not None:
-            logger.warning("store %s: %s", store.name or store.id, message)
-            await self._database.write(rows.fail_file, row, code, message)
-        await context.emit(StepFinished(path, (time.perf_counter() - began) * 1e3, message))
-        return message
-
-    async def _one_in_group(
-        self, group: GroupRow, model: str, row: StoreFileRow, context: Context
-    ) -> str | None:
-        """As `_one`, for a further group of the store: its failures are noted with the group."""
-        message = None
-        try:
-            await self._index_in_group(group, model or None, row, context)
+            async with aclosing(source) as runs:
+                async for parts in runs:
+                    held += [NewChunk(part.text, part.place) for part in parts]
+                    used += sum(len(part.text.encode()) for part in parts)
+                    while len(held) > CHUNKS:
+                        await gathering.put(Read(row, began, held[:CHUNKS], first, last=False))
+                        held, first = held[CHUNKS:], False
+                    if row.file_id in dropped:
+                        return
+            await gathering.put(Read(row, began, held, first, used=used))
         except Unreadable as error:
             message = f"{row.filename} {error.message}"
+            await gathering.put(Read(row, began, first=first, code=error.code, message=message))
+
+    async def _write(self, batch: Sequence[Read], target: Target, context: Context) -> set[str]:
+        """Embed and write what was read; the files of which nothing more is wanted. Sets the messages of failures."""
+        dropped: set[str] = set()
+        vectors = await self._vectors([item for item in batch if item.message is None], target, context)
+        good: list[Indexed] = []
+        for item in batch:
+            if item.row.file_id in dropped:
+                continue
+            if item.message is None:
+                data = vectors.get(id(item))
+                good.append(Indexed(item.row, item.chunks, data, item.first, item.last, item.used))
+                continue
+            logger.warning("store %s: %s", item.row.store_id, item.message)
+            # What there was of it goes, whatever is still to come.
+            good = [other for other in good if other.row.file_id != item.row.file_id]
+            dropped.add(item.row.file_id)
+            await target.fail(item.row, item.code, item.message)
+        if good:
+            kept = await target.put(good)
+            dropped |= {item.row.file_id for item in good} - kept
+        return dropped
+
+    async def _vectors(
+        self, batch: Sequence[Read], target: Target, context: Context
+    ) -> Mapping[int, Sequence[bytes]]:
+        """The vectors of runs by the identity of each; a run whose texts have none gets a message."""
+        if not target.model:
+            return {}
+        try:
+            texts = [chunk.text for item in batch for chunk in item.chunks]
+            flat = await embed(texts, target.model, context)
         except PorticoError as error:
-            if error.code in _HOUSE:
-                raise
-            message = f"{row.filename} could not be put into the group '{group.name}': {error.message}"
-        if message is not None:
-            logger.warning("store %s: %s", group.store_id, message)
-            await self._database.write(groups.fail_file, group, row.file_id, message)
-        return message
+            if error.code in HOUSE:
+                raise  # the next file would fare no better, and nothing could be noted about this one
+            if len({item.row.file_id for item in batch}) > 1:
+                # One of them may be to blame: each by itself.
+                return {
+                    key: data
+                    for item in batch
+                    for key, data in (await self._vectors([item], target, context)).items()
+                }
+            for item in batch:
+                item.code, item.message = "server_error", target.failure(item.row, error)
+            return {}
+        found: dict[int, Sequence[bytes]] = {}
+        begin = 0
+        for item in batch:
+            found[id(item)] = flat[begin : begin + len(item.chunks)]
+            begin += len(item.chunks)
+        return found
 
-    async def _index_in_group(
-        self, group: GroupRow, model: str | None, row: StoreFileRow, context: Context
-    ) -> None:
-        first = True
-        async with aclosing(self._batches(row, group.chunking)) as batches:
-            async for chunks, last in batches:
-                vectors = await self._embed(chunks, model, context) if model else None
-                kept = await self._database.write(
-                    groups.put_chunks, group, row.file_id, chunks, model, vectors, first=first, finished=last
+    async def _tell(self, batch: Sequence[Read], tally: Tally, context: Context) -> None:
+        """Count the files that are done, and say so."""
+        for item in batch:
+            if item.last or item.message is not None:
+                tally.done += 1
+                tally.failed += item.message is not None
+                took = (time.perf_counter() - item.began) * 1e3
+                await context.emit(StepFinished(f"index/{item.row.filename}", took, item.message))
+                await context.emit(
+                    Status("index", item.row.filename, done=tally.done, total=tally.total, unit="files")
                 )
-                if not kept:
-                    return
-                self._indexes.changed(group.store_id, model or "", group.name)
-                first = False
-
-    async def _index(self, store: StoreRow, row: StoreFileRow, context: Context) -> None:
-        model = store.embedding_model or None
-        first, used = True, 0
-        async with aclosing(self._batches(row, row.chunking)) as batches:
-            async for chunks, last in batches:
-                vectors = await self._embed(chunks, model, context) if model else None
-                used += sum(len(chunk.text.encode()) for chunk in chunks)
-                used += sum(map(len, vectors or ()))
-                kept = await self._database.write(
-                    rows.put_chunks,
-                    row,
-                    chunks,
-                    model,
-                    vectors,
-                    first=first,
-                    usage_bytes=used,
-                    finished=last,
-                )
-                if not kept:
-                    return
-                self._indexes.changed(store.id, store.embedding_model)
-                first = False
-
-    async def _batches(
-        self, row: StoreFileRow, chunking: Mapping[str, Any]
-    ) -> AsyncGenerator[tuple[list[NewChunk], bool], None]:
-        """Runs of at most `BATCH` chunks, and whether it is the last one."""
-        held: list[NewChunk] = []
-        source = self._readers.read(self._files.blob(row.sha256), row.filename, chunking)
-        async with aclosing(source) as runs:
-            async for parts in runs:
-                held.extend(_chunk(part) for part in parts)
-                while len(held) > BATCH:
-                    yield held[:BATCH], False
-                    held = held[BATCH:]
-        yield held, True
-
-    async def _embed(self, chunks: Sequence[NewChunk], model: str, context: Context) -> list[bytes]:
-        return await self.embed([chunk.text for chunk in chunks], model, context)
-
-    async def embed(self, texts: Sequence[str], model: str, context: Context) -> list[bytes]:
-        """A vector for each text, little-endian float32; a model that fails for the moment is asked again."""
-        vectors: list[bytes] = []
-        for i in range(0, len(texts), EMBED):
-            part = tuple(texts[i : i + EMBED])
-            result = await self._ask(part, model, context)
-            if len(result.data) != len(part):
-                raise EngineFailed(
-                    f"The embedding model '{model}' gave {len(result.data)} vectors for {len(part)} texts."
-                )
-            vectors.extend(result.data)
-        return vectors
-
-    async def _ask(self, texts: tuple[str, ...], model: str, context: Context) -> Vectors:
-        wait = WAIT
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                result = await context.call(model, Embed(texts))
-            except (EngineFailed, Unavailable, TooMany) as error:
-                if attempt == ATTEMPTS:
-                    raise
-                await asyncio.sleep(min(error.retry_after or wait, 10.0))
-                wait *= 2
-            else:
-                if not isinstance(result, Vectors):
-                    raise EngineFailed(f"'{model}' is no embedding model: it gave no vectors.")
-                return result
-        raise AssertionError("unreachable")
 
 
-def _chunk(part: Part) -> NewChunk:
-    return NewChunk(part.text, part.place)
+def _first(errors: BaseExceptionGroup[PorticoError]) -> PorticoError:
+    """The first error in groups of them."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

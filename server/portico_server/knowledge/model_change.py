@@ -9,6 +9,7 @@ from portico_server.db import stores as rows
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.embed import embed
 from portico_server.knowledge.ingest import Ingest
 
 BATCH = 1_000
@@ -53,7 +54,7 @@ class ModelChange:
         for i in range(0, len(wanted), BATCH):
             part = wanted[i : i + BATCH]
             lacking = await self._database.read(chunks.lacking, model, part)
-            vectors = await self._ingest.embed([text for _, text in lacking], model, context)
+            vectors = await embed([text for _, text in lacking], model, context)
             data = {chunk: vector for (chunk, _), vector in zip(lacking, vectors, strict=True)}
             await self._database.write(chunks.add_vectors, model, data)
             made += len(data)

@@ -8,11 +8,10 @@ import unicodedata
 from urllib.parse import quote_from_bytes
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.names import is_name, is_plain, shown
 
 LONGEST = 1_024
 """Bytes of a file name, in UTF-8."""
-
-_STORE_NAME = re.compile(r"(?!vs_)[^\s:/\\](?:[^:/\\\r\n\t]{0,126}[^\s:/\\])?")
 
 
 def check_filename(name: str) -> str:
@@ -64,6 +63,8 @@ def name_on_disk(relative: str) -> str:
     A folder is not ours to rename, so no name in it is refused.
     """
     text = relative.replace(os.sep, "/")
+    if text.isprintable():  # nothing odd is
+        return text
     return "".join(
         quote_from_bytes(os.fsencode(character), safe="") if _is_odd(character) else character
         for character in text
@@ -75,19 +76,16 @@ def _is_odd(character: str) -> bool:
 
 
 def is_store_name(name: str) -> bool:
-    """Whether scopes, addresses and model lists can carry this name.
-
-    1 to 128 characters, no control characters, none of ``: / \\``, no white space at the ends, not like an id.
-    """
-    return bool(_STORE_NAME.fullmatch(name)) and not any(_is_odd(character) for character in name)
+    """Whether scopes, addresses and model lists can carry this name, and it is not like an id."""
+    return is_name(name) and not name.startswith("vs_")
 
 
 def check_store_name(name: str) -> str:
     """The name, if `is_store_name`; otherwise `InvalidRequest` that says what was expected."""
     if not is_store_name(name):
         raise InvalidRequest(
-            f"'{name[:80].encode('unicode_escape').decode('ascii')}' cannot be the name of a store: 1 to 128 "
-            "characters without ':', '/', '\\' or line breaks, not beginning with 'vs_'.",
+            f"'{shown(name)}' cannot be the name of a store: 1 to 128 characters were expected, without control "
+            "characters and none of : / \\ [ ] < > `, not beginning with 'vs_'.",
             code="invalid_name",
             param="name",
         )
@@ -96,6 +94,8 @@ def check_store_name(name: str) -> str:
 
 def store_name(folder: str) -> str:
     """The name of the store that mirrors a folder of this name: the same, as far as it can be."""
-    name = "".join("-" if character in ":/\\" or _is_odd(character) else character for character in folder)
+    name = "".join(
+        character if character not in ":/\\" and is_plain(character) else "-" for character in folder
+    )
     name = name.strip()[:128].strip()
     return name if is_store_name(name) else f"docs-{name}".rstrip("-")[:128]

@@ -8,10 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.knowledge.chunk.chunkers import check
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.knowledge.chunk.chunkers import check, needs_model
+from portico_server.knowledge.made import meaning
+from portico_server.knowledge.made.models import check_model
+from portico_server.knowledge.made.write import Writing, form_of
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.part import Part, Unreadable
+from portico_server.runs.runner import Runner
+
+EMBEDDING = "default-embedding"
+"""The model that finds where the meaning turns, unless the strategy names one."""
+
+PIECES = 8
+"""Pieces about which a chat model writes in a preview: each is a call."""
+
+SENTENCES = 5_000
+"""Sentences of which a preview finds where the meaning turns; what is behind them is left out."""
 
 STRATEGIES = 10
 """Strategies of one preview, at most."""
@@ -19,7 +35,10 @@ STRATEGIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The first chunks by one strategy, and how many there are; their lengths in characters."""
+    """The first chunks by one strategy, and how many there are; their lengths in characters.
+
+    Where a chat model writes, it does so for the first `PIECES` pieces, and ``total`` counts pieces.
+    """
 
     strategy: Mapping[str, Any]
     chunks: Sequence[Part]
@@ -29,19 +48,61 @@ class Preview:
 
 
 class Previews:
-    """Reads with the workers of the stores, within the same limits."""
+    """Reads with the workers of the stores, within the same limits. Models are asked as the caller."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: Readers, runner: Runner, registry: Registry) -> None:
         self._readers = readers
+        self._runner = runner
+        self._registry = registry
 
     async def cut(
-        self, path: Path, filename: str, strategies: Sequence[Mapping[str, Any]], *, limit: int
+        self,
+        path: Path,
+        filename: str,
+        strategies: Sequence[Mapping[str, Any]],
+        caller: Principal,
+        *,
+        limit: int,
     ) -> list[Preview]:
         """The first ``limit`` chunks of a file by each of the checked ``strategies``.
 
-        Raises `InvalidRequest` if the file cannot be read.
+        Raises `InvalidRequest` if the file cannot be read, and what a model raises that makes chunks.
         """
-        return [await self._one(path, filename, strategy, limit) for strategy in strategies]
+        for strategy in strategies:
+            if needs_model(strategy):
+                await check_model(strategy, EMBEDDING, self._registry, caller)
+        return [
+            await self._made(path, filename, strategy, caller, limit)
+            if needs_model(strategy)
+            else await self._one(path, filename, strategy, limit)
+            for strategy in strategies
+        ]
+
+    async def _made(
+        self, path: Path, filename: str, strategy: Mapping[str, Any], caller: Principal, limit: int
+    ) -> Preview:
+        """Chunks for which a model is asked."""
+        form = form_of(strategy)
+        pieces = await self._one(path, filename, strategy, SENTENCES if form is None else PIECES)
+
+        async def work(context: Context) -> list[Part]:
+            if form is None:
+                model = strategy["model"] or EMBEDDING
+                return await meaning.chunks(
+                    pieces.chunks, strategy["size"], strategy["percentile"], model, context
+                )
+            found: list[Part] = []
+            writing = Writing(pieces.chunks, filename, form, strategy["model"])
+            async with aclosing(writing.chunks(context)) as runs:
+                async for _, chunks in runs:
+                    found.extend(chunks)
+            return found
+
+        run = self._runner.spawn("chunk", filename, caller, work)
+        chunks: list[Part] = await self._runner.wait(run)
+        lengths = [len(part.text) for part in chunks] or [0]
+        total = len(chunks) if form is None else max(pieces.total, len(chunks))
+        return Preview(strategy, chunks[:limit], total, min(lengths), max(lengths))
 
     async def _one(self, path: Path, filename: str, strategy: Mapping[str, Any], limit: int) -> Preview:
         kept: list[Part] = []
@@ -66,4 +127,4 @@ def check_strategies(value: Any) -> list[dict[str, Any]]:
         value = ["auto"]
     if not isinstance(value, list) or not 1 <= len(value) <= STRATEGIES:
         raise InvalidRequest(f"'strategies' must be a list of 1 to {STRATEGIES}.", param="strategies")
-    return [check({"type": item} if isinstance(item, str) else item) for item in value]
+    return [check({"type": item} if isinstance(item, str) else item, by_model=True) for item in value]

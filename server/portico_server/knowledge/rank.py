@@ -11,6 +11,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Search, Vectors
 from portico_server.db import chunks
+from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge import fuse
 from portico_server.knowledge.cjk import has_cjk
@@ -41,16 +42,28 @@ class Among:
     chunks: list[tuple[int, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Candidates by words and by vectors, both with scores stretched to [0, 1]."""
+
+    lexical: Ranking
+    dense: Ranking
+
+
 class Ranker:
-    """Ranks one group of one store. ``embedding_model`` is empty for a group without vectors."""
+    """Ranks one group of one store. ``embedding_model`` is empty for a group without vectors.
+
+    ``weight`` is what the vectors were measured to be worth in this store, which beats their model's profile.
+    """
 
     def __init__(
         self,
         store_id: str,
         name: str,
-        group: str,
         embedding_model: str,
         *,
+        group: str = GROUP,
+        weight: float | None = None,
         indexes: Indexes,
         database: Database,
         registry: Registry,
@@ -59,6 +72,7 @@ class Ranker:
         self._name = name
         self._group = group
         self._model = embedding_model
+        self._weight = weight
         self._indexes = indexes
         self._database = database
         self._registry = registry
@@ -74,6 +88,15 @@ class Ranker:
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
             await self._catch_up(index, context, trace)
             return await self._rank(request, index, context, among, trace)
+
+    async def sides(self, request: Search, context: Context) -> Sides:
+        """The candidates before they are fused. Raises what the embedding model does."""
+        trace = Trace()
+        async with self._indexes.use(self._store_id, self._model, self._group) as index:
+            await self._catch_up(index, context, trace)
+            lexical = await self._words(request, index, None, trace)
+            dense = await self._vectors(request, index, context, None, trace)
+        return Sides(_scaled_words(lexical), fuse.scaled(dense))
 
     async def _catch_up(self, index: OpenIndex, context: Context, trace: Trace) -> None:
         begun = time.perf_counter()
@@ -100,7 +123,8 @@ class Ranker:
         else:
             weight = self._dense_weight(request, lexical)
             ranking = fuse.weighted(_scaled_words(lexical), fuse.scaled(dense), weight)
-            note = f"weighted sum, {weight:g} for vectors" if dense else "words alone"
+            measured = ", as measured" if self._is_measured(request) else ""
+            note = f"weighted sum, {weight:g} for vectors{measured}" if dense else "words alone"
         trace.add("fuse", begun, ranking, note)
         return ranking
 
@@ -124,12 +148,17 @@ class Ranker:
                 await asyncio.wait({vectors})
 
     def _dense_weight(self, request: Search, lexical: Ranking) -> float:
-        """The profile of the embedding model says how far to trust it beside words, if the request does not."""
+        """The weight of vectors: as the request says, as was measured, as their model's profile has it."""
         if request.vector_weight is not None:
             return request.vector_weight
+        if self._weight is not None:
+            return self._weight
         if request.ranker == "auto" and has_cjk(request.query) and len(lexical) >= ENOUGH_WORD_HITS:
             return self._label("fusion_weight_cjk", FUSION_WEIGHT_CJK)
         return self._label("fusion_weight", FUSION_WEIGHT)
+
+    def _is_measured(self, request: Search) -> bool:
+        return request.vector_weight is None and self._weight is not None
 
     async def _words(self, request: Search, index: OpenIndex, among: Among | None, trace: Trace) -> Ranking:
         begun = time.perf_counter()

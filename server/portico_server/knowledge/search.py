@@ -34,7 +34,7 @@ NEIGHBOURS = 10
 
 
 class Searcher:
-    """Searches one store. ``embedding_model`` is empty for a store without vectors."""
+    """Searches one store. ``embedding_model`` is empty for a store without vectors; ``weight``: see `Ranker`."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Searcher:
         name: str,
         embedding_model: str,
         *,
+        weight: float | None = None,
         indexes: Indexes,
         database: Database,
         registry: Registry,
@@ -49,6 +50,7 @@ class Searcher:
         self._store_id = store_id
         self._name = name
         self._model = embedding_model
+        self._weight = weight
         self._indexes = indexes
         self._database = database
         self._registry = registry
@@ -67,6 +69,7 @@ class Searcher:
         known = await self._groups(request)
         files = await self._filtered(request, trace)
         passages: tuple[Passage, ...] = ()
+        queries: Sequence[str] = ()
         if files is None or files:
             queries = await self._questions(request, context, trace)
             ranking = await self._rank(request, queries, known, files, context, trace)
@@ -81,7 +84,7 @@ class Searcher:
                 )
                 refined = await refiner.refine(request, ranking, context, trace)
                 passages = tuple(self._passage(i, item.score, item.row) for i, item in enumerate(refined, 1))
-        return Found(passages, tuple(trace.stages) if request.trace else ())
+        return Found(passages, tuple(trace.stages) if request.trace else (), tuple(queries))
 
     async def _groups(self, request: Search) -> Mapping[str, GroupRow]:
         """The further groups of the store, by name, where the request has to do with groups."""
@@ -113,9 +116,9 @@ class Searcher:
         if not request.refine.rewrite:
             return [request.query]
         begun = time.perf_counter()
-        queries = await rewrite.questions(request.query, request.refine, context)
-        trace.add(request.refine.rewrite, begun, note=" | ".join(queries[1:]))
-        return queries
+        found = await rewrite.questions(request.query, request.refine, context)
+        trace.add(request.refine.rewrite, begun, note=found.note)
+        return found.queries
 
     async def _rank(
         self,
@@ -134,8 +137,9 @@ class Searcher:
             ranker = Ranker(
                 self._store_id,
                 self._name,
-                group,
                 model,
+                group=group,
+                weight=self._weight if model == self._model else None,
                 indexes=self._indexes,
                 database=self._database,
                 registry=self._registry,

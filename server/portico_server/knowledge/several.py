@@ -13,6 +13,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Search, Stage
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.stages.route import route
 from portico_server.runs.runner import Runner
 
 MOST = 16
@@ -25,8 +26,12 @@ FLOOR = 0.1
 """What a store's scores count whose passages hold no word of the question: they may be in another language."""
 
 
-async def search(stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal) -> Found:
+async def search(
+    stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal, *, routed: bool = False
+) -> Found:
     """The best passages of all ``stores``, which ``caller`` may read, ranked together.
+
+    ``routed``: a chat model, the ``writer`` of ``request``, first says which of them the question is for.
 
     The scores of one store say how its passages compare with each other: the best of a store that has nothing to
     say is high too. Each store's scores are therefore scaled by the share of the question's words that its first
@@ -36,9 +41,17 @@ async def search(stores: Sequence[StoreRow], request: Search, runner: Runner, ca
         raise InvalidRequest(f"Name 1 to {MOST} stores, not {len(stores)}.", param="stores")
 
     async def work(context: Context) -> Found:
+        chosen, stages = stores, []
+        if routed and len(stores) > 1:
+            begun = time.perf_counter()
+            known = [(store.name or store.id, store.description) for store in stores]
+            numbers, note = await route(request.query, known, request.refine.writer, context)
+            chosen = [stores[number] for number in numbers]
+            stages = [Stage("route", (time.perf_counter() - begun) * 1e3, (), note)]
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(_one(store, request, context)) for store in stores]
-        return await _together([task.result() for task in asked], request)
+            asked = [tasks.create_task(_one(store, request, context)) for store in chosen]
+        found = await _together([task.result() for task in asked], request)
+        return replace(found, trace=(*stages, *found.trace)) if request.trace else found
 
     found: Found = await runner.wait(
         runner.spawn("search", ", ".join(store.name or store.id for store in stores), caller, work)
@@ -50,7 +63,7 @@ async def _one(store: StoreRow, request: Search, context: Context) -> Found:
     found = await context.call(f"store/{store.id}", request, listener=context.emit)
     assert isinstance(found, Found)
     trace = tuple(replace(stage, name=f"{store.name or store.id}: {stage.name}") for stage in found.trace)
-    return Found(found.passages, trace)
+    return replace(found, trace=trace)
 
 
 async def _together(found: Sequence[Found], request: Search) -> Found:
@@ -72,7 +85,9 @@ async def _together(found: Sequence[Found], request: Search) -> Found:
     if request.trace:
         note = ", ".join(f"{weight:.2f}" for weight in weights)
         trace.append(Stage("stores", (time.perf_counter() - begun) * 1e3, (), f"weights {note}"))
-    return Found(tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1)), tuple(trace))
+    queries = dict.fromkeys(query for one in found for query in one.queries)
+    ranked = tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1))
+    return Found(ranked, tuple(trace), tuple(queries))
 
 
 def _weigh(query: str, stores: Sequence[Sequence[str]]) -> list[float]:

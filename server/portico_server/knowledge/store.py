@@ -44,7 +44,8 @@ class StoreServable:
     """One store, made from its row whenever somebody asks for it by name; it holds nothing open itself.
 
     ``embedding_model`` is the concrete name of the model whose vectors the store keeps; empty for a store
-    that is searched by words alone. ``indexes`` is the daemon's one `Indexes`.
+    that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``indexes`` is the
+    daemon's one `Indexes`.
     """
 
     def __init__(
@@ -53,13 +54,20 @@ class StoreServable:
         store_id: str,
         embedding_model: str,
         *,
+        weight: float | None = None,
         indexes: Indexes,
         database: Database,
         registry: Registry,
     ) -> None:
         self._card = card
         self._searcher = Searcher(
-            store_id, card.name, embedding_model, indexes=indexes, database=database, registry=registry
+            store_id,
+            card.name,
+            embedding_model,
+            weight=weight,
+            indexes=indexes,
+            database=database,
+            registry=registry,
         )
 
     @property

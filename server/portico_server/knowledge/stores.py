@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from portico.wire import JSON
-from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.fetching import Fetcher
 from portico_server.core.ids import new_id
+from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card, Servable
-from portico_server.db import groups
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import FileCounts, StoreRow
+from portico_server.knowledge.archive.portable import Portable
+from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.files import Files
-from portico_server.knowledge.folder import FolderSync, Plan
+from portico_server.knowledge.following import Following, existing, follows
 from portico_server.knowledge.groups import Groups
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.model_change import ModelChange
+from portico_server.knowledge.made.making import Making
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
 from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.pictures import Pictures
 from portico_server.knowledge.preview import Previews
 from portico_server.knowledge.store import StoreInfo, StoreServable, card_of, is_expired, named
-from portico_server.knowledge.watch import Watch
+from portico_server.knowledge.sync import Plan
+from portico_server.knowledge.work import Work
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Settings
@@ -53,61 +57,57 @@ class Stores:
         runner: Runner,
         scheduler: Scheduler,
         files: Files,
+        fetcher: Fetcher,
         settings: Settings,
     ) -> None:
         self._database = database
         self._registry = registry
         self._scheduler = scheduler
         self._files = files
-        self._settings = settings
         self._indexes = Indexes(database, settings.indexes)
+        pictures = Pictures(registry, settings.picture_model, settings.ocr_languages)
         self._readers = Readers(
             workers=settings.ingest_workers,
             seconds=settings.parse_timeout,
             memory=settings.parse_memory_mb * 1024 * 1024,
+            languages=settings.ocr_languages,
+            pictures=pictures,
         )
-        self._ingest = Ingest(database, files, self._readers, self._indexes, workers=settings.ingest_workers)
-        self._sync = FolderSync(database, files, self._ingest, max_bytes=settings.max_file_mb * 1024 * 1024)
+        ingest = Ingest(database, files, self._readers, self._indexes, workers=settings.ingest_workers)
+        self._following = Following(database, scheduler, files, ingest, pictures, fetcher, settings)
         self.contents = Contents(database, files, scheduler, self._readers, self._indexes)
         """The files in the stores, and file batches."""
-        self.previews = Previews(self._readers)
+        self.previews = Previews(self._readers, runner, registry)
         """How documents would be cut."""
-        self.groups = Groups(database, self.contents, self._indexes)
+        making = Making(database, files, self._readers, self._indexes, ingest, scheduler)
+        self.groups = Groups(database, self.contents, self._indexes, making, registry)
         """The chunk groups of the stores."""
-        self._models = ModelChange(database, self._ingest)
-        self._watch = Watch(self._folder_changed, settings.home)
+        self.portable = Portable(self, database, registry, files, self._indexes)
+        """Stores as files, out and in."""
+        self._calibration = Calibration(database, self._indexes, registry)
+        self._work = Work(
+            database,
+            scheduler,
+            self._indexes,
+            ingest,
+            self._following,
+            self.contents,
+            making,
+            self._calibration,
+            self._changed,
+        )
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call ``watcher`` with the id of a store whenever its files have changed."""
+        self._indexes.watch(watcher)
 
     async def start(self) -> list[str]:
-        """Take up what was interrupted and look at followed folders again; the ids of the runs that do so.
-
-        What was made of the files of expired stores is deleted.
-        """
-        self._scheduler.handle("ingest", self._run_ingest, concurrency=2)
-        self._scheduler.handle("sync", self._run_sync, concurrency=2)
-        self._scheduler.handle("embed", self._run_embed)
-        found = await self._database.read(rows.visible, None, everyone=True)
-        await self._indexes.sweep({row.id for row in found})
-        unfinished = {
-            *await self._database.read(rows.unfinished),
-            *await self._database.read(groups.unfinished),
-        }
-        begun = []
-        for row in found:
-            if is_expired(row):
-                await self._database.write(rows.free, row.id)
-                continue
-            self._follow(row)
-            if row.folder is not None and not row.paused:
-                begun.append(await self.sync(row))  # which also indexes what waits
-            elif row.id in unfinished:
-                begun.append(await self.contents.queue(row))
-            if row.next_embedding_model is not None:
-                begun.append(await self._scheduler.ensure("embed", row.id, {"store": row.id}))
-        return begun
+        """Take up what was interrupted and look again at what is followed; the ids of the runs that do so."""
+        return await self._work.start()
 
     async def close(self) -> None:
-        """Stop watching folders and the processes that read documents, and close the indexes."""
-        await self._watch.close()
+        """Stop following and the processes that read documents, and close the indexes."""
+        await self._following.close()
         await self._readers.close()
         await self._indexes.close()
 
@@ -120,6 +120,7 @@ class Stores:
         *,
         unique: bool = True,
         folder: Path | None = None,
+        source: str | Sequence[str] | None = None,
         embedding_model: str | None = None,
         description: str = "",
         app: bool = False,
@@ -129,15 +130,18 @@ class Stores:
         """Make a store. ``unique``: under a name of its own, which an administrator makes the house's.
 
         ``embedding_model`` ``None`` means the default one, ``""`` a store that is searched by words alone. A store
-        with ``app`` also answers as a chat app of its name; one with a ``folder`` mirrors it.
+        with ``app`` also answers as a chat app of its name; one with a ``folder`` or another ``source`` mirrors that.
         Raises `InvalidRequest`, `Conflict` if the name is taken, `Forbidden`.
         """
         if unique or app:
             check_store_name(name)
+        elif has_controls(name):  # a title beside an id: markup in it is text, as OpenAI takes it
+            check_plain(name, "a store")
         caller.require(f"stores:{name if is_store_name(name) else '*'}:manage")
         if folder is not None:
             caller.require("admin")  # whoever names a folder of this machine reads what is in it
-            folder = _existing(folder)
+            folder = existing(folder)
+        kept = None if source is None else self._checked(source, folder, caller)
         if app and self._registry.get(name) is not None:
             raise Conflict(
                 f"The name '{name}' belongs to a model here, so no chat app can have it.", param="name"
@@ -150,6 +154,7 @@ class Stores:
             description=description,
             owner=None if house and unique else caller.id,
             folder=None if folder is None else str(folder),
+            source=kept,
             app=app,
             embedding_model=self.embedding(embedding_model),
             metadata=dict(metadata or {}),
@@ -164,8 +169,8 @@ class Stores:
                 param="name",
             )
         self._changed()
-        if folder is not None:
-            self._follow(row)
+        if follows(row):
+            self._following.follow(row)
             await self.sync(row)
         return row
 
@@ -203,10 +208,15 @@ class Stores:
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreRow:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``).
 
-        ``paused`` leaves what changes in its folder alone; a store that is resumed is brought up to date.
+        ``source``: what it is to follow, instead of what it followed. ``paused`` leaves what changes there alone; a
+        store that is resumed is brought up to date.
         """
         row = await self.get(ref, caller, "manage")
+        if changes.get("source") is not None:
+            changes = {**changes, "source": self._checked(changes["source"], None, caller), "folder": None}
         new = replace(row, **changes)
+        if has_controls(new.name):
+            check_plain(new.name, "a store")
         if new.name != row.name and (row.owner is None or new.app):
             check_store_name(new.name)
             taken = await self._database.read(rows.named, new.name, row.owner)
@@ -214,8 +224,8 @@ class Stores:
                 raise Conflict(f"There is a store '{new.name}' already.", code="name_taken", param="name")
         await self._database.write(rows.change, row.id, {**changes, "last_active_at": time.time()})
         self._changed()
-        self._follow(new)
-        if row.paused and not new.paused and new.folder is not None:
+        self._following.follow(new)
+        if follows(new) and not new.paused and (row.paused or new.source != row.source):
             await self.sync(new)
         elif is_expired(row):
             await self.contents.queue(row)  # its chunks may have been freed
@@ -230,10 +240,26 @@ class Stores:
         await self._database.write(rows.change, row.id, values)
         return await self._scheduler.ensure("embed", row.id, {"store": row.id})
 
+    async def calibrate(self, row: StoreRow, caller: Principal, wish: Mapping[str, Any]) -> str:
+        """Measure what the vectors of a store are worth, see `Calibration`; the id of the run, which ``caller`` owns.
+
+        ``wish`` has ``questions`` or ``generate`` and ``model``, and ``apply``. Raises `InvalidRequest`.
+        """
+        self._calibration.check(row, wish)
+        run = await self._scheduler.begin("calibrate", row.id, {**wish, "store": row.id}, caller)
+        return run.id
+
+    async def arrived(self, row: StoreRow, model: str) -> str | None:
+        """Serve a store that has come from elsewhere; the id of the run that makes the vectors of ``model``, if any."""
+        self._changed()
+        self._indexes.changed(row.id, row.embedding_model)
+        await self.contents.queue(row)  # what waited to be indexed there
+        return await self.change_model(row, model) if model else None
+
     async def delete(self, ref: str, caller: Principal) -> StoreRow:
         """Remove a store with its chunks and its mirrored files; uploaded files stay. The row that was."""
         row = await self.get(ref, caller, "manage")
-        self._watch.leave(row.id)
+        self._following.leave(row)
         await self._files.release(await self._database.write(rows.delete, row.id))
         await self._indexes.drop(row.id)
         self._changed()
@@ -251,7 +277,7 @@ class Stores:
     ) -> StoreRow:
         """Make or change the house's store ``name`` so that it mirrors ``folder``, and queue its sync."""
         caller.require("admin")
-        name, folder = store_name(name), _existing(folder)
+        name, folder = store_name(name), existing(folder)
         if app and self._registry.get(name) is not None:
             name = f"docs-{name}"
         row = await self._database.read(rows.named, name, None)
@@ -264,40 +290,39 @@ class Stores:
                 embedding_model=embedding_model,
                 description=description or f"Documents in the folder {folder.name}",
             )
-        values: dict[str, JSON] = {"folder": str(folder), "app": app}
+        values: dict[str, JSON] = {"folder": str(folder), "source": None, "app": app}
         if description:
             values["description"] = description
-        if row.folder != str(folder) or row.app != app or description not in ("", row.description):
+        if (
+            row.folder != str(folder)
+            or row.source is not None
+            or row.app != app
+            or description not in ("", row.description)
+        ):
             await self._database.write(rows.change, row.id, values)
             self._changed()
-        row = replace(row, folder=str(folder), app=app, description=description or row.description)
-        self._follow(row)
+        row = replace(
+            row, folder=str(folder), source=None, app=app, description=description or row.description
+        )
+        self._following.follow(row)
         await self.sync(row)
         return row
 
     async def sync(self, row: StoreRow) -> str:
-        """Queue a look at the folder that a store mirrors; the id of the run, which ends when all is indexed."""
-        if row.folder is None:
-            raise _no_folder(row)
-        return await self._scheduler.ensure("sync", row.id, {"store": row.id})
+        """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
+        return await self._following.sync(row)
 
     async def plan(self, row: StoreRow) -> Plan:
-        """What a sync would do now. Raises as `sync` does, and `Unavailable` if the folder cannot be read."""
-        if row.folder is None:
-            raise _no_folder(row)
-        return await self._sync.plan(row)
+        """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
+        return await self._following.plan(row)
 
-    def _follow(self, row: StoreRow) -> None:
-        """Watch the folder of a store, or no longer."""
-        if row.folder is None or row.paused or not self._settings.watch:
-            self._watch.leave(row.id)
-        else:
-            self._watch.follow(row.id, Path(row.folder))
-
-    async def _folder_changed(self, store_id: str) -> None:
-        row = await self._database.read(rows.get, store_id)
-        if row is not None and row.folder is not None and not row.paused:
-            await self.sync(row)
+    def _checked(
+        self, source: str | Sequence[str], folder: Path | None, caller: Principal
+    ) -> Mapping[str, JSON]:
+        caller.require("admin")  # what is fetched is fetched with the daemon's rights and keys
+        if folder is not None:
+            raise InvalidRequest("A store follows a folder or a source, not both.", param="source")
+        return self._following.check(source)
 
     # --- the registry's source ---------------------------------------------------------------------------------
 
@@ -322,6 +347,7 @@ class Stores:
             card_of(row, name),
             row.id,
             row.embedding_model,
+            weight=row.vector_weight,
             indexes=self._indexes,
             database=self._database,
             registry=self._registry,
@@ -331,22 +357,6 @@ class Stores:
         """The cards of the stores that this caller sees."""
         found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
         return [card_of(row, name) for row, name in named(found)]
-
-    # --- the work ------------------------------------------------------------------------------------------------
-
-    async def _run_ingest(self, payload: Mapping[str, Any], context: Context) -> JSON:
-        row = await self._database.read(rows.get, str(payload["store"]))
-        return {} if row is None else await self._ingest.run(row, context)
-
-    async def _run_sync(self, payload: Mapping[str, Any], context: Context) -> JSON:
-        row = await self._database.read(rows.get, str(payload["store"]))
-        return {} if row is None else await self._sync.run(row, context)
-
-    async def _run_embed(self, payload: Mapping[str, Any], context: Context) -> JSON:
-        row = await self._database.read(rows.get, str(payload["store"]))
-        result = {} if row is None else await self._models.run(row, context)
-        self._changed()
-        return result
 
     async def _look_up(self, ref: str, caller: Principal) -> tuple[StoreRow | None, str]:
         """A store by id or name, and the name that the registry has for it."""
@@ -385,19 +395,3 @@ class Stores:
     def _changed(self) -> None:
         self._registry.changed("store")
         self._registry.changed("app")
-
-
-def _existing(folder: Path) -> Path:
-    folder = folder.expanduser().absolute()
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise InvalidRequest(f"The folder {folder} {what}.", code="folder_not_found", param="folder")
-    return folder
-
-
-def _no_folder(row: StoreRow) -> InvalidRequest:
-    return InvalidRequest(
-        f"The store '{row.name}' does not follow a folder, so there is nothing to sync.",
-        code="no_folder",
-        param="store",
-    )

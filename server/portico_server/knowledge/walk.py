@@ -11,7 +11,7 @@ from portico_server.core.errors import Unavailable
 from portico_server.knowledge import ignore
 from portico_server.knowledge.ignore import Rules
 from portico_server.knowledge.names import LONGEST, name_on_disk
-from portico_server.knowledge.parse.formats import format_of, is_document, looks_like_text
+from portico_server.knowledge.parse.formats import format_of, is_document, is_picture, looks_like_text
 
 IGNORED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 """Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …)."""
@@ -19,12 +19,15 @@ IGNORED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A file that a walk has found. ``name`` is its path in the folder, as the API shows it."""
+    """A file of a source. ``name`` is its path in it, as the API shows it; ``at`` says where to take it from: a path
+    on this machine, a key, a URL. ``mtime_ns`` is the time of its last change, or whatever number tells one state
+    from another; where neither that nor the ``size`` can be known before it is taken, they are ``None`` and 0.
+    """
 
     name: str
-    path: Path
+    at: str
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
 
 
 @dataclass(slots=True)
@@ -53,8 +56,8 @@ def is_looked_at(path: Path, root: Path) -> bool:
     return not hidden and not any(part.startswith(".") or part in IGNORED for part in folders)
 
 
-def walk(root: Path, *, max_bytes: int) -> Walk:
-    """Every file below ``root`` that can be read here and that no ignore file leaves out.
+def walk(root: Path, *, max_bytes: int, pictures: bool = True) -> Walk:
+    """Every file below ``root`` that can be read here and that no ignore file leaves out, with or without pictures.
 
     Links are followed, but never out of the folder, and never twice to the same place, so that loops end. Raises
     `Unavailable` if the folder cannot be read: then nothing is known of what is missing.
@@ -71,7 +74,7 @@ def walk(root: Path, *, max_bytes: int) -> Walk:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name in IGNORED:
                     continue
-                if rules.ignores(Path(entry.path), folder=entry.is_dir(follow_symlinks=False)):
+                if rules.ignores(entry.path, folder=entry.is_dir(follow_symlinks=False)):
                     found.skip("ignored")
                 elif entry.is_symlink() and not _stays(entry, top):
                     found.skip("link out of the folder or to nothing")
@@ -81,7 +84,7 @@ def walk(root: Path, *, max_bytes: int) -> Walk:
                         visited.add(place)
                         pending.append((Path(entry.path), rules))
                 else:
-                    _take(entry, root, max_bytes, found)
+                    _take(entry, root, max_bytes, found, pictures=pictures)
     except OSError as error:
         raise Unavailable(
             f"The folder {error.filename or root} cannot be read ({error.strerror or error}). What was indexed of it "
@@ -89,6 +92,19 @@ def walk(root: Path, *, max_bytes: int) -> Walk:
             code="folder_unreadable",
         ) from error
     return found
+
+
+def unfit(name: str, size: int, *, max_bytes: int, pictures: bool) -> str:
+    """Why a file is left out, as far as its name and its size tell; an empty string if it is not."""
+    if size > max_bytes:
+        return f"larger than {max_bytes // 2**20} MB"
+    if len(name.encode()) > LONGEST:
+        return "unusable name"
+    if not is_document(name):
+        return "not a document"
+    if is_picture(name) and not pictures:
+        return "a picture, and nothing here sees it"
+    return ""
 
 
 def _entries(folder: Path, root: Path, found: Walk) -> list[os.DirEntry[str]]:
@@ -114,22 +130,20 @@ def _stays(entry: os.DirEntry[str], top: Path) -> bool:
         return False
 
 
-def _take(entry: os.DirEntry[str], root: Path, max_bytes: int, found: Walk) -> None:
-    path = Path(entry.path)
-    name = name_on_disk(str(path.relative_to(root)))
+def _take(entry: os.DirEntry[str], root: Path, max_bytes: int, found: Walk, *, pictures: bool) -> None:
+    name = name_on_disk(entry.path.removeprefix(str(root)).lstrip(os.sep))
     try:
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
             found.skip("not a file")
             return
-        if status.st_size > max_bytes:
-            found.skip(f"larger than {max_bytes // 2**20} MB")
-        elif len(name.encode()) > LONGEST or name in found.files:
-            found.skip("unusable name")
-        elif not is_document(name) or (format_of(name) is None and not _is_text(path)):
+        why = unfit(name, status.st_size, max_bytes=max_bytes, pictures=pictures)
+        if why or name in found.files:
+            found.skip(why or "unusable name")
+        elif format_of(name) is None and not _is_text(Path(entry.path)):
             found.skip("not a document")
         else:
-            found.files[name] = Seen(name, path, status.st_size, status.st_mtime_ns)
+            found.files[name] = Seen(name, entry.path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         found.skip("gone while looking")
     except OSError:

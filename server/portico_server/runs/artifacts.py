@@ -22,8 +22,8 @@ from portico_server.db import artifacts as rows
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.database import Database
 
-KEPT: Final = 30 * 86_400.0
-"""Seconds after which an artifact is removed at a start of the daemon."""
+_BATCH: Final = 100
+"""Rows that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,22 @@ class Artifacts:
         # Bytes must not be removed between the moment one row finds them there and the moment that row is written.
         self._lock = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Remove what is older than `KEPT`."""
-        for row in await self._database.read(rows.older, time.time() - KEPT):
-            await self._remove(row)
+    async def sweep(self) -> None:
+        """Remove bytes that no row stands for: what a daemon left that was killed while it kept something."""
+        for folder in await asyncio.to_thread(_folders, self._folder):
+            async with self._lock:
+                for path in await asyncio.to_thread(_inside, folder):
+                    if not await self._database.read(rows.is_held, path.name):
+                        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def expire(self, before: float) -> int:
+        """Remove what was made before a moment, in seconds since 1970, by runs that are forgotten; how many."""
+        gone = 0
+        while found := await self._database.read(rows.orphaned, before, _BATCH):
+            for row in found:
+                await self._remove(row)
+            gone += len(found)
+        return gone
 
     async def keep(self, made: Sequence[Made], context: Context) -> tuple[Artifact, ...]:
         """Keep what a run made, for whoever called it; bytes and rows are on disk when this returns.
@@ -81,7 +93,8 @@ class Artifacts:
         row = await self._database.read(rows.get, artifact_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no artifact '{artifact_id[:80]}'. Artifacts are kept for {KEPT / 86_400:g} days.",
+                f"There is no artifact '{artifact_id[:80]}', or it was made too long ago: the setting 'keep_runs_days' "
+                "says how long they are kept.",
                 code="artifact_not_found",
                 param="artifact_id",
             )
@@ -143,6 +156,14 @@ class Artifacts:
                 ) from error
             raise
         return digest
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _inside(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
 
 
 def shown(row: ArtifactRow) -> Artifact:

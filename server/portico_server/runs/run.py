@@ -4,21 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
 
 from portico.wire import ErrorBody, Event, Usage
 from portico_server.core.context import Listener
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.event import EventLog
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
+from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result
+from portico_server.runs.quotas import Meter
 
-Status = Literal["queued", "running", "completed", "failed", "cancelled"]
+Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
 DEPTH = 32
 """How deep runs may call runs: an app that calls itself ends here, with a sentence."""
+
+
+class Clock:
+    """A run's limit in time, which stands still while the run waits for an answer.
+
+    ``waited`` is how many seconds that was. Steps that wait side by side count once.
+    """
+
+    __slots__ = ("_deadline", "_limit", "_since", "_waits", "waited")
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self._deadline: float | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._since = 0.0
+        self._waits = 0
+
+    def start(self, deadline: float | None, limit: asyncio.Timeout | None = None) -> None:
+        """``limit`` is what cancels the run at ``deadline``, a moment on the event loop's clock."""
+        self._deadline, self._limit = deadline, limit
+
+    @property
+    def deadline(self) -> float | None:
+        """The moment as it stands now; later by the time waited so far."""
+        if self._deadline is None or not self._waits:
+            return self._deadline
+        return self._deadline + asyncio.get_running_loop().time() - self._since
+
+    def stop(self) -> None:
+        """Stand still, until `go_on` has been called as often as this."""
+        self._waits += 1
+        if self._waits > 1:
+            return
+        self._since = asyncio.get_running_loop().time()
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(None)
+
+    def go_on(self) -> bool:
+        """One wait is over; whether another one is not."""
+        self._waits -= 1
+        if self._waits:
+            return True
+        passed = asyncio.get_running_loop().time() - self._since
+        self.waited += passed
+        if self._deadline is not None:
+            self._deadline += passed
+            if self._limit is not None and not self._limit.expired():
+                self._limit.reschedule(self._deadline)
+        return False
 
 
 class Run:
@@ -26,15 +79,21 @@ class Run:
 
     __slots__ = (
         "caller",
+        "clock",
         "created_at",
+        "durable",
         "error",
         "finished_at",
         "first_byte_at",
         "id",
         "kind",
         "log",
+        "meter",
         "name",
+        "owner",
+        "recorded",
         "result",
+        "revoked",
         "started",
         "status",
         "task",
@@ -44,6 +103,13 @@ class Run:
     def __init__(
         self, kind: str, name: str, caller: Principal, run_id: str | None = None, last_event: int = 0
     ) -> None:
+        self.durable = run_id is not None
+        """Whether a row in the database stands for it."""
+        self.recorded: asyncio.Event | None = None
+        """Set when the end of a durable run stands in its row."""
+        self.owner = caller.id
+        """The id of the key that it is done for, and that its questions go to."""
+        self.clock = Clock()
         self.id = run_id or new_id("run_")
         self.kind = kind
         self.name = name
@@ -56,12 +122,27 @@ class Run:
         self.log = EventLog(last_event)
         self.result: Any = None
         self.error: ErrorBody | None = None
+        self.revoked: ErrorBody | None = None
+        """Why it was stopped, if its owner has lost the right to it."""
         self.usage = Usage()
+        self.meter: Meter | None = None
+        """What counts it among the calls of its key, if that has limits."""
         self.task: asyncio.Task[Any] | None = None
 
     @property
     def ended(self) -> bool:
         return self.status in ("completed", "failed", "cancelled")
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While somebody outside is asked: the status says so, and the deadline stands still."""
+        self.clock.stop()
+        self.status = "waiting"
+        try:
+            yield
+        finally:
+            if not self.clock.go_on() and self.status == "waiting":
+                self.status = "running"
 
     async def cancel(self) -> None:
         """Stop the work and wait until it has stopped."""
@@ -70,19 +151,25 @@ class Run:
             await asyncio.wait([self.task])
 
 
+class Asks(Protocol):
+    """Who puts a run's question to the outside; see `portico_server.runs.questions`."""
+
+    async def ask(self, run: Run, question: Question) -> Answer: ...
+
+
 class RunContext:
     """`portico_server.core.context.Context` for a run or one of its children."""
 
-    __slots__ = ("_depth", "_listener", "_registry", "_run", "deadline")
+    __slots__ = ("_asks", "_depth", "_listener", "_registry", "_run")
 
     def __init__(
-        self, run: Run, registry: Registry, listener: Listener, deadline: float | None, depth: int = 0
+        self, run: Run, registry: Registry, listener: Listener, asks: Asks | None, depth: int = 0
     ) -> None:
         self._run = run
         self._registry = registry
         self._listener = listener
+        self._asks = asks
         self._depth = depth
-        self.deadline = deadline
 
     @property
     def run(self) -> str:
@@ -91,6 +178,10 @@ class RunContext:
     @property
     def caller(self) -> Principal:
         return self._run.caller
+
+    @property
+    def deadline(self) -> float | None:
+        return self._run.clock.deadline
 
     async def emit(self, event: Event) -> None:
         await self._listener(event)
@@ -101,8 +192,13 @@ class RunContext:
                 f"'{name}' was called {DEPTH} levels deep: something calls itself.", code="too_deep"
             )
         servable = await self._registry.resolve(name, self.caller)
-        child = RunContext(self._run, self._registry, listener or _nobody, self.deadline, self._depth + 1)
+        child = RunContext(self._run, self._registry, listener or _nobody, self._asks, self._depth + 1)
         return await servable.call(request, child)
+
+    async def ask(self, question: Question) -> Answer:
+        if self._asks is None:
+            raise Unavailable(f"'{question.name}' asks, but nobody can be asked here.", code="nobody_to_ask")
+        return await self._asks.ask(self._run, question)
 
 
 async def _nobody(_event: Event) -> None:

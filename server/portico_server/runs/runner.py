@@ -10,16 +10,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from portico.wire import ErrorBody, Event, Failed, Finished, Status
+from portico.wire import ErrorBody, Event, Failed, Finished, Status, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Ranked, Relay, Relayed, Reply, Request, Result, Vectors
+from portico_server.core.request import AppOutput, Ranked, Relay, Relayed, Reply, Request, Result, Vectors
 from portico_server.core.servable import Relays
 from portico_server.db.usage import UsageRow
+from portico_server.runs.admission import Admission
+from portico_server.runs.questions import Questions
+from portico_server.runs.quotas import Meter, Quotas
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.tally import Tally
+from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.usage import UsageLog
 
 logger = logging.getLogger(__name__)
@@ -31,15 +35,27 @@ RECENT = 200
 
 
 class Runner:
-    """The one place where work begins. ``timeout`` is the longest a call may take, in seconds."""
+    """The one place where work begins. ``timeout`` is the longest a call may take, in seconds.
 
-    def __init__(self, registry: Registry, usage: UsageLog, *, timeout: float) -> None:
+    Without ``questions`` a run cannot ask anybody anything.
+    """
+
+    def __init__(
+        self, registry: Registry, usage: UsageLog, *, timeout: float, questions: Questions | None = None
+    ) -> None:
         self._registry = registry
         self._usage = usage
+        self._questions = questions
         self._timeout = timeout
         self._active: dict[str, Run] = {}
         self._recent: deque[Run] = deque(maxlen=RECENT)
         self._arrivals: dict[str, asyncio.Event] = {}
+        self.telemetry: Telemetry | None = None
+        """Who is told of everything that has ended, if anybody is."""
+        self.quotas = Quotas()
+        """What keys with limits have used."""
+        self.app_quotas = Quotas(noun="app")
+        """What apps with limits have used, whoever called them."""
 
     @property
     def tally(self) -> Tally:
@@ -72,13 +88,34 @@ class Runner:
         return run
 
     def start(self, operation: str, name: str, request: Request, caller: Principal) -> Run:
-        """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you leave."""
+        """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you leave.
+
+        Raises `TooMany` if the caller's key, or the app that is called, is over one of its limits.
+        """
 
         async def work(context: Context) -> Result:
             servable = await self._registry.resolve(name, caller)
             return await servable.call(request, context)
 
-        return self.spawn(operation, name, caller, work)
+        with self.admitted(name, caller) as admission:
+            run = self.begin(operation, name, caller, work)
+            admission.follow(run)
+        return run
+
+    def admitted(self, name: str, caller: Principal) -> Admission:
+        """Let a call from outside into an app. Raises `TooMany` if that is over one of its limits.
+
+        Who may not call it is told so elsewhere, and uses nothing up.
+        """
+        meant = self._registry.aliases.get(name, name)
+        return Admission(self.app_quotas.of(meant) if caller.allows(f"apps:{meant}:call") else None)
+
+    def meter(self, caller: Principal) -> Meter | None:
+        """Count a call that begins, if its key has limits. Raises `TooMany`."""
+        meter = self.quotas.of(caller.id)
+        if meter is not None:
+            meter.enter()
+        return meter
 
     async def call(self, operation: str, name: str, request: Request, caller: Principal) -> Result:
         """Call the Servable ``name`` and wait for its result; cancelled with the task that waits."""
@@ -106,12 +143,15 @@ class Runner:
         run_id: str | None = None,
         last_event: int = 0,
         timeout: float | None = -1,
+        owner: str | None = None,
     ) -> Run:
         """Run ``work`` in a task. ``timeout`` in seconds; ``None`` for work without a limit, left out for the default.
 
-        A run that is taken up again has the ``run_id`` and the ``last_event`` of its journal.
+        A run that is taken up again has the ``run_id`` and the ``last_event`` of its journal. ``owner`` is the key
+        that it is done for, if that is not the caller's.
         """
         run = Run(kind, name, caller, run_id, last_event)
+        run.owner = owner or caller.id
         self._active[run.id] = run
         arrival = self._arrivals.pop(run.id, None)
         if arrival is not None:
@@ -121,23 +161,36 @@ class Runner:
         run.task.add_done_callback(_retrieve)
         return run
 
+    def begin(
+        self, kind: str, name: str, caller: Principal, work: Work, *, timeout: float | None = -1
+    ) -> Run:
+        """`spawn` for a call from outside. Raises `TooMany` if the caller's key is over one of its limits."""
+        meter = self.meter(caller)
+        run = self.spawn(kind, name, caller, work, timeout=timeout)
+        run.meter = meter
+        return run
+
     async def _execute(self, run: Run, work: Work, limit: float | None) -> Any:
         deadline = None if limit is None else asyncio.get_running_loop().time() + limit
 
         async def emit(event: Event) -> None:
+            if type(event) is Usage:
+                run.usage += event  # an app that answers with a Reply says it again at its end
             if run.first_byte_at is None and not isinstance(event, Status):
                 run.first_byte_at = time.perf_counter()
             await run.log.emit(event)
 
         try:
-            async with asyncio.timeout_at(deadline):
-                run.result = await work(RunContext(run, self._registry, emit, deadline))
+            async with asyncio.timeout_at(deadline) as until:
+                run.clock.start(deadline, until)
+                run.result = await work(RunContext(run, self._registry, emit, self._questions))
         except asyncio.CancelledError:
             run.status = "cancelled"
             run.error = ErrorBody("The run was cancelled.", "server_error", "cancelled")
             raise
         except TimeoutError as error:
-            late = DeadlineExceeded(f"'{run.name}' did not finish within {limit:g} s and was stopped.")
+            within = "the time that a part of it has" if limit is None else f"{limit:g} s"
+            late = DeadlineExceeded(f"'{run.name}' did not finish within {within} and was stopped.")
             run.status, run.error = "failed", late.body()
             raise late from error
         except PorticoError as error:
@@ -152,22 +205,36 @@ class Runner:
             raise ours from error
         else:
             run.status = "completed"
-            if isinstance(run.result, Ranked | Reply | Vectors):
+            if isinstance(run.result, AppOutput | Ranked | Reply | Vectors):
                 run.usage = run.result.usage
             return run.result
         finally:
             self._end(run)
             # A listener that is far behind must not keep an ended run alive.
-            await asyncio.wait([asyncio.ensure_future(run.log.emit(_ending(run)))], timeout=5)
+            await asyncio.wait([asyncio.ensure_future(self._say_last(run))], timeout=5)
+
+    async def _say_last(self, run: Run) -> None:
+        try:
+            if self._questions is not None and not run.durable:  # a durable one may be taken up again
+                await self._questions.end_of_run(run)
+        except PorticoError as error:
+            logger.error("the questions of run %s stay open: %s", run.id, error.message)
+        await run.log.emit(_ending(run))
 
     async def relay(self, servable: Relays, name: str, request: Relay, caller: Principal) -> Relayed:
-        """The hot path: hand an OpenAI request to a model and its bytes back, with a run and a usage row around it."""
+        """The hot path: hand an OpenAI request to a model and its bytes back, with a run and a usage row around it.
+
+        Raises `TooMany` if the caller's key is over one of its limits.
+        """
+        meter = self.meter(caller)
         run = Run(request.operation, name, caller)
+        run.meter = meter
         self._active[run.id] = run
         deadline = asyncio.get_running_loop().time() + self._timeout
-        context = RunContext(run, self._registry, run.log.emit, deadline)
+        context = RunContext(run, self._registry, run.log.emit, self._questions)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline) as until:
+                run.clock.start(deadline, until)
                 relayed = await servable.relay(request, context)
         except asyncio.CancelledError:
             await self._end_relay(run, "cancelled")
@@ -221,6 +288,13 @@ class Runner:
         run.finished_at = time.time()
         self._active.pop(run.id, None)
         self._recent.append(run)
+        if self.telemetry is not None:
+            self.telemetry.run(run)
+        if run.meter is not None:
+            run.meter.leave()
+        meter = self.quotas.of(run.caller.id)
+        if meter is not None:
+            meter.spend(run.usage.prompt_tokens + run.usage.completion_tokens)
         now = time.perf_counter()
         first = run.first_byte_at
         self._usage.add(
@@ -232,11 +306,12 @@ class Runner:
                 status=run.status,  # type: ignore[arg-type]  # it has ended
                 error_code=run.error.code if run.error else None,
                 created_at=run.created_at,
-                milliseconds=(now - run.started) * 1e3,
+                milliseconds=(now - run.started - run.clock.waited) * 1e3,
                 first_byte_milliseconds=None if first is None else (first - run.started) * 1e3,
                 prompt_tokens=run.usage.prompt_tokens,
                 completion_tokens=run.usage.completion_tokens,
                 cached_tokens=run.usage.cached_tokens,
+                cost=run.usage.cost,
             )
         )
 
@@ -258,6 +333,8 @@ def _plain(result: Any) -> Any:
     """A result as JSON, for `Finished`."""
     if isinstance(result, Vectors):
         return {"dimensions": result.dimensions, "count": len(result.data)}
+    if isinstance(result, AppOutput):
+        return result.value
     if hasattr(result, "__dataclass_fields__"):
         return asdict(result)
     return result

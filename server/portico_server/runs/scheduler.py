@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from portico.wire import Delta, Event, Failed, Finished, event_to_json
+from portico.wire import Asked, Delta, event_to_json
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
-from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db import runs
 from portico_server.db.database import Database
-from portico_server.db.runs import RunRow
+from portico_server.db.runs import Beginning, RunRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
@@ -28,27 +31,97 @@ LEASE = 30.0
 ATTEMPTS = 5
 """How often a run that was cut off is begun before it is called failed."""
 
+MARGIN = 5.0
+"""Seconds before the end of a lease from which on it is looked at before anything is written."""
+
+PAUSE = 0.02
+"""Seconds between two writes of a run's events, so that many go together."""
+
+BEHIND = 4_096
+"""Events that a run may be ahead of its journal."""
+
+STRIDE = 2**20
+"""Between the events of one attempt and those of the next: so far, nobody can have heard of more than is journalled."""
+
 Handler: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[Any]]
 
 
-class Scheduler:
-    """Runs handlers by kind, each kind with its own concurrency; one run at a time for each (kind, name).
+Principals: TypeAlias = Callable[[str], Principal]
+"""The caller that an owner's id stands for now. Raises `PorticoError` if its key was revoked."""
 
-    A handler must be idempotent: it begins again from the start when it was cut off.
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How runs of a kind are done.
+
+    ``concurrency`` at once; ``shared``: several of one name at once, instead of one; ``owned``: with the rights of
+    their owner, instead of the daemon's own.
+    """
+
+    handler: Handler
+    concurrency: int = 1
+    shared: bool = False
+    owned: bool = False
+
+
+def _house(owner: str) -> Principal:
+    return LOCAL if owner == LOCAL.id else SYSTEM
+
+
+class Scheduler:
+    """Runs handlers by kind (see `Kind`).
+
+    A handler must be idempotent: it begins again from the start when it was cut off. ``principals`` is put in by
+    the composition root, which knows the keys.
     """
 
     def __init__(self, database: Database, runner: Runner) -> None:
         self._database = database
         self._runner = runner
-        self._handlers: dict[str, tuple[Handler, int]] = {}
+        self._kinds: dict[str, Kind] = {}
+        self.principals: Principals = _house
         self._running: dict[str, tuple[str, Run]] = {}
         self._wake = asyncio.Event()
-        self._me = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
+        self.holder = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
+        """Under which name this daemon holds its runs."""
+        self._renewed = 0.0
+        self.sure_until = 0.0
+        """Until when, in seconds since 1970, nobody else can have taken any of our runs."""
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopping = False
 
-    def handle(self, kind: str, handler: Handler, *, concurrency: int = 1) -> None:
-        self._handlers[kind] = (handler, concurrency)
+    def handle(
+        self,
+        kind: str,
+        handler: Handler,
+        *,
+        concurrency: int = 1,
+        shared: bool = False,
+        owned: bool = False,
+    ) -> None:
+        """Say who does the runs of a kind, and how (see `Kind`)."""
+        self._kinds[kind] = Kind(handler, concurrency, shared, owned)
+
+    async def begin(
+        self,
+        kind: str,
+        name: str,
+        payload: Mapping[str, Any],
+        caller: Principal,
+        *,
+        full: bool = True,
+        write: Beginning = runs.begin,
+    ) -> Run:
+        """Begin a run now, without the queue; its row is written first. ``full``: so that it survives a power cut."""
+        put = self._database.write if full else self._database.jot
+        row = await put(write, new_id("run_"), kind, name, caller.id, payload, self.holder, LEASE)
+        return self._launch(row, caller, 0)
+
+    async def again(self, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
+        """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended."""
+        queued = await self._database.write(runs.again, run_id, payload)
+        self._wake.set()
+        return queued
 
     async def ensure(
         self, kind: str, name: str, payload: Mapping[str, Any] | None = None, *, caller: Principal = SYSTEM
@@ -57,6 +130,15 @@ class Scheduler:
         run_id = await self._database.write(runs.ensure, new_id("run_"), kind, name, caller.id, payload or {})
         self._wake.set()
         return run_id
+
+    def look(self) -> None:
+        """A run was queued by somebody else's hand: look for it now."""
+        self._wake.set()
+
+    @property
+    def fence(self) -> str:
+        """Under which name a run must be held for a write to count; empty while nobody else can hold it."""
+        return "" if time.time() < self.sure_until else self.holder
 
     async def settled(self, run_id: str) -> None:
         """Wait until the end of a run that ends here stands in its row."""
@@ -72,13 +154,15 @@ class Scheduler:
         try:
             while True:
                 self._wake.clear()
-                while await self._take_one():
-                    pass
+                try:
+                    while await self._take_one():
+                        pass
+                    await self._renew()
+                except PorticoError as error:
+                    logger.error("the queue of runs could not be read: %s", error.message)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LEASE / 3):
                         await self._wake.wait()
-                if self._running:
-                    await self._database.write(runs.renew, list(self._running), self._me, LEASE)
         finally:
             self._stopping = True  # what is cancelled now goes back into the queue
             for _kind, run in tuple(self._running.values()):
@@ -86,57 +170,110 @@ class Scheduler:
             if self._watchers:
                 await asyncio.wait(self._watchers)
 
+    async def _renew(self) -> None:
+        """Keep the leases, and let go of what is no longer ours to do."""
+        now = asyncio.get_running_loop().time()
+        if not self._running or now - self._renewed < LEASE / 4:
+            return
+        self._renewed, held_until = now, time.time() + LEASE
+        lost = await self._database.write(runs.renew, list(self._running), self.holder, LEASE)
+        for run_id in lost:
+            held = self._running.get(run_id)
+            if held is not None:
+                logger.warning("another daemon has taken over the run %s", run_id)
+                await held[1].cancel()
+        self.sure_until = held_until - MARGIN
+        for kind, run in tuple(self._running.values()):
+            if not self._kinds[kind].owned:
+                continue
+            try:
+                self.principals(run.owner)
+            except PorticoError as error:
+                run.revoked = error.body()
+                await run.cancel()
+
     async def _take_one(self) -> bool:
-        busy = [kind for kind, _run in self._running.values()]
-        kinds = [kind for kind, (_, limit) in self._handlers.items() if busy.count(kind) < limit]
-        row = await self._database.write(runs.claim, kinds, self._me, LEASE) if kinds else None
+        busy = Counter(kind for kind, run in self._running.values() if run.status != "waiting")
+        kinds = [name for name, kind in self._kinds.items() if busy[name] < kind.concurrency]
+        shared = [name for name in kinds if self._kinds[name].shared]
+        row = await self._database.write(runs.claim, kinds, self.holder, LEASE, shared) if kinds else None
         if row is None:
             return False
-        if row.attempts > ATTEMPTS:
-            error = PorticoError(f"Given up: it was cut off {ATTEMPTS} times.", code="gave_up")
+        try:
+            if row.attempts > ATTEMPTS:
+                raise PorticoError(f"Given up: it was cut off {ATTEMPTS} times.", code="gave_up")
+            caller = self.principals(row.owner) if self._kinds[row.kind].owned else SYSTEM
+        except PorticoError as error:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
             return True
-        handler, _limit = self._handlers[row.kind]
+        last = await self._database.read(runs.last_event, row.id)
+        self._launch(row, caller, (last // STRIDE + 1) * STRIDE if last or row.attempts > 1 else 0)
+        return True
+
+    def _launch(self, row: RunRow, caller: Principal, last_event: int) -> Run:
+        """Do a run that is ours by its lease."""
+        handler = self._kinds[row.kind].handler
         run = self._runner.spawn(
             row.kind,
             row.name,
-            SYSTEM,
+            caller,
             lambda context: handler(row.payload, context),
             run_id=row.id,
-            last_event=await self._database.read(runs.last_event, row.id),
+            last_event=last_event,
             timeout=None,
+            owner=row.owner,
         )
+        if not self._running:
+            self.sure_until = time.time() + LEASE - MARGIN  # it is the only one, and its lease is new
+        run.recorded = asyncio.Event()
         self._running[row.id] = (row.kind, run)
         watcher = asyncio.create_task(self._watch(row, run), name=f"journal {row.id}")
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
-        return True
+        return run
 
     async def _watch(self, row: RunRow, run: Run) -> None:
         """Journal the run's events and its end."""
-        batch: list[tuple[int, Mapping[str, Any]]] = []
-        last_stage = ""
-        async for seq, event in run.log.follow():
-            stage = getattr(event, "stage", "")
-            if isinstance(event, Delta) or (stage and stage == last_stage):
-                continue  # the journal keeps the turns of the road, not every step
-            last_stage = stage
-            batch.append((seq, event_to_json(event)))
-            if _ends(event) or len(batch) >= 50:
-                await self._database.write(runs.append_events, row.id, batch)
-                batch = []
-        if run.task is not None:
+        try:
+            await self._journal(row, run)
+            assert run.task is not None
             await asyncio.wait([run.task])
-        if run.status == "cancelled" and self._stopping:
-            await self._database.write(runs.requeue, row.id)
-        else:
-            error = run.error.to_json()["error"] if run.error else None
-            result = run.result if run.status == "completed" else None
-            status = run.status if run.ended else "failed"
-            await self._database.write(runs.finish, row.id, status, result, error)
-        self._running.pop(row.id, None)
-        self._wake.set()
+            if run.status == "cancelled" and self._stopping:
+                await self._database.write(runs.requeue, row.id, self.holder)
+            else:
+                error = run.error.to_json()["error"] if run.error else None
+                result = run.result if run.status == "completed" else None
+                status = run.status if run.ended else "failed"
+                if run.revoked is not None and status == "cancelled":
+                    status, error = "failed", run.revoked.to_json()["error"]
+                await self._database.write(runs.finish, row.id, status, result, error, holder=self.holder)
+        except PorticoError as error:
+            # Its lease runs out, and it is taken up again from what is written.
+            logger.error("the end of run %s could not be written: %s", row.id, error.message)
+        finally:
+            if self._running.get(row.id, ("", None))[1] is run:  # it may have been taken up again by now
+                del self._running[row.id]
+            assert run.recorded is not None
+            run.recorded.set()
+            self._wake.set()
 
-
-def _ends(event: Event) -> bool:
-    return isinstance(event, Finished | Failed)
+    async def _journal(self, row: RunRow, run: Run) -> None:
+        """Write the run's events, save the pieces of text and the steps of a stage: only the turns of the road."""
+        last_stage = ""
+        async for events in run.log.batches(BEHIND):
+            batch: list[tuple[int, Mapping[str, Any]]] = []
+            for seq, event in events:
+                stage = getattr(event, "stage", "")
+                if isinstance(event, Delta) or (stage and stage == last_stage):
+                    continue
+                last_stage = stage
+                batch.append((seq, event_to_json(event)))
+                if isinstance(event, Asked):
+                    self._wake.set()  # while it waits, another one of its kind may work
+            if batch:
+                try:
+                    await self._database.jot(runs.append_events, row.id, batch)
+                except PorticoError as error:
+                    logger.error("%d events of run %s are lost: %s", len(batch), row.id, error.message)
+                if run.task is not None:
+                    await asyncio.wait([run.task], timeout=PAUSE)

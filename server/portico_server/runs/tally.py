@@ -38,11 +38,16 @@ class Histogram:
 class Series:
     """The calls of one operation on one name."""
 
-    __slots__ = ("cached_tokens", "completion_tokens", "duration", "first_byte", "prompt_tokens", "statuses")
+    __slots__ = (
+        *("cached_tokens", "completion_tokens", "cost", "prompt_tokens"),
+        *("duration", "first_byte", "statuses"),
+    )
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
+        self.cost = 0.0
+        """Dollars, as far as prices are known."""
         self.duration = Histogram()
         self.first_byte = Histogram()
 
@@ -61,6 +66,7 @@ class Tally:
         series.prompt_tokens += row.prompt_tokens
         series.completion_tokens += row.completion_tokens
         series.cached_tokens += row.cached_tokens
+        series.cost += row.cost or 0.0
         series.duration.observe(row.milliseconds / 1e3)
         if row.first_byte_milliseconds is not None:
             series.first_byte.observe(row.first_byte_milliseconds / 1e3)

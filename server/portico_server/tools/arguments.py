@@ -1,4 +1,4 @@
-"""Arguments against a JSON schema (draft 2020-12), with an error that a model or a person can act on.
+"""Arguments against a tool's JSON schema, with an error that a model or a person can act on.
 
 Imports jsonschema, which takes a tenth of a second: import this module when the first tool is called.
 """
@@ -8,12 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.shape import Shape
 
 
 class Checker:
@@ -21,35 +17,16 @@ class Checker:
 
     def __init__(self, tool: str, schema: Mapping[str, Any]) -> None:
         self._tool = tool
-        # An empty registry: a schema of somebody else must not make us fetch what it refers to.
-        self._validator = Draft202012Validator(dict(schema), registry=Registry())
+        self._shape = Shape(tool, schema)
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise `InvalidRequest`, with the path of the argument as ``param``, if they do not match."""
-        try:
-            error = best_match(self._validator.iter_errors(dict(arguments)))
-        except Unresolvable as missing:
+        fault = self._shape.fault(dict(arguments))
+        if fault is not None:
+            where = f"arguments{fault.path}"
             raise InvalidRequest(
-                f"The schema of '{self._tool}' refers to '{missing.ref}', which is not within it.",
-                code="invalid_schema",
-            ) from missing
-        if error is not None:
-            where = _path(error)
-            raise InvalidRequest(
-                f"The tool '{self._tool}' cannot be called like this: at {where}, {error.message[:300]}. "
-                f"Schema path: {_schema_path(error)}.",
+                f"The tool '{self._tool}' cannot be called like this: at {where}, {fault.message}. "
+                f"Schema path: {fault.rule}.",
                 code="invalid_arguments",
                 param=where,
             )
-
-
-def _path(error: ValidationError) -> str:
-    """Where in the arguments: ``arguments.filters[0].key``."""
-    return "arguments" + "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
-    )
-
-
-def _schema_path(error: ValidationError) -> str:
-    """Which rule of the schema: ``properties/query/minLength``."""
-    return "/".join(str(part) for part in error.absolute_schema_path)

@@ -19,21 +19,20 @@ class CodeTools:
     def __init__(self, settings: Settings, artifacts: Artifacts) -> None:
         limits = Limits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
         environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
-        self._light = Light()
+        self.light = Light()
         self._notebooks = Notebooks(
-            LocalSandbox(environment.path),
-            environment,
+            LocalSandbox(environment),
             limits,
             most=settings.notebooks,
             idle=settings.notebook_idle,
         )
         self.tools: tuple[Tool, ...] = (
-            calculator.tool(self._light),
+            calculator.tool(self.light),
             code_interpreter.tool(self._notebooks, artifacts, limits),
-            python_light.tool(self._light),
+            python_light.tool(self.light),
         )
 
     async def close(self) -> None:
         """End every interpreter and every kernel."""
-        await self._light.close()
+        await self.light.close()
         await self._notebooks.close()

@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.question import LIMIT
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
+from portico_server.runs.artifacts import Artifacts
+from portico_server.tools.approval import NEVER, Approval, Rule, refusal
 from portico_server.tools.builtin import BUILTIN
+from portico_server.tools.large import fitting
 from portico_server.tools.tool import Tool
 
 if TYPE_CHECKING:
     from portico_server.tools.arguments import Checker
 
-LONGEST: Final = 400_000
-"""Characters of a result that are passed on; a model reads no more, and neither does a terminal."""
-
 
 class Toolbox:
-    """Puts tools into the registry."""
+    """Puts tools into the registry. ``artifacts`` keeps what is too large for an answer, ``approval`` says which of
+    them ask before they run.
+    """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(
+        self, registry: Registry, artifacts: Artifacts | None = None, approval: Approval = NEVER
+    ) -> None:
         self._registry = registry
+        self._artifacts = artifacts
+        self._approval = approval
 
     def register(self) -> None:
         """Add the built-in tools."""
         for make in BUILTIN:
             self.add(make(self._registry))
 
-    def add(self, tool: Tool) -> None:
-        """Add one tool. Raises `Conflict` if its name is taken."""
-        self._registry.add(ToolServable(tool))
+    def add(self, tool: Tool, approval: Rule | None = None, *, replace: bool = False) -> None:
+        """Add one tool, with the operator's rule for it if it has one. Raises `Conflict` if its name is taken."""
+        if approval is not None:
+            needed = tool.needs_approval or self._approval.needed(approval, tool)
+            tool = dataclasses.replace(tool, needs_approval=needed)
+        self._registry.add(ToolServable(tool, self._artifacts, self._approval.limit), replace=replace)
+
+    def has(self, name: str) -> bool:
+        """Whether a tool has this name."""
+        return self._registry.get(f"tool/{name}") is not None
 
     def remove(self, name: str) -> None:
         """Take a tool out again; nothing happens if there is none."""
@@ -46,8 +60,10 @@ class Toolbox:
 class ToolServable:
     """One tool under ``tool/NAME``. The card's labels say where it comes from and what a call may do."""
 
-    def __init__(self, tool: Tool) -> None:
+    def __init__(self, tool: Tool, artifacts: Artifacts | None = None, patience: float = LIMIT) -> None:
         self._tool = tool
+        self._artifacts = artifacts
+        self._patience = patience
         self.card = Card(
             name=tool.name,
             kind="tool",
@@ -60,23 +76,37 @@ class ToolServable:
                 "read_only": tool.read_only,
                 "destructive": tool.destructive,
                 "open_world": tool.open_world,
+                "needs_approval": tool.needs_approval,
+                "group": tool.group,
+                "cost": tool.cost,
                 "source": tool.source,
             },
+            owner=tool.owner,
         )
 
     async def call(self, request: Request, context: Context) -> ToolResult:
         if not isinstance(request, ToolCall):
             raise InvalidRequest(f"'{self._tool.name}' is a tool: it takes arguments, nothing else.")
         self._checker.check(request.arguments)
+        if self._tool.needs_approval:
+            refused = await refusal(self._tool, request, context, self._patience)
+            if refused is not None:
+                return refused
         try:
             async with asyncio.timeout(self._tool.timeout):
-                result = await self._tool.work(request.arguments, context)
+                result = await self._work(request, context)
         except TimeoutError:
             return ToolResult(
                 f"'{self._tool.name}' did not finish within {self._tool.timeout:g} s and was stopped.",
                 is_error=True,
             )
-        return _bounded(self._checked(result))
+        return await fitting(self._tool, self._checked(result), self._artifacts, context)
+
+    async def _work(self, request: ToolCall, context: Context) -> ToolResult:
+        if self._tool.keyed is not None:
+            return await self._tool.keyed(request, context)
+        assert self._tool.work is not None
+        return await self._tool.work(request.arguments, context)
 
     def _checked(self, result: ToolResult) -> ToolResult:
         """The result, or an error if it breaks the promise of the tool's output schema."""
@@ -105,11 +135,3 @@ def _checker(name: str, schema: Mapping[str, Any]) -> Checker:
     from portico_server.tools.arguments import Checker
 
     return Checker(name, schema)
-
-
-def _bounded(result: ToolResult) -> ToolResult:
-    """A result whose text is not longer than anybody reads."""
-    if len(result.text) <= LONGEST:
-        return result
-    cut = f"\n[cut off here: {len(result.text)} characters in all]"
-    return replace(result, text=result.text[:LONGEST] + cut, structured=None)

@@ -146,6 +146,29 @@ def test_models_from_adding_to_removing(command: Command) -> None:
     assert command("models", "show", "spare").code == 1
 
 
+def test_a_keys_limits_are_given_and_listed(command: Command) -> None:
+    limits = ("--limit", "tokens_per_day=100000", "--limit", "concurrency=2")
+    made = command("keys", "create", "--name", "limited", "--scope", "chat", *limits, "--json").json
+    assert made["limits"] == {"tokens_per_day": 100_000, "concurrency": 2}
+    assert "tokens_per_day=100000" in command("keys", "list").out
+    for wrong in ("tokens_per_day", "tokens_per_day=many", "token_per_day=5"):
+        refused = command("keys", "create", "--name", "x", "--scope", "chat", "--limit", wrong)
+        assert refused.code == 1 and "limit" in refused.err
+    command("keys", "revoke", made["id"], "--yes")
+
+
+def test_a_model_with_replicas_shows_each_of_them(command: Command) -> None:
+    made = command("models", "add", "twins", "--source", "fake://", "--replicas", "2", "--json").json
+    assert len(made["replicas"]) == 2
+    assert command("models", "load", "twins").code == 0
+    rows = [line.split("\t") for line in command("ps").out.splitlines()]
+    at = next(number for number, row in enumerate(rows) if row[0] == "twins")
+    assert [row[0].strip() for row in rows[at + 1 : at + 3]] == ["1", "2"]
+    assert len({row[3] for row in rows[at + 1 : at + 3]}) == 2, "a process each"
+    assert "process 2" in command("models", "show", "twins").out
+    command("models", "remove", "twins", "--yes")
+
+
 def test_keys_are_shown_once_and_revoked(command: Command) -> None:
     made = command("keys", "create", "--name", "phone", "--scope", "chat", "--scope", "stores:*:read")
     secret = made.out.strip()
@@ -189,8 +212,8 @@ def test_pull_ends_with_what_the_run_said(command: Command) -> None:
 def test_the_rest_prints_what_it_found(command: Command, daemon: Daemon) -> None:
     assert daemon.url in command("status").out
     assert command("status", "--json").json["url"] == daemon.url
-    assert command("apps").out.startswith("handbook\t")
-    assert command("apps", "--json").json["data"][0]["name"] == "handbook"
+    assert command("apps", "list").out.startswith("handbook\t")
+    assert command("apps", "list", "--json").json["data"][0]["name"] == "handbook"
     assert command("version", "--json").json["daemon"]
     assert command("version").out.startswith("client")
     assert "\nport\t" in command("settings").out

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.client.cli.conftest import Command
 
 from portico.cli.logs import fresh
-from portico.cli.top import Moment, rows
+from portico.cli.top import COLUMNS, Moment, rows
 from portico.values import Deployment
 
 
@@ -43,7 +44,23 @@ def test_rates_are_between_two_looks_and_aliases_count() -> None:
     model = Deployment("m", "fake://", "fake", "chat", "ready", aliases=("default",), calls=2)
     before = Moment(10.0, [model], {"m": 1, "default": 4}, {"m": 10})
     now = Moment(12.0, [model], {"m": 2, "default": 6}, {"m": 50, "default": 10})
-    assert rows(before, now) == [("m", "ready", "", 2, "90", "25.0", 0, 0)]
+    assert rows(before, now) == [("m", "ready", "", 2, "90", "25.0", "", 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown"),
+    [
+        ({"other": 5.0}, ""),
+        ({"m": 1.0, "default": 0.5}, "$1.50"),
+        ({"m": 0.00123456}, "$0.00123"),
+        ({"m": 0.0}, "$0.00"),
+    ],
+)
+def test_what_a_model_has_cost_under_all_its_names(cost: dict[str, float], shown: str) -> None:
+    model = Deployment("m", "fake://", "fake", "chat", "ready", aliases=("default",))
+    now = Moment(10.0, [model], {}, {}, cost)
+    [row] = rows(now, now)
+    assert row[COLUMNS.index("COST")] == shown
 
 
 def test_logs_of_a_model(command: Command) -> None:

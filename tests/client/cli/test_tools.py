@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,45 @@ def test_a_function_is_looked_for_in_this_folder(command: Command, monkeypatch: 
 def test_what_is_neither_is_refused(command: Command) -> None:
     assert "needs one of" in command("tools", "add", "x").err
     assert "NAME=VALUE" in command("tools", "add", "x", "--env", "A", "--", "true").err
+
+
+def test_a_command_that_floods_ends_as_a_file(command: Command, tmp_path: Path) -> None:
+    added = command("tools", "add", "flood", "--read-only", "--", "seq", "1", "50000")
+    assert added.code == 0
+    done = command("tools", "call", "flood", "--out", str(tmp_path))
+    command("tools", "remove", "flood", "--yes")
+    assert done.code == 0 and len(done.out) < 30_000
+    assert (tmp_path / "flood.txt").read_text().splitlines() == [str(n) for n in range(1, 50_001)]
+
+
+def test_tools_are_listed_by_group_and_by_words(command: Command) -> None:
+    def names(*options: str) -> list[str]:
+        return [tool["name"] for tool in command("tools", "list", "--json", *options).json["data"]]
+
+    assert set(names("--group", "web")) == {"web_fetch", "web_search", "http_request"}
+    assert names("--search", "weekday")[0] == "current_time"
+    assert names("--group", "web", "--search", "weekday") == []
+    assert command("tools", "list", "--group", "nowhere").out.strip() == "No such tools here."
+
+
+def test_a_tool_says_its_group_and_what_it_costs(command: Command) -> None:
+    assert command("tools", "add", "dear", "--group", "office", "--cost", "0.25", "--", "true").code == 0
+    shown = command("tools", "show", "dear").out
+    [found] = command("tools", "list", "--group", "office", "--json").json["data"]
+    assert command("tools", "remove", "dear", "--yes").code == 0
+    assert "office" in shown and "0.25 US dollars" in shown
+    assert (found["name"], found["group"], found["cost"]) == ("dear", "office", 0.25)
+
+
+def test_a_database_is_added_by_its_path(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("shop.db")) as connection, connection:
+        connection.execute("create table items (name text)")
+        connection.execute("insert into items values ('bread')")
+    assert "shop, shop_schema" in command("tools", "add", "shop", "--database", "shop.db").out
+    asked = command("tools", "call", "shop", "query=select name from items")
+    told = command("tools", "call", "shop_schema").out
+    command("tools", "remove", "shop", "--yes")
+    assert asked.out.split() == ["name", "bread"] and "items (name TEXT)" in told

@@ -157,7 +157,7 @@ async def test_a_body_that_does_not_announce_its_size_is_counted(house: Porch) -
         ("/api/keys", {"name": "x"}, "scopes"),
         ("/api/keys", {"name": "x", "scopes": ["chat", 1]}, "scopes[1]"),
         ("/api/deployments", {"name": "x"}, "source"),
-        ("/api/apps/x/run", {}, "messages"),
+        ("/api/flows/run", {"input": 1}, "flow"),
     ],
 )
 async def test_validation_is_a_400_that_names_the_path(

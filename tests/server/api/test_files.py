@@ -125,3 +125,20 @@ def test_a_form_that_is_cut_short_is_a_400_and_leaves_nothing(daemon: Daemon, bo
     error(httpx.post(f"{daemon.url}/v1/files", content=body, headers=headers), 400)
     arriving = daemon.home / "blobs" / "arriving"
     assert not arriving.exists() or list(arriving.iterdir()) == []
+
+
+def test_only_a_key_that_could_use_a_file_uploads_one(daemon: Daemon) -> None:
+    # Last in this module: from the first key on, words that are no key are refused.
+    def status(*scopes: str) -> int:
+        body = {"name": "k", "scopes": list(scopes)}
+        key = httpx.post(f"{daemon.url}/api/keys", json=body).json()["key"]
+        answer = httpx.post(
+            f"{daemon.url}/v1/files",
+            files={"file": ("a.txt", b"a")},
+            data={"purpose": "user_data"},
+            headers={"Authorization": f"Bearer {key}"},
+        )
+        return answer.status_code
+
+    assert [status(scope) for scope in ("stores:docs:write", "chat", "finetune", "admin")] == [200] * 4
+    assert status("models:read", "stores:*:read", "tools:*:call") == 403

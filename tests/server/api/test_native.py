@@ -171,9 +171,9 @@ async def test_an_app_that_fails_at_once_has_a_status_and_later_an_event(tmp_pat
 
 async def test_usage_counts_calls_and_tokens(api: httpx.AsyncClient) -> None:
     rows = (await api.get("/usage", params={"since": 0})).json()["data"]
-    assert {"name", "operation", "calls", "prompt_tokens", "completion_tokens", "milliseconds"} == set(
-        rows[0]
-    )
+    tokens = {"prompt_tokens", "completion_tokens", "cached_tokens"}
+    assert {"name", "operation", "calls", "milliseconds", "cost", *tokens} == set(rows[0])
+    assert rows[0]["cost"] is None, "what runs here has no price"
     assert (await api.get("/usage", params={"since": "yesterday"})).json()["error"]["param"] == "since"
 
 

@@ -100,7 +100,7 @@ async def test_history_and_the_callers_instructions_are_kept(house: House) -> No
     house.add(Shelf("docs", [PORT]), voice)
     request = ask("Hello there", "Which port does the daemon listen on?")
     await answer(house, Chat(({"role": "system", "content": "Talk like a sailor."}, *request.messages)))
-    messages = voice.asked[0].messages
+    messages = voice.asked[-1].messages
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[0]["content"].startswith("Talk like a sailor.")
     assert messages[1]["content"] == "Hello there"
@@ -111,6 +111,44 @@ async def test_a_short_follow_up_is_searched_with_the_question_before_it(house: 
     house.add(shelf, Voice("x"))
     await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
     assert shelf.asked[0].query == "Which port does the daemon use?\nHow do I stop it?"
+
+
+async def test_a_question_with_a_conversation_before_it_is_searched_as_a_model_puts_it(house: House) -> None:
+    shelf, voice = Shelf("docs", [PORT, STOP]), Voice("How do I stop the daemon?")
+    house.add(shelf, voice)
+    reply, events = await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
+    assert shelf.asked[0].query == "How do I stop the daemon?"
+    shown = voice.asked[0].messages[-1]["content"]
+    assert "user: Which port does the daemon use?\nassistant: ok" in shown
+    assert shown.endswith("Last question: How do I stop it?")
+    # What the model writes for the search is no part of the answer.
+    assert reply.content == "How do I stop the daemon?"
+    assert sum(isinstance(event, Cited) for event in events) == 1
+    assert len(voice.asked) == 2
+
+
+async def test_the_first_question_is_searched_as_it_is(house: House) -> None:
+    shelf, voice = Shelf("docs", [PORT]), Voice("Another question about the port?")
+    house.add(shelf, voice)
+    await answer(house, ask("Which port does the daemon use?"))
+    assert shelf.asked[0].query == "Which port does the daemon use?"
+    assert len(voice.asked) == 1
+
+
+@pytest.mark.parametrize("said", ["", "Bananas?", "The daemon.\nIt stops.", "the daemon " * 60])
+async def test_what_is_no_question_about_the_conversation_is_not_searched(house: House, said: str) -> None:
+    shelf = Shelf("docs", [PORT, STOP])
+    house.add(shelf, Voice(said))
+    await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
+    assert shelf.asked[0].query == "Which port does the daemon use?\nHow do I stop it?"
+
+
+async def test_a_tiny_model_is_not_asked_to_rewrite(house: House) -> None:
+    shelf, voice = Shelf("docs", [PORT, STOP]), Voice("How do I stop the daemon?", labels=TINY)
+    house.add(shelf, voice)
+    await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
+    assert shelf.asked[0].query == "Which port does the daemon use?\nHow do I stop it?"
+    assert len(voice.asked) == 1
 
 
 async def test_options_pass_through_and_a_bound_is_set(house: House) -> None:

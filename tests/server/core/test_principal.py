@@ -51,3 +51,10 @@ def test_an_unknown_scope_is_refused_with_the_list(text: str) -> None:
 
 def test_a_scope_may_name_things_in_chinese() -> None:
     assert parse_scope("stores:手册:read") == "stores:手册:read"
+
+
+def test_some_name_is_enough_where_the_name_is_not_known_yet() -> None:
+    for scope in ("stores:docs:write", "stores:*:manage", "admin"):
+        assert Principal("k", frozenset({scope})).allows_some("stores", "write")
+    for scope in ("stores:docs:read", "apps:docs:call", "tools:write:call", "chat"):
+        assert not Principal("k", frozenset({scope})).allows_some("stores", "write")

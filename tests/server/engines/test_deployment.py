@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from tests.children import children
 from tests.server.engines.bench import Bench, Script, Streamed, bench, user
 
 from portico.wire import Delta, Status, ToolCalled, Usage
@@ -47,8 +47,8 @@ async def test_callers_at_the_same_time_share_one_start(house: Bench) -> None:
     await asyncio.gather(*(house.ask("m", {"messages": user("hi")}) for _ in range(8)))
     first = house.models.get("m").pid
     assert first is not None
-    children = [child.pid for child in psutil.Process().children()]
-    assert children == [first]
+    pids = [child.pid for child in children()]
+    assert pids == [first]
 
 
 async def test_a_crash_in_mid_stream_is_one_error_frame_and_the_next_call_works(house: Bench) -> None:
@@ -152,7 +152,7 @@ async def test_stopping_ends_calls_in_flight_with_an_error_frame(tmp_path: Path)
         reading = asyncio.create_task(Streamed.of(relayed))
     got = await reading
     assert got.documents[-1]["error"]["code"] == "engine_stopped"
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 async def test_a_model_that_is_not_used_is_unloaded(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_a_slow_start_that_fails_is_an_error_frame(
         got = await house.stream("m", {"messages": user("hello")})
         assert got.frames[0].startswith(b": ") and not got.done
         assert got.documents[-1]["error"]["code"] == "load_timeout" and got.error is not None
-        assert psutil.Process().children() == []
+        assert children() == []
 
 
 async def test_a_model_that_cannot_be_loaded_says_why_and_is_not_the_callers_fault(house: Bench) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.children import children
 from tests.server.engines.bench import Bench, bench, user
 from tests.server.engines.conftest import MODELS
 
@@ -28,7 +29,7 @@ async def test_a_new_daemon_has_a_chat_and_an_embedding_model_and_loads_neither(
     assert card.capabilities == {"embeddings"} and card.labels["fusion_weight"] == 0.2
     card = (await house.registry.resolve("default", LOCAL)).card
     assert card.capabilities == {"chat", "completions"} and card.labels["context_length"] == 8192
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 async def test_added_models_and_aliases_are_there_after_a_restart(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ async def test_configuration_replaces_a_model_of_the_same_name(house: Bench) -> 
     await house.models.load("m")
     await house.models.add(ModelSpec("m", "fake://", description="new"), keep=False)
     assert house.models.get("m").description == "new" and house.models.get("m").state == "cold"
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 async def test_names_that_are_taken_or_wrong(house: Bench) -> None:

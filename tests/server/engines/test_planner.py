@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ WEIGHTS = {
         641.0, 61, 128, 1, quantisation="fp8", context_length=163_840, cache_per_token=70_272
     ),
     "odd-heads": weights(30.0, 40, 25, 5),
+    "reranker": weights(1.1, 24, 16, 16, ranks=True, context_length=512, dtype="float32"),
     "encoder": weights(2.1, 24, 16, 16, encoder=True, context_length=8_192, dtype="float16"),
 }
 
@@ -170,10 +172,42 @@ def test_safetensors_on_a_gpu(model: str, hardware: str, fits: bool, parallel: i
     sound(made)
 
 
-@pytest.mark.parametrize("hardware", ["cpu-16g", "mac-m3-24g", "cpu-64g"])
-def test_safetensors_without_a_gpu_are_refused_with_a_file_that_fits(hardware: str) -> None:
+@pytest.mark.parametrize("hardware", ["cpu-16g", "mac-m3-24g"])
+def test_safetensors_that_do_not_fit_without_a_gpu_are_refused_with_a_file_that_fits(hardware: str) -> None:
     made = plan(WEIGHTS["8b"], preset(hardware))
-    assert not made.fits and "NVIDIA" in made.reasons[1] and "Q4_K_M takes about 4.6 GB" in made.nearest
+    assert made.engine == "transformers" and not made.fits
+    assert "Q4_K_M takes about 4.6 GB" in made.nearest
+    sound(made)
+
+
+TRANSFORMERS_CASES = [
+    ("0.6b", "cpu-16g", "auto", True, "float32", "cpu"),
+    ("8b", "cpu-64g", "auto", True, "bfloat16", "cpu"),
+    ("32b", "cpu-64g", "auto", False, "bfloat16", "cpu"),
+    ("encoder", "cpu-8g", "auto", True, "float32", "cpu"),
+    ("encoder", "mac-m3-24g", "auto", True, "float16", "gpu"),
+    ("reranker", "cpu-8g", "auto", True, "float32", "cpu"),
+    ("reranker", "t4", "auto", True, "float16", "gpu"),
+    ("reranker", "h100", "auto", True, "bfloat16", "gpu"),
+    ("8b", "h100", "transformers", True, "bfloat16", "gpu"),
+    ("8b", "t4", "transformers", False, "float16", "gpu"),
+]
+
+
+@pytest.mark.parametrize(("model", "hardware", "engine", "fits", "dtype", "device"), TRANSFORMERS_CASES)
+def test_safetensors_on_transformers(
+    model: str, hardware: str, engine: str, fits: bool, dtype: str, device: str
+) -> None:
+    made = plan(WEIGHTS[model], preset(hardware), engine=engine)
+    assert (made.engine, made.fits) == ("transformers", fits)
+    assert (made.parameters["dtype"], made.estimate.device) == (dtype, device)
+    assert "one call at a time" in made.reasons[1]
+    sound(made)
+
+
+def test_quantised_safetensors_without_a_gpu_are_for_no_engine() -> None:
+    made = plan(WEIGHTS["32b-awq"], preset("cpu-64g"))
+    assert not made.fits and "NVIDIA" in made.reasons[1] and "Q4_K_M" in made.nearest
 
 
 def sound(made: Outcome) -> None:
@@ -292,7 +326,7 @@ def test_a_model_on_vllm_gets_the_parameters_of_its_plan(tmp_path: Path) -> None
     got = filled(spec, tmp_path, preset("rtx4090x2")).parameters
     assert got["context_length"] == 1_024 and got["seed"] == 1 and got["tensor_parallel"] == 1
     assert got["dtype"] == "bfloat16" and 0 < got["memory_share"] <= 0.9
-    vllm = engine_for(spec, tmp_path)
+    vllm = engine_for(replace(spec, engine="vllm"))
     assert vllm.name == "vllm" and vllm.describe(filled(spec, tmp_path, preset("h200x2")), tmp_path)
     assert filled(spec, tmp_path, preset("cpu-16g")) is spec
     with (tmp_path / "model.safetensors").open("wb") as large:

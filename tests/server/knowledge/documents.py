@@ -5,13 +5,31 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import docx
 
 
-def pdf(*pages: str, encrypt: bool = False, outline: Sequence[tuple[str, int, int]] = ()) -> bytes:
+def ruled(lines: Sequence[str], columns: Sequence[int], rows: range, indent: int = 0) -> str:
+    """The borders of a table in a page of `pdf`: its ``rows`` of lines, its ``columns`` in characters."""
+    left, right = (50 + 7.2 * (columns[i] + indent) - 3 for i in (0, -1))
+    assert rows.stop <= len(lines)
+    across = [740 - 16 * row + 12 for row in (*rows, rows.stop)]
+    top, bottom = across[0], across[-1]
+    downs = [50 + 7.2 * (column + indent) - 3 for column in columns]
+    strokes = [f"{left} {y} m {right} {y} l S" for y in across]
+    return "\n".join([*strokes, *(f"{x} {top} m {x} {bottom} l S" for x in downs)]) + "\n"
+
+
+def pdf(
+    *pages: str,
+    encrypt: bool = False,
+    outline: Sequence[tuple[str, int, int]] = (),
+    drawn: Mapping[int, str] | None = None,
+) -> bytes:
     """A PDF with one line of text for each line of a page; Chinese goes through a font with a ToUnicode map.
+
+    Every character is 7.2 points wide, every line 16 points high. ``drawn`` is what else is on a page, from 0.
 
     ``outline`` are bookmarks: title, page from 0, and the number of the one above (from 1 in this list; 0: none).
     """
@@ -41,7 +59,8 @@ def pdf(*pages: str, encrypt: bool = False, outline: Sequence[tuple[str, int, in
             "/Resources << /Font << /F 3 0 R >> >> >>".encode()
         )
         lines = [f"<{''.join(f'{codes[c]:04X}' for c in line)}> Tj 0 -16 Td" for line in page.split("\n")]
-        objects.append(_stream(("BT /F 12 Tf 50 740 Td\n" + "\n".join(lines) + "\nET").encode()))
+        shapes = (drawn or {}).get(i, "")
+        objects.append(_stream((shapes + "BT /F 12 Tf 50 740 Td\n" + "\n".join(lines) + "\nET").encode()))
     objects.extend(_outline(outline, 7 + 2 * len(pages)))
     return _assemble(objects, encrypt=encrypt)
 

@@ -135,6 +135,8 @@ async def test_what_a_crash_left_is_swept_at_the_next_start(files: Files, tmp_pa
         await files.get(gone.id, ALICE)
     assert len(blobs(tmp_path)) == 3
     await files.start()
+    assert await files.expire(dry_run=True) == 1 and len(blobs(tmp_path)) == 2
+    assert await files.expire() == 1
     assert blobs(tmp_path) == [files.path(kept)]
 
 

@@ -67,7 +67,7 @@ async def test_what_did_not_change_is_not_read_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(following, "_digest", unread)
-        patched.setattr(following, "_blocks", unread)
+        patched.setattr(shop.files, "copy", unread)
         result = await shop.sync(store)
     assert (result["unchanged"], result["indexed"]) == (2, 0)
     os.utime(folder / "a.md", (1, 1))  # another time, the same bytes
@@ -100,8 +100,8 @@ async def test_a_file_that_vanishes_between_looking_and_reading_is_skipped(
     store = await shop.stores.follow("handbook", folder, LOCAL)
     real = following.walk
 
-    def too_late(root: Path, *, max_bytes: int) -> Walk:
-        found = real(root, max_bytes=max_bytes)
+    def too_late(root: Path, *, max_bytes: int, pictures: bool) -> Walk:
+        found = real(root, max_bytes=max_bytes, pictures=pictures)
         (folder / "a.md").unlink(missing_ok=True)
         return found
 
@@ -233,20 +233,26 @@ def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
         "a/__pycache__/x.py",
         ".venv/y.py",
         "photo.png",
+        "sound.ogg",
         "empty",
         "big.txt",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(
             b"\x89PNG\x00\x01"
-            if name == "photo.png"
+            if name in ("photo.png", "sound.ogg")
             else b""
             if name == "empty"
             else b"text " * (500 if name == "big.txt" else 1)
         )
-    found = walk(tmp_path, max_bytes=1000)
+    found = walk(tmp_path, max_bytes=1000, pictures=False)
     assert sorted(found.files) == ["LICENSE", "keep.md"]
-    assert found.skipped == {"not a document": 2, "larger than 0 MB": 1}
+    assert found.skipped == {
+        "not a document": 2,
+        "larger than 0 MB": 1,
+        "a picture, and nothing here sees it": 1,
+    }
+    assert "photo.png" in walk(tmp_path, max_bytes=1000, pictures=True).files
 
 
 def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,14 @@ import httpx
 import pytest
 from tests.daemon import Daemon
 from tests.server.knowledge import documents, office
+from tests.server.knowledge.drawn import picture
+
+TARIFF = [
+    "Cargo               Crowns",
+    "Turnips             eleven",
+    "Saltpetre           sixty",
+    "End of the list.",
+]
 
 FILES: dict[str, bytes] = {
     "text.txt": b"The lighthouse keeper feeds seventeen gulls.\n",
@@ -16,6 +25,9 @@ FILES: dict[str, bytes] = {
     "notes.rst": "Anchors\n=======\n\n锚链长一百二十米，重两吨。\n".encode(),
     "paper.tex": b"\\section{Buoyancy}\nA hull displaces ninety tonnes of brine.\n",
     "page.html": b"<h1>Ferries</h1><p>The ferry to Skerry leaves on odd Wednesdays.</p>",
+    "tariff.pdf": documents.pdf(
+        "Tariffs follow.", "\n".join(TARIFF), drawn={1: documents.ruled(TARIFF, (0, 20, 34), range(4))}
+    ),
     "scan.pdf": documents.pdf("Nothing much here.", "The quarantine flag is yellow."),
     "report.docx": documents.word(),
     "talk.pptx": office.slides(("Welcome", "Hello.", ""), ("Dredging", "挖泥船每年清淤三次。", "")),
@@ -52,6 +64,7 @@ QUESTIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("How much brine does a hull displace?", "paper.tex", {"heading": ["Buoyancy"]}),
     ("When does the ferry to Skerry leave?", "page.html", {"heading": ["Ferries"]}),
     ("What colour is the quarantine flag?", "scan.pdf", {"page": 2}),
+    ("How many crowns for saltpetre?", "tariff.pdf", {"page": 2, "row": 2}),
     ("What does the Dinghy cost?", "report.docx", {}),
     ("挖泥船每年清淤几次？", "talk.pptx", {"page": 2, "heading": ["Dredging"]}),
     ("How much can the crane Goliath lift?", "fees.xlsx", {"sheet": "Cranes", "cell": "A2:B3"}),
@@ -69,6 +82,11 @@ QUESTIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("How many huskies pull the sledge?", "winter.zip", {"heading": ["plans/sledge.md", "Sledges"]}),
     ("码头的钟什么时候敲响？", "old.txt.gz", {"heading": ["old.txt"]}),
 ]
+
+
+if shutil.which("tesseract"):
+    FILES["sign.png"] = picture("Beware of the walrus")
+    QUESTIONS.append(("Where is the walrus?", "sign.png", {}))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +107,19 @@ def test_every_document_is_indexed_and_drawings_are_not(archive: httpx.Client) -
     files = archive.get("/api/stores/archive/files").json()["data"]
     assert [(row["filename"], row["error"]) for row in files if row["status"] != "completed"] == []
     assert {row["filename"] for row in files} == set(FILES) - {"drawing.svg"}
+
+
+@pytest.mark.parametrize(("question", "file", "place"), QUESTIONS, ids=[file for _, file, _ in QUESTIONS])
+def test_the_app_cites_each_format_first_at_its_place(
+    archive: httpx.Client, question: str, file: str, place: dict[str, Any]
+) -> None:
+    body = {"model": "archive", "messages": [{"role": "user", "content": question}], "max_tokens": 8}
+    message = archive.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+    first = message["annotations"][0]
+    assert first["type"] == "file_citation"
+    cited = first["file_citation"]
+    assert (cited["filename"], cited["index"]) == (file, 1)
+    assert {name: cited["place"].get(name) for name in place} == place
 
 
 @pytest.mark.parametrize(("question", "file", "place"), QUESTIONS, ids=[file for _, file, _ in QUESTIONS])

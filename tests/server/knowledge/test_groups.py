@@ -10,8 +10,8 @@ import pytest
 from tests.server.knowledge.shelf import MODEL
 from tests.server.knowledge.workshop import Workshop, workshop
 
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound
-from portico_server.core.principal import LOCAL
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Found, Refine, Search
 from portico_server.db import chunks, groups
 from portico_server.db.stores import StoreRow
@@ -164,6 +164,16 @@ async def test_a_group_that_makes_no_sense_is_refused(
     assert getattr(caught.value, "param", None) == param
 
 
+async def test_a_model_makes_chunks_for_those_alone_who_may_ask_it(shop: Workshop) -> None:
+    store = await stocked(shop)
+    librarian = Principal("key_1", frozenset({"stores:*:manage"}))
+    with pytest.raises(Forbidden, match="chat"):
+        await shop.stores.groups.add(store, "turns", chunking={"type": "semantic"}, caller=librarian)
+    asker = Principal("key_2", frozenset({"stores:*:manage", "chat"}))
+    _, run = await shop.stores.groups.add(store, "turns", chunking={"type": "semantic"}, caller=asker)
+    assert await shop.result(run) == {"in_groups": 1, "failed_in_groups": 0}
+
+
 async def test_a_group_is_made_once(shop: Workshop) -> None:
     store = await stocked(shop)
     await add(shop, store, "small", chunking=SMALL)
@@ -191,3 +201,25 @@ async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: W
     _, small = await shop.stores.groups.list(store, 1)
     assert (small.completed, small.failed) == (0, 1)
     assert (await search(shop, store, "amber", ranker="lexical")).passages
+
+
+async def test_what_a_group_takes_is_counted_and_given_back(shop: Workshop) -> None:
+    store = await shop.stores.create("weighed", LOCAL)
+    row = await shop.upload("long.txt", "One sentence about the sea. " * 200)
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+
+    async def used() -> int:
+        [file] = await shop.settled(store)
+        [info] = await shop.stores.describe([store], LOCAL)
+        assert info.usage_bytes == file.usage_bytes
+        return info.usage_bytes
+
+    alone = await used()
+    small = {"type": "sentence", "size": 60, "overlap": 0}
+    await shop.result((await shop.stores.groups.add(store, "small", chunking=small))[1])
+    together = await used()
+    assert together > alone + 5_000
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    assert await used() == together
+    await shop.stores.groups.remove(store, "small")
+    assert await used() == alone

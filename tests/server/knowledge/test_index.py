@@ -253,3 +253,30 @@ async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_a
     assert await shelf.find("first version", ranker="lexical") == ["the first word", "version number 7"]
     await shelf.restart()
     assert await shelf.find("first version", ranker="lexical") == ["the first word", "version number 7"]
+
+
+async def test_an_index_built_from_zero_answers_as_the_one_that_grew(shelf: Shelf) -> None:
+    texts = [
+        f"Note {i} is about the {'harbour' if i % 3 else 'mountain'} and number {i % 17}." for i in range(300)
+    ]
+    for i in range(0, 300, 10):
+        await shelf.put(f"f{i}", *texts[i : i + 10])
+        if i % 50 == 0:
+            await shelf.find("harbour")  # so that the index grows in steps
+    await shelf.remove("f20")
+    questions = ("harbour number 3", "mountain", "note 44", "about number 16")
+    rankers = ("lexical", "vector", "hybrid")
+    asked = [(question, ranker) for question in questions for ranker in rankers]
+    before = {
+        key: [(p.file_id, p.place) for p in (await shelf.search(key[0], ranker=key[1])).passages]
+        for key in asked
+    }
+    await shelf.indexes.close()
+    shutil.rmtree(shelf.home / "indexes")
+    await shelf.restart()
+    after = {
+        key: [(p.file_id, p.place) for p in (await shelf.search(key[0], ranker=key[1])).passages]
+        for key in asked
+    }
+    assert after == before
+    assert all(before.values())

@@ -15,9 +15,10 @@ from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Request, Vectors
+from portico_server.core.request import Embed, Request, Vectors
 from portico_server.db import chunks as chunk_rows
-from portico_server.knowledge import ingest
+from portico_server.db.files import FileRow
+from portico_server.knowledge import ingest, patience
 from portico_server.knowledge.contents import Attachment
 
 
@@ -99,7 +100,7 @@ async def test_a_file_that_is_attached_again_replaces_its_chunks(shop: Workshop)
 async def test_a_long_text_is_written_in_several_transactions_and_whole(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "BATCH", 50)
+    monkeypatch.setattr(ingest, "CHUNKS", 50)
     text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(900))
     store = await shop.stores.create("long", LOCAL)
     row = await shop.upload("long.txt", text)
@@ -125,7 +126,7 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(
         return await Letters.call(shop.model, request, context)
 
     monkeypatch.setattr(shop.model, "call", call)
-    monkeypatch.setattr(ingest, "WAIT", 0)
+    monkeypatch.setattr(patience, "WAIT", 0)
     store = await shop.stores.create("patient", LOCAL)
     row = await shop.upload("a.txt", "The harbour opens at six.")
     await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
@@ -136,7 +137,7 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(
 async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "ATTEMPTS", 1)
+    monkeypatch.setattr(patience, "ATTEMPTS", 1)
     shop.model.broken = True
     store = await shop.stores.create("broken", LOCAL)
     row = await shop.upload("a.txt", "The harbour opens at six.")
@@ -210,3 +211,41 @@ async def test_a_worker_killed_in_the_middle_costs_one_file_at_most(shop: Worksh
     await shop.result(run)
     statuses = [row.status for row in await shop.settled(store)]
     assert sorted(statuses) in (["completed"] * 3 + ["failed"], ["completed"] * 4)
+
+
+async def test_two_writers_on_one_store_lose_and_double_nothing(shop: Workshop) -> None:
+    store = await shop.stores.create("shared", LOCAL)
+    rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(24)]
+
+    async def writer(mine: list[FileRow]) -> None:
+        for row in mine:
+            await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+
+    async with asyncio.TaskGroup() as writers:
+        for mine in (rows[:16], rows[8:]):  # some of the files by both
+            writers.create_task(writer(mine))
+    assert [file.status for file in await shop.settled(store)] == ["completed"] * 24
+    assert await shop.database.read(chunk_rows.count, store.id) == 24
+    found = [await shop.search(store, f"number {i}") for i in range(24)]
+    assert [each.passages[0].filename for each in found] == [f"{i}.txt" for i in range(24)]
+
+
+async def test_files_of_one_transaction_fail_one_by_one(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def call(request: Request, context: Context) -> Vectors:
+        assert isinstance(request, Embed)
+        if any("poison" in text for text in request.input):
+            raise EngineFailed("It cannot read this.")
+        return await Letters.call(shop.model, request, context)
+
+    monkeypatch.setattr(shop.model, "call", call)
+    monkeypatch.setattr(patience, "ATTEMPTS", 1)
+    store = await shop.stores.create("mixed", LOCAL)
+    texts = {"a.txt": "Sound.", "b.txt": "The poison.", "c.pdf": b"%PDF-1.4 no", "d.txt": "Sound as well."}
+    rows = [await shop.upload(name, text) for name, text in texts.items()]
+    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    states = {file.filename: (file.status, file.error_message) for file in await shop.settled(store)}
+    assert [states[name][0] for name in texts] == ["completed", "failed", "failed", "completed"]
+    assert states["b.txt"][1] == "b.txt could not be indexed: It cannot read this."
+    assert await shop.database.read(chunk_rows.count, store.id) == 2

@@ -89,7 +89,7 @@ async def test_of_several_stores_of_one_name_the_oldest_has_it(shop: Workshop) -
     first = await shop.stores.create("same", ALICE, unique=False)
     second = await shop.stores.create("same", ALICE, unique=False)
     nameless = await shop.stores.create("", ALICE, unique=False)
-    odd = await shop.stores.create("what: a/name\n", ALICE, unique=False)
+    odd = await shop.stores.create("what: a/name", ALICE, unique=False)
     cards = {card.name: card.labels["id"] for card in await shop.registry.cards(ALICE, "store")}
     assert cards == {"same": first.id, second.id: second.id, nameless.id: nameless.id, odd.id: odd.id}
     assert (await shop.stores.get("same", ALICE)).id == first.id

@@ -24,6 +24,8 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import Settings
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.fetcher import OutwardFetcher
 
 
 async def pieces(*data: bytes) -> AsyncIterator[bytes]:
@@ -71,6 +73,12 @@ class Workshop:
         await self.result(await self.stores.contents.queue(store))
         return list((await self.stores.contents.list(store, limit=1000, order="asc")).data)
 
+    async def searched(self, store: StoreRow, query: str) -> Found:
+        """As `search`, with the trace."""
+        found = await self.runner.call("search", f"store/{store.id}", Search(query, trace=True), LOCAL)
+        assert isinstance(found, Found)
+        return found
+
     async def search(self, store: StoreRow, query: str, caller: Principal = LOCAL) -> Found:
         found = await self.runner.call("search", f"store/{store.id}", Search(query), caller)
         assert isinstance(found, Found)
@@ -91,7 +99,15 @@ async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
     runner = Runner(registry, UsageLog(database), timeout=30)
     scheduler = Scheduler(database, runner)
     files = Files(database, configured.blobs, max_bytes=configured.max_file_mb * 1024 * 1024)
-    stores = Stores(database, registry, runner, scheduler, files, configured)
+    stores = Stores(
+        database,
+        registry,
+        runner,
+        scheduler,
+        files,
+        OutwardFetcher(Policy.of(configured.tool_hosts)),
+        configured,
+    )
     registry.add_source(stores)
     await files.start()
     begun = await stores.start()

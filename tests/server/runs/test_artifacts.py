@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, NotFound
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db.database import Database
-from portico_server.runs import artifacts as part
 from portico_server.runs.artifacts import Artifacts, Made
 
 ME = Principal("key_me", frozenset({"tools:*:call"}))
@@ -78,15 +78,22 @@ async def test_what_the_house_made_is_removed_by_admins_alone(artifacts: Artifac
     await artifacts.delete(kept.id, LOCAL)
 
 
-async def test_old_ones_are_removed_at_a_start(
-    artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_ones_are_removed(artifacts: Artifacts, tmp_path: Path) -> None:
+    before = time.time()
     await artifacts.keep([PNG, Made("b.txt", "text/plain", b"b")], during(ME))
-    await artifacts.start()
+    assert await artifacts.expire(before) == 0
     assert len(await artifacts.list(ME)) == 2
-    monkeypatch.setattr(part, "KEPT", -1.0)
-    await artifacts.start()
+    assert await artifacts.expire(time.time() + 1) == 2
     assert await artifacts.list(ME) == [] and blobs(tmp_path) == []
+
+
+async def test_bytes_that_no_row_stands_for_are_swept(artifacts: Artifacts, tmp_path: Path) -> None:
+    [kept] = await artifacts.keep([PNG], during(ME))
+    folder = artifacts.path(await artifacts.get(kept.id, ME)).parent
+    (folder / ".new-draft").write_bytes(b"half")
+    (folder / ("0" * 64)).write_bytes(b"whole, but the daemon was killed before its row was written")
+    await artifacts.sweep()
+    assert len(blobs(tmp_path)) == 1 and await artifacts.read(kept.id, ME) == PNG.data
 
 
 async def test_bytes_that_are_gone_are_told(artifacts: Artifacts) -> None:

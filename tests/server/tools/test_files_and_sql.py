@@ -13,7 +13,8 @@ from tests.house import House, open_house
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import ToolCall, ToolResult
-from portico_server.db import query
+from portico_server.db.query.answer import LONGEST
+from portico_server.db.query.sqlite import SQLite
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
 from portico_server.tools.folders import Folders
@@ -56,7 +57,7 @@ async def use(house: House, name: str, **arguments: Any) -> ToolResult:
 
 
 def test_without_folders_there_are_no_such_tools() -> None:
-    assert not {"files", "sql"} & {tool.name for tool in outward(Settings())}
+    assert not {"files", "sql", "sql_schema"} & {tool.name for tool in outward(Settings())}
 
 
 def test_folders_of_one_name_get_a_number(tmp_path: Path) -> None:
@@ -95,7 +96,12 @@ async def test_nothing_outside_is_read(house: House, path: str) -> None:
 
 
 async def test_a_database_is_asked(house: House) -> None:
-    assert "create table items" in (await use(house, "sql", database="shared/shop.db")).text.lower()
+    schema = await use(house, "sql_schema", database="shared/shop.db")
+    assert schema.text == "table items (name TEXT, price REAL, picture BLOB)"
+    assert schema.structured is not None and schema.structured["tables"][0]["columns"][1] == {
+        "name": "price",
+        "type": "REAL",
+    }
     found = await use(
         house,
         "sql",
@@ -145,15 +151,15 @@ async def test_other_files_are_no_databases(house: House) -> None:
         assert (await use(house, "sql", database=database, query="select 1 from sqlite_schema")).is_error
 
 
-def test_a_query_without_end_is_stopped(folder: Path) -> None:
+async def test_a_query_without_end_is_stopped(folder: Path) -> None:
     endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
     with pytest.raises(InvalidRequest, match=r"stopped after 0\.2 s"):
-        query.read(folder / "shop.db", endless, (), limit=1, timeout=0.2)
+        await SQLite(folder / "shop.db").read(endless, (), limit=1, timeout=0.2)
 
 
-def test_an_answer_without_end_is_cut(folder: Path) -> None:
+async def test_an_answer_without_end_is_cut(folder: Path) -> None:
     endless = (
         "with recursive n(x) as (select 1 union all select x + 1 from n) select hex(randomblob(9000)) from n"
     )
-    found = query.read(folder / "shop.db", endless, (), limit=1_000)
-    assert found.truncated and sum(len(row[0]) for row in found.rows) <= query.LONGEST
+    found = await SQLite(folder / "shop.db").read(endless, (), limit=1_000, timeout=30)
+    assert found.truncated and sum(len(row[0]) for row in found.rows) <= LONGEST

@@ -149,6 +149,8 @@ class Documents(Page):
             empty = "A store is a folder or a set of files that can be searched and asked."
         elif self._listing:
             empty = "…"
+        elif store.source is not None:
+            empty = f"Nothing of {one_line(store.follows or '')} is here yet.\n\nPress s to look again."
         elif store.folder:
             empty = f"The folder {one_line(store.folder)} holds no documents.\n\nPut some there and press s."
         else:
@@ -161,7 +163,7 @@ class Documents(Page):
         lines: list[Content] = []
         store, file = self._store, self._file
         if store is not None:
-            origin = f"Mirrors {store.folder}" if store.folder else "Uploaded files"
+            origin = f"Mirrors {store.follows}" if store.follows else "Uploaded files"
             total = store.file_counts.total
             some = (
                 f"{len(self._files)} of {total} files shown"

@@ -1,4 +1,4 @@
-"""What the three screens share: the daemon, news about it, and errors told as the daemon's own sentence."""
+"""What the screens share: the daemon, news about it, and errors told as the daemon's own sentence."""
 
 from __future__ import annotations
 

@@ -9,8 +9,14 @@ from textual.widgets import Static
 
 from portico_tui.link import Lost
 
-SCREENS = {"models": "Models", "documents": "Documents", "chat": "Chat"}
-"""Modes of the app and their titles, in the order of their keys 1, 2 and 3."""
+SCREENS = {
+    "models": "Models",
+    "documents": "Documents",
+    "chat": "Chat",
+    "approvals": "Approvals",
+    "finetunes": "Fine-tunes",
+}
+"""Modes of the app and their titles, in the order of their keys, from 1."""
 
 
 class Top(Horizontal):

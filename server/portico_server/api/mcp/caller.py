@@ -6,6 +6,7 @@ from typing import Any
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from starlette.types import Scope
 
@@ -27,3 +28,17 @@ def bind(scope: Scope) -> None:
     scope["user"] = AuthenticatedUser(
         AccessToken(token="", client_id=caller.id, scopes=sorted(caller.scopes))  # no secret
     )
+
+
+def connection_of(context: ServerRequestContext[Any]) -> Connection:
+    """The connection that a message came over: in the eras with sessions it lives as long as its session.
+
+    The package hands handlers a proxy that lives for one message; the connection behind it has no public name.
+    """
+    return context.session._connection
+
+
+def extension_of(context: ServerRequestContext[Any], identifier: str) -> bool:
+    """Whether the client of this request has declared an extension."""
+    capabilities = context.session.client_capabilities
+    return capabilities is not None and identifier in (capabilities.extensions or {})

@@ -1,72 +1,250 @@
-"""Notices that a list has changed, to clients of both eras."""
+"""Notices that a list or a file has changed, to clients of both eras."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import mcp_types as types
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
-from mcp.server.subscriptions import (
-    InMemorySubscriptionBus,
-    ListenHandler,
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import (
+    SUBSCRIPTION_ID_META_KEY,
+    PromptsListChanged,
     ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
     ToolsListChanged,
+    event_to_notification,
 )
 
-from portico_server.core.registry import Registry
+from portico_server.api.mcp.caller import caller_of, connection_of
+from portico_server.api.mcp.held import Held
+from portico_server.api.mcp.resources import Resources
+from portico_server.api.mcp.tasks import TaskNotification, Tasks
+from portico_server.core.principal import Principal
 from portico_server.core.servable import Kind
 
+STREAMS: Final = 1_024
+"""Streams of notices that may be open at once."""
+
+WATCHED: Final = 1_000
+"""Files that one client may have watched."""
+
+BEHIND: Final = 1_024
+"""Notices that a stream may be behind; one that is slower ends, and the client begins anew."""
+
+PAUSE: Final = 0.2
+"""Seconds in which changes are collected, so that a folder that is read in is one notice and not thousands."""
+
 _TOOLS: Final[frozenset[Kind]] = frozenset({"app", "tool", "store"})
-_RESOURCES: Final[frozenset[Kind]] = frozenset({"store"})
+
+
+@dataclass(eq=False, slots=True)
+class _Watching:
+    """One listener: the files it wants to hear of, with what they were when it was last told."""
+
+    caller: Principal
+    files: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class _Stream:
+    """One stream of notices of the later era."""
+
+    watching: _Watching
+    kinds: frozenset[type[ServerEvent]]
+    tasks: frozenset[str]
+    waiting: asyncio.Queue[ServerEvent | Held | None] = field(default_factory=lambda: asyncio.Queue(BEHIND))
+
+    def put(self, event: ServerEvent | Held | None) -> None:
+        if self.waiting.full():
+            while not self.waiting.empty():
+                self.waiting.get_nowait()
+            event = None
+        self.waiting.put_nowait(event)
 
 
 class Changes:
-    """Watches the registry. Clients with a session hear through it; those of 2026-07-28 through `listen`.
+    """Clients with a session hear through it; those of 2026-07-28 through `listen`.
 
-    Notices carry no names, so that they may go to every client, whatever it may see.
+    Notices of lists carry no names, so that they may go to every client, whatever it may see.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._bus = InMemorySubscriptionBus()
-        self.listen = ListenHandler(self._bus)
+    def __init__(self, resources: Resources, tasks: Tasks) -> None:
+        self._resources = resources
+        self._tasks = tasks
         # The transport holds a connection for as long as its session lives; it tells nobody when that ends.
-        self._sessions: WeakSet[Connection] = WeakSet()
-        self._changed: set[Kind] = set()
+        self._sessions: WeakKeyDictionary[Connection, _Watching] = WeakKeyDictionary()
+        self._streams: set[_Stream] = set()
+        self._changed: set[type[ServerEvent]] = set()
+        self._files = False
         self._some = asyncio.Event()
-        registry.watch(self._note)
 
-    def _note(self, kind: Kind) -> None:
+    def names(self, kind: Kind) -> None:
+        """A name has come or gone."""
         if kind in _TOOLS:
-            self._changed.add(kind)
-            self._some.set()
+            self._note(ToolsListChanged)
+        if kind == "store":
+            self._note(ResourcesListChanged)
+
+    def prompts(self) -> None:
+        """A prompt has come, gone or changed."""
+        self._note(PromptsListChanged)
+
+    def store(self, _store_id: str) -> None:
+        """The files of a store have changed."""
+        self._files = True
+        self._note(ResourcesListChanged)
+
+    def task(self, held: Held) -> None:
+        """The state of a task is another one."""
+        for stream in self._streams:
+            if held.id in stream.tasks:
+                stream.put(held)
+
+    def _note(self, kind: type[ServerEvent]) -> None:
+        self._changed.add(kind)
+        self._some.set()
+
+    # --- sessions ---------------------------------------------------------------------------------------------
 
     async def greet(
         self, context: ServerRequestContext[Any], _params: types.NotificationParams | None
     ) -> None:
         """Handler of ``notifications/initialized``: from now on this session hears of changes."""
-        # The package hands handlers a proxy that lives for one message; the connection behind it has no
-        # public name.
-        self._sessions.add(context.session._connection)
+        self._sessions.setdefault(connection_of(context), _Watching(caller_of(context)))
+
+    async def subscribe(
+        self, context: ServerRequestContext[Any], params: types.SubscribeRequestParams
+    ) -> types.EmptyResult:
+        """Handler of ``resources/subscribe``. Raises `MCPError` for a file that this caller may not read."""
+        version = await self._resources.version(context, params.uri)
+        watching = self._sessions.setdefault(connection_of(context), _Watching(caller_of(context)))
+        if len(watching.files) >= WATCHED:
+            raise MCPError(types.INVALID_REQUEST, f"A session may watch {WATCHED} files; give some up first.")
+        watching.files[params.uri] = version
+        return types.EmptyResult()
+
+    async def unsubscribe(
+        self, context: ServerRequestContext[Any], params: types.UnsubscribeRequestParams
+    ) -> types.EmptyResult:
+        """Handler of ``resources/unsubscribe``."""
+        watching = self._sessions.get(connection_of(context))
+        if watching is not None:
+            watching.files.pop(params.uri, None)
+        return types.EmptyResult()
+
+    # --- streams ----------------------------------------------------------------------------------------------
+
+    async def listen(
+        self, context: ServerRequestContext[Any], params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """Handler of ``subscriptions/listen``: the notices that were asked for, until the client leaves."""
+        if context.request_id is None:
+            raise MCPError(types.INVALID_REQUEST, "subscriptions/listen is a request and needs an id.")
+        if len(self._streams) >= STREAMS:
+            raise MCPError(types.INTERNAL_ERROR, f"There are {STREAMS} streams of notices already.")
+        stream, honored = await self._opened(context, params.notifications)
+        meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
+        self._streams.add(stream)
+        try:
+            acknowledged = types.SubscriptionsAcknowledgedNotification(
+                params=types.SubscriptionsAcknowledgedNotificationParams(notifications=honored, _meta=meta)
+            )
+            await context.session.send_notification(acknowledged, related_request_id=context.request_id)
+            while (event := await stream.waiting.get()) is not None:
+                await self._send(context, event, meta)
+        finally:
+            self._streams.discard(stream)
+        return types.SubscriptionsListenResult(_meta=meta)
+
+    async def _opened(
+        self, context: ServerRequestContext[Any], wanted: types.SubscriptionFilter
+    ) -> tuple[_Stream, types.SubscriptionFilter]:
+        """A stream for what this caller may hear of, and that as the client is told of it."""
+        watching = _Watching(caller_of(context))
+        for uri in (wanted.resource_subscriptions or ())[:WATCHED]:
+            try:
+                watching.files[uri] = await self._resources.version(context, uri)
+            except MCPError:
+                continue  # not honored: the acknowledgement says so
+        asked = (wanted.model_extra or {}).get("taskIds")
+        tasks: list[str] = []
+        if isinstance(asked, list):
+            self._tasks.require(context)
+            tasks = [item for item in asked if isinstance(item, str) and self._tasks.visible(context, item)]
+        kinds: dict[type[ServerEvent], bool | None] = {
+            ToolsListChanged: wanted.tools_list_changed,
+            PromptsListChanged: wanted.prompts_list_changed,
+            ResourcesListChanged: wanted.resources_list_changed,
+        }
+        stream = _Stream(watching, frozenset(kind for kind, on in kinds.items() if on), frozenset(tasks))
+        extra: dict[str, Any] = {"taskIds": tasks} if tasks else {}
+        honored = types.SubscriptionFilter(
+            tools_list_changed=wanted.tools_list_changed or None,
+            prompts_list_changed=wanted.prompts_list_changed or None,
+            resources_list_changed=wanted.resources_list_changed or None,
+            resource_subscriptions=list(watching.files) or None,
+            **extra,
+        )
+        return stream, honored
+
+    async def _send(
+        self, context: ServerRequestContext[Any], event: ServerEvent | Held, meta: dict[str, Any]
+    ) -> None:
+        notice: Any
+        if isinstance(event, Held):
+            state = await self._tasks.describe(event, caller_of(context))
+            notice = TaskNotification(params={**state, "_meta": {**state["_meta"], **meta}})
+        else:
+            notice = event_to_notification(event, meta)
+        await context.session.send_notification(notice, related_request_id=context.request_id)
+
+    # --- both -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Tell of changes until cancelled. Those that come together are told of once."""
         while True:
             await self._some.wait()
+            await asyncio.sleep(PAUSE)
             self._some.clear()
             changed, self._changed = self._changed, set()
-            if changed & _TOOLS:
-                await self._bus.publish(ToolsListChanged())
-            if changed & _RESOURCES:
-                await self._bus.publish(ResourcesListChanged())
-            for session in tuple(self._sessions):
-                if changed & _TOOLS:
-                    await session.send_tool_list_changed()
-                if changed & _RESOURCES:
-                    await session.send_resource_list_changed()
+            files, self._files = self._files, False
+            for stream in tuple(self._streams):
+                for kind in changed & stream.kinds:
+                    stream.put(kind())  # type: ignore[call-arg]  # those of lists have no fields
+                for uri in await self._news(stream.watching) if files else ():
+                    stream.put(ResourceUpdated(uri))
+            for session, watching in tuple(self._sessions.items()):
+                await _tell(session, changed)
+                for uri in await self._news(watching) if files else ():
+                    await session.send_resource_updated(uri)
+
+    async def _news(self, watching: _Watching) -> Iterable[str]:
+        """The files that are not what they were when the listener last heard of them."""
+        found = []
+        for uri, before in tuple(watching.files.items()):
+            now = await self._resources.state(watching.caller, uri)
+            if now != before:
+                watching.files[uri] = now
+                found.append(uri)
+        return found
 
     def close(self) -> None:
         """End the streams of those who listen, in good order."""
-        self.listen.close()
+        for stream in self._streams:
+            stream.put(None)
+
+
+async def _tell(session: Connection, changed: set[type[ServerEvent]]) -> None:
+    if ToolsListChanged in changed:
+        await session.send_tool_list_changed()
+    if ResourcesListChanged in changed:
+        await session.send_resource_list_changed()
+    if PromptsListChanged in changed:
+        await session.send_prompt_list_changed()

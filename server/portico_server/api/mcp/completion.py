@@ -1,4 +1,6 @@
-"""``completion/complete``: names of stores and files while somebody types the URI of a resource."""
+"""``completion/complete``: names of stores and files while somebody types the URI of a resource, and what an argument
+of a prompt may be.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from mcp.server.context import ServerRequestContext
 from portico_server.api.mcp import narrow
 from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.library import Library
+from portico_server.api.mcp.prompts import Prompts
 from portico_server.api.mcp.resources import TEMPLATE
 from portico_server.core.registry import Registry
 
@@ -21,10 +24,11 @@ _LOOKED_AT: Final = 1_000
 
 
 class Completions:
-    """Handler of ``completion/complete`` for the template of resources."""
+    """Handler of ``completion/complete`` for the template of resources and for prompts."""
 
-    def __init__(self, registry: Registry, library: Library) -> None:
+    def __init__(self, registry: Registry, library: Library, prompts: Prompts) -> None:
         self._registry = registry
+        self._prompts = prompts
         self._library = library
 
     async def complete(
@@ -39,6 +43,8 @@ class Completions:
             elif argument.name == "file":
                 given = (params.context.arguments if params.context else None) or {}
                 names = await self._files(context, given.get("store", ""))
+        elif isinstance(ref, types.PromptReference):
+            names = list(await self._prompts.values(context, ref.name, argument.name))
         typed = argument.value.casefold()
         found = [name for name in names if typed in name.casefold()]
         found.sort(key=lambda name: (not name.casefold().startswith(typed), name))

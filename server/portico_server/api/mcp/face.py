@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,22 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from portico_server import __version__
+from portico_server.api.mcp import log
 from portico_server.api.mcp.accept import AcceptEither
 from portico_server.api.mcp.caller import bind
 from portico_server.api.mcp.changes import Changes
 from portico_server.api.mcp.completion import Completions
+from portico_server.api.mcp.held import HeldRuns
 from portico_server.api.mcp.library import Library, StoreLibrary
 from portico_server.api.mcp.narrow import key_of, narrow
+from portico_server.api.mcp.prompts import Prompts
 from portico_server.api.mcp.resources import Resources
-from portico_server.api.mcp.tools import Tools
+from portico_server.api.mcp.tasks import EXTENSION, TaskParams, Tasks, UpdateParams
+from portico_server.api.mcp.tools import PATIENCE, Tools
+from portico_server.apps.prompts.library import Library as PromptLibrary
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
+from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
 from portico_server.settings import MB
 
@@ -52,38 +58,44 @@ class _Server(Server[dict[str, Any]]):
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
     ) -> InitializationOptions:
-        told = notification_options or NotificationOptions(tools_changed=True, resources_changed=True)
+        told = notification_options or NotificationOptions(
+            tools_changed=True, resources_changed=True, prompts_changed=True
+        )
         return super().create_initialization_options(told, experimental_capabilities, extensions)
 
 
 class McpFace:
     """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
-    scope.
+    scope. ``patience``: seconds after which a call may become a task.
     """
 
-    def __init__(self, registry: Registry, runner: Runner, library: Library, *, max_body: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        runner: Runner,
+        library: Library,
+        prompts: PromptLibrary,
+        questions: Questions,
+        *,
+        max_body: int,
+        watch_stores: Callable[[Callable[[str], None]], None] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self._registry = registry
-        tools = Tools(registry, runner, library)
+        self._held = HeldRuns()
         resources = Resources(library)
-        completions = Completions(registry, library)
-        self._changes = Changes(registry)
-        server = _Server(
-            "portico",
-            version=__version__,
-            title="Portico",
-            description="One doorway to models, knowledge, tools and agents.",
-            instructions=INSTRUCTIONS,
-            on_list_tools=tools.list,
-            on_call_tool=tools.call,
-            on_list_resources=resources.list,
-            on_list_resource_templates=resources.templates,
-            on_read_resource=resources.read,
-            on_completion=completions.complete,
-            on_subscriptions_listen=self._changes.listen,
-        )
-        server.add_notification_handler(
-            "notifications/initialized", types.NotificationParams, self._changes.greet
-        )
+        tasks = Tasks(self._held, library, questions)
+        self._changes = Changes(resources, tasks)
+        registry.watch(self._changes.names)
+        prompts.watch(self._changes.prompts)
+        self._held.watch(self._changes.task)
+        if watch_stores is not None:
+            watch_stores(self._changes.store)
+        tools = Tools(registry, runner, library, questions, self._held, tasks, patience)
+        server = _server(tools, resources, Prompts(prompts), registry, library, self._changes)
+        server.add_request_handler("tasks/get", TaskParams, tasks.get)
+        server.add_request_handler("tasks/update", UpdateParams, tasks.update)
+        server.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
         self._sessions = StreamableHTTPSessionManager(
             server,
             # The door has checked Host and Origin; a second list here could only contradict it.
@@ -102,6 +114,7 @@ class McpFace:
                 yield
             finally:
                 self._changes.close()
+                await self._held.close()
                 telling.cancel()
                 await asyncio.wait([telling])
 
@@ -130,7 +143,51 @@ class McpFace:
 def build(parts: Parts) -> McpFace:
     """The face over the daemon's parts."""
     library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.artifacts, parts.database)
-    return McpFace(parts.registry, parts.runner, library, max_body=parts.settings.max_body_mb * MB)
+    return McpFace(
+        parts.registry,
+        parts.runner,
+        library,
+        parts.prompts,
+        parts.questions,
+        max_body=parts.settings.max_body_mb * MB,
+        watch_stores=parts.stores.watch,
+    )
+
+
+def _server(
+    tools: Tools,
+    resources: Resources,
+    prompts: Prompts,
+    registry: Registry,
+    library: Library,
+    changes: Changes,
+) -> _Server:
+    """The package's server with our handlers."""
+    server = _Server(
+        "portico",
+        version=__version__,
+        title="Portico",
+        description="One doorway to models, knowledge, tools and agents.",
+        instructions=INSTRUCTIONS,
+        get_tool_input_schema=tools.schema,
+        on_list_tools=tools.list,
+        on_list_prompts=prompts.list,
+        on_get_prompt=prompts.get,
+        on_list_resources=resources.list,
+        on_list_resource_templates=resources.templates,
+        on_read_resource=resources.read,
+        on_subscribe_resource=changes.subscribe,
+        on_unsubscribe_resource=changes.unsubscribe,
+        on_completion=Completions(registry, library, prompts).complete,
+        on_subscriptions_listen=changes.listen,
+    )
+    # By the general way: a result may be a task, and to the package the level of logs is a thing of the past.
+    server.add_request_handler("tools/call", types.CallToolRequestParams, tools.call)
+    server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, log.set_level)
+    server.add_notification_handler("notifications/initialized", types.NotificationParams, changes.greet)
+    server.extensions = {EXTENSION: {}}
+    server.middleware.clear()  # spans of the package's own: a call is a run, and runs are traced as such
+    return server
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -84,6 +84,11 @@ class Library(Protocol):
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
         """A file and its bytes. Raises `NotFound`, `Forbidden`, `TooLarge`."""
 
+    async def version(self, caller: Principal, store: str, name: str) -> str | None:
+        """Something that is another one when the file is; ``None`` if there is none. Raises `NotFound`, `Forbidden` for
+        the store.
+        """
+
     async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
         """A file that a run made, and its bytes. Raises `NotFound`, `TooLarge`."""
 
@@ -150,6 +155,12 @@ class StoreLibrary:
             )
         data = await asyncio.to_thread(self._files.blob(row.sha256).read_bytes)
         return _stored(store, row, by_name=True), data
+
+    async def version(self, caller: Principal, store: str, name: str) -> str | None:
+        holder = await self._stores.get(store, caller, "read")
+        newest = await self._database.read(rows.named_files, holder.id, [name])
+        row = await self._database.read(rows.file, holder.id, newest.get(name, name))
+        return None if row is None else row.sha256
 
     async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
         artifact = shown(await self._artifacts.get(artifact_id, caller))

@@ -15,6 +15,11 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 _ORDER = ("tool", "app", "store")
 
 
+def is_plain(name: str) -> bool:
+    """Whether a tool of this name goes by it unchanged."""
+    return 0 < len(name) <= LONGEST and name == name.strip("_") and _FOREIGN.search(name) is None
+
+
 def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
     """A name for each card: its own, ``search_NAME`` for a store.
 

@@ -44,6 +44,11 @@ def shows(context: ServerRequestContext[Any], card: Card) -> bool:
     return only is None or card.key == only
 
 
+def is_narrow(context: ServerRequestContext[Any]) -> bool:
+    """Whether the endpoint of this request shows one thing alone."""
+    return _only(context) is not None
+
+
 def store_of(context: ServerRequestContext[Any]) -> str | None:
     """The one store whose files the endpoint of this request shows: the store itself, or that of an app over one.
 

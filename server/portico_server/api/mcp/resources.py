@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import re
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -13,10 +11,11 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import narrow
+from portico_server.api.mcp import narrow, pages
 from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.library import Library, Position, StoredFile
 from portico_server.core.errors import Forbidden, NotFound, PorticoError
+from portico_server.core.principal import Principal
 
 PAGE: Final = 100
 """Resources in one page of a list."""
@@ -65,7 +64,7 @@ class Resources:
         )
         return types.ListResourcesResult(
             resources=[_resource(file) for file in files],
-            next_cursor=None if following is None else _cursor(following),
+            next_cursor=None if following is None else pages.write([following.store, following.after]),
         )
 
     async def templates(
@@ -95,8 +94,7 @@ class Resources:
                     raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
                 file, data = await self._library.read(caller_of(context), store, name)
         except PorticoError as error:
-            code = types.INVALID_REQUEST if isinstance(error, Forbidden) else types.INVALID_PARAMS
-            raise MCPError(code, error.message, {"uri": params.uri}) from error
+            raise _refused(error, params.uri) from error
         text = _as_text(file, data)
         contents = (
             types.TextResourceContents(uri=params.uri, mime_type=file.media_type, text=text)
@@ -106,6 +104,36 @@ class Resources:
             )
         )
         return types.ReadResourceResult(contents=[contents])
+
+    async def version(self, context: ServerRequestContext[Any], uri: str) -> str | None:
+        """What a file is now, for somebody who wants to watch it; ``None`` if it is not there yet.
+
+        Raises `MCPError` unless this caller may read it at this endpoint.
+        """
+        if _ARTIFACT.fullmatch(uri) is not None:
+            await self.read(context, types.ReadResourceRequestParams(uri=uri))
+            return ""  # what a run made does not change
+        store, name = parse_uri(uri)
+        try:
+            if narrow.store_of(context) not in (None, store):
+                raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
+            return await self._library.version(caller_of(context), store, name)
+        except PorticoError as error:
+            raise _refused(error, uri) from error
+
+    async def state(self, caller: Principal, uri: str) -> str | None:
+        """The same for somebody who watches it; ``None`` once it may not be read any more."""
+        if _ARTIFACT.fullmatch(uri) is not None:
+            return ""
+        try:
+            return await self._library.version(caller, *parse_uri(uri))
+        except PorticoError:
+            return None
+
+
+def _refused(error: PorticoError, uri: str) -> MCPError:
+    code = types.INVALID_REQUEST if isinstance(error, Forbidden) else types.INVALID_PARAMS
+    return MCPError(code, error.message, {"uri": uri})
 
 
 def _resource(file: StoredFile) -> types.Resource:
@@ -128,18 +156,11 @@ def _as_text(file: StoredFile, data: bytes) -> str | None:
         return None
 
 
-def _cursor(position: Position) -> str:
-    return base64.urlsafe_b64encode(json.dumps([position.store, position.after]).encode()).decode()
-
-
 def _position(cursor: str | None) -> Position | None:
     """Where a list goes on. Raises `MCPError` for a cursor that we have not given."""
     if cursor is None:
         return None
-    try:
-        store, after = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
-        raise MCPError(
-            types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin anew."
-        ) from error
-    return Position(str(store), None if after is None else str(after))
+    match pages.read(cursor):
+        case [str(store), (str() | None) as after]:
+            return Position(store, after)
+    raise MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin anew.")

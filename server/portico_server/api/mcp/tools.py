@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
 import mcp_types as types
-from mcp.server.context import ServerRequestContext
-from mcp.server.session import ServerSession
+from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico.wire import Cited, Delta, Event, Status, StepStarted, ToolCalled
-from portico_server.api.mcp import narrow
+from portico.wire import Asked
+from portico_server.api.mcp import apps, elicit, follow, narrow
 from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp.follow import Follower, Left
+from portico_server.api.mcp.held import Held, HeldRuns
 from portico_server.api.mcp.library import Library
-from portico_server.api.mcp.names import tool_names
-from portico_server.api.mcp.resources import artifact_uri
-from portico_server.core.citation import cited
+from portico_server.api.mcp.names import is_plain, tool_names
+from portico_server.api.mcp.pages import page
+from portico_server.api.mcp.result import failure, result_of
+from portico_server.api.mcp.tasks import Tasks
 from portico_server.core.errors import PorticoError, nearest
-from portico_server.core.passage import PASSAGE_SCHEMA, origin, to_json, to_text
-from portico_server.core.principal import Principal
+from portico_server.core.passage import PASSAGE_SCHEMA
 from portico_server.core.registry import Registry
-from portico_server.core.request import (
-    Artifact,
-    Chat,
-    Found,
-    Reply,
-    Request,
-    Result,
-    Search,
-    ToolCall,
-    ToolResult,
-)
+from portico_server.core.request import Request, Search, ToolCall
 from portico_server.core.servable import Card
+from portico_server.runs.questions import Questions
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.tools.arguments import Checker
@@ -44,49 +35,12 @@ from portico_server.tools.arguments import Checker
 OPERATION: Final = "mcp"
 """What usage rows call a run that began here."""
 
-PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""What assistants show."""
+PAGE: Final = 250
+"""Tools in one page of a list: more than an assistant is given, so that those which know no pages see everything."""
 
-PICTURE: Final = 2 * 1024 * 1024
-"""Bytes of a picture that is sent along with a result; a larger one is a link."""
+PATIENCE: Final = 1.0
+"""Seconds after which a call becomes a task, for clients that know tasks."""
 
-TELL_EVERY = 0.25
-"""Seconds between two progress notices about text; all other progress is told at once."""
-
-_ASK: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "question": {"type": "string", "minLength": 1, "description": "What to ask, as one full question."},
-        "history": {
-            "type": "array",
-            "description": "Earlier turns of the conversation, oldest first, if the question builds on them.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "role": {"type": "string", "enum": ["user", "assistant"]},
-                    "content": {"type": "string"},
-                },
-                "required": ["role", "content"],
-                "additionalProperties": False,
-            },
-        },
-    },
-    "required": ["question"],
-    "additionalProperties": False,
-}
-_ANSWER: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "answer": {"type": "string"},
-        "citations": {"type": "array", "items": PASSAGE_SCHEMA},
-        "cited": {
-            "type": "array",
-            "items": {"type": "integer"},
-            "description": "Ranks of the citations that the answer points at.",
-        },
-    },
-    "required": ["answer", "citations", "cited"],
-}
 _SEARCH: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -117,7 +71,7 @@ class Offer:
         Checker(self.tool.name, self.tool.input_schema).check(arguments)
         if self.card.kind == "store":
             return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
-        return Chat((*arguments.get("history", ()), {"role": "user", "content": arguments["question"]}))
+        return apps.request(self.card, arguments)
 
 
 def offer(name: str, card: Card) -> Offer:
@@ -132,10 +86,10 @@ def offer(name: str, card: Card) -> Offer:
             )
             given = _SEARCH, _PASSAGES
         case "app":
-            given = _ASK, _ANSWER
+            given = apps.schemas(card)
         case _:
             given = card.input_schema or {"type": "object"}, card.output_schema
-    read_only = card.kind != "tool" or card.labels.get("read_only") is True
+    read_only = card.labels.get("read_only") is True if card.kind == "tool" else _only_reads(card)
     tool = types.Tool(
         name=name,
         title=title,
@@ -152,141 +106,128 @@ def offer(name: str, card: Card) -> Offer:
     return Offer(tool, card)
 
 
+def _only_reads(card: Card) -> bool:
+    return card.kind == "store" or apps.changes_nothing(card)
+
+
 class Tools:
     """Handlers of ``tools/list`` and ``tools/call``."""
 
-    def __init__(self, registry: Registry, runner: Runner, library: Library) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        runner: Runner,
+        library: Library,
+        questions: Questions,
+        held: HeldRuns,
+        tasks: Tasks,
+        patience: float = PATIENCE,
+    ) -> None:
         self._registry = registry
         self._runner = runner
         self._library = library
+        self._questions = questions
+        self._held = held
+        self._tasks = tasks
+        self._patience = patience
 
     async def list(
-        self, context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
+        self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        """All that the caller may call, in one page: clients that know no pages see everything."""
+        """All that the caller may call."""
         named = await self._named(context)
-        return types.ListToolsResult(tools=[offer(name, card).tool for name, card in sorted(named.items())])
+        shown, more = page([(name, name) for name in sorted(named)], params.cursor if params else None, PAGE)
+        return types.ListToolsResult(
+            tools=[offer(name, named[name]).tool for name in shown], next_cursor=more
+        )
 
     async def call(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
-    ) -> types.CallToolResult:
-        """Run it. An unknown name is an error of the protocol; what goes wrong in the call is a result."""
+    ) -> HandlerResult:
+        """Run it. An unknown name is an error of the protocol; what goes wrong in the call is a result.
+
+        A call that needs an answer of the client first, or one that takes long, is left to another request.
+        """
         caller = caller_of(context)
-        named = await self._named(context)
-        card = named.get(params.name)
-        if card is None:
-            raise MCPError(
-                types.INVALID_PARAMS,
-                f"There is no tool '{params.name[:100]}' here, or you have no access to it."
-                f"{nearest(params.name, named)}",
-            )
+        if params.request_state is not None:
+            return await self._go_on(context, params)
+        card = await self._find(context, params.name)
         try:
             request = offer(params.name, card).request(params.arguments or {})
-            run = self._runner.start(OPERATION, card.key, request, caller)
-            result = await _follow(run, context.session)
-            answer = _result(result)
-            if isinstance(result, ToolResult) and result.artifacts:
-                answer.content += [await self._shown(item, caller) for item in result.artifacts]
-            return answer
         except PorticoError as error:
-            return _failure(error.message)
+            return failure(error.message)
+        run = self._runner.start(OPERATION, card.key, request, caller)
+        return await self._follow(context, run, 0)
+
+    async def _go_on(
+        self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
+    ) -> HandlerResult:
+        """Give the client's answers to a call that waits for them, and wait for it in turn."""
+        held = self._held.get(params.request_state or "", caller_of(context))
+        if held is None:
+            raise MCPError(types.INVALID_PARAMS, "There is no call that waits for this answer; call anew.")
+        try:
+            await follow.answer_all(self._questions, context, held, params.input_responses or {})
+        except PorticoError as error:
+            self._held.release(held)
+            await held.run.cancel()
+            return failure(error.message)
+        unanswered = [asked for asked in held.asks.values() if elicit.form(asked) is not None]
+        if unanswered:
+            return _asks(held, unanswered)
+        self._held.release(held)
+        return await self._follow(context, held.run, held.seen)
+
+    async def _follow(self, context: ServerRequestContext[Any], run: Run, seen: int) -> HandlerResult:
+        """The run's result, or whatever stands for it by now. Whatever ends the call ends the run that it still has."""
+        caller = caller_of(context)
+        kept = False
+        may_become_task = self._tasks.known_to(context) and not self._held.full
+        try:
+            found = await Follower(context, run, self._questions, seen).wait(
+                self._patience if may_become_task else math.inf
+            )
+            if isinstance(found, Left):
+                held, kept = self._held.hold(run, found.seen, found.message, found.asks), True
+                return _asks(held, found.asks) if found.asks else self._tasks.created(held)
+            return await result_of(found, caller, self._library)
+        except PorticoError as error:
+            return failure(error.message)
+        finally:
+            if not kept and not run.ended:
+                with anyio.CancelScope(shield=True):
+                    await run.cancel()
+
+    async def _find(self, context: ServerRequestContext[Any], name: str) -> Card:
+        """The card behind a name. Raises `MCPError` if the caller sees none."""
+        # Most calls are of tools under their own names: those need not be told apart from all that is there.
+        plain = self._registry.get(f"tool/{name}") if is_plain(name) else None
+        if plain is not None and plain.card.name == name and narrow.shows(context, plain.card):
+            caller = caller_of(context)
+            if caller.sees(plain.card.owner) and caller.allows(plain.card.scope):
+                return plain.card
+        named = await self._named(context)
+        if name not in named:
+            raise MCPError(
+                types.INVALID_PARAMS,
+                f"There is no tool '{name[:100]}' here, or you have no access to it.{nearest(name, named)}",
+            )
+        return named[name]
 
     async def _named(self, context: ServerRequestContext[Any]) -> dict[str, Card]:
         cards = await self._registry.cards(caller_of(context), "app", "tool", "store")
         named = tool_names(cards)  # of all, so that a thing has one name at every endpoint
         return {name: card for name, card in named.items() if narrow.shows(context, card)}
 
-    async def _shown(self, artifact: Artifact, caller: Principal) -> types.ContentBlock:
-        """A small picture as itself, anything else as a link to a resource."""
-        if artifact.media_type in PICTURES and artifact.bytes <= PICTURE:
-            _artifact, data = await self._library.made(caller, artifact.id)
-            return types.ImageContent(
-                type="image", data=base64.b64encode(data).decode(), mime_type=artifact.media_type
-            )
-        return types.ResourceLink(
-            type="resource_link",
-            name=artifact.name,
-            uri=artifact_uri(artifact.id),
-            mime_type=artifact.media_type,
-            size=artifact.bytes,
-        )
+    def schema(self, name: str) -> Mapping[str, Any] | None:
+        """The arguments of a tool, without I/O, for the headers that repeat some of them; ``None`` if none can."""
+        found = self._registry.get(f"tool/{name}")
+        return None if found is None else found.card.input_schema
 
 
-async def _follow(run: Run, session: ServerSession) -> Result:
-    """The run's result, its events told as progress. Whatever ends the call ends the run."""
-    assert run.task is not None
-    progress = _Progress(session)
-    try:
-        async for _number, event in run.log.follow():
-            await progress.tell(event)
-        await asyncio.wait([run.task])
-        if run.task.cancelled():  # by somebody else: our own caller is still waiting for an answer
-            raise PorticoError("The run was cancelled before it had an answer.", code="cancelled")
-        result: Result = run.task.result()
-        return result
-    finally:
-        with anyio.CancelScope(shield=True):
-            await run.cancel()
-
-
-class _Progress:
-    """Events as progress notices, whose number only ever rises."""
-
-    def __init__(self, session: ServerSession) -> None:
-        self._session = session
-        self._count = 0
-        self._text = ""
-        self._told = float("-inf")
-
-    async def tell(self, event: Event) -> None:
-        match event:
-            case Delta(text=text):
-                self._text += text
-                now = asyncio.get_running_loop().time()
-                if now - self._told >= TELL_EVERY:
-                    self._told, said, self._text = now, self._text, ""
-                    await self._send(said)
-            case Cited(passages=passages):
-                files = dict.fromkeys(passage.filename for passage in passages)
-                await self._send(f"Found {len(passages)} passages in {', '.join(files) or 'no file'}")
-            case Status(stage=stage, message=message, done=done, total=total, unit=unit):
-                share = f" ({done:g} of {total:g} {unit})" if done is not None and total else ""
-                await self._send(f"{message or stage}{share}")
-            case StepStarted(path=path):
-                await self._send(path)
-            case ToolCalled(name=name):
-                await self._send(f"Calls {name}")
-
-    async def _send(self, message: str) -> None:
-        self._count += 1
-        await self._session.report_progress(self._count, message=message)
-
-
-def _result(result: Result) -> types.CallToolResult:
-    match result:
-        case Reply(content=answer, citations=passages):
-            sources = "".join(f"\n[{passage.rank}] {origin(passage)}" for passage in passages)
-            text = f"{answer}\n\nSources:{sources}" if passages else answer
-            structured = {
-                "answer": answer,
-                "citations": to_json(passages),
-                "cited": list(cited(answer, len(passages))),
-            }
-            return _success(text, structured)
-        case Found(passages=passages):
-            return _success(to_text(passages) or "Nothing was found.", {"passages": to_json(passages)})
-        case ToolResult(text=text, structured=found, is_error=failed):
-            return _failure(text) if failed else _success(text, found)
-        case _:
-            return _failure(f"The answer is of a kind that MCP cannot carry: {type(result).__name__}.")
-
-
-def _success(text: str, structured: Mapping[str, Any] | None) -> types.CallToolResult:
-    return types.CallToolResult(
-        content=[types.TextContent(type="text", text=text)],
-        structured_content=None if structured is None else dict(structured),
-    )
-
-
-def _failure(sentence: str) -> types.CallToolResult:
-    return types.CallToolResult(content=[types.TextContent(type="text", text=sentence)], is_error=True)
+def _asks(held: Held, asks: Sequence[Asked]) -> types.InputRequiredResult:
+    """What the client must find out before it calls again."""
+    forms: types.InputRequests = {
+        asked.id: form for asked in asks if (form := elicit.form(asked)) is not None
+    }
+    return types.InputRequiredResult(input_requests=forms, request_state=held.id)

@@ -1,19 +1,29 @@
-"""``/api/apps``: what apps there are, and running one with all its events."""
+"""``/api/apps``: what apps there are, running one with all its events, deploying and rolling back."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+import orjson
+from fastapi import APIRouter, Query, Response
+from fastapi import Request as HttpRequest
+from pydantic import BaseModel, ConfigDict, Field
 
-from portico.wire import Failed
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.native.flows import events_of
 from portico_server.api.openai import validate
-from portico_server.api.sse import EventStream, event_frame
-from portico_server.core.errors import NotFound, nearest
-from portico_server.core.request import Chat
+from portico_server.api.parts import Parts
+from portico_server.api.sse import EventStream, while_present
+from portico_server.apps.drawing import diagram
+from portico_server.apps.drawing.mermaid import mermaid
+from portico_server.apps.drawing.svg import svg
+from portico_server.apps.flow import read
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.limits import Limits
+from portico_server.core.principal import Principal
+from portico_server.core.request import AppInput, AppOutput, Chat, Reply, Request
+from portico_server.core.servable import Card, Servable
+from portico_server.db.apps import AppRow, VersionRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
@@ -21,11 +31,20 @@ router = APIRouter(prefix="/api/apps", tags=["Apps"])
 
 
 class App(BaseModel):
-    """An app; its name is also a model name."""
+    """An app; its name is also a model name.
+
+    ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for one that was not deployed. ``limits`` hold
+    whoever calls it.
+    """
 
     name: str
     title: str
     description: str
+    kind: str
+    version: int
+    input_schema: dict[str, Any] | None
+    output_schema: dict[str, Any] | None
+    limits: dict[str, int] | None = None
 
 
 class AppList(BaseModel):
@@ -34,21 +53,141 @@ class AppList(BaseModel):
     data: list[App]
 
 
-class AppInput(BaseModel):
-    """A conversation; every other field is an option, as in a chat completion."""
+class RunInput(BaseModel):
+    """Either ``input``, as the app's input schema says, or ``messages``, a conversation with the options of a chat
+    completion beside it. ``session`` names a conversation that the app keeps.
+    """
 
     model_config = ConfigDict(extra="allow")
 
-    messages: list[Any]
+    messages: list[Any] | None = None
+    input: Any = None
+    session: str = ""
+
+
+class Deployment(BaseModel):
+    """An app to deploy. ``expected_version``: refused with 409 if another version answers by now."""
+
+    name: str
+    kind: str = "flow"
+    spec: dict[str, Any]
+    note: str = Field("", max_length=500)
+    expected_version: int | None = None
+
+
+class Update(BaseModel):
+    """``set``: places in the specification (``outline.system``) and their new values, null to take a field away; a new
+    version comes of it, the rest of which is as before. ``limits``: of the app, instead of those it has; no version.
+    """
+
+    set: dict[str, Any] = Field(default_factory=dict)
+    limits: dict[str, Any] | None = None
+    note: str = Field("", max_length=500)
+    expected_version: int | None = None
+
+
+class Version(BaseModel):
+    """One version of a deployed app. ``current``: it is the one that answers.
+
+    ``warnings``: what it still needs, such as functions that a client must serve; told when it is deployed.
+    """
+
+    name: str
+    version: int
+    digest: str
+    note: str
+    created_by: str
+    created_at: float
+    current: bool
+    spec: dict[str, Any]
+    warnings: list[str] = []
+
+
+class VersionList(BaseModel):
+    """Newest first."""
+
+    data: list[Version]
+
+
+class RollBack(BaseModel):
+    """``version``: which one answers again; by default the one before the current one."""
+
+    version: int | None = None
 
 
 @router.get("")
 async def list_apps(parts: TheParts, caller: Caller) -> AppList:
     """The apps that the caller may call."""
-    cards = await parts.registry.cards(caller, "app")
-    return AppList(
-        data=[App(name=card.name, title=card.title, description=card.description) for card in cards]
+    return AppList(data=[_app(card, parts) for card in await parts.registry.cards(caller, "app")])
+
+
+@router.post("")
+async def deploy_app(given: Deployment, parts: TheParts, caller: Caller) -> Version:
+    """Deploy an app, or another version of it, which answers from the next call on. The same again changes nothing."""
+    row, version = await parts.apps.deploy(
+        given.name, given.kind, given.spec, caller, note=given.note, expected=given.expected_version
     )
+    return _deployed(row, version, parts)
+
+
+@router.get("/{name}")
+async def retrieve_app(name: str, parts: TheParts, caller: Caller) -> App:
+    """One app."""
+    return _app((await _resolve(parts, name, caller)).card, parts)
+
+
+@router.patch("/{name}")
+async def update_app(name: str, given: Update, parts: TheParts, caller: Caller) -> Version:
+    """Change some places of a deployed app, or its limits. Runs and sessions in progress go on."""
+    # What is wrong with the one must not leave the other half done.
+    limits = Limits.parse(given.limits) if given.limits is not None else None
+    row, version = parts.apps.find(name, caller)
+    if given.set:
+        row, version = await parts.apps.update(
+            name, given.set, caller, note=given.note, expected=given.expected_version
+        )
+    if limits is not None:
+        await parts.apps.limit(name, limits, caller)
+    return _deployed(row, version, parts)
+
+
+@router.get(
+    "/{name}/drawing",
+    response_class=Response,
+    responses={200: {"content": {"image/svg+xml": {}, "text/plain": {}}, "description": "The picture"}},
+)
+async def draw_app(
+    name: str, parts: TheParts, caller: Caller, format: Literal["mermaid", "svg"] = "mermaid"
+) -> Response:
+    """A deployed app as a picture: the text of a Mermaid flowchart, or SVG."""
+    row, version = parts.apps.find(name, caller)
+    if row.kind == "flow":
+        root = diagram.of_flow(read.flow({**version.spec, "name": name}))
+    else:
+        root = diagram.of_agent(name, version.spec)
+    if format == "svg":
+        return Response(svg(root), media_type="image/svg+xml")
+    return Response(mermaid(root), media_type="text/plain")
+
+
+@router.delete("/{name}", status_code=204, response_class=Response)
+async def remove_app(name: str, parts: TheParts, caller: Caller) -> None:
+    """Remove a deployed app with all its versions. Runs in progress go on."""
+    await parts.apps.remove(name, caller)
+
+
+@router.get("/{name}/versions")
+async def list_versions(name: str, parts: TheParts, caller: Caller) -> VersionList:
+    """The versions of a deployed app, newest first."""
+    row, _current = parts.apps.find(name, caller)
+    return VersionList(data=[_version(row, found) for found in await parts.apps.versions(name, caller)])
+
+
+@router.post("/{name}/rollback")
+async def roll_back_app(name: str, given: RollBack, parts: TheParts, caller: Caller) -> Version:
+    """Let an earlier version answer again."""
+    row, version = await parts.apps.roll_back(name, caller, to=given.version)
+    return _deployed(row, version, parts)
 
 
 @router.post(
@@ -56,24 +195,94 @@ async def list_apps(parts: TheParts, caller: Caller) -> AppList:
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
 )
-async def run_app(name: str, given: AppInput, parts: TheParts, caller: Caller) -> EventStream:
-    """Run an app and stream its events; the header ``x-portico-run`` names the run. Leaving cancels it."""
+async def run_app(
+    name: str,
+    given: RunInput,
+    parts: TheParts,
+    caller: Caller,
+    request: HttpRequest,
+    stream: Annotated[bool, Query(description="false for one JSON answer")] = True,
+) -> Response:
+    """Run an app and stream its events; the header ``x-portico-run`` names the run. Leaving cancels it.
+
+    A durable flow goes on when the listener leaves. Without ``stream``, the answer is ``{"run": …, "output": …}``.
+    """
+    servable = await _resolve(parts, name, caller)
+    flow = getattr(servable, "flow", None)
+    if flow is not None and given.messages is None:
+        with parts.runner.admitted(name, caller) as admission:
+            run = await parts.flows.begin(flow, given.input, caller)
+            admission.follow(run)
+        stay = flow.durability != "off"
+    else:
+        run = parts.runner.start("apps/run", name, _request(given), caller)
+        stay = False
+    if not stream:
+        output = await while_present(request, _output(parts.runner, run, stay=stay))
+        return Response(orjson.dumps({"run": run.id, "output": output}), media_type="application/json")
+    return EventStream(events_of(parts.runner, run, stay=stay), {"x-portico-run": run.id})
+
+
+async def _output(runner: Runner, run: Run, *, stay: bool) -> Any:
+    """What the run ends with. Raises what it fails with. ``stay``: it survives the waiter."""
+    if stay:
+        async for _event in run.log.follow():
+            pass
+    result = await runner.wait(run)
+    if isinstance(result, AppOutput):
+        return result.value
+    return result.content if isinstance(result, Reply) else result
+
+
+def _request(given: RunInput) -> Request:
+    if given.messages is None:
+        return AppInput(given.input, given.session)
+    if given.input is not None:
+        raise InvalidRequest("Give either 'input' or 'messages', not both.", param="input")
     validate.messages(given.messages)
-    card = (await parts.registry.resolve(name, caller)).card
-    if card.kind != "app":
+    options = dict(given.model_extra or {})
+    if given.session:
+        options["conversation"] = given.session
+    return Chat(tuple(given.messages), options)
+
+
+async def _resolve(parts: Parts, name: str, caller: Principal) -> Servable:
+    servable = await parts.registry.resolve(name, caller)
+    if servable.card.kind != "app":
         known = [found.name for found in await parts.registry.cards(caller, "app")]
         raise NotFound(f"There is no app '{name}'.{nearest(name, known)}", code="app_not_found", param="name")
-    request = Chat(tuple(given.messages), dict(given.model_extra or {}))
-    run = parts.runner.start("apps/run", name, request, caller)
-    return EventStream(_events(parts.runner, run), {"x-portico-run": run.id})
+    return servable
 
 
-async def _events(runner: Runner, run: Run) -> AsyncIterator[bytes]:
-    """All events of a run that belongs to this request. One that fails at once is an error with a status."""
-    try:
-        async for number, event in run.log.follow():
-            if number == 1 and isinstance(event, Failed):
-                await runner.wait(run)
-            yield event_frame(number, event)
-    finally:
-        await run.cancel()
+def _app(card: Card, parts: Parts) -> App:
+    row = parts.apps.row(card.name)
+    return App(
+        name=card.name,
+        title=card.title,
+        description=card.description,
+        kind=str(card.labels.get("app") or "store"),
+        version=int(card.labels.get("version") or 0),
+        input_schema=dict(card.input_schema) if card.input_schema else None,
+        output_schema=dict(card.output_schema) if card.output_schema else None,
+        limits=dict(row.limits) if row is not None and row.limits else None,
+    )
+
+
+def _deployed(row: AppRow, version: VersionRow, parts: Parts) -> Version:
+    """The version that answers from now on, with what it still needs."""
+    flow = getattr(parts.registry.get(row.name), "flow", None)
+    made = _version(row, version)
+    return made if flow is None else made.model_copy(update={"warnings": parts.flows.unserved(flow)})
+
+
+def _version(row: AppRow, version: VersionRow) -> Version:
+    return Version(
+        name=row.name,
+        version=version.version,
+        digest=version.digest,
+        note=version.note,
+        created_by=version.created_by,
+        created_at=version.created_at,
+        current=row.version == version.version,
+        spec=dict(version.spec),
+    )

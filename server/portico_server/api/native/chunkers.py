@@ -112,7 +112,7 @@ async def list_chunkers(_caller: Caller) -> ChunkerList:
 
 
 @router.post("/chunk", openapi_extra=_BODY)
-async def preview_chunks(request: Request, parts: TheParts, _caller: Caller) -> CutList:
+async def preview_chunks(request: Request, parts: TheParts, caller: Caller) -> CutList:
     """How a document would be cut, by each strategy. Nothing is kept."""
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         form = await upload.read(request, parts.files)
@@ -127,7 +127,7 @@ async def preview_chunks(request: Request, parts: TheParts, _caller: Caller) -> 
         received = await parts.files.receive(_bytes(wish.text), durable=False)
     try:
         strategies = check_strategies(wish.strategies)
-        work = parts.stores.previews.cut(received.path, wish.filename, strategies, limit=wish.limit)
+        work = parts.stores.previews.cut(received.path, wish.filename, strategies, caller, limit=wish.limit)
         found = await while_present(request, work)
     finally:
         await parts.files.drop(received)

@@ -17,10 +17,25 @@ from portico_server.engines.spec import DeploymentInfo, ModelSpec
 router = APIRouter(prefix="/api", tags=["Models"])
 
 
+class Replica(BaseModel):
+    """One process of a model that has several."""
+
+    source: str
+    engine: str
+    state: Literal["cold", "downloading", "loading", "ready", "failed"]
+    pid: int | None
+    memory_bytes: int | None
+    error: str | None
+    calls: int
+    starts: int
+    crashes: int
+
+
 class Deployment(BaseModel):
     """A model on an engine. Times in seconds since 1970; ``memory_bytes`` is what its process holds.
 
     ``calls`` wait for it or are being answered; ``starts`` and ``crashes`` are counted since the daemon started.
+    With several ``replicas`` each number is their sum. ``gpus`` are the numbers of those that it has a share of.
     """
 
     name: str
@@ -42,6 +57,8 @@ class Deployment(BaseModel):
     calls: int
     starts: int
     crashes: int
+    replicas: list[Replica]
+    gpus: list[int]
 
 
 class DeploymentList(BaseModel):
@@ -51,7 +68,9 @@ class DeploymentList(BaseModel):
 
 
 class DeploymentWish(BaseModel):
-    """A model to be registered; ``engine`` and ``task`` are found out unless they are given."""
+    """A model to be registered; ``engine`` and ``task`` are found out unless they are given. ``replicas`` is a number
+    of processes, or the sources of the further ones.
+    """
 
     name: str
     source: str
@@ -66,6 +85,8 @@ class DeploymentWish(BaseModel):
     memory_mb: int | None = None
     queue_limit: int | None = None
     defaults: dict[str, Any] = {}
+    replicas: int | list[str] = 1
+    prompt: dict[str, Any] = {}
 
 
 class Lines(BaseModel):
@@ -148,6 +169,8 @@ async def create_deployment(wish: DeploymentWish, parts: TheParts, _caller: Admi
         memory_mb=wish.memory_mb,
         queue_limit=wish.queue_limit,
         defaults=wish.defaults,
+        prompt=wish.prompt,
+        replicas=tuple(wish.replicas) if isinstance(wish.replicas, list) else wish.replicas,
     )
     return _deployment(await parts.models.add(spec))
 

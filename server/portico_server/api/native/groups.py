@@ -36,12 +36,20 @@ class Group(BaseModel):
     failed: int
     waiting: int
     chunks: int
+    errors: list[tuple[str, str]]
+    """Files that cannot be in it, as (name, why); 100 of the store at most."""
 
 
 class GroupList(BaseModel):
     """The groups of a store, its own first."""
 
     data: list[Group]
+
+
+class Retried(BaseModel):
+    """The ids of the runs that try again, none if nothing had failed."""
+
+    runs: list[str]
 
 
 @router.get("")
@@ -64,8 +72,16 @@ async def add_group(store: str, wish: GroupWish, parts: TheParts, caller: Caller
         chunking=wish.chunking_strategy,
         parent=wish.parent,
         embedding_model=None if model is None else parts.stores.embedding(model),
+        caller=caller,
     )
     return Begun(run=run)
+
+
+@router.post("/retry")
+async def retry_groups(store: str, parts: TheParts, caller: Caller) -> Retried:
+    """Try the files again that could not be in a group. What a model has written of them is kept."""
+    row = await parts.stores.get(store, caller, "manage")
+    return Retried(runs=await parts.stores.groups.retry(row))
 
 
 @router.delete("/{group}")

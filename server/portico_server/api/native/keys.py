@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from portico_server.api.auth import Auth
 from portico_server.api.native.rights import Admin
+from portico_server.core.limits import Limits
 from portico_server.db.keys import KeyRow
 
 router = APIRouter(prefix="/api/keys", tags=["Keys"])
@@ -23,13 +24,14 @@ TheAuth = Annotated[Auth, Depends(_auth)]
 
 
 class Key(BaseModel):
-    """A key without its secret; ``hint`` is the last four characters of it."""
+    """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set."""
 
     id: str
     name: str
     scopes: list[str]
     hint: str
     created_at: float
+    limits: dict[str, int]
 
 
 class NewKey(Key):
@@ -45,10 +47,11 @@ class KeyList(BaseModel):
 
 
 class KeyWish(BaseModel):
-    """A key to be made."""
+    """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day."""
 
     name: str
     scopes: list[str]
+    limits: dict[str, Any] = {}
 
 
 class Gone(BaseModel):
@@ -67,7 +70,7 @@ async def list_keys(auth: TheAuth, _caller: Admin) -> KeyList:
 @router.post("")
 async def create_key(wish: KeyWish, auth: TheAuth, _caller: Admin) -> NewKey:
     """A new key; the answer holds the secret, which is kept nowhere."""
-    row, secret = await auth.create(wish.name, wish.scopes)
+    row, secret = await auth.create(wish.name, wish.scopes, Limits.parse(wish.limits))
     return NewKey(**_fields(row), key=secret)
 
 
@@ -85,4 +88,5 @@ def _fields(row: KeyRow) -> dict[str, Any]:
         "scopes": list(row.scopes),
         "hint": row.hint,
         "created_at": row.created_at,
+        "limits": dict(row.limits),
     }

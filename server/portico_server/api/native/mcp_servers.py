@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
+from portico_server.tools.approval import Rule
 from portico_server.tools.mcp_host.host import ServerInfo
 from portico_server.tools.mcp_host.spec import TIMEOUT, parse
 
@@ -21,6 +22,7 @@ class NewServer(BaseModel):
 
     ``env`` and ``headers`` may hold secrets and are never shown again. ``allow`` and ``deny`` are patterns of tool
     names. ``prefix`` goes before the names of its tools; left out, it is the server's name and an underscore.
+    ``approval``: when somebody is asked before a call; empty: as the setting ``tool_approval`` says.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -35,6 +37,7 @@ class NewServer(BaseModel):
     deny: list[str] = []
     prefix: str | None = None
     timeout: float = TIMEOUT
+    approval: Rule = ""
 
 
 class Server(BaseModel):

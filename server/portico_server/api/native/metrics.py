@@ -106,6 +106,12 @@ def _calls(page: _Page, parts: Parts) -> None:
             if count
         ],
     )
+    page.metric(
+        "portico_cost_dollars_total",
+        "counter",
+        "US dollars for calls of models whose price is known.",
+        [(labels, series.cost) for labels, series in found if series.cost],
+    )
     page.histogram(
         "portico_call_seconds", "Duration of calls.", [(labels, series.duration) for labels, series in found]
     )

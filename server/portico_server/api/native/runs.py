@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from portico.wire import ErrorBody, Failed, Finished
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.native.rights import Admin
 from portico_server.api.parts import Parts
 from portico_server.api.sse import EventStream, event_frame, frame
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -30,11 +32,12 @@ ENDINGS = (Failed.type, Finished.type)
 
 
 class Tokens(BaseModel):
-    """Tokens of one run."""
+    """Tokens of one run; ``cost`` in US dollars, null where no price is known."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    cost: float | None
 
 
 class Run(BaseModel):
@@ -43,7 +46,7 @@ class Run(BaseModel):
     id: str
     kind: str
     name: str
-    status: Literal["queued", "running", "completed", "failed", "cancelled"]
+    status: Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
     created_at: float
     finished_at: float | None
     error: dict[str, Any] | None
@@ -69,6 +72,32 @@ async def list_runs(
         found[row.id] = _described(row, parts.runner.get(row.id))
     newest = sorted(found.values(), key=lambda run: run.created_at, reverse=True)
     return RunList(data=newest[:limit])
+
+
+class PruneWish(BaseModel):
+    """``days``: another age than the setting ``keep_runs_days`` says; ``dry_run`` only counts."""
+
+    days: float | None = Field(default=None, ge=0, le=36_500)
+    dry_run: bool = False
+
+
+class Pruned(BaseModel):
+    """How much was removed, or would be."""
+
+    runs: int
+    questions: int
+    artifacts: int
+    files: int
+    usage: int
+    sessions: int
+    dry_run: bool
+
+
+@router.post("/prune")
+async def prune_runs(wish: PruneWish, parts: TheParts, _caller: Admin) -> Pruned:
+    """Remove ended runs that are old, with what hangs on them, as the daemon does every hour."""
+    gone = await parts.retention.prune(runs_days=wish.days, dry_run=wish.dry_run)
+    return Pruned(**asdict(gone), dry_run=wish.dry_run)
 
 
 @router.get("/{run_id}")
@@ -189,6 +218,7 @@ def _living(run: LivingRun) -> Run:
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
+            cost=usage.cost,
         ),
         last_event=run.log.last,
     )

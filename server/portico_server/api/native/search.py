@@ -30,8 +30,8 @@ class Question(BaseModel):
     """What the vectors count beside the words; left out, what their model's profile says."""
     groups: list[str] = Field(default=[], max_length=16)
     """Chunk groups to search in; the store's own if there are none."""
-    rewrite: Literal["rewrite", "decompose", "hyde"] | None = None
-    """Search for what a chat model makes of the question, too."""
+    rewrite: Literal["rewrite", "decompose", "hyde", "replace"] | None = None
+    """Search for what a chat model makes of the question, too; with ``replace`` in its place."""
     writer: str = "default"
     """That model."""
     half_life_days: float = Field(default=0.0, ge=0, le=1e6)
@@ -78,6 +78,8 @@ class WideQuestion(Question):
     """A search of several stores, by name or id."""
 
     stores: list[str] = Field(min_length=1, max_length=several.MOST)
+    route: bool = False
+    """Let the model ``writer`` choose those that the question is for."""
 
 
 class Answer(BaseModel):
@@ -92,7 +94,8 @@ async def search_stores(question: WideQuestion, request: Request, parts: ThePart
     """Passages of several stores that answer a question, ranked together."""
     rows = [await parts.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
     async with Presence(request.scope["portico.exchange"]):
-        return answer(await several.search(rows, question.search(), parts.runner, caller))
+        found = await several.search(rows, question.search(), parts.runner, caller, routed=question.route)
+    return answer(found)
 
 
 def answer(found: Found) -> Answer:

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api", tags=["Daemon"])
 
 
 class Status(BaseModel):
-    """What there is for this caller. ``startup``: the runs that the start began."""
+    """What there is for this caller. ``home`` is told to admins alone; ``startup``: the runs that the start began."""
 
     version: str
     home: str
@@ -61,7 +61,7 @@ async def daemon_status(parts: TheParts, caller: Caller) -> Status:
     recommended = parts.models.recommended()
     return Status(
         version=__version__,
-        home=str(parts.settings.home),
+        home=str(parts.settings.home) if caller.admin else "",
         url=parts.url,
         started_at=parts.started_at,
         startup=list(parts.startup),

@@ -16,6 +16,7 @@ from portico_server.api.parts import Parts
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
 from portico_server.db.stores import FileStatus, StoreFileRow, StoreRow
+from portico_server.knowledge.sources import spec
 from portico_server.knowledge.store import StoreInfo
 
 router = APIRouter(prefix="/api/stores", tags=["Stores"])
@@ -38,12 +39,16 @@ class Store(BaseModel):
     name: str
     description: str
     folder: str | None
+    source: str | list[str] | None
+    """What it follows besides a folder: an address, several, or a bucket."""
     paused: bool
-    """Whether what changes in the folder is left alone until it is resumed."""
+    """Whether what changes in what it follows is left alone until it is resumed."""
     app: bool
     embedding_model: str
     next_embedding_model: str | None
     """The model whose vectors are being made."""
+    vector_weight: float | None
+    """What the vectors were measured to be worth beside the words; null: what their model's profile says."""
     file_counts: Counts
     usage_bytes: int
     created_at: float
@@ -56,10 +61,15 @@ class StoreList(BaseModel):
 
 
 class StoreWish(BaseModel):
-    """A store to be made. With ``folder`` (of the daemon's machine) it mirrors that; with ``app`` it is a chat app."""
+    """A store to be made. With ``app`` it is a chat app.
+
+    With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``, an address that
+    is a sitemap, a list, a directory index or a document, or a list of documents by their addresses.
+    """
 
     name: str
     folder: str | None = None
+    source: str | list[str] | None = None
     embedding_model: str | None = None
     description: str = Field(default="", max_length=2_000)
     app: bool | None = None
@@ -110,9 +120,12 @@ class StoreFileList(BaseModel):
 
 
 class StoreChange(BaseModel):
-    """What is to change; what is left out stays. ``embedding_model`` is changed in the background, ``""`` is none."""
+    """What is to change; what is left out stays. ``source`` takes the place of what was followed;
+    ``embedding_model`` is changed in the background, ``""`` is none.
+    """
 
     description: str | None = Field(default=None, max_length=2_000)
+    source: str | list[str] | None = None
     paused: bool | None = None
     embedding_model: str | None = None
 
@@ -132,14 +145,15 @@ async def list_stores(parts: TheParts, caller: Caller) -> StoreList:
 
 @router.post("")
 async def create_store(wish: StoreWish, parts: TheParts, caller: Caller) -> Store:
-    """A new store under a name of its own; one with a folder is an app unless that is declined."""
+    """A new store under a name of its own; one with a folder or a source is an app unless that is declined."""
     row = await parts.stores.create(
         wish.name,
         caller,
         folder=None if wish.folder is None else Path(wish.folder),
+        source=wish.source,
         embedding_model=wish.embedding_model,
         description=wish.description,
-        app=wish.folder is not None if wish.app is None else wish.app,
+        app=bool(wish.folder or wish.source) if wish.app is None else wish.app,
     )
     return await _shown(parts, row, caller)
 
@@ -152,9 +166,9 @@ async def retrieve_store(store: str, parts: TheParts, caller: Caller) -> Store:
 
 @router.patch("/{store}")
 async def change_store(store: str, change: StoreChange, parts: TheParts, caller: Caller) -> StoreChanged:
-    """Another description or embedding model; pause or resume following its folder."""
+    """Another description or embedding model; pause or resume following."""
     row = await parts.stores.get(store, caller, "manage")
-    values = change.model_dump(include={"description", "paused"}, exclude_none=True)
+    values = change.model_dump(include={"description", "paused", "source"}, exclude_none=True)
     if values:
         row = await parts.stores.update(row.id, caller, values)
     run = None
@@ -172,7 +186,7 @@ async def delete_store(store: str, parts: TheParts, caller: Caller) -> Gone:
 
 @router.post("/{store}/sync")
 async def sync_store(store: str, parts: TheParts, caller: Caller) -> Begun:
-    """Look at the folder again: add, change and remove what is new, changed and gone."""
+    """Look at the folder or source again: add, change and remove what is new, changed and gone."""
     return Begun(run=await parts.stores.sync(await parts.stores.get(store, caller, "write")))
 
 
@@ -218,10 +232,12 @@ def shown(info: StoreInfo) -> Store:
         name=info.name,
         description=row.description,
         folder=row.folder,
+        source=None if row.source is None else spec.of(row.source).written(),
         paused=row.paused,
         app=row.app,
         embedding_model=row.embedding_model,
         next_embedding_model=row.next_embedding_model,
+        vector_weight=row.vector_weight,
         file_counts=Counts(**asdict(info.counts), total=info.counts.total),
         usage_bytes=info.usage_bytes,
         created_at=row.created_at,

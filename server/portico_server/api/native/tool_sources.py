@@ -12,16 +12,21 @@ from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
 from portico_server.tools.added.added import SourceInfo
 from portico_server.tools.added.spec import TIMEOUT, parse
+from portico_server.tools.approval import Rule
 
 router = APIRouter(prefix="/api/tool-sources", tags=["Tools"])
 
 
 class NewSource(BaseModel):
-    """A tool to add: exactly one of ``command``, ``function`` and ``openapi``.
+    """A tool to add: exactly one of ``command``, ``function``, ``openapi`` and ``database``.
 
     ``command``: program and arguments, with ``{name}`` where an argument of a call goes. ``function``:
-    ``module:function``, looked for in ``folder``. ``openapi``: URL or path of an OpenAPI 3 document, each of whose
-    operations becomes a tool. ``env`` and ``headers`` may hold secrets and are never shown again.
+    ``module:function``, looked for in ``folder``, with the packages ``requirements``; ``module:*`` are all public
+    functions of a module. ``openapi``: URL or path of an OpenAPI 3 document, each of whose
+    operations becomes a tool. ``database``: ``postgresql://…`` or the path of a SQLite or DuckDB file, read and never
+    written. ``group``: a heading to find it under. ``cost``: US dollars a call. ``env`` and ``headers`` may hold
+    secrets and are never shown again. ``approval``: when somebody is asked before a call; empty: as the setting
+    ``tool_approval`` says.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -30,9 +35,12 @@ class NewSource(BaseModel):
     command: list[str] = []
     function: str = ""
     openapi: str = ""
+    database: str = ""
+    group: str = ""
     description: str = ""
     parameters: dict[str, dict[str, Any]] = {}
     folder: str = ""
+    requirements: list[str] = []
     env: dict[str, str] = {}
     python: str = ""
     url: str = ""
@@ -41,6 +49,8 @@ class NewSource(BaseModel):
     deny: list[str] = []
     read_only: bool = False
     timeout: float = TIMEOUT
+    cost: float = 0.0
+    approval: Rule = ""
 
 
 class Source(BaseModel):
@@ -70,7 +80,7 @@ class RemovedSource(BaseModel):
 
 @router.get("")
 async def list_tool_sources(parts: TheParts, _caller: Admin) -> SourceList:
-    """The tools that were added: commands, functions and APIs."""
+    """The tools that were added: commands, functions, APIs and databases."""
     return SourceList(data=[_shown(info) for info in parts.added.every()])
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from http import HTTPStatus
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.native.artifacts import Artifact
@@ -13,12 +16,15 @@ from portico_server.api.sse import while_present
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.servable import Card
+from portico_server.tools.find import find
 
 router = APIRouter(prefix="/api/tools", tags=["Tools"])
 
 
 class Tool(BaseModel):
-    """A tool, the JSON Schema of its arguments, what a call may do, and where the tool comes from."""
+    """A tool, the JSON Schema of its arguments, what a call may do, whether somebody is asked before it, the group that
+    it is in, what a call costs in US dollars, and where the tool comes from.
+    """
 
     name: str
     title: str
@@ -27,6 +33,9 @@ class Tool(BaseModel):
     output_schema: dict[str, Any] | None = None
     read_only: bool
     destructive: bool
+    needs_approval: bool = False
+    group: str = ""
+    cost: float = 0.0
     source: str
 
     @classmethod
@@ -40,6 +49,9 @@ class Tool(BaseModel):
             output_schema=dict(card.output_schema) if card.output_schema else None,
             read_only=card.labels.get("read_only") is True,
             destructive=card.labels.get("destructive") is True,
+            needs_approval=card.labels.get("needs_approval") is True,
+            group=str(card.labels.get("group", "")),
+            cost=float(card.labels.get("cost", 0.0)),
             source=str(card.labels.get("source", "")),
         )
 
@@ -65,10 +77,24 @@ class Outcome(BaseModel):
     artifacts: list[Artifact] = []
 
 
+class Begun(BaseModel):
+    """A call that goes on by itself: the id of its run."""
+
+    run: str
+
+
 @router.get("")
-async def list_tools(parts: TheParts, caller: Caller) -> ToolList:
+async def list_tools(
+    parts: TheParts,
+    caller: Caller,
+    group: Annotated[str, Query(description="Only the tools of this group.")] = "",
+    search: Annotated[
+        str, Query(max_length=200, description="Only tools in which all of these words stand, best first.")
+    ] = "",
+) -> ToolList:
     """The tools that the caller may call."""
-    return ToolList(data=[Tool.of(card) for card in await parts.registry.cards(caller, "tool")])
+    cards = await parts.registry.cards(caller, "tool")
+    return ToolList(data=[Tool.of(card) for card in find(cards, group, search)])
 
 
 @router.get("/{name}")
@@ -77,11 +103,32 @@ async def get_tool(name: str, parts: TheParts, caller: Caller) -> Tool:
     return Tool.of((await parts.registry.resolve(f"tool/{name}", caller)).card)
 
 
-@router.post("/{name}/call")
+@router.post(
+    "/{name}/call",
+    response_model=Outcome,
+    responses={202: {"model": Begun, "description": "The call has begun; its run has events and a result"}},
+)
 async def call_tool(
-    name: str, given: Arguments, parts: TheParts, caller: Caller, request: Request
-) -> Outcome:
-    """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call."""
+    name: str,
+    given: Arguments,
+    parts: TheParts,
+    caller: Caller,
+    request: Request,
+    wait: Annotated[
+        bool, Query(description="Answer with the result; otherwise with the run, at once")
+    ] = True,
+) -> Outcome | Response:
+    """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call.
+
+    A tool that has to be approved answers when it has been; with ``wait=false`` the call is a run that is followed at
+    ``/api/runs/{id}/events``, and goes on although the caller leaves.
+    """
+    if not wait:
+        await parts.registry.resolve(
+            f"tool/{name}", caller
+        )  # so that a wrong name is an error of this request
+        run = parts.runner.start("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
+        return JSONResponse({"run": run.id}, HTTPStatus.ACCEPTED)
     call = parts.runner.call("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
     result = await while_present(request, call)
     if not isinstance(result, ToolResult):

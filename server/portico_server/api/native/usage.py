@@ -14,13 +14,17 @@ router = APIRouter(prefix="/api/usage", tags=["Usage"])
 
 
 class Total(BaseModel):
-    """Calls of one operation on one name; ``milliseconds`` is the mean duration."""
+    """Calls of one operation on one name; ``milliseconds`` is the mean duration, ``cost`` in US dollars for the calls
+    whose price is known, null if none is.
+    """
 
     name: str
     operation: str
     calls: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
+    cost: float | None
     milliseconds: float
 
 

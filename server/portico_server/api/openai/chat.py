@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
-from portico.wire import Cited, Delta, Passage, ToolCalled, Usage
+from portico.wire import Cited, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai import validate
 from portico_server.api.openai.relay import caller_of, find, relay, relays
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
+from portico_server.core.passage import where
 from portico_server.core.request import CalledTool, Chat, Reply
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
@@ -62,7 +63,7 @@ async def _frames(
 ) -> AsyncIterator[bytes]:
     """The events of a run as chunks. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
-    spoken = tools = 0
+    spoken = False
     usage = Usage()
     try:
         async for _number, event in run.log.follow():
@@ -70,18 +71,13 @@ async def _frames(
                 case Cited():
                     passages = event.passages
                 case Delta(text=text) if text:
-                    yield completion.chunk({"content": text}, first=not spoken and not tools)
-                    spoken += 1
-                case ToolCalled():
-                    called = _called(CalledTool(event.id, event.name, event.arguments))
-                    delta = {"tool_calls": [{"index": tools, **called}]}
-                    yield completion.chunk(delta, first=not spoken and not tools)
-                    tools += 1
+                    yield completion.chunk({"content": text}, first=not spoken)
+                    spoken = True
                 case Usage():
                     usage = event
         reply = _reply(await runner.wait(run), completion.model)  # raises what ended a failed run
-        if not spoken and not tools:
-            yield completion.opening(reply)
+        if rest := completion.rest(reply, spoken=spoken):
+            yield rest
         cited = reply.citations or passages
         last = {"annotations": file_citations(cited)} if cited else {}
         yield completion.chunk(last, finish=reply.finish_reason)
@@ -122,9 +118,12 @@ class _Completion:
         before = self._frame({"role": "assistant", "content": ""}, None) if first else b""
         return before + self._frame(delta, finish)
 
-    def opening(self, reply: Reply) -> bytes:
-        """What should have been streamed by an app that answered without any event."""
-        frames = self.chunk({"content": reply.content}, first=True)
+    def rest(self, reply: Reply, *, spoken: bool) -> bytes:
+        """What was not streamed: the text of an app that answered without any event, and the calls for the client.
+
+        Which tools an app calls itself is nothing that the client should answer, so `ToolCalled` is not passed on.
+        """
+        frames = b"" if spoken else self.chunk({"content": reply.content}, first=True)
         for index, call in enumerate(reply.tool_calls):
             frames += self.chunk({"tool_calls": [{"index": index, **_called(call)}]})
         return frames
@@ -156,26 +155,13 @@ def file_citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
                 "filename": passage.filename,
                 "index": passage.rank,
                 "quote": passage.text,
-                "place": {**_place(passage), "label": passage.place.label()},
+                "place": where(passage),
                 "score": passage.score,
                 "store": passage.store,
             },
         }
         for passage in passages
     ]
-
-
-def _place(passage: Passage) -> dict[str, Any]:
-    place = passage.place
-    found = {
-        "page": place.page,
-        "line": place.line,
-        "row": place.row,
-        "heading": list(place.heading),
-        "start": place.start,
-        "end": place.end,
-    }
-    return {name: value for name, value in found.items() if value not in (None, [])}
 
 
 def _called(call: CalledTool) -> dict[str, Any]:

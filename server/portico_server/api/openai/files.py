@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import upload
-from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.db.files import FileRow
 from portico_server.knowledge.files import PURPOSES, Files
 
@@ -83,7 +83,12 @@ _FORM: dict[str, Any] = {
 
 @router.post("", openapi_extra=_FORM)
 async def create_file(request: Request, parts: TheParts, caller: Caller) -> File:
-    """Upload a file."""
+    """Upload a file. The key must be able to use one: in a store, in a chat or batch, or for fine-tuning."""
+    if not (caller.allows_some("stores", "write") or caller.allows("chat") or caller.allows("finetune")):
+        raise Forbidden(
+            "This key may not upload files: it lacks every scope that could use one, which are 'stores:NAME:write', "
+            "'chat' and 'finetune'. Ask the operator for a key that has one of them."
+        )
     form = await upload.read(request, parts.files)
     try:
         purpose = form.fields.get("purpose")

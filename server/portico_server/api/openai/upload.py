@@ -10,7 +10,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from portico_server.core.errors import InvalidRequest, TooLarge
-from portico_server.knowledge.files import Files, Received
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.receiving import Received
 
 FIELD = 64 * 1024
 """Bytes of one field that is no file, at most."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from portico.wire import Passage
+from portico_server.core.passage import where
 from portico_server.db.batches import BatchRow
 from portico_server.db.stores import FileCounts, StoreFileRow
 from portico_server.knowledge.store import StoreInfo
@@ -226,18 +227,6 @@ def batch(row: BatchRow, found: FileCounts) -> Batch:
     )
 
 
-def place(passage: Passage) -> dict[str, Any]:
-    """Where a passage stands: what its format has, and a label for people."""
-    where = passage.place
-    found = {"page": where.page, "line": where.line, "row": where.row, "heading": list(where.heading)}
-    return {
-        **{name: value for name, value in found.items() if value},
-        "start": where.start,
-        "end": where.end,
-        "label": where.label(),
-    }
-
-
 def hits(queries: Sequence[str], passages: Sequence[Passage]) -> HitPage:
     """Passages as OpenAI describes search results, in their order."""
     return HitPage(
@@ -250,7 +239,7 @@ def hits(queries: Sequence[str], passages: Sequence[Passage]) -> HitPage:
                 attributes=dict(passage.attributes),
                 content=[Text(text=passage.text)],
                 rank=rank,
-                place=place(passage),
+                place=where(passage),
             )
             for rank, passage in enumerate(passages, start=1)
         ],

@@ -16,7 +16,7 @@ from portico_server.api.openai.vector_store_shapes import ExpiresAfter
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
-from portico_server.core.request import Found, Search
+from portico_server.core.request import Found, Refine, Search
 from portico_server.db.stores import FileStatus, StoreRow
 from portico_server.knowledge.contents import Attachment, check_metadata
 from portico_server.knowledge.filter import parse as parse_filter
@@ -107,7 +107,11 @@ class RankingOptions(BaseModel):
 
 
 class Question(BaseModel):
-    """A search; several questions are answered together. ``rewrite_query`` is taken and changes nothing."""
+    """A search; several questions are answered together.
+
+    With ``rewrite_query`` the default model puts each in the words of a search; ``search_query`` of the answer is what
+    was searched for. Where the model fails, that is the question itself.
+    """
 
     query: str | list[str]
     max_num_results: int = Field(default=10, ge=1, le=50)
@@ -202,6 +206,7 @@ async def search_vector_store(
         raise InvalidRequest(f"'query' takes 1 to {QUERIES} questions, not {len(queries)}.", param="query")
     row = await parts.stores.get(store, caller)
     found: list[Passage] = []
+    searched: list[str] = []
     async with Presence(request.scope["portico.exchange"]):
         for query in queries:
             search = Search(
@@ -210,12 +215,14 @@ async def search_vector_store(
                 None if question.filters is None else parse_filter(question.filters),
                 options.score_threshold,
                 ranker(RANKERS.get(options.ranker, options.ranker), "ranking_options.ranker"),
+                refine=Refine(rewrite="replace" if question.rewrite_query else ""),
                 vector_weight=options.vector_weight(),
             )
             result = await parts.runner.call("search", f"store/{row.id}", search, caller)
             assert isinstance(result, Found)
             found.extend(result.passages)
-    return shapes.hits(queries, merged(found, question.max_num_results))
+            searched.extend(result.queries or (query,))
+    return shapes.hits(searched, merged(found, question.max_num_results))
 
 
 def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybrid", "rrf"]:

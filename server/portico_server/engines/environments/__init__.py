@@ -1,1 +1,1 @@
-"""Environments of heavy engines: Python packages apart from the daemon's, built by uv, whole or not there."""
+"""Environments of heavy engines: which there are, what goes into them, and what is in their places."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from portico_server.core.errors import Unavailable
 from portico_server.engines.environments.recipe import Recipe
+from portico_server.environments.build import python_in, receipt_in
 
 State: TypeAlias = Literal["absent", "ready", "outdated", "broken"]
-
-RECEIPT = "portico.json"
-"""The last file that is written: a folder without it is not an environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +24,6 @@ class Receipt:
     fingerprint: str
     built_at: float
 
-    def write(self, folder: Path) -> None:
-        """Sign ``folder``."""
-        (folder / RECEIPT).write_text(json.dumps(asdict(self)), encoding="utf-8")
-
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -42,18 +34,13 @@ class Built:
     problem: str = ""
 
 
-def python_in(folder: Path) -> Path:
-    """The interpreter of an environment."""
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
 def look(folder: Path, recipe: Recipe) -> Built:
     """What is in ``folder``. Reads the receipt and looks for the parts; runs nothing."""
     if not folder.exists():
         return Built("absent")
     try:
-        receipt = Receipt(**json.loads((folder / RECEIPT).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        receipt = Receipt(**(receipt_in(folder) or {}))
+    except TypeError:
         return Built("broken", None, "its receipt is missing or cannot be read, so it was never finished")
     if not python_in(folder).exists():
         return Built("broken", receipt, "its Python is gone; perhaps the system's was upgraded")

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from portico.wire import Status
+from portico.wire import Failed, Status
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
 from portico_server.core.principal import Principal
 from portico_server.engines.environments import build as building
 from portico_server.engines.environments.built import Built, look
 from portico_server.engines.environments.recipe import RECIPES, Recipe
+from portico_server.environments.build import discard, findings
+from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
 KIND = "environment"
 """Kind of the runs that build."""
+
+PATIENCE = 60.0
+"""Seconds that a model waits for the build of its engine to begin, while others are built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +64,17 @@ class Environments:
         self,
         folder: Path,
         scheduler: Scheduler,
+        runner: Runner,
         *,
         index: str = "",
         offline: bool = False,
+        on_demand: bool = True,
         recipes: Mapping[str, Recipe] = RECIPES,
     ) -> None:
         self._folder = folder
         self._scheduler = scheduler
+        self._runner = runner
+        self._on_demand = on_demand
         self._index = index
         self._offline = offline
         self._recipes = recipes
@@ -125,6 +133,37 @@ class Environments:
             )
         return await self._scheduler.ensure(KIND, name, {"name": name, "rebuild": rebuild}, caller=caller)
 
+    async def furnish(self, name: str, report: Callable[[str], None]) -> None:
+        """Build the environment of an engine that a model needs now, if it is absent and may be built.
+
+        ``report`` hears each stage in words. What is broken, or cannot work here, is left to whoever asks for it to
+        say. Raises what ended the build.
+        """
+        recipe = self._recipes.get(name)
+        if recipe is None or not self._on_demand or self._offline or recipe.unsuited():
+            return
+        built = await asyncio.to_thread(look, self._folder / name, recipe)
+        if built.state != "absent":
+            return
+        report(f"building the engine {name}, about {recipe.gigabytes:g} GB")
+        run_id = await self._scheduler.ensure(KIND, name, {"name": name, "rebuild": False})
+        run = await self._runner.arrival(run_id, PATIENCE)
+        if run is None:
+            raise Unavailable(
+                f"The engine '{name}' is being built behind others; try again when that has ended "
+                f"('portico runs tail {run_id}').",
+                code="engine_installing",
+                retry_after=PATIENCE,
+            )
+        async for _number, event in run.log.follow():
+            match event:
+                case Status(stage=stage, message=words):
+                    report(f"{stage}: {words}" if words else stage)
+                case Failed(error=error):
+                    raise Unavailable(
+                        f"The engine '{name}' could not be built: {error.message}", code=error.code
+                    )
+
     async def _install(self, payload: Mapping[str, Any], context: Context) -> Any:
         recipe = self._recipe(payload["name"])
         place = self._folder / recipe.name
@@ -158,10 +197,7 @@ class Environments:
             raise NotFound(
                 f"The engine '{name}' is not installed.", code="engine_not_installed", param="name"
             )
-        doomed = place.with_name(f"{building.DRAFT}{name}-removed")
-        await asyncio.to_thread(shutil.rmtree, doomed, ignore_errors=True)
-        place.rename(doomed)  # at once, so that nothing half deleted is ever taken for whole
-        await asyncio.to_thread(shutil.rmtree, doomed, ignore_errors=True)
+        await asyncio.to_thread(discard, place, name)
 
     async def doctor(self, name: str) -> list[Finding]:
         """Look closely at one: its receipt, its interpreter, its packages. Raises `NotFound`."""
@@ -178,7 +214,7 @@ class Environments:
             Finding("version", built.state != "outdated", self._present(recipe, built).problem or "as pinned")
         )
         if whole:
-            wrong = await building.findings(recipe, place)
+            wrong = await findings(place)
             found.append(Finding("packages", not wrong, wrong or "they fit each other"))
         return found
 

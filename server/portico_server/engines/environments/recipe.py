@@ -23,7 +23,8 @@ class Recipe:
     """One environment: ``lock`` pins every package by hash, ``distribution`` is the engine's own.
 
     ``python`` is what uv is asked for, ``gigabytes`` what it takes on disk; ``unsuited`` says in a sentence
-    why it cannot work on this machine, or nothing.
+    why it cannot work on this machine, or nothing. ``torch``: the build of PyTorch that its own index has, such as
+    ``cpu``; empty for the one on PyPI.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recipe:
     python: str
     gigabytes: float
     unsuited: Callable[[], str]
+    torch: str = ""
 
     @property
     def version(self) -> str:
@@ -60,10 +62,25 @@ def _without_cuda() -> str:
     return ""
 
 
+def _anywhere() -> str:
+    return "" if sys.platform in ("linux", "darwin") else "its pinned packages are for Linux and macOS"
+
+
+def _torch(name: str, distribution: str, gigabytes: float) -> Recipe:
+    """PyTorch and what stands on it: on a GPU with CUDA's gigabytes, elsewhere without."""
+    small = sys.platform == "linux" and platform.machine() == "x86_64" and bool(_without_cuda())
+    lock = LOCKS / f"{name}{'-cpu' if small else ''}.lock"
+    size = gigabytes if small or sys.platform == "darwin" else gigabytes + 4.7
+    return Recipe(name, distribution, lock, PYTHON, size, _anywhere, torch="cpu" if small else "")
+
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("vllm", "vllm", LOCKS / "vllm.lock", PYTHON, 10.0, _without_cuda),
         Recipe("lmdeploy", "lmdeploy", LOCKS / "lmdeploy.lock", PYTHON, 8.0, _without_cuda),
+        _torch("transformers", "transformers", 1.3),
+        # No engine: what models are trained with.
+        _torch("finetune", "trl", 1.6),
     )
 }

@@ -10,6 +10,9 @@ from typing import Any
 
 from portico_server.core.errors import InvalidRequest, nearest
 
+LONGEST_START = 3_600
+"""Seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -46,11 +49,12 @@ class Scripted:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Rules in order. What no rule takes is echoed."""
+    """Rules in order. What no rule takes is echoed. ``start`` is seconds that the model takes to load."""
 
     replies: tuple[Scripted, ...] = ()
     context_length: int | None = None
     dimensions: int = 64
+    start: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,6 +99,11 @@ def read(value: Any) -> Script:
             raise InvalidRequest(
                 f"'{name}' in a fake model's script must be a whole number ≥ 1.", param="script"
             )
+    start = known.get("start")
+    if start is not None and (not isinstance(start, int | float) or not 0 <= start <= LONGEST_START):
+        raise InvalidRequest(
+            f"'start' in a fake model's script must be a number from 0 to {LONGEST_START}.", param="script"
+        )
     rules = tuple(_reply(reply, f"replies[{index}]") for index, reply in enumerate(replies))
     return replace(Script(rules), **{name: item for name, item in known.items() if item is not None})
 

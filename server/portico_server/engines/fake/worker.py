@@ -9,8 +9,10 @@ import argparse
 import asyncio
 import os
 import signal
+import sys
 import time
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -26,19 +28,26 @@ from portico_server.engines.fake import mimic
 from portico_server.engines.fake.mimic import Choice
 from portico_server.engines.fake.script import Player, Script, Scripted, load, read
 
+START_STEPS = 10
+"""Lines that a slow start writes into its log."""
+
 
 class FakeServer:
-    """OpenAI's endpoints over one script."""
+    """OpenAI's endpoints over one script, and over those of ``adapters``, which are asked for by their names."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, adapters: Mapping[str, Script] | None = None) -> None:
         self._script = script
         self._player = Player(script)
+        self._words: dict[int, str] = {}
+        self._adapters = {name: Player(own) for name, own in (adapters or {}).items()}
 
     def mount(self, app: web.Application) -> web.Application:
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_post("/v1/completions", self.complete)
         app.router.add_post("/v1/embeddings", self.embed)
         app.router.add_post("/v1/rerank", self.rerank)
+        app.router.add_post("/tokenize", self.tokenize)
+        app.router.add_post("/detokenize", self.detokenize)
         return app
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -65,7 +74,7 @@ class FakeServer:
                 code="context_length_exceeded",
                 param="messages",
             )
-        rule = self._player.next(said)
+        rule = self._adapters.get(str(body.get("model")), self._player).next(said)
         if rule.delay:
             await asyncio.sleep(rule.delay)
         if rule.error is not None:
@@ -144,6 +153,26 @@ class FakeServer:
             }
         )
 
+    async def tokenize(self, request: web.Request) -> web.StreamResponse:
+        """In the shape of vLLM. A word is a token, and its number a hash."""
+        body: dict[str, Any] = await serving.body_of(request)
+        prompt = body.get("prompt")
+        text = prompt if isinstance(prompt, str) else mimic.prompt_text(body.get("messages") or [])
+        texts = mimic.words(text)
+        ids = [zlib.crc32(word.encode()) >> 1 for word in texts]
+        self._words.update(zip(ids, texts, strict=True))
+        found = {"count": len(ids), "max_model_len": self._script.context_length, "tokens": ids}
+        return serving.answer({**found, "token_strs": texts if body.get("return_token_strs") else None})
+
+    async def detokenize(self, request: web.Request) -> web.StreamResponse:
+        """Of tokens that it has told before."""
+        body: dict[str, Any] = await serving.body_of(request)
+        ids: list[Any] = body.get("tokens") or []
+        unknown = next((number for number in ids if number not in self._words), None)
+        if unknown is not None:
+            raise InvalidRequest(f"{unknown} is no token that this model has told.", param="tokens")
+        return serving.answer({"prompt": "".join(self._words[number] for number in ids)})
+
 
 class _Envelope:
     """What surrounds every answer and every chunk of one call."""
@@ -194,6 +223,14 @@ async def _paced(rule: Scripted, pieces: list[str]) -> AsyncIterator[str]:
             yield piece
 
 
+def _load(seconds: float) -> None:
+    """Take as long as a large model does, and write into the log what one would."""
+    for step in range(1, START_STEPS + 1) if seconds else ():
+        time.sleep(seconds / START_STEPS)
+        percent = 100 * step // START_STEPS
+        print(f"Loading safetensors checkpoint shards: {percent:3}% Completed", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """As a child of the daemon without arguments; alone with ``--port``."""
     parser = argparse.ArgumentParser(prog="python -m portico_server.engines.fake.worker")
@@ -205,7 +242,10 @@ def main() -> None:
         serving.serve(app, port=arguments.port, announced=False)
         return
     config = lifeline.receive()
-    serving.serve(FakeServer(read(config["script"])).mount(serving.application(config["key"])))
+    _load(config["script"].get("start") or 0)
+    adapters = {name: read(script) for name, script in config["adapters"].items()}
+    server = FakeServer(read(config["script"]), adapters)
+    serving.serve(server.mount(serving.application(config["key"])))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ from typing import Any
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.engines import gpus
 from portico_server.engines.child import Child
 from portico_server.engines.environments.built import require
 from portico_server.engines.environments.recipe import RECIPES
 from portico_server.engines.guest.dialect import Advice, Dialect
+from portico_server.engines.guest.lost import Watched
 from portico_server.engines.profiles import profile
 from portico_server.engines.protocol import Description, Running, Site, Speaker
 from portico_server.engines.remote.quirks import Quirks
@@ -116,12 +118,13 @@ async def start(
         "portico_server.engines.guest.warden",
         {
             "command": [str(python), *program.arguments],
-            "environment": {**QUIET, **program.environment},
+            "environment": {**QUIET, **program.environment, **gpus.environment(site.gpus)},
             "health": program.health,
         },
         name=spec.name,
         log=site.log,
         timeout=site.load_timeout,
+        report=site.report,
     )
     try:
         deadline = asyncio.get_running_loop().time() + site.load_timeout
@@ -134,6 +137,8 @@ async def start(
         await child.stop()
         raise
     speaker: Speaker = Passthrough(site.transport, child.endpoint(spec.name), spec.name, child.explain)
+    health = Route(child.endpoint(spec.name, base=""), program.health.lstrip("/"))
+    speaker = Watched(speaker, child, site.transport, health, spec.name)
     speaker = Fitted(Dialect(speaker, advice), quirks, spec.name)
     return Running(speaker, description, child)
 

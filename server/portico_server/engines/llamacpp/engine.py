@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.engines.child import Child
+from portico_server.core.request import Adapter
 from portico_server.engines.gguf import Gguf, read_gguf
+from portico_server.engines.llamacpp import beside, options
 from portico_server.engines.llamacpp import plan as planning
+from portico_server.engines.llamacpp.adapters import attempt, start_with
 from portico_server.engines.profiles import profile
 from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from portico_server.engines.hardware import Hardware
 
 
 class LlamaCpp:
@@ -25,7 +30,7 @@ class LlamaCpp:
     fetches = True
 
     def describe(self, spec: ModelSpec, path: Path | None) -> Description:
-        planning.check(spec.name, spec.parameters)
+        options.check(spec.name, spec.parameters)
         known = profile(spec.source)
         context = spec.parameters.get("context_length") or (known.context_length if known else None)
         dimensions = known.dimensions if known else None
@@ -50,16 +55,16 @@ class LlamaCpp:
             return 0
         try:
             file = read_gguf(path)
+            settled = _settled(spec, path, file, this_machine())
         except PorticoError:
             return 0  # `start` says what is wrong with it
-        task = _task(spec) or _task_of(file)
-        settled = planning.plan(file, this_machine(), spec.parameters, embedding=task != "chat")
         return planning.need(file, settled).total
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         # aiohttp and psutil are imported by now or may be; this module is imported before them.
         from portico_server.engines.hardware import this_machine
         from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker
+        from portico_server.engines.llamacpp.tokens import LlamaTokenizer
         from portico_server.engines.transport import CONNECTION_ERRORS, Route
 
         assert path is not None
@@ -82,15 +87,9 @@ class LlamaCpp:
             )
         task = _task(spec) or _task_of(file)
         machine = await asyncio.to_thread(this_machine)
-        settled = planning.plan(file, machine, spec.parameters, embedding=task != "chat")
-        if task == "rerank":
-            settled = replace(settled, pooling=planning.RANK)
-        child = await Child.start(
-            "portico_server.engines.llamacpp.worker",
-            {"model": str(path), "name": spec.name, "plan": asdict(settled)},
-            name=spec.name,
-            log=site.log,
-            timeout=site.load_timeout,
+        settled = await asyncio.to_thread(_settled, spec, path, file, machine)
+        child, adapters = await start_with(
+            {"model": str(path), "name": spec.name, "plan": asdict(settled)}, path, spec.name, site
         )
         try:
             deadline = asyncio.get_running_loop().time() + site.load_timeout
@@ -111,9 +110,30 @@ class LlamaCpp:
         description = (
             Description("embedding", facts.context_length, file.embedding_length)
             if task == "embedding"
-            else Description(task, facts.context_length, parameters=file.parameters)
+            else Description(task, facts.context_length, parameters=file.parameters, vision=facts.sees)
         )
-        return Running(LlamaSpeaker(site.transport, child, spec.name, facts, description), description, child)
+        speaker = LlamaSpeaker(site.transport, child, spec.name, facts, description, adapters)
+        tokenizer = LlamaTokenizer(
+            site.transport,
+            child,
+            spec.name,
+            facts.context_length,
+            template_has_tools=facts.template_has_tools,
+        )
+        return Running(speaker, description, child, tokenizer)
+
+    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+        """See `portico_server.engines.protocol.Adapts`."""
+        assert path is not None
+        await attempt(spec, path, adapter, site)
+
+
+def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.Plan:
+    """What runs of a file on a machine. Blocks; raises `InvalidRequest` for files beside it that do not fit."""
+    task = _task(spec) or _task_of(file)
+    found = beside.find(spec.name, spec.parameters, path, file)
+    settled = planning.plan(file, machine, spec.parameters, embedding=task != "chat", beside=found)
+    return replace(settled, pooling=planning.RANK) if task == "rerank" else settled
 
 
 def _task(spec: ModelSpec) -> Task | None:

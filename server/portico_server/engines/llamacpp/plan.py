@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.engines.gguf import Gguf
+from portico_server.engines.llamacpp.beside import Beside
+from portico_server.engines.llamacpp.options import CACHE_TYPES, POOLINGS
 from portico_server.engines.protocol import MEMORY_SHARE
 from portico_server.settings import MB
 
@@ -49,21 +50,6 @@ EMBEDDING_ARCHITECTURES = (
     "t5encoder",
 )
 
-_PARAMETERS: Mapping[str, type | tuple[type, ...]] = {
-    "context_length": int,
-    "slots": int,
-    "threads": int,
-    "gpu_layers": int,
-    "pooling": str,
-    "chat_template": str,
-    "cache_type": str,
-}
-
-CACHE_TYPES: Mapping[str, float] = {"f16": 1.0, "q8_0": 34 / 64, "q4_0": 18 / 64}
-"""Number formats of the key-value cache, and their size as a part of 16 bits."""
-
-POOLINGS = ("mean", "cls", "last")
-
 RANK = "rank"
 """The pooling of a reranker: one score for a question and a text."""
 
@@ -73,6 +59,8 @@ class Plan:
     """``context_length`` is for one slot, in tokens; ``gpu_layers`` -1 means as many as fit.
 
     ``prompts_mb`` is for prompts of earlier calls, ``cache_type`` the number format of the key-value cache.
+    ``projector`` and ``draft`` are paths, which take ``beside_bytes`` together, and the draft ``draft_per_token`` bytes
+    of cache. A 0 or an empty text leaves a choice to llama.cpp.
     """
 
     embedding: bool
@@ -84,39 +72,17 @@ class Plan:
     gpu_layers: int = -1
     pooling: str = ""
     chat_template: str = ""
-
-
-def check(name: str, parameters: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` for a parameter that llama.cpp does not take from us, or a wrong value."""
-    for key, value in parameters.items():
-        kind = _PARAMETERS.get(key)
-        if kind is None:
-            raise InvalidRequest(
-                f"The engine 'llamacpp' has no parameter '{key}' (model "
-                f"'{name}').{nearest(key, _PARAMETERS)} "
-                f"It has {', '.join(_PARAMETERS)}.",
-                param=f"parameters.{key}",
-            )
-        lowest = -1 if key == "gpu_layers" else 1
-        if (
-            not isinstance(value, kind)
-            or isinstance(value, bool)
-            or (isinstance(value, int) and value < lowest)
-        ):
-            wanted = f"a whole number ≥ {lowest}" if kind is int else "a text"
-            raise InvalidRequest(
-                f"'{key}' of the model '{name}' must be {wanted}.", param=f"parameters.{key}"
-            )
-    if parameters.get("cache_type") not in (None, *CACHE_TYPES):
-        raise InvalidRequest(
-            f"'cache_type' of the model '{name}' must be one of {', '.join(CACHE_TYPES)}.",
-            param="parameters.cache_type",
-        )
-    if parameters.get("pooling") not in (None, *POOLINGS):
-        raise InvalidRequest(
-            f"'pooling' of the model '{name}' must be one of {', '.join(POOLINGS)}.",
-            param="parameters.pooling",
-        )
+    flash_attention: str = "auto"
+    projector: str = ""
+    draft: str = ""
+    draft_tokens: int = 0
+    draft_per_token: int = 0
+    speculation: str = ""
+    rope_scaling: str = ""
+    rope_scale: float = 0.0
+    rope_base: float = 0.0
+    rope_original_context: int = 0
+    beside_bytes: int = 0
 
 
 def embeds(file: Gguf) -> bool:
@@ -129,17 +95,27 @@ def reranks(file: Gguf) -> bool:
     return file.pooling == RANK
 
 
-def plan(file: Gguf, hardware: Hardware, parameters: Mapping[str, Any], *, embedding: bool) -> Plan:
+def plan(
+    file: Gguf,
+    hardware: Hardware,
+    parameters: Mapping[str, Any],
+    *,
+    embedding: bool,
+    beside: Beside = Beside(),  # noqa: B008  # frozen
+) -> Plan:
     """What fits: the model's own context for each slot, less of it or fewer slots where memory is short."""
-    trained = file.context_length or 4_096
+    trained = int((file.context_length or 4_096) * (parameters.get("rope_scale") or 1))
     asked = parameters.get("context_length")
     wanted = min(asked or trained, trained) if embedding else (asked or trained)
     cache_type = parameters.get("cache_type") or "f16"
-    per_token = max(1, int(file.kv_bytes_per_token * CACHE_TYPES[cache_type]))
+    draft = beside.draft_file
+    draft_per_token = draft.kv_bytes_per_token if draft is not None else 0  # always in 16 bits
+    per_token = max(1, int(file.kv_bytes_per_token * CACHE_TYPES[cache_type])) + draft_per_token
+    extra = beside.projector_bytes + (draft.file_size if draft is not None else 0)
     # A cache much larger than the model, or than two good contexts, would be paid for by everyone and filled by few.
     usual = 2 * min(wanted, ENOUGH) * per_token
     fair = max(CACHE_FLOOR, hardware.memory_bytes * CACHE_FLOOR_SHARE, file.file_size, usual)
-    left = allowed(hardware) - file.file_size - PROCESS - BATCH * _width(file) * 4
+    left = allowed(hardware) - file.file_size - extra - PROCESS - BATCH * _width(file) * 4
     room = max(0, min(hardware.memory_bytes * SHARE, fair, left))
     tokens = int(room) // per_token
     slots = parameters.get("slots") or SLOTS
@@ -160,8 +136,42 @@ def plan(file: Gguf, hardware: Hardware, parameters: Mapping[str, Any], *, embed
         cache_type=cache_type,
         gpu_layers=parameters.get("gpu_layers", -1),
         pooling=parameters.get("pooling") or (file.pooling if file.pooling in POOLINGS else ""),
-        chat_template=parameters.get("chat_template", ""),
+        chat_template=parameters.get("chat_template", "") or beside.template,
+        flash_attention=parameters.get("flash_attention", "auto"),
+        projector=beside.projector,
+        draft=beside.draft,
+        draft_tokens=parameters.get("draft_tokens", 0),
+        draft_per_token=draft_per_token,
+        speculation=parameters.get("speculation", ""),
+        rope_scaling=parameters.get("rope_scaling", ""),
+        rope_scale=float(parameters.get("rope_scale", 0)),
+        rope_base=float(parameters.get("rope_base", 0)),
+        rope_original_context=parameters.get("rope_original_context", 0),
+        beside_bytes=extra,
     )
+
+
+def chosen(settled: Plan) -> dict[str, Any]:
+    """A plan's parameters by their names, for a person: those that are always of interest, and what is not usual."""
+    always = {"context_length": settled.context_length, "slots": settled.slots, "threads": settled.threads}
+    usual = Plan(False, 0, 0, 0)
+    unusual = {
+        name: getattr(settled, field)
+        for name, field in (
+            ("cache_type", "cache_type"),
+            ("flash_attention", "flash_attention"),
+            ("mmproj", "projector"),
+            ("draft_model", "draft"),
+            ("draft_tokens", "draft_tokens"),
+            ("speculation", "speculation"),
+            ("rope_scaling", "rope_scaling"),
+            ("rope_scale", "rope_scale"),
+            ("rope_base", "rope_base"),
+            ("rope_original_context", "rope_original_context"),
+        )
+        if getattr(settled, field) != getattr(usual, field)
+    }
+    return {**always, **unusual}
 
 
 def allowed(hardware: Hardware) -> int:
@@ -196,8 +206,9 @@ def need(file: Gguf, settled: Plan) -> Need:
     tokens = settled.slots * settled.context_length
     batch = settled.context_length if settled.embedding else BATCH
     return Need(
-        weights=file.file_size,
-        cache=int(tokens * file.kv_bytes_per_token * CACHE_TYPES[settled.cache_type]),
+        weights=file.file_size + settled.beside_bytes,
+        cache=int(tokens * file.kv_bytes_per_token * CACHE_TYPES[settled.cache_type])
+        + tokens * settled.draft_per_token,
         compute=batch * _width(file) * 4,
         process=PROCESS,
         prompts=settled.prompts_mb * MB,

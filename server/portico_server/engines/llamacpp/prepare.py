@@ -27,14 +27,17 @@ class Prepared:
     top_logprobs: int = 0
 
 
-def chat(body: Mapping[str, Any], *, template_has_tools: bool) -> Prepared:
-    """The bodies for a chat. Raises `InvalidRequest` for what a text model cannot do."""
+def chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: bool = False) -> Prepared:
+    """The bodies for a chat. ``sees``: the model takes images. Raises `InvalidRequest` for what it cannot do."""
     for field in ("functions", "function_call"):
         if body.get(field) is not None:
             raise InvalidRequest(f"'{field}' is out of use; send 'tools' and 'tool_choice'.", param=field)
     if "audio" in (body.get("modalities") or ()):
         raise InvalidRequest("This model answers in text only.", code="unsupported_value", param="modalities")
-    messages = [_message(item, f"messages[{index}]") for index, item in enumerate(body.get("messages") or ())]
+    messages = [
+        _message(item, f"messages[{index}]", sees=sees)
+        for index, item in enumerate(body.get("messages") or ())
+    ]
     request = _bare(body)
     request.pop("max_completion_tokens", None)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
@@ -141,13 +144,39 @@ def _prompts(prompt: Any) -> Sequence[Any]:
     return [prompt]
 
 
-def _message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A message with plain text, in a role that every template knows."""
+def _message(message: Mapping[str, Any], where: str, *, sees: bool) -> dict[str, Any]:
+    """A message with plain text or, where there are images, with parts, in a role that every template knows."""
     result = {name: value for name, value in message.items() if value is not None}
     if result.get("role") == "developer":
         result["role"] = "system"
-    result["content"] = _text(message.get("content"), where)
+    content = message.get("content")
+    if sees and isinstance(content, list) and any(_is_image(part) for part in content):
+        texts = [
+            _image(part, where) if _is_image(part) else {"type": "text", "text": _text([part], where)}
+            for part in content
+        ]
+        result["content"] = texts
+    else:
+        result["content"] = _text(content, where)
     return result
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "image_url"
+
+
+def _image(part: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The part, if it holds the image itself: the engine would fetch an address, from wherever it can reach."""
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, Mapping) else image
+    if isinstance(url, str) and url.startswith("data:image/"):
+        return part
+    raise InvalidRequest(
+        f"The images of '{where}' must be in the message itself, as URLs that begin with data:image/. This model does "
+        "not fetch images from elsewhere.",
+        code="unsupported_content",
+        param=f"{where}.content",
+    )
 
 
 def _text(content: Any, where: str) -> str:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from portico.wire import Usage
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico_server.core.request import Adapter, Relay, Relayed
 from portico_server.engines.accounting import usage_from_json
 from portico_server.engines.answer import once
 from portico_server.engines.child import Child
@@ -28,6 +28,7 @@ from portico_server.engines.embeddings import (
     texts_of,
     vector_of,
 )
+from portico_server.engines.llamacpp.adapters import same, scales
 from portico_server.engines.llamacpp.fold import ChoiceReader, Envelope, Piece, total
 from portico_server.engines.llamacpp.prepare import Prepared, chat, completion
 from portico_server.engines.protocol import Description
@@ -39,31 +40,44 @@ DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the running server says about itself. ``context_length`` is for one slot."""
+    """What the running server says about itself. ``context_length`` is for one slot; ``sees``: it takes images."""
 
     context_length: int | None
     template_has_tools: bool
     fingerprint: str | None
+    sees: bool = False
 
     @classmethod
     def read(cls, props: Mapping[str, Any]) -> Facts:
         """From its ``/props``."""
         settings = props.get("default_generation_settings") or {}
         caps = props.get("chat_template_caps") or {}
-        return cls(settings.get("n_ctx"), bool(caps.get("supports_tools")), props.get("build_info"))
+        return cls(
+            settings.get("n_ctx"),
+            bool(caps.get("supports_tools")),
+            props.get("build_info"),
+            bool((props.get("modalities") or {}).get("vision")),
+        )
 
 
 class LlamaSpeaker:
     """A `Speaker` for one llama.cpp server."""
 
     def __init__(
-        self, transport: Transport, child: Child, name: str, facts: Facts, description: Description
+        self,
+        transport: Transport,
+        child: Child,
+        name: str,
+        facts: Facts,
+        description: Description,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         self._transport = transport
         self._child = child
         self._name = name
         self._facts = facts
         self._dimensions = description.dimensions
+        self._adapters = tuple(adapters)
         endpoint = child.endpoint(name)
         self._routes = {
             operation: Route(endpoint, operation)
@@ -78,16 +92,26 @@ class LlamaSpeaker:
             return await self._rerank(request.body, deadline)
         is_chat = request.operation == "chat/completions"
         if is_chat:
-            prepared = chat(request.body, template_has_tools=self._facts.template_has_tools)
+            prepared = chat(
+                request.body, template_has_tools=self._facts.template_has_tools, sees=self._facts.sees
+            )
         else:
             prepared = completion(request.body)
+        lora = self._lora(request)
         calls = _Calls(
             [
-                _Call(self, request.operation, body, ChoiceReader(index, prepared, chat=is_chat), deadline)
+                _Call(
+                    self,
+                    request.operation,
+                    {**body, **lora},
+                    ChoiceReader(index, prepared, chat=is_chat),
+                    deadline,
+                )
                 for index, body in enumerate(prepared.bodies)
             ]
         )
-        envelope = Envelope(is_chat, self._name, self._facts.fingerprint)
+        name = request.adapter.name if request.adapter is not None else self._name
+        envelope = Envelope(is_chat, name, self._facts.fingerprint)
         try:
             await calls.open()
             if not request.stream:
@@ -104,6 +128,31 @@ class LlamaSpeaker:
             calls, prepared, envelope, relayed, wants_usage=options.get("include_usage") is True
         )
         return relayed
+
+    def fits(self, adapter: Adapter) -> bool:
+        """See `portico_server.engines.protocol.Attaches`. The scale is said with each call."""
+        return any(same(one, adapter) for one in self._adapters)
+
+    async def attach(self, adapter: Adapter) -> None:
+        """What fits is there."""
+
+    async def detach(self, name: str) -> bool:
+        """llama.cpp loads adapters when it starts, and at no other time."""
+        return all(one.name != name for one in self._adapters)
+
+    def _lora(self, request: Relay) -> dict[str, Any]:
+        if "lora" in request.body:
+            raise InvalidRequest(
+                "Adapters are models here: put the adapter's name into 'model' and leave 'lora' out.",
+                param="lora",
+            )
+        try:
+            return scales(self._adapters, request.adapter)
+        except ValueError as error:
+            raise Unavailable(
+                f"The adapter '{error}' could not be loaded with '{self._name}'. The daemon's log says why.",
+                code="adapter_not_loaded",
+            ) from error
 
     async def _frames(
         self, calls: _Calls, prepared: Prepared, envelope: Envelope, relayed: Relayed, *, wants_usage: bool

@@ -5,15 +5,28 @@ Source: https://lmdeploy.readthedocs.io/en/latest/llm/api_server.html.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.request import Adapter
+from portico_server.engines.adapters.speakers import Given
 from portico_server.engines.fallback import fallbacks
+from portico_server.engines.gpus import Share
+from portico_server.engines.guest import adapters as folders
 from portico_server.engines.guest import guest
 from portico_server.engines.guest.options import Option, Options, arguments
 from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.remote.quirks import Quirks
 from portico_server.engines.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+OWN_SHARE = 0.8
+"""What LMDeploy takes of a GPU's free memory for its cache unless told otherwise."""
 
 OPTIONS: Options = {
     "backend": Option("--backend", "text", "turbomind or pytorch"),
@@ -57,19 +70,68 @@ class LmDeploy:
             )
         return found
 
+    def occupies(self, spec: ModelSpec, path: Path | None) -> Share:
+        """See `portico_server.engines.protocol.Occupies`."""
+        from portico_server.engines.hardware import this_machine  # psutil: it is imported after this module
+
+        sizes = [gpu.memory_bytes for gpu in this_machine().gpus if not gpu.shared]
+        if not sizes or path is None:
+            return Share()
+        given = spec.parameters
+        tensor = given.get("tensor_parallel", 1)
+        weights = sum(file.stat().st_size for file in path.glob("*.safetensors")) // tensor
+        # Its share is of what the weights leave free.
+        cache = int(given.get("memory_share", OWN_SHARE) * max(0, min(sizes) - weights))
+        return Share(tensor * given.get("data_parallel", 1), weights + cache)
+
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
-        return await guest.start(
-            self.name, program(spec, path), spec, path, site, advice=advice, quirks=DIALECT
+        adapters = await asyncio.to_thread(
+            folders.usable, spec.name, site.adapters, lambda adapter: _check(spec, path, adapter)
         )
+        if adapters:
+            try:
+                return await self._start(spec, path, site, adapters)
+            except EngineFailed as error:
+                if error.code != "load_failed":
+                    raise
+                logger.error("%s Trying without its adapters.", error.message)
+        return await self._start(spec, path, site, [])
+
+    async def _start(
+        self, spec: ModelSpec, path: Path | None, site: Site, adapters: Sequence[Adapter]
+    ) -> Running:
+        line = await asyncio.to_thread(program, spec, path, adapters)
+        running = await guest.start(self.name, line, spec, path, site, advice=advice, quirks=DIALECT)
+        return replace(running, speaker=Given(running.speaker, spec.name, adapters))
+
+    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+        """See `portico_server.engines.protocol.Adapts`. What only LMDeploy knows shows when it starts."""
+        await asyncio.to_thread(_check, spec, path, adapter)
 
 
-def program(spec: ModelSpec, path: Path | None) -> guest.Program:
-    """LMDeploy's command line. It takes its key nowhere else."""
+def _check(spec: ModelSpec, path: Path | None, adapter: Adapter) -> None:
+    if spec.parameters.get("backend") == "turbomind":
+        raise InvalidRequest(
+            f"'{spec.name}' is set to LMDeploy's backend turbomind, which takes no adapters; pytorch does.",
+            code="adapters_unsupported",
+            param="parameters.backend",
+        )
+    if "=" in adapter.name:
+        raise InvalidRequest("LMDeploy takes no '=' in the name of an adapter.", param="name")
+    folders.check("lmdeploy", adapter, path)
+
+
+def program(spec: ModelSpec, path: Path | None, adapters: Sequence[Adapter] = ()) -> guest.Program:
+    """LMDeploy's command line. It takes its key nowhere else. Blocks if there are ``adapters``."""
+    if adapters:
+        spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
     line = [
         *("-m", "lmdeploy", "serve", "api_server", str(path), "--model-name", spec.name),
         *("--server-name", "127.0.0.1", "--server-port", "{port}", "--api-keys", "{key}"),
         *arguments(spec.name, "lmdeploy", spec.parameters, OPTIONS),
     ]
+    if adapters:
+        line += ["--adapters", *(f"{adapter.name}={folders.scaled(adapter)}" for adapter in adapters)]
     return guest.Program(line)
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from portico_server.core.errors import NotFound
+from portico_server.engines.gguf import Gguf
 from portico_server.engines.hardware import this_machine
+from portico_server.engines.llamacpp import beside
+from portico_server.engines.llamacpp.beside import Beside
 from portico_server.engines.planner import files
 from portico_server.engines.planner.plan import Outcome, elsewhere, plan
 from portico_server.engines.planner.presets import preset
@@ -60,4 +63,9 @@ class Planner:
                 code="model_file_missing",
                 param="model",
             )
-        return plan(model, machine, parameters, name=spec.name, budget=budget)
+        loaded = Beside()
+        if isinstance(model, Gguf) and path is not None:
+            loaded = await asyncio.to_thread(beside.find, spec.name, parameters, path, model)
+        return plan(
+            model, machine, parameters, name=spec.name, budget=budget, engine=spec.engine, beside=loaded
+        )

@@ -19,7 +19,8 @@ class Weights:
     """A model as safetensors. Sizes in bytes, counts 0 where the configuration does not say.
 
     ``cache_per_token`` is its 16-bit key-value cache for one token of context; ``quantisation`` is empty for plain
-    weights of the number format ``dtype``; ``encoder`` for a model that only embeds.
+    weights of the number format ``dtype``; ``encoder`` for a model that only embeds, ``ranks``
+    for one that scores pairs of texts.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Weights:
     dtype: str
     quantisation: str = ""
     encoder: bool = False
+    ranks: bool = False
 
     @property
     def parameters(self) -> int:
@@ -76,6 +78,9 @@ def from_config(name: str, config: Mapping[str, Any], size: int) -> Weights:
         dtype=str(config.get("dtype") or config.get("torch_dtype") or inner.get("torch_dtype") or "float32"),
         quantisation=method,
         encoder=kind.replace("-", "_") in {item.replace("-", "_") for item in _ENCODERS},
+        ranks=any(
+            str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()
+        ),
     )
 
 

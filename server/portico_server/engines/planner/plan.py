@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from portico_server.engines.gguf import Gguf
 from portico_server.engines.hardware import Gpu, Hardware, describe
 from portico_server.engines.llamacpp import plan as llamacpp
+from portico_server.engines.llamacpp.beside import Beside
+from portico_server.engines.planner import transformers
 from portico_server.engines.planner.facts import Weights
 from portico_server.engines.protocol import MEMORY_SHARE
 from portico_server.engines.recommend import recommend
@@ -77,14 +80,20 @@ def plan(
     *,
     name: str = "",
     budget: int | None = None,
+    engine: str = "auto",
+    beside: Beside = Beside(),  # noqa: B008  # frozen
 ) -> Outcome:
-    """Plan a model for a machine. ``budget``: bytes of memory that models may have, instead of a share of it."""
+    """Plan a model for a machine. ``budget``: bytes of memory that models may have, instead of a share of it;
+    ``engine``: the one that was asked for. ``beside``: what a GGUF file is loaded with.
+    """
     if isinstance(model, Gguf):
-        return _gguf(model, hardware, parameters or {}, name or model.name, budget)
+        return _gguf(model, hardware, parameters or {}, name or model.name, budget, beside)
     gpus = tuple(gpu for gpu in hardware.gpus if not gpu.shared)
-    if gpus:
+    if gpus and not model.ranks and engine != "transformers":
         return _vllm(model, hardware, gpus, parameters or {}, name or model.name)
-    return _needs_gguf(model, hardware, name or model.name)
+    if model.quantisation:
+        return _needs_gguf(model, hardware, name or model.name)
+    return _transformers(model, hardware, parameters or {}, name or model.name, budget)
 
 
 def elsewhere(name: str, engine: str, hardware: Hardware, reason: str, memory: int = 0) -> Outcome:
@@ -98,28 +107,26 @@ def elsewhere(name: str, engine: str, hardware: Hardware, reason: str, memory: i
 
 
 def _gguf(
-    file: Gguf, hardware: Hardware, parameters: Mapping[str, Any], name: str, budget: int | None
+    file: Gguf,
+    hardware: Hardware,
+    parameters: Mapping[str, Any],
+    name: str,
+    budget: int | None,
+    beside: Beside,
 ) -> Outcome:
-    settled = llamacpp.plan(file, hardware, parameters, embedding=llamacpp.embeds(file))
+    settled = llamacpp.plan(file, hardware, parameters, embedding=llamacpp.embeds(file), beside=beside)
     metal = next((gpu for gpu in hardware.gpus if gpu.shared), None)
     available = llamacpp.allowed(hardware) if budget is None else budget
     need = llamacpp.need(file, settled)
     estimate = Estimate(
         "gpu" if metal else "cpu", need.weights, need.cache, need.compute + need.process, available
     )
-    shown: dict[str, Any] = {
-        "context_length": settled.context_length,
-        "slots": settled.slots,
-        "threads": settled.threads,
-    }
-    if settled.cache_type != "f16":
-        shown["cache_type"] = settled.cache_type
     fits = estimate.total <= available
     return Outcome(
         model=name,
         hardware=describe(hardware),
         engine="llamacpp",
-        parameters=shown,
+        parameters=llamacpp.chosen(settled),
         estimate=estimate,
         fits=fits,
         reasons=tuple(_gguf_reasons(file, hardware, settled, estimate, metal)),
@@ -141,6 +148,10 @@ def _gguf_reasons(
         f"{settled.slots} {calls} at a time with {settled.context_length:,} tokens each{less}: a key-value cache of "
         f"{_gb(estimate.cache)}."
     )
+    if settled.projector:
+        reasons.append(f"It sees with {Path(settled.projector).name}, which is loaded with it.")
+    if settled.draft:
+        reasons.append(f"{Path(settled.draft).name} guesses ahead for it, and has a cache of its own.")
     if metal is not None:
         reasons.append(f"All layers go to the GPU ({metal.name}), which shares the machine's memory.")
     else:
@@ -275,6 +286,28 @@ def _vllm_reasons(
     return reasons
 
 
+# --- transformers -------------------------------------------------------------------------------------------
+
+
+def _transformers(
+    model: Weights, hardware: Hardware, parameters: Mapping[str, Any], name: str, budget: int | None
+) -> Outcome:
+    settled = transformers.settle(model, hardware, parameters, budget)
+    fits = settled.total <= settled.available
+    estimate = Estimate(settled.device, settled.weights, settled.cache, settled.other, settled.available)
+    takes = f"It takes about {_gb(estimate.total)} of the {_gb(estimate.available)} that models may have."
+    return Outcome(
+        model=name,
+        hardware=describe(hardware),
+        engine="transformers",
+        parameters=settled.parameters,
+        estimate=estimate,
+        fits=fits,
+        reasons=(*transformers.reasons(model, hardware, settled), takes),
+        nearest="" if fits else _nearest_gguf_of(model, hardware),
+    )
+
+
 # --- what comes nearest -------------------------------------------------------------------------------------
 
 
@@ -292,11 +325,6 @@ def _nearest_weights(
 
 
 def _needs_gguf(model: Weights, hardware: Hardware, name: str) -> Outcome:
-    available = int(hardware.memory_bytes * MEMORY_SHARE)
-    quarter = int(model.parameters * Q4_BITS / 8)
-    near = _recommended(hardware)
-    if quarter + GB < available:
-        near = f"A GGUF of the same model fits: Q4_K_M takes about {_gb(quarter)}."
     return Outcome(
         model=name,
         hardware=describe(hardware),
@@ -305,11 +333,18 @@ def _needs_gguf(model: Weights, hardware: Hardware, name: str) -> Outcome:
         estimate=Estimate("gpu", model.size, 0, 0, 0),
         fits=False,
         reasons=(
-            f"Safetensors ({model.architecture}, {model.quantisation or model.dtype}) are for vLLM.",
+            f"Safetensors ({model.architecture}, {model.quantisation or model.dtype}) in this form are for vLLM.",
             "vLLM needs an NVIDIA GPU, and this machine has none.",
         ),
-        nearest=near,
+        nearest=_nearest_gguf_of(model, hardware),
     )
+
+
+def _nearest_gguf_of(model: Weights, hardware: Hardware) -> str:
+    quarter = int(model.parameters * Q4_BITS / 8)
+    if quarter + GB < int(hardware.memory_bytes * MEMORY_SHARE):
+        return f"A GGUF of the same model fits: Q4_K_M takes about {_gb(quarter)}."
+    return _recommended(hardware)
 
 
 def _recommended(hardware: Hardware) -> str:

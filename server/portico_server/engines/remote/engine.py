@@ -58,6 +58,7 @@ def _speaker(name: str, place: Place, site: Site) -> Speaker:
     from portico_server.engines.passthrough import Passthrough
     from portico_server.engines.remote.anthropic.speaker import Messages
     from portico_server.engines.remote.fitted import Fitted
+    from portico_server.engines.remote.pace import Paced
     from portico_server.engines.remote.retry import Retrying
 
     async def explain(error: BaseException) -> PorticoError:
@@ -82,6 +83,8 @@ def _speaker(name: str, place: Place, site: Site) -> Speaker:
             ask_usage=place.quirks.stream_usage,
             idle=place.idle,
         )
+    if place.paced:
+        speaker = Paced(speaker, name, requests=place.requests, tokens=place.tokens, patience=place.patience)
     if place.retries:
         speaker = Retrying(speaker, place.retries)
     return speaker if place.quirks == Quirks() else Fitted(speaker, place.quirks, name)

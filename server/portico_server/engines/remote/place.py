@@ -19,12 +19,16 @@ from portico_server.engines.spec import ModelSpec
 
 RETRIES = 2
 IDLE = 120.0
+PATIENCE = 60.0
 
 PARAMETERS = {
     "base_url": "another address of the provider, such as a proxy",
     "headers": "further HTTP headers, an object of texts",
     "retries": f"further attempts when the provider is busy, {RETRIES} unless given",
     "stall_timeout": f"seconds of silence in mid-stream after which it counts as broken, {IDLE:g} unless given",
+    "requests_per_minute": "requests that the provider allows; further ones wait for their turn",
+    "tokens_per_minute": "tokens that the provider allows, of prompts and answers together",
+    "wait_limit": f"longest that a call waits for its turn, in seconds; {PATIENCE:g} unless given",
     "fallback": "names of models that are asked when this one fails before its first byte",
     "max_tokens": "what an answer may have if the caller sets no limit (Anthropic)",
     "context_length": "tokens that one call may have, for those who ask",
@@ -35,7 +39,9 @@ PARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``keyed`` is false while the key is missing that ``variable`` would hold. ``idle`` in seconds."""
+    """``keyed`` is false while the key is missing that ``variable`` would hold. ``idle`` and ``patience`` in seconds;
+    ``requests`` and ``tokens`` for a minute, ``None`` for any number.
+    """
 
     endpoint: Endpoint
     wire: Wire
@@ -46,6 +52,14 @@ class Place:
     idle: float
     max_tokens: int
     fallback: tuple[str, ...]
+    requests: int | None
+    tokens: int | None
+    patience: float
+
+    @property
+    def paced(self) -> bool:
+        """Whether calls may have to wait for their turn."""
+        return self.requests is not None or self.tokens is not None
 
 
 def find(spec: ModelSpec, environment: Mapping[str, str] | None = None) -> Place:
@@ -83,6 +97,9 @@ def find(spec: ModelSpec, environment: Mapping[str, str] | None = None) -> Place
         _number(spec, "stall_timeout", IDLE),
         int(_number(spec, "max_tokens", MAX_TOKENS, whole=True)),
         fallbacks(spec),
+        _per_minute(spec, "requests_per_minute"),
+        _per_minute(spec, "tokens_per_minute"),
+        _number(spec, "wait_limit", PATIENCE),
     )
 
 
@@ -126,6 +143,19 @@ def _address(spec: ModelSpec, provider: Provider, environment: Mapping[str, str]
         )
     url = given.rstrip("/")
     return url if url.endswith(provider.suffix) else url + provider.suffix
+
+
+def _per_minute(spec: ModelSpec, name: str) -> int | None:
+    if spec.parameters.get(name) is None:
+        return None
+    number = int(_number(spec, name, 1, whole=True))
+    if number < 1:
+        raise InvalidRequest(
+            f"The parameter '{name}' of '{spec.name}' must be a whole number of at least 1; leave it out for no "
+            "limit.",
+            param=f"parameters.{name}",
+        )
+    return number
 
 
 def _number(spec: ModelSpec, name: str, default: float, *, whole: bool = False) -> float:

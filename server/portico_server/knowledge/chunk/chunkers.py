@@ -11,29 +11,36 @@ from portico_server.knowledge.chunk import (
     by_line,
     clause,
     code,
+    contextual,
     dialogue,
     diff,
     fixed,
     formula,
     json,
+    keywords,
     log,
     markdown,
     outline,
     page,
     paragraph,
+    propositions,
     qa,
+    questions,
     records,
     recursive,
     rows,
     section,
+    semantic,
     sentence,
     slides,
     subtitles,
+    summary,
     table,
     token,
     topic,
     window,
 )
+from portico_server.knowledge.chunk.form import Form
 from portico_server.knowledge.part import Part
 
 SIZE = 1_000
@@ -48,13 +55,23 @@ Chunker: TypeAlias = Callable[[Iterable[Part], int, int], list[Part]]
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A chunker by name, with what it is for and the sizes it takes if none are given."""
+    """A chunker by name, with what it is for and the sizes it takes if none are given.
+
+    One that needs a model cuts the pieces that the model is shown: with a ``form`` a chat model writes the chunks; one
+    that ``embeds`` puts pieces together by their vectors.
+    """
 
     name: str
     chunk: Chunker
     description: str
     size: int = SIZE
     overlap: int = OVERLAP
+    form: Form | None = None
+    embeds: bool = False
+
+    @property
+    def needs_model(self) -> bool:
+        return self.form is not None or self.embeds
 
 
 STRATEGIES = (
@@ -94,6 +111,30 @@ STRATEGIES = (
     Strategy("coarse", sentence.chunk, "1024 tokens of sentences, 100 shared (CoarseChunk)", 4_096, 400),
     Strategy("medium", sentence.chunk, "256 tokens of sentences, 25 shared (MediumChunk)", 1_024, 100),
     Strategy("fine", sentence.chunk, "128 tokens of sentences, 12 shared (FineChunk)", 512, 48),
+    Strategy(
+        "semantic",
+        semantic.chunk,
+        "Cut where the meaning turns, by an embedding model",
+        2_000,
+        0,
+        embeds=True,
+    ),
+    Strategy("summary", section.chunk, "A summary of each section, by a chat model", 4_000, 0, summary.FORM),
+    Strategy(
+        "keywords", section.chunk, "The keywords of each section, by a chat model", 4_000, 0, keywords.FORM
+    ),
+    Strategy(
+        "questions", sentence.chunk, "What each passage answers, by a chat model", 2_000, 0, questions.FORM
+    ),
+    Strategy("propositions", sentence.chunk, "One fact each, by a chat model", 1_500, 0, propositions.FORM),
+    Strategy(
+        "contextual",
+        sentence.chunk,
+        "Passages below a sentence on where they stand, by a chat model",
+        SIZE,
+        OVERLAP,
+        contextual.FORM,
+    ),
 )
 """One line for each chunker. A new one is a file and a line here."""
 
@@ -103,14 +144,21 @@ CHUNKERS: Mapping[str, Strategy] = {item.name: item for item in STRATEGIES}
 COLUMNS_PER_TOKEN = 4
 """The estimate behind ``static``: four Latin letters, or two Chinese characters, to a token of a GPT tokenizer."""
 
+PERCENTILE = 95
+"""Of the distances between neighbouring sentences: ``semantic`` cuts at those above it."""
+
+NAME = 200
+"""Characters of a model's name."""
+
 _STATIC = {"max_chunk_size_tokens": (100, 4096, 800), "chunk_overlap_tokens": (0, 2048, 400)}
 
 
-def check(strategy: Any) -> dict[str, Any]:
+def check(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
     """A ``chunking_strategy`` in its full form. Raises `InvalidRequest` that names the field.
 
     ``{"type": "auto"}`` picks by format; ``{"type": "static", "static": {…}}`` is OpenAI's; ours are the names in
-    `CHUNKERS`, with ``size`` and ``overlap`` in columns.
+    `CHUNKERS`, with ``size`` and ``overlap`` in columns, and ``model`` for those that need one. These are for chunk
+    groups (``by_model``): a store's own chunks must not wait for a model.
     """
     if strategy is None:
         return {"type": "auto"}
@@ -146,13 +194,40 @@ def check(strategy: Any) -> dict[str, Any]:
         overlap = _number(
             strategy, "overlap", "chunking_strategy.overlap", 0, size // 2, min(usual.overlap, size // 2)
         )
-        return {"type": kind, "size": size, "overlap": overlap}
+        found = {"type": kind, "size": size, "overlap": overlap}
+        return found | _of_model(usual, strategy, by_model=by_model) if usual.needs_model else found
     known = ("auto", "static", *CHUNKERS)
     raise InvalidRequest(
         f"There is no chunking strategy '{str(kind)[:40]}'. There are: {', '.join(known)}."
         f"{nearest(str(kind), known)}",
         param="chunking_strategy.type",
     )
+
+
+def needs_model(strategy: Mapping[str, Any]) -> bool:
+    """Whether a checked strategy needs a model for its chunks."""
+    known = CHUNKERS.get(strategy["type"])
+    return known is not None and known.needs_model
+
+
+def _of_model(usual: Strategy, strategy: Mapping[str, Any], *, by_model: bool) -> dict[str, Any]:
+    """The fields of a strategy that needs a model. An empty ``model`` is the embedding model of the group."""
+    if not by_model:
+        raise InvalidRequest(
+            f"The chunking strategy '{usual.name}' needs a model for every piece, so it makes a chunk group beside the "
+            f"store's own chunks: portico stores groups add STORE {usual.name} --strategy {usual.name}",
+            param="chunking_strategy.type",
+        )
+    model = strategy.get("model", "default" if usual.form else "")
+    if not isinstance(model, str) or len(model) > NAME or (usual.form and not model.strip()):
+        raise InvalidRequest(
+            f"'model' must be the name of a model, of at most {NAME} characters.",
+            param="chunking_strategy.model",
+        )
+    if usual.form:
+        return {"model": model}
+    percentile = _number(strategy, "percentile", "chunking_strategy.percentile", 50, 99, PERCENTILE)
+    return {"model": model, "percentile": percentile}
 
 
 def chunk(parts: Iterable[Part], strategy: Mapping[str, Any], default: str) -> list[Part]:

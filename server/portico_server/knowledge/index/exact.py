@@ -42,6 +42,20 @@ class Exact:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def is_half(self) -> bool:
+        """Whether the numbers are kept in half the size."""
+        return bool(self._matrix.dtype == np.uint16)
+
+    def halve(self) -> None:
+        """Keep the numbers in half the size from now on."""
+        if not self.is_half:
+            halves = np.empty(self._matrix.shape, np.uint16)
+            for i in range(0, self._used, _BLOCK):
+                end = min(i + _BLOCK, self._used)
+                halves[i:end] = narrow(widen(self._matrix[i:end]))
+            self._matrix = halves
+
     def put(self, ids: Sequence[int], data: Floats) -> None:
         """Add or replace; ``data`` has shape (len(ids), dimensions)."""
         self._reserve(self._used + len(ids))

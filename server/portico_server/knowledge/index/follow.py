@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 COALESCE = 0.1
 """Seconds in which changes are collected: a commit costs some twenty fsyncs, however much it brings."""
+
+COALESCE_MOST = 2.0
+"""The same while changes keep coming. A search never waits for it: it brings the index up to date itself."""
 
 Key: TypeAlias = tuple[str, str]
 """A store's id, and the name of one of its groups."""
@@ -48,6 +51,11 @@ class Indexes:
         self._reaper: asyncio.TimerHandle | None = None
         self._reaping: asyncio.Task[None] | None = None
         self._closed = False
+        self._watchers: list[Callable[[str], None]] = []
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call ``watcher`` with the id of a store whenever its log has grown."""
+        self._watchers.append(watcher)
 
     @asynccontextmanager
     async def use(self, store_id: str, model: str, group: str = GROUP) -> AsyncIterator[OpenIndex]:
@@ -65,6 +73,8 @@ class Indexes:
             return
         key = (store_id, group)
         self._changed.add(key)
+        for watcher in self._watchers:
+            watcher(store_id)
         if key not in self._followers:
             task = asyncio.create_task(self._follow(key, model), name=f"index {store_id} {group}")
             self._followers[key] = task
@@ -89,16 +99,20 @@ class Indexes:
         gone = self._folder / store_id if group is None else self._at((store_id, group))
         await asyncio.to_thread(shutil.rmtree, gone, True)
 
-    async def sweep(self, store_ids: Collection[str]) -> None:
-        """Delete the indexes of stores that no longer exist; ``store_ids`` are those that do."""
+    async def reserve(self, store_id: str) -> None:
+        """Make the folder of a store that does not exist yet: should it never, the next `sweep` finds it."""
+        await asyncio.to_thread((self._folder / store_id).mkdir, parents=True, exist_ok=True)
 
-        def work() -> None:
-            if self._folder.is_dir():
-                for path in self._folder.iterdir():
-                    if path.name.startswith("vs_") and path.name not in store_ids:
-                        shutil.rmtree(path, ignore_errors=True)
+    async def sweep(self, store_ids: Collection[str]) -> list[str]:
+        """Delete the indexes of stores that do not exist, and name them; ``store_ids`` are those that do."""
 
-        await asyncio.to_thread(work)
+        def work() -> list[str]:
+            gone = [path for path in self._folder.glob("vs_*") if path.name not in store_ids]
+            for path in gone:
+                shutil.rmtree(path, ignore_errors=True)
+            return [path.name for path in gone]
+
+        return await asyncio.to_thread(work)
 
     async def close(self) -> None:
         """Stop following, save and close everything."""
@@ -137,9 +151,11 @@ class Indexes:
 
     async def _follow(self, key: Key, model: str) -> None:
         store_id, group = key
+        wait = COALESCE
         try:
             while key in self._changed:
-                await asyncio.sleep(COALESCE)
+                await asyncio.sleep(wait)
+                wait = min(4 * wait, COALESCE_MOST)
                 self._changed.discard(key)
                 try:
                     await self.ready(store_id, model, group=group)

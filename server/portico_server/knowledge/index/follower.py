@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks
-from portico_server.db.changes import Change
+from portico_server.db.changes import Change, Op
 from portico_server.db.database import Database
 from portico_server.knowledge.index.mark import Damaged, Mark
 
@@ -155,10 +155,10 @@ class Follower(Generic[D]):
             if batch[0].seq != index.mark.seq + 1:
                 raise Damaged("the log does not reach back to it any more")
             highest = index.mark.highest
-            for change in batch:
+            for op, first, last in _joined(change for change in batch if change.group_name == self._group):
                 if self._stopping.is_set():
                     return
-                highest = await self._apply(index, change, highest)
+                highest = await self._apply(index, op, first, last, highest)
             await asyncio.to_thread(index.commit, index.mark.at(batch[-1], highest))
 
     async def _in_step(self, index: D) -> bool:
@@ -168,15 +168,12 @@ class Follower(Generic[D]):
         change = await self._database.read(changes.at, self._store_id, index.mark.seq)
         return index.mark.matches(change)
 
-    async def _apply(self, index: D, change: Change, highest: int) -> int:
-        """Apply one change; the largest chunk id that the index has seen."""
-        if change.group_name != self._group:
-            return highest
-        first, last = change.first_chunk, change.last_chunk
+    async def _apply(self, index: D, op: Op, first: int, last: int, highest: int) -> int:
+        """Let the chunks ``first`` to ``last`` come or go; the largest chunk id that the index has seen."""
         # What a build has read may come again in the log that it did not know yet.
-        if change.op == "delete" or first <= highest:
+        if op == "delete" or first <= highest:
             await asyncio.to_thread(index.delete, first, last)
-        if change.op == "delete":
+        if op == "delete":
             return highest
         for i in range(first, last + 1, ROWS):
             if self._stopping.is_set():
@@ -225,6 +222,20 @@ class Follower(Generic[D]):
             f"{self._folder}.",
             code="index_failed",
         )
+
+
+def _joined(batch: Iterable[Change]) -> Iterator[tuple[Op, int, int]]:
+    """Changes as (op, first chunk, last chunk): those of one kind whose chunks follow each other count as one."""
+    held: tuple[Op, int, int] | None = None
+    for change in batch:
+        if held is not None and held[0] == change.op and change.first_chunk == held[2] + 1:
+            held = (change.op, held[1], change.last_chunk)
+            continue
+        if held is not None:
+            yield held
+        held = (change.op, change.first_chunk, change.last_chunk)
+    if held is not None:
+        yield held
 
 
 def _throw_away(index: Derived | None, folder: Path) -> None:

@@ -37,7 +37,7 @@ _DESCRIPTION = "graph.json"
 
 
 class Graph:
-    """A small-world graph (Malkov and Yashunin, 2016) over cosines, and the vectors in half precision beside.
+    """A small-world graph (Malkov and Yashunin, 2016) over cosines; ``exact``: the vectors in half precision beside.
 
     The graph answers questions about everything; what is asked about a part (a filter) is compared one by
     one, since a walk through a graph of which most is forbidden loses its way. Not safe for threads: its
@@ -46,7 +46,7 @@ class Graph:
 
     def __init__(self, dimensions: int, index: Any = None, exact: Exact | None = None) -> None:
         self.dimensions = dimensions
-        self._exact = exact if exact is not None else Exact(dimensions, half=True)
+        self.exact = exact if exact is not None else Exact(dimensions, half=True)
         if index is None:
             index = hnswlib.Index("cosine", dimensions)
             index.init_index(1_024, M=M, ef_construction=EF_CONSTRUCTION, random_seed=1)
@@ -54,7 +54,7 @@ class Graph:
         self._index.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
 
     def __len__(self) -> int:
-        return len(self._exact)
+        return len(self.exact)
 
     @property
     def dead(self) -> int:
@@ -63,29 +63,40 @@ class Graph:
 
     def items(self) -> tuple[Ids, Floats | Halves]:
         """All ids and vectors."""
-        return self._exact.items()
+        return self.exact.items()
 
     def put(self, ids: Sequence[int], data: Floats) -> None:
         """Add or replace; ``data`` has shape (len(ids), dimensions)."""
+        self.link(ids, data)
+        self.exact.put(ids, data)
+
+    def delete(self, first: int, last: int) -> list[int]:
+        """Remove the chunks ``first`` to ``last``; those that were there."""
+        gone = self.exact.delete(first, last)
+        self.unlink(gone)
+        return gone
+
+    def link(self, ids: Sequence[int], data: Floats) -> None:
+        """Put into the graph what ``exact`` has, or will have."""
         needed = self._index.get_current_count() + len(ids)
         if needed > self._index.get_max_elements():
             self._index.resize_index(max(needed, self._index.get_max_elements() * 3 // 2))
         for i in range(0, len(ids), _BATCH):
             self._index.add_items(data[i : i + _BATCH], list(ids[i : i + _BATCH]))
-        self._exact.put(ids, data)
 
-    def delete(self, first: int, last: int) -> None:
-        """Remove the chunks ``first`` to ``last``."""
-        for chunk in self._exact.delete(first, last):
-            self._index.mark_deleted(chunk)
+    def unlink(self, ids: Sequence[int]) -> None:
+        """Take out of the graph what ``exact`` no longer has; what it never linked is no matter."""
+        for chunk in ids:
+            with suppress(RuntimeError):
+                self._index.mark_deleted(chunk)
 
     def fill(self, ids: Ids, data: Floats | Halves, stop: threading.Event) -> bool:
-        """Put many in. False if ``stop`` was set before the end."""
-        self._index.resize_index(max(len(ids) * 5 // 4, 1_024))
+        """Link many. False if ``stop`` was set before the end."""
+        self._index.resize_index(max(len(ids) * 21 // 20, 1_024))
         for i in range(0, len(ids), _BATCH):
             if stop.is_set():
                 return False
-            self.put(ids[i : i + _BATCH].tolist(), widen(data[i : i + _BATCH]))
+            self.link(ids[i : i + _BATCH].tolist(), widen(data[i : i + _BATCH]))
         return True
 
     def search(self, vector: Floats, limit: int, allowed: Ranges | None = None) -> Scored:
@@ -99,7 +110,7 @@ class Graph:
             found = [item for item in self._walk(vector, 4 * limit) if item[0] in wanted][:limit]
             if len(found) == limit:
                 return found
-        return self._exact.search(vector, limit, allowed)
+        return self.exact.search(vector, limit, allowed)
 
     def _walk(self, vector: Floats, limit: int) -> Scored:
         limit = min(limit, len(self))
@@ -110,7 +121,7 @@ class Graph:
             labels, distances = self._index.knn_query(vector, k=limit, num_threads=1)
         except RuntimeError:
             # The walk met fewer than ``limit`` that have not been deleted.
-            return self._exact.search(vector, limit)
+            return self.exact.search(vector, limit)
         found = ((int(i), 1 - float(d)) for i, d in zip(labels[0], distances[0], strict=True))
         return sorted(found, key=lambda item: (-item[1], item[0]))
 

@@ -24,6 +24,9 @@ GRAM_WEIGHT = 0.5
 HEAP = 32_000_000
 """Bytes the writer collects before it writes a segment."""
 
+EQUALS = 10
+"""How many times as many hits are looked at where chunks of the same score stand on both sides of the limit."""
+
 _MAGIC = 1337
 """The last four bytes of every file of tantivy's, after the length of its footer."""
 
@@ -136,12 +139,16 @@ class LexicalIndex:
             return []
         with _damage():
             searcher = self._index.searcher()
-            hits = searcher.search(self._query(terms, files), limit=limit, count=False).hits
+            query = self._query(terms, files)
+            hits = searcher.search(query, limit=limit + 1, count=False).hits
+            if len(hits) > limit and hits[limit][0] == hits[limit - 1][0]:
+                # Which of equals come first depends on how the index grew: of more of them, the lowest ids do.
+                hits = searcher.search(query, limit=EQUALS * limit, count=False).hits
             chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
         ranking = [
             (int(chunk), float(hit[0])) for chunk, hit in zip(chunks, hits, strict=True) if chunk is not None
         ]
-        return sorted(ranking, key=lambda item: (-item[1], item[0]))
+        return sorted(ranking, key=lambda item: (-item[1], item[0]))[:limit]
 
     def _query(self, terms: Terms, files: Sequence[str] | None) -> Query:
         parts = [

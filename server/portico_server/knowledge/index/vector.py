@@ -42,7 +42,7 @@ class Vectors(Protocol):
 
     def put(self, ids: Sequence[int], data: Floats) -> None: ...
 
-    def delete(self, first: int, last: int) -> object: ...
+    def delete(self, first: int, last: int) -> list[int]: ...
 
     def search(self, vector: Floats, limit: int, allowed: Ranges | None = None) -> Scored: ...
 
@@ -92,6 +92,9 @@ class VectorIndex:
             for i in range(0, len(ids), PIECE):
                 with self._using:
                     vectors.put(ids[i : i + PIECE], data[i : i + PIECE])
+            if hnsw.AVAILABLE and isinstance(vectors, Exact) and len(vectors) >= GRAPH_FROM:
+                with self._using:
+                    vectors.halve()  # the graph that is to be built keeps them so, and takes these over
             if self._since_build is not None:
                 self._since_build.append((ids, data))
             self._unsaved += len(ids)
@@ -109,11 +112,12 @@ class VectorIndex:
     def delete(self, first: int, last: int) -> None:
         """Remove the vectors of the chunks ``first`` to ``last``."""
         with self._changing:
+            gone: list[int] = []
             if self._vectors is not None:
                 with self._using:
-                    self._vectors.delete(first, last)
+                    gone = self._vectors.delete(first, last)
             if self._since_build is not None:
-                self._since_build.append(([first, last], None))
+                self._since_build.append((gone, None))
             self._unsaved += last - first + 1
 
     def commit(self, mark: Mark) -> None:
@@ -169,9 +173,11 @@ class VectorIndex:
             old = self._vectors
             if old is None:
                 return
-            ids, data = old.items()
+            exact = old.exact if isinstance(old, hnsw.Graph) else old
+            assert isinstance(exact, Exact)
+            ids, data = exact.items()
             self._since_build = []
-        graph = hnsw.Graph(old.dimensions)
+        graph = hnsw.Graph(old.dimensions, exact=exact)
         filled = graph.fill(ids, data, self._stop)
         with self._changing:
             missed = self._missed()
@@ -179,9 +185,9 @@ class VectorIndex:
                 return  # stopped, or dropped meanwhile
             for changed, vectors in missed:
                 if vectors is None:
-                    graph.delete(changed[0], changed[1])
+                    graph.unlink(changed)
                 else:
-                    graph.put(changed, vectors)
+                    graph.link(changed, vectors)
             with self._using:
                 self._vectors = graph
         self.save()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import PurePosixPath
 from typing import TypeAlias
 
 from portico_server.knowledge.part import Part, Source
@@ -53,6 +52,7 @@ FORMATS = (
     _format("epub", "epub", "sentence", "epub", "application/epub+zip"),
     _format("mail", "mail", "sentence", "eml mbox", "message/rfc822"),
     _format("archive", "archive", "sentence", "zip tar tgz gz tbz2 bz2 txz xz", "application/zip"),
+    _format("image", "image", "sentence", "png jpg jpeg gif bmp tif tiff webp", "image/png"),
     _format("xml", "xml", "lines", "xml rss atom opml", "application/xml"),
     _format("json", "whole", "json", "json jsonl ndjson geojson", "application/json"),
     _format("data", "text", "code", "yaml yml toml ini cfg conf properties env"),
@@ -80,14 +80,20 @@ _BY_SUFFIX = {suffix: item for item in FORMATS for suffix in item.suffixes}
 
 def format_of(filename: str) -> Format | None:
     """The format that a file's name tells, or ``None``: then its bytes decide whether it is text."""
-    name = PurePosixPath(filename).name.lower()
+    name = filename.rpartition("/")[2].lower()
     _, dot, suffix = name.rpartition(".")
     return _BY_SUFFIX.get(suffix if dot else name)
 
 
+def is_picture(filename: str) -> bool:
+    """Whether a file is a picture, as its name goes."""
+    form = format_of(filename)
+    return form is not None and form.name == "image"
+
+
 def is_document(filename: str) -> bool:
     """Whether a file is to be looked at when it is found in a folder or an archive, as its name goes."""
-    name = PurePosixPath(filename).name.lower()
+    name = filename.rpartition("/")[2].lower()
     return name.rpartition(".")[2] not in NO_DOCUMENTS or "." not in name
 
 

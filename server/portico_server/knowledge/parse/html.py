@@ -6,25 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lxml import etree
-from lxml.html import HTMLParser, document_fromstring
-
+from portico_server.core.html import UNSEEN, declared, parse, walk
 from portico_server.knowledge.parse.text import encoding_of
 from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
-_UNSEEN = {
-    "script",
-    "style",
-    "noscript",
-    "template",
-    "svg",
-    "iframe",
-    "object",
-    "head",
-    "nav",
-    "button",
-    "select",
-}
 _BLOCKS = {
     "address", "article", "aside", "blockquote", "body", "br", "caption", "dd", "details", "div", "dl", "dt",
     "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main",
@@ -47,7 +32,6 @@ _APART = {
     "h6",
 }
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
-_CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.I)
 
 
 def read(source: Source) -> Iterator[Part]:
@@ -61,30 +45,22 @@ def sections(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:
     """The path of headings and the text of each section. Raises `Unreadable`."""
     encoding = encoding_of(source)
     data = source.read()
-    if encoding != "utf-8" and not encoding.startswith("utf") and (declared := _CHARSET.search(data[:4096])):
-        encoding = declared.group(1).decode("ascii")
-    try:
-        text = data.decode("gb18030" if encoding.lower() in ("gb2312", "gbk") else encoding, "replace")
-    except LookupError:
-        text = data.decode("utf-8", "replace")
+    if encoding != "utf-8" and not encoding.startswith("utf"):
+        encoding = declared(data) or encoding
+    root = parse(data, encoding)
     del data
-    try:
-        # As UTF-8 bytes: lxml refuses a string that declares another encoding.
-        root = document_fromstring(
-            text.encode(), parser=HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
-        )
-    except (etree.ParserError, etree.XMLSyntaxError) as error:
-        raise Unreadable("contains no HTML that could be read.") from error
-    walk = _Walk()
+    if root is None:
+        raise Unreadable("contains no HTML that could be read.")
+    found = _Sections()
     title = root.findtext(".//title")
     if title and title.strip():
-        walk.title(" ".join(title.split()))
-    walk.element(root)
-    yield from walk.sections()
+        found.title(" ".join(title.split()))
+    walk(root, found)
+    yield from found.sections()
 
 
-class _Walk:
-    """Collects the text of a tree. Without recursion: pages nest deeper than Python may call."""
+class _Sections:
+    """Collects the text of a tree below its headings."""
 
     def __init__(self) -> None:
         self._path: list[tuple[int, str]] = []
@@ -93,29 +69,10 @@ class _Walk:
     def title(self, text: str) -> None:
         self._sections[-1][1].append(text + "\n\n")
 
-    def element(self, root: Any) -> None:
-        verbatim = 0
-        hidden: Any = None
-        for event, node in etree.iterwalk(root, events=("start", "end")):
-            tag = node.tag if isinstance(node.tag, str) else ""
-            if event == "start" and hidden is None:
-                if tag in _UNSEEN or not tag:
-                    hidden = node
-                    continue
-                verbatim += tag == "pre"
-                self._open(tag, node)
-                self._text(node.text, verbatim)
-            elif event == "end":
-                if hidden is None:
-                    verbatim -= tag == "pre"
-                    self._close(tag)
-                elif hidden is node:
-                    hidden = None
-                else:
-                    continue
-                self._text(node.tail, verbatim)
+    def hides(self, tag: str, node: Any) -> bool:
+        return tag in UNSEEN
 
-    def _open(self, tag: str, node: Any) -> None:
+    def opens(self, tag: str, node: Any) -> None:
         if tag in _HEADINGS:
             level = _HEADINGS[tag]
             while self._path and self._path[-1][0] >= level:
@@ -128,7 +85,7 @@ class _Walk:
         if tag == "li":
             self._sections[-1][1].append("- ")
 
-    def _close(self, tag: str) -> None:
+    def closes(self, tag: str) -> None:
         if tag in ("td", "th"):
             self._sections[-1][1].append(" | ")
         self._break(tag)
@@ -137,9 +94,8 @@ class _Walk:
         if tag in _BLOCKS:
             self._sections[-1][1].append("\n\n" if tag in _APART else "\n")
 
-    def _text(self, text: str | None, verbatim: int) -> None:
-        if text:
-            self._sections[-1][1].append(text if verbatim else re.sub(r"\s+", " ", text))
+    def says(self, text: str) -> None:
+        self._sections[-1][1].append(text)
 
     def sections(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for heading, pieces in self._sections:

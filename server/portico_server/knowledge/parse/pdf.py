@@ -1,24 +1,36 @@
-"""PDF: one part for each page that has text, under the bookmarks that lead to it."""
+"""PDF: one part for each page that has text, under the bookmarks that lead to it; tables by rows, scans by OCR."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import pypdfium2 as pdfium
 
+from portico_server.knowledge.parse import ocr
+from portico_server.knowledge.parse.tables import Table, Tables, groups
 from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 BOOKMARKS = 10_000
 """Bookmarks that are looked at."""
+
+DPI = 300
+"""Dots per inch at which a page is drawn for that."""
+
+DOTS = 4_000
+"""Dots along the longer edge, at most."""
+
+GROUP = 800
+"""Characters of one group of a table's rows, about."""
 
 _CJK = r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
 _HYPHEN = re.compile(r"[\x02\ufffe\xad]\n?")  # what PDFium puts where a word was broken at the end of a line
 
 
 def read(source: Source) -> Iterator[Part]:
-    """Pages, counted from 1, with the path of bookmarks as headings.
+    """Pages, counted from 1, with the path of bookmarks as headings; a table's rows are parts of their own.
 
     `Unreadable` for a password, a damaged file, and one without any text.
     """
@@ -31,25 +43,41 @@ def read(source: Source) -> Iterator[Part]:
             raise Unreadable("is protected by a password. Save a copy without one and add that.") from error
         raise Unreadable("is not a whole PDF: it is damaged or was cut short. Fetch it again.") from error
     writer = Writer()
-    empty = 0
+    tables = Tables(source)
+    empty = scanned = 0
     try:
         pages = len(document)
         headings = _headings(document)
         heading: tuple[str, ...] = ()
         for number in range(pages):
-            text = _page(document, number)
             heading = headings.get(number, heading)
-            if text:
-                yield writer.part(text, page=number + 1, heading=heading)
-            else:
-                empty += 1
+            blocks, scan = _page(document, number, tables)
+            scanned += scan
+            empty += not blocks
+            for block in blocks:
+                yield writer.part(block.text, page=number + 1, heading=heading, row=block.row)
     finally:
+        tables.close()
         document.close()
     if empty == pages:
-        raise Unreadable(
-            f"has no text on its {pages} page{'s' * (pages != 1)}: it holds pictures of pages. "
-            "Run text recognition (OCR) over it and add the result."
-        )
+        raise Unreadable(_without_text(pages, scanned))
+
+
+def _without_text(pages: int, scanned: int) -> str:
+    number = f"has no text on its {pages} page{'s' * (pages != 1)}"
+    if scanned:
+        return f"{number}, and none is recognised in the pictures there."
+    return (
+        f"{number}: it holds pictures of pages, and no text recognition (OCR) is set up here. {ocr.INSTALL}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Text of a page, or rows of a table in it, of which ``row`` is the first."""
+
+    text: str
+    row: int | None = None
 
 
 def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
@@ -71,20 +99,61 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
     return found
 
 
-def _page(document: pdfium.PdfDocument, number: int) -> str:
+def _page(document: pdfium.PdfDocument, number: int, tables: Tables) -> tuple[list[_Block], bool]:
+    """The blocks of a page from its upper edge down, and whether it was read as a scan."""
     try:
         page = document[number]
         try:
             textpage = page.get_textpage()
             try:
-                text = textpage.get_text_range()
+                text = tidy(textpage.get_text_range())
+                if text:
+                    found = tables.on(number, page)
+                    return (_around(page, textpage, found) if found else [_Block(text)]), False
             finally:
                 textpage.close()
+            if not ocr.languages() or next(iter(page.get_objects(max_depth=2)), None) is None:
+                return [], False
+            text = ocr.recognise(_drawn(page))
+            return ([_Block(text)] if text else []), True
         finally:
             page.close()
     except pdfium.PdfiumError as error:
         raise Unreadable(f"is damaged: page {number + 1} cannot be read. Fetch it again.") from error
-    return tidy(text)
+
+
+def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[Table]) -> list[_Block]:
+    """The tables of a page, and the text above, beside and below them."""
+    width, height = page.get_size()
+    blocks: list[_Block] = []
+
+    def take(left: float, bottom: float, right: float, top: float) -> None:
+        if right - left > 1 and top - bottom > 1:
+            text = tidy(textpage.get_text_bounded(left=left, bottom=bottom, right=right, top=top))
+            if text:
+                blocks.append(_Block(text))
+
+    above = height
+    for table in tables:
+        take(0, table.top, width, above)
+        take(0, table.bottom, table.left, table.top)
+        blocks.extend(_Block(text, row) for row, text in groups(table.rows, GROUP))
+        take(table.right, table.bottom, width, table.top)
+        above = table.bottom
+    take(0, 0, width, above)
+    return blocks
+
+
+def _drawn(page: pdfium.PdfPage) -> bytes:
+    """A page as a grey picture, in the format PGM."""
+    scale = min(DPI / 72, DOTS / max(*page.get_size(), 1.0))
+    bitmap = page.render(scale=scale, grayscale=True)
+    try:
+        data = bytes(bitmap.buffer)
+        rows = (data[i * bitmap.stride : i * bitmap.stride + bitmap.width] for i in range(bitmap.height))
+        return b"P5 %d %d 255\n" % (bitmap.width, bitmap.height) + b"".join(rows)
+    finally:
+        bitmap.close()
 
 
 def tidy(text: str) -> str:

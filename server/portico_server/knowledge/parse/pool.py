@@ -8,12 +8,14 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from portico.wire import Place
+from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
+from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.part import Part, Unreadable
 
 LINE = 64 * 1024 * 1024
@@ -23,28 +25,56 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "VIRT
 """The environment that a worker gets: no keys, no tokens."""
 
 
+class Sees(Protocol):
+    """Describes pictures: `portico_server.knowledge.pictures.Pictures`."""
+
+    async def describe(self, path: Path, filename: str, context: Context) -> Part | None:
+        """The description of a picture; ``None`` for another file, and where nothing could see it."""
+
+
 class Readers:
     """At most ``workers`` processes, started when needed, each one file at a time.
 
     ``seconds`` is the longest that a worker may take over one file (its own time: a slow consumer costs nothing),
-    ``memory`` its address space in bytes. A worker that exceeds either, or dies, is replaced; its file is `Unreadable`.
+    ``memory`` its address space in bytes, ``languages`` those of text recognition as tesseract names them. A worker
+    that exceeds either, or dies, is replaced; its file is `Unreadable`.
     """
 
-    def __init__(self, *, workers: int, seconds: float, memory: int) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int,
+        seconds: float,
+        memory: int,
+        languages: str = "",
+        pictures: Sees | None = None,
+    ) -> None:
         self._seconds = seconds
         self._memory = memory
+        self._languages = languages
+        self._pictures = pictures
         self._idle: list[asyncio.subprocess.Process] = []
         self._busy: set[asyncio.subprocess.Process] = set()
         self._room = asyncio.Semaphore(max(1, workers))
         self._closed = False
 
     async def read(
-        self, path: Path, name: str, chunking: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        name: str,
+        chunking: Mapping[str, Any] | None = None,
+        context: Context | None = None,
     ) -> AsyncGenerator[list[Part], None]:
         """The parts of a file in runs, or its chunks by a checked ``chunking``. ``name`` tells the format.
 
-        Raises `Unreadable`. Close the iterator if you leave it early.
+        With a ``context`` a picture is described by a model that sees, if there is one. Raises `Unreadable`. Close the
+        iterator if you leave it early.
         """
+        if context is not None and self._pictures is not None:
+            described = await self._pictures.describe(path, name, context)
+            if described is not None:
+                yield [described]
+                return
         job = {
             "path": str(path),
             "name": name,
@@ -66,6 +96,9 @@ class Readers:
                         if self._closed:
                             raise _closing()
                         raise Unreadable(_ended(await process.wait(), self._memory))
+                    if "going" in answer:
+                        left = self._seconds
+                        continue
                     if "parts" in answer:
                         yield [Part(text, _place(place)) for text, place in answer["parts"]]
                         continue
@@ -125,7 +158,10 @@ class Readers:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             limit=LINE,
-            env={name: os.environ[name] for name in _KEPT if name in os.environ},
+            env={
+                **{name: os.environ[name] for name in _KEPT if name in os.environ},
+                ocr.LANGUAGES: self._languages,
+            },
             start_new_session=True,  # Ctrl-C in the terminal is for the daemon, which then stops us
         )
 
@@ -147,9 +183,15 @@ class Readers:
 
 
 async def _give(process: asyncio.subprocess.Process, job: bytes) -> None:
+    """Raises `ConnectionError` if the worker has ended."""
     assert process.stdin is not None
-    process.stdin.write(job)
-    await process.stdin.drain()
+    if process.returncode is not None or process.stdin.is_closing():
+        raise ConnectionResetError("the worker has ended")
+    try:
+        process.stdin.write(job)
+        await process.stdin.drain()
+    except RuntimeError as error:  # uvloop's word for a pipe that was closed meanwhile
+        raise ConnectionResetError("the worker has ended") from error
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

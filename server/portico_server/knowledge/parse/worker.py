@@ -2,6 +2,7 @@
 
 A job is ``{"path", "name", "chunking", "memory", "seconds"}``; the answer is any number of ``{"parts": [[text,
 place], …]}``, then ``{"done": true}`` or ``{"error": code, "message": …}``. With ``chunking`` the parts are chunks.
+A line ``{"going": true}`` says that a picture has been read: the time for the document begins anew.
 What a document does to this process, it does to no other: memory and processor time are limited, nothing can be
 written to disk, and a process that dies is replaced. It ends by itself when it has been idle, or its parent has gone.
 """
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from portico_server.knowledge.chunk.chunkers import chunk
+from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse.documents import documents
 from portico_server.knowledge.parse.formats import TEXT
 from portico_server.knowledge.part import Part, Source, Unreadable
@@ -58,6 +60,7 @@ def main() -> None:
 def work(job: dict[str, Any], out: BinaryIO) -> None:
     """Do one job, and say how it ended."""
     limit(job["memory"], job["seconds"])
+    ocr.begin(lambda: send(out, {"going": True}))
     try:
         for parts in batches(Source(job["name"], Path(job["path"])), job["chunking"]):
             send(out, {"parts": [[part.text, place(part)] for part in parts]})

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.db import tools as rows
 from portico_server.db.database import Database
-from portico_server.tools.added import command, openapi
-from portico_server.tools.added.function import Function
+from portico_server.db.query.postgres import shown
+from portico_server.tools.added import command, database, openapi
+from portico_server.tools.added.function import Functions
+from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.added.spec import ToolSpec, parse
 from portico_server.tools.fetch.address import Policy
 from portico_server.tools.tool import Tool
@@ -44,15 +46,18 @@ class _Held:
     state: str = "starting"
     error: str | None = None
     tools: tuple[str, ...] = ()
-    function: Function | None = None
+    functions: Functions | None = None
     task: asyncio.Task[None] | None = None
 
 
 class AddedTools:
     """Prepares each addition in a task of its own, and tries again with a growing pause what cannot be had."""
 
-    def __init__(self, toolbox: Toolbox, database: Database, policy: Policy) -> None:
+    def __init__(
+        self, toolbox: Toolbox, database: Database, policy: Policy, packages: FunctionPackages
+    ) -> None:
         self._toolbox = toolbox
+        self._packages = packages
         self._database = database
         self._policy = policy
         self._held: dict[str, _Held] = {}
@@ -93,6 +98,25 @@ class AddedTools:
         await self._database.write(rows.put, rows.TOOLS, spec.name, owner, spec.to_json())
         return _info(held)
 
+    def spec(self, name: str) -> ToolSpec | None:
+        """What was added under a name."""
+        held = self._held.get(name)
+        return held.spec if held is not None else None
+
+    async def put(self, spec: ToolSpec) -> None:
+        """Add for the house, in the place of what has this name; that stays if the new one cannot be prepared."""
+        before = self.spec(spec.name)
+        if before is None:
+            await self.add(spec, None)
+            return
+        self._held[spec.name].configured = False
+        await self.remove(spec.name)
+        try:
+            await self.add(spec, None)
+        except BaseException:
+            await self.add(before, None)
+            raise
+
     async def remove(self, name: str) -> None:
         """Take an addition out again, with all its tools."""
         held = self._find(name)
@@ -105,6 +129,11 @@ class AddedTools:
         for tool in held.tools:
             self._toolbox.remove(tool)
         await self._end(held)
+        needs = (held.spec.requirements, held.spec.python)
+        if held.spec.requirements and needs not in (
+            (other.spec.requirements, other.spec.python) for other in self._held.values()
+        ):
+            await self._packages.drop(*needs)
 
     def every(self) -> list[SourceInfo]:
         """All additions, by name."""
@@ -138,12 +167,21 @@ class AddedTools:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _prepare(self, held: _Held) -> list[Tool]:
+        spec = held.spec
+        # Several tools of one addition belong together, whatever the operator says of it.
+        several = spec.kind in ("openapi", "database") or spec.function.endswith(":*")
+        group = spec.group or (spec.name if several else "")
+        return [replace(tool, group=group, cost=spec.cost) for tool in await self._made(held)]
+
+    async def _made(self, held: _Held) -> list[Tool]:
         match held.spec.kind:
             case "command":
                 return [command.tool_of(held.spec)]
             case "function":
-                held.function = Function(held.spec)
-                return [await held.function.tool()]
+                held.functions = Functions(held.spec, self._packages)
+                return await held.functions.tools()
+            case "database":
+                return await database.tools_of(held.spec)
             case _:
                 return await openapi.tools_of(held.spec, self._policy)
 
@@ -152,7 +190,7 @@ class AddedTools:
         added: list[str] = []
         try:
             for tool in tools:
-                self._toolbox.add(tool)
+                self._toolbox.add(tool, held.spec.approval)
                 added.append(tool.name)
         except Conflict:
             for name in added:
@@ -167,8 +205,8 @@ class AddedTools:
         if tasks:
             await asyncio.wait(tasks)
         for held in ending:
-            if held.function is not None:
-                await held.function.close()
+            if held.functions is not None:
+                await held.functions.close()
 
 
 def _info(held: _Held) -> SourceInfo:
@@ -176,7 +214,7 @@ def _info(held: _Held) -> SourceInfo:
     return SourceInfo(
         name=spec.name,
         kind=spec.kind,
-        what=" ".join(spec.command) or spec.function or spec.openapi,
+        what=" ".join(spec.command) or spec.function or spec.openapi or shown(spec.database),
         state=held.state,
         error=held.error,
         tools=held.tools,

@@ -11,9 +11,13 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
 from portico_server.tools.added.process import finish, start
 from portico_server.tools.added.spec import ToolSpec
+from portico_server.tools.large import TEXT
 from portico_server.tools.tool import Tool
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
+
+_SHARE: Final = TEXT // 2
+"""Characters of either stream in the structured result."""
 
 _OUTPUT: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -39,7 +43,13 @@ def tool_of(spec: ToolSpec) -> Tool:
             return ToolResult(error.message, is_error=True)
         cut = "\n[cut off here]" if done.truncated else ""
         text = done.out + cut if done.code == 0 else f"Exit code {done.code}.\n{done.err or done.out}{cut}"
-        told = {"exit_code": done.code, "stdout": done.out, "stderr": done.err, "truncated": done.truncated}
+        # The text has all of it, and is kept if it is long; the structure must fit into an answer.
+        told = {
+            "exit_code": done.code,
+            "stdout": done.out[:_SHARE],
+            "stderr": done.err[:_SHARE],
+            "truncated": done.truncated or max(len(done.out), len(done.err)) > _SHARE,
+        }
         return ToolResult(text, told, is_error=done.code != 0)
 
     return Tool(

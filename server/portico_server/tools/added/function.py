@@ -1,4 +1,4 @@
-"""A Python function as a tool: it runs in a worker process of its own, which is replaced when it hangs or dies."""
+"""Python functions as tools: they run in a worker process of their own, which is replaced when it hangs or dies."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
+from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.added.process import end, start
 from portico_server.tools.added.spec import ToolSpec
+from portico_server.tools.outcome import outcome
 from portico_server.tools.tool import Tool
 
 _WORKER: Final = Path(__file__).with_name("worker.py")
 
 
-class Function:
-    """The function of a spec. One call at a time; the process starts with the first and lives until `close`."""
+class Functions:
+    """The functions of a spec. One call at a time; the process starts with the first and lives until `close`."""
 
-    def __init__(self, spec: ToolSpec) -> None:
+    def __init__(self, spec: ToolSpec, packages: FunctionPackages) -> None:
         self._spec = spec
+        self._packages = packages
         self._process: Process | None = None
         self._turn = asyncio.Lock()
 
-    async def tool(self) -> Tool:
-        """Start the worker and describe the function. Raises `PorticoError` if it cannot be found or described."""
+    async def tools(self) -> list[Tool]:
+        """Start the worker and describe its functions. Raises `PorticoError` if one cannot be found or described."""
         spec = self._spec
+        await self._python()
         try:
             async with self._turn, asyncio.timeout(spec.timeout):
                 described = await self._started()
@@ -39,12 +43,22 @@ class Function:
             raise PorticoError(
                 f"{spec.function} was not imported within {spec.timeout:g} s.", code="tool_failed"
             ) from error
+        return [self._tool(name, told) for name, told in described.items()]
+
+    def _tool(self, function: str, described: Mapping[str, Any]) -> Tool:
+        spec = self._spec
+        every = spec.function.endswith(":*")
+        about = described["description"] or f"The function {function}."
+
+        async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+            return await self._call({"function": function, "arguments": arguments})
+
         return Tool(
-            name=spec.name,
-            title=spec.name,
-            description=spec.description or described["description"] or f"The function {spec.function}.",
+            name=f"{spec.name}_{function}" if every else spec.name,
+            title=function if every else spec.name,
+            description=about if every else spec.description or about,
             input_schema=_with(described["schema"], spec.parameters),
-            work=self._work,
+            work=work,
             read_only=spec.read_only,
             destructive=not spec.read_only,
             open_world=True,
@@ -52,12 +66,12 @@ class Function:
             source="function",
         )
 
-    async def _work(self, arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+    async def _call(self, call: Mapping[str, Any]) -> ToolResult:
         async with self._turn:
             try:
                 if self._process is None:
                     await self._started()
-                answer = await self._ask(arguments)
+                answer = await self._ask(call)
             except PorticoError as error:
                 return ToolResult(error.message, is_error=True)
             except BaseException:
@@ -65,16 +79,18 @@ class Function:
                 raise
         if "error" in answer:
             return ToolResult(str(answer["error"]), is_error=True)
-        value = answer.get("value")
-        if isinstance(value, str):
-            return ToolResult(value)
-        structured = value if isinstance(value, dict) else {"result": value}
-        return ToolResult(json.dumps(value, ensure_ascii=False), structured)
+        return outcome(answer.get("value"))
+
+    async def _python(self) -> str:
+        spec = self._spec
+        if spec.requirements:
+            return str(await self._packages.python(spec.requirements, spec.python))
+        return spec.python or sys.executable
 
     async def _started(self) -> dict[str, Any]:
         spec = self._spec
         module, _, function = spec.function.partition(":")
-        command = [spec.python or sys.executable, str(_WORKER)]
+        command = [await self._python(), str(_WORKER)]
         self._process = await start(command, spec.env, spec.folder, stdin=PIPE, stderr=DEVNULL)
         try:
             described = await self._ask({"module": module, "function": function, "folder": spec.folder})
@@ -84,7 +100,8 @@ class Function:
         if "error" in described:
             await self.close()
             raise PorticoError(f"{spec.function} cannot be a tool: {described['error']}", code="tool_failed")
-        return described
+        functions: dict[str, Any] = described["functions"]
+        return functions
 
     async def _ask(self, line: Mapping[str, Any]) -> dict[str, Any]:
         process = self._process

@@ -9,34 +9,42 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.tools.approval import Rule, rule_of
 
-Kind: TypeAlias = Literal["command", "function", "openapi"]
+Kind: TypeAlias = Literal["command", "function", "openapi", "database"]
 
 TIMEOUT: Final = 60.0
 """Seconds that a call may take unless the tool's entry says otherwise."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:([A-Za-z_][\w.]*|\*)")
+_REQUIREMENT: Final = re.compile(r"[A-Za-z0-9/][^\x00-\x1f\x7f]{0,300}")
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """Exactly one of ``command``, ``function`` and ``openapi`` is set.
+    """Exactly one of ``command``, ``function``, ``openapi`` and ``database`` is set.
 
     ``command``: program and arguments, with ``{name}`` where an argument of a call goes. ``function``:
-    ``module:function``, looked for in ``folder`` first, run by the interpreter ``python``. ``openapi``: URL or path of
+    ``module:function``, looked for in ``folder`` first, run by the interpreter ``python``, with the packages
+    ``requirements``; ``module:*`` are all public functions of a module. ``openapi``: URL or path of
     an OpenAPI 3 document; ``url`` replaces its server, ``headers`` go with every request, ``allow`` and ``deny`` are
-    patterns of operations. ``parameters`` are JSON schemas by argument. ``timeout`` is in seconds a call.
+    patterns of operations. ``database``: ``postgresql://…``, or the path of a SQLite or DuckDB file, from ``folder``.
+    ``parameters`` are JSON schemas by argument. ``timeout`` is in seconds a call, ``cost`` in US dollars. ``approval``
+    says when somebody is asked before a call, ``group`` under which heading it is found.
     """
 
     name: str
     command: tuple[str, ...] = ()
     function: str = ""
     openapi: str = ""
+    database: str = ""
+    group: str = ""
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
+    requirements: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     python: str = ""
     url: str = ""
@@ -45,12 +53,16 @@ class ToolSpec:
     deny: tuple[str, ...] = ()
     read_only: bool = False
     timeout: float = TIMEOUT
+    cost: float = 0.0
+    approval: Rule = ""
 
     @property
     def kind(self) -> Kind:
         if self.command:
             return "command"
-        return "function" if self.function else "openapi"
+        if self.function:
+            return "function"
+        return "openapi" if self.openapi else "database"
 
     @property
     def placeholders(self) -> tuple[str, ...]:
@@ -69,8 +81,8 @@ class ToolSpec:
         }
 
 
-_TEXTS: Final = ("function", "openapi", "description", "folder", "python", "url")
-_LISTS: Final = ("command", "allow", "deny")
+_TEXTS: Final = ("function", "openapi", "database", "group", "description", "folder", "python", "url")
+_LISTS: Final = ("command", "allow", "deny", "requirements")
 _PAIRS: Final = ("env", "headers")
 
 
@@ -110,16 +122,30 @@ def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
     timeout = item.get("timeout", TIMEOUT)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 86_400:
         raise _wrong(at, "timeout", "seconds above 0")
-    spec = ToolSpec(**values, timeout=float(timeout))
+    cost = item.get("cost", 0)
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= 1e6:
+        raise _wrong(at, "cost", "US dollars a call, 0 or more")
+    spec = ToolSpec(
+        **values, timeout=float(timeout), cost=float(cost), approval=rule_of(item.get("approval"), at)
+    )
     _check(spec, at)
     return spec
 
 
 def _check(spec: ToolSpec, at: str) -> None:
-    if [bool(spec.command), bool(spec.function), bool(spec.openapi)].count(True) != 1:
-        raise InvalidRequest(f"{at} needs one of 'command', 'function' and 'openapi'.", param=f"{at}.command")
+    given = (spec.command, spec.function, spec.openapi, spec.database)
+    if sum(map(bool, given)) != 1:
+        raise InvalidRequest(
+            f"{at} needs one of 'command', 'function', 'openapi' and 'database'.", param=f"{at}.command"
+        )
+    if spec.group and not _NAME.fullmatch(spec.group):
+        raise _wrong(at, "group", "up to 64 letters, digits, '_', '-' and '.'")
     if spec.function and not _FUNCTION.fullmatch(spec.function):
-        raise _wrong(at, "function", "module:function")
+        raise _wrong(at, "function", "module:function, or module:* for all functions of a module")
+    if spec.requirements and not spec.function:
+        raise InvalidRequest(f"{at}.requirements are for a 'function'.", param=f"{at}.requirements")
+    if not all(_REQUIREMENT.fullmatch(each) for each in spec.requirements):
+        raise _wrong(at, "requirements", "a list such as ['pandas>=2', 'rich']")
     if spec.command and _PLACEHOLDER.search(spec.command[0]):
         raise InvalidRequest(
             f"{at}.command begins with an argument; the program itself must be fixed.", param=f"{at}.command"

@@ -1,8 +1,9 @@
 """A Python function in a process of its own: described once, then called line by line.
 
 Run as a file by any interpreter, so: standard library only, and no import of this package. The first line of standard
-input is ``{"module", "function", "folder"}``; the answer is ``{"schema", "description"}`` or ``{"error"}``. Every
-further line is the arguments of a call; the answer is ``{"value"}`` or ``{"error"}``.
+input is ``{"module", "function", "folder"}``, where ``*`` stands for all public functions; the answer is
+``{"functions": {name: {"schema", "description"}}}`` or ``{"error"}``. Every further line is ``{"function",
+"arguments"}``; the answer is ``{"value"}`` or ``{"error"}``.
 """
 
 from __future__ import annotations
@@ -95,14 +96,25 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"the function returned a {type(value).__name__}, which JSON has no form for")
 
 
-def _find(module: str, name: str) -> Callable[..., Any]:
+def _find(module: str, name: str) -> dict[str, Callable[..., Any]]:
+    """The functions by name: one, or all that the module calls public, or that it defines itself."""
     found: Any = importlib.import_module(module)
+    if name == "*":
+        public = getattr(found, "__all__", None)
+        functions: dict[str, Callable[..., Any]] = {
+            key: value
+            for key, value in vars(found).items()
+            if inspect.isfunction(value)
+            and (key in public if public else value.__module__ == found.__name__ and not key.startswith("_"))
+        }
+        if not functions:
+            raise TypeError(f"{module} has no public functions")
+        return functions
     for part in name.split("."):
         found = getattr(found, part)
     if not callable(found):
         raise TypeError(f"{module}:{name} is not a function")
-    called: Callable[..., Any] = found
-    return called
+    return {name: found}
 
 
 def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
@@ -117,6 +129,8 @@ def main() -> None:
     voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the function prints is not an answer
     asked = json.loads(sys.stdin.readline())
+    # Our own folder is no place to import from: its names are common words.
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     if asked["folder"]:
         sys.path.insert(0, asked["folder"])
 
@@ -125,14 +139,16 @@ def main() -> None:
         voice.flush()
 
     try:
-        function = _find(asked["module"], asked["function"])
-        say(json.dumps(describe(function), default=str))
+        functions = _find(asked["module"], asked["function"])
+        told = {name: describe(function) for name, function in functions.items()}
+        say(json.dumps({"functions": told}, default=str))
     except Exception as error:  # noqa: BLE001  # anything that the user's module does on import
         say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         return
     for line in sys.stdin:
         try:
-            answer = _call(function, json.loads(line))
+            call = json.loads(line)
+            answer = _call(functions[call["function"]], call["arguments"])
         except Exception as error:  # noqa: BLE001  # told to the model that called
             traceback.print_exc()
             answer = json.dumps({"error": f"{type(error).__name__}: {error}"})

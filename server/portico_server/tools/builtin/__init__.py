@@ -38,5 +38,5 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
     found = [web_fetch.tool(policy), web_search.tool(policy, choice), http_request.tool(policy)]
     folders = Folders.of(settings.tool_folders)
     if folders.roots:
-        found += [files.tool(folders), sql.tool(folders)]
+        found += [files.tool(folders), sql.tool(folders), sql.schema_tool(folders)]
     return tuple(found)

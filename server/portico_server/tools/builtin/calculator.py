@@ -54,4 +54,5 @@ def tool(light: Light) -> Tool:
             "required": ["value"],
         },
         work=work,
+        group="code",
     )

@@ -55,6 +55,7 @@ def tool(notebooks: Notebooks, artifacts: Artifacts, limits: Limits) -> Tool:
         input_schema=_input(),
         output_schema=_OUTPUT,
         work=work,
+        group="code",
         read_only=False,
     )
 

@@ -41,6 +41,7 @@ def tool(_registry: Registry) -> Tool:
             "required": ["time", "timezone", "weekday", "unix"],
         },
         work=_work,
+        group="general",
     )
 
 

@@ -55,6 +55,7 @@ def tool(folders: Folders) -> Tool:
             "additionalProperties": False,
         },
         work=work,
+        group="files",
     )
 
 

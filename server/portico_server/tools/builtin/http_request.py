@@ -56,6 +56,7 @@ def tool(policy: Policy) -> Tool:
             "required": ["url", "status", "headers", "text", "truncated"],
         },
         work=work,
+        group="web",
         read_only=False,
         destructive=True,
         open_world=True,

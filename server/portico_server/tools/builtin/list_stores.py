@@ -42,4 +42,5 @@ def tool(registry: Registry) -> Tool:
             "required": ["stores"],
         },
         work=work,
+        group="knowledge",
     )

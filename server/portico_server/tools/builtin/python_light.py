@@ -51,4 +51,5 @@ def tool(light: Light) -> Tool:
         },
         output_schema=RESULT,
         work=work,
+        group="code",
     )

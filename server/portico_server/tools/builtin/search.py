@@ -37,6 +37,7 @@ def tool(_registry: Registry) -> Tool:
             "required": ["passages"],
         },
         work=_work,
+        group="knowledge",
     )
 
 

@@ -1,79 +1,81 @@
-"""Ask a SQLite database in the folders that the operator has declared."""
+"""Ask the SQLite and DuckDB files in the folders that the operator has declared."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.db import query as queries
+from portico_server.db.query.answer import Source
+from portico_server.db.query.source import open_file
+from portico_server.tools import database
 from portico_server.tools.folders import Folders
 from portico_server.tools.tool import Tool
 
+_DATABASE: Final = {
+    "type": "string",
+    "minLength": 1,
+    "description": "FOLDER/… of the database file.",
+}
+
 
 def tool(folders: Folders) -> Tool:
-    """``sql``: the schema of a database, or the rows that a query finds."""
+    """``sql``: the rows that a query finds."""
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
-        left = threading.Event()
         try:
-            return await asyncio.to_thread(_work, arguments, folders, left)
+            source = await asyncio.to_thread(_opened, folders, arguments["database"])
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
-        finally:
-            left.set()
+        return await database.answer(source, arguments)
 
     return Tool(
         name="sql",
         title="Query a database",
         description=(
-            f"Query a SQLite database file, read-only. Without a query: its schema. The folders are: "
+            f"Query a SQLite or DuckDB file, read-only; 'sql_schema' tells its tables. The folders are: "
             f"{', '.join(folders.roots)}."
         ),
         input_schema={
             "type": "object",
-            "properties": {
-                "database": {
-                    "type": "string",
-                    "minLength": 1,
-                    "description": "FOLDER/… of the database file.",
-                },
-                "query": {"type": "string", "description": "One SELECT; ? stands for a parameter."},
-                "parameters": {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}},
-                "max_rows": {"type": "integer", "minimum": 1, "maximum": 1_000, "default": 100},
-            },
+            "properties": {"database": _DATABASE, **database.QUERY},
+            "required": ["database", "query"],
+            "additionalProperties": False,
+        },
+        output_schema=database.ROWS,
+        work=work,
+        group="files",
+    )
+
+
+def schema_tool(folders: Folders) -> Tool:
+    """``sql_schema``: the tables of a database file."""
+
+    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        try:
+            source = await asyncio.to_thread(_opened, folders, arguments["database"])
+        except PorticoError as error:
+            return ToolResult(error.message, is_error=True)
+        return await database.tables(source)
+
+    return Tool(
+        name="sql_schema",
+        title="Tables of a database",
+        description=f"The tables of a SQLite or DuckDB file. The folders are: {', '.join(folders.roots)}.",
+        input_schema={
+            "type": "object",
+            "properties": {"database": _DATABASE},
             "required": ["database"],
             "additionalProperties": False,
         },
+        output_schema=database.TABLES,
         work=work,
+        group="files",
     )
 
 
-def _work(arguments: Mapping[str, Any], folders: Folders, left: threading.Event) -> ToolResult:
-    path = folders.find(arguments["database"])
-    if not path.is_file():
-        return ToolResult(f"'{arguments['database']}' is no database file.", is_error=True)
-    query = arguments.get("query", "").strip()
-    if not query:
-        schema = queries.schema(path)
-        return ToolResult(schema, {"schema": schema})
-    found = queries.read(
-        path, query, arguments.get("parameters", ()), limit=int(arguments.get("max_rows", 100)), left=left
-    )
-    lines = [" | ".join(found.columns), *(" | ".join(map(_text, row)) for row in found.rows)]
-    if found.truncated:
-        lines.append("[There are more rows.]")
-    told = {
-        "columns": list(found.columns),
-        "rows": [list(row) for row in found.rows],
-        "truncated": found.truncated,
-    }
-    return ToolResult("\n".join(lines), told)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else " ".join(str(value).split())
+def _opened(folders: Folders, given: str) -> Source:
+    return open_file(folders.find(given))

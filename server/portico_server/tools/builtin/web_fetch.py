@@ -77,6 +77,7 @@ def tool(policy: Policy) -> Tool:
             ],
         },
         work=work,
+        group="web",
         open_world=True,
     )
 

@@ -111,6 +111,7 @@ def tool(policy: Policy, choice: Choice) -> Tool:
             "required": ["results"],
         },
         work=work,
+        group="web",
         open_world=True,
     )
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -68,20 +69,33 @@ class Fetched:
 async def fetch(ask: Ask, policy: Policy) -> Fetched:
     """Fetch. Raises `InvalidRequest` for an address that is not allowed, `FetchFailed` for everything else."""
     try:
-        async with asyncio.timeout(policy.timeout), _session(policy) as session:
-            return await _follow(session, ask, policy)
+        async with (
+            asyncio.timeout(policy.timeout),
+            opened(policy) as session,
+            answered(session, ask, policy) as response,
+        ):
+            return await _read(response, policy)
     except TimeoutError as error:
-        raise FetchFailed(
-            f"{_shown(ask.url)} did not answer in full within {policy.timeout:g} s.", code="fetch_timeout"
-        ) from error
+        raise too_slow(ask.url, policy.timeout) from error
     except (aiohttp.ClientError, OSError, ssl.SSLError, UnicodeError) as error:
-        why = str(error) or type(error).__name__
-        raise FetchFailed(f"{_shown(ask.url)} could not be fetched: {why[:300]}") from error
+        raise failed(ask.url, error) from error
 
 
-def _session(policy: Policy) -> aiohttp.ClientSession:
+def too_slow(url: str, seconds: float) -> FetchFailed:
+    """What there is to say when the deadline has passed."""
+    return FetchFailed(f"{_shown(url)} did not answer in full within {seconds:g} s.", code="fetch_timeout")
+
+
+def failed(url: str, error: Exception) -> FetchFailed:
+    """What there is to say when the connection or the protocol failed."""
+    why = str(error) or type(error).__name__
+    return FetchFailed(f"{_shown(url)} could not be fetched: {why[:300]}")
+
+
+def opened(policy: Policy, *, keep: bool = False) -> aiohttp.ClientSession:
+    """A session that goes where ``policy`` lets it; ``keep``: it keeps its connections for its further requests."""
     connector = aiohttp.TCPConnector(
-        resolver=_Checked(policy), use_dns_cache=False, force_close=True, limit=4
+        resolver=_Checked(policy), use_dns_cache=False, force_close=not keep, limit=8 if keep else 4
     )
     return aiohttp.ClientSession(
         connector=connector,
@@ -94,15 +108,20 @@ def _session(policy: Policy) -> aiohttp.ClientSession:
     )
 
 
-async def _follow(session: aiohttp.ClientSession, ask: Ask, policy: Policy) -> Fetched:
+@asynccontextmanager
+async def answered(
+    session: aiohttp.ClientSession, ask: Ask, policy: Policy, *, signed: bool = False
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The answer at the end of the redirects. ``signed``: the first one, to a URL that is sent exactly as it is."""
     for _hop in range(policy.redirects + 1):
-        url = _checked(ask.url, policy)
+        url = _checked(ask.url, policy, exact=signed)
         async with session.request(
             ask.method, url, headers=ask.headers, data=ask.body, allow_redirects=False
         ) as response:
             location = response.headers.get("Location")
-            if response.status not in _REDIRECTS or location is None:
-                return await _read(response, policy)
+            if signed or response.status not in _REDIRECTS or location is None:
+                yield response
+                return
             ask = _redirected(ask, url, location, response.status)
     raise FetchFailed(
         f"{_shown(ask.url)} is the {policy.redirects + 1}th redirect in a row; {policy.redirects} are followed.",
@@ -124,10 +143,10 @@ def _redirected(ask: Ask, url: URL, location: str, status: int) -> Ask:
     return replace(ask, url=str(target), headers=headers)
 
 
-def _checked(text: str, policy: Policy) -> URL:
+def _checked(text: str, policy: Policy, *, exact: bool = False) -> URL:
     """The URL, if it may be fetched as far as can be told without resolving its name."""
     try:
-        url = URL(text)
+        url = URL(text, encoded=exact)
         host, port = url.host, url.port
     except ValueError as error:
         raise InvalidRequest(f"'{text[:200]}' is not a URL.", code="invalid_url", param="url") from error

@@ -10,20 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urljoin
 
-from lxml import etree
-from lxml.html import HTMLParser, document_fromstring
+from portico_server.core.html import UNSEEN, declared, parse, walk
 
-_UNSEEN: Final = {
-    "script", "style", "noscript", "template", "svg", "iframe", "object", "head", "nav", "button", "select",
-    "textarea", "dialog",
-}  # fmt: skip
+_UNSEEN: Final = UNSEEN | {"textarea", "dialog"}
 _APART: Final = {
     "p", "pre", "table", "ul", "ol", "dl", "blockquote", "section", "article", "aside", "main", "header", "footer",
     "figure", "form", "div", "h1", "h2", "h3", "h4", "h5", "h6",
 }  # fmt: skip
 _LINES: Final = {"br", "hr", "li", "tr", "dt", "dd", "caption", "figcaption", "summary"}
 _HEADINGS: Final = {f"h{level}": "#" * level + " " for level in range(1, 7)}
-_CHARSET: Final = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +31,18 @@ class Page:
 
 def read(data: bytes, charset: str | None, url: str) -> Page:
     """The readable text of an HTML document; links are absolute. A document without any text has none."""
-    declared = _CHARSET.search(data[:4096])
-    encoding = charset or (declared.group(1).decode("ascii") if declared else "utf-8")
-    try:
-        text = data.decode("gb18030" if encoding.lower() in ("gb2312", "gbk") else encoding, "replace")
-    except LookupError:
-        text = data.decode("utf-8", "replace")
-    try:
-        # As UTF-8 bytes: lxml refuses a string that declares another encoding.
-        root = document_fromstring(
-            text.encode(), parser=HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
-        )
-    except (etree.ParserError, etree.XMLSyntaxError):
+    root = parse(data, charset or declared(data) or "utf-8")
+    if root is None:
         return Page("", "")
     title = " ".join((root.findtext(".//title") or "").split())
     base = root.find(".//base")
-    walk = _Walk(urljoin(url, base.get("href", "")) if base is not None else url)
-    walk.element(root)
-    return Page(title, walk.text())
+    found = _Text(urljoin(url, base.get("href", "")) if base is not None else url)
+    walk(root, found)
+    return Page(title, found.text())
 
 
-class _Walk:
-    """Collects the text of a tree. Without recursion: pages nest deeper than Python may call."""
+class _Text:
+    """Collects the text of a tree, with its links."""
 
     def __init__(self, base: str) -> None:
         self._base = base
@@ -65,29 +50,10 @@ class _Walk:
         self._links: list[tuple[int, str]] = []
         """Open links: where their text begins, and where they lead."""
 
-    def element(self, root: Any) -> None:
-        verbatim = 0
-        hidden: Any = None
-        for event, node in etree.iterwalk(root, events=("start", "end")):
-            tag = node.tag if isinstance(node.tag, str) else ""
-            if event == "start" and hidden is None:
-                if tag in _UNSEEN or not tag or "hidden" in node.attrib:
-                    hidden = node
-                    continue
-                verbatim += tag == "pre"
-                self._open(tag, node)
-                self._text(node.text, verbatim)
-            elif event == "end":
-                if hidden is None:
-                    verbatim -= tag == "pre"
-                    self._close(tag)
-                elif hidden is node:
-                    hidden = None
-                else:
-                    continue
-                self._text(node.tail, verbatim)
+    def hides(self, tag: str, node: Any) -> bool:
+        return tag in _UNSEEN or "hidden" in node.attrib
 
-    def _open(self, tag: str, node: Any) -> None:
+    def opens(self, tag: str, node: Any) -> None:
         self._break(tag)
         if tag == "a":
             href = (node.get("href") or "").strip()
@@ -99,7 +65,7 @@ class _Walk:
             self._pieces.append(f"[image: {' '.join(node.get('alt').split())}]")
         self._pieces.append(_HEADINGS.get(tag, ""))
 
-    def _close(self, tag: str) -> None:
+    def closes(self, tag: str) -> None:
         if tag == "a" and self._links:
             begin, target = self._links.pop()
             label = " ".join("".join(self._pieces[begin:]).split())
@@ -124,9 +90,8 @@ class _Walk:
     def _at_line_start(self) -> bool:
         return next((piece[-1] == "\n" for piece in reversed(self._pieces) if piece.strip(" ")), True)
 
-    def _text(self, text: str | None, verbatim: int) -> None:
-        if text:
-            self._pieces.append(text if verbatim else re.sub(r"\s+", " ", text))
+    def says(self, text: str) -> None:
+        self._pieces.append(text)
 
     def text(self) -> str:
         text = "".join(self._pieces).replace("\x00", "\ufffd").replace("\xa0", " ")

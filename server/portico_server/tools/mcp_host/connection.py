@@ -28,6 +28,7 @@ from portico_server import __version__
 from portico_server.core.context import Context
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import Made
+from portico_server.tools.mcp_host.lines import ENCODING
 from portico_server.tools.mcp_host.spec import ServerSpec
 from portico_server.tools.mcp_host.translate import made_in, result_of
 
@@ -154,6 +155,7 @@ class Connection:
                 args=arguments,
                 env={**_language(), **spec.env},
                 cwd=spec.folder or None,
+                encoding=ENCODING,
                 encoding_error_handler="replace",
             )
             transport = stdio_client(parameters, errlog=stack.enter_context(_opened(self._log)))

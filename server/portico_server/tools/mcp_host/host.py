@@ -98,6 +98,18 @@ class McpHost:
                 await held.connection.tried.wait()
         return self._info(held)
 
+    def spec(self, name: str) -> ServerSpec | None:
+        """What was said of a server."""
+        held = self._held.get(name)
+        return held.spec if held is not None else None
+
+    async def put(self, spec: ServerSpec) -> None:
+        """Hold a server for the house, in the place of the one of this name."""
+        if spec.name in self._held:
+            self._held[spec.name].configured = False
+            await self.remove(spec.name)
+        await self.add(spec, None)
+
     async def remove(self, name: str) -> None:
         """End a server and forget it."""
         held = self._find(name)
@@ -188,7 +200,7 @@ class McpHost:
                 logger.warning("the tool %s of the MCP server %s has no valid schema", found.name, spec.name)
                 return
             try:
-                self._toolbox.add(tool)
+                self._toolbox.add(tool, spec.approval)
             except Conflict:
                 continue  # somebody else has the plain name: the server's own goes before it
             held.names[name] = found.name

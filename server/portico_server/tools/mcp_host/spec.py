@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.tools.approval import Rule, rule_of
 
 TIMEOUT: Final = 60.0
 """Seconds that a call may take unless the server's entry says otherwise."""
@@ -26,6 +27,7 @@ _FIELDS: Final = (
     "deny",
     "prefix",
     "timeout",
+    "approval",
 )
 
 
@@ -35,7 +37,7 @@ class ServerSpec:
 
     ``env`` is what the process gets besides PATH, HOME and the like; ``headers`` are sent with every request.
     ``allow`` and ``deny`` are patterns of tool names (``read_*``); ``prefix`` goes before the names of its tools.
-    ``timeout`` is in seconds a call.
+    ``timeout`` is in seconds a call. ``approval`` says when somebody is asked before a call.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ServerSpec:
     deny: tuple[str, ...] = ()
     prefix: str = ""
     timeout: float = TIMEOUT
+    approval: Rule = ""
 
     def offers(self, tool: str) -> bool:
         """Whether a tool of this name is to be seen here."""
@@ -67,6 +70,7 @@ class ServerSpec:
             "deny": list(self.deny),
             "prefix": self.prefix,
             "timeout": self.timeout,
+            "approval": self.approval,
         }
 
 
@@ -109,6 +113,7 @@ def parse(item: Mapping[str, Any], at: str = "mcp") -> ServerSpec:
         deny=_strings(item, "deny", at),
         prefix=f"{name}_" if prefix is None else _text(item, "prefix", at),
         timeout=float(timeout),
+        approval=rule_of(item.get("approval"), at),
     )
 
 

@@ -51,6 +51,7 @@ def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Wor
         destructive=not read_only and notes.destructive_hint is not False,
         open_world=notes.open_world_hint is not False,
         timeout=timeout,
+        group=source.partition(":")[2],
         source=source,
     )
 

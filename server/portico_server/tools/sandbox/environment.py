@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import json
 import os
 import shutil
 import stat
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final
 
 from portico_server.core.errors import Unavailable
+from portico_server.environments.build import Packages, build, is_whole, python_in
+from portico_server.environments.uv import step
+from portico_server.tools.sandbox.protocol import Report
 
 LOCK: Final = Path(__file__).with_name("notebook.lock")
-
-Report: TypeAlias = Callable[[str], Awaitable[None]]
-"""Told what is going on, in a few words."""
-
-_RECEIPT: Final = "portico.json"
-"""The last file that is written: a folder without it is not an environment."""
 
 
 class Environment:
@@ -42,7 +36,7 @@ class Environment:
 
     @property
     def ready(self) -> bool:
-        return (self.path / _RECEIPT).is_file()
+        return is_whole(self.path)
 
     async def ensure(self, report: Report) -> Path:
         """Its path, built first if it is not there. Raises `Unavailable` with what to do."""
@@ -58,105 +52,48 @@ class Environment:
                 "once with a network, or copy that folder from a machine of the same kind.",
                 code="environment_missing",
             )
-        try:
-            await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-            draft = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder, prefix=".notebook-"))
-        except OSError as error:
-            raise Unavailable(
-                f"No environment can be made in {self._folder}: {error.strerror}.", code="environment_failed"
-            ) from error
-        try:
-            await report("Making an environment for notebooks, once")
-            await self._fill(draft, report)
-            await asyncio.to_thread(_finish, draft, self.path)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
 
-    async def _fill(self, draft: Path, report: Report) -> None:
-        uv = _uv()
-        base = str(getattr(sys, "_base_executable", "") or sys.executable)
-        await _run(
-            [uv, "venv", "--quiet", "--no-project", "--allow-existing", "--python", base, str(draft)], report
-        )
-        python = str(draft / "bin" / "python")
-        await _run(
-            [
-                *(uv, "pip", "install", "--python", python, "--requirement", str(LOCK)),
-                *("--require-hashes", "--only-binary", ":all:", "--compile-bytecode"),
-                *(("--default-index", self._index) if self._index else ()),
-            ],
-            report,
-        )
-        await report("Listing fonts")
-        fonts = {"MPLCONFIGDIR": str(draft / "matplotlib")}
-        await _run([python, "-I", "-c", "import matplotlib.font_manager"], report, fonts)
+        async def told(_stage: str, words: str) -> None:
+            await report(words)
+
+        async def furnish(draft: Path) -> Mapping[str, Any]:
+            await report("Listing fonts")
+            fonts = {"MPLCONFIGDIR": str(draft / "matplotlib")}
+            ask = [str(python_in(draft)), "-I", "-c", "import matplotlib.font_manager"]
+            await step(ask, "fonts", told, folder=draft, env=fonts)
+            await asyncio.to_thread(_open_to_kernels, draft)
+            return {"python": sys.version.split()[0], "lock": _fingerprint()}
+
+        await report("Making an environment for notebooks, once")
+        await build(_packages(), self.path, told, furnish=furnish, index=self._index, replace=False)
+        await asyncio.to_thread(_drop_others, self.path)
 
 
-def _uv() -> str:
-    from uv import find_uv_bin
-
-    try:
-        return find_uv_bin()
-    except FileNotFoundError as error:
-        raise Unavailable(
-            "The packages of notebooks need uv, which is not where its package says. Install it again: "
-            f"'{sys.executable} -m pip install --force-reinstall uv'.",
-            code="uv_missing",
-        ) from error
-
-
-async def _run(command: Sequence[str], report: Report, more: dict[str, str] | None = None) -> None:
-    """Run one step to its end, its words passed on. Raises `Unavailable` with the last of them."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
-    ours.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the system trusts, as pip does
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={**ours, **(more or {})},
-        start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
+def _packages() -> Packages:
+    lock = ("--requirement", str(LOCK), "--require-hashes", "--only-binary", ":all:", "--compile-bytecode")
+    return Packages(
+        name="notebook",
+        what="The environment of notebooks",
+        again="The next call tries again.",
+        python=str(getattr(sys, "_base_executable", "") or sys.executable),
+        install=lock,
     )
-    assert process.stderr is not None
-    words: list[str] = []
-    try:
-        async for line in process.stderr:
-            said = line.decode("utf-8", "replace").strip()
-            if said:
-                words = [*words[-19:], said]
-                if not said.startswith("+"):
-                    await report(said[:200])
-        code = await process.wait()
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if code != 0:
-        reason = " ".join(words)[-600:] or f"exit status {code}"
-        raise Unavailable(
-            f"The packages of notebooks could not be installed: {reason}. The next call tries again.",
-            code="environment_failed",
-        )
 
 
-def _finish(draft: Path, final: Path) -> None:
-    """Make it readable for the user ids that kernels take, sign it, put it in its place, and drop older ones."""
-    draft.chmod(0o755)
+def _open_to_kernels(draft: Path) -> None:
+    """Make it readable for the user ids that kernels take."""
     if os.geteuid() == 0:
         for folder, _folders, files in os.walk(draft):
             for path in (Path(folder), *(Path(folder, name) for name in files)):
                 mode = path.lstat().st_mode
                 if not stat.S_ISLNK(mode):
                     path.chmod(stat.S_IMODE(mode) | (0o555 if mode & 0o100 else 0o444))
-    receipt = {"python": sys.version.split()[0], "lock": _fingerprint()}
-    (draft / _RECEIPT).write_text(json.dumps(receipt), encoding="utf-8")
-    if (final / _RECEIPT).is_file():
-        return  # another daemon was quicker
-    shutil.rmtree(final, ignore_errors=True)
-    draft.replace(final)
-    for other in final.parent.glob("notebook-*"):
-        if other != final:
+
+
+def _drop_others(place: Path) -> None:
+    """Delete what was made of other packages, or for another Python."""
+    for other in place.parent.glob("notebook-*"):
+        if other != place:
             shutil.rmtree(other, ignore_errors=True)
 
 

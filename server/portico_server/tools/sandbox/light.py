@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from portico_server.core.errors import Unavailable
+from portico_server.core.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
     from pydantic_monty import AsyncMonty, ResourceLimits
@@ -23,6 +26,9 @@ OUTPUT: Final = 256 * 2**10
 
 SHOWN: Final = 64 * 2**10
 """Characters of the value's text that are passed on."""
+
+REMEMBERED: Final = 4096
+"""Sources of which it is known that the interpreter can run them."""
 
 WORKERS: Final = 4
 """Interpreter processes at most; one piece of code at a time in each, a clean one for every piece."""
@@ -51,6 +57,7 @@ class Light:
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
         self._closed = False
+        self._sound: set[str] = set()
 
     async def run(self, code: str) -> Evaluation:
         """Run ``code`` from scratch; whatever goes wrong in it is an evaluation."""
@@ -67,6 +74,44 @@ class Light:
             # The value came out of the interpreter but has no form here: an integer of a million digits, a circle.
             return Evaluation(printed.output, error=f"The value cannot be shown: {error}")
         return Evaluation(printed.output, value=_shown(value))
+
+    async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """`portico_server.core.code.Evaluator`: call the function or lambda that ``source`` is."""
+        return await self._feed(calling(source), {"portico_args": list(args), "portico_kwargs": dict(kwargs)})
+
+    async def evaluate_all(
+        self, source: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
+    ) -> list[Any]:
+        """The same for several calls in one interpreter."""
+        given = [[list(args), dict(kwargs)] for args, kwargs in calls]
+        values: list[Any] = await self._feed(calling_all(source), {"portico_calls": given})
+        return values
+
+    async def check(self, source: str) -> None:
+        """Define the function without calling it: what the interpreter has no word for is an `InvalidRequest`."""
+        if source in self._sound:
+            return
+        before, name = _named(source)
+        await self._feed(f"{before}{name}\nNone", {})
+        if len(self._sound) >= REMEMBERED:
+            self._sound.clear()
+        self._sound.add(source)
+
+    async def _feed(self, code: str, inputs: Mapping[str, Any]) -> Any:
+        from pydantic_monty import CollectString, MontyError
+
+        pool = self._pool or await self._start()
+        try:
+            async with pool.checkout(limits=_limits()) as session:
+                return await session.feed_run(
+                    _text(code), inputs=dict(inputs), print_callback=CollectString(OUTPUT)
+                )
+        except MontyError as error:
+            raise InvalidRequest(f"The code failed: {_explain(error)}", code="code_failed") from error
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise InvalidRequest(
+                f"A value cannot cross into or out of the sandbox: {error}", code="not_json"
+            ) from error
 
     async def close(self) -> None:
         """End the interpreters."""
@@ -85,6 +130,43 @@ class Light:
                     AsyncMonty(min_processes=1, max_processes=WORKERS)
                 )
             return self._pool
+
+
+@lru_cache(maxsize=512)
+def calling(source: str) -> str:
+    """``source`` with a call of it behind: of the lambda that it is, or of the function that it defines last."""
+    before, name = _named(source)
+    return f"{before}{name}(*portico_args, **portico_kwargs)"
+
+
+@lru_cache(maxsize=512)
+def calling_all(source: str) -> str:
+    """The same with a call for each of several arguments behind."""
+    before, name = _named(source)
+    return (
+        f"{before}portico_function = {name}\n"
+        "[portico_function(*portico_call[0], **portico_call[1]) for portico_call in portico_calls]"
+    )
+
+
+def _named(source: str) -> tuple[str, str]:
+    """What comes before a function, and the expression that it is. Raises `InvalidRequest` if there is none."""
+    try:
+        body = ast.parse(source.strip()).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InvalidRequest(f"The code is no Python: {error}.", code="invalid_code") from error
+    match body[-1] if body else None:
+        case ast.Expr(value=ast.Lambda() | ast.Name()) as last:
+            lines = source.strip().split("\n")
+            before, text = lines[: last.lineno - 1], "\n".join(lines[last.lineno - 1 :])
+            if last.col_offset == 0:
+                return "".join(f"{line}\n" for line in before), f"({text}\n)"
+        case ast.FunctionDef(name=name):
+            return f"{source.strip()}\n\n", name
+    raise InvalidRequest(
+        "Code must be a lambda, or end with the definition of a function, which is then called.",
+        code="invalid_code",
+    )
 
 
 def _text(code: str) -> str:

@@ -12,14 +12,14 @@ import secrets
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from portico_server.core.errors import Unavailable
 from portico_server.tools.sandbox import census, namespace, seccomp
-from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product
+from portico_server.tools.sandbox.environment import Environment
+from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product, Report
 
 START: Final = 30.0
 """Seconds that a kernel may take to be ready."""
@@ -35,9 +35,9 @@ _SPARE: Final = 256 * MB
 
 
 class LocalSandbox:
-    """Opens kernels with the packages of ``environment``, a virtual environment that is there by then."""
+    """Opens kernels with the packages of ``environment``."""
 
-    def __init__(self, environment: Path) -> None:
+    def __init__(self, environment: Environment) -> None:
         self._environment = environment
         # From anywhere: another daemon of root's counts through the same user ids.
         self._numbers = itertools.count(secrets.randbelow(len(namespace.UIDS)))
@@ -46,10 +46,14 @@ class LocalSandbox:
         """See `Sandbox`; takes some milliseconds."""
         return namespace.missing()
 
+    async def prepare(self, report: Report) -> None:
+        """See `Sandbox`."""
+        await self._environment.ensure(report)
+
     async def open(self, limits: Limits) -> LocalKernel:
         """See `Sandbox`. No process is left behind when it fails or is cancelled."""
         with _file(seccomp.program()) as handle:
-            told = namespace.options(self._environment, limits, filter_fd=handle)
+            told = namespace.options(self._environment.path, limits, filter_fd=handle)
             with _file(b"".join(os.fsencode(option) + b"\0" for option in told)) as options:
                 # From the loop's own thread, which lives as long as the daemon: bubblewrap dies with the thread it
                 # has for a parent.

@@ -8,8 +8,7 @@ import logging
 from dataclasses import dataclass, field
 
 from portico_server.core.errors import PorticoError, TooMany, Unavailable
-from portico_server.tools.sandbox.environment import Environment, Report
-from portico_server.tools.sandbox.protocol import Cell, Kernel, Limits, Outcome, Sandbox
+from portico_server.tools.sandbox.protocol import Cell, Kernel, Limits, Outcome, Report, Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +28,8 @@ class Notebooks:
     A session belongs to its caller: another caller's session of the same name is another session.
     """
 
-    def __init__(
-        self, sandbox: Sandbox, environment: Environment, limits: Limits, *, most: int, idle: float
-    ) -> None:
+    def __init__(self, sandbox: Sandbox, limits: Limits, *, most: int, idle: float) -> None:
         self._sandbox = sandbox
-        self._environment = environment
         self._limits = limits
         self._most = most
         self._idle = idle
@@ -43,6 +39,7 @@ class Notebooks:
         self._spare_used = 0.0
         self._culler: asyncio.Task[None] | None = None
         self._works = False
+        self._prepared = False
         self._closed = False
 
     async def missing(self) -> str | None:
@@ -60,7 +57,8 @@ class Notebooks:
         `TooMany`.
         """
         self._require_open()
-        await self._environment.ensure(report)
+        await self._sandbox.prepare(report)
+        self._prepared = True
         if self._culler is None:
             self._culler = asyncio.create_task(self._cull(), name="idle notebooks")
         try:
@@ -153,7 +151,7 @@ class Notebooks:
 
     def _refill(self) -> None:
         self._spare_used = self._now()
-        if self._spare is None and not self._closed and self._environment.ready:
+        if self._spare is None and not self._closed and self._prepared:
             self._spare = asyncio.create_task(self._sandbox.open(self._limits), name="spare notebook")
 
     async def _drop_spare(self) -> None:

@@ -1,13 +1,14 @@
 """What runs notebooks, seen from outside: a sandbox opens kernels, a kernel runs cells.
 
-The one implementation here is `portico_server.tools.sandbox.local`; a remote sandbox would be another.
+The one implementation here is `portico_server.tools.sandbox.local`. A sandbox on another machine is another one:
+nothing above this module knows where a kernel runs, or what it needs to run there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 MB = 2**20
 
@@ -77,11 +78,18 @@ class Kernel(Protocol):
         """End it and everything that it started. Returns when it is gone."""
 
 
+Report: TypeAlias = Callable[[str], Awaitable[None]]
+"""Told what is going on, in a few words."""
+
+
 class Sandbox(Protocol):
     """A place for kernels."""
 
     def missing(self) -> str | None:
         """The sentence that says what to do before it can work here, or ``None`` if it can."""
+
+    async def prepare(self, report: Report) -> None:
+        """Have what is needed before the first kernel; ``report`` is told if that takes long. Raises `Unavailable`."""
 
     async def open(self, limits: Limits) -> Kernel:
         """A fresh kernel, ready for its first cell. Raises `Unavailable`."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import subprocess
 import sys
-import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,38 +13,18 @@ from pathlib import Path
 
 import pytest
 from tests.server.engines.bench import Bench
+from tests.server.environments.wheels import wheel
 
 from portico.wire import Status
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
-from portico_server.engines.environments.build import DRAFT
-from portico_server.engines.environments.built import RECEIPT, look, python_in, require
+from portico_server.engines.environments.built import look, require
 from portico_server.engines.environments.environments import Environments
 from portico_server.engines.environments.recipe import RECIPES, Recipe
+from portico_server.environments.build import DRAFT, RECEIPT, python_in
 from portico_server.runs.run import Run
 
 Shelf = Callable[..., Recipe]
-
-
-def wheel(folder: Path, version: str = "1.0", requires: str = "") -> Path:
-    """A wheel of a package ``tinyengine`` with one module."""
-    info = f"tinyengine-{version}.dist-info"
-    needs = f"Requires-Dist: {requires}\n" if requires else ""
-    files = {
-        "tinyengine.py": f"VERSION = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tinyengine\nVersion: {version}\n{needs}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    lines = []
-    for name, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        lines.append(f"{name},sha256={digest},{len(text)}")
-    files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""])
-    path = folder / f"tinyengine-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return path
 
 
 def recipe(folder: Path, *, version: str = "1.0", digest: str = "", requires: str = "") -> Recipe:
@@ -58,12 +36,16 @@ def recipe(folder: Path, *, version: str = "1.0", digest: str = "", requires: st
 
 
 @asynccontextmanager
-async def environments(house: Bench, *recipes: Recipe, offline: bool = False) -> AsyncIterator[Environments]:
+async def environments(
+    house: Bench, *recipes: Recipe, offline: bool = False, on_demand: bool = True
+) -> AsyncIterator[Environments]:
     """Environments of their own, and the scheduler at work."""
     made = Environments(
         house.settings.environments,
         house.scheduler,
+        house.runner,
         offline=offline,
+        on_demand=on_demand,
         recipes={recipe.name: recipe for recipe in recipes},
     )
     working = asyncio.create_task(house.scheduler.run(alone=True))
@@ -223,7 +205,42 @@ async def test_offline_fetches_nothing(house: Bench, tmp_path: Path) -> None:
 def test_recipes_pin_every_package_by_hash(name: str) -> None:
     found = RECIPES[name]
     text = found.lock.read_text(encoding="utf-8")
-    assert found.version and found.packages > 50
+    assert found.version and found.packages > 40
     pins = [line for line in text.splitlines() if line and line[0] not in "# "]
     assert all("==" in line and line.endswith("\\") for line in pins)
     assert len(pins) == found.packages
+
+
+async def test_a_model_that_needs_an_engine_has_it_built(house: Bench, tmp_path: Path) -> None:
+    told: list[str] = []
+    async with environments(house, recipe(tmp_path)) as made:
+        await made.furnish("tiny", told.append)
+        assert made.get("tiny").state == "ready"
+        assert told[0].startswith("building the engine tiny")
+        told.clear()
+        await made.furnish("tiny", told.append)
+    assert not told
+
+
+async def test_models_that_come_together_share_one_build(house: Bench, tmp_path: Path) -> None:
+    async with environments(house, recipe(tmp_path)) as made:
+        await asyncio.gather(*(made.furnish("tiny", lambda _words: None) for _model in range(5)))
+        assert made.get("tiny").state == "ready"
+    assert [run.result["built"] for run in house.runner.list()].count(True) == 1
+
+
+async def test_a_build_that_fails_is_told_to_the_model(house: Bench, tmp_path: Path) -> None:
+    async with environments(house, recipe(tmp_path, digest="0" * 64)) as made:
+        with pytest.raises(Unavailable, match="could not be built"):
+            await made.furnish("tiny", lambda _words: None)
+        assert made.get("tiny").state == "absent"
+
+
+@pytest.mark.parametrize(("offline", "on_demand"), [(True, True), (False, False)])
+async def test_nothing_is_built_where_it_must_not(
+    house: Bench, tmp_path: Path, offline: bool, on_demand: bool
+) -> None:
+    async with environments(house, recipe(tmp_path), offline=offline, on_demand=on_demand) as made:
+        await made.furnish("tiny", lambda _words: None)
+        assert made.get("tiny").state == "absent"
+    assert not house.runner.list()

@@ -9,12 +9,15 @@ import pytest
 from portico_server.engines.catalog import ENGINES
 from portico_server.engines.guest.options import OURS, Options
 from portico_server.engines.lmdeploy.engine import OPTIONS as LMDEPLOY
+from portico_server.engines.transformers.engine import OPTIONS as TRANSFORMERS
 from portico_server.engines.vllm.engine import OPTIONS as VLLM
 
 PAGE = (Path(__file__).parents[4] / "docs" / "engines.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("options", [VLLM, LMDEPLOY, OURS], ids=["vllm", "lmdeploy", "both"])
+@pytest.mark.parametrize(
+    "options", [VLLM, LMDEPLOY, TRANSFORMERS, OURS], ids=["vllm", "lmdeploy", "transformers", "all"]
+)
 def test_every_parameter_is_documented(options: Options) -> None:
     for name, option in options.items():
         assert f"| `{name}` | {f'`{option.flag}`' if option.flag else ''} |" in PAGE, name

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.server.engines.adapters import peft_files
 from tests.server.engines.bench import bench, user
 
 from portico_server.core.errors import PorticoError
@@ -70,3 +71,36 @@ async def test_vllm_from_start_to_end(tmp_path: Path) -> None:
         assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
         with pytest.raises(PorticoError, match="tool_call_parser"):
             await house.relay("m", {"messages": user("hi"), "tools": [tool]})
+
+
+async def test_vllm_takes_adapters_while_it_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    await asyncio.to_thread(subprocess.run, [PYTHON, "-c", MAKE, str(folder)], check=True)
+    layers = {f"self_attn.{part}_proj": (128, 128) for part in "qkvo"}
+    async with bench(tmp_path, load_timeout=400.0) as house:
+        parameters = {
+            "python": PYTHON,
+            "context_length": 512,
+            "dtype": "float32",
+            "eager": True,
+            "adapter_rank": 16,
+        }
+        await house.models.add(ModelSpec("m", str(folder), engine="vllm", parameters=parameters))
+        await house.models.load("m")
+        first = house.models.get("m").pid
+        adapter = peft_files.write(tmp_path / "a", peft_files.pairs(2, layers, 8, size=1.0))
+        await house.models.adapters.add("m", adapter, "ft:m:portico:x:1")
+
+        async def top(name: str) -> dict[str, float]:
+            body = {"prompt": "hello", "max_tokens": 1, "logprobs": 3, "temperature": 0}
+            got = await house.ask(name, body, "completions")
+            assert got["model"] == name
+            found: dict[str, float] = got["choices"][0]["logprobs"]["top_logprobs"][0]
+            return found
+
+        base, adapted = await top("m"), await top("ft:m:portico:x:1")
+        assert base != adapted
+        await house.models.adapters.scale("ft:m:portico:x:1", 0)
+        assert await top("ft:m:portico:x:1") == pytest.approx(base, abs=1e-3)
+        await house.models.adapters.remove("ft:m:portico:x:1")
+        assert await top("m") == pytest.approx(base, abs=1e-3) and house.models.get("m").pid == first

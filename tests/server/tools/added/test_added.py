@@ -22,6 +22,7 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
 from portico_server.tools.added.added import AddedTools
+from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.added.spec import ToolSpec, parse
 from portico_server.tools.fetch.address import Policy
 from portico_server.tools.toolbox import Toolbox
@@ -54,7 +55,9 @@ async def opened(folder: Path, *configured: ToolSpec) -> AsyncIterator[Case]:
     database = Database.at(folder / "added.db")
     database.prepare()
     async with open_house(folder) as house:
-        added = AddedTools(Toolbox(house.registry), database, Policy())
+        added = AddedTools(
+            Toolbox(house.registry), database, Policy(), FunctionPackages(folder / "environments")
+        )
         await added.start(configured)
         running = asyncio.create_task(added.run())
         try:
@@ -345,7 +348,7 @@ async def test_additions_stay_and_configured_ones_are_the_file_s(tmp_path: Path)
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"name": "x"}, "one of 'command', 'function' and 'openapi'"),
+        ({"name": "x"}, "one of 'command', 'function', 'openapi' and 'database'"),
         ({"name": "x", "command": ["a"], "function": "m:f"}, "one of"),
         ({"name": "a/b", "command": ["a"]}, "letters"),
         ({"name": "x", "command": "ls -la"}, "list of texts"),

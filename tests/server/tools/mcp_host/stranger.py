@@ -19,6 +19,8 @@ TOOLS = {
     "grow": {"inputSchema": OBJECT},
     "picture": {"inputSchema": OBJECT},
     "garble": {"inputSchema": OBJECT},
+    "flood": {"inputSchema": OBJECT},
+    "much": {"inputSchema": OBJECT},
     "current_time": {"inputSchema": OBJECT, "description": "A name that we have too."},
 }
 
@@ -53,6 +55,13 @@ def call(name: str, arguments: dict[str, str]) -> dict[str, object] | None:
         case "garble":
             print('{"half": ', flush=True)
             return {"content": 7}
+        case "flood":
+            for _ in range(40):
+                sys.stdout.write("x" * 1_000_000)
+            print(flush=True)
+            return text("after the flood")
+        case "much":
+            return text("é" * 1_000_000)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +19,7 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import Artifacts
-from portico_server.tools.mcp_host import connection
+from portico_server.tools.mcp_host import connection, lines
 from portico_server.tools.mcp_host.host import McpHost
 from portico_server.tools.mcp_host.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
@@ -202,3 +203,26 @@ async def test_many_calls_at_once(case: Case) -> None:
     await case.host.add(spec(), None)
     results = await asyncio.gather(*(case.use("odd_echo", text=str(number)) for number in range(100)))
     assert [result.text for result in results] == [str(number) for number in range(100)]
+
+
+async def test_a_flood_is_dropped_and_the_next_line_is_read(case: Case) -> None:
+    await case.host.add(spec(), None)
+    assert (await case.use("odd_flood")).text == "after the flood"
+    assert case.host.get("odd").restarts == 0
+
+
+async def test_much_text_is_cut_to_its_ends(case: Case) -> None:
+    await case.host.add(spec(), None)
+    result = await case.use("odd_much")
+    assert "1000000 characters in all" in result.text and len(result.text) < 100_000
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_lines_are_whole_or_end_at_the_limit(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(lines, "LONGEST", 6)
+    data = "short\nexactl\nmuch too long\n高山雪莲花开\n高山雪莲花开了\n\nend".encode()
+    decoder = codecs.getincrementaldecoder(lines.ENCODING)("replace")
+    pieces = [decoder.decode(data[at : at + size]) for at in range(0, len(data), size)]
+    told = "".join([*pieces, decoder.decode(b"", final=True)])
+    assert told == "short\nexactl\nmuch t\n高山雪莲花开\n高山雪莲花开\n\nend"
+    assert "é".encode(lines.ENCODING) == b"\xc3\xa9"

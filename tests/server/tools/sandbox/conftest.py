@@ -34,4 +34,4 @@ def environment() -> Environment:
 
 @pytest.fixture
 def sandbox(environment: Environment) -> LocalSandbox:
-    return LocalSandbox(environment.path)
+    return LocalSandbox(environment)

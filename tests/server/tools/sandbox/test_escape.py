@@ -66,7 +66,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def neighbour(environment: Environment) -> AsyncIterator[LocalKernel]:
     """A kernel beside those that misbehave, which must never notice."""
-    kernel = await LocalSandbox(environment.path).open(replace(LIMITS, seconds=30))
+    kernel = await LocalSandbox(environment).open(replace(LIMITS, seconds=30))
     yield kernel
     await kernel.stop()
 

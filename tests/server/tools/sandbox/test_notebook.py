@@ -22,7 +22,7 @@ from portico_server.tools.sandbox import local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
-from portico_server.tools.sandbox.protocol import MB, Cell, Limits
+from portico_server.tools.sandbox.protocol import MB, Cell, Kernel, Limits, Outcome, Product, Report
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,7 +37,7 @@ async def quiet(_message: str) -> None:
 def opened(
     environment: Environment, limits: Limits = LIMITS, *, most: int = 3, idle: float = 60
 ) -> Notebooks:
-    return Notebooks(LocalSandbox(environment.path), environment, limits, most=most, idle=idle)
+    return Notebooks(LocalSandbox(environment), limits, most=most, idle=idle)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -184,7 +184,7 @@ async def test_after_the_end_nothing_is_left_and_nothing_begins(environment: Env
 
 async def test_without_its_packages_and_offline_it_says_where_they_belong(tmp_path: Path) -> None:
     environment = Environment(tmp_path, offline=True)
-    made = Notebooks(LocalSandbox(environment.path), environment, LIMITS, most=1, idle=60)
+    made = Notebooks(LocalSandbox(environment), LIMITS, most=1, idle=60)
     with pytest.raises(Unavailable, match="offline"):
         await made.run(ME, None, Cell("1"), quiet)
     assert os.listdir(tmp_path) == []
@@ -217,7 +217,7 @@ async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
     monkeypatch.setenv("PATH", str(tmp_path))
     database = Database.at(tmp_path / "portico.db")
     environment = Environment(tmp_path / "environments")
-    made = Notebooks(LocalSandbox(environment.path), environment, LIMITS, most=1, idle=60)
+    made = Notebooks(LocalSandbox(environment), LIMITS, most=1, idle=60)
     tool = code_interpreter.tool(made, Artifacts(database, tmp_path), LIMITS)
     result = await tool.work({"code": "1"}, None)  # type: ignore[arg-type]
     assert result.is_error and "nothing runs outside a sandbox" in result.text
@@ -233,7 +233,7 @@ async def test_a_kernel_that_cannot_start_says_why(
     os.chmod(tmp_path, 0o755)
     monkeypatch.setattr(namespace, "WORKER", broken)
     with pytest.raises(Unavailable, match="no worker today"):
-        await LocalSandbox(environment.path).open(LIMITS)
+        await LocalSandbox(environment).open(LIMITS)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 0.002, 0.004, 0.008, 0.03])
@@ -243,7 +243,7 @@ async def test_a_kernel_that_is_given_up_while_it_starts_leaves_nobody_behind(
     before = _orphans()
     monkeypatch.setattr(local, "START", seconds)
     with pytest.raises(Unavailable, match="not ready within"):
-        await LocalSandbox(environment.path).open(LIMITS)
+        await LocalSandbox(environment).open(LIMITS)
     for pid in _orphans() - before:
         with contextlib.suppress(ProcessLookupError):
             assert gone([os.pidfd_open(pid)])
@@ -257,3 +257,47 @@ def _orphans() -> set[int]:
             if process.name() == "bwrap" and process.ppid() == 1 and process.status() != psutil.STATUS_ZOMBIE:
                 found.add(process.pid)
     return found
+
+
+class Elsewhere:
+    """A sandbox on another machine: needs neither bubblewrap nor packages here, and answers with what it was asked."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.stopped = 0
+
+    def missing(self) -> str | None:
+        return None
+
+    async def prepare(self, report: Report) -> None:
+        self.told.append("prepare")
+
+    async def open(self, limits: Limits) -> Kernel:
+        self.told.append(f"open, {limits.seconds:g} s")
+        return _There(self)
+
+
+class _There:
+    def __init__(self, place: Elsewhere) -> None:
+        self._place = place
+        self._cells = 0
+        self.alive = True
+
+    async def run(self, cell: Cell) -> Outcome:
+        self._cells += 1
+        return Outcome(value=f"{self._cells}: {cell.code}", products=[Product("a.txt", b"made there")])
+
+    async def stop(self) -> None:
+        self.alive = False
+        self._place.stopped += 1
+
+
+async def test_a_sandbox_elsewhere_is_one_like_the_one_here() -> None:
+    place = Elsewhere()
+    made = Notebooks(place, LIMITS, most=2, idle=60)
+    assert await made.missing() is None
+    assert [(await made.run(ME, "s", Cell(code), quiet)).value for code in ("x", "y")] == ["1: x", "2: y"]
+    outcome = await made.run(ME, None, Cell("z"), quiet)
+    assert outcome.value == "1: z" and outcome.products[0].data == b"made there"
+    await made.close()
+    assert set(place.told) == {"prepare", "open, 30 s"} and place.stopped == place.told.count("open, 30 s")

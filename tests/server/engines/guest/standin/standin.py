@@ -1,7 +1,8 @@
 """What both stand-ins share: a scripted model behind another server's own doors, errors and waits.
 
 Runs as the engine's process: ``STANDIN_SCRIPT`` is the script, ``STANDIN_STORY`` what else is to happen: ``refuse``
-(ends before it listens), ``deaf`` (listens and is never ready), ``orphan`` (has a child that ignores SIGTERM).
+(ends before it listens), ``deaf`` (listens and is never ready), ``lost`` and ``full`` (the first chat
+loses the GPU, or finds no memory on it), ``orphan`` (has a child that ignores SIGTERM).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 from aiohttp import web
 
@@ -25,11 +27,42 @@ Refusal = Callable[[int, str], web.Response]
 STORY = os.environ.get("STANDIN_STORY", "")
 
 
+TROUBLE = {
+    "lost": "EngineCore encountered an issue. CUDA error: an illegal memory access was encountered",
+    "full": "CUDA out of memory. Tried to allocate 2.00 GiB.",
+}
+
+
+class Loras:
+    """Adapters by name. Each answers with its name and what its effect is multiplied by."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, FakeServer] = {}
+
+    def load(self, name: str, path: str) -> int:
+        """Its rank. Raises what a server would that finds no adapter there."""
+        config = json.loads((Path(path) / "adapter_config.json").read_bytes())
+        (Path(path) / "adapter_model.safetensors").stat()
+        scaling = config["lora_alpha"] / config["r"]
+        self.servers[name] = FakeServer(load([{"content": f"{name} at {scaling:g}"}]))
+        rank: int = config["r"]
+        return rank
+
+
 def serve(
-    *, port: int, key: str, model: str, length: int, refuse: Refusal, check: Handler | None = None
+    *,
+    port: int,
+    key: str,
+    model: str,
+    length: int,
+    refuse: Refusal,
+    check: Handler | None = None,
+    loras: Loras | None = None,
+    routes: Mapping[str, Handler] | None = None,
 ) -> None:
     """Serve until the process is ended. ``check`` may answer a chat before the script does, or return ``None``."""
     print(f"stand-in: {json.dumps(sys.argv[1:])}", flush=True)
+    print(f"GPUs: {os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}", flush=True)
     if STORY == "refuse":
         print("ValueError: the weights are not for this GPU", file=sys.stderr, flush=True)
         raise SystemExit(1)
@@ -38,14 +71,21 @@ def serve(
         orphan = subprocess.Popen([sys.executable, "-c", code])
         print(f"orphan {orphan.pid}", flush=True)
 
+    happened: set[str] = set()
+
     @web.middleware
     async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path == "/health":
-            return web.Response(status=503 if STORY == "deaf" else 200)
+            return web.Response(status=503 if STORY == "deaf" or "lost" in happened else 200)
         if request.headers.get("Authorization") != f"Bearer {key}":
             return web.json_response({"error": "Unauthorized"}, status=401)
-        if request.method == "POST":
+        if request.method == "POST" and request.path not in (routes or {}):
             body = await request.json()
+            adapted = loras.servers.get(body["model"]) if loras is not None else None
+            if adapted is not None:
+                return await (
+                    adapted.chat if request.path.endswith("chat/completions") else adapted.complete
+                )(request)
             if body["model"] != model:
                 return refuse(404, f"The model `{body['model']}` does not exist.")
             text = json.dumps(body.get("messages") or body.get("prompt"))
@@ -56,6 +96,15 @@ def serve(
                     f"This model's maximum context length is {length} tokens. However, your request has {tokens} "
                     "input tokens. Please reduce the length of the input messages.",
                 )
+            if STORY in ("lost", "full") and "hello" not in text:
+                happened.add(STORY)
+                failure = {
+                    "message": TROUBLE[STORY],
+                    "type": "InternalServerError",
+                    "param": None,
+                    "code": 500,
+                }
+                return web.json_response({"error": failure}, status=500)
             early = await check(request) if check is not None else None
             if early is not None:
                 return early
@@ -70,6 +119,8 @@ def serve(
         FakeServer(load(json.loads(os.environ["STANDIN_SCRIPT"]))).mount(app)
         app.router.add_get("/v1/models", models)
         app.router.add_get("/health", models)
+        for path, handler in (routes or {}).items():
+            app.router.add_post(path, handler)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()

@@ -32,9 +32,16 @@ def main() -> None:
     parser.add_argument("--session-len", type=int, default=2048)
     parser.add_argument("--tp", type=int, default=1)
     parser.add_argument("--cache-max-entry-count", type=float, default=0.8)
+    parser.add_argument("--backend", choices=("turbomind", "pytorch"), default="turbomind")
+    parser.add_argument("--adapters", nargs="*", default=[])
     given = parser.parse_args()
     assert given.server_name == "127.0.0.1" and os.path.isdir(given.model_path)
+    assert given.backend == "pytorch" or not given.adapters
+    loras = standin.Loras()
+    for pair in given.adapters:
+        loras.load(*pair.split("=", 1))
     standin.serve(
+        loras=loras,
         port=given.server_port,
         key=given.api_keys[0],
         model=given.model_name,

@@ -1,0 +1,235 @@
+"""Ingest: files a second and the share of each stage, one change among many, memory: ``python bench/ingest.py``.
+
+``--lazyllm PYTHON`` runs LazyLLM's bm25 over the same files, in turn; PYTHON is an interpreter that has ``lazyllm`` and
+its ``rag`` requirements. ``--change N`` measures how soon one changed file among N can be found, ``--huge MB`` the peak
+memory of everything that Portico runs while it takes in one text of that size. Lexical search alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import corpus
+import psutil
+from harness import Report, Serving, call, daemon, medians
+
+QUIET = 60.0
+"""Seconds that the daemon is given to finish what its start begins."""
+
+LAZYLLM = """
+import sys, time
+try:
+    import tiktoken
+    tiktoken.get_encoding("gpt2")
+except Exception:
+    # Its vocabulary comes from the network. Where there is none, words stand in, which are split faster.
+    import re
+    class Words:
+        name = "words"
+        def encode(self, text, **_):
+            return re.findall(r"[a-zA-Z0-9]+\\\\s?|.", text, re.S)
+        def decode(self, tokens):
+            return "".join(tokens)
+    tiktoken.get_encoding = lambda name: Words()
+    tiktoken.encoding_for_model = lambda name: Words()
+from lazyllm import Document, Retriever
+begin = time.perf_counter()
+retriever = Retriever(Document(dataset_path=sys.argv[1], manager=False), "CoarseChunk", "bm25_chinese", topk=5)
+found = retriever(sys.argv[2])
+print("SECONDS", time.perf_counter() - begin, len(found))
+"""
+
+
+def main() -> None:
+    """Measure what is asked for, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--lazyllm", type=Path)
+    parser.add_argument("--change", type=int, default=0, metavar="N")
+    parser.add_argument("--huge", type=int, default=0, metavar="MB")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    report = Report("Ingest", ("what", "seconds", "cpu seconds", "of all", "MB"))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if options.files:
+            mixed(report, folder, options.files, options.rounds, options.lazyllm)
+        if options.change:
+            change(report, folder, options.change)
+        if options.huge:
+            huge(report, folder, options.huge)
+    report.show(options.json)
+
+
+def mixed(report: Report, folder: Path, files: int, rounds: int, lazyllm: Path | None) -> None:
+    """Files of six kinds, in turn with LazyLLM."""
+    characters = corpus.fill(folder / "mixed", files)
+    report.notes["files, characters"] = f"{files:,}, {characters:,}"
+    samples: dict[str, list[float]] = {"portico": [], "lazyllm": []}
+    cpu = 0.0
+    for number in range(rounds):
+        with settled(folder / f"home{number}") as portico:
+            before = spent(portico)
+            samples["portico"].append(ingest(portico, "mixed", folder / "mixed"))
+            cpu = spent(portico) - before
+        if lazyllm is not None:
+            samples["lazyllm"].append(theirs(lazyllm, folder / "mixed"))
+    middle = medians(samples)
+    report.add(what="portico", seconds=middle["portico"], **{"cpu seconds": cpu})
+    if "lazyllm" in middle:
+        report.add(what="lazyllm", seconds=middle["lazyllm"])
+        report.notes["times as fast as LazyLLM"] = middle["lazyllm"] / middle["portico"]
+    shares = stages(folder / "mixed")
+    for name, seconds in shares.items():
+        report.add(what=f"  {name}", **{"cpu seconds": seconds, "of all": seconds / cpu})
+    report.add(what="  else", **{"cpu seconds": cpu - sum(shares.values())})
+
+
+def change(report: Report, folder: Path, files: int) -> None:
+    """Seconds from the moment one file among many is written until it is found."""
+    many = folder / "many"
+    corpus.fill(many, files, 400)
+    with settled(folder / "home-change") as portico:
+        report.add(what=f"{files:,} small files", seconds=ingest(portico, "many", many))
+        times = []
+        for number in range(5):
+            word = f"zyxwv{number}q"
+            begin = time.perf_counter()
+            (many / "part000" / "file00001.txt").write_text(f"The password is {word}.", encoding="utf-8")
+            while not call(f"{portico.url}/api/stores/many/search", {"query": word})["data"]:
+                time.sleep(0.02)  # the search is what is waited for
+                if time.perf_counter() - begin > QUIET:
+                    raise SystemExit("the change was not found")
+            times.append(time.perf_counter() - begin)
+        report.add(what="one of them changed, until found", seconds=sorted(times)[2])
+
+
+def huge(report: Report, folder: Path, megabytes: int) -> None:
+    """The most memory that the daemon and its workers hold together while they take in one long text."""
+    lone = folder / "huge"
+    lone.mkdir()
+    corpus.huge(lone / "huge.txt", megabytes)
+    with settled(folder / "home-huge") as portico, peak(portico) as most:
+        seconds = ingest(portico, "huge", lone)
+    report.add(what=f"one text of {megabytes} MB", seconds=seconds, MB=most["all"])
+    report.add(what="  daemon", MB=most["daemon"])
+    report.add(what="  workers", MB=most["workers"])
+
+
+@contextmanager
+def settled(home: Path) -> Iterator[Serving]:
+    """A daemon that has nothing left to do from its start."""
+    with daemon(home) as portico:
+        process = psutil.Process(portico.pid)
+        until = time.perf_counter() + QUIET
+        while time.perf_counter() < until and (process.cpu_percent(1.0) > 5 or process.children()):
+            continue
+        yield portico
+
+
+def ingest(portico: Serving, name: str, folder: Path) -> float:
+    """Seconds from asking for a store of a folder until all of it can be found."""
+    begin = time.perf_counter()
+    call(f"{portico.url}/api/stores", {"name": name, "folder": str(folder), "embedding_model": ""})
+    run = call(f"{portico.url}/api/stores/{name}/sync", {})["run"]
+    urllib.request.urlopen(
+        f"{portico.url}/api/runs/{run}/events", timeout=3600
+    ).read()  # they end with the run
+    seconds = time.perf_counter() - begin
+    counts = call(f"{portico.url}/api/stores/{name}")["file_counts"]
+    if counts["completed"] != counts["total"]:
+        raise SystemExit(f"not all was read: {counts}")
+    return seconds
+
+
+def spent(portico: Serving) -> float:
+    """Processor seconds of the daemon and its children."""
+    process = psutil.Process(portico.pid)
+    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+
+
+def theirs(python: Path, folder: Path) -> float:
+    """LazyLLM's build and first query."""
+    command = [str(python), "-c", LAZYLLM, str(folder), "hello 你好"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    for line in said.stdout.splitlines():
+        if line.startswith("SECONDS"):
+            return float(line.split()[1])
+    raise SystemExit(f"LazyLLM did not answer: {said.stderr[-2000:]}")
+
+
+def stages(folder: Path) -> dict[str, float]:
+    """Processor seconds of the stages that can be told apart, each by itself."""
+    from portico_server.knowledge import analyse
+    from portico_server.knowledge.index import lexical
+    from portico_server.knowledge.index.mark import Mark
+    from portico_server.knowledge.parse.worker import batches
+    from portico_server.knowledge.part import Source
+    from portico_server.knowledge.walk import walk
+
+    clock = time.process_time
+    begin = clock()
+    found = walk(folder, max_bytes=2**40)
+    walked = clock()
+    texts = [
+        part.text
+        for seen in found.files.values()
+        for parts in batches(Source(seen.name, Path(seen.at)), {"type": "auto"})
+        for part in parts
+    ]
+    read = clock()
+    terms = iter([analyse.analyse(text) for text in texts])
+    analysed = clock()
+    with tempfile.TemporaryDirectory() as temporary:
+        index = lexical.LexicalIndex(Path(temporary) / "index")
+        lexical.analyse = lambda _text: next(terms)
+        index.put([(number, "file", text) for number, text in enumerate(texts)])
+        index.commit(Mark(1, 1))
+        index.close()
+    return {
+        "walk": walked - begin,
+        "read and cut": read - walked,
+        "analyse": analysed - read,
+        "index": clock() - analysed,
+    }
+
+
+@contextmanager
+def peak(portico: Serving) -> Iterator[dict[str, float]]:
+    """The most memory that is held meanwhile, in MB; what processes share is counted once (PSS)."""
+    most = {"all": 0.0, "daemon": 0.0, "workers": 0.0}
+    over = threading.Event()
+    process = psutil.Process(portico.pid)
+
+    def size(each: psutil.Process) -> float:
+        try:
+            return float(each.memory_full_info().pss) / 2**20
+        except psutil.Error:
+            return 0.0
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            own, others = size(process), sum(map(size, process.children(recursive=True)))
+            for name, value in (("all", own + others), ("daemon", own), ("workers", others)):
+                most[name] = max(most[name], value)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        watcher.join()
+
+
+if __name__ == "__main__":
+    main()

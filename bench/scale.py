@@ -1,0 +1,206 @@
+"""Vectors at scale: memory, recall and speed of the index, and of searches over HTTP: ``python bench/scale.py``.
+
+``--vectors N`` measures the vector index alone, over vectors in clusters as those of texts are (uniform ones have no
+near neighbours to miss). ``--chunks N`` measures hybrid search through HTTP with ``--clients`` at once, over a store
+written straight into the database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import resource
+import statistics
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import corpus
+import numpy as np
+import psutil
+from harness import Report, call, daemon
+
+DIMENSIONS = 256
+MODEL = "wordllama"
+ASKED = 500
+DEPTH = 10
+
+
+def main() -> None:
+    """Measure what is asked for, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--vectors", type=int, default=1_000_000)
+    parser.add_argument("--chunks", type=int, default=100_000)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    columns = ("what", "GB", "recall@10", "p50 ms", "p95 ms", "seconds", "errors")
+    report = Report(f"Scale, {DIMENSIONS} dimensions", columns)
+    if options.vectors:
+        vectors(report, options.vectors)
+    if options.chunks:
+        with tempfile.TemporaryDirectory() as temporary:
+            over_http(report, Path(temporary) / "home", options.chunks, options.clients)
+    report.show(options.json)
+
+
+def clustered(count: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Unit vectors around a thousand centres, as far from them as texts of one subject are."""
+    centres = np.random.default_rng(1).standard_normal((1_000, DIMENSIONS)).astype(np.float32)
+    chance = np.random.default_rng(seed)
+    data = centres[chance.integers(0, len(centres), count)]
+    data += 0.8 * chance.standard_normal((count, DIMENSIONS), dtype=np.float32)
+    data /= np.linalg.norm(data, axis=1, keepdims=True)
+    return data
+
+
+def vectors(report: Report, count: int) -> None:
+    """The index of one store, filled as a rebuild fills it."""
+    from portico_server.knowledge.index.mark import Mark
+    from portico_server.knowledge.index.vector import VectorIndex
+
+    asked = clustered(ASKED, 99)
+    scores: list[np.ndarray[Any, Any]] = []
+    before = psutil.Process().memory_info().rss
+    with tempfile.TemporaryDirectory() as temporary:
+        index = VectorIndex(Path(temporary) / "index")
+        begin = time.perf_counter()
+        for i in range(0, count, 10_000):
+            data = clustered(min(10_000, count - i), i + 100)
+            scores.append((asked @ data.T).astype(np.float16))
+            rows = [(i + n, row.tobytes()) for n, row in enumerate(data)]
+            for n in range(0, len(rows), 500):
+                index.put(rows[n : n + 500])
+        index.build()
+        index.commit(Mark(1, 1))
+        seconds = time.perf_counter() - begin
+        kept = sum(each.nbytes for each in scores)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before - kept
+        exact = np.concatenate(scores, axis=1)
+        nearest = np.argpartition(exact, -DEPTH, axis=1)[:, -DEPTH:]
+        times, found = [], 0
+        for wanted, vector in zip(nearest, asked, strict=True):
+            begin = time.perf_counter()
+            ranking = index.search(vector.tobytes(), DEPTH)
+            times.append((time.perf_counter() - begin) * 1e3)
+            found += len({chunk for chunk, _ in ranking} & set(wanted.tolist()))
+        index.close()
+    report.add(
+        what=f"{count:,} vectors, peak while built",
+        GB=peak / 2**30,
+        seconds=seconds,
+        **{"recall@10": found / (ASKED * DEPTH), **quantiles(times)},
+    )
+
+
+def quantiles(times: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(times)
+    return {"p50 ms": statistics.median(ordered), "p95 ms": ordered[int(len(ordered) * 0.95)]}
+
+
+def over_http(report: Report, home: Path, chunks: int, clients: int) -> None:
+    """Hybrid searches of one store, one at a time and by several clients."""
+    home.mkdir()
+    asyncio.run(write(home, chunks))
+    writer = corpus.Writer(3)
+    questions = [writer.sentence(False)[:60] for _ in range(ASKED)]
+    with daemon(home) as portico:
+        url = f"{portico.url}/api/stores/scale/search"
+        begin = time.perf_counter()
+        first = ready(url, questions[0])
+        settle(portico.pid)
+        report.add(what=f"{chunks:,} chunks, first answer", seconds=first - begin)
+        for number in (1, clients):
+            times, errors = asked_by(url, questions, number)
+            memory = psutil.Process(portico.pid).memory_info().rss / 2**30
+            report.add(what=f"  {number} clients", GB=memory, errors=errors, **quantiles(times))
+
+
+def ready(url: str, question: str) -> float:
+    """The moment at which a search is answered."""
+    until = time.perf_counter() + 1_800
+    while time.perf_counter() < until:
+        try:
+            call(url, {"query": question})
+        except SystemExit:
+            time.sleep(1)  # the index is being built: the answer says when to come back
+        else:
+            return time.perf_counter()
+    raise SystemExit("the index was not built in half an hour")
+
+
+def settle(pid: int) -> None:
+    """Wait until the graph has been built."""
+    process = psutil.Process(pid)
+    while process.cpu_percent(2.0) > 10:
+        continue
+
+
+def asked_by(url: str, questions: Sequence[str], clients: int) -> tuple[list[float], int]:
+    """Milliseconds of each question, and how many failed."""
+    errors = 0
+    lock = threading.Lock()
+    for question in questions[:20]:
+        call(url, {"query": question})
+
+    def one(question: str) -> float:
+        nonlocal errors
+        begin = time.perf_counter()
+        try:
+            call(url, {"query": question})
+        except (SystemExit, urllib.request.HTTPError):
+            with lock:
+                errors += 1
+        return (time.perf_counter() - begin) * 1e3
+
+    with ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(one, questions)), errors
+
+
+async def write(home: Path, count: int) -> None:
+    """A store of ``count`` chunks, with vectors that need not mean anything."""
+    from sqlalchemy import Connection, insert
+
+    from portico.wire import Place
+    from portico_server.db import chunks as rows
+    from portico_server.db.chunks import NewChunk, Piece
+    from portico_server.db.database import Database
+    from portico_server.db.schema import files, store_files, stores
+
+    writer, chance, now = corpus.Writer(), random.Random(5), time.time()
+    sentences = [writer.sentence(number % 4 == 1) for number in range(20_000)]
+    database = Database.at(home / "portico.db")
+    database.prepare()
+
+    def store(connection: Connection) -> None:
+        values = {"embedding_model": MODEL, "metadata": {}, "last_active_at": now, "created_at": now}
+        connection.execute(insert(stores).values(id="vs_scale", name="scale", **values))
+
+    def put(connection: Connection, file: str, pieces: Sequence[Piece], size: int) -> None:
+        about = {"purpose": "assistants", "bytes": size, "sha256": "0" * 64, "created_at": now}
+        connection.execute(insert(files).values(id=file, filename=f"{file}.txt", **about))
+        held = {"status": "completed", "attributes": {}, "chunking": {}, "created_at": now}
+        connection.execute(insert(store_files).values(store_id="vs_scale", file_id=file, **held))
+        rows.put(connection, "vs_scale", pieces, MODEL)
+
+    try:
+        await database.write(store)
+        for i in range(0, count, 500):
+            number = min(500, count - i)
+            texts = ["".join(chance.choices(sentences, k=5)) for _ in range(number)]
+            new = [NewChunk(text, Place(start=n)) for n, text in enumerate(texts)]
+            data = [row.tobytes() for row in clustered(number, i)]
+            file = f"file-{i:08d}"
+            await database.write(put, file, [Piece(file, new, data)], sum(map(len, texts)))
+    finally:
+        database.close()
+
+
+if __name__ == "__main__":
+    main()

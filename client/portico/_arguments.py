@@ -1,0 +1,188 @@
+"""Where the arguments of a function that is a step come from."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from portico._step import Argument, Reference
+from portico._types import Incoming, Schema, clashes, words
+from portico.errors import InvalidRequest
+from portico.functions import annotations_of, schema_of
+
+VALUE: Final = Reference("value")
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """``args``: by place, ``None`` where simply what flows in is handed over; ``kwargs``: by name.
+
+    ``returns`` is the schema of what the function says it returns.
+    """
+
+    args: list[Any] | None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    returns: dict[str, Any] | None = None
+
+
+def call_fields(
+    function: Callable[..., Any],
+    name: str,
+    args: tuple[Any, ...] | None,
+    kwargs: Mapping[str, Any],
+    incoming: Incoming,
+) -> Arguments:
+    """The arguments of the step ``name``, which is a function.
+
+    Raises `InvalidRequest` if it cannot be called like that: an argument that it has not, too many branches for its
+    parameters, or a value of another type than an annotation says.
+    """
+    signature = _signature(function)
+    if signature is None:
+        return Arguments(None if args is None else [_placed(arg, incoming) for arg in args], dict(kwargs))
+    call = _Call(function, name, signature, incoming)
+    call.knows(kwargs)
+    returns = call.returned()
+    if args is not None:
+        return Arguments([_placed(arg, incoming) for arg in args], dict(kwargs), returns)
+    free = [parameter for parameter in call.taking if parameter.name not in kwargs]
+    if not free and not call.rest:
+        return Arguments([], dict(kwargs), returns)
+    needed = [parameter for parameter in free if parameter.default is parameter.empty]
+    if incoming.packed and (call.rest or len(needed or free) > 1):
+        spread = call.spread(free, needed, kwargs)
+        return Arguments(spread.args, {**kwargs, **spread.kwargs}, returns)
+    if free:
+        call.fits(free[0], incoming.schema)
+    if not kwargs:
+        return Arguments(None, {}, returns)
+    if free and call.taking[0] is not free[0]:
+        return Arguments(
+            [], {**kwargs, free[0].name: VALUE}, returns
+        )  # its place is taken by one that is bound
+    return Arguments([VALUE], dict(kwargs), returns)
+
+
+def by_name(function: Callable[..., Any], given: Arguments) -> Arguments:
+    """The same with every argument by its name, as far as that can be said before the flow runs."""
+    signature = _signature(function)
+    if signature is None:
+        return given
+    names = [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    args = [VALUE] if given.args is None else given.args
+    all_named = all(
+        parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        for parameter in signature.parameters.values()
+    )
+    if not all_named or len(args) > len(names) or any(_is_spread(arg) for arg in args):
+        return given
+    named = dict(zip(names, args, strict=False))
+    if named.keys() & given.kwargs.keys():
+        return given
+    return Arguments([], {**named, **given.kwargs}, given.returns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One function as the step ``name``."""
+
+    function: Callable[..., Any]
+    name: str
+    signature: inspect.Signature
+    incoming: Incoming
+
+    @property
+    def taking(self) -> list[inspect.Parameter]:
+        return [each for each in self.signature.parameters.values() if each.kind in _BY_PLACE]
+
+    @property
+    def rest(self) -> bool:
+        return any(each.kind is each.VAR_POSITIONAL for each in self.signature.parameters.values())
+
+    @property
+    def _told(self) -> str:
+        told = self.incoming.told
+        return told[0].upper() + told[1:]
+
+    def knows(self, kwargs: Mapping[str, Any]) -> None:
+        """Every argument that is bound exists."""
+        parameters = self.signature.parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return
+        for name in kwargs:
+            if name not in parameters:
+                raise InvalidRequest(
+                    f"{getattr(self.function, '__qualname__', 'The function')} has no argument '{name}' to bind; "
+                    f"it has {', '.join(parameters) or 'none'}.",
+                    param=name,
+                )
+
+    def spread(
+        self,
+        free: Sequence[inspect.Parameter],
+        needed: Sequence[inspect.Parameter],
+        kwargs: Mapping[str, Any],
+    ) -> Arguments:
+        """What flows in laid out over the parameters that are free."""
+        count = self.incoming.count
+        if count is not None and (count < len(needed) or (count > len(free) and not self.rest)):
+            raise InvalidRequest(
+                f"{self._told} gives {count} values, but the function of the step '{self.name}' takes "
+                f"{', '.join(parameter.name for parameter in free) or 'none'}. Bind the arguments, or change either.",
+                code="type_clash",
+                param=self.name,
+            )
+        for number, parameter in enumerate(free):
+            if count is None or number < count:
+                self.fits(parameter, self.incoming.item(number))
+        behind = [parameter for parameter in self.taking if parameter.name in kwargs]
+        if behind and free and self.taking.index(behind[0]) < self.taking.index(free[-1]):
+            chosen = free[:count] if count is not None else needed or free
+            return Arguments([], {parameter.name: VALUE[number] for number, parameter in enumerate(chosen)})
+        return Arguments([{"$spread": VALUE}])
+
+    def fits(self, parameter: inspect.Parameter, given: Schema) -> None:
+        """What flows in can be what the parameter is annotated with."""
+        wanted = schema_of(annotations_of(self.function).get(parameter.name, Any))
+        if clashes(wanted, given):
+            raise InvalidRequest(
+                f"The step '{self.name}' takes {words(wanted)} as '{parameter.name}', "
+                f"but {self.incoming.told} gives {words(given)}.",
+                code="type_clash",
+                param=self.name,
+            )
+
+    def returned(self) -> dict[str, Any] | None:
+        if self.signature.return_annotation in (self.signature.empty, None, "None"):
+            return None
+        return schema_of(annotations_of(self.function).get("return", Any)) or None
+
+
+def _placed(arg: Any, incoming: Incoming) -> Any:
+    """`_0` as what it stands for: an item of a pack, or the one value that there is."""
+    if not isinstance(arg, Argument):
+        return arg
+    if incoming.packed:
+        return VALUE[arg.number]
+    if arg.number == 0:
+        return VALUE
+    raise InvalidRequest(f"{arg!r}: a single value flows in, which is _0.")
+
+
+def _is_spread(arg: Any) -> bool:
+    return isinstance(arg, Mapping) and set(arg) == {"$spread"}
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some functions written in C have none
+        return None

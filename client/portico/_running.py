@@ -1,0 +1,211 @@
+"""A run of a flow while it goes on: its events, and the functions of ours that it calls back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from portico._answer import Headers
+from portico._questions import question_answer
+from portico._requests import Call, EventCall
+from portico._serving import dropped, said
+from portico._transport import AsyncTransport, Transport
+from portico.errors import PorticoError, from_body
+from portico.functions import plain
+from portico.values import Question, RunEvent
+from portico.wire import Asked, Delta, Event, Failed, Finished
+
+AT_ONCE = 16
+"""Functions of ours that a run may call at once."""
+
+Functions = Mapping[str, Callable[..., Any]]
+
+
+class _Known:
+    """What is known of the run so far."""
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._finished: Finished | None = None
+        self.id: str | None = None
+        """The id of the run, once it has begun."""
+        self._request_id: str | None = None
+
+    def _opened(self, headers: Headers) -> None:
+        self.id = headers.get("x-portico-run")
+        self._request_id = headers.get("x-request-id")
+
+    def _mine(self, event: Event) -> Callable[..., Any] | None:
+        """The function that an event asks for, if it is one of ours."""
+        if isinstance(event, Asked) and event.kind == "function":
+            return self._functions.get(event.name)
+        return None
+
+    def _take(self, item: RunEvent) -> Event:
+        if isinstance(item.event, Failed):
+            raise from_body(item.event.error, request_id=self._request_id)
+        if isinstance(item.event, Finished):
+            self._finished = item.event
+        return item.event
+
+    def _value(self) -> Any:
+        result = self._finished.result if self._finished is not None else None
+        # An app that was called as one answers with its value and what it took.
+        return (
+            result["value"]
+            if isinstance(result, dict) and set(result) == {"value", "usage", "citations"}
+            else result
+        )
+
+
+def _arguments(event: Asked) -> tuple[list[Any], dict[str, Any]]:
+    return list(event.arguments.get("args") or ()), dict(event.arguments.get("kwargs") or {})
+
+
+def _returned(event: Asked, value: Any) -> Call[Question]:
+    return question_answer(event.id, True, plain(value), "", "")
+
+
+def _raised(event: Asked, error: Exception) -> Call[Question]:
+    return question_answer(event.id, False, None, said(error), "")
+
+
+class Running(_Known):
+    """Iterate for the text of the flow's answer as it comes, or call `result`. Closing it cancels the run.
+
+    A durable run goes on when it is closed. Nothing is sent before the first event is asked for.
+    """
+
+    def __init__(self, transport: Transport, call: EventCall[RunEvent], functions: Functions) -> None:
+        super().__init__(functions)
+        self._transport = transport
+        self._events = self._listen(call)
+
+    def _listen(self, call: EventCall[RunEvent]) -> Generator[Event, None, None]:
+        with ThreadPoolExecutor(AT_ONCE, "portico-function") as threads:
+            calls: list[Future[None]] = []
+            source = self._transport.stream(call, self._opened)
+            try:
+                for item in source:
+                    function = self._mine(item.event)
+                    if function is not None:
+                        assert isinstance(item.event, Asked)
+                        calls.append(threads.submit(self._execute, function, item.event))
+                    yield self._take(item)
+            finally:
+                source.close()
+                for future in calls:
+                    future.cancel()
+
+    def _execute(self, function: Callable[..., Any], event: Asked) -> None:
+        args, kwargs = _arguments(event)
+        try:
+            value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = asyncio.run(_awaited(value))
+            answer = _returned(event, value)
+        except Exception as error:  # noqa: BLE001  # told to the run that called
+            answer = _raised(event, error)
+        self._send(event, answer)
+
+    def _send(self, event: Asked, answer: Call[Question]) -> None:
+        try:
+            self._transport.send(answer)
+        except PorticoError as error:
+            if not dropped(error):
+                with contextlib.suppress(PorticoError):
+                    self._transport.send(_raised(event, error))
+
+    def __iter__(self) -> Iterator[str]:
+        return (event.text for event in self._events if isinstance(event, Delta))
+
+    def events(self) -> Iterator[Event]:
+        """Every event: steps, progress, text, questions, the end."""
+        return self._events
+
+    def result(self) -> Any:
+        """Wait for the rest; the output of the flow. Raises what it failed with."""
+        for _event in self._events:
+            pass
+        return self._value()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._events.close()
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+class AsyncRunning(_Known):
+    """The same for asyncio: coroutines as tasks, other functions in threads."""
+
+    def __init__(self, transport: AsyncTransport, call: EventCall[RunEvent], functions: Functions) -> None:
+        super().__init__(functions)
+        self._transport = transport
+        self._events = self._listen(call)
+
+    async def _listen(self, call: EventCall[RunEvent]) -> AsyncGenerator[Event, None]:
+        tasks: set[asyncio.Task[None]] = set()
+        source = self._transport.stream(call, self._opened)
+        try:
+            async for item in source:
+                function = self._mine(item.event)
+                if function is not None:
+                    assert isinstance(item.event, Asked)
+                    task = asyncio.create_task(self._execute(function, item.event))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                yield self._take(item)
+        finally:
+            await source.aclose()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _execute(self, function: Callable[..., Any], event: Asked) -> None:
+        args, kwargs = _arguments(event)
+        try:
+            if inspect.iscoroutinefunction(function):
+                value = await function(*args, **kwargs)
+            else:
+                value = await asyncio.to_thread(function, *args, **kwargs)
+            answer = _returned(event, value)
+        except Exception as error:  # noqa: BLE001  # told to the run that called
+            answer = _raised(event, error)
+        await self._send(event, answer)
+
+    async def _send(self, event: Asked, answer: Call[Question]) -> None:
+        try:
+            await self._transport.send(answer)
+        except PorticoError as error:
+            if not dropped(error):
+                with contextlib.suppress(PorticoError):
+                    await self._transport.send(_raised(event, error))
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self._texts()
+
+    async def _texts(self) -> AsyncGenerator[str, None]:
+        async for event in self._events:
+            if isinstance(event, Delta):
+                yield event.text
+
+    def events(self) -> AsyncIterator[Event]:
+        """Every event: steps, progress, text, questions, the end."""
+        return self._events
+
+    async def result(self) -> Any:
+        """Wait for the rest; the output of the flow. Raises what it failed with."""
+        async for _event in self._events:
+            pass
+        return self._value()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._events.aclose()

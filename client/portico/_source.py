@@ -1,0 +1,302 @@
+"""A Python function as source that runs elsewhere, or the reason why it has to stay here. Standard library only."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+import dis
+import functools
+import inspect
+import linecache
+import sys
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+MODULES: Final = ("json", "math", "re")
+"""Modules that the sandbox has."""
+
+_HERE = (
+    "__import__ aiter anext ascii breakpoint bytearray callable classmethod compile copyright credits delattr dir "
+    "eval exec exit globals help input issubclass license locals memoryview open quit staticmethod super vars"
+)
+HERE: Final = frozenset(_HERE.split())
+"""Built-in names that the sandbox has not, or not with the meaning that they have here."""
+
+_CHANGING = "add append clear discard extend insert pop popitem remove reverse setdefault sort update"
+CHANGING: Final = frozenset(_CHANGING.split())
+"""Methods that change a list or an object."""
+
+MISSING: Final = {
+    ast.Yield: "'yield'",
+    ast.YieldFrom: "'yield from'",
+    ast.Await: "'await'",
+    ast.AsyncFunctionDef: "a coroutine",
+    ast.Delete: "'del'",
+    ast.TryStar: "'except*'",
+    ast.Global: "'global'",
+}
+"""Syntax that the sandbox has not, or that would change what is left behind here."""
+
+LONGEST: Final = 65_536
+"""Characters of a value that travels along."""
+
+DEEPEST: Final = 8
+"""Functions that call functions that travel along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portable:
+    """Source that ends with a function or is a lambda, and needs nothing from around it."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A function that has to stay; ``reason`` says what it needs."""
+
+    reason: str
+
+
+def portable(function: Callable[..., Any]) -> Portable | Bound:
+    """Look at a function: can it travel?
+
+    It can if all that it uses is built in, a module of `MODULES`, a plain value, or a function that can travel too.
+    The exact lambda is found by the positions in its code object, so several in one line are no trouble.
+    """
+    return _portable(function, frozenset(), 0)
+
+
+def _portable(function: Callable[..., Any], seen: frozenset[str], depth: int) -> Portable | Bound:
+    if not isinstance(function, types.FunctionType):
+        kind = "a method" if inspect.ismethod(function) else f"a {type(function).__name__}"
+        return Bound(f"it is {kind}, which belongs to an object of this process")
+    if depth > DEEPEST:
+        return Bound("the functions that it calls call too many others")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        return Bound("it is a coroutine or a generator")
+    if hasattr(function, "__wrapped__"):
+        return Bound("it is wrapped by a decorator")
+    node = _node(function)
+    if node is None:
+        return Bound("its source cannot be found")
+    if isinstance(node, ast.FunctionDef) and not all(map(_is_static, node.decorator_list)):
+        return Bound("it has a decorator")
+    fault = _syntax(node) or _changes(function, node) or _fix_defaults(function, node)
+    if fault:
+        return Bound(fault)
+    before = _surroundings(function, seen | {function.__name__}, depth)
+    if isinstance(before, Bound):
+        return before
+    if isinstance(node, ast.FunctionDef):
+        node = _bare(node)
+    return Portable("\n".join([*before, ast.unparse(node)]))
+
+
+def _is_static(decorator: ast.expr) -> bool:
+    """Whether a decorator leaves the function as it is."""
+    return isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
+
+
+def _syntax(node: ast.Lambda | ast.FunctionDef) -> str:
+    """What in the text of a function the sandbox has not; empty if there is nothing."""
+    for inner in ast.walk(node):
+        if type(inner) in MISSING:
+            return f"it uses {MISSING[type(inner)]}, which the sandbox has not"
+        if isinstance(inner, ast.Import | ast.ImportFrom):
+            names = (
+                [inner.module or ""] if isinstance(inner, ast.ImportFrom) else [a.name for a in inner.names]
+            )
+            missing = [name for name in names if name not in MODULES]
+            if missing:
+                return f"it imports {missing[0]}, which the sandbox has not"
+    return ""
+
+
+def _changes(function: types.FunctionType, node: ast.Lambda | ast.FunctionDef) -> str:
+    """What a function changes around it, which would be a copy elsewhere; empty if there is nothing."""
+    code = function.__code__
+    around = {*code.co_freevars, *_globals(code)}
+    for inner in ast.walk(node):
+        match inner:
+            case ast.Nonlocal(names=names) if set(names) & set(code.co_freevars):
+                return f"it changes '{names[0]}'"
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store()) if name in around:
+                return f"it changes '{name}'"
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) if (
+                name in around and method in CHANGING
+            ):
+                return f"it changes '{name}'"
+    return ""
+
+
+def _fix_defaults(function: types.FunctionType, node: ast.Lambda | ast.FunctionDef) -> str:
+    """Put the values of default arguments where their expressions stand; why not, if that cannot be."""
+    arguments = node.args
+    places = list(function.__defaults__ or ())
+    if not all(_plain(item) for item in (*places, *(function.__kwdefaults__ or {}).values())):
+        return "a default value of its arguments is an object of this process"
+    arguments.defaults = [ast.parse(repr(item), mode="eval").body for item in places]
+    given = function.__kwdefaults__ or {}
+    arguments.kw_defaults = [
+        ast.parse(repr(given[argument.arg]), mode="eval").body if argument.arg in given else None
+        for argument in arguments.kwonlyargs
+    ]
+    return ""
+
+
+def _bare(node: ast.FunctionDef) -> ast.FunctionDef:
+    """The function without annotations, whose names the sandbox need not know."""
+    node.returns = None
+    node.decorator_list = []
+    arguments = node.args
+    for argument in (
+        *arguments.posonlyargs,
+        *arguments.args,
+        *arguments.kwonlyargs,
+        arguments.vararg,
+        arguments.kwarg,
+    ):
+        if argument is not None:
+            argument.annotation = None
+    return node
+
+
+def _surroundings(function: types.FunctionType, seen: frozenset[str], depth: int) -> list[str] | Bound:
+    """Source of what a function takes from around it."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    lines: list[str] = []
+    for name in sorted(set(_globals(function.__code__)) | cells.keys()):
+        if name in seen:
+            continue
+        if name in cells:
+            try:
+                value = cells[name].cell_contents
+            except ValueError:
+                return Bound(f"it uses '{name}', which has no value yet")
+        elif name in function.__globals__:
+            value = function.__globals__[name]
+        elif name in HERE:
+            return Bound(f"it uses '{name}', which the sandbox has not")
+        elif hasattr(builtins, name):
+            continue
+        else:
+            return Bound(f"it uses '{name}', which is not defined")
+        line = _value(name, value, seen, depth)
+        if isinstance(line, Bound):
+            return line
+        lines.append(line)
+    return lines
+
+
+def _value(name: str, value: Any, seen: frozenset[str], depth: int) -> str | Bound:
+    if isinstance(value, types.ModuleType):
+        if value.__name__ in MODULES:
+            return f"import {value.__name__} as {name}" if name != value.__name__ else f"import {name}"
+        return Bound(f"it uses the module '{value.__name__}', which the sandbox has not")
+    if _plain(value):
+        text = repr(value)
+        if len(text) > LONGEST:
+            return Bound(f"it uses '{name}', which is too large to travel along")
+        return f"{name} = {text}"
+    own, home = getattr(value, "__name__", ""), getattr(value, "__module__", None)
+    if home in MODULES and callable(value) and getattr(sys.modules[home], own, None) is value:
+        return f"from {home} import {own} as {name}"
+    if isinstance(value, types.FunctionType):
+        found = _portable(value, seen, depth + 1)
+        if isinstance(found, Bound):
+            return Bound(f"it calls '{name}', and {found.reason}")
+        if value.__name__ == "<lambda>":
+            before, _, last = found.source.rpartition("\n")
+            return f"{before}\n{name} = {last}".lstrip("\n")
+        return found.source if value.__name__ == name else f"{found.source}\n{name} = {value.__name__}"
+    return Bound(f"it uses '{name}', {_a(value)} of this process")
+
+
+def _plain(value: Any) -> bool:
+    match value:
+        case None | bool() | int() | float() | str():
+            return True
+        case list() | tuple():
+            return all(_plain(item) for item in value)
+        case dict():
+            return all(isinstance(key, str | int) and _plain(item) for key, item in value.items())
+    return False
+
+
+def _a(value: Any) -> str:
+    name = value.__name__ if isinstance(value, type) else type(value).__name__
+    return f"a {name}"
+
+
+def _globals(code: types.CodeType) -> Iterator[str]:
+    """Names that a function, and those within it, look up around them."""
+    own = {"__name__"}  # of a class within: what it has, and what it defines itself
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "STORE_NAME":
+            own.add(instruction.argval)
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
+        if instruction.opname == "LOAD_NAME" and instruction.argval not in own:
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals(constant)
+
+
+# --- finding the source --------------------------------------------------------------------------------------------
+
+
+def _node(function: types.FunctionType) -> ast.Lambda | ast.FunctionDef | None:
+    """The syntax tree of a function, by the positions in its code."""
+    code = function.__code__
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    if not lines:
+        return None
+    tree = _tree("".join(lines))
+    if tree is None:
+        return None
+    wanted = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
+    # The beginning of a function has a place without width, outside its body.
+    spots = [
+        spot for spot in code.co_positions() if None not in spot and (spot[0], spot[2]) != (spot[1], spot[3])
+    ]
+    found: list[tuple[tuple[int, int], ast.Lambda | ast.FunctionDef]] = []
+    for node in ast.walk(tree):
+        if not isinstance(node, wanted):
+            continue
+        if isinstance(node, ast.FunctionDef):
+            first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+            if node.name == function.__name__ and first == code.co_firstlineno:
+                found.append(((0, 0), node))
+        elif _holds(node.body, spots):
+            assert node.end_lineno is not None
+            assert node.end_col_offset is not None
+            found.append(((node.end_lineno - node.lineno, node.end_col_offset - node.col_offset), node))
+    # A copy, because the tree is kept and what is found is changed.
+    return copy.deepcopy(min(found, key=lambda item: item[0])[1]) if found else None
+
+
+@functools.lru_cache(maxsize=32)
+def _tree(text: str) -> ast.Module | None:
+    for candidate in (text, textwrap.dedent(text)):
+        try:
+            return ast.parse(candidate)
+        except SyntaxError:
+            continue
+    return None
+
+
+def _holds(body: ast.expr, spots: list[Any]) -> bool:
+    """Whether all positions of a lambda's code lie within an expression; columns count UTF-8 bytes in both."""
+    assert body.end_lineno is not None
+    assert body.end_col_offset is not None
+    start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
+    return bool(spots) and all(
+        start <= (line, column) and (end_line, end_column) <= end
+        for line, end_line, column, end_column in spots
+    )

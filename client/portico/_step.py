@@ -1,0 +1,173 @@
+"""What a flow is made of while it is composed: steps, references, templates. Standard library only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from portico.errors import InvalidRequest
+from portico.functions import schema_of
+
+
+class Reference:
+    """A value that exists when the flow runs. ``input.topic`` and ``output("outline")[0]`` lead into it.
+
+    Keys that are no identifiers, or that are names of this class's methods, go in brackets: ``input["or_else"]``.
+    """
+
+    __slots__ = ("_default", "_path")
+
+    def __init__(self, path: str, default: Any = ...) -> None:
+        self._path = path
+        self._default = default
+
+    def __getattr__(self, key: str) -> Reference:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        return Reference(f"{self._path}.{key}")
+
+    def __getitem__(self, key: int | str) -> Reference:
+        return Reference(f"{self._path}[{json.dumps(key)}]")
+
+    def __iter__(self) -> Any:
+        raise TypeError(f"{self!r} has no items yet: it is a value of a run. Use warp() to go over them.")
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            f"{self!r} is neither true nor false yet: it is a value of a run. Use branch() or switch()."
+        )
+
+    def or_else(self, default: Any) -> Reference:
+        """The same, or ``default`` where it leads nowhere or its step was skipped."""
+        return Reference(self._path, default)
+
+    def to_json(self) -> dict[str, Any]:
+        return (
+            {"$ref": self._path} if self._default is ... else {"$ref": self._path, "$default": self._default}
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._path}>"
+
+
+class Argument:
+    """The number of an argument of what flows in: `portico.flow._0` is the first."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"_{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Text with ``{name}`` in it, and what stands for each name."""
+
+    text: str
+    variables: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a flow. Every method returns another step; this one stays as it is.
+
+    ``kind`` is its word in the specification, ``fields`` its fields there, ``options`` what stands around it.
+    """
+
+    kind: str
+    fields: Mapping[str, Any]
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    function: Callable[..., Any] | None = None
+    args: tuple[Any, ...] | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def _with(self, **options: Any) -> Step:
+        return replace(self, options={**self.options, **options})
+
+    def named(self, name: str) -> Step:
+        """Under this name others refer to it."""
+        return replace(self, name=name)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Step:
+        """Say where arguments come from: values, `input`, `output("name")`, `_0`.
+
+        Of a function: its arguments. Of a model: the variables of its templates. Of a combinator: for each step
+        named, its own ``dict(...)``. Of any other step: its fields.
+        """
+        if self.function is not None:
+            return replace(self, args=args or self.args, kwargs={**self.kwargs, **kwargs})
+        if args:
+            raise InvalidRequest(
+                f"Only functions take arguments by place; a {self.kind} step takes them by name."
+            )
+        if "steps" in self.fields:
+            return self._bind_children(kwargs)
+        if self.kind in ("llm", "emit", "approve", "agent"):
+            return replace(self, kwargs={**self.kwargs, **kwargs})
+        return replace(self, fields={**self.fields, **kwargs})
+
+    def _bind_children(self, given: Mapping[str, Any]) -> Step:
+        steps = dict(self.fields["steps"])
+        for name, bound in given.items():
+            if name not in steps:
+                raise InvalidRequest(
+                    f"There is no step '{name}' to bind; there are {', '.join(steps)}.", param=name
+                )
+            if not isinstance(bound, Mapping):
+                raise InvalidRequest(f"Bind '{name}' to dict(argument=…).", param=name)
+            steps[name] = step_of(steps[name]).bind(**bound)
+        return replace(self, fields={**self.fields, "steps": steps})
+
+    def when(self, condition: Any) -> Step:
+        """Only if the condition holds: a function of what flows in, or a value. Otherwise the step is skipped."""
+        return self._with(when=condition)
+
+    def retry(
+        self, times: int = 3, *, delay: float = 0.5, factor: float = 2.0, on: Sequence[str] = ()
+    ) -> Step:
+        """Try again; ``on`` holds error codes or types (by default, what may pass by itself)."""
+        return self._with(retry={"times": times, "delay": delay, "factor": factor, "on": list(on)})
+
+    def timeout(self, seconds: float) -> Step:
+        """End it after so many seconds."""
+        return self._with(timeout=seconds)
+
+    def cache(self, ttl: float = 86_400.0) -> Step:
+        """Keep its output for so many seconds, for the same input."""
+        return self._with(cache={"ttl": ttl})
+
+    def on_error(self, value: Any = None, *, goto: str = "") -> Step:
+        """What an error becomes: a value, or a jump to a later step of the pipeline."""
+        return self._with(on_error={"goto": goto} if goto else {"value": value})
+
+    def save(self, name: str) -> Step:
+        """Put its output into the `state` of the loop around it."""
+        return self._with(save=name)
+
+    def stream(self, aloud: bool = True) -> Step:
+        """Send its tokens as the flow's own answer, or do not. By default the last step does."""
+        return self._with(stream=aloud)
+
+    def returns(self, kind: Any) -> Step:
+        """What its output must be: a type, or a JSON schema."""
+        return self._with(output_schema=dict(kind) if isinstance(kind, Mapping) else schema_of(kind))
+
+
+StepLike: TypeAlias = "Step | Callable[..., Any]"
+
+
+def step_of(given: StepLike) -> Step:
+    """A step, or a function as one."""
+    if isinstance(given, Step):
+        return given
+    if callable(given):
+        return Step("code", {}, function=given)
+    raise InvalidRequest(
+        f"{given!r} is no step. Steps are made by llm(), retrieve(), pipeline() and their like, or are functions."
+    )

@@ -1,0 +1,134 @@
+"""Fine-tuning in `portico.Client`. What each call sends and reads is in `portico._tuning`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from portico import _requests as build
+from portico import _tuning as tuning
+from portico._transport import Transport
+from portico.errors import ConnectionLost
+from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan, TuningWish
+from portico.values import Page
+
+PURPOSE = "fine-tune"
+
+
+class Tuning:
+    """Fine-tuning jobs: local models trained on your examples."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        model: str,
+        training_file: str | Path,
+        *,
+        validation_file: str | Path | None = None,
+        method: str = "supervised",
+        hyperparameters: Mapping[str, Any] | None = None,
+        grader: Mapping[str, Any] | None = None,
+        suffix: str = "",
+        seed: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+    ) -> TuningJob:
+        """Begin a job. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file.
+
+        ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader``, as OpenAI writes them).
+        """
+        wish = TuningWish(
+            model,
+            self._file(training_file),
+            None if validation_file is None else self._file(validation_file),
+            method,
+            hyperparameters or {},
+            grader,
+            suffix,
+            seed,
+            metadata or {},
+            recipe or {},
+        )
+        return self._transport.send(tuning.job_create(wish))
+
+    def plan(
+        self,
+        model: str,
+        training_file: str | Path,
+        *,
+        validation_file: str | Path | None = None,
+        method: str = "supervised",
+        hyperparameters: Mapping[str, Any] | None = None,
+        grader: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+    ) -> TuningPlan:
+        """Check the files and choose the recipe, without training; files that are uploaded for it are removed again."""
+        given = [file for file in (training_file, validation_file) if file is not None]
+        ids = [self._file(file) for file in given]
+        try:
+            wish = TuningWish(
+                model,
+                ids[0],
+                ids[1] if len(ids) > 1 else None,
+                method,
+                hyperparameters or {},
+                grader,
+                recipe=recipe or {},
+            )
+            return self._transport.send(tuning.plan(wish))
+        finally:
+            for file, file_id in zip(given, ids, strict=True):
+                if isinstance(file, Path):
+                    self._transport.send(build.file_remove(file_id))
+
+    def _file(self, file: str | Path) -> str:
+        if isinstance(file, str):
+            return file
+        return self._transport.send(build.file_add(file, None, PURPOSE)).id
+
+    def list(self, *, after: str | None = None, limit: int = 20) -> Page[TuningJob]:
+        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
+        return self._transport.send(tuning.jobs_list(after, limit))
+
+    def get(self, job_id: str) -> TuningJob:
+        """One by id. Raises `NotFound`."""
+        return self._transport.send(tuning.job_get(job_id))
+
+    def cancel(self, job_id: str) -> TuningJob:
+        """End a job for good. Raises `Conflict` if it has ended."""
+        return self._transport.send(tuning.job_change(job_id, "cancel"))
+
+    def pause(self, job_id: str) -> TuningJob:
+        """Stop a job behind its last checkpoint."""
+        return self._transport.send(tuning.job_change(job_id, "pause"))
+
+    def resume(self, job_id: str) -> TuningJob:
+        """Go on with a paused job."""
+        return self._transport.send(tuning.job_change(job_id, "resume"))
+
+    def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> Page[TuningEvent]:
+        """What happened, newest first: one page."""
+        return self._transport.send(tuning.events_list(job_id, after, limit))
+
+    def checkpoints(
+        self, job_id: str, *, after: str | None = None, limit: int = 10
+    ) -> Page[TuningCheckpoint]:
+        """Its checkpoints, newest first: one page."""
+        return self._transport.send(tuning.checkpoints_list(job_id, after, limit))
+
+    def follow(self, job_id: str, *, after: int = 0) -> Iterator[TuningEvent | TuningJob]:
+        """Events with a number above ``after``, in order as they come, through lost connections; last the job, when it
+        has ended or is paused.
+        """
+        following = tuning.Following(job_id, after)
+        while not following.done:
+            try:
+                for item in self._transport.stream(following.call()):
+                    following.saw(item)
+                    yield item
+            except ConnectionLost as error:
+                time.sleep(following.pause(error))

@@ -1,0 +1,158 @@
+"""What flows from one step to the next, as far as annotations and formats say it. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+Schema: TypeAlias = Mapping[str, Any]
+"""A JSON schema; an empty one for what is not known."""
+
+TEXT: Final[Schema] = {"type": "string"}
+MANY: Final[Schema] = {"type": "array"}
+PASSAGES: Final[Schema] = {"type": "array", "items": {"type": "object"}}
+
+_WORDS: Final = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "nothing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What flows into a step: its ``schema``, the step ``source`` that gives it (empty: the input of the flow).
+
+    ``packed``: it is a list with an item for each of several branches; ``count`` of them, if that is known.
+    """
+
+    schema: Schema
+    source: str = ""
+    packed: bool = False
+    count: int | None = None
+
+    @property
+    def told(self) -> str:
+        """Who gives it, within a sentence."""
+        return f"the step '{self.source}'" if self.source else "the input of the flow"
+
+    def item(self, number: int = 0) -> Schema:
+        """What is known of one of its items."""
+        listed: Sequence[Schema] = self.schema.get("prefixItems") or ()
+        if number < len(listed):
+            return listed[number]
+        found: Schema = self.schema.get("items") or {}
+        return found
+
+
+UNKNOWN: Final = Incoming({})
+
+
+def clashes(wanted: Schema, given: Schema) -> bool:
+    """Whether no value of the one schema can be one of the other; unsure is no."""
+    if any(key in schema for schema in (wanted, given) for key in ("anyOf", "enum", "const")):
+        return _apart(wanted, given)
+    kinds = wanted.get("type"), given.get("type")
+    if not all(isinstance(kind, str) for kind in kinds):
+        return False
+    if kinds[0] != kinds[1]:
+        return set(kinds) != {"integer", "number"}
+    if kinds[0] == "array":
+        inner, outer = wanted.get("items"), given.get("items")
+        return bool(inner and outer) and clashes(inner or {}, outer or {})
+    return False
+
+
+def _apart(wanted: Schema, given: Schema) -> bool:
+    """`clashes` of a choice: every way of it does."""
+    for one, other in ((wanted, given), (given, wanted)):
+        if one.get("anyOf"):
+            return all(clashes(way, other) for way in one["anyOf"])
+    kinds = {_kind_of(item) for schema in (wanted, given) for item in schema.get("enum") or ()}
+    plain = {str(schema["type"]) for schema in (wanted, given) if isinstance(schema.get("type"), str)}
+    return len(kinds) == 1 and len(plain) == 1 and kinds != plain and kinds | plain != {"integer", "number"}
+
+
+def _kind_of(value: Any) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+    return "null" if value is None else "object"
+
+
+def words(schema: Schema) -> str:
+    """A schema within a sentence: "text", "a list of numbers"."""
+    if schema.get("anyOf"):
+        return " or ".join(dict.fromkeys(words(way) for way in schema["anyOf"]))
+    kind = schema.get("type")
+    if kind == "array" and schema.get("items"):
+        return f"a list, each item {words(schema['items'])}"
+    return _WORDS.get(str(kind), "anything")
+
+
+def output_of(written: Mapping[str, Any], incoming: Incoming) -> Incoming:
+    """What a step gives to the next one, from its JSON and from what flows into it."""
+    name = str(written["name"])
+    if "on_error" in written or "when" in written:
+        return Incoming({}, name)
+    if "output_schema" in written:
+        return Incoming(written["output_schema"], name)
+    match written["op"]:
+        case "llm" if not (written.get("options") or {}).get("tools"):  # it may answer with calls of them
+            return Incoming(_formatted(written.get("format")), name)
+        case "intent" | "agent":
+            return Incoming(TEXT, name)
+        case "embed":
+            return Incoming(MANY, name)
+        case "retrieve":
+            return Incoming(PASSAGES, name)
+        case "rerank":
+            return Incoming(MANY, name)
+        case "http":
+            return Incoming({"type": "object"}, name)
+        case "approve":
+            return Incoming(written.get("answer_schema") or incoming.schema, name)
+        case "emit":
+            return Incoming(incoming.schema, name)
+    return Incoming({}, name)
+
+
+def joined(written: Mapping[str, Any], outputs: Sequence[Incoming]) -> Incoming:
+    """What a `parallel` or `diverter` gives to the next step."""
+    name = str(written["name"])
+    match written.get("join", "list"):
+        case "list":
+            whole = not any("when" in step for step in written["steps"])
+            each = [output.schema for output in outputs] if whole and not written.get("collect") else []
+            listed = {"prefixItems": each} if each else {}
+            return Incoming({**MANY, **listed}, name, packed=True, count=len(each) or None)
+        case "zip":
+            return Incoming(MANY, name)
+        case "dict":
+            return Incoming({"type": "object"}, name)
+        case "text":
+            return Incoming(TEXT, name)
+    return Incoming({}, name)
+
+
+def _formatted(form: Any) -> Schema:
+    """What a model's answer is in a format."""
+    if form is None or form in ("text", "last"):
+        return TEXT
+    if isinstance(form, Mapping):
+        if form.get("type") in ("text", "last", "regex"):
+            return TEXT
+        found: Schema = form.get("schema") or {}
+        return found
+    return {}

@@ -1,0 +1,176 @@
+"""The two loops that execute functions for a daemon, over one `Desk`: with threads, and with tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+import time
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from portico._requests import Call
+from portico._serving import LEASE, Desk, dropped
+from portico._transport import AsyncTransport, Transport
+from portico.errors import InvalidRequest, PorticoError
+from portico.functions import Function
+from portico.values import Claims, Question
+
+T = TypeVar("T")
+
+ATTEMPTS = 6
+"""How often an answer is sent to a daemon that is away, before the call is left to another worker."""
+
+
+class Worker:
+    """Executes each call in a thread of its own."""
+
+    def __init__(self, transport: Transport, desk: Desk) -> None:
+        self._transport = transport
+        self._desk = desk
+        self._freed = threading.Condition()
+
+    def run(self, stop: threading.Event | None) -> None:
+        """Work until ``stop`` is set or Ctrl-C; what is being worked on is finished."""
+        self._transport.send(self._desk.join())
+        try:
+            while stop is None or not stop.is_set():
+                self._round()
+        finally:
+            self._drain()
+
+    def _round(self) -> None:
+        with self._freed:
+            if self._desk.full:
+                self._freed.wait(LEASE / 3)
+            call = self._desk.claim()
+        try:
+            claims = self._transport.send(call)
+        except PorticoError as error:
+            if self._desk.must_join(error):
+                self._transport.send(self._desk.join())
+            else:
+                time.sleep(self._desk.pause(error))
+            return
+        with self._freed:
+            work = self._desk.took(claims)
+        for question, function in work:
+            threading.Thread(
+                target=self._execute, args=(question, function), name=function.name, daemon=True
+            ).start()
+
+    def _drain(self) -> None:
+        """Finish what is there, its leases kept meanwhile, and say goodbye."""
+        with contextlib.suppress(PorticoError):
+            with self._freed:
+                while self._desk.held:
+                    self._freed.wait(LEASE / 3)
+                    if self._desk.held:
+                        self._transport.send(self._desk.claim(stopping=True))
+            self._transport.send(self._desk.leave())
+
+    def _execute(self, question: Question, function: Function) -> None:
+        try:
+            value = function.call(**function.bind(question.arguments))
+            if inspect.isawaitable(value):
+                value = asyncio.run(_value(value))
+            self._send(question, self._desk.returned(question.id, value))
+        except Exception as error:  # noqa: BLE001  # told to the run that called
+            self._send(question, self._desk.raised(question, error))
+        finally:
+            with self._freed:
+                self._desk.done(question.id)
+                self._freed.notify_all()
+
+    def _send(self, question: Question, call: Call[Question]) -> None:
+        for attempt in range(ATTEMPTS):
+            try:
+                self._transport.send(call)
+            except InvalidRequest:
+                raise  # what was returned cannot be said in JSON
+            except PorticoError as error:
+                if dropped(error):
+                    return
+                time.sleep(0.25 * 2.0**attempt)
+            else:
+                return
+
+
+class AsyncWorker:
+    """The same for asyncio: coroutines as tasks, other functions in threads."""
+
+    def __init__(self, transport: AsyncTransport, desk: Desk) -> None:
+        self._transport = transport
+        self._desk = desk
+        self._freed = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event | None) -> None:
+        """Work until ``stop`` is set, and finish what is being worked on. Cancelled, it drops that too."""
+        await self._transport.send(self._desk.join())
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while stop is None or not stop.is_set():
+                for question, function in await self._round():
+                    task = asyncio.create_task(self._execute(question, function), name=function.name)
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+            while tasks:
+                await asyncio.wait(tasks, timeout=LEASE / 3)
+                if tasks:
+                    await self._transport.send(self._desk.claim(stopping=True))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(PorticoError):
+                await self._transport.send(self._desk.leave())
+
+    async def _round(self) -> list[tuple[Question, Function]]:
+        if self._desk.full:
+            self._freed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEASE / 3):
+                    await self._freed.wait()
+        try:
+            claims: Claims = await self._transport.send(self._desk.claim())
+        except PorticoError as error:
+            if self._desk.must_join(error):
+                await self._transport.send(self._desk.join())
+            else:
+                await asyncio.sleep(self._desk.pause(error))
+            return []
+        return self._desk.took(claims)
+
+    async def _execute(self, question: Question, function: Function) -> None:
+        try:
+            arguments = function.bind(question.arguments)
+            if inspect.iscoroutinefunction(function.call):
+                value = await function.call(**arguments)
+            else:
+                value = await asyncio.to_thread(function.call, **arguments)
+                if inspect.isawaitable(value):
+                    value = await value
+            await self._send(self._desk.returned(question.id, value))
+        except Exception as error:  # noqa: BLE001  # told to the run that called
+            await self._send(self._desk.raised(question, error))
+        finally:
+            self._desk.done(question.id)
+            self._freed.set()
+
+    async def _send(self, call: Call[Question]) -> None:
+        for attempt in range(ATTEMPTS):
+            try:
+                await self._transport.send(call)
+            except InvalidRequest:
+                raise  # what was returned cannot be said in JSON
+            except PorticoError as error:
+                if dropped(error):
+                    return
+                await asyncio.sleep(0.25 * 2.0**attempt)
+            else:
+                return
+
+
+async def _value(awaited: Awaitable[Any]) -> Any:
+    return await awaited

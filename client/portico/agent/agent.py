@@ -1,0 +1,385 @@
+"""`Agent`: one class for a model with instructions and tools, and for programs of your own made of such agents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import secrets
+import threading
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+from weakref import ReferenceType, ref
+
+from portico.agent import record
+from portico.agent.hooks import AnyHook, applied
+from portico.agent.message import Message
+from portico.agent.output import Output
+from portico.agent.serve import function_name, served
+from portico.agent.specify import Composition, Handoff, Spec, specified
+from portico.agent.stage import SCENE, Heard, House, Scene, running_loop, tell, waited
+from portico.agent.stream import heard, listened
+from portico.agent.tree import found_in
+from portico.agent.turn import Turn
+from portico.client import AsyncClient, Client
+from portico.errors import InvalidRequest
+from portico.values import AppVersion
+from portico.wire import Finished, StepFinished, StepStarted
+
+Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
+
+Said: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any] | Message"
+"""What can be said to an agent: text, parts, or a message."""
+
+
+class Agent:
+    """An agent that a daemon runs, or a program of yours that calls such agents.
+
+    ``agent = Agent("default", "Be brief.")`` asks the model ``default``. ``tools`` and ``stores`` are names in the
+    daemon; ``agents`` are asked like tools (a deployed one by its name), or take over (`Handoff`). ``memory`` is a
+    policy (``"all"``, ``"window"``, ``"budget"``, ``"summary"``, ``"none"``) or an object with more; ``output`` one
+    format or several that are tried in order; ``options`` are OpenAI's (``temperature``, ``stop`` …).
+
+    A class of your own has agents as attributes, in lists and dicts too, and a method ``forward(self, message,
+    session)``, asynchronous or not, which runs here. Within it a call goes to the session of the call around it.
+
+    Sessions live in the daemon, under the ``name`` of the agent or of its class, and go on where they were left. An
+    agent that is no class of your own and has no name keeps its sessions to itself. ``client`` says which daemon,
+    by default that of ``PORTICO_URL``.
+    """
+
+    _composition: Composition
+    _own_name: str
+    _alone: str
+    _house: House | None
+    _place: tuple[ReferenceType[Agent], str] | None
+    hooks: Sequence[AnyHook]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Agent:
+        # Here and not in __init__, so that a class of one's own need not call that.
+        made = super().__new__(cls)
+        made._composition = Composition()
+        made._own_name = ""
+        made._alone = f"agent-{secrets.token_hex(4)}" if cls is Agent else cls.__name__
+        made._house = None
+        made._place = None
+        made.hooks = ()
+        return made
+
+    def __init__(
+        self,
+        model: str = "default",
+        instructions: str = "",
+        *,
+        name: str = "",
+        title: str = "",
+        description: str = "",
+        tools: Sequence[str | Mapping[str, str]] = (),
+        stores: Sequence[str] = (),
+        agents: Sequence[Agent | Handoff | str] = (),
+        strategy: Strategy = "tools",
+        memory: str | Mapping[str, Any] | None = None,
+        output: Output | Sequence[Output] | None = None,
+        aggregate: str | Mapping[str, Any] | None = None,
+        few_shot: Sequence[Mapping[str, Any]] = (),
+        hooks: Sequence[AnyHook] = (),
+        variables: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
+        final: str = "",
+        client: Client | AsyncClient | None = None,
+        **options: Any,
+    ) -> None:
+        self._own_name = name
+        self._house = None if client is None else House.of(client)
+        self.hooks = tuple(hooks)
+        self._composition = Composition(
+            model=model,
+            instructions=instructions,
+            title=title,
+            description=description,
+            tools=tuple(tools),
+            stores=tuple(stores),
+            agents=tuple(agents),
+            strategy=strategy,
+            memory=memory,
+            output=output,
+            aggregate=aggregate,
+            few_shot=tuple(few_shot),
+            variables=variables or {},
+            limits=limits or {},
+            final=final,
+            options=options,
+        )
+
+    # --- the tree ------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        above = list(self._above())
+        for path, agent in found_in(Agent, name, value):
+            if agent not in above:  # a link back to the agent that holds this one makes no tree
+                agent._place = (ref(self), path)
+
+    @property
+    def name(self) -> str:
+        """What the agent is called: as given, else the attribute that it is, else its class."""
+        if self._own_name:
+            return self._own_name
+        if self._place is not None and self._place[0]() is not None:
+            return self._place[1].replace(".", "-")
+        return self._alone
+
+    def _above(self) -> Iterator[Agent]:
+        """Itself, the agent that holds it, and so on up to the root."""
+        agent: Agent | None = self
+        while agent is not None:
+            yield agent
+            place = agent.__dict__.get("_place")
+            agent = place[0]() if place is not None else None
+
+    def _paths(self) -> dict[int, str]:
+        """All agents of the tree below this one, and itself, by their ids."""
+        paths = {id(self): ""}
+        todo: list[Agent] = [self]
+        while todo:
+            at = todo.pop()
+            before = paths[id(at)]
+            for name, value in vars(at).items():
+                for path, agent in found_in(Agent, name, value):
+                    if id(agent) not in paths:
+                        paths[id(agent)] = f"{before}.{path}" if before else path
+                        todo.append(agent)
+        return paths
+
+    def _scene(self, session: int | str | None) -> Scene:
+        """The call around this one if it is of the same tree; else a new one."""
+        around = SCENE.get()
+        if around is not None and id(self) in around.paths:
+            return around if session is None else replace(around, session=str(session))
+        *_others, root = self._above()
+        house = self._house or root._house or (around.house if around is not None else None)
+        named = session if session is not None else around.session if around is not None else 0
+        return Scene(root._own_name or root._alone, str(named), house or House.of(None), root._paths())
+
+    @property
+    def _composed(self) -> bool:
+        return type(self).forward is not Agent.forward
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        message: Said,
+        *,
+        session: int | str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Message:
+        """Say something and wait for the answer; both are in the agent's memory of the ``session`` afterwards.
+
+        ``options`` are the model's, for this call. Raises `PorticoError`.
+        """
+        if self._composed and inspect.iscoroutinefunction(self.forward):
+            return waited(self.acall(message, session=session, variables=variables, **options))
+        scene = self._scene(session)
+        if scene.loop is not None and scene.loop is running_loop():
+            raise InvalidRequest(
+                f"'{self.name}' is called within an asynchronous forward, which it would stop: write await "
+                f"….acall(message)."
+            )
+        given = applied(self.hooks, "before_agent", self, Message.of(message), scene.session)
+        with self._step(scene):
+            reply = (
+                self._conduct(scene, given)
+                if self._composed
+                else self._turn(scene, given, variables, options).run()
+            )
+        return applied(self.hooks, "after_agent", self, reply, scene.session)
+
+    async def acall(
+        self,
+        message: Said,
+        *,
+        session: int | str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Message:
+        """The same for asyncio."""
+        scene = self._scene(session)
+        given = applied(self.hooks, "before_agent", self, Message.of(message), scene.session)
+        with self._step(scene):
+            if self._composed:
+                reply = await self._aconduct(scene, given)
+            else:
+                reply = await self._turn(scene, given, variables, options).arun()
+        return applied(self.hooks, "after_agent", self, reply, scene.session)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What a class of your own does, ``forward(self, message, session)``, the second if you want it.
+
+        Return a message, or its text. May be ``async def``.
+        """
+        raise InvalidRequest(
+            "An agent without a forward of its own is run by the daemon: call the agent itself."
+        )
+
+    @contextlib.contextmanager
+    def _step(self, scene: Scene) -> Iterator[None]:
+        path = scene.path(self)
+        if not path:
+            yield
+            return
+        tell(path, StepStarted(path))
+        begun, error = time.perf_counter(), None
+        try:
+            yield
+        except Exception as raised:
+            error = str(raised)
+            raise
+        finally:
+            tell(path, StepFinished(path, (time.perf_counter() - begun) * 1e3, error))
+
+    def _turn(
+        self, scene: Scene, message: Message, variables: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> Turn:
+        spec = specified(self.name, self._composition, self.hooks, self, scene.session, options)
+        return Turn(scene, scene.path(self), spec, message, variables or {})
+
+    def _conduct(self, scene: Scene, message: Message) -> Message:
+        """Run a ``forward`` here; what was said to it and what it answered is kept in the session."""
+        sessions = scene.house.client.sessions
+        kept = record.opened(sessions, scene.app, scene.session)
+        token = SCENE.set(replace(scene, loop=None))
+        try:
+            reply = Message.of(self._forward(message, scene.session), self.name)
+        finally:
+            SCENE.reset(token)
+        sessions.add(kept.id, [message.to_json(), reply.to_json()], scene.path(self))
+        return reply
+
+    async def _aconduct(self, scene: Scene, message: Message) -> Message:
+        sessions = (await scene.house.loop_client()).sessions
+        kept = await record.aopened(sessions, scene.app, scene.session)
+        awaited = inspect.iscoroutinefunction(self.forward)
+        token = SCENE.set(replace(scene, loop=asyncio.get_running_loop() if awaited else None))
+        try:
+            if awaited:
+                answer = await self._forward(message, scene.session)
+            else:
+                answer = await asyncio.to_thread(self._forward, message, scene.session)
+        finally:
+            SCENE.reset(token)
+        reply = Message.of(answer, self.name)
+        await sessions.add(kept.id, [message.to_json(), reply.to_json()], scene.path(self))
+        return reply
+
+    def _forward(self, message: Message, session: str) -> Any:
+        """Call ``forward``, which may leave the session out."""
+        takes = inspect.signature(self.forward).parameters
+        return self.forward(message, session) if len(takes) > 1 else self.forward(message)
+
+    def stream(
+        self, message: Said, *, session: int | str | None = None, **options: Any
+    ) -> Generator[Heard, None, None]:
+        """Say something and hear all that happens, of every agent below too: pairs of its path and the event.
+
+        Text (`Delta`), tool calls and results, handoffs, beginnings and ends of agents. The last event has the answer
+        as its ``result``. Closing it stops the turn.
+        """
+        if self._composed:
+            return heard(lambda: self(message, session=session, **options))
+        return self._heard(message, session, options)
+
+    def _heard(
+        self, message: Said, session: int | str | None, options: Mapping[str, Any]
+    ) -> Generator[Heard, None, None]:
+        scene = self._scene(session)
+        given = applied(self.hooks, "before_agent", self, Message.of(message), scene.session)
+        reply = yield from self._turn(scene, given, None, options).heard()
+        yield Heard("", Finished(applied(self.hooks, "after_agent", self, reply, scene.session)))
+
+    def astream(
+        self, message: Said, *, session: int | str | None = None, **options: Any
+    ) -> AsyncGenerator[Heard, None]:
+        """The same for asyncio."""
+        return listened(lambda: self.acall(message, session=session, **options))
+
+    # --- memory --------------------------------------------------------------------------------------------------
+
+    def memory(self, session: int | str | None = None) -> list[Message]:
+        """What this agent has heard and said in a session, oldest first."""
+        scene = self._scene(session)
+        return record.memory(scene.house.client.sessions, scene.app, scene.session, scene.path(self))
+
+    def state_dict(self, session: int | str | None = None) -> dict[str, Any]:
+        """The memories of this agent and of all below it: ``{"memory": […], "writer.memory": […]}``."""
+        scene = self._scene(session)
+        return record.state(scene.house.client.sessions, scene.app, scene.session, scene.path(self))
+
+    def load_state_dict(self, state: Mapping[str, Any], session: int | str | None = None) -> None:
+        """Put a state dict in the place of what this agent and all below it remember."""
+        scene = self._scene(session)
+        record.load(scene.house.client.sessions, scene.app, scene.session, scene.path(self), state)
+
+    def reset(self, session: int | str | None = None) -> None:
+        """Forget what was said in a session to this agent and to all below it."""
+        scene = self._scene(session)
+        record.reset(scene.house.client.sessions, scene.app, scene.session, scene.path(self))
+
+    # --- under a name --------------------------------------------------------------------------------------------
+
+    def deploy(self, client: Client | None = None, name: str | None = None, *, note: str = "") -> AppVersion:
+        """Give the agent a name in the daemon: a model of the OpenAI API, a tool of MCP.
+
+        A class with a ``forward`` answers while `serve` serves it.
+        """
+        house = self._scene(None).house if client is None else House.of(client)
+        called = name or self.name
+        spec = self._deployable(called)
+        return house.client.apps.deploy(called, spec, kind="agent", note=note)
+
+    def serve(
+        self,
+        client: Client | None = None,
+        name: str | None = None,
+        *,
+        concurrency: int = 16,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Deploy a class with a ``forward`` and answer its calls here, until ``stop`` is set or with Ctrl-C."""
+        version = self.deploy(client, name)
+        house = self._scene(None).house if client is None else House.of(client)
+        house.client.serve([served(self, version.name)], concurrency=concurrency, stop=stop)
+
+    def specified(self, session: str) -> Spec:
+        """The specification, for an agent that asks this one. Raises `InvalidRequest` if it has a ``forward``."""
+        if self._composed:
+            raise InvalidRequest(
+                f"'{self.name}' has a forward, which runs here: deploy and serve it, and name it in 'agents'.",
+                param="agents",
+            )
+        return specified(self.name, self._composition, self.hooks, self, session, {})
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The specification as it is deployed. Raises `InvalidRequest` if something of it can only run here."""
+        return self._deployable(self.name)
+
+    def _deployable(self, name: str) -> dict[str, Any]:
+        if self._composed:
+            made = {"portico_agent": 1, "name": name, "forward": function_name(name)}
+            about = self._composition.description or (inspect.getdoc(type(self)) or "").split("\n\n")[0]
+            return {**made, **({"description": about} if about else {})}
+        spec = specified(name, self._composition, self.hooks, self, "", {})
+        if spec.stays:
+            raise InvalidRequest(
+                f"'{name}' has {spec.stays}, which runs here and not in the daemon. Declare it (portico.agent.hooks), "
+                "or make a class with a forward of this agent and serve that.",
+                param="hooks",
+            )
+        return spec.json
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"

@@ -1,0 +1,149 @@
+"""`Executor`: tools of the daemon, called with messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico.agent.hooks import AnyHook, applied
+from portico.agent.message import Message
+from portico.agent.stage import SCENE, House, tell
+from portico.client import AsyncClient, Client
+from portico.errors import (
+    Conflict,
+    EngineFailed,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PorticoError,
+    TooLarge,
+)
+from portico.values import ToolResult
+from portico.wire import ToolCalled, ToolReturned
+
+NOTEBOOKS: Final = ("code_interpreter", "python_light")
+"""Tools that take ``code``; the first remembers variables in a ``session``."""
+
+TOLD: Final = (InvalidRequest, NotFound, Forbidden, Conflict, TooLarge, EngineFailed)
+"""Errors that a model can do something about. A daemon that is away is not one."""
+
+
+class Executor:
+    """Carries out the action in a message and answers with what came of it, as a message.
+
+    The action is the content, ``{"name": TOOL, "parameters": {…}}``, or what a `ToolParser` has put into
+    ``formatted``: such an object, or code for the notebook among ``tools``. Errors are answers too. A notebook keeps
+    its variables for the session of the call around.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[str],
+        *,
+        hooks: Sequence[AnyHook] = (),
+        name: str = "executor",
+        client: Client | AsyncClient | None = None,
+    ) -> None:
+        self.tools = tuple(tools)
+        self.hooks = tuple(hooks)
+        self.name = name
+        self._house = None if client is None else House.of(client)
+
+    def __call__(self, message: Message, *, session: int | str | None = None) -> Message:
+        """Carry out one action and wait."""
+        action = self._begin(message, session)
+        if isinstance(action, Message):
+            return self._end(action, session)
+        tool, arguments = action
+        try:
+            result = self._at().client.tools.call(tool, arguments)
+        except PorticoError as error:
+            return self._end(self._failed(tool, error), session)
+        return self._end(self._returned(tool, result), session)
+
+    async def acall(self, message: Message, *, session: int | str | None = None) -> Message:
+        """The same for asyncio."""
+        action = self._begin(message, session)
+        if isinstance(action, Message):
+            return self._end(action, session)
+        tool, arguments = action
+        try:
+            result = await (await self._at().loop_client()).tools.call(tool, arguments)
+        except PorticoError as error:
+            return self._end(self._failed(tool, error), session)
+        return self._end(self._returned(tool, result), session)
+
+    def _at(self) -> House:
+        scene = SCENE.get()
+        return self._house or (scene.house if scene is not None else House.of(None))
+
+    def _session(self, session: int | str | None) -> str:
+        scene = SCENE.get()
+        if session is None and scene is not None:
+            return scene.session
+        return str(session or 0)
+
+    def _begin(self, message: Message, session: int | str | None) -> tuple[str, dict[str, Any]] | Message:
+        """What is to be called; or the answer, if nothing can be."""
+        asked = applied(self.hooks, "before_action", self, message, self._session(session))
+        action = _action(asked)
+        if isinstance(action, str):
+            tool = next((name for name in NOTEBOOKS if name in self.tools), "")
+            action = {"name": tool, "parameters": {"code": action}} if tool else None
+        if not isinstance(action, Mapping) or not isinstance(action.get("name"), str):
+            why = (asked.formatted or {}).get("error") if isinstance(asked.formatted, Mapping) else None
+            return self._said(
+                str(why or 'There is no action in the message: give {"name": TOOL, "parameters": {…}}.'), True
+            )
+        tool, given = action["name"], action.get("parameters", action.get("arguments")) or {}
+        if tool not in self.tools:
+            return self._said(
+                f"There is no tool '{tool}'. Tools are: {', '.join(self.tools) or 'none'}.", True
+            )
+        if not isinstance(given, Mapping):
+            return self._said(f"The parameters of '{tool}' must be one object.", True)
+        arguments = dict(given)
+        if tool == NOTEBOOKS[0]:
+            arguments.setdefault("session", self._notebook(session))
+        tell(self.name, ToolCalled("", tool, Message(arguments).text))
+        return tool, arguments
+
+    def _notebook(self, session: int | str | None) -> str:
+        scene = SCENE.get()
+        whose = f"{scene.app}." if scene is not None else ""
+        return re.sub(r"[^A-Za-z0-9_.:-]", "_", f"{whose}{self._session(session)}")[-64:]
+
+    def _failed(self, tool: str, error: PorticoError) -> Message:
+        if not isinstance(error, TOLD):
+            raise error
+        return self._said(f"'{tool}' failed: {error.message}", True, tool)
+
+    def _returned(self, tool: str, result: ToolResult) -> Message:
+        made = [
+            {"name": item.name, "media_type": item.media_type, "link": item.link} for item in result.artifacts
+        ]
+        return self._said(result.text, result.is_error, tool).but(
+            formatted=result.structured,
+            extra_info={
+                "tool": tool,
+                "is_error": result.is_error,
+                **({"artifacts": made} if made else {}),
+            },
+        )
+
+    def _said(self, text: str, is_error: bool, tool: str = "") -> Message:
+        tell(self.name, ToolReturned("", tool, text, is_error))
+        return Message(text, self.name, extra_info={"tool": tool, "is_error": is_error})
+
+    def _end(self, message: Message, session: int | str | None) -> Message:
+        return applied(self.hooks, "after_action", self, message, self._session(session))
+
+
+def _action(message: Message) -> Any:
+    """What a message asks for: its content if that is an object, else the action of a parser."""
+    if isinstance(message.content, Mapping):
+        return message.content
+    if isinstance(message.formatted, Mapping) and message.formatted.get("status") != -1:
+        return message.formatted.get("action", message.formatted if "name" in message.formatted else None)
+    return None

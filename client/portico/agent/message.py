@@ -1,0 +1,64 @@
+"""What agents say to each other. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeAlias
+
+from portico.errors import InvalidRequest
+
+Content: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any]"
+"""Text; parts (text, images); or an action for an `Executor`, ``{"name": …, "parameters": {…}}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """``content`` is what was said, ``formatted`` what an output format made of it.
+
+    ``stream_state`` is 0 when the message is complete; ``created_at`` in seconds since 1970. The other fields are
+    free: what kind of message it is, whom it is for, what else belongs to it.
+    """
+
+    content: Any
+    sender: str = "user"
+    formatted: Any = None
+    type: str | None = None
+    receiver: str | None = None
+    extra_info: Mapping[str, Any] | None = None
+    stream_state: int = 0
+    created_at: float = field(default_factory=time.time)
+
+    @property
+    def text(self) -> str:
+        """The content as text: what of its parts is text, an action as JSON."""
+        if isinstance(self.content, str):
+            return self.content
+        if isinstance(self.content, list):
+            return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
+        return json.dumps(self.content, ensure_ascii=False, default=str)
+
+    def but(self, **changes: Any) -> Message:
+        """The same message with other fields."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the daemon takes it: the content is text or parts."""
+        content = self.content if isinstance(self.content, str | list) else self.text
+        return {**asdict(self), "content": content}
+
+    @classmethod
+    def of(cls, given: Any, sender: str = "user") -> Message:
+        """A message from whatever stands for one: itself, text, parts, or an object with its fields."""
+        if isinstance(given, Message):
+            return given
+        if isinstance(given, str | list):
+            return cls(given, sender)
+        if isinstance(given, Mapping) and "content" in given:
+            known = {item.name for item in fields(cls)}
+            return cls(**{"sender": sender, **{key: value for key, value in given.items() if key in known}})
+        raise InvalidRequest(
+            f"{given!r} is no message: give a text, a list of parts, or a Message.", param="message"
+        )

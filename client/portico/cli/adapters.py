@@ -1,0 +1,162 @@
+"""`portico adapters`: small sets of weights on top of a model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.progress import Bars, Spinner
+from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import InvalidRequest, PorticoError
+from portico.values import Adapter
+from portico.wire import Failed, Finished
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Adapters of models: add, list, scale, export, remove.",
+    epilog="Example: portico adapters add default ./my-adapter --name polite",
+)
+
+Name = Annotated[str, typer.Argument(help="The name of the adapter.")]
+
+
+@app.command("list", epilog="Example: portico adapters list default")
+def show_all(
+    context: typer.Context,
+    base: Annotated[str | None, typer.Argument(help="Those of this model alone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the adapters, and the models they belong to."""
+    with connected(context) as client:
+        found = client.adapters.list(base)
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No adapters yet: portico adapters add MODEL PATH --name NAME")
+    else:
+        print_rows(
+            ("NAME", "BASE", "STATE", "KIND", "SCALE", "RANK", "SIZE"),
+            ((a.name, a.base, a.state, a.kind, f"{a.scale:g}", a.rank, amount(a.bytes)) for a in found),
+        )
+
+
+@app.command(epilog="Example: portico adapters show polite")
+def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show one adapter."""
+    with connected(context) as client:
+        _print(client.adapters.get(name), as_json)
+
+
+@app.command(epilog="Example: portico adapters add default ./my-adapter --name polite")
+def add(
+    context: typer.Context,
+    base: Annotated[str, typer.Argument(help="The model that it was trained on.")],
+    path: Annotated[
+        Path, typer.Argument(help="The folder that PEFT wrote, or a .gguf file, on the daemon's machine.")
+    ],
+    name: Annotated[str, typer.Option(help="The model name that it gets.")],
+    scale: Annotated[
+        float, typer.Option(help="How much of it: 0 is the base alone, 1 what it was trained for.")
+    ] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a model with an adapter, under a name of its own. It is copied, and tried first."""
+    with connected(context) as client, Spinner(f"Trying {name} with {base}"):
+        made = client.adapters.add(base, path.expanduser().absolute(), name, scale=scale)
+    _print(made, as_json)
+
+
+@app.command(epilog="Example: portico adapters scale polite 0.5")
+def scale(
+    context: typer.Context,
+    name: Name,
+    scale: Annotated[float, typer.Argument(help="0 is the base alone, 1 what it was trained for.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give an adapter more or less effect."""
+    with connected(context) as client:
+        _print(client.adapters.scale(name, scale), as_json)
+
+
+@app.command(epilog="Example: portico adapters export polite ./polite.gguf --merged --gguf q8_0")
+def export(
+    context: typer.Context,
+    name: Name,
+    path: Annotated[Path, typer.Argument(help="A new file or folder, on the daemon's machine.")],
+    merged: Annotated[bool, typer.Option("--merged", help="With the model that it belongs to.")] = False,
+    gguf: Annotated[
+        str | None, typer.Option(help="As a GGUF file, its numbers written as f16, q8_0, q4_1 and so on.")
+    ] = None,
+    safetensors: Annotated[bool, typer.Option("--safetensors", help="As safetensors (the default).")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an adapter to a file or folder, alone or folded into its model."""
+    if gguf and safetensors:
+        raise InvalidRequest("Choose one of --gguf and --safetensors.", param="gguf")
+    with connected(context) as client:
+        run = client.adapters.export(
+            name,
+            path.expanduser().absolute(),
+            merged=merged,
+            format="gguf" if gguf else "safetensors",
+            type=gguf or "f16",
+        )
+        made: Mapping[str, Any] = {}
+        with Bars() as bars:
+            bar = bars.bar(f"Exporting {name}")
+            for item in client.runs.events(run):
+                bar.take(item)
+                match item.event:
+                    case Finished(result=found) if isinstance(found, Mapping):
+                        made = found
+                    case Failed(error=error):
+                        raise PorticoError(error.message, code=error.code)
+    if as_json:
+        print_json(made)
+        return
+    typer.echo(f"{made['path']}: {amount(made['bytes'])}")
+    if made["note"]:
+        typer.secho(made["note"], fg="yellow", err=True)
+
+
+@app.command(epilog="Example: portico adapters remove polite --yes")
+def remove(
+    context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Take an adapter away, with the daemon's copy of it."""
+    with connected(context) as client:
+        found = client.adapters.get(name)
+        if not dry_run:
+            confirm(f"Remove the adapter '{found.name}'?", yes=yes)
+            client.adapters.remove(found.name)
+    if as_json:
+        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+
+
+def _print(found: Adapter, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("name", found.name),
+            ("base", found.base),
+            ("state", found.state),
+            ("engine", found.engine),
+            ("kind", found.kind),
+            ("scale", f"{found.scale:g}"),
+            ("rank", found.rank),
+            ("alpha", None if found.alpha is None else f"{found.alpha:g}"),
+            ("layers", found.targets),
+            ("trained on", found.trained_on),
+            ("size", amount(found.bytes)),
+            ("from", "the configuration file" if found.configured else None),
+            ("added", moment(found.created_at)),
+        ]
+    )

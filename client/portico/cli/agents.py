@@ -1,0 +1,141 @@
+"""`portico agents`: deployed agents, and talking to them in sessions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.apps_deploy import deploy
+from portico.cli.cite import write_answer
+from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import NotFound
+
+if TYPE_CHECKING:
+    from portico.client import Client
+    from portico.values import AppVersion
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Agents: models with instructions, tools and a memory; each is also a model name.",
+    epilog="Example: portico agents chat clerk --session monday",
+)
+
+Name = Annotated[str, typer.Argument(help="The agent.")]
+
+app.command("deploy", epilog="Example: portico agents deploy weather.py:agent --name weather")(deploy)
+
+
+@app.command("list", epilog="Example: portico agents list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the deployed agents."""
+    with connected(context) as client:
+        found = [item for item in client.apps.list() if item.kind == "agent"]
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No agents yet: portico agents deploy FILE")
+    else:
+        print_rows(
+            ("NAME", "VERSION", "TITLE", "DESCRIPTION"),
+            ((a.name, a.version or "", a.title, shorten(a.description, 80)) for a in found),
+        )
+
+
+@app.command(epilog="Example: portico agents show clerk")
+def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show one agent: its model, its instructions, what it may use."""
+    with connected(context) as client:
+        version = _agent(client, name)
+        sessions = client.sessions.list(name, limit=1000)
+    if as_json:
+        print_json(version)
+        return
+    spec = version.spec
+    print_fields(
+        [
+            ("name", version.name),
+            ("version", version.version),
+            ("what", spec.get("description") or spec.get("title") or ""),
+            ("model", spec.get("model") or ("" if "forward" in spec else "default")),
+            ("served as", spec.get("forward") or ""),
+            ("tools", ", ".join(_called(item, "tool") for item in spec.get("tools") or ())),
+            ("stores", ", ".join(spec.get("stores") or ())),
+            ("agents", ", ".join(_called(item, "agent") for item in spec.get("agents") or ())),
+            ("strategy", spec.get("strategy") or ""),
+            ("sessions", f"{len(sessions)}"),
+        ]
+    )
+    if spec.get("instructions"):
+        typer.echo(f"\n{safe(str(spec['instructions']))}")
+
+
+@app.command(epilog="Example: portico agents chat clerk --session monday")
+def chat(
+    context: typer.Context,
+    name: Name,
+    session: Annotated[
+        str, typer.Option(help="The conversation that goes on; another one is another name.")
+    ] = "cli",
+    as_json: AsJson = False,
+) -> None:
+    """Talk to an agent, which remembers what was said under the name of the session. An empty line is skipped."""
+    asking = sys.stdin.isatty() and not as_json
+    said: list[dict[str, Any]] = []
+    with connected(context) as client:
+        _agent(client, name)
+        if asking:
+            typer.echo(f"Talking to {safe(name)} in the session '{safe(session)}'. Ctrl-D leaves.")
+        while (line := _line(asking)) is not None:
+            if not line.strip():
+                continue
+            with client.chat(line.strip(), name, conversation=session) as answer:
+                if as_json:
+                    answer.read()
+                else:
+                    write_answer(answer)
+                said += [
+                    {"role": "user", "content": line.strip()},
+                    {"role": "assistant", "content": answer.text},
+                ]
+    if as_json:
+        print_json({"agent": name, "session": session, "messages": said})
+
+
+@app.command(epilog="Example: portico agents remove clerk --yes")
+def remove(
+    context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Remove an agent with all its versions. Its sessions stay: portico sessions list."""
+    with connected(context) as client:
+        found = _agent(client, name)
+        if not dry_run:
+            confirm(f"Remove '{found.name}' with {found.version} versions?", yes=yes)
+            client.apps.remove(name)
+    if as_json:
+        print_json({"removed": None if dry_run else name, "would_remove": name})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{safe(name)}'.")
+
+
+def _agent(client: Client, name: str) -> AppVersion:
+    """The version of an agent that answers. Raises `NotFound` if it is none."""
+    for version in client.apps.versions(name):
+        if version.current and "portico_agent" in version.spec:
+            return version
+    raise NotFound(f"'{name}' is no agent. List them: portico agents list", param="name")
+
+
+def _called(item: Any, key: str) -> str:
+    given = item.get(key) if isinstance(item, dict) else item
+    return str(given.get("name") or "…") if isinstance(given, dict) else str(given or json.dumps(item))
+
+
+def _line(asking: bool) -> str | None:
+    try:
+        return input("› " if asking else "")
+    except EOFError:
+        return None

@@ -1,0 +1,143 @@
+"""`portico apply`: make a running daemon what a configuration file says."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.render import console, one_line, print_json
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import InvalidRequest
+from portico.values import Applied, Change
+
+app = typer.Typer()
+
+SIGNS = {
+    "create": ("+", "green"),
+    "change": ("~", "yellow"),
+    "remove": ("-", "red"),
+    "unchanged": (" ", "dim"),
+}
+WOULD = {"create": "would be created", "change": "would be changed", "remove": "would be removed"}
+DID = {"create": "created", "change": "changed", "remove": "removed"}
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+@app.command(epilog="Example: portico apply -f portico.yaml --dry-run")
+def apply(
+    context: typer.Context,
+    file: Annotated[Path, typer.Option("--file", "-f", help="A configuration file (YAML).")],
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Remove what the file does not name, of the kinds (models, apps …) that it has."
+        ),
+    ] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create and change the models, stores, tools, MCP servers, prompts, apps and agents that a file names.
+
+    What is as it should be is left alone. Nothing is removed without --prune.
+    """
+    document = configuration(file, os.environ)
+    folder = str(file.absolute().parent)
+    with connected(context) as client:
+        kinds = pruned(document) if prune else ()
+        found = client.apply(document, folder=folder, prune=kinds, dry_run=True)
+        gone = [change for change in found.changes if change.action == "remove"]
+        if not dry_run:
+            if gone:
+                confirm(f"Remove {', '.join(f'{x.kind}/{x.name}' for x in gone)}?", yes=yes)
+            found = client.apply(document, folder=folder, prune=kinds)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The file with the values of variables, and with the flows and agents of other files in their places."""
+    from portico.cli.source import document_of
+
+    found = document_of(file)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise InvalidRequest(f"{file} must be a mapping with keys such as 'models' and 'apps'.", param="file")
+    try:
+        expanded: dict[str, Any] = _expand(found, environment)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{file}: {error.message}", code=error.code, param=error.param) from error
+    for key in ("apps", "agents"):
+        items = expanded.get(key)
+        if isinstance(items, list):
+            expanded[key] = [_inlined(item, key, file.absolute().parent) for item in items]
+    return expanded
+
+
+def _inlined(item: Any, key: str, folder: Path) -> Any:
+    """An app whose flow or agent is in a file of ours, with that in it."""
+    if not isinstance(item, dict) or not isinstance(item.get("file"), str):
+        return item
+    from portico.cli.source import document_of
+
+    inner = document_of(folder / Path(item["file"]).expanduser())
+    rest = {name: value for name, value in item.items() if name != "file"}
+    if not isinstance(inner, dict):
+        return item  # the daemon says what is wrong with it
+    if key == "agents":
+        return {**inner, **rest}
+    return {**rest, "agent" if "portico_agent" in inner else "flow": inner}
+
+
+def _expand(value: Any, environment: Mapping[str, str]) -> Any:
+    """Replace ``${NAME}`` and ``${NAME:-default}`` in every text, as the daemon does with its own file."""
+    if isinstance(value, dict):
+        return {str(key): _expand(item, environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, environment) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = environment.get(name, default)
+        if found is None:
+            raise InvalidRequest(f"the environment variable {name} is not set.", code="missing_variable")
+        return found
+
+    return _VARIABLE.sub(variable, value)
+
+
+def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kinds that a file has, an empty list included: what it does not speak of is not removed."""
+    kinds = {"apps" if key == "agents" else key for key in document}
+    return tuple(kind for kind in ("models", "stores", "tools", "mcp", "prompts", "apps") if kind in kinds)
+
+
+def _print(found: Applied) -> None:
+    out = console()
+    for change in found.changes:
+        sign, style = SIGNS[change.action]
+        detail = f" ({', '.join(change.detail)})" if change.detail else ""
+        out.print(f"{sign} {one_line(f'{change.kind}/{change.name}{detail}')}", style=style, markup=False)
+    words = WOULD if found.dry_run else DID
+    counts = [f"{_count(found.changes, action)} {words[action]}" for action in words]
+    typer.echo(f"{', '.join(counts)}, {_count(found.changes, 'unchanged')} unchanged.")
+    if found.ignored:
+        typer.echo(
+            f"Left alone: {', '.join(found.ignored)}; the daemon takes these from its file when it starts.",
+            err=True,
+        )
+
+
+def _count(changes: tuple[Change, ...], action: str) -> int:
+    return sum(change.action == action for change in changes)

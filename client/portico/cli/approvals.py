@@ -1,0 +1,162 @@
+"""`portico approvals`: what runs wait for, and answering it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.render import console, moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.session import AsJson, connected
+from portico.errors import Conflict, InvalidRequest
+from portico.values import Question
+
+if TYPE_CHECKING:
+    from portico.client import Client
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Approvals: tools that ask before they run, and whatever else a run waits for.",
+    epilog="Example: portico approvals list",
+)
+
+ForPeople = ("approval", "input")
+"""Kinds of questions that a person answers; functions are for programs."""
+
+Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the question.")]
+Note = Annotated[str, typer.Option(help="What the run, and the model behind it, is told about it.")]
+
+
+@app.command("list", epilog="Example: portico approvals list --all")
+def show_all(
+    context: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Functions of clients too, and what no longer waits.")
+    ] = False,
+    run: Annotated[str | None, typer.Option(help="Only what this run asks.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what waits for an answer."""
+    with connected(context) as client:
+        found = client.questions.list(status=None if everything else "pending", run=run, limit=1000)
+    shown = [item for item in found if everything or item.kind in ForPeople]
+    if as_json:
+        print_json({"data": shown})
+    elif not shown:
+        typer.echo("Nothing waits for an answer.")
+    else:
+        print_rows(
+            ("ID", "KIND", "NAME", "WITH", "STATUS", "ASKED"),
+            (
+                (q.id, q.kind, q.name, shorten(_arguments(q), 80), _standing(q), moment(q.created_at))
+                for q in shown
+            ),
+        )
+
+
+@app.command(epilog="Example: portico approvals show ask_0192f6")
+def show(context: typer.Context, question_id: Identity, as_json: AsJson = False) -> None:
+    """Show one question in full."""
+    with connected(context) as client:
+        found = client.questions.get(question_id)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("id", found.id),
+            ("run", found.run),
+            ("kind", found.kind),
+            ("name", found.name),
+            ("message", found.message),
+            ("status", _standing(found)),
+            ("asked", moment(found.created_at)),
+            ("waits until", moment(found.expires_at) if found.status == "pending" else ""),
+            ("answered by", found.answered_by),
+            ("note", found.note),
+        ]
+    )
+    for title, value in (("Arguments", found.arguments), ("Answer", found.answer_schema)):
+        if value:
+            typer.echo(f"{title}:\n{safe(json.dumps(value, ensure_ascii=False, indent=2))}")
+
+
+@app.command(epilog="Example: portico approvals approve ask_0192f6 --note 'this time'")
+def approve(
+    context: typer.Context,
+    question_id: Identity,
+    note: Note = "",
+    value: Annotated[
+        str | None, typer.Option(help="What was asked for; a value that is JSON is read as JSON.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Agree: the run goes on."""
+    with connected(context) as client:
+        done = client.questions.answer(question_id, True, value=_value(value), note=note)
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(f"Approved '{done.name}'.")
+
+
+@app.command(epilog="Example: portico approvals refuse ask_0192f6 --note 'not on a Friday'")
+def refuse(context: typer.Context, question_id: Identity, note: Note = "", as_json: AsJson = False) -> None:
+    """Refuse: the run goes on without it."""
+    with connected(context) as client:
+        done = client.questions.answer(question_id, False, note=note)
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(f"Refused '{done.name}'.")
+
+
+@app.command(epilog="Example: portico approvals watch")
+def watch(context: typer.Context, as_json: AsJson = False) -> None:
+    """Answer here, as it is asked, until Ctrl-C. Lists what waits and ends if not on a terminal."""
+    if as_json or not sys.stdin.isatty():
+        show_all(context, everything=False, run=None, as_json=as_json)
+        return
+    console().print("Waiting for questions; Ctrl-C ends this.", style="dim")
+    with connected(context) as client:
+        for item in client.questions.watch():
+            if item.status == "pending" and item.kind in ForPeople:
+                decide(client, item)
+
+
+def decide(client: Client, question: Question) -> None:
+    """Ask the person at the terminal, and answer. Somebody else may have been quicker: that is said and left alone."""
+    typer.secho(f"\n{safe(question.message or question.name)}", bold=True)
+    if question.arguments:
+        typer.echo(safe(json.dumps(question.arguments, ensure_ascii=False, indent=2)))
+    value: Any = None
+    if question.kind == "input":
+        said = typer.prompt(safe(question.name), default="", show_default=False)
+        accepted, value = bool(said), _value(said) if said else None
+    else:
+        accepted = typer.confirm("Approve?", default=False)
+    try:
+        client.questions.answer(question.id, accepted, value=value)
+    except (Conflict, InvalidRequest) as error:
+        typer.secho(error.message, fg="yellow", err=True)
+
+
+def _value(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _arguments(question: Question) -> str:
+    return ", ".join(f"{name}={value}" for name, value in question.arguments.items())
+
+
+def _standing(question: Question) -> str:
+    if question.status != "answered":
+        return question.status
+    return "approved" if question.accepted else "refused"

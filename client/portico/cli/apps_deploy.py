@@ -1,0 +1,181 @@
+"""`portico apps deploy`, `set` and `diff`: versions of an app, made and compared."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.apps_complete import app_names
+from portico.cli.pairs import pairs
+from portico.cli.render import console, print_json, safe
+from portico.cli.session import AsJson, DryRun, connected
+from portico.cli.source import AppSource, read_source
+from portico.errors import InvalidRequest, NotFound, from_body
+from portico.wire import ErrorBody
+
+if TYPE_CHECKING:
+    from portico.client import Client
+
+Note = Annotated[str, typer.Option(help="What is new in this version.")]
+
+
+def deploy(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.py:NAME|FILE.yaml",
+            help="A flow or agent in a Python file or module, or its specification as .json or .yaml.",
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="What it is called (default: the name it has).")] = "",
+    note: Note = "",
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Deploy an app, or another version of it; it answers from the next call on."""
+    found = read_source(source)
+    called = name or found.name
+    if not called:
+        raise InvalidRequest(f"'{source}' has no name: give it one with --name.", param="name")
+    with connected(context) as client:
+        before = _current(client, called)
+        _check(client, found)
+        changes = _difference(before or {}, found.spec, called, "deployed", source)
+        if dry_run:
+            if as_json:
+                print_json({"name": called, "exists": before is not None, "changed": bool(changes)})
+            else:
+                _print_difference(changes, f"'{called}' is deployed like this already.")
+            return
+        made = client.apps.deploy(called, found.spec, kind=found.kind, note=note)
+    if as_json:
+        print_json(made)
+        return
+    said = "answers" if changes or before is None else "is unchanged"
+    typer.echo(
+        f"'{safe(made.name)}' {said} at version {made.version}. Try: portico apps run {safe(made.name)}"
+    )
+    for label, why in (found.flow.reasons if found.flow else {}).items():
+        typer.echo(f"The function '{safe(label)}' stays here: {safe(why)}.", err=True)
+    for warning in made.warnings:
+        typer.secho(safe(warning.replace(f"FILE.py:{made.name}", source)), fg="yellow", err=True)
+
+
+def _check(client: Client, found: AppSource) -> None:
+    """Raise what is wrong with it."""
+    checked = client.check(found.flow) if found.flow is not None else client.agents.check(found.spec)
+    if checked.error is not None:
+        raise from_body(ErrorBody(**checked.error))
+
+
+def set_(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The app.", autocompletion=app_names)],
+    changes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STEP.FIELD=VALUE…",
+            help="What is to be where; JSON is read as JSON, @FILE is the text of a file, null takes it away.",
+        ),
+    ],
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Change single fields of a deployed app: a new version, the rest of which is as before."""
+    given = {place: _value(value) for place, value in pairs(changes, "changes").items()}
+    with connected(context) as client:
+        made = client.apps.update(name, given, note=note)
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(f"'{safe(made.name)}' is at version {made.version}.")
+
+
+def _value(text: str) -> Any:
+    if text.startswith("@"):
+        try:
+            return Path(text[1:]).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"{text[1:]} is not text in UTF-8.", param="changes") from error
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def diff(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The app.", autocompletion=app_names)],
+    sides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE | VERSION [VERSION]]",
+            help="A file, or one or two versions (default: the version that answers, and the one before it).",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two versions of an app, or the one that answers with a file."""
+    with connected(context) as client:
+        known = {version.version: version for version in client.apps.versions(name)}
+    current = next(version.version for version in known.values() if version.current)
+
+    def spec(number: int) -> Mapping[str, Any]:
+        if number not in known:
+            raise NotFound(f"'{name}' has no version {number}.", code="version_not_found", param="version")
+        return known[number].spec
+
+    match list(sides or ()):
+        case []:
+            earlier = [number for number in known if number < current]
+            old = max(earlier, default=current)
+            changes = _difference(spec(old), spec(current), name, f"version {old}", f"version {current}")
+        case [one] if not one.isdecimal():
+            changes = _difference(spec(current), read_source(one).spec, name, f"version {current}", one)
+        case [one]:
+            changes = _difference(spec(int(one)), spec(current), name, f"version {one}", f"version {current}")
+        case [one, two] if one.isdecimal() and two.isdecimal():
+            changes = _difference(spec(int(one)), spec(int(two)), name, f"version {one}", f"version {two}")
+        case _:
+            raise InvalidRequest("Compare with a file, with a version, or two versions.", param="sides")
+    if as_json:
+        print_json({"name": name, "diff": list(changes)})
+    else:
+        _print_difference(changes, "There is no difference.")
+
+
+def _current(client: Client, name: str) -> Mapping[str, Any] | None:
+    """The specification that answers; ``None`` if there is no such app."""
+    try:
+        return next(version.spec for version in client.apps.versions(name) if version.current)
+    except NotFound:
+        return None
+
+
+def _difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], name: str, before: str, after: str
+) -> Sequence[str]:
+    """A unified diff of both as YAML, without line ends."""
+    from portico.cli.yaml_text import to_yaml
+
+    first, second = (to_yaml(dict(spec)).splitlines() if spec else [] for spec in (old, new))
+    return list(
+        difflib.unified_diff(first, second, f"{name}, {before}", f"{name}, {after}", lineterm="", n=3)
+    )
+
+
+def _print_difference(lines: Sequence[str], nothing: str) -> None:
+    if not lines:
+        typer.echo(nothing)
+        return
+    out = console()
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for line in lines:
+        style = "bold" if line.startswith(("+++", "---")) else styles.get(line[:1])
+        out.print(safe(line), style=style, markup=False)

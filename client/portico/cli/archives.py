@@ -1,0 +1,49 @@
+"""`portico stores export` and `import`: a store as one portable file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portico.cli.progress import Spinner
+from portico.cli.render import amount, print_json
+from portico.cli.session import AsJson, connected
+from portico.errors import InvalidRequest
+
+
+def export_store(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The name or id of the store.")],
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    vectors: Annotated[
+        bool, typer.Option("--vectors/--no-vectors", help="With its vectors, which are large.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a store to one file: its documents, chunks and vectors."""
+    if out.exists() and not overwrite:
+        raise InvalidRequest(f"{out} is there already: --overwrite replaces it.", param="out")
+    with connected(context) as client, Spinner(f"Writing {out}"):
+        size = client.stores.export_archive(name, out, vectors=vectors)
+    if as_json:
+        print_json({"store": name, "file": str(out), "bytes": size})
+    else:
+        typer.echo(f"Wrote '{name}' to {out} ({amount(size)}).")
+
+
+def import_store(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A file that portico stores export wrote.")],
+    name: Annotated[str | None, typer.Option(help="Another name than the one it had.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a store of such a file. Nothing is embedded again if its embedding model is here."""
+    with connected(context) as client, Spinner(f"Reading {file}"):
+        made = client.stores.import_archive(file, name=name)
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(f"Made the store '{made.name}' with {made.file_counts.total} files.")

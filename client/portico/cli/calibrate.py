@@ -1,0 +1,86 @@
+"""`portico stores calibrate`: what the vectors of a store are worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.progress import Bars
+from portico.cli.render import print_json, print_rows
+from portico.cli.session import AsJson, connected
+from portico.errors import InvalidRequest, PorticoError
+from portico.wire import Failed, Finished
+
+
+def calibrate(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The name or id of the store.")],
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="A file with one JSON object per line: question, and file or passage."),
+    ] = None,
+    generate: Annotated[
+        int | None, typer.Option(min=1, max=500, help="Let a chat model ask so many questions instead.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="That model.")] = "default",
+    apply: Annotated[bool, typer.Option("--apply", help="Use the best weight from now on.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a store's search with more and less weight for the vectors, on questions whose answers are known."""
+    if (questions is None) == (generate is None):
+        raise InvalidRequest("Give either --questions FILE or --generate NUMBER.", param="questions")
+    asked = None if questions is None else _read(questions)
+    result: Mapping[str, Any] = {}
+    with connected(context) as client:
+        run = client.stores.calibrate(name, asked, generate=generate, model=model, apply=apply)
+        with Bars() as bars:
+            bar = bars.bar(f"Measuring {name}")
+            for item in client.runs.events(run):
+                bar.take(item)
+                match item.event:
+                    case Finished(result=found) if isinstance(found, Mapping):
+                        result = found
+                    case Failed(error=error):
+                        raise PorticoError(error.message, code=error.code)
+    if as_json:
+        print_json(result)
+        return
+    print_rows(
+        ("VECTORS", "NDCG@10", "RECALL@10", "MRR@10", ""),
+        (
+            (
+                f"{row['weight']:.1f}",
+                f"{row['ndcg']:.4f}",
+                f"{row['recall']:.4f}",
+                f"{row['mrr']:.4f}",
+                "best" if row["weight"] == result["best"] else "",
+            )
+            for row in result["scores"]
+        ),
+    )
+    typer.echo(f"{result['questions']} questions, {result['unanswered']} of them answered with no weight.")
+    if result["applied"]:
+        typer.echo(f"From now on '{name}' is searched with the weight {result['best']:g} for its vectors.")
+    else:
+        typer.echo("Nothing was changed; --apply uses the best weight from now on.")
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"Line {number} of {path} is not JSON: {error}.", param="questions"
+            ) from error
+        if not isinstance(value, dict):
+            raise InvalidRequest(f"Line {number} of {path} is not an object.", param="questions")
+        found.append(value)
+    return found

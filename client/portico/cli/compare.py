@@ -1,0 +1,239 @@
+"""`portico compare`: two models side by side, graded against what was expected or by a judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.progress import Spinner
+from portico.cli.render import one_line, print_json, print_rows, shorten
+from portico.cli.session import AsJson, connected
+from portico.errors import Conflict, InvalidRequest
+
+if TYPE_CHECKING:
+    from portico.client import Client
+
+app = typer.Typer()
+
+WIDTH = 48
+"""Characters of an answer in the table."""
+
+_VERDICT = {
+    "type": "object",
+    "properties": {"better": {"type": "string", "enum": ["A", "B", "neither"]}},
+    "required": ["better"],
+    "additionalProperties": False,
+}
+
+
+class Grader(StrEnum):
+    """How answers are graded: they are what was expected, they hold it, or a judge likes one better."""
+
+    exact = "exact"
+    contains = "contains"
+    judge = "judge"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that both models answer, and what was expected, if the file says."""
+
+    messages: Sequence[Mapping[str, Any]]
+    expected: str | None = None
+
+    @property
+    def asked(self) -> str:
+        """The last thing that was said."""
+        return str(self.messages[-1].get("content") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One prompt, both answers, and what each earned: 1, 0, or 0.5 for a draw; ``None`` where nothing was expected."""
+
+    prompt: str
+    expected: str | None
+    base: str
+    tuned: str
+    base_score: float | None
+    tuned_score: float | None
+
+
+@app.command(
+    epilog="Example: portico compare default ft:default:portico:faq:1 --prompts held-back.jsonl --promote default"
+)
+def compare(
+    context: typer.Context,
+    base: Annotated[str, typer.Argument(help="The model that there was.")],
+    tuned: Annotated[str, typer.Argument(help="The model that is to be better.")],
+    prompts: Annotated[
+        Path,
+        typer.Option(
+            help="Chat examples as JSON lines, or one question a line.", exists=True, dir_okay=False
+        ),
+    ],
+    grader: Annotated[Grader, typer.Option(help="How answers are graded.")] = Grader.contains,
+    judge: Annotated[
+        str | None, typer.Option(help="The model that judges; it sees both answers twice, in either order.")
+    ] = None,
+    promote: Annotated[
+        str | None,
+        typer.Option(help="Let this alias mean the second model if it is better.", metavar="ALIAS"),
+    ] = None,
+    at_least: Annotated[
+        float, typer.Option(help="What the second model must earn on average to be promoted.", min=0, max=1)
+    ] = 0.5,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of an answer.", min=1)] = 256,
+    as_json: AsJson = False,
+) -> None:
+    """Ask two models the same, and put their answers side by side. Exit code 1 if the second is not promoted."""
+    grader = Grader.judge if judge else grader
+    if grader is Grader.judge and not judge:
+        raise InvalidRequest("Say which model judges: --judge MODEL.", param="judge")
+    asked = list(read_prompts(prompts))
+    rows: list[Compared] = []
+    with connected(context) as client, Spinner("Comparing") as spinner:
+        for number, prompt in enumerate(asked, 1):
+            spinner.say(f"Comparing {number} of {len(asked)}")
+            rows.append(_one(client, prompt, (base, tuned), grader, judge or "", max_tokens))
+        before, after = average(row.base_score for row in rows), average(row.tuned_score for row in rows)
+        better = before is not None and after is not None and after > before and after >= at_least
+        if promote and better:
+            client.models.alias(promote, tuned)
+    if as_json:
+        print_json(
+            {
+                "data": rows,
+                "base": before,
+                "tuned": after,
+                "promoted": promote if promote and better else None,
+            }
+        )
+    else:
+        _print(rows, (base, tuned), (before, after))
+    if promote and not better:
+        raise Conflict(
+            f"'{promote}' stays as it is: '{tuned}' earned {_share(after)}, '{base}' {_share(before)}. It must earn "
+            f"more, and {at_least:.0%} at least.",
+            code="not_better",
+        )
+    if promote and not as_json:
+        typer.echo(f"'{promote}' is now '{tuned}'.")
+
+
+def read_prompts(path: Path) -> Iterator[Prompt]:
+    """Lines of a file: a chat example (its last answer is what is expected), an object with ``prompt`` and
+    ``expected``, or a question as it is. Raises `InvalidRequest` with the number of a line that is none.
+    """
+    found = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            found = True
+            yield _prompt(line.strip(), number)
+    if not found:
+        raise InvalidRequest(f"{path} holds no prompts.", param="prompts")
+
+
+def _prompt(line: str, number: int) -> Prompt:
+    if not line.startswith("{"):
+        return Prompt([{"role": "user", "content": line}])
+    try:
+        given = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"Line {number} is not JSON: {error}.", param="prompts") from error
+    messages = given.get("messages")
+    if isinstance(messages, list) and messages and all(isinstance(one, dict) for one in messages):
+        last = messages[-1]
+        if last.get("role") == "assistant" and len(messages) > 1:
+            return Prompt(messages[:-1], str(last.get("content") or ""))
+        return Prompt(messages, given.get("expected"))
+    if isinstance(given.get("prompt"), str):
+        return Prompt([{"role": "user", "content": given["prompt"]}], given.get("expected"))
+    raise InvalidRequest(f"Line {number} has neither 'messages' nor 'prompt'.", param="prompts")
+
+
+def score(grader: Grader, said: str, expected: str | None) -> float | None:
+    """What an answer earns; ``None`` if nothing was expected."""
+    if expected is None:
+        return None
+    one, other = said.strip(), expected.strip()
+    return float(one == other if grader is Grader.exact else other in one)
+
+
+def average(scores: Iterator[float | None]) -> float | None:
+    """Of those that there are."""
+    found = [one for one in scores if one is not None]
+    return sum(found) / len(found) if found else None
+
+
+def _one(
+    client: Client, prompt: Prompt, models: tuple[str, str], grader: Grader, judge: str, max_tokens: int
+) -> Compared:
+    first, second = (
+        client.chat(prompt.messages, model, temperature=0, max_tokens=max_tokens).read().text
+        for model in models
+    )
+    if grader is Grader.judge:
+        share = (
+            1
+            + _verdict(client, judge, prompt, first, second)
+            - _verdict(client, judge, prompt, second, first)
+        ) / 2
+        scores: tuple[float | None, float | None] = (share, 1 - share)
+        if 0 < share < 1:
+            scores = (0.5, 0.5)  # it went by the order
+    else:
+        scores = (score(grader, first, prompt.expected), score(grader, second, prompt.expected))
+    return Compared(prompt.asked, prompt.expected, first, second, *scores)
+
+
+def _verdict(client: Client, judge: str, prompt: Prompt, first: str, second: str) -> float:
+    """0.5 if the first of two answers is better, -0.5 if the second is, 0 otherwise."""
+    reference = f"\n\nThe right answer is:\n{prompt.expected}" if prompt.expected else ""
+    text = (
+        f"Which answer is better?\n\nQuestion:\n{prompt.asked}{reference}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}"
+        '\n\nReply with JSON: {"better": "A"}, {"better": "B"} or {"better": "neither"}.'
+    )
+    form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": _VERDICT}}
+    said = client.chat(text, judge, temperature=0, max_tokens=20, response_format=form).read().text
+    try:
+        return {"A": 0.5, "B": -0.5}.get(json.loads(said)["better"], 0.0)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidRequest(
+            f"The judge '{judge}' gave no verdict: {shorten(said, 80)}", code="no_verdict", param="judge"
+        ) from error
+
+
+def _print(
+    rows: Sequence[Compared], models: tuple[str, str], scores: tuple[float | None, float | None]
+) -> None:
+    print_rows(
+        ("PROMPT", *models, "BETTER"),
+        (
+            (
+                shorten(row.prompt, WIDTH),
+                shorten(row.base, WIDTH),
+                shorten(row.tuned, WIDTH),
+                _better(row),
+            )
+            for row in rows
+        ),
+    )
+    for model, earned in zip(models, scores, strict=True):
+        typer.echo(f"{one_line(model)}: {_share(earned)}")
+
+
+def _better(row: Compared) -> str:
+    if row.base_score is None or row.tuned_score is None or row.base_score == row.tuned_score:
+        return "=" if row.base_score is not None else ""
+    return "second" if row.tuned_score > row.base_score else "first"
+
+
+def _share(earned: float | None) -> str:
+    return "nothing was expected" if earned is None else f"{earned:.0%}"

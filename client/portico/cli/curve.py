@@ -1,0 +1,36 @@
+"""A loss curve of block characters, and how long something still takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def curve(values: Sequence[float], width: int = 60) -> str:
+    """The values as one line of at most ``width`` characters; many are averaged, those that are no numbers left out."""
+    known = [value for value in values if value == value and abs(value) != float("inf")]
+    if not known:
+        return ""
+    points = [_mean(known[start:end]) for start, end in _parts(len(known), min(width, len(known)))]
+    low, high = min(points), max(points)
+    if high == low:
+        return BLOCKS[0] * len(points)
+    return "".join(BLOCKS[round((point - low) / (high - low) * (len(BLOCKS) - 1))] for point in points)
+
+
+def _parts(count: int, parts: int) -> list[tuple[int, int]]:
+    return [(part * count // parts, (part + 1) * count // parts) for part in range(parts)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def lasts(seconds: float | None) -> str:
+    """``45 s``, ``12 min`` or ``3.5 h``."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{max(0, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,25 @@
+"""Limits of keys and apps on the command line: NAME=NUMBER."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from portico.errors import InvalidRequest
+
+
+def limits_of(given: Iterable[str]) -> dict[str, int]:
+    """Limits by name. `InvalidRequest` for one that is not written NAME=NUMBER."""
+    found = {}
+    for pair in given:
+        name, _, number = pair.partition("=")
+        if not name or not number.isdecimal():
+            raise InvalidRequest(
+                f"'{pair}' is not a limit: expected NAME=NUMBER, such as tokens_per_day=100000."
+            )
+        found[name] = int(number)
+    return found
+
+
+def shown(limits: Mapping[str, int] | None) -> tuple[str, ...]:
+    """Limits as they are written."""
+    return tuple(f"{name}={number}" for name, number in (limits or {}).items())

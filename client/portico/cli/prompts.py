@@ -1,0 +1,235 @@
+"""`portico prompts`: the prompt library."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.pairs import pairs
+from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import InvalidRequest
+
+SUFFIXES = (".yaml", ".yml", ".md")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Prompts: texts with arguments, kept in versions.",
+    epilog="Example: portico prompts import ./prompts",
+)
+
+Name = Annotated[str, typer.Argument(help="The prompt.")]
+Version = Annotated[int | None, typer.Option(help="Which version (default: the newest).")]
+
+
+@app.command("list", epilog="Example: portico prompts list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the prompts."""
+    with connected(context) as client:
+        found = client.prompts.list()
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No prompts yet: portico prompts import FOLDER")
+    else:
+        print_rows(
+            ("NAME", "VERSION", "TAKES", "DESCRIPTION"),
+            (
+                (
+                    prompt.name,
+                    prompt.version,
+                    tuple(argument["name"] for argument in prompt.arguments),
+                    shorten(prompt.description or prompt.title, 80),
+                )
+                for prompt in found
+            ),
+        )
+
+
+@app.command(epilog="Example: portico prompts show review --version 2")
+def show(context: typer.Context, name: Name, version: Version = None, as_json: AsJson = False) -> None:
+    """Show one prompt: its arguments and its messages."""
+    with connected(context) as client:
+        found = client.prompts.get(name, version)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("name", found.name),
+            ("version", found.version),
+            ("from", found.origin or "written here"),
+            ("what", found.description or found.title),
+        ]
+    )
+    if found.arguments:
+        print_rows(
+            ("ARGUMENT", "TYPE", "NEEDED", "DEFAULT", "MEANING"),
+            (
+                (
+                    item["name"],
+                    item["type"],
+                    "yes" if item["required"] else "",
+                    "" if item.get("default") is None else item["default"],
+                    item["description"],
+                )
+                for item in found.arguments
+            ),
+        )
+    _print_messages(found.messages)
+
+
+@app.command(epilog="Example: portico prompts render review language=Python code='print(1)'")
+def render(
+    context: typer.Context,
+    name: Name,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME=VALUE…", help="Its arguments; a value that is JSON is read as JSON."),
+    ] = None,
+    version: Version = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the messages of a prompt with arguments in their places."""
+    with connected(context) as client:
+        prompt = client.prompts.get(name, version)
+        texts = {item["name"] for item in prompt.arguments if item["type"] == "string"}
+        given = {
+            key: value if key in texts else _json(value)
+            for key, value in pairs(arguments, "arguments").items()
+        }
+        messages = client.prompts.render(name, given, version=prompt.version)
+    if as_json:
+        print_json({"name": prompt.name, "version": prompt.version, "messages": list(messages)})
+    else:
+        _print_messages(messages)
+
+
+@app.command(epilog="Example: portico prompts add greeting 'Say hello to {name} in {language}.'")
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    text: Annotated[str, typer.Argument(help="The user's message; {word} stands for an argument.")],
+    system: Annotated[str, typer.Option(help="A system message before it.")] = "",
+    describe: Annotated[str, typer.Option(help="What it is for.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Keep a prompt whose arguments are texts that are all needed. Files can say more: portico prompts import."""
+    from portico.cli.placeholders import placeholders
+
+    messages = [
+        {"role": role, "content": said} for role, said in (("system", system), ("user", text)) if said
+    ]
+    names = dict.fromkeys(found for message in messages for found in placeholders(message["content"]))
+    with connected(context) as client:
+        made = client.prompts.save(name, description=describe, arguments=list(names), messages=messages)
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(f"'{made.name}' is at version {made.version}.")
+
+
+@app.command("import", epilog="Example: portico prompts import ./prompts --dry-run")
+def import_(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="PATH|URL", help="A file, a folder, or a Git repository on https.")
+    ],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Keep the prompts of .yaml files and of .md files with front matter. What is unchanged makes no version."""
+    with connected(context) as client:
+        if "://" in source:
+            done = client.prompts.load(url=source, dry_run=dry_run)
+        else:
+            files = _files(Path(source))
+            done = client.prompts.load(files, origin=str(Path(source).absolute()), dry_run=dry_run)
+    if as_json:
+        print_json(done)
+        return
+    would = "Would be " if dry_run else ""
+    for word, names in (("added", done.added), ("changed", done.changed), ("unchanged", done.unchanged)):
+        if names:
+            typer.echo(f"{would}{word}: {', '.join(map(safe, names))}")
+
+
+@app.command(epilog="Example: portico prompts history review")
+def history(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """List the versions of a prompt, newest first."""
+    from datetime import datetime
+
+    with connected(context) as client:
+        found = client.prompts.history(name)
+    if as_json:
+        print_json({"data": found})
+    else:
+        print_rows(
+            ("VERSION", "SINCE", "FROM"),
+            (
+                (
+                    prompt.version,
+                    datetime.fromtimestamp(prompt.created_at).isoformat(" ", "minutes"),
+                    prompt.origin or "written here",
+                )
+                for prompt in found
+            ),
+        )
+
+
+@app.command(epilog="Example: portico prompts remove review --yes")
+def remove(
+    context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Forget a prompt with all its versions."""
+    with connected(context) as client:
+        found = client.prompts.get(name)
+        if not dry_run:
+            confirm(f"Remove '{found.name}' with {found.version} versions?", yes=yes)
+            client.prompts.remove(name)
+    if as_json:
+        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+
+
+def _print_messages(messages: Any) -> None:
+    for message in messages:
+        typer.secho(f"\n{message['role']}", bold=True)
+        typer.echo(safe(message["content"]))
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _files(source: Path) -> dict[str, str]:
+    """The files of prompts at a path: itself, or all below it that are not hidden."""
+    if source.is_file():
+        return {source.name: _text(source)}
+    if not source.is_dir():
+        raise InvalidRequest(f"There is no file or folder {source}.", param="source")
+    found: dict[str, str] = {}
+    for at, folders, names in os.walk(source):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(at, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                found[path.relative_to(source).as_posix()] = _text(path)
+    if not found:
+        raise InvalidRequest(f"There are no .yaml or .md files in {source}.", param="source")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path} is not text in UTF-8.", param="source") from error

@@ -1,0 +1,52 @@
+"""`portico run`: a flow that nobody deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import print_json
+from portico.cli.running import given_input, show_run
+from portico.cli.session import AsJson, DryRun, connected
+from portico.cli.source import read_source
+from portico.errors import InvalidRequest, from_body
+from portico.wire import ErrorBody
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico run story.py:story 'A handbook of bread'")
+def run(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.py:FLOW|FILE.yaml", help="A flow in a Python file or module, or its specification."
+        ),
+    ],
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="[INPUT]", help="Its input; JSON is read as JSON, - is standard input."),
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--input", help="A file of JSON that is its input.")] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a flow in the daemon without deploying it. Functions that cannot travel are executed here."""
+    found = read_source(source)
+    if found.flow is None:
+        raise InvalidRequest(f"'{source}' is an agent. Deploy it: portico apps deploy {source}")
+    with connected(context) as client:
+        if dry_run:
+            checked = client.check(found.flow)
+            if checked.error is not None:
+                raise from_body(ErrorBody(**checked.error))
+            if as_json:
+                print_json(checked)
+            else:
+                typer.echo(f"'{checked.name}' could run here.")
+            return
+        given = given_input(text, file, found.spec.get("input_schema"))
+        show_run(client, client.start(found.flow, given), as_json=as_json)

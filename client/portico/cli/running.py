@@ -1,0 +1,98 @@
+"""An app or a flow that runs while somebody looks: its text as it comes, questions asked here, its value at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from portico.cli.render import print_json, safe
+from portico.errors import InvalidRequest
+from portico.wire import Asked, Delta, Event
+
+if TYPE_CHECKING:
+    from portico.client import Client
+
+
+class Runs(Protocol):
+    """`portico._running.Running`."""
+
+    id: str | None
+
+    def events(self) -> Iterator[Event]: ...
+
+    def result(self) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+def show_run(client: Client, running: Runs, *, as_json: bool) -> None:
+    """Print the text of a run as it comes, then its value if that is another; questions are asked here.
+
+    ``as_json``: nothing but the run's id and its value.
+    """
+    said: list[str] = []
+    try:
+        for event in running.events():
+            match event:
+                case Delta(text=text):
+                    said.append(text)
+                    if not as_json:
+                        sys.stdout.write(safe(text))
+                        sys.stdout.flush()
+                case Asked(kind="approval" | "input") as asked:
+                    _ask(client, asked, newline=bool(said) and not as_json)
+        value = running.result()
+    finally:
+        running.close()
+    if as_json:
+        print_json({"run": running.id, "value": value})
+        return
+    if said:
+        typer.echo()
+    words = value.get("content") if isinstance(value, dict) else value  # an agent's value is a message
+    if value is not None and words != "".join(said):
+        typer.echo(safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)))
+
+
+def _ask(client: Client, asked: Asked, *, newline: bool) -> None:
+    """Ask the person at the terminal; where there is none, say how it can be answered from elsewhere."""
+    if newline:
+        typer.echo()
+    if not sys.stdin.isatty():
+        typer.echo(
+            f"Waits for an answer to '{safe(asked.name)}': portico approvals approve {asked.id}", err=True
+        )
+        return
+    from portico.cli.approvals import decide
+
+    decide(client, client.questions.get(asked.id))
+
+
+def given_input(text: str | None, file: Path | None, schema: Mapping[str, Any] | None) -> Any:
+    """The input of a run: a file of JSON, a text (``-`` reads standard input), or JSON if it looks like it.
+
+    A text that begins with a bracket or a quotation mark is JSON, and so is one where ``schema`` wants no text.
+    """
+    if file is not None:
+        if text is not None:
+            raise InvalidRequest("Give either INPUT or --input, not both.", param="input")
+        try:
+            return json.loads(file.read_text(encoding="utf-8-sig"))
+        except ValueError as error:
+            raise InvalidRequest(f"{file} is not JSON: {error}.", param="input") from error
+    if text == "-":
+        text = sys.stdin.read()
+    wanted = (schema or {}).get("type")
+    if text is None or wanted == "string":
+        return text
+    if text[:1] in ("{", "[", '"') or wanted in ("number", "integer", "boolean", "array", "object"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text

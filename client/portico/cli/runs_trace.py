@@ -1,0 +1,167 @@
+"""`portico runs trace`, `resume` and `fork`: what a run of a flow did, and doing it on, again or otherwise."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from rich.tree import Tree
+
+from portico.cli.render import console, one_line, print_json, print_rows, safe, shorten
+from portico.cli.running import given_input
+from portico.cli.session import AsJson, connected
+from portico.errors import InvalidRequest
+from portico.values import Run, TraceStep
+
+Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the run.")]
+Start = Annotated[
+    str,
+    typer.Option("--from", metavar="STEP", help="The step that is done again, with all that followed it."),
+]
+
+_ITEM = re.compile(r"^(.*)\[(\d+)\]$")
+
+
+def trace(
+    context: typer.Context,
+    run_id: Identity,
+    full: Annotated[bool, typer.Option("--full", help="What went in and out too, not cut.")] = False,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print the text of a Mermaid gantt chart instead.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the steps of a run of a flow as a tree, with times, tokens, what came from the cache, and errors."""
+    with connected(context) as client:
+        if mermaid:
+            chart = client.runs.chart(run_id)
+            print_json({"mermaid": chart}) if as_json else typer.echo(safe(chart).rstrip())
+            return
+        steps = client.runs.trace(run_id, full=full)
+    if as_json:
+        print_json({"run": run_id, "steps": steps})
+    elif not steps:
+        typer.echo("No step of a flow has ended in this run, or it ended long ago.")
+    elif sys.stdout.isatty():
+        console().print(tree_of(run_id, steps, full=full))
+    else:
+        print_rows((), (_cells(step, full) for step in sorted(steps, key=lambda step: step.started_at)))
+
+
+def _cells(step: TraceStep, full: bool) -> tuple[Any, ...]:
+    said = (json.dumps(step.input, ensure_ascii=False), json.dumps(step.output, ensure_ascii=False))
+    error = str((step.error or {}).get("message", ""))
+    return (step.path, step.kind, _standing(step), _time(step), _tokens(step), error, *(said if full else ()))
+
+
+def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> Tree:
+    """Steps below those that they are parts of, in the order in which they began."""
+    tree = Tree(Text(run_id, "dim"), guide_style="dim")
+    at: dict[str, Tree] = {"": tree}
+
+    def node(path: str) -> Tree:
+        """The branch of a path; one that has no step of its own, such as an item of a warp, is made."""
+        if path not in at:
+            outer, name = _above(path)
+            at[path] = node(outer).add(Text(name, "dim"))
+        return at[path]
+
+    for step in sorted(steps, key=lambda step: (step.started_at, len(step.path))):
+        outer, name = _above(step.path)
+        branch = at.get(step.path)
+        label = _label(name, step)
+        if branch is not None:  # something below it ended, and was drawn, first
+            branch.label = label
+        else:
+            branch = at[step.path] = node(outer).add(label)
+        if full:
+            for sign, value in (("→", step.input), ("←", step.output)):
+                if value is not None:
+                    branch.add(Text(f"{sign} {shorten(json.dumps(value, ensure_ascii=False), 400)}", "dim"))
+    return tree
+
+
+def _above(path: str) -> tuple[str, str]:
+    """The path of what a step is a part of, and its name there: an item of a list lies below the list."""
+    outer, _dot, name = path.rpartition(".")
+    item = _ITEM.match(name)
+    if item is None:
+        return outer, name
+    return (f"{outer}.{item[1]}" if outer else item[1]), f"[{item[2]}]"
+
+
+def _label(name: str, step: TraceStep) -> Text:
+    colour = {"failed": "red", "skipped": "dim"}.get(step.status, "")
+    parts = [(one_line(name), f"bold {colour}".strip()), (f"  {step.kind}", "dim")]
+    if step.status == "skipped":
+        parts.append(("  skipped", "dim"))
+    else:
+        parts.append((f"  {_time(step)}", "cyan"))
+    if step.hit:
+        parts.append(("  from the cache", "green"))
+    if tokens := _tokens(step):
+        parts.append((f"  {tokens} tokens", "magenta"))
+    if step.error:
+        parts.append((f"  {one_line(step.error.get('message', ''))}", "red"))
+    return Text.assemble(*parts)
+
+
+def _standing(step: TraceStep) -> str:
+    return "cached" if step.hit else step.status
+
+
+def _time(step: TraceStep) -> str:
+    if step.milliseconds >= 1000:
+        return f"{step.milliseconds / 1000:.2f} s"
+    return f"{step.milliseconds:.1f} ms"
+
+
+def _tokens(step: TraceStep) -> str:
+    if not (step.prompt_tokens or step.completion_tokens):
+        return ""
+    return f"{step.prompt_tokens}+{step.completion_tokens}"
+
+
+def resume(context: typer.Context, run_id: Identity, start: Start = "", as_json: AsJson = False) -> None:
+    """Go on with a durable run that has ended: behind its last finished step, or again from another one."""
+    with connected(context) as client:
+        found = client.runs.resume(run_id, start=start)
+    _say(found, "goes on", as_json=as_json)
+
+
+def fork(
+    context: typer.Context,
+    run_id: Identity,
+    start: Start = "",
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="INPUT", help="Another input; JSON is read as JSON, @FILE is a file of it."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a new run like a durable one: with another input, or with all steps before one taken over."""
+    if text is not None and start:
+        raise InvalidRequest("With another input every step is done again: give either --from or --input.")
+    more: dict[str, Any] = {}
+    if text is not None:
+        more["input"] = (
+            given_input(None, Path(text[1:]), None) if text[:1] == "@" else given_input(text, None, None)
+        )
+    with connected(context) as client:
+        found = client.runs.fork(run_id, start=start, **more)
+    _say(found, "began", as_json=as_json)
+
+
+def _say(found: Run, what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{found.id} {what}. Follow it: portico runs tail {found.id}")

@@ -1,0 +1,95 @@
+"""`portico serve`: Python functions of this machine as tools of the daemon."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import signal
+import sys
+import threading
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+from portico._serving import functions_in
+from portico.cli.render import print_json, safe
+from portico.cli.session import AsJson, connected
+from portico.errors import InvalidRequest
+from portico.flow import Flow, Step
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico serve geometry:area geometry:volume --read-only")
+def serve(
+    context: typer.Context,
+    functions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODULE:FUNCTION…",
+            help="Functions, looked for in this folder first; a module alone means all its public ones, a flow those "
+            "that cannot travel to the daemon.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="What this worker is called.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Calls that are executed at once.")] = 4,
+    read_only: Annotated[bool, typer.Option("--read-only", help="They change nothing.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a call may take, its wait for a worker included.")
+    ] = 60.0,
+    approval: Annotated[
+        str, typer.Option(help="When somebody is asked before a call: always, destructive or never.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Serve Python functions as tools: called over the daemon, executed here. Ctrl-C finishes what has begun."""
+    sys.path.insert(0, os.getcwd())
+    options: dict[str, Any] = {
+        "read_only": read_only,
+        "destructive": not read_only,
+        "timeout": timeout,
+        "approval": approval,
+    }
+    served = [each for item in functions for found in _found(item) for each in functions_in(found, **options)]
+    with connected(context) as client:
+        if as_json:
+            print_json({"serves": [item.name for item in served]})
+        else:
+            names = ", ".join(safe(item.name) for item in served)
+            typer.echo(f"Serves {names} until Ctrl-C. Try: portico tools show {safe(served[0].name)}")
+        sys.stdout.flush()
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        client.serve(served, name=name, concurrency=concurrency, stop=stop)
+
+
+def _found(item: str) -> list[Any]:
+    """The functions that ``module:function`` or ``module`` names."""
+    module_name, _, path = item.partition(":")
+    try:
+        module = importlib.import_module(module_name.removesuffix(".py"))
+    except ImportError as error:
+        raise InvalidRequest(
+            f"The module '{module_name}' cannot be imported: {error}.", param="functions"
+        ) from error
+    if not path:
+        found = _public(module)
+        if not found:
+            raise InvalidRequest(f"The module '{module_name}' has no public function.", param="functions")
+        return found
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part, None)
+    if not callable(value) and not isinstance(value, Flow | Step):
+        raise InvalidRequest(f"There is no function '{path}' in '{module_name}'.", param="functions")
+    return [value]
+
+
+def _public(module: ModuleType) -> list[Any]:
+    return [
+        value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__
+    ]

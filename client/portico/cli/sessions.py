@@ -1,0 +1,206 @@
+"""`portico sessions`: what was said to agents, and what they remember."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import Conflict, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from portico.client import Client
+    from portico.values import Session
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Sessions: conversations with agents, with the memory of every agent in them.",
+    epilog="Example: portico sessions show clerk/monday",
+)
+
+Which = Annotated[
+    str, typer.Argument(metavar="APP/NAME|ID", help="The session, by its app and name or its id.")
+]
+
+
+@app.command("list", epilog="Example: portico sessions list --app clerk")
+def show_all(
+    context: typer.Context,
+    of: Annotated[str | None, typer.Option("--app", help="Those of one app.")] = None,
+    search: Annotated[str, typer.Option(help="Those in whose title or messages this was said.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List the sessions, the one used last first."""
+    with connected(context) as client:
+        found = client.sessions.list(of, search=search, limit=limit)
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No sessions.")
+    else:
+        print_rows(
+            ("APP", "NAME", "TITLE", "USED", "ID"),
+            ((s.app, s.name, shorten(s.title, 60), moment(s.updated_at), s.id) for s in found),
+        )
+
+
+@app.command(epilog="Example: portico sessions show clerk/monday")
+def show(
+    context: typer.Context,
+    which: Which,
+    agent: Annotated[
+        str | None,
+        typer.Option(help="What one agent of the tree remembers, such as writer (default: all of them)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was said in a session."""
+    with connected(context) as client:
+        found = _found(client, which)
+        said = client.sessions.messages(found.id, agent)
+    if as_json:
+        print_json({"session": found, "messages": said})
+        return
+    print_fields(
+        [
+            ("id", found.id),
+            ("app", found.app),
+            ("name", found.name),
+            ("title", found.title),
+            ("begun", moment(found.created_at)),
+            ("used", moment(found.updated_at)),
+        ]
+    )
+    for item in said:
+        where = f" · {item.agent}" if item.agent else ""
+        typer.secho(f"\n{safe(str(item.message.get('sender')))}{safe(where)}", bold=True)
+        typer.echo(safe(_text(item.message.get("content"))))
+
+
+@app.command(epilog="Example: portico sessions rename clerk/monday 'The broken heater'")
+def rename(
+    context: typer.Context,
+    which: Which,
+    title: Annotated[str, typer.Argument(help="What it is about, for people. Its name stays.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give a session a title."""
+    with connected(context) as client:
+        changed = client.sessions.change(_found(client, which).id, title=title)
+    _say(changed, f"'{safe(changed.name)}' is now called '{safe(changed.title)}'.", as_json)
+
+
+@app.command(epilog="Example: portico sessions fork clerk/monday --name tuesday")
+def fork(
+    context: typer.Context,
+    which: Which,
+    name: Annotated[str, typer.Option(help="The name of the copy (default: its id).")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a copy of a session, which goes its own way from here."""
+    with connected(context) as client:
+        made = client.sessions.fork(_found(client, which).id, name)
+    _say(made, f"The copy is {safe(made.app)}/{safe(made.name)}.", as_json)
+
+
+@app.command(epilog="Example: portico sessions reset clerk/monday --yes")
+def reset(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Forget what was said in a session, by every agent in it."""
+    with connected(context) as client:
+        found = _found(client, which)
+        confirm(f"Forget what was said in '{found.name}'?", yes=yes)
+        found = client.sessions.reset(found.id)
+    _say(found, f"'{safe(found.name)}' is empty.", as_json)
+
+
+@app.command(epilog="Example: portico sessions delete clerk/monday --yes")
+def delete(
+    context: typer.Context, which: Which, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Remove a session with all that was said in it."""
+    with connected(context) as client:
+        found = _found(client, which)
+        if not dry_run:
+            confirm(f"Remove the session '{found.name}' of '{found.app}'?", yes=yes)
+            client.sessions.remove(found.id)
+    if as_json:
+        print_json({"removed": None if dry_run else found.id, "would_remove": found.id})
+    else:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{safe(found.name)}'.")
+
+
+@app.command(epilog="Example: portico sessions export clerk/monday > monday.json")
+def export(context: typer.Context, which: Which, as_json: AsJson = False) -> None:
+    """Print a session as JSON: what every agent in it remembers. `import` reads it back."""
+    with connected(context) as client:
+        state = client.sessions.state(_found(client, which).id)
+    print_json(state)
+
+
+@app.command("import", epilog="Example: portico sessions import monday.json clerk/copy")
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `export` printed; - is standard input.")],
+    which: Annotated[
+        str, typer.Argument(metavar="APP/NAME", help="The session that it becomes; it is made if need be.")
+    ],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a session back. What was said in the one that it becomes is replaced."""
+    state = _state(file)
+    of, slash, name = which.partition("/")
+    if not slash or not of or not name:
+        raise InvalidRequest("Say which session it becomes: APP/NAME.", param="which")
+    with connected(context) as client:
+        found = client.sessions.open(of, name)
+        if client.sessions.messages(found.id, limit=1):
+            confirm(f"Replace what was said in '{name}'?", yes=yes)
+        found = client.sessions.load(found.id, state)
+    _say(found, f"{safe(found.app)}/{safe(found.name)} is there.", as_json)
+
+
+def _found(client: Client, which: str) -> Session:
+    """A session by its id, or by its app and name. Raises `NotFound`, or `Conflict` if several users have one."""
+    of, slash, name = which.partition("/")
+    if not slash:
+        return client.sessions.get(which)
+    found = client.sessions.list(of, name=name, limit=2)
+    if not found:
+        raise NotFound(f"'{of}' has no session '{name}'. List them: portico sessions list", param="which")
+    if len(found) > 1:
+        raise Conflict(
+            f"Several keys have a session '{name}' of '{of}'. Name it by its id: portico sessions list --app {of}",
+            param="which",
+        )
+    return found[0]
+
+
+def _state(file: Path) -> dict[str, Any]:
+    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
+    try:
+        state = json.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{file} is not JSON: {error}.", param="file") from error
+    if not isinstance(state, dict):
+        raise InvalidRequest(f"{file} is no session: it must be one JSON object.", param="file")
+    return state
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text") or f"[{part.get('type')}]") for part in content or ())
+
+
+def _say(found: Session, text: str, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(text)

@@ -1,0 +1,119 @@
+"""What a file or a Python module holds: the specification of a flow or an agent, or one that is composed there."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from portico.errors import InvalidRequest
+from portico.flow import Flow, flow_of
+
+WRITTEN = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class AppSource:
+    """An app to deploy or to run. ``kind`` is ``flow`` or ``agent``; ``flow`` is set for the former."""
+
+    kind: str
+    spec: Mapping[str, Any]
+    flow: Flow | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.spec.get("name") or "")
+
+
+def read_source(target: str) -> AppSource:
+    """An app from ``story.yaml``, ``story.json``, ``story.py:story`` or ``package.module:story``.
+
+    Raises `InvalidRequest` that says what is not there, or what it is instead.
+    """
+    path = Path(target)
+    if path.suffix.lower() in WRITTEN:
+        return source_of(document_of(path), target)
+    return source_of(load(target), target)
+
+
+def source_of(found: Any, target: str) -> AppSource:
+    """An app from what was found at ``target``."""
+    spec = found if isinstance(found, Mapping) else getattr(found, "spec", None)
+    if isinstance(spec, Mapping) and "portico_agent" in spec:
+        return AppSource("agent", spec)
+    if isinstance(found, Mapping) and "portico_flow" not in found:
+        raise InvalidRequest(
+            f"'{target}' is no specification: it has neither 'portico_flow' nor 'portico_agent' at its top."
+        )
+    try:
+        made = flow_of(found)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"'{target}' cannot be composed: {error.message}", param=error.param) from error
+    return AppSource("flow", made.spec, made)
+
+
+def load(target: str) -> Any:
+    """What ``file.py:name`` or ``module:name`` stands for; modules are looked for in this folder first."""
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name:
+        raise InvalidRequest(
+            f"'{target}' names no flow: write FILE.py:NAME, MODULE:NAME, or a file that ends in .json or .yaml.",
+            param="file",
+        )
+    value: Any = _module(place)
+    for part in name.split("."):
+        if not hasattr(value, part):
+            raise InvalidRequest(f"There is no '{name}' in '{place}'.", param="file")
+        value = getattr(value, part)
+    return value
+
+
+def _module(place: str) -> ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        path = Path(place).absolute()
+        if not path.is_file():
+            raise InvalidRequest(f"There is no file {place}.", param="file")
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    except InvalidRequest:
+        raise
+    except Exception as error:
+        raise InvalidRequest(
+            f"'{place}' cannot be imported: {type(error).__name__}: {error}.", param="file"
+        ) from error
+    return module
+
+
+def document_of(path: Path) -> Any:
+    """A JSON or YAML file. Raises `InvalidRequest` that says what is wrong with it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InvalidRequest(f"There is no file {path}.", param="file") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path} is not text in UTF-8.", param="file") from error
+    if path.suffix.lower() == ".json":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise InvalidRequest(f"{path} is not JSON: {error}.", param="file") from error
+    from portico.cli.yaml_text import parse_yaml
+
+    return parse_yaml(text, str(path))

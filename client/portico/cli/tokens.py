@@ -1,0 +1,36 @@
+"""`portico tokens`: how a model reads a text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import print_json
+from portico.cli.session import AsJson, connected
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico tokens 'How long is this?' --model default")
+def tokens(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(help="The text; - reads it from standard input.")],
+    model: Annotated[str, typer.Option(help="The model whose tokens they are.")] = "default",
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Count it as a message, as the model's template writes it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the tokens of a text, and how many there are."""
+    given = sys.stdin.read() if text == "-" else text
+    with connected(context) as client:
+        found = client.tokenize([{"role": "user", "content": given}] if chat else given, model, texts=True)
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(" ".join(json.dumps(piece, ensure_ascii=False) for piece in found.texts or ()))
+    of = f" of {found.max_model_len}" if found.max_model_len else ""
+    typer.echo(f"{found.count}{of} tokens")

@@ -1,0 +1,275 @@
+"""`portico tune`: train a local model on your examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from portico.cli.render import moment, one_line, print_fields, print_json, print_rows
+from portico.cli.session import AsJson, DryRun, connected
+from portico.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from portico.tuning import TuningJob
+
+
+class _Shorthand(TyperGroup):
+    """``portico tune FILE …`` is ``portico tune start FILE …``; a file called like a command is ``./list``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "--install-completion"):
+            args = ["start", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Shorthand,
+    no_args_is_help=True,
+    help="Fine-tuning: train a model on your examples, and follow, pause or cancel that.",
+    epilog="Example: portico tune examples.jsonl --base default",
+)
+
+Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the job.")]
+
+
+@app.command(epilog="Example: portico tune start examples.jsonl --base default --suffix polite")
+def start(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(help="Examples, one JSON object a line; see 'portico tune convert'.")
+    ],
+    base: Annotated[str, typer.Option(help="The model to train.")],
+    validation: Annotated[
+        Path | None, typer.Option(help="Examples that are held back, to measure with.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="supervised, dpo or reinforcement.")] = "supervised",
+    grader: Annotated[
+        Path | None,
+        typer.Option(help="For reinforcement: a JSON file with the grader, as OpenAI writes them."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Times through the examples.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in a step.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Multiplies the learning rate of the recipe.")] = None,
+    beta: Annotated[float | None, typer.Option(help="For dpo: what straying from the base costs.")] = None,
+    suffix: Annotated[str, typer.Option(help="A part of the new model's name.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same result.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A setting of the recipe, such as rank=16. Repeatable."
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every setting with its reason, and train nothing.")
+    ] = False,
+    dry_run: DryRun = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Begin the job and do not follow it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on a file of examples; the loss and the time left are shown. Ctrl-C leaves the job at work."""
+    given = (
+        ("n_epochs", epochs),
+        ("batch_size", batch_size),
+        ("learning_rate_multiplier", rate),
+        ("beta", beta),
+    )
+    wish: dict[str, Any] = {
+        "validation_file": validation,
+        "method": method,
+        "hyperparameters": {name: value for name, value in given if value is not None},
+        "grader": _json_file(grader) if grader else None,
+        "recipe": _settings(settings or ()),
+    }
+    from portico.cli import tune_live
+
+    with connected(context) as client:
+        if explain or dry_run:
+            plan = client.tuning.plan(base, file, **wish)
+            if as_json:
+                print_json(plan)
+            else:
+                tune_live.print_plan(plan, reasons=explain)
+            return
+        job = client.tuning.create(base, file, suffix=suffix, seed=seed, **wish)
+        if not detach:
+            job = tune_live.follow(client, job, quiet=as_json)
+    _end(job, as_json)
+
+
+@app.command("list", epilog="Example: portico tune list --limit 5")
+def show_all(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List fine-tuning jobs, newest first."""
+    with connected(context) as client:
+        found = client.tuning.list(limit=limit).data
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("Nothing was trained yet: portico tune examples.jsonl --base default")
+    else:
+        print_rows(
+            ("ID", "BASE", "METHOD", "STATUS", "STEP", "BEGAN", "MODEL"),
+            (
+                (j.id, j.model, j.method, j.status, _step(j), moment(j.created_at), j.fine_tuned_model)
+                for j in found
+            ),
+        )
+
+
+@app.command(epilog="Example: portico tune show ftjob-0192f6")
+def show(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
+    """Show one job: where it stands, its loss curve and its last events."""
+    from portico.cli import tune_live
+
+    with connected(context) as client:
+        job = client.tuning.get(job_id)
+        if as_json:
+            print_json(job)
+            return
+        _print(job)
+        tune_live.print_course(client, job_id)
+
+
+@app.command(epilog="Example: portico tune follow ftjob-0192f6")
+def follow(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
+    """Follow a job until it ends. Ctrl-C leaves it at work."""
+    from portico.cli import tune_live
+
+    with connected(context) as client:
+        job = tune_live.follow(client, client.tuning.get(job_id), quiet=as_json)
+    _end(job, as_json)
+
+
+@app.command(epilog="Example: portico tune pause ftjob-0192f6")
+def pause(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
+    """Stop a job behind its last checkpoint; it can be resumed."""
+    with connected(context) as client:
+        _say(client.tuning.pause(job_id), as_json, "is paused: portico tune resume {id}")
+
+
+@app.command(epilog="Example: portico tune resume ftjob-0192f6")
+def resume(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
+    """Go on with a paused job."""
+    with connected(context) as client:
+        _say(client.tuning.resume(job_id), as_json, "goes on: portico tune follow {id}")
+
+
+@app.command(epilog="Example: portico tune cancel ftjob-0192f6")
+def cancel(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
+    """End a job for good."""
+    with connected(context) as client:
+        _say(client.tuning.cancel(job_id), as_json, "is cancelled.")
+
+
+@app.command(epilog="Example: portico tune convert alpaca.json examples.jsonl --from alpaca")
+def convert(
+    file: Annotated[Path, typer.Argument(help="The data set: JSON, JSON lines or CSV.")],
+    to: Annotated[Path, typer.Argument(help="The file to write.")],
+    format: Annotated[str, typer.Option("--from", help="alpaca, sharegpt, lazyllm or csv.")],
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="ROLE=COLUMN", help="For csv: which column is what. Repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the data set of another tool as examples that can be trained on. Needs no daemon."""
+    from portico import convert as converting
+
+    if file.resolve() == to.resolve():
+        raise InvalidRequest("The file to write is the one that is read; name another one.", param="to")
+    mapping = dict(_pair(item, "--map") for item in columns or ())
+    count = 0
+    unfinished = to.with_name(f"{to.name}.unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8") as out:
+            for example in converting.convert(file, format, mapping):
+                out.write(json.dumps(example, ensure_ascii=False) + "\n")
+                count += 1
+        unfinished.replace(to)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    if as_json:
+        print_json({"examples": count, "file": str(to)})
+    else:
+        typer.echo(f"{count:,} examples in {one_line(str(to))}.")
+
+
+def _settings(given: Sequence[str]) -> Mapping[str, Any]:
+    found: dict[str, Any] = {}
+    for item in given:
+        name, value = _pair(item, "--set")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+def _pair(item: str, option: str) -> tuple[str, str]:
+    name, separator, value = item.partition("=")
+    if not separator or not name:
+        raise InvalidRequest(f"{option} takes NAME=VALUE, not '{item}'.", param=option.lstrip("-"))
+    return name, value
+
+
+def _json_file(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidRequest(f"{path} is not JSON: {error}.", param="grader") from error
+    if not isinstance(found, dict):
+        raise InvalidRequest(f"{path} must hold one JSON object, the grader.", param="grader")
+    return found
+
+
+def _end(job: TuningJob, as_json: bool) -> None:
+    """What became of it; a failure ends the command."""
+    if as_json:
+        print_json(job)
+    elif job.status == "succeeded":
+        typer.echo(f"Done: portico chat --model {one_line(job.fine_tuned_model)}")
+    elif job.status not in ("failed", "cancelled"):
+        typer.echo(f"{job.id} is {job.status}: portico tune follow {job.id}")
+    if job.status in ("failed", "cancelled"):
+        if not as_json:
+            typer.secho(one_line(job.error) or f"The job was {job.status}.", fg="red", err=True)
+        raise typer.Exit(1)
+
+
+def _say(job: TuningJob, as_json: bool, words: str) -> None:
+    if as_json:
+        print_json(job)
+    else:
+        typer.echo(f"{job.id} {words.format(id=job.id)}")
+
+
+def _step(job: TuningJob) -> str:
+    return f"{job.step} of {job.total_steps}" if job.step and job.total_steps else ""
+
+
+def _print(job: TuningJob) -> None:
+    print_fields(
+        [
+            ("id", job.id),
+            ("base", job.model),
+            ("method", job.method),
+            ("status", job.status),
+            ("error", job.error),
+            ("model", job.fine_tuned_model),
+            ("step", _step(job)),
+            ("began", moment(job.created_at)),
+            ("ended", moment(job.finished_at)),
+            ("ends about", moment(job.estimated_finish)),
+            ("trained tokens", job.trained_tokens),
+            ("seed", job.seed),
+            ("results", job.result_files),
+        ]
+    )

@@ -1,0 +1,153 @@
+"""What `portico tune` shows: the plan of a job, its course, and its loss while it trains."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from portico.cli.curve import curve, lasts
+from portico.cli.render import amount, console, one_line, print_fields, print_rows
+from portico.client import Client
+from portico.tuning import TuningEvent, TuningJob, TuningPlan
+
+EVENTS = 1000
+"""Events that a course is drawn from."""
+
+LAST = 8
+"""Sentences shown below it."""
+
+
+def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
+    """The examples and the recipe; each setting with its reason, if those are wanted."""
+    data, recipe = plan.data, plan.recipe
+    for sentence in plan.warnings:
+        typer.secho(one_line(sentence), fg="yellow", err=True)
+    print_fields(
+        [
+            ("model", f"{plan.model}, {plan.parameters:,} parameters"),
+            (
+                "examples",
+                f"{data['examples']:,}, {data['tokens']:,} tokens, the longest has {data['longest']:,}",
+            ),
+            ("held back", data["validation"] or None),
+            ("training", f"{recipe['kind']}, {recipe['steps']:,} steps, {recipe['epochs']} times through"),
+            ("memory", amount(recipe["memory_bytes"])),
+            ("disk", amount(recipe["disk_bytes"])),
+            ("time", f"about {lasts(recipe['seconds'])}"),
+        ]
+    )
+    if reasons:
+        typer.echo()
+        why = recipe["reasons"]
+        names = [name for name in recipe if name in why]
+        print_rows(
+            ("SETTING", "VALUE", "REASON"), ((name, _value(recipe[name]), why[name]) for name in names)
+        )
+
+
+def _value(value: Any) -> str:
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
+
+
+def print_course(client: Client, job_id: str) -> None:
+    """Its loss curve so far, and its last sentences."""
+    found = list(reversed(client.tuning.events(job_id, limit=EVENTS).data))
+    losses = [event.data["train_loss"] for event in found if "train_loss" in event.data]
+    if losses:
+        typer.echo(f"\n{curve(losses)}  {losses[0]:.3f} → {losses[-1]:.3f}")
+    for event in [event for event in found if event.type == "message"][-LAST:]:
+        typer.echo(one_line(event.message))
+
+
+def follow(client: Client, job: TuningJob, *, quiet: bool) -> TuningJob:
+    """Show a job until it has ended or is paused; the job as it is then. Ctrl-C says how to come back.
+
+    On a terminal a curve that moves; elsewhere a line for each sentence. ``quiet``: nothing.
+    """
+    out = console(error=True)
+    screen = _Screen(job)
+    try:
+        if quiet or not out.is_terminal:
+            for item in client.tuning.follow(job.id):
+                if isinstance(item, TuningJob):
+                    return item
+                if not quiet and item.type == "message":
+                    typer.echo(one_line(item.message), err=True)
+            return client.tuning.get(job.id)
+        with Live(screen.draw(), console=out, transient=True, auto_refresh=False) as live:
+            for item in client.tuning.follow(job.id):
+                if isinstance(item, TuningJob):
+                    return item
+                for line in screen.take(item):
+                    live.console.print(line)
+                live.update(screen.draw(), refresh=True)
+        return client.tuning.get(job.id)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nThe job goes on. Follow it with: portico tune follow {job.id}\n"
+            f"End it with: portico tune cancel {job.id}",
+            err=True,
+        )
+        raise
+
+
+class _Screen:
+    """The lines that change while a job trains."""
+
+    def __init__(self, job: TuningJob) -> None:
+        self._job = job
+        self._losses: list[float] = []
+        self._last: dict[str, Any] = {}
+        self._began: tuple[int, float] | None = None
+
+    def take(self, event: TuningEvent) -> list[Text]:
+        """Lines that stay, for a sentence; measurements change the picture."""
+        if event.type == "message":
+            style = {"warn": "yellow", "error": "red"}.get(event.level, "dim")
+            return [Text(one_line(event.message), style)]
+        self._last = dict(event.data)
+        if isinstance(event.data.get("train_loss"), int | float):
+            self._losses.append(float(event.data["train_loss"]))
+        if self._began is None and "step" in event.data:
+            self._began = (int(event.data["step"]), time.monotonic())
+        return []
+
+    def draw(self) -> Group:
+        """The curve, and a line of figures."""
+        last = self._last
+        if "step" not in last:
+            return Group(Text(f"{self._job.id} · Ctrl-C leaves it at work", "dim"))
+        figures = [f"step {last['step']} of {last['total_steps']}"]
+        for name, words in (
+            ("train_loss", "loss {:.4f}"),
+            ("valid_loss", "held back {:.4f}"),
+            ("reward", "reward {:.3f}"),
+            ("tokens_per_second", "{:.0f} tokens/s"),
+        ):
+            if isinstance(last.get(name), int | float):
+                figures.append(words.format(last[name]))
+        if (left := self._left()) is not None:
+            figures.append(f"{lasts(left)} left")
+        return Group(Text(curve(self._losses), "cyan"), Text(" · ".join(figures)))
+
+    def _left(self) -> float | None:
+        if self._began is None:
+            return None
+        first, at = self._began
+        done = int(self._last["step"]) - first
+        return (
+            (time.monotonic() - at) / done * (int(self._last["total_steps"]) - first - done)
+            if done > 0
+            else None
+        )

@@ -1,0 +1,196 @@
+"""Data sets of other tools as the chat lines that fine-tuning takes. Standard library only, one example at a time.
+
+``alpaca``: ``instruction``, ``input``, ``output``, with ``history`` and ``system`` if they are there; with ``chosen``
+and ``rejected`` in place of ``output``, preference pairs. ``lazyllm``: the same, or ``context``, ``question`` and
+``answer``. ``sharegpt``: ``conversations`` of ``from`` and ``value``. ``csv``: columns by a mapping.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from portico.errors import InvalidRequest
+
+Example = dict[str, Any]
+
+_CHUNK: Final = 1024 * 1024
+
+_LONGEST: Final = 64 * 1024 * 1024
+"""Characters of one object in a JSON array."""
+
+_SPEAKERS: Final = {
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard", "model"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "observation", "function"), "tool"),
+}
+
+
+def convert(path: Path, format: str, mapping: Mapping[str, str] | None = None) -> Iterator[Example]:
+    """The examples of ``path``, in order. ``mapping`` says which column of a CSV file is what: ``user`` and
+    ``assistant``, perhaps ``system``; or ``user``, ``chosen`` and ``rejected``.
+
+    Raises `InvalidRequest` that names the example which is not as the format says.
+    """
+    if format == "csv":
+        rows: Iterator[Mapping[str, Any]] = _rows(path)
+        read: Callable[[Mapping[str, Any]], Example] = _columns(mapping or {})
+    else:
+        if format not in _READERS:
+            raise InvalidRequest(
+                f"'{format}' is not a format. Formats are {', '.join(FORMATS)}.", param="format"
+            )
+        rows, read = _objects(path), _READERS[format]
+    for number, row in enumerate(rows, 1):
+        try:
+            yield read(row)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InvalidRequest(
+                f"Example {number} of {path.name} is not as '{format}' has them: {why}.", param="file"
+            ) from error
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file)
+    except UnicodeDecodeError as error:
+        raise _encoding(path) from error
+
+
+def _objects(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The objects of a JSON array, or of a file with one on each line; never all of them in memory."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.read(1)
+            while first and first.isspace():
+                first = file.read(1)
+            if first == "[":
+                yield from _array(file.read, path)
+                return
+            line = first + file.readline()
+            while line:
+                if line.strip():
+                    yield json.loads(line)
+                line = file.readline()
+    except UnicodeDecodeError as error:
+        raise _encoding(path) from error
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"{path.name} is not JSON: {error}.", param="file") from error
+
+
+def _array(read: Callable[[int], str], path: Path) -> Iterator[Mapping[str, Any]]:
+    decoder, text = json.JSONDecoder(), ""
+    while True:
+        text = text.lstrip(" \t\r\n,")
+        if text.startswith("]"):
+            return
+        try:
+            value, end = decoder.raw_decode(text)
+        except json.JSONDecodeError as error:
+            more = read(_CHUNK)
+            if not more or len(text) > _LONGEST:
+                raise InvalidRequest(
+                    f"{path.name} is not a whole JSON array: {error}.", param="file"
+                ) from error
+            text += more
+            continue
+        yield value
+        text = text[end:]
+
+
+def _encoding(path: Path) -> InvalidRequest:
+    return InvalidRequest(f"{path.name} is not UTF-8. Save it in that encoding.", param="file")
+
+
+def _turn(role: str, text: Any) -> dict[str, str]:
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"what the {role} says is empty")
+    return {"role": role, "content": text}
+
+
+def _alpaca(row: Mapping[str, Any]) -> Example:
+    messages = [_turn("system", row["system"])] if row.get("system") else []
+    for asked, said in row.get("history") or ():
+        messages += [_turn("user", asked), _turn("assistant", said)]
+    more = row.get("input")
+    question = f"{row['instruction']}\n{more}" if row["instruction"] and more else row["instruction"] or more
+    messages.append(_turn("user", question))
+    if "chosen" in row:
+        return _pair(messages, row["chosen"], row["rejected"])
+    return {"messages": [*messages, _turn("assistant", row["output"])]}
+
+
+def _lazyllm(row: Mapping[str, Any]) -> Example:
+    if "question" not in row:
+        return _alpaca(row)
+    context = row.get("context")
+    question = f"{context}\n\n{row['question']}" if context else row["question"]
+    answer = row["answer"] if "answer" in row else row["answers"]
+    if isinstance(answer, Mapping):  # as in SQuAD and CMRC
+        answer = answer["text"]
+    return {
+        "messages": [
+            _turn("user", question),
+            _turn("assistant", answer[0] if isinstance(answer, list) else answer),
+        ]
+    }
+
+
+def _sharegpt(row: Mapping[str, Any]) -> Example:
+    messages = [_turn("system", row["system"])] if row.get("system") else []
+    messages += [_said(turn) for turn in row["conversations"]]
+    if "chosen" in row:
+        return _pair(messages, row["chosen"]["value"], row["rejected"]["value"])
+    return {"messages": messages}
+
+
+def _said(turn: Mapping[str, Any]) -> dict[str, str]:
+    speaker = str(turn["from"])
+    if speaker not in _SPEAKERS:
+        raise ValueError(f"nobody is called '{speaker}' there")
+    return _turn(_SPEAKERS[speaker], turn["value"])
+
+
+def _pair(messages: list[dict[str, str]], chosen: Any, rejected: Any) -> Example:
+    return {
+        "input": {"messages": messages},
+        "preferred_output": [_turn("assistant", chosen)],
+        "non_preferred_output": [_turn("assistant", rejected)],
+    }
+
+
+def _columns(mapping: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Example]:
+    known = {"system", "user", "assistant", "chosen", "rejected"}
+    pairs = {"user", "chosen", "rejected"} <= mapping.keys()
+    if mapping.keys() - known or not (pairs or {"user", "assistant"} <= mapping.keys()):
+        raise InvalidRequest(
+            "Say which columns are what: --map user=QUESTION --map assistant=ANSWER, or chosen and rejected in "
+            "place of assistant; system as well if there is such a column.",
+            param="map",
+        )
+
+    def read(row: Mapping[str, Any]) -> Example:
+        system = row[mapping["system"]] if "system" in mapping else ""
+        messages = [_turn("system", system)] if system else []
+        messages.append(_turn("user", row[mapping["user"]]))
+        if pairs:
+            return _pair(messages, row[mapping["chosen"]], row[mapping["rejected"]])
+        return {"messages": [*messages, _turn("assistant", row[mapping["assistant"]])]}
+
+    return read
+
+
+_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Example]]] = {
+    "alpaca": _alpaca,
+    "sharegpt": _sharegpt,
+    "lazyllm": _lazyllm,
+}
+
+FORMATS: Final = (*_READERS, "csv")
+"""What `convert` reads."""

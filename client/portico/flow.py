@@ -1,0 +1,422 @@
+"""Compose flows in Python; the daemon runs them.
+
+A flow is made of steps: models, stores, tools and functions, put together by combinators. Nothing happens while it is
+composed: `Client.run` sends its specification (docs/flow-spec.md) to a daemon, which checks all of it and runs it;
+`Client.apps.deploy` gives it a name under which it answers like a model.
+
+Functions are steps too. One that needs nothing from around it travels as source and runs in the daemon's sandbox; any
+other stays here, and is called back during the run.
+
+Arguments of a function: the output of the step before. Where that is a list with an item for each of several branches
+(`parallel`, `diverter`, `warp`), it is spread over the function's parameters, unless there is a single one left, which
+gets the whole list. Parameters named in `bind` get what is bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from portico._fields import Join, format_of, given_only, identifier, joined, steps_of
+from portico._source import Bound, portable
+from portico._step import Argument, Reference, Step, StepLike, Template, step_of
+from portico._types import Incoming
+from portico._write import Writer, called
+from portico.errors import InvalidRequest
+from portico.functions import schema_of
+
+__all__ = [
+    "Flow",
+    "Reference",
+    "Step",
+    "agent",
+    "approve",
+    "bind",
+    "branch",
+    "client",
+    "code",
+    "diverter",
+    "embed",
+    "emit",
+    "flow",
+    "graph",
+    "history",
+    "http",
+    "index",
+    "input",
+    "intent",
+    "item",
+    "llm",
+    "loop",
+    "output",
+    "parallel",
+    "pipeline",
+    "rerank",
+    "retrieve",
+    "state",
+    "subflow",
+    "switch",
+    "template",
+    "tool",
+    "value",
+    "warp",
+]
+
+VERSION: Final = 1
+"""The version of the specification that this module writes."""
+
+Durability: TypeAlias = Literal["off", "normal", "full"]
+
+
+input: Final = Reference("input")
+"""The input of the whole flow."""
+value: Final = Reference("value")
+"""What flows into the step."""
+history: Final = Reference("history")
+"""The messages before the last one, where the flow is called as a chat model."""
+item: Final = Reference("item")
+"""Within a warp: the item."""
+index: Final = Reference("index")
+"""Within a warp or a loop: which one, from 0."""
+state: Final = Reference("state")
+"""Within a loop: what steps have put there with `Step.save`."""
+
+
+_0: Final = Argument(0)
+_1: Final = Argument(1)
+_2: Final = Argument(2)
+_3: Final = Argument(3)
+_4: Final = Argument(4)
+
+
+def output(name: str) -> Reference:
+    """The output of an earlier step."""
+    return Reference(f"steps.{name}")
+
+
+def template(text: str, **variables: Any) -> Any:
+    """Text with ``{name}`` in it, each a variable given here; braces are doubled to stand for themselves."""
+    return Template(text, variables)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A step with what belongs to the whole: see `flow`. ``functions`` are those that stay here, by name."""
+
+    spec: Mapping[str, Any]
+    functions: Mapping[str, Callable[..., Any]]
+    reasons: Mapping[str, str]
+    """For each function that stays: why."""
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+
+def flow(
+    step: StepLike,
+    *,
+    name: str = "",
+    title: str = "",
+    description: str = "",
+    input: Any = None,
+    output: Any = None,
+    durability: Durability = "off",
+    timeout: float | None = None,
+) -> Flow:
+    """The whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` counts seconds.
+
+    ``durability``: ``normal`` keeps a journal, so that a run goes on after the daemon was killed; ``full`` after a
+    power cut as well.
+    """
+    root = step_of(step)
+    called = name or root.name or root.kind
+    writer = Writer()
+    spec: dict[str, Any] = {"portico_flow": VERSION, "name": called}
+    for key, given in (("title", title), ("description", description), ("timeout", timeout)):
+        if given:
+            spec[key] = given
+    for key, kind in (("input_schema", input), ("output_schema", output)):
+        if kind is not None:
+            spec[key] = dict(kind) if isinstance(kind, Mapping) else schema_of(kind)
+    if durability != "off":
+        spec["durability"] = durability
+    spec["step"] = writer.step(root, root.name or identifier(called), Incoming(spec.get("input_schema", {})))
+    return Flow(spec, writer.functions, writer.reasons)
+
+
+def flow_of(given: Flow | StepLike | Mapping[str, Any]) -> Flow:
+    """Whatever stands for a flow: a `Flow`, a step, or a specification as JSON."""
+    if isinstance(given, Flow):
+        return given
+    if isinstance(given, Mapping):
+        return Flow(given, {}, {})
+    return flow(given)
+
+
+# --- steps ---------------------------------------------------------------------------------------------------------
+
+
+def llm(
+    model: str = "default",
+    *,
+    system: Any = None,
+    user: Any = None,
+    messages: Any = None,
+    history: Any = None,
+    few_shot: Sequence[Mapping[str, Any]] | None = None,
+    format: Any = None,
+    **options: Any,
+) -> Step:
+    """Ask a chat model. Without ``user`` and ``messages``, what flows in is what the user says.
+
+    ``{name}`` in ``system`` and ``user`` is a key of what flows in, or a variable given by `Step.bind`. ``history``:
+    True for the conversation so far, or messages. ``format``: a type (the answer is JSON of that shape), a JSON
+    schema, or one of "json", "yaml", "last", {"type": "regex", "pattern": …}. ``options`` are OpenAI's.
+    """
+    return Step(
+        "llm",
+        given_only(
+            model=model,
+            system=system,
+            user=user,
+            messages=messages,
+            history=history,
+            few_shot=list(few_shot) if few_shot else None,
+            format=format_of(format),
+            options=options or None,
+        ),
+    )
+
+
+def intent(
+    intents: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    model: str = "default",
+    embedding: str = "",
+    history: Any = None,
+    default: str = "",
+    text: Any = None,
+) -> Step:
+    """Which of the intents a text has: by a model, or with ``embedding`` by likeness alone.
+
+    ``intents``: names, or names with what they are, or with ``{"description": …, "examples": […]}``. Those of the
+    cases, where a `switch` looks at it: ``switch({"chat": …, "drawing": …}, on=intent())``.
+    """
+    named = intents if isinstance(intents, Mapping) else dict.fromkeys(intents, "")
+    return Step(
+        "intent",
+        given_only(
+            intents={name: what or {} for name, what in named.items()},
+            model=model,
+            embedding=embedding or None,
+            history=history,
+            default=default or None,
+            text=text,
+        ),
+    )
+
+
+def embed(model: str = "default-embedding", *, text: Any = None) -> Step:
+    """The vector of a text, or those of a list of texts."""
+    return Step("embed", given_only(model=model, text=text))
+
+
+def agent(name: str, *, message: Any = None, session: Any = None) -> Step:
+    """Ask an agent, or any app that takes chat messages."""
+    return Step("agent", given_only(agent=name, message=message, session=session))
+
+
+def tool(name: str, **arguments: Any) -> Step:
+    """Call a tool; without arguments, the object that flows in is taken."""
+    return Step("tool", given_only(tool=name, arguments=arguments or None))
+
+
+def retrieve(
+    *stores: str,
+    query: Any = None,
+    top_k: int = 10,
+    group: str | Sequence[str] = (),
+    ranker: str | None = None,
+    threshold: float | None = None,
+    filters: Any = None,
+) -> Step:
+    """Search stores: passages in rank order, each an object with ``text``, ``score``, ``filename`` and ``place``."""
+    groups = [group] if isinstance(group, str) else list(group)
+    return Step(
+        "retrieve",
+        given_only(
+            stores=list(stores),
+            query=query,
+            top_k=top_k,
+            groups=groups or None,
+            ranker=ranker,
+            threshold=threshold,
+            filters=filters,
+        ),
+    )
+
+
+def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents: Any = None) -> Step:
+    """Put passages or texts in the order in which they answer a question, by default the flow's `input`."""
+    return Step(
+        "rerank",
+        given_only(model=model, query=input if query is None else query, top_k=top_k, documents=documents),
+    )
+
+
+def code(function: Callable[..., Any] | str) -> Step:
+    """A function in the daemon's sandbox. Raises `InvalidRequest` that says why if it cannot travel."""
+    if isinstance(function, str):
+        return Step("code", {"source": function})
+    found = portable(function)
+    if isinstance(found, Bound):
+        raise InvalidRequest(
+            f"{called(function)} cannot run in the sandbox: {found.reason}. Make it self-contained, or use client()."
+        )
+    return Step("code", {}, function=function)
+
+
+def client(function: Callable[..., Any] | str, *, limit: float = 300.0) -> Step:
+    """A function that runs here: during `Client.run`, or for a deployed app while `Client.serve` serves it.
+
+    ``limit``: seconds that the run waits for it.
+    """
+    if isinstance(function, str):
+        return Step("client", {"function": function, "limit": limit})
+    return Step("client", {"limit": limit}, function=function)
+
+
+def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> Step:
+    """Wait until a person approves. With ``returns`` (a type or JSON schema) the person enters a value instead."""
+    schema = (
+        None if returns is None else dict(returns) if isinstance(returns, Mapping) else schema_of(returns)
+    )
+    return Step("approve", given_only(message=message, answer_schema=schema, limit=limit))
+
+
+def subflow(given: StepLike | str) -> Step:
+    """A deployed app by its name, or a step that sees nothing but what flows in."""
+    return Step("subflow", {"app": given} if isinstance(given, str) else {"step": given})
+
+
+def emit(text: Any) -> Step:
+    """Send text to whoever listens to the run."""
+    return Step("emit", {"text": text})
+
+
+def http(method: str, url: Any, *, headers: Any = None, body: Any = None) -> Step:
+    """Ask a public web address; the answer is an object with ``status``, ``headers`` and ``text``."""
+    return Step("http", given_only(method=method, url=url, headers=headers, body=body))
+
+
+# --- combinators ---------------------------------------------------------------------------------------------------
+
+
+def pipeline(*steps: StepLike, **named: StepLike) -> Step:
+    """One step after the other, each fed with the output of the one before."""
+    return Step("pipeline", {"steps": steps_of(steps, named)})
+
+
+def parallel(
+    *steps: StepLike,
+    join: Join = "list",
+    separator: str = "\n",
+    concurrency: int = 0,
+    collect: bool = False,
+    **named: StepLike,
+) -> Step:
+    """The same value to every step, at once.
+
+    ``join``: how the outputs become one value. ``list``: all of them. ``dict``: by the steps' names. ``sum``: added
+    up (numbers) or put together (lists, texts). ``text``: with ``separator`` between. ``zip``: the first items
+    together, the second, and so on. ``collect``: an error becomes the output of its step, instead of the end.
+    """
+    return Step("parallel", joined(steps, named, join, separator, concurrency, collect))
+
+
+def diverter(
+    *steps: StepLike,
+    join: Join = "list",
+    separator: str = "\n",
+    concurrency: int = 0,
+    collect: bool = False,
+    **named: StepLike,
+) -> Step:
+    """The first item to the first step, the second to the second, at once. See `parallel`."""
+    return Step("diverter", joined(steps, named, join, separator, concurrency, collect))
+
+
+def warp(step: StepLike, *, over: Any = None, concurrency: int = 8, collect: bool = False) -> Step:
+    """One step for every item, ``concurrency`` at once; a list in the order of the items."""
+    return Step("warp", given_only(step=step, over=over, concurrency=concurrency, collect=collect or None))
+
+
+def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike | None = None) -> Step:
+    """The first case that fits, or ``default``. A key is a value to be equal to, or a function that says whether.
+
+    ``on``: what is looked at, by default what flows in; or a step that finds it out, such as `intent`. The case's
+    step gets what flows in either way.
+    """
+    if not isinstance(on, Step):
+        return Step("switch", given_only(cases=list(cases.items()), on=on, default=default))
+    asked = on
+    if on.kind == "intent" and not on.fields["intents"]:
+        asked = replace(on, fields={**on.fields, "intents": {str(case): {} for case in cases}})
+    name = on.name or on.kind
+    chosen = switch(cases, on=output(name), default=default)
+    return Step("graph", {"steps": {name: asked, "case" if name != "case" else "chosen": chosen}})
+
+
+def branch(condition: Any, then: StepLike, otherwise: StepLike | None = None) -> Step:
+    """``then`` if the condition (a function of what flows in, or a value) holds; otherwise the other, or nothing."""
+    return Step("branch", {"condition": condition, "then": then, "else": otherwise})
+
+
+def loop(
+    step: StepLike,
+    *,
+    limit: int,
+    until: Any = None,
+    state: Mapping[str, Any] | None = None,
+    exhausted: Literal["return", "fail"] = "return",
+) -> Step:
+    """A step again and again, its output its next input, until the function ``until`` of it says so.
+
+    At most ``limit`` rounds; ``exhausted``: whether reaching it is an error.
+    """
+    return Step(
+        "loop",
+        given_only(
+            step=step,
+            limit=limit,
+            until=until,
+            state=state,
+            exhausted=exhausted if exhausted != "return" else None,
+        ),
+    )
+
+
+def graph(
+    *,
+    output: Any = None,
+    after: Mapping[str, Sequence[str]] | None = None,
+    concurrency: int = 0,
+    **named: StepLike,
+) -> Step:
+    """Steps as soon as those that they refer to, or name in ``after``, have ended. ``output``: by default the last."""
+    return Step(
+        "graph",
+        given_only(
+            steps=steps_of((), named),
+            after={name: list(others) for name, others in after.items()} if after else None,
+            output=output,
+            concurrency=concurrency or None,
+        ),
+    )
+
+
+def bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Step:
+    """A function with arguments of its own: ``bind(join, _0, sep=input.sep)``. `_0` is the first of what flows in."""
+    return step_of(function).bind(*args, **kwargs)

@@ -1,0 +1,202 @@
+"""Python functions as tools: their schema from the signature, their arguments from JSON, their result as JSON.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from portico.errors import InvalidRequest
+
+_PLAIN: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    type(None): {"type": "null"},
+    Any: {},
+}
+_MANY = (list, tuple, set, frozenset)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Function:
+    """A function that the daemon may have executed here.
+
+    ``read_only``: a call changes nothing; ``destructive``: what it changes may not be mended; ``timeout``: seconds a
+    call may take, the wait for a free worker included; ``approval``: when somebody is asked before a call (always,
+    destructive, never; empty: as the daemon's settings say).
+    """
+
+    name: str
+    call: Callable[..., Any]
+    description: str = ""
+    input_schema: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"type": "object"})
+    read_only: bool = False
+    destructive: bool = False
+    timeout: float = 60.0
+    approval: str = ""
+
+    @classmethod
+    def of(cls, call: Callable[..., Any], **options: Any) -> Function:
+        """From the function itself: its name, docstring and signature; ``options`` are further fields.
+
+        Argument descriptions are read from ``Annotated[str, "…"]``, ``name: …`` or ``:param name: …``. Raises
+        `InvalidRequest` if an argument cannot be given by name.
+        """
+        doc = inspect.getdoc(call) or ""
+        given = {
+            "name": getattr(call, "__name__", "function"),
+            "description": " ".join(doc.split("\n\n")[0].split()),
+            "input_schema": _arguments_of(call, doc),
+        }
+        return cls(call=call, **{**given, **options})
+
+    def to_json(self) -> dict[str, Any]:
+        """What the daemon needs to know of it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "input_schema": dict(self.input_schema),
+            "read_only": self.read_only,
+            "destructive": self.destructive,
+            "timeout": self.timeout,
+            "approval": self.approval,
+        }
+
+    def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """JSON arguments as the types that the signature names: enums, dataclasses, sets and tuples."""
+        hints = annotations_of(self.call)
+        return {name: value_of(hints.get(name, Any), value) for name, value in arguments.items()}
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """The JSON schema of a type; an empty one for what JSON has no word for."""
+    if kind in _PLAIN:
+        return dict(_PLAIN[kind])
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        told = next((item for item in inner[1:] if isinstance(item, str)), None)
+        return {**schema_of(inner[0]), **({"description": told} if told else {})}
+    if origin is Literal:
+        return {"enum": list(inner)}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [schema_of(each) for each in inner]}
+    if kind in _MANY or origin in _MANY or _is_a(origin, Sequence):
+        return {"type": "array", **({"items": schema_of(inner[0])} if inner else {})}
+    if kind is dict or _is_a(origin, Mapping):
+        return {"type": "object", **({"additionalProperties": schema_of(inner[1])} if inner else {})}
+    if _is_a(kind, enum.Enum):
+        return {"enum": [each.value for each in kind]}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        needed = [
+            item.name
+            for item in dataclasses.fields(kind)
+            if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        ]
+        return _object(typing.get_type_hints(kind, include_extras=True), needed)
+    if typing.is_typeddict(kind):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        return _object(hints, sorted(kind.__required_keys__))
+    return {}
+
+
+def value_of(kind: Any, value: Any) -> Any:
+    """A JSON value as a ``kind``, as far as `schema_of` has a word for it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return value_of(inner[0], value)
+    if origin in (Union, types.UnionType):
+        fitting = [each for each in inner if _fits(schema_of(each), value)]
+        return value_of(fitting[0], value) if fitting else value
+    many = origin or kind
+    if many in _MANY and isinstance(value, list):
+        each = inner[0] if inner else Any
+        return many(value_of(each, item) for item in value)
+    if _is_a(origin, Mapping) and isinstance(value, dict) and inner:
+        return {name: value_of(inner[1], item) for name, item in value.items()}
+    if _is_a(kind, enum.Enum):
+        return kind(value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: value_of(hints.get(name, Any), item) for name, item in value.items()})
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON: dataclasses as objects, enums as their values, sets as lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return value
+
+
+def _arguments_of(call: Callable[..., Any], doc: str) -> dict[str, Any]:
+    hints = annotations_of(call)
+    properties: dict[str, Any] = {}
+    needed = []
+    for name, parameter in inspect.signature(call).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise InvalidRequest(
+                f"The argument '{name}' of {getattr(call, '__name__', 'the function')} cannot be given by name.",
+                param=name,
+            )
+        schema = schema_of(hints.get(name, Any))
+        told = re.search(rf"^\s*(?::param\s+)?{name}\s*(?:\([^)]*\))?:\s*(.+)$", doc, re.MULTILINE)
+        if told:
+            schema.setdefault("description", told[1].strip())
+        if parameter.default is parameter.empty:
+            needed.append(name)
+        elif isinstance(parameter.default, str | int | float | bool | None):
+            schema["default"] = parameter.default
+        properties[name] = schema
+    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
+
+
+def annotations_of(call: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a function's arguments, and of what it returns; none where they cannot be found out."""
+    try:
+        return typing.get_type_hints(call, include_extras=True)
+    except (NameError, TypeError):  # annotations that are no types, and calls that have none
+        return {}
+
+
+def _object(hints: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Any]:
+    properties = {name: schema_of(kind) for name, kind in hints.items()}
+    return {"type": "object", "properties": properties, "required": list(needed)}
+
+
+def _is_a(kind: Any, base: type[Any]) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base)
+
+
+def _fits(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether a value is of the JSON type that a schema begins with."""
+    if "enum" in schema:
+        return value in schema["enum"]
+    kinds: dict[str, tuple[type[Any], ...]] = {
+        "string": (str,),
+        "boolean": (bool,),
+        "null": (type(None),),
+        "array": (list,),
+        "object": (dict,),
+        "integer": (int,),
+        "number": (int, float),
+    }
+    expected = kinds.get(str(schema.get("type")), (object,))
+    if isinstance(value, bool) and bool not in expected:
+        return object in expected
+    return isinstance(value, expected)

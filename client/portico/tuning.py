@@ -1,0 +1,92 @@
+"""What the SDK tells of fine-tuning: jobs, their events and checkpoints, and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class TuningWish:
+    """A job to be begun. Files are ids; ``recipe`` holds settings by name that are not left to the recipe."""
+
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    method: str = "supervised"
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    grader: Mapping[str, Any] | None = None
+    suffix: str = ""
+    seed: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TuningJob:
+    """A fine-tuning job. ``status``: ``validating_files``, ``queued``, ``running``, ``paused``, ``succeeded``,
+    ``failed`` or ``cancelled``. Times in seconds since 1970; ``fine_tuned_model`` is the name to call when it is done.
+    """
+
+    id: str
+    model: str
+    status: str
+    created_at: float
+    run_id: str = ""
+    method: str = "supervised"
+    training_file: str = ""
+    validation_file: str | None = None
+    fine_tuned_model: str | None = None
+    finished_at: float | None = None
+    estimated_finish: float | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    trained_tokens: int | None = None
+    suffix: str = ""
+    seed: int = 0
+    error: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    result_files: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class TuningEvent:
+    """Something that happened to a job. ``type`` is ``message``, or ``metrics`` with measurements in ``data``."""
+
+    id: str
+    number: int
+    level: str
+    message: str
+    type: str
+    created_at: float
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TuningCheckpoint:
+    """A state that training can go on from, and what was measured there."""
+
+    id: str
+    model: str
+    step_number: int
+    created_at: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TuningPlan:
+    """What a job would do: the examples in figures, what is odd about them, and the recipe with its reasons."""
+
+    model: str
+    parameters: int
+    data: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,76 @@
+"""``/openapi.json``: what every face takes, and an operation for each app that the caller may call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from portico_server.api.auth import Auth, presented
+from portico_server.api.depends import TheParts
+from portico_server.core.errors import Unauthenticated
+from portico_server.core.servable import Card
+
+router = APIRouter()
+
+PATH = "/openapi.json"
+
+
+@router.get(PATH, include_in_schema=False)
+async def openapi(request: Request, parts: TheParts) -> dict[str, Any]:
+    """The document of all faces. Who presents no key sees no apps where one is needed."""
+    document: dict[str, Any] = request.app.openapi()
+    auth: Auth = request.scope["portico.auth"]
+    try:
+        caller = auth.identify(presented(request.scope["headers"]))
+    except Unauthenticated:
+        return document
+    cards = await parts.registry.cards(caller, "app")
+    return {**document, "paths": {**document["paths"], **operations(cards)}}
+
+
+def operations(cards: Sequence[Card]) -> dict[str, Any]:
+    """A path for each app, with the schemas of its input and output."""
+    return {f"/api/apps/{card.name}/run": {"post": _operation(card)} for card in cards}
+
+
+def _operation(card: Card) -> dict[str, Any]:
+    body = {
+        "type": "object",
+        "properties": {
+            "input": _schema(card.input_schema, "What the app is given"),
+            "session": {"type": "string", "description": "A conversation that the app keeps"},
+        },
+        "required": ["input"],
+    }
+    answer = {
+        "type": "object",
+        "properties": {"run": {"type": "string"}, "output": _schema(card.output_schema, "What it answers")},
+        "required": ["run", "output"],
+    }
+    stream = {
+        "name": "stream",
+        "in": "query",
+        "schema": {"type": "boolean", "default": True},
+        "description": "false for one JSON answer; otherwise the events of the run",
+    }
+    return {
+        "tags": ["Apps"],
+        "summary": card.title or card.name,
+        "description": card.description,
+        "operationId": f"run_app_{card.name}",
+        "parameters": [stream],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {
+                "description": "The output, or the events of the run in order",
+                "content": {"application/json": {"schema": answer}, "text/event-stream": {}},
+            },
+            "4XX": {"description": "An error in OpenAI's shape"},
+        },
+    }
+
+
+def _schema(schema: Mapping[str, Any] | None, description: str) -> dict[str, Any]:
+    return {"description": description, **(schema or {})}

@@ -1,0 +1,124 @@
+"""Apps as MCP tools: their own input and output schemas, or a message and an answer where they have none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.core.passage import PASSAGE_SCHEMA
+from portico_server.core.request import AppInput, Chat, Request
+from portico_server.core.servable import Card
+
+INPUT: Final = "input"
+"""The argument that stands for an input which is no object."""
+
+RESULT: Final = "result"
+"""The field that stands for an output which is no object."""
+
+
+def _conversation(word: str, description: str) -> dict[str, Any]:
+    """A schema of one text and the turns before it."""
+    return {
+        "type": "object",
+        "properties": {
+            word: {"type": "string", "minLength": 1, "description": description},
+            "history": {
+                "type": "array",
+                "description": "Earlier turns of the conversation, oldest first, if this builds on them.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "role": {"type": "string", "enum": ["user", "assistant"]},
+                        "content": {"type": "string"},
+                    },
+                    "required": ["role", "content"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+        "required": [word],
+        "additionalProperties": False,
+    }
+
+
+_ASK: Final = _conversation("question", "What to ask, as one full question.")
+_ASK_AGENT: Final = {
+    **_ASK,
+    "properties": {
+        **_ASK["properties"],
+        "conversation": {
+            "type": "string",
+            "description": "The name of a conversation that the agent remembers; leave 'history' out then.",
+        },
+    },
+}
+_TELL: Final = _conversation("message", "What to say to the app.")
+_ANSWER: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "answer": {"type": "string"},
+        "citations": {"type": "array", "items": PASSAGE_SCHEMA},
+        "cited": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "Ranks of the citations that the answer points at.",
+        },
+    },
+    "required": ["answer", "citations", "cited"],
+}
+
+
+def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+    """What the tool of an app takes, and what it answers with; both are objects, as MCP wants them."""
+    kind = card.labels.get("app")
+    if kind != "flow":
+        return (_ASK_AGENT if kind == "agent" else _ASK), _ANSWER
+    if not _typed(card):
+        return _TELL, _ANSWER
+    given = card.input_schema
+    if given is None:
+        taken: Mapping[str, Any] = _TELL
+    elif _is_object(given):
+        taken = given
+    else:
+        taken = _around(INPUT, given)
+    made = card.output_schema
+    return taken, None if made is None else made if _is_object(made) else _around(RESULT, made)
+
+
+def request(card: Card, arguments: Mapping[str, Any]) -> Request:
+    """The request that arguments, checked against the schema, mean."""
+    if card.labels.get("app") != "flow":
+        return _chat(arguments, "question")
+    if not _typed(card):
+        return _chat(arguments, "message")
+    if card.input_schema is None:
+        return _chat(arguments, "message") if arguments.get("history") else AppInput(arguments["message"])
+    return AppInput(dict(arguments) if _is_object(card.input_schema) else arguments[INPUT])
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """An app's output as the structured content of a result."""
+    return value if isinstance(value, dict) else {RESULT: value}
+
+
+def changes_nothing(card: Card) -> bool:
+    """Whether calling an app changes nothing for sure: one over a store only reads; nobody knows what a flow does."""
+    return not card.labels.get("app")
+
+
+def _typed(card: Card) -> bool:
+    return card.input_schema is not None or card.output_schema is not None
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "object"
+
+
+def _around(key: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {key: dict(schema)}, "required": [key]}
+
+
+def _chat(arguments: Mapping[str, Any], word: str) -> Chat:
+    kept = {"conversation": arguments["conversation"]} if arguments.get("conversation") else {}
+    return Chat((*arguments.get("history", ()), {"role": "user", "content": arguments[word]}), kept)

@@ -1,0 +1,80 @@
+"""What a run asks of a person, as a form of the client, and the client's answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+
+from portico.wire import Asked
+
+_NOTE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "note": {"type": "string", "title": "Note", "description": "What you would like to say about it."}
+    },
+}
+_PLAIN: Final = frozenset({"string", "number", "integer", "boolean"})
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A client's answer, as `portico_server.runs.questions.Questions.answer` takes it."""
+
+    accepted: bool
+    value: Any = None
+    note: str = ""
+
+
+def can_ask(context: ServerRequestContext[Any]) -> bool:
+    """Whether the client of this request shows forms."""
+    capabilities = context.session.client_capabilities
+    offered = None if capabilities is None else capabilities.elicitation
+    return offered is not None and (offered.form is not None or offered.url is None)
+
+
+def form(asked: Asked) -> types.ElicitRequest | None:
+    """The form for a question. ``None`` for a function of a client, and for an answer that no form can take."""
+    schema = _NOTE if asked.kind == "approval" else _schema(asked) if asked.kind == "input" else None
+    if schema is None:
+        return None
+    return types.ElicitRequest(
+        params=types.ElicitRequestFormParams(message=_message(asked), requested_schema=dict(schema))
+    )
+
+
+def said(asked: Asked, result: types.ElicitResult) -> Said:
+    """What the client's user has decided. A form that was closed unanswered is a refusal."""
+    content = result.content or {}
+    if result.action != "accept":
+        return Said(
+            False, note="" if result.action == "decline" else "The form was closed without an answer."
+        )
+    if asked.kind == "approval":
+        return Said(True, note=str(content.get("note") or ""))
+    wrapped = (asked.answer_schema or {}).get("type") != "object"
+    return Said(True, content.get("value") if wrapped else content)
+
+
+def _message(asked: Asked) -> str:
+    if asked.kind != "approval":
+        return asked.message or f"'{asked.name}' needs an answer."
+    arguments = json.dumps(dict(asked.arguments), ensure_ascii=False, indent=2, default=str)
+    return f"{asked.message or f'May {asked.name!r} be called?'}\n\n{asked.name}: {arguments[:4_000]}"
+
+
+def _schema(asked: Asked) -> Mapping[str, Any] | None:
+    """The protocol's forms are objects of plain fields; anything else that is plain becomes one field, ``value``."""
+    schema = asked.answer_schema or {"type": "string"}
+    if schema.get("type") == "object":
+        fields = schema.get("properties") or {}
+        plain = all(isinstance(item, Mapping) and item.get("type") in _PLAIN for item in fields.values())
+        kept = {key: schema[key] for key in ("type", "properties", "required") if key in schema}
+        return kept if plain and fields else None
+    if schema.get("type") in _PLAIN:
+        return {"type": "object", "properties": {"value": dict(schema)}, "required": ["value"]}
+    return None

@@ -1,0 +1,192 @@
+"""A request that waits for its run: events become progress and log messages, questions become forms."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+
+from portico.wire import Answered, Asked, Cited, Delta, Event, Status, StepFinished, StepStarted, ToolCalled
+from portico_server.api.mcp import elicit, log
+from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp.held import Held
+from portico_server.core.errors import Conflict, PorticoError
+from portico_server.core.request import Result
+from portico_server.runs.questions import Questions
+from portico_server.runs.run import Run
+
+TELL_EVERY: Final = 0.25
+"""Seconds between two progress notices about text; all other progress is told at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The run goes on without the request, which has told of its events up to ``seen``, the last in words ``message``.
+
+    ``asks``: it is because of questions that the client must answer in a request of its own; otherwise it took long.
+    """
+
+    seen: int
+    message: str = ""
+    asks: tuple[Asked, ...] = ()
+
+
+class Follower:
+    """Follows one run for one request."""
+
+    def __init__(
+        self, context: ServerRequestContext[Any], run: Run, questions: Questions, seen: int = 0
+    ) -> None:
+        self._context = context
+        self._run = run
+        self._questions = questions
+        self._seen = seen
+        self._asked: Asked | None = None
+        self._notices = _Notices(context, run.id)
+        self._can_ask = elicit.can_ask(context)
+        self._may_ask_now = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
+
+    async def wait(self, patience: float = math.inf) -> Result | Left:
+        """The run's result, or `Left` if there is none after ``patience`` seconds or not before an answer.
+
+        Raises the `PorticoError` that ended the run. Does not end it when cancelled: its owner does.
+        """
+        run = self._run
+        assert run.task is not None
+        # Most calls are those of clients that want to hear of nothing but the result.
+        heard = patience != math.inf or self._can_ask or self._notices.wanted
+        if heard and not await self._until_ended(patience):
+            asks = (self._asked,) if self._asked is not None else ()
+            return Left(self._seen, self._notices.last, asks)
+        await asyncio.wait([run.task])
+        if run.task.cancelled():  # by somebody else: our own caller is still waiting for an answer
+            raise PorticoError("The run was cancelled before it had an answer.", code="cancelled")
+        result: Result = run.task.result()
+        return result
+
+    async def _until_ended(self, patience: float) -> bool:
+        """Whether the run has ended before patience has, and without a question that another request must answer."""
+        forms: dict[str, asyncio.Task[None]] = {}
+        try:
+            with anyio.move_on_after(patience):
+                async with aclosing(self._run.log.follow(self._seen)) as events:
+                    async for number, event in events:
+                        self._seen = number
+                        await self._notices.tell(event)
+                        if isinstance(event, Asked) and self._can_ask and elicit.form(event) is not None:
+                            if not self._may_ask_now:
+                                self._asked = event
+                                return False
+                            form = asyncio.create_task(self._ask(event), name=f"mcp form {event.id}")
+                            forms[event.id] = form
+                        elif isinstance(event, Answered) and event.id in forms:
+                            forms[
+                                event.id
+                            ].cancel()  # somebody else was faster, or this form has done its work
+                return True
+            return False
+        finally:
+            for form in forms.values():
+                form.cancel()
+            if forms:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait(forms.values())
+
+    async def _ask(self, asked: Asked) -> None:
+        """Show the form and hand the answer on. A client that fails at it leaves the question for others."""
+        request = elicit.form(asked)
+        assert request is not None
+        assert isinstance(request.params, types.ElicitRequestFormParams)
+        try:
+            result = await self._context.session.elicit_form(
+                request.params.message, request.params.requested_schema, self._context.request_id
+            )
+            await answer(self._questions, self._context, asked, result)
+        except (MCPError, NoBackChannelError, ValidationError, PorticoError) as error:
+            await log.tell(self._context, "warning", self._run.id, f"The form got no answer: {error}")
+
+
+async def answer(
+    questions: Questions, context: ServerRequestContext[Any], asked: Asked, result: types.ElicitResult
+) -> None:
+    """Give the client's answer to whoever asked. Raises `PorticoError` if it cannot be taken."""
+    found = elicit.said(asked, result)
+    await questions.answer(
+        asked.id, caller_of(context), accepted=found.accepted, value=found.value, note=found.note
+    )
+
+
+async def answer_all(
+    questions: Questions, context: ServerRequestContext[Any], held: Held, responses: Mapping[str, Any]
+) -> None:
+    """Hand on the answers to what a run waits for. Those to nothing of that, or that come too late, are left alone."""
+    for question, response in responses.items():
+        asked = held.asks.get(question)
+        if asked is None or not isinstance(response, types.ElicitResult):
+            continue
+        try:
+            await answer(questions, context, asked, response)
+        except Conflict as error:
+            await log.tell(context, "notice", held.run.id, error.message)  # somebody else was faster
+        held.asks.pop(question, None)
+
+
+class _Notices:
+    """Events as progress notices, whose number only ever rises, and as log messages."""
+
+    def __init__(self, context: ServerRequestContext[Any], run: str) -> None:
+        self._context = context
+        self._run = run
+        self._count = 0
+        self._text = ""
+        self._told = float("-inf")
+        self.wanted = progress_token_from_params(context.params) is not None or log.wants(context, "notice")
+        """Whether the client hears of anything that happens at all."""
+        self.last = ""
+        """What was said last, besides pieces of text."""
+
+    async def tell(self, event: Event) -> None:
+        match event:
+            case Delta(text=text):
+                self._text += text
+                now = asyncio.get_running_loop().time()
+                if now - self._told >= TELL_EVERY:
+                    self._told, said, self._text = now, self._text, ""
+                    await self._progress(said)
+            case Cited(passages=passages):
+                files = dict.fromkeys(passage.filename for passage in passages)
+                await self._send(
+                    "debug", f"Found {len(passages)} passages in {', '.join(files) or 'no file'}"
+                )
+            case Status(stage=stage, message=message, done=done, total=total, unit=unit):
+                share = f" ({done:g} of {total:g} {unit})" if done is not None and total else ""
+                await self._send("info", f"{message or stage}{share}")
+            case StepStarted(path=path):
+                await self._send("debug", path)
+            case StepFinished(path=path, milliseconds=spent, error=error):
+                await self._send("debug", f"{path}: {error or f'done in {spent:.0f} ms'}")
+            case ToolCalled(name=name):
+                await self._send("info", f"Calls {name}")
+            case Asked(id=question, name=name, message=message):
+                waits = f"Waits for an answer about '{name}' ({question}). {message}".strip()
+                await self._send("notice", waits)
+
+    async def _send(self, level: types.LoggingLevel, message: str) -> None:
+        self.last = message
+        await self._progress(message)
+        await log.tell(self._context, level, self._run, message)
+
+    async def _progress(self, message: str) -> None:
+        self._count += 1
+        await self._context.session.report_progress(self._count, message=message)

@@ -1,0 +1,129 @@
+"""Runs that outlive the request that began them, kept until whoever began them comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from portico.wire import Answered, Asked, Delta, Event, Status, StepStarted, ToolCalled
+from portico_server.core.principal import Principal
+from portico_server.runs.run import Run
+
+KEPT: Final = 3600.0
+"""Seconds for which the result of a run can be fetched after its end."""
+
+MOST: Final = 1_000
+"""Runs that are kept at once. While it is full, calls are waited for in the old way."""
+
+
+class Held:
+    """One of them. ``seen`` is the number of the last event that is in here or the client was told of, ``message``
+    what it said.
+    """
+
+    def __init__(self, run: Run, seen: int, message: str, asks: Iterable[Asked]) -> None:
+        self.id = secrets.token_urlsafe(24)
+        """Cannot be guessed, and is asked for together with the caller's key all the same."""
+        self.run = run
+        self.seen = seen
+        self.message = message
+        self.updated_at = time.time()
+        self.asks = {asked.id: asked for asked in asks}
+        """What it waits for, by the id of the question."""
+
+    @property
+    def expires_at(self) -> float | None:
+        """Seconds since 1970; not known before its end."""
+        return None if self.run.finished_at is None else self.run.finished_at + KEPT
+
+    def note(self, event: Event) -> bool:
+        """Take an event in. Whether its state is another one now."""
+        match event:
+            case Asked():
+                self.asks[event.id] = event
+                self.message = event.message or f"Waits for an answer about '{event.name}'."
+            case Answered():
+                self.asks.pop(event.id, None)
+            case Status(stage=stage, message=message):
+                self.message = message or stage
+            case StepStarted(path=path):
+                self.message = path
+            case ToolCalled(name=name):
+                self.message = f"Calls {name}"
+            case Delta():
+                return False
+        self.updated_at = time.time()
+        return True
+
+
+class HeldRuns:
+    """All of them. Each is watched by a task of its own; ``changed`` is told whenever the state of one is another."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Held] = {}
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        self._watchers: list[Callable[[Held], None]] = []
+
+    def watch(self, watcher: Callable[[Held], None]) -> None:
+        """Call ``watcher`` whenever the state of one is another."""
+        self._watchers.append(watcher)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is room for no other."""
+        self._sweep()
+        return len(self._held) >= MOST
+
+    def hold(self, run: Run, seen: int, message: str = "", asks: Iterable[Asked] = ()) -> Held:
+        """Keep a run of whose events the client has been told up to number ``seen``, among them those that ask."""
+        held = Held(run, seen, message, asks)
+        self._held[held.id] = held
+        self._watching[held.id] = asyncio.create_task(self._follow(held), name=f"mcp holds {run.id}")
+        return held
+
+    def get(self, held_id: str, caller: Principal) -> Held | None:
+        """One that this caller began; nobody else's, and none that is over for long."""
+        self._sweep()
+        held = self._held.get(held_id)
+        return held if held is not None and held.run.caller.id == caller.id else None
+
+    def release(self, held: Held) -> None:
+        """Keep it no longer: its result has been told."""
+        self._held.pop(held.id, None)
+        watching = self._watching.pop(held.id, None)
+        if watching is not None:
+            watching.cancel()
+
+    async def close(self) -> None:
+        """End the watching. The runs are the runner's, which ends them."""
+        watching = list(self._watching.values())
+        for task in watching:
+            task.cancel()
+        if watching:
+            await asyncio.wait(watching)
+        self._held.clear()
+        self._watching.clear()
+
+    async def _follow(self, held: Held) -> None:
+        async for number, event in held.run.log.follow(held.seen):
+            held.seen = number
+            if held.note(event):
+                self._tell(held)
+        assert held.run.task is not None
+        await asyncio.wait([held.run.task])
+        held.asks.clear()
+        held.updated_at = held.run.finished_at or time.time()
+        self._tell(held)
+
+    def _tell(self, held: Held) -> None:
+        for watcher in self._watchers:
+            watcher(held)
+
+    def _sweep(self) -> None:
+        now = time.time()
+        for held in list(self._held.values()):
+            if held.expires_at is not None and held.expires_at < now:
+                self.release(held)

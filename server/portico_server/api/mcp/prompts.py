@@ -1,0 +1,100 @@
+"""The prompt library over MCP, which assistants show as commands of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from portico_server.api.mcp import narrow
+from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp.pages import page
+from portico_server.apps.prompts.argument import Argument
+from portico_server.apps.prompts.library import Library, Prompt
+from portico_server.core.errors import NotFound, PorticoError
+
+PAGE: Final = 100
+"""Prompts in one page of a list."""
+
+
+class Prompts:
+    """Handlers of ``prompts/list`` and ``prompts/get``. An endpoint for one thing alone has no prompts."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    async def list(
+        self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
+        """The newest version of each prompt that the caller sees."""
+        found = [] if narrow.is_narrow(context) else await self._library.list(caller_of(context))
+        named = [(prompt.name, _offer(prompt)) for prompt in found]
+        shown, more = page(named, params.cursor if params else None, PAGE)
+        return types.ListPromptsResult(prompts=shown, next_cursor=more)
+
+    async def get(
+        self, context: ServerRequestContext[Any], params: types.GetPromptRequestParams
+    ) -> types.GetPromptResult:
+        """Its messages with the arguments, which arrive as text. MCP has no system's messages: they are the user's."""
+        try:
+            if narrow.is_narrow(context):
+                raise NotFound("This endpoint has no prompts; /mcp has them.")
+            prompt = await self._library.get(params.name, caller_of(context))
+            messages = prompt.spec.render(params.arguments or {}, as_text=True)
+        except PorticoError as error:
+            raise MCPError(types.INVALID_PARAMS, error.message, {"param": error.param}) from error
+        return types.GetPromptResult(
+            description=prompt.spec.description or None,
+            messages=[
+                types.PromptMessage(
+                    role="assistant" if message["role"] == "assistant" else "user",
+                    content=types.TextContent(type="text", text=message["content"]),
+                )
+                for message in messages
+            ],
+        )
+
+    async def values(self, context: ServerRequestContext[Any], name: str, argument: str) -> Sequence[str]:
+        """What an argument of a prompt may be, if that is a list."""
+        if narrow.is_narrow(context):
+            return []
+        try:
+            prompt = await self._library.get(name, caller_of(context))
+        except NotFound:
+            return []
+        return next((_choices(item) for item in prompt.spec.arguments if item.name == argument), [])
+
+
+def _offer(prompt: Prompt) -> types.Prompt:
+    spec = prompt.spec
+    return types.Prompt(
+        name=spec.name,
+        title=spec.title or None,
+        description=spec.description or spec.title or spec.name,
+        arguments=[
+            types.PromptArgument(name=item.name, description=_described(item), required=item.required)
+            for item in spec.arguments
+        ],
+    )
+
+
+def _described(argument: Argument) -> str:
+    """The protocol has no types for arguments: what they may be is told in words."""
+    words = [
+        "" if argument.type == "string" else f"{argument.type.capitalize()}.",
+        argument.description,
+        f"One of: {', '.join(_choices(argument))}." if argument.enum else "",
+        "" if argument.default is None else f"Default: {_text(argument.default)}.",
+    ]
+    return " ".join(word for word in words if word)
+
+
+def _choices(argument: Argument) -> list[str]:
+    return [_text(item) for item in argument.enum or ((True, False) if argument.type == "boolean" else ())]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

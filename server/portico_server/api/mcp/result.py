@@ -1,0 +1,82 @@
+"""What a run has answered, as the result of a tool."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import mcp_types as types
+
+from portico_server.api.mcp.apps import as_object
+from portico_server.api.mcp.library import Library
+from portico_server.api.mcp.resources import artifact_uri
+from portico_server.core.citation import cited
+from portico_server.core.passage import origin, to_json, to_text
+from portico_server.core.principal import Principal
+from portico_server.core.request import AppOutput, Artifact, Found, Reply, Result, ToolResult
+
+PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""What assistants show."""
+
+PICTURE: Final = 2 * 1024 * 1024
+"""Bytes of a picture that is sent along with a result; a larger one is a link."""
+
+
+async def result_of(found: Result, caller: Principal, library: Library) -> types.CallToolResult:
+    """The result with its pictures, and links to what else was made."""
+    answer = _plain(found)
+    if isinstance(found, ToolResult) and found.artifacts:
+        answer.content += [await _shown(item, caller, library) for item in found.artifacts]
+    return answer
+
+
+def failure(sentence: str) -> types.CallToolResult:
+    """A call that went wrong, for the model to read."""
+    return types.CallToolResult(content=[types.TextContent(type="text", text=sentence)], is_error=True)
+
+
+def _plain(result: Result) -> types.CallToolResult:
+    match result:
+        case Reply(content=answer, citations=passages):
+            sources = "".join(f"\n[{passage.rank}] {origin(passage)}" for passage in passages)
+            text = f"{answer}\n\nSources:{sources}" if passages else answer
+            structured = {
+                "answer": answer,
+                "citations": to_json(passages),
+                "cited": list(cited(answer, len(passages))),
+            }
+            return _success(text, structured)
+        case Found(passages=passages):
+            return _success(to_text(passages) or "Nothing was found.", {"passages": to_json(passages)})
+        case AppOutput(value=value):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            return _success(text, as_object(value))
+        case ToolResult(text=text, structured=found, is_error=failed):
+            return failure(text) if failed else _success(text, found)
+        case _:
+            return failure(f"The answer is of a kind that MCP cannot carry: {type(result).__name__}.")
+
+
+async def _shown(artifact: Artifact, caller: Principal, library: Library) -> types.ContentBlock:
+    """A small picture as itself, anything else as a link to a resource."""
+    if artifact.media_type in PICTURES and artifact.bytes <= PICTURE:
+        _artifact, data = await library.made(caller, artifact.id)
+        return types.ImageContent(
+            type="image", data=base64.b64encode(data).decode(), mime_type=artifact.media_type
+        )
+    return types.ResourceLink(
+        type="resource_link",
+        name=artifact.name,
+        uri=artifact_uri(artifact.id),
+        mime_type=artifact.media_type,
+        size=artifact.bytes,
+    )
+
+
+def _success(text: str, structured: Mapping[str, Any] | None) -> types.CallToolResult:
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=text)],
+        structured_content=None if structured is None else dict(structured),
+    )

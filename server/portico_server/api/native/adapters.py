@@ -1,0 +1,134 @@
+"""``/api/adapters``: small sets of weights on top of a model's own, each a model name of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from portico_server.api.depends import TheParts
+from portico_server.api.native.deployments import Queued
+from portico_server.api.native.rights import Admin, ModelsReader
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.engines.adapters.model import AdapterInfo
+from portico_server.engines.export import Wish
+
+router = APIRouter(prefix="/api/adapters", tags=["Models"])
+
+
+class Adapter(BaseModel):
+    """An adapter of the model ``base``.
+
+    ``state``: ``cold`` until its base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
+    there is no base any more. ``rank``, ``alpha`` and ``targets`` are those of its files.
+    """
+
+    name: str
+    base: str
+    kind: str
+    scale: float
+    state: Literal["cold", "ready", "failed", "orphaned"]
+    engine: str | None
+    rank: int | None
+    alpha: float | None
+    targets: list[str]
+    trained_on: str
+    bytes: int
+    sha256: str
+    configured: bool
+    created_at: float
+
+
+class AdapterList(BaseModel):
+    """By name."""
+
+    data: list[Adapter]
+
+
+class AdapterWish(BaseModel):
+    """An adapter at ``path`` on the daemon's machine, to be served as ``name``."""
+
+    base: str
+    path: str
+    name: str
+    scale: float = 1.0
+
+
+class AdapterChange(BaseModel):
+    """Another scale: 0 is the base alone, 1 what the adapter was trained for."""
+
+    scale: float
+
+
+class ExportWish(BaseModel):
+    """Where an adapter is to be written on the daemon's machine: ``path`` must not exist yet.
+
+    ``merged``: folded into its model. ``type`` is what the numbers of a GGUF file are written as.
+    """
+
+    path: str
+    merged: bool = False
+    format: Literal["safetensors", "gguf"] = "safetensors"
+    type: str = "f16"
+
+
+class Removed(BaseModel):
+    """What was removed."""
+
+    name: str
+    deleted: bool = True
+
+
+@router.get("")
+async def list_adapters(
+    parts: TheParts, caller: ModelsReader, base: Annotated[str | None, Query()] = None
+) -> AdapterList:
+    """All adapters, or those of one model."""
+    found = parts.models.adapters.list(base)
+    return AdapterList(data=[_adapter(info) for info in found if caller.sees(info.owner)])
+
+
+@router.post("")
+async def create_adapter(wish: AdapterWish, parts: TheParts, _caller: Admin) -> Adapter:
+    """Copy an adapter, try it with its base, and serve it. Calls in flight are answered."""
+    path = Path(wish.path)
+    if not path.is_absolute():
+        raise InvalidRequest(
+            f"'path' must be an absolute path on the daemon's machine, not '{wish.path}'.", param="path"
+        )
+    return _adapter(await parts.models.adapters.add(wish.base, path, wish.name, scale=wish.scale))
+
+
+@router.post("/{name:path}/export")
+async def export_adapter(name: str, wish: ExportWish, parts: TheParts, caller: Admin) -> Queued:
+    """Write an adapter, or its model with it, to a place on the daemon's machine, in a durable run."""
+    asked = Wish(name, wish.path, wish.merged, wish.format, wish.type)
+    return Queued(run=await parts.models.exports.begin(asked, caller))
+
+
+@router.get("/{name:path}")
+async def retrieve_adapter(name: str, parts: TheParts, caller: ModelsReader) -> Adapter:
+    """One adapter, by name or alias."""
+    info = parts.models.adapters.get(name)
+    if not caller.sees(info.owner):
+        raise NotFound(f"There is no adapter '{name}'.", code="adapter_not_found", param="name")
+    return _adapter(info)
+
+
+@router.patch("/{name:path}")
+async def change_adapter(name: str, wish: AdapterChange, parts: TheParts, _caller: Admin) -> Adapter:
+    """Give an adapter another scale, from the next call on."""
+    return _adapter(await parts.models.adapters.scale(name, wish.scale))
+
+
+@router.delete("/{name:path}")
+async def delete_adapter(name: str, parts: TheParts, _caller: Admin) -> Removed:
+    """Take an adapter away, with the daemon's copy of it. Calls in flight are answered."""
+    await parts.models.adapters.remove(name)
+    return Removed(name=name)
+
+
+def _adapter(info: AdapterInfo) -> Adapter:
+    return Adapter.model_validate(info.to_json())

@@ -1,0 +1,89 @@
+"""``/api/agents``: run an agent that nobody deployed, such as one that the SDK composed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.native.flows import events_of
+from portico_server.api.sse import EventStream
+from portico_server.apps.agent import read
+from portico_server.apps.agent.message import message_of
+from portico_server.core.errors import PorticoError
+
+router = APIRouter(prefix="/api/agents", tags=["Agents"])
+
+
+class SessionName(BaseModel):
+    """A session by the app that it belongs to and its name; made by its first turn."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    app: str
+    name: str
+
+
+class AgentInput(BaseModel):
+    """An agent (docs/agents.md) and what is said to it: text, parts, or a message.
+
+    ``session`` is where it remembers, under ``path``, the place of the agent in a tree; without a session it
+    remembers nothing. ``variables`` fill the instructions.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent: dict[str, Any]
+    message: Any
+    session: SessionName | None = None
+    path: str = Field("", max_length=512)
+    variables: dict[str, Any] = Field(default_factory=dict)
+
+
+class AgentToCheck(BaseModel):
+    """An agent that is looked at and not run."""
+
+    agent: dict[str, Any]
+
+
+class CheckedAgent(BaseModel):
+    """Whether an agent can run, and the first thing that is wrong with it."""
+
+    ok: bool
+    name: str = ""
+    error: dict[str, Any] | None = None
+
+
+@router.post("/check")
+async def check_agent(given: AgentToCheck, parts: TheParts, caller: Caller) -> CheckedAgent:
+    """Look at a whole agent, and whether all that it names is there, without running it."""
+    try:
+        spec = read.agent(given.agent)
+        await parts.agents.exists(spec, caller)
+    except PorticoError as error:
+        return CheckedAgent(ok=False, error=error.body().to_json()["error"])
+    return CheckedAgent(ok=True, name=spec.name)
+
+
+@router.post(
+    "/run",
+    response_class=EventStream,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
+)
+async def run_agent(given: AgentInput, parts: TheParts, caller: Caller) -> EventStream:
+    """Let an agent answer one message and stream its events; the last one has the answer as a message.
+
+    Leaving cancels the turn, of which nothing is kept then.
+    """
+    spec = read.agent(given.agent)
+    run = parts.agents.begin(
+        spec,
+        message_of(given.message),
+        caller,
+        session=None if given.session is None else (given.session.app, given.session.name),
+        path=given.path,
+        variables=given.variables,
+    )
+    return EventStream(events_of(parts.runner, run, stay=False), {"x-portico-run": run.id})

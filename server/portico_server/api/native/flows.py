@@ -1,0 +1,200 @@
+"""``/api/flows``: check a flow, run one that nobody deployed. And what is done with runs of flows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+
+from portico.wire import Failed
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.native.runs import Run, retrieve_run
+from portico_server.api.sse import EventStream, event_frame
+from portico_server.apps.drawing.gantt import gantt
+from portico_server.apps.flow.schema import schema
+from portico_server.core.errors import PorticoError
+from portico_server.core.event import ENDINGS
+from portico_server.db.steps import StepRow
+from portico_server.runs.run import Run as LivingRun
+from portico_server.runs.runner import Runner
+
+router = APIRouter(tags=["Flows"])
+
+
+class FlowInput(BaseModel):
+    """A flow (docs/flow-spec.md) and its input. ``history``: earlier messages, oldest first.
+
+    ``functions``: the functions of clients that whoever follows the events executes and answers; left out: all that
+    no worker serves. The others are asked of the workers.
+    """
+
+    flow: dict[str, Any]
+    input: Any = None
+    history: list[dict[str, Any]] = Field(default_factory=list)
+    functions: list[str] | None = None
+
+
+class FlowToCheck(BaseModel):
+    """A flow that is looked at and not run."""
+
+    flow: dict[str, Any]
+
+
+class Checked(BaseModel):
+    """Whether a flow can run, and the first thing that is wrong with it."""
+
+    ok: bool
+    name: str = ""
+    error: dict[str, Any] | None = None
+
+
+class TraceStep(BaseModel):
+    """A finished step. ``input`` is cut to what a person looks at; times in seconds since 1970."""
+
+    path: str
+    kind: str
+    status: Literal["completed", "failed", "skipped"]
+    attempt: int
+    input: Any
+    output: Any
+    error: dict[str, Any] | None
+    started_at: float
+    milliseconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    hit: bool
+
+
+class Trace(BaseModel):
+    """The steps of a run, in the order in which they ended."""
+
+    run: str
+    steps: list[TraceStep]
+
+
+class Again(BaseModel):
+    """``from``: the step, by its path or name, that is done again with all that followed it."""
+
+    start: str = Field("", alias="from")
+
+
+class Fork(BaseModel):
+    """A new run like another one: with another ``input``, or with all steps before ``from`` taken over."""
+
+    start: str = Field("", alias="from")
+    input: Any = None
+    new_input: bool = False
+
+
+@router.post("/api/flows/check")
+async def check_flow(given: FlowToCheck, parts: TheParts, caller: Caller) -> Checked:
+    """Look at a whole flow without running it."""
+    try:
+        flow = await parts.flows.read(given.flow, caller)
+    except PorticoError as error:
+        return Checked(ok=False, error=error.body().to_json()["error"])
+    return Checked(ok=True, name=flow.name)
+
+
+@router.get("/api/schemas/flow")
+async def flow_schema() -> dict[str, Any]:
+    """The JSON schema of a flow's specification."""
+    return schema()
+
+
+@router.post(
+    "/api/flows/run",
+    response_class=EventStream,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
+)
+async def run_flow(given: FlowInput, parts: TheParts, caller: Caller) -> EventStream:
+    """Run a flow and stream its events; the header ``x-portico-run`` names the run.
+
+    Leaving cancels it, unless the flow is durable: then it goes on, and its events are at ``/api/runs/{id}/events``.
+    """
+    flow = await parts.flows.read(given.flow, caller)
+    answered = None if given.functions is None else frozenset(given.functions)
+    run = await parts.flows.begin(flow, given.input, caller, given.history, answered=answered)
+    return EventStream(events_of(parts.runner, run, stay=flow.durability != "off"), {"x-portico-run": run.id})
+
+
+async def events_of(runner: Runner, run: LivingRun, *, stay: bool) -> AsyncIterator[bytes]:
+    """All events of a run; one that fails at once is an error with a status. ``stay``: it survives the listener."""
+    try:
+        async for events in run.log.batches():
+            number, event = events[-1]
+            if number == 1 and isinstance(event, Failed):
+                await runner.wait(run)
+            if isinstance(event, ENDINGS) and run.recorded is not None:
+                await run.recorded.wait()  # who knows of the end can resume or fork the run
+            yield b"".join(event_frame(number, event) for number, event in events)
+    finally:
+        if not stay:
+            await run.cancel()
+
+
+@router.get("/api/runs/{run_id}/trace", tags=["Runs"], response_model=Trace)
+async def run_trace(
+    run_id: str,
+    parts: TheParts,
+    caller: Caller,
+    full: Annotated[bool, Query()] = False,
+    format: Literal["json", "mermaid"] = "json",
+) -> Trace | Response:
+    """The steps of a run of a flow. ``full``: outputs as they are, not cut. ``mermaid``: a gantt chart of them."""
+    await retrieve_run(run_id, parts, caller)  # raises NotFound for what this caller may not see
+    rows = await parts.flows.steps(run_id)
+    if format == "mermaid":
+        return Response(gantt(run_id, rows), media_type="text/plain")
+    return Trace(run=run_id, steps=[_step(row, full) for row in rows])
+
+
+@router.post("/api/runs/{run_id}/resume", tags=["Runs"])
+async def resume_run(run_id: str, parts: TheParts, caller: Caller, given: Again | None = None) -> Run:
+    """Go on with a durable run that has ended, behind its last finished step or from another one."""
+    await parts.flows.resume(run_id, caller, start=given.start if given else "")
+    return await retrieve_run(run_id, parts, caller)
+
+
+@router.post("/api/runs/{run_id}/fork", tags=["Runs"])
+async def fork_run(run_id: str, given: Fork, parts: TheParts, caller: Caller) -> Run:
+    """A new run like this durable one."""
+    anew = given.new_input or given.input is not None
+    run = await parts.flows.fork(run_id, caller, start=given.start, value=given.input, anew=anew)
+    return await retrieve_run(run.id, parts, caller)
+
+
+def _step(row: StepRow, full: bool) -> TraceStep:
+    return TraceStep(
+        path=row.path,
+        kind=row.kind,
+        status=row.status,
+        attempt=row.attempt,
+        input=_loaded(row.input),
+        output=_loaded(row.output if full else _cut(row.output)),
+        error=_loaded(row.error),
+        started_at=row.started_at,
+        milliseconds=row.milliseconds,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        cached_tokens=row.cached_tokens,
+        hit=row.hit,
+    )
+
+
+CUT = 4_000
+"""Characters of an output in a trace."""
+
+
+def _cut(text: str | None) -> str | None:
+    if text is None or len(text) <= CUT:
+        return text
+    return orjson.dumps(f"{text[:CUT]} … {len(text):,} characters").decode()
+
+
+def _loaded(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)

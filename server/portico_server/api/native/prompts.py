@@ -1,0 +1,202 @@
+"""``/api/prompts``: the prompt library."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.apps.prompts import folder, library, spec
+from portico_server.core.errors import InvalidRequest
+from portico_server.tools.fetch.address import Policy, is_public
+
+router = APIRouter(prefix="/api/prompts", tags=["Prompts"])
+
+
+class Argument(BaseModel):
+    """An argument of a prompt. One that is not required and has no default is empty when it is left out."""
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    description: str = ""
+    required: bool = False
+    default: str | int | float | bool | None = None
+    enum: list[str | int | float | bool] = []
+
+
+class PromptMessage(BaseModel):
+    """A message; ``{name}`` in it stands for an argument, ``{{`` and ``}}`` for braces."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Example(BaseModel):
+    """What is asked and what is answered, as written."""
+
+    user: str
+    assistant: str
+
+
+class Prompt(BaseModel):
+    """One version of a prompt. ``origin`` is where it was imported from, empty if it was written here."""
+
+    name: str
+    version: int
+    title: str
+    description: str
+    arguments: list[Argument]
+    messages: list[PromptMessage]
+    examples: list[Example]
+    origin: str
+    created_at: float
+
+    @classmethod
+    def of(cls, prompt: library.Prompt) -> Prompt:
+        """As the library has it."""
+        return cls(
+            version=prompt.version,
+            origin=prompt.origin,
+            created_at=prompt.created_at,
+            **prompt.spec.to_json(),
+        )
+
+
+class PromptList(BaseModel):
+    """Prompts by name, or the versions of one, newest first."""
+
+    data: list[Prompt]
+
+
+class NewPrompt(BaseModel):
+    """A prompt to keep: a new version, if there is one of this name with another content."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+class Files(BaseModel):
+    """Prompts to import: ``files``, from their path to their text, or ``url``, a Git repository on https."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    files: dict[str, str] = {}
+    url: str = ""
+    origin: str = ""
+    dry_run: bool = False
+
+
+class Imported(BaseModel):
+    """What an import did, by name; with ``dry_run`` what it would do."""
+
+    added: list[str]
+    changed: list[str]
+    unchanged: list[str]
+
+
+class Arguments(BaseModel):
+    """The arguments by name, and the version that is meant: the newest if none is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    arguments: dict[str, Any] = {}
+    version: int | None = None
+
+
+class Rendered(BaseModel):
+    """Messages as a chat model takes them."""
+
+    name: str
+    version: int
+    messages: list[PromptMessage]
+
+
+class RemovedPrompt(BaseModel):
+    """What was removed."""
+
+    name: str
+    deleted: bool = True
+
+
+@router.get("")
+async def list_prompts(parts: TheParts, caller: Caller) -> PromptList:
+    """The newest version of each prompt, by name."""
+    return PromptList(data=[Prompt.of(prompt) for prompt in await parts.prompts.list(caller)])
+
+
+@router.post("")
+async def save_prompt(wish: NewPrompt, parts: TheParts, caller: Caller) -> Prompt:
+    """Keep a prompt. The same content twice makes one version."""
+    prompt, _made = await parts.prompts.save(spec.parse(wish.model_dump()), caller)
+    return Prompt.of(prompt)
+
+
+@router.post("/import")
+async def import_prompts(wish: Files, parts: TheParts, caller: Caller) -> Imported:
+    """Keep the prompts of files, or of a Git repository, which is for ``admin`` alone. All of them, or none."""
+    if bool(wish.url) == bool(wish.files):
+        raise InvalidRequest("Give either 'files' or the 'url' of a Git repository.", param="files")
+    if wish.url:
+        caller.require("admin")
+        addresses = await _addresses(folder.checked(wish.url), Policy.of(parts.settings.tool_hosts))
+        specs = await folder.read_repository(wish.url, addresses)
+    else:
+        specs = folder.read_texts(wish.files)
+    if not specs:
+        raise InvalidRequest(
+            "There are no prompts: .yaml, or .md with front matter between two lines of ---.",
+            code="no_prompts",
+            param="url" if wish.url else "files",
+        )
+    done = await parts.prompts.take(specs, caller, origin=wish.url or wish.origin, dry_run=wish.dry_run)
+    return Imported(added=list(done.added), changed=list(done.changed), unchanged=list(done.unchanged))
+
+
+@router.get("/{name:path}/versions")
+async def list_prompt_versions(name: str, parts: TheParts, caller: Caller) -> PromptList:
+    """Every version of a prompt, newest first."""
+    return PromptList(data=[Prompt.of(prompt) for prompt in await parts.prompts.history(name, caller)])
+
+
+@router.post("/{name:path}/render")
+async def render_prompt(name: str, given: Arguments, parts: TheParts, caller: Caller) -> Rendered:
+    """The messages of a prompt with arguments in their places."""
+    prompt = await parts.prompts.get(name, caller, given.version)
+    messages = [PromptMessage(**message) for message in prompt.spec.render(given.arguments)]
+    return Rendered(name=prompt.name, version=prompt.version, messages=messages)
+
+
+@router.get("/{name:path}")
+async def get_prompt(name: str, parts: TheParts, caller: Caller, version: int | None = None) -> Prompt:
+    """One version of a prompt; the newest if none is named."""
+    return Prompt.of(await parts.prompts.get(name, caller, version))
+
+
+@router.delete("/{name:path}")
+async def remove_prompt(name: str, parts: TheParts, caller: Caller) -> RemovedPrompt:
+    """Forget a prompt with all its versions."""
+    await parts.prompts.remove(name, caller)
+    return RemovedPrompt(name=name)
+
+
+async def _addresses(url: str, policy: Policy) -> list[str]:
+    """The IP addresses behind a URL. Raises `InvalidRequest` for a private host that the operator has not named."""
+    host = urlsplit(url).hostname or ""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidRequest(f"There is no host {host}.", code="unknown_host", param="url") from error
+    addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
+    if not policy.trusts(host, 443) and not all(map(is_public, addresses)):
+        raise InvalidRequest(
+            f"{host} is not on the public internet. Name it in the setting 'tool_hosts' if it may be fetched from.",
+            code="private_address",
+            param="url",
+        )
+    return addresses

@@ -1,0 +1,197 @@
+"""``/api/sessions``: the conversations of agents. Another key's sessions do not exist for a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.apps.agent.message import message_of
+from portico_server.db.sessions import MessageRow, SessionRow
+
+router = APIRouter(prefix="/api/sessions", tags=["Sessions"])
+
+
+class Session(BaseModel):
+    """One conversation with ``app``. ``name`` is what its owner calls it; times in seconds since 1970."""
+
+    id: str
+    app: str
+    name: str
+    title: str
+    metadata: dict[str, Any]
+    owner: str
+    created_at: float
+    updated_at: float
+
+    @classmethod
+    def of(cls, row: SessionRow) -> Session:
+        """As the database has it."""
+        return cls(
+            id=row.id,
+            app=row.app,
+            name=row.name,
+            title=row.title,
+            metadata=dict(row.metadata),
+            owner=row.owner,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+
+class SessionList(BaseModel):
+    """The one used last first."""
+
+    data: list[Session]
+
+
+class NewSession(BaseModel):
+    """A session to open. Without a ``name`` it is called by its id; one that is there already is left as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    app: str = Field(min_length=1, max_length=256)
+    name: str = ""
+    title: str = Field("", max_length=512)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class Change(BaseModel):
+    """What is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str | None = Field(None, max_length=512)
+    metadata: dict[str, Any] | None = None
+
+
+class Fork(BaseModel):
+    """The name of the copy; called by its id without one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = ""
+
+
+class AddedMessages(BaseModel):
+    """Messages for the memory of the agent at the path ``agent``, empty for the root: texts, parts or messages."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: list[Any] = Field(min_length=1, max_length=1000)
+    agent: str = Field("", max_length=512)
+
+
+class SessionMessage(BaseModel):
+    """A message in the memory of one agent; ``agent`` is its path in the tree, empty for the root."""
+
+    seq: int
+    agent: str
+    run: str | None
+    message: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: MessageRow) -> SessionMessage:
+        """As the database has it."""
+        return cls(seq=row.seq, agent=row.agent, run=row.run_id, message=dict(row.message))
+
+
+class SessionMessages(BaseModel):
+    """In the order in which they were said. There is more if ``more``: ask again with ``after``, the last ``seq``."""
+
+    data: list[SessionMessage]
+    more: bool
+
+
+@router.get("")
+async def list_sessions(
+    parts: TheParts,
+    caller: Caller,
+    app: str | None = None,
+    name: str | None = None,
+    search: Annotated[str, Query(max_length=256)] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> SessionList:
+    """The caller's sessions; of one ``app``, of one ``name``, or those in which ``search`` was said."""
+    rows = await parts.agents.sessions.list(caller, app=app, name=name, search=search, limit=limit)
+    return SessionList(data=[Session.of(row) for row in rows])
+
+
+@router.post("")
+async def open_session(given: NewSession, parts: TheParts, caller: Caller) -> Session:
+    """The session of this name, made if there is none."""
+    row = await parts.agents.sessions.open(
+        given.app, given.name, caller, title=given.title, metadata=given.metadata
+    )
+    return Session.of(row)
+
+
+@router.get("/{session_id}")
+async def retrieve_session(session_id: str, parts: TheParts, caller: Caller) -> Session:
+    """One session."""
+    return Session.of(await parts.agents.sessions.get(session_id, caller))
+
+
+@router.patch("/{session_id}")
+async def change_session(session_id: str, given: Change, parts: TheParts, caller: Caller) -> Session:
+    """Change its title or its metadata."""
+    row = await parts.agents.sessions.describe(session_id, caller, title=given.title, metadata=given.metadata)
+    return Session.of(row)
+
+
+@router.delete("/{session_id}", status_code=204, response_class=Response)
+async def remove_session(session_id: str, parts: TheParts, caller: Caller) -> None:
+    """Remove a session with all that was said in it."""
+    await parts.agents.sessions.remove(session_id, caller)
+
+
+@router.get("/{session_id}/messages")
+async def list_session_messages(
+    session_id: str,
+    parts: TheParts,
+    caller: Caller,
+    agent: str | None = None,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> SessionMessages:
+    """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if that is given."""
+    rows = await parts.agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit + 1)
+    return SessionMessages(data=[SessionMessage.of(row) for row in rows[:limit]], more=len(rows) > limit)
+
+
+@router.post("/{session_id}/messages")
+async def add_session_messages(
+    session_id: str, given: AddedMessages, parts: TheParts, caller: Caller
+) -> Session:
+    """Put messages behind what was said, such as what an agent that works at a client has heard and answered."""
+    messages = [message_of(item) for item in given.messages]
+    return Session.of(await parts.agents.sessions.add(session_id, caller, messages, agent=given.agent))
+
+
+@router.post("/{session_id}/reset")
+async def reset_session(session_id: str, parts: TheParts, caller: Caller) -> Session:
+    """Forget all that was said, by every agent of the tree."""
+    return Session.of(await parts.agents.sessions.reset(session_id, caller))
+
+
+@router.post("/{session_id}/fork")
+async def fork_session(session_id: str, given: Fork, parts: TheParts, caller: Caller) -> Session:
+    """A copy, which goes its own way from here."""
+    return Session.of(await parts.agents.sessions.fork(session_id, caller, given.name))
+
+
+@router.get("/{session_id}/state")
+async def session_state(session_id: str, parts: TheParts, caller: Caller) -> dict[str, Any]:
+    """The state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...], "writer.state": {...}}``."""
+    return await parts.agents.sessions.state_dict(session_id, caller)
+
+
+@router.put("/{session_id}/state")
+async def load_session_state(
+    session_id: str, given: Mapping[str, Any], parts: TheParts, caller: Caller
+) -> Session:
+    """Put a state dict in the place of all that was said; nothing changes if it cannot be read."""
+    return Session.of(await parts.agents.sessions.load_state_dict(session_id, caller, given))

@@ -1,0 +1,95 @@
+"""``/api/fine_tuning``: what OpenAI's API has no words for: a plan before a job, its events as they come."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from pydantic import BaseModel
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.openai import fine_tuning_shapes as shapes
+from portico_server.api.openai.fine_tuning_shapes import JobWish
+from portico_server.api.parts import Parts
+from portico_server.api.sse import EventStream, frame, while_present
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.finetune.spec import Job
+
+router = APIRouter(prefix="/api/fine_tuning", tags=["Fine-tuning"])
+
+
+class Facts(BaseModel):
+    """The examples. Lengths in tokens, by the tokenizer and the template that the model is served with.
+
+    ``typical``: 95 of 100 are no longer. ``measured``: so many were told in tokens, the others are estimated.
+    """
+
+    examples: int
+    tokens: int
+    longest: int
+    typical: int
+    validation: int
+    measured: int
+
+
+class TuningPlan(BaseModel):
+    """What a job would do. ``recipe`` has each setting, and under ``reasons`` why it is so."""
+
+    model: str
+    parameters: int
+    data: Facts
+    warnings: list[str]
+    recipe: dict[str, Any]
+
+
+@router.post("/plan")
+async def plan_fine_tuning(wish: JobWish, request: Request, parts: TheParts, caller: Caller) -> TuningPlan:
+    """Check the files and choose the recipe, without training."""
+    caller.require("finetune")
+    found = await while_present(request, parts.tuning.plan(wish.spec(), caller))
+    facts = found.facts
+    return TuningPlan(
+        model=found.base.name,
+        parameters=found.base.parameters,
+        data=Facts(
+            examples=facts.examples,
+            tokens=facts.tokens,
+            longest=facts.longest,
+            typical=facts.typical,
+            validation=facts.validation,
+            measured=facts.measured,
+        ),
+        warnings=[*wish.ignored(), *found.warnings],
+        recipe=found.recipe.to_json(),
+    )
+
+
+@router.get(
+    "/jobs/{job_id}/follow",
+    response_class=EventStream,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Events in order, then the job"}},
+)
+async def follow_fine_tuning_job(
+    job_id: str,
+    parts: TheParts,
+    caller: Caller,
+    last_event_id: Annotated[str | None, Header(description="The number of the last event seen")] = None,
+) -> EventStream:
+    """The events of a job as they come, from the first one or from the one after ``Last-Event-ID``; last the job."""
+    if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdigit()):
+        raise InvalidRequest("Last-Event-ID must be the number of an event.", param="Last-Event-ID")
+    await parts.tuning.get(job_id, caller)
+    after = int(last_event_id[:18]) if last_event_id else 0
+    return EventStream(_frames(parts, job_id, caller, after))
+
+
+async def _frames(parts: Parts, job_id: str, caller: Principal, after: int) -> AsyncIterator[bytes]:
+    yield b": %s\n\n" % job_id.encode()
+    async for found in parts.tuning.follow(job_id, caller, after):
+        if isinstance(found, Job):
+            yield frame(after, "job", shapes.job(found).model_dump())
+        else:
+            after = found.seq
+            yield frame(after, found.kind, shapes.event(found).model_dump())

@@ -1,0 +1,333 @@
+"""Fine-tuning jobs in OpenAI's words: what is asked for, and what is answered.
+
+https://platform.openai.com/docs/api-reference/fine-tuning
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, Field
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.names import is_plain
+from portico_server.db.tuning import EventRow
+from portico_server.finetune.spec import Hyperparameters, Job, Spec
+from portico_server.knowledge.contents import check_metadata
+
+Auto: TypeAlias = Literal["auto"]
+
+_SUFFIX: Final = re.compile(r"[^\s:/?#%\\]{1,64}")
+
+_LARGEST_SEED: Final = 2**31 - 1
+
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Multiplier = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
+
+
+class HyperparametersWish(BaseModel):
+    """Numbers of any method; ``auto`` leaves one to the recipe."""
+
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=1_000)] | None = None
+    batch_size: Auto | Annotated[int, Field(ge=1, le=4_096)] | None = None
+    learning_rate_multiplier: Auto | Multiplier | None = None
+    beta: Auto | Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    eval_interval: Auto | Count | None = None
+    eval_samples: Auto | Count | None = None
+    compute_multiplier: Auto | Annotated[float, Field(gt=0, le=64, allow_inf_nan=False)] | None = None
+    reasoning_effort: str | None = None
+
+    def read(self) -> Hyperparameters:
+        given = self.model_dump(exclude={"reasoning_effort"})
+        return Hyperparameters(**{name: None if value == "auto" else value for name, value in given.items()})
+
+
+class MethodDetail(BaseModel):
+    """What one method is told."""
+
+    hyperparameters: HyperparametersWish | None = None
+    grader: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+
+class MethodWish(BaseModel):
+    """How to train: from examples, from preferences, or from graded answers."""
+
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: MethodDetail | None = None
+    dpo: MethodDetail | None = None
+    reinforcement: MethodDetail | None = None
+
+
+class JobWish(BaseModel):
+    """A job to be begun. ``recipe`` is ours: settings by name that are not left to the recipe."""
+
+    model: str = Field(min_length=1, max_length=300)
+    training_file: str = Field(min_length=1, max_length=200)
+    validation_file: str | None = Field(default=None, max_length=200)
+    method: MethodWish | None = None
+    hyperparameters: HyperparametersWish | None = None
+    suffix: str | None = None
+    seed: int | None = Field(default=None, ge=0, le=_LARGEST_SEED)
+    metadata: dict[str, Any] | None = None
+    integrations: list[Any] | None = None
+    recipe: dict[str, Any] | None = None
+
+    def spec(self) -> Spec:
+        """As the daemon takes it. Raises `InvalidRequest`."""
+        method = self.method.type if self.method else "supervised"
+        detail = (getattr(self.method, method) if self.method else None) or MethodDetail()
+        if self.hyperparameters is not None and detail.hyperparameters is not None:
+            raise InvalidRequest(
+                "'hyperparameters' stand beside 'method' and within it; give them once.",
+                param="hyperparameters",
+            )
+        numbers = detail.hyperparameters or self.hyperparameters or HyperparametersWish()
+        return Spec(
+            base=self.model,
+            training_file=self.training_file,
+            validation_file=self.validation_file,
+            method=method,
+            hyperparameters=numbers.read(),
+            grader=detail.grader,
+            response_format=detail.response_format,
+            suffix=_suffix(self.suffix),
+            seed=random.randint(0, _LARGEST_SEED) if self.seed is None else self.seed,  # noqa: S311  # no secret
+            metadata=check_metadata(self.metadata),
+            overrides=self.recipe or {},
+        )
+
+    def ignored(self) -> tuple[str, ...]:
+        """Sentences about what is not done."""
+        names = [str(one.get("type", "?"))[:40] for one in self.integrations or () if isinstance(one, dict)]
+        found = [
+            f"The integration '{name}' is not there and was ignored; metrics are in the events."
+            for name in names
+        ]
+        if self.method and self.method.reinforcement and self.method.reinforcement.response_format:
+            found.append("'response_format' is not kept to in training and was ignored.")
+        detail = self.method.reinforcement if self.method else None
+        for name in ("eval_samples", "reasoning_effort"):
+            if getattr(detail.hyperparameters if detail else None, name, None) not in (
+                None,
+                "auto",
+                "default",
+            ):
+                found.append(f"'{name}' has no meaning here and was ignored.")
+        return tuple(found)
+
+
+def _suffix(given: str | None) -> str:
+    if not given:
+        return ""
+    if not _SUFFIX.fullmatch(given) or not is_plain(given):
+        raise InvalidRequest(
+            "'suffix' must be 1 to 64 characters without white space and none of : / ? # % \\ [ ] < > `.",
+            param="suffix",
+        )
+    return given
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class FineTuningJob(BaseModel):
+    """A job. ``run_id``, ``step``, ``total_steps`` and ``recipe`` are ours; the recipe is there once the files are
+    checked.
+    """
+
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    id: str
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str = "portico"
+    status: Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+    training_file: str
+    validation_file: str | None
+    result_files: list[str]
+    trained_tokens: int | None
+    hyperparameters: dict[str, Any]
+    method: dict[str, Any]
+    integrations: list[Any] = []
+    seed: int
+    suffix: str | None
+    metadata: dict[str, str]
+    error: JobError | None
+    run_id: str
+    step: int | None
+    total_steps: int | None
+    recipe: dict[str, Any] | None
+
+
+class JobList(BaseModel):
+    """One page, the newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[FineTuningJob]
+    has_more: bool
+
+
+class JobEvent(BaseModel):
+    """Something that happened: a sentence, or the measurements of a step in ``data``."""
+
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    id: str
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any]
+
+
+class JobEventList(BaseModel):
+    """One page, the newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobEvent]
+    has_more: bool
+
+
+class JobCheckpoint(BaseModel):
+    """A state of the model that training can go on from. The last one that was best is served."""
+
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    id: str
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: dict[str, float]
+
+
+class JobCheckpointList(BaseModel):
+    """One page, the newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobCheckpoint]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def job(found: Job) -> FineTuningJob:
+    """A job as OpenAI shows it."""
+    spec, state = found.spec, found.state
+    end = state.get("estimated_finish")
+    numbers = _hyperparameters(found)
+    detail: dict[str, Any] = {"hyperparameters": numbers}
+    if spec.grader is not None:
+        detail["grader"] = dict(spec.grader)
+    shown = {name: numbers[name] for name in ("n_epochs", "batch_size", "learning_rate_multiplier")}
+    return FineTuningJob(
+        id=found.id,
+        created_at=int(found.created_at),
+        finished_at=None if found.finished_at is None else int(found.finished_at),
+        estimated_finish=None if end is None else int(end),
+        model=found.base,
+        fine_tuned_model=state.get("fine_tuned_model"),
+        status=found.status,
+        training_file=spec.training_file,
+        validation_file=spec.validation_file,
+        result_files=list(state.get("result_files") or ()),
+        trained_tokens=state.get("trained_tokens"),
+        hyperparameters=shown,
+        method={"type": spec.method, spec.method: detail},
+        seed=spec.seed,
+        suffix=spec.suffix or None,
+        metadata=dict(spec.metadata),
+        error=_error(found),
+        run_id=found.run_id,
+        step=state.get("step"),
+        total_steps=(state.get("recipe") or {}).get("steps"),
+        recipe=state.get("recipe"),
+    )
+
+
+def _hyperparameters(found: Job) -> dict[str, Any]:
+    """What was chosen, ``auto`` while nothing is."""
+    given, recipe = found.spec.hyperparameters, found.state.get("recipe")
+    numbers: dict[str, Any] = {
+        "n_epochs": given.n_epochs or (recipe["epochs"] if recipe else "auto"),
+        "batch_size": given.batch_size or (_batch(recipe) if recipe else "auto"),
+        "learning_rate_multiplier": given.learning_rate_multiplier or (1.0 if recipe else "auto"),
+    }
+    if found.spec.method == "dpo":
+        numbers["beta"] = given.beta or (recipe["beta"] if recipe else "auto")
+    if found.spec.method == "reinforcement":
+        for name in ("eval_interval", "eval_samples", "compute_multiplier"):
+            numbers[name] = getattr(given, name) or "auto"
+    return numbers
+
+
+def _batch(recipe: dict[str, Any]) -> int:
+    sequences = recipe["micro_batch"] * recipe["accumulation"] * recipe["processes"]
+    return int(sequences // max(1, recipe["group"]))
+
+
+def _error(found: Job) -> JobError | None:
+    if not found.error:
+        return None
+    return JobError(
+        code=str(found.error.get("code") or "server_error"),
+        message=str(found.error.get("message")),
+        param=found.error.get("param"),
+    )
+
+
+def _event_id(job_id: str, number: int) -> str:
+    return f"ftevent-{job_id.removeprefix('ftjob-')}-{number}"
+
+
+def _checkpoint_id(job_id: str, number: int) -> str:
+    return f"ftckpt_{job_id.removeprefix('ftjob-')}-{number}"
+
+
+def number_of(identifier: str, param: str = "after") -> int:
+    """The number in the id of an event or a checkpoint. Raises `InvalidRequest`."""
+    number = identifier.rpartition("-")[2]
+    if not (number.isascii() and number.isdigit() and len(number) < 12):
+        raise InvalidRequest(f"'{param}' must be the id of an item of this list.", param=param)
+    return int(number)
+
+
+def event(row: EventRow) -> JobEvent:
+    """An event as OpenAI shows it."""
+    return JobEvent(
+        id=_event_id(row.job_id, row.seq),
+        created_at=int(row.created_at),
+        level=row.level,  # type: ignore[arg-type]  # only ours are written
+        message=row.message,
+        type="metrics" if row.kind == "metrics" else "message",
+        data=dict(row.data),
+    )
+
+
+def checkpoint(row: EventRow, model: str) -> JobCheckpoint:
+    """A checkpoint as OpenAI shows it."""
+    step = row.step or 0
+    named = {"train_accuracy": "train_mean_token_accuracy", "valid_accuracy": "valid_mean_token_accuracy"}
+    metrics = {
+        named.get(name, name): float(value)
+        for name, value in row.data.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    if "valid_loss" in metrics:
+        metrics["full_valid_loss"] = metrics["valid_loss"]
+    return JobCheckpoint(
+        id=_checkpoint_id(row.job_id, row.seq),
+        created_at=int(row.created_at),
+        fine_tuned_model_checkpoint=f"{model}:ckpt-step-{step}",
+        fine_tuning_job_id=row.job_id,
+        step_number=step,
+        metrics={"step": float(step), **metrics},
+    )

@@ -1,0 +1,47 @@
+"""Where clients of MCP learn how to get in: the metadata of a protected resource (RFC 9728)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from portico_server.core.errors import NotFound
+from portico_server.core.principal import SCOPES_HELP
+from portico_server.settings import Settings
+
+WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
+
+
+def is_protected(path: str) -> bool:
+    """Whether a path belongs to the MCP face."""
+    return path == "/mcp" or path.startswith("/mcp/")
+
+
+def address(settings: Settings, scheme: str, host: str | None) -> str:
+    """The daemon as its clients see it, without a slash at the end: as it is set, or as this request has it."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    return f"{scheme}://{host or f'{settings.host}:{settings.port}'}"
+
+
+def metadata_url(base: str, path: str) -> str:
+    """Where the metadata of the resource at ``path`` is."""
+    return f"{base}{WELL_KNOWN}{quote(path)}"
+
+
+def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
+    """The document for the resource at ``path``: an MCP endpoint, or nothing for the daemon as a whole.
+
+    ``authorization_servers`` is left out, as the RFC allows, where the operator alone makes keys. Raises `NotFound`.
+    """
+    if path not in ("", "/") and not is_protected(path):
+        raise NotFound(f"There is no protected resource at {path[:200]}; /mcp is one.", code="unknown_url")
+    servers = [server.strip() for server in settings.authorization_servers.split(",") if server.strip()]
+    return {
+        "resource": f"{base}{quote(path.rstrip('/'))}",
+        **({"authorization_servers": servers} if servers else {}),
+        "bearer_methods_supported": ["header"],
+        "scopes_supported": SCOPES_HELP.partition(";")[0].split(", "),
+        "resource_name": "Portico",
+    }

@@ -1,0 +1,253 @@
+"""An agent as a Servable: a chat model and an app of its own name, with sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico_server.apps.agent import read
+from portico_server.apps.agent.conversation import conversation
+from portico_server.apps.agent.forward import FORWARD, ForwardApp
+from portico_server.apps.agent.message import AgentMessage, message_of
+from portico_server.apps.agent.session import Recollection, Session
+from portico_server.apps.agent.sessions import Sessions
+from portico_server.apps.agent.spec import AgentSpec, Marked
+from portico_server.apps.agent.strategies import STRATEGIES
+from portico_server.apps.agent.turn import Place, Tally, Turn, Wish
+from portico_server.core.code import Evaluator
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.facts import Facts
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
+from portico_server.core.servable import Card
+from portico_server.db.apps import AppRow
+from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
+
+_INPUT = {
+    "type": "object",
+    "properties": {"message": {"type": "string", "description": "What is said to the agent."}},
+    "required": ["message"],
+    "additionalProperties": False,
+}
+
+
+class Agents:
+    """Checks, builds and runs agents."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        runner: Runner,
+        evaluator: Evaluator,
+        sessions: Sessions,
+        facts: Facts,
+    ) -> None:
+        self._registry = registry
+        self._runner = runner
+        self._place = Place(registry, evaluator, STRATEGIES, facts)
+        self.sessions = sessions
+
+    async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
+        """`portico_server.apps.deployed.Check` of agents: everything that it names is there for the caller."""
+        if FORWARD in spec:
+            ForwardApp.check(name, spec)
+            return
+        await self.exists(read.agent({**spec, "name": name}), caller)
+
+    async def exists(self, spec: AgentSpec, caller: Principal, at: str = "agent") -> None:
+        """Everything that an agent names is there for the caller. Raises what is wrong first, with its path."""
+        wanted = [(f"{at}.model", spec.model)]
+        wanted += [(f"{at}.tools[{n}]", f"tool/{use.tool}") for n, use in enumerate(spec.tools)]
+        wanted += [(f"{at}.stores[{n}]", f"store/{store}") for n, store in enumerate(spec.stores)]
+        wanted += [(f"{at}.agents[{n}]", sub.name) for n, sub in enumerate(spec.agents) if sub.spec is None]
+        if spec.memory.long_term is not None:
+            wanted.append((f"{at}.memory.long_term.store", f"store/{spec.memory.long_term.store}"))
+        for where, key in wanted:
+            try:
+                await self._registry.resolve(key, caller)
+            except PorticoError as error:
+                told = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
+                told.status, told.type = error.status, error.type
+                raise told from error
+        for number, hook in enumerate(spec.hooks):
+            if hook.do == "code":
+                await self._runs(hook.source, f"{at}.hooks[{number}].source")
+        for output in spec.output:
+            if isinstance(output, Marked) and output.validate == "code":
+                await self._runs(output.code, f"{at}.output.code")
+        for number, sub in enumerate(spec.agents):
+            if sub.spec is not None:
+                await self.exists(sub.spec, caller, f"{at}.agents[{number}].agent")
+
+    async def _runs(self, source: str, at: str) -> None:
+        try:
+            await self._place.evaluator.check(source)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=at) from error
+
+    def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> AgentApp | ForwardApp:
+        """`portico_server.apps.deployed.Build` of agents."""
+        if FORWARD in spec:
+            return ForwardApp(name, spec, row)
+        return AgentApp(
+            read.agent({**spec, "name": name}),
+            self,
+            owner=row.owner,
+            created=int(row.created_at),
+            version=row.version,
+        )
+
+    def begin(
+        self,
+        spec: AgentSpec,
+        message: AgentMessage,
+        caller: Principal,
+        *,
+        session: tuple[str, str] | None = None,
+        path: str = "",
+        variables: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Begin a turn of an agent that need not be deployed, in the ``session`` (app, name) if there is one."""
+        wish = Wish(variables or {})
+
+        async def work(context: Context) -> AppOutput:
+            reply, turn = await self.turn(spec, message, context, wish, session=session, path=path)
+            return await turn.output(reply)
+
+        return self._runner.begin("agent", spec.name, caller, work)
+
+    async def turn(
+        self,
+        spec: AgentSpec,
+        message: AgentMessage,
+        context: Context,
+        wish: Wish,
+        *,
+        session: tuple[str, str] | None = None,
+        path: str = "",
+        earlier: Sequence[AgentMessage] = (),
+    ) -> tuple[AgentMessage, Turn]:
+        """One turn: in the caller's ``session`` (app, name), where it is kept; else after the ``earlier`` messages."""
+        if session is None:
+            kept = Session(known={path: Recollection(list(earlier))})
+            turn = Turn(spec, path, kept, context, self._place, Tally(), wish)
+            return await turn.run(message), turn
+        app, name = session
+        async with self.sessions.turn(app, name, context.caller, path=path, busy=spec.busy) as kept:
+            turn = Turn(spec, path, kept, context, self._place, Tally(), wish)
+            reply = await turn.run(message)
+            await kept.commit(context.run)
+            return reply, turn
+
+
+class AgentApp:
+    """One deployed agent.
+
+    `Chat` with the option ``conversation`` (a name, or an object with ``id``) or ``user`` goes on with that session:
+    the last message is what is said. Without, the messages are all that it knows. `AppInput` takes the message, or
+    an object with ``message`` and ``variables``.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        agents: Agents,
+        *,
+        owner: str | None = None,
+        created: int = 0,
+        version: int = 0,
+    ) -> None:
+        self.spec = spec
+        self._agents = agents
+        self.card = Card(
+            name=spec.name,
+            kind="app",
+            title=spec.title or spec.name,
+            description=spec.description,
+            capabilities=frozenset({"chat", "app"}),
+            input_schema=_INPUT,
+            labels={"app": "agent", "version": version, "model": spec.model},
+            owner=owner,
+            created=created,
+        )
+
+    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
+        if isinstance(request, AppInput):
+            message, variables = _given(request.value)
+            reply, turn = await self._turn(message, context, request.session, Wish(variables))
+            return await turn.output(reply)
+        if not isinstance(request, Chat):
+            raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
+        name, wish = conversation(request.options), self._wish(request)
+        *before, last = request.messages
+        if last.get("role") != "user":
+            raise InvalidRequest(
+                f"The last message to the agent '{self.card.name}' must be the user's.", param="messages"
+            )
+        earlier = [] if name else [_remembered(item, self.spec.name) for item in before if _spoken(item)]
+        message = message_of({"content": last.get("content") or ""})
+        reply, turn = await self._turn(message, context, name, wish, earlier)
+        await turn.told(reply)
+        return Reply(reply.text, usage=turn.tally.usage, model=self.card.name)
+
+    async def _turn(
+        self,
+        message: AgentMessage,
+        context: Context,
+        name: str,
+        wish: Wish,
+        earlier: Sequence[AgentMessage] = (),
+    ) -> tuple[AgentMessage, Turn]:
+        session = (self.card.name, name) if name else None
+        return await self._agents.turn(self.spec, message, context, wish, session=session, earlier=earlier)
+
+    def _wish(self, request: Chat) -> Wish:
+        """The caller's system messages and sampling options; the agent's tools are its own affair."""
+        for field in ("tools", "tool_choice", "response_format", "functions"):
+            if request.options.get(field):
+                raise InvalidRequest(
+                    f"'{field}' is not available from the agent '{self.card.name}': its tools and its output format "
+                    "belong to its specification.",
+                    code="unsupported_parameter",
+                    param=field,
+                )
+        rules = [_text(item) for item in request.messages[:-1] if item.get("role") in ("system", "developer")]
+        options = {name: request.options[name] for name in _SAMPLING if request.options.get(name) is not None}
+        return Wish(rules="\n\n".join(rules), options=options)
+
+
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "seed",
+    "max_tokens",
+    "max_completion_tokens",
+    "presence_penalty",
+    "frequency_penalty",
+    "reasoning_effort",
+)
+"""What a caller of a chat completion may set for the model behind an agent."""
+
+
+def _given(value: Any) -> tuple[AgentMessage, Mapping[str, Any]]:
+    if isinstance(value, Mapping) and "message" in value:
+        variables = value.get("variables") or {}
+        if not isinstance(variables, Mapping):
+            raise InvalidRequest("'variables' is an object.", param="input.variables")
+        return message_of(value["message"]), variables
+    return message_of(value), {}
+
+
+def _spoken(item: Message) -> bool:
+    return item.get("role") in ("user", "assistant") and bool(item.get("content"))
+
+
+def _remembered(item: Message, name: str) -> AgentMessage:
+    return message_of({"content": item["content"]}, name if item.get("role") == "assistant" else "user")
+
+
+def _text(item: Message) -> str:
+    return message_of({"content": item.get("content") or ""}).text

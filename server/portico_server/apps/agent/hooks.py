@@ -1,0 +1,96 @@
+"""Hooks: what is done to messages before and after an agent, and before and after its actions.
+
+``prefix`` puts ``text`` before what ``senders`` say. ``redact`` puts ``replacement`` in the place of ``pattern``.
+``guard`` refuses a message in which ``pattern`` stands: before and after an agent that ends the turn, before and after
+an action it is told to the model instead of the result. ``limit`` cuts a message after ``most`` characters. ``code``
+hands the message to a function in the sandbox, ``client`` to one of the client's; what it returns takes its place.
+Patterns are searched for in the sandbox, because an expression can be made to search for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from portico_server.apps.agent.message import AgentMessage, message_of
+from portico_server.apps.agent.spec import Hook, Moment
+from portico_server.core.code import Evaluator
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.question import Question
+
+_REPLACE: Final = """
+import re
+
+def replace(pattern, replacement, text):
+    return re.sub(pattern, replacement, text)
+"""
+_FOUND: Final = """
+import re
+
+def found(pattern, text):
+    return re.search(pattern, text) is not None
+"""
+
+
+async def finds(pattern: str, text: str, evaluator: Evaluator) -> bool:
+    """Whether a pattern stands in a text."""
+    return bool(await evaluator.evaluate(_FOUND, [pattern, text], {}))
+
+
+async def hooked(
+    hooks: Sequence[Hook], moment: Moment, message: AgentMessage, context: Context, evaluator: Evaluator
+) -> AgentMessage:
+    """The message after all hooks of a moment, in their order. Raises `InvalidRequest` where a guard refuses."""
+    for hook in hooks:
+        if hook.on == moment and (not hook.senders or message.sender in hook.senders):
+            message = await _one(hook, message, context, evaluator)
+    return message
+
+
+async def _one(hook: Hook, message: AgentMessage, context: Context, evaluator: Evaluator) -> AgentMessage:
+    match hook.do:
+        case "prefix":
+            return _with_text(message, hook.text + message.text)
+        case "limit":
+            text = message.text
+            return message if len(text) <= hook.most else _with_text(message, text[: hook.most])
+        case "redact":
+            args = [hook.pattern, hook.replacement, message.text]
+            return _with_text(message, str(await evaluator.evaluate(_REPLACE, args, {})))
+        case "guard":
+            if await finds(hook.pattern, message.text, evaluator):
+                raise InvalidRequest(
+                    hook.text or f"A guard refused a message of '{message.sender}'.", code="guarded"
+                )
+            return message
+        case "code":
+            value = await evaluator.evaluate(hook.source, [message.to_json()], {})
+            return _read(value, message)
+        case "client":
+            answer = await context.ask(
+                Question("function", hook.source, arguments={"args": [message.to_json()], "kwargs": {}})
+            )
+            if not answer.accepted:
+                raise InvalidRequest(
+                    f"The client's hook '{hook.source}' failed: {answer.note}", code="client_function_failed"
+                )
+            return _read(answer.value, message)
+
+
+def _with_text(message: AgentMessage, text: str) -> AgentMessage:
+    """The message with other text; what it holds besides text stays behind it."""
+    if isinstance(message.content, str):
+        return replace(message, content=text)
+    others = [part for part in message.content if part.get("type") != "text"]
+    return replace(message, content=[{"type": "text", "text": text}, *others])
+
+
+def _read(value: Any, message: AgentMessage) -> AgentMessage:
+    """What a function made of a message: nothing (it stays), text, or a message."""
+    if value is None:
+        return message
+    if isinstance(value, dict):
+        return message_of({**message.to_json(), **value}, message.sender)
+    return replace(message, content=message_of(value, message.sender).content)

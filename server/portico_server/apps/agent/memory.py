@@ -1,0 +1,95 @@
+"""Memory policies: what of a session the model is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from portico_server.apps.agent.message import TOOL_RESULT, AgentMessage
+from portico_server.apps.agent.spec import Memory
+
+Summarise = Callable[[str, Sequence[AgentMessage]], Awaitable[str]]
+"""(the summary so far, messages that are put into it) → the new summary."""
+
+SLACK: Final = 0.5
+"""The share of the budget that is kept word for word when the rest is summed up, so that it is not done every turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Messages that are shown word for word, and the summary of those before; ``covered``: how many it stands for."""
+
+    messages: tuple[AgentMessage, ...]
+    summary: str = ""
+    covered: int = 0
+
+
+def estimate(message: AgentMessage) -> int:
+    """Tokens of a message, roughly: four letters of a European language, one of Chinese."""
+    text = message.text
+    wide = sum(1 for letter in text if letter > "\u2e7f")
+    return wide + (len(text) - wide) // 4 + 4
+
+
+async def recalled(
+    policy: Memory,
+    memory: Sequence[AgentMessage],
+    begin: int,
+    summary: str,
+    covered: int,
+    summarise: Summarise,
+) -> Recalled:
+    """What a policy shows of a memory; what belongs to this turn, from ``begin`` on, is always shown.
+
+    A tool's result never stands without the call that it answers.
+    """
+    before, now = memory[:begin], tuple(memory[begin:])
+    match policy.policy:
+        case "none":
+            return Recalled(now)
+        case "window":
+            return Recalled(_whole(before, len(before) - policy.messages) + now)
+        case "budget":
+            left = policy.tokens - sum(map(estimate, now))
+            return Recalled(_whole(before, _fitting(before, left)) + now)
+        case "summary":
+            return await _summed(policy, before, now, summary, min(covered, begin), summarise)
+    return Recalled(tuple(memory))
+
+
+async def _summed(
+    policy: Memory,
+    before: Sequence[AgentMessage],
+    now: tuple[AgentMessage, ...],
+    summary: str,
+    covered: int,
+    summarise: Summarise,
+) -> Recalled:
+    rest = before[covered:]
+    used = sum(map(estimate, now))
+    if used + sum(map(estimate, rest)) <= policy.tokens:
+        return Recalled((*rest, *now), summary, covered)
+    kept = _whole(rest, _fitting(rest, int(policy.tokens * SLACK) - used))
+    if len(kept) == len(rest):
+        return Recalled((*kept, *now), summary, covered)
+    start = len(before) - len(kept)
+    made = await summarise(summary, before[covered:start])
+    return Recalled((*kept, *now), made, start)
+
+
+def _fitting(memory: Sequence[AgentMessage], tokens: int) -> int:
+    """The index from which on the messages fit into so many tokens."""
+    for index in range(len(memory) - 1, -1, -1):
+        tokens -= estimate(memory[index])
+        if tokens < 0:
+            return index + 1
+    return 0
+
+
+def _whole(memory: Sequence[AgentMessage], start: int) -> tuple[AgentMessage, ...]:
+    """The messages from ``start`` on, and those before it that a tool's results at the front belong to."""
+    start = max(0, start)
+    while 0 < start < len(memory) and memory[start].type == TOOL_RESULT:
+        start -= 1
+    return tuple(memory[start:])

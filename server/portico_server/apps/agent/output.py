@@ -1,0 +1,105 @@
+"""Output formats: what an answer must look like, and what it is as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from portico_server.apps.agent.spec import Marked, Output
+from portico_server.apps.flow.constrain import response_format, unwrapped
+from portico_server.apps.flow.format import formatted
+from portico_server.apps.flow.spec import Format
+from portico_server.core.code import Evaluator
+from portico_server.core.errors import InvalidRequest
+
+STOPS: Final = 4
+"""Stop sequences that OpenAI takes."""
+
+
+def with_stops(options: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
+    """The options with further stop sequences, as many as may be."""
+    stops = options.get("stop") or []
+    stops = [stops] if isinstance(stops, str) else list(stops)
+    stops += [stop for stop in more if stop not in stops]
+    return {**options, "stop": stops[:STOPS]} if stops else dict(options)
+
+
+def options_for(
+    name: str, outputs: Sequence[Output], options: Mapping[str, Any], *, constrained: bool = True
+) -> dict[str, Any]:
+    """The model's options with what the formats need: a stop at the end marker, a schema that constrains."""
+    made = with_stops(options, [output.end for output in outputs if isinstance(output, Marked)])
+    schema = wanted(outputs)
+    if schema is not None and constrained:
+        made.setdefault("response_format", response_format(name, schema))
+    return made
+
+
+def wanted(outputs: Sequence[Output]) -> Mapping[str, Any] | None:
+    """The schema that every answer has, if there is one."""
+    if len(outputs) == 1 and isinstance(outputs[0], Format):
+        return outputs[0].schema
+    return None
+
+
+async def parsed(outputs: Sequence[Output], text: str, evaluator: Evaluator) -> tuple[Any, str]:
+    """The value of the first format that fits (``None`` without formats), and the text without what we put around it.
+
+    Raises `InvalidRequest` with the code ``format_failed`` and the reason of the last one if none does.
+    """
+    failure: InvalidRequest | None = None
+    optional = all(isinstance(output, Marked) for output in outputs)
+    for output in outputs:
+        try:
+            if isinstance(output, Marked):
+                return await _marked(output, text, evaluator), text
+            return await _format(output, text, evaluator)
+        except InvalidRequest as error:
+            if error.code != "format_failed":
+                raise
+            failure = error
+    if outputs and optional:
+        return {"tool_type": None, "thought": text, "action": None, "status": 0}, text
+    if failure is not None:
+        raise failure
+    return None, text
+
+
+async def _format(output: Format, text: str, evaluator: Evaluator) -> tuple[Any, str]:
+    value = await formatted(output, text, evaluator)
+    if output.schema is None:
+        return value, text
+    inner = unwrapped(output.schema, value)
+    # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
+    from portico_server.core.shape import Shape
+
+    fault = Shape("the output", output.schema).fault(inner)
+    if fault is not None:
+        raise InvalidRequest(
+            f"The answer has not the wanted form: at {fault.path or 'the top'}, {fault.message}.",
+            code="format_failed",
+        )
+    if inner is value:
+        return value, text
+    return inner, inner if isinstance(inner, str) else orjson.dumps(inner).decode()
+
+
+async def _marked(output: Marked, text: str, evaluator: Evaluator) -> dict[str, Any]:
+    """Thought and action. ``status`` is 1, or -1 with an ``error`` if the action is not valid."""
+    thought, found, rest = text.partition(output.begin)
+    if not found:
+        raise InvalidRequest(f"There is no {output.begin!r} in the answer.", code="format_failed")
+    action: Any = rest.partition(output.end)[0]
+    made = {"tool_type": output.tool_type, "thought": thought, "action": action, "status": 1}
+    try:
+        if output.validate == "json":
+            made["action"] = orjson.loads(action.strip().strip("`"))
+        elif output.validate == "code":
+            made["action"] = await evaluator.evaluate(output.code, [action], {})
+    except orjson.JSONDecodeError as error:
+        return {**made, "status": -1, "error": f"The action is not JSON: {error}."}
+    except InvalidRequest as error:
+        return {**made, "status": -1, "error": error.message}
+    return made

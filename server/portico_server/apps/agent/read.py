@@ -1,0 +1,258 @@
+"""From JSON to `portico_server.apps.agent.spec`, every fault named by its path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from portico_server.apps.agent.hands import agent_name, search_name
+from portico_server.apps.agent.spec import (
+    VERSION,
+    AgentSpec,
+    Hook,
+    Limits,
+    LongTerm,
+    Marked,
+    Memory,
+    Moment,
+    Output,
+    Strategy,
+    SubAgent,
+    ToolUse,
+)
+from portico_server.apps.fields import Fields
+from portico_server.apps.flow.expression import template
+from portico_server.apps.flow.ops import format_of
+from portico_server.core.errors import InvalidRequest
+
+DEEPEST = 8
+"""Agents within agents."""
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
+    """Read a specification. Raises `InvalidRequest` that names the place of the first thing that is wrong."""
+    if depth > DEEPEST:
+        raise InvalidRequest(f"{at} lies more than {DEEPEST} agents deep.", code="too_deep", param=at)
+    fields = Fields(value, at)
+    version = fields.raw("portico_agent")
+    if depth == 0 or version is not None:
+        _version(version, fields.path("portico_agent"))
+    strategy = _one_of(fields, "strategy", get_args(Strategy), "tools")
+    made = AgentSpec(
+        name=fields.text("name") or "agent",
+        source=value,
+        title=fields.text("title"),
+        description=fields.text("description"),
+        model=fields.text("model") or "default",
+        instructions=fields.text("instructions"),
+        variables=fields.mapping("variables") or {},
+        tools=tuple(_tool(item, f"{at}.tools[{n}]") for n, item in enumerate(fields.items("tools") or ())),
+        stores=fields.texts("stores"),
+        agents=tuple(
+            _sub(item, f"{at}.agents[{n}]", depth) for n, item in enumerate(fields.items("agents") or ())
+        ),
+        strategy=strategy,
+        memory=_memory(fields),
+        output=_outputs(fields),
+        aggregate=_aggregate(fields),
+        few_shot=_few_shot(fields),
+        hooks=tuple(_hook(item, f"{at}.hooks[{n}]") for n, item in enumerate(fields.items("hooks") or ())),
+        limits=_limits(fields, strategy),
+        final=fields.text("final"),
+        options=fields.mapping("options") or {},
+        busy=_one_of(fields, "busy", ("wait", "refuse"), "wait"),
+        attempts=fields.whole("attempts", 2, least=1, most=10),
+    )
+    fields.done()
+    _distinct(made, at)
+    return made
+
+
+def _version(version: Any, at: str) -> None:
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise InvalidRequest(
+            f'{at}: write "portico_agent": {VERSION}, the version of the specification.',
+            code="invalid_spec",
+            param=at,
+        )
+    if version > VERSION:
+        raise InvalidRequest(
+            f"The agent is written for version {version} of the specification; this daemon reads up to {VERSION}. "
+            "Update the daemon, or deploy with an older SDK.",
+            code="unsupported_version",
+            param=at,
+        )
+
+
+def _one_of(fields: Fields, key: str, known: tuple[str, ...], default: str) -> Any:
+    found = fields.text(key) or default
+    if found not in known:
+        at = fields.path(key)
+        raise InvalidRequest(
+            f"{at} is '{found}'; it is one of {', '.join(known)}.", code="invalid_spec", param=at
+        )
+    return found
+
+
+def _tool(item: Any, at: str) -> ToolUse:
+    if isinstance(item, str):
+        return ToolUse(item, item)
+    inner = Fields(item, at)
+    tool = inner.needed("tool", "the name of a tool")
+    made = ToolUse(tool, inner.text("as") or tool)
+    inner.done()
+    return made
+
+
+def _sub(item: Any, at: str, depth: int) -> SubAgent:
+    if isinstance(item, str):
+        return SubAgent(item)
+    inner = Fields(item, at)
+    given = inner.raw("agent")
+    how = _one_of(inner, "as", ("tool", "handoff"), "tool")
+    inner.done()
+    if isinstance(given, str) and given:
+        return SubAgent(given, handoff=how == "handoff")
+    spec = agent(given, f"{at}.agent", depth + 1)
+    return SubAgent(spec.name, spec, how == "handoff")
+
+
+def _memory(fields: Fields) -> Memory:
+    given = fields.raw("memory")
+    if given is None:
+        return Memory()
+    inner = Fields({"policy": given} if isinstance(given, str) else given, fields.path("memory"))
+    made = Memory(
+        policy=_one_of(inner, "policy", ("all", "window", "budget", "summary", "none"), "all"),
+        messages=inner.whole("messages", 40, least=1, most=100_000),
+        tokens=inner.whole("tokens", 4_000, least=16, most=10_000_000),
+        long_term=_long_term(inner),
+    )
+    inner.done()
+    return made
+
+
+def _long_term(memory: Fields) -> LongTerm | None:
+    given = memory.raw("long_term")
+    if given is None:
+        return None
+    inner = Fields(given, memory.path("long_term"))
+    made = LongTerm(inner.needed("store", "the name of a store"), inner.whole("facts", 5, least=1, most=50))
+    inner.done()
+    return made
+
+
+def _outputs(fields: Fields) -> tuple[Output, ...]:
+    given = fields.raw("output")
+    if given is None:
+        return ()
+    at = fields.path("output")
+    items = given if isinstance(given, list) else [given]
+    return tuple(_output(item, at if item is given else f"{at}[{n}]") for n, item in enumerate(items))
+
+
+def _output(item: Any, at: str) -> Output:
+    if not isinstance(item, Mapping) or item.get("type") != "tool":
+        return format_of(item, at)
+    inner = Fields(item, at)
+    inner.text("type")
+    made = Marked(
+        tool_type=inner.needed("tool_type", "what the action is for, such as 'code interpreter'"),
+        begin=inner.needed("begin", "the marker before the action"),
+        end=inner.needed("end", "the marker behind the action"),
+        validate=_one_of(inner, "validate", ("", "json", "code"), ""),
+        code=inner.text("code"),
+    )
+    inner.done()
+    return made
+
+
+def _aggregate(fields: Fields) -> str:
+    given = fields.raw("aggregate")
+    if given is None or given in ("default", "tool_text"):
+        return given or "default"
+    at = fields.path("aggregate")
+    inner = Fields(given, at)
+    text = inner.needed("template", "text with {content} and {sender} in it, for each message to the agent")
+    inner.done()
+    template(text, {"content": "", "sender": ""}, f"{at}.template")
+    return text
+
+
+def _few_shot(fields: Fields) -> tuple[Mapping[str, Any], ...]:
+    items = fields.items("few_shot") or []
+    for number, item in enumerate(items):
+        at = f"{fields.path('few_shot')}[{number}]"
+        if not isinstance(item, dict) or not isinstance(item.get("role"), str) or "content" not in item:
+            raise InvalidRequest(
+                f"{at} must be a message with 'role' and 'content'.", code="invalid_spec", param=at
+            )
+    return tuple(items)
+
+
+def _hook(item: Any, at: str) -> Hook:
+    inner = Fields(item, at)
+    made = Hook(
+        on=_one_of(inner, "on", get_args(Moment), ""),
+        do=_one_of(inner, "do", ("prefix", "redact", "guard", "limit", "code", "client"), ""),
+        senders=inner.texts("senders"),
+        text=inner.text("text"),
+        pattern=inner.text("pattern"),
+        replacement=inner.text("replacement"),
+        most=inner.whole("most", 0),
+        source=inner.text("source"),
+    )
+    inner.done()
+    needs = {
+        "prefix": "text",
+        "redact": "pattern",
+        "guard": "pattern",
+        "limit": "most",
+        "code": "source",
+        "client": "source",
+    }
+    if not getattr(made, needs[made.do]):
+        raise InvalidRequest(
+            f"{at}: '{made.do}' needs '{needs[made.do]}'.",
+            code="invalid_spec",
+            param=f"{at}.{needs[made.do]}",
+        )
+    return made
+
+
+def _limits(fields: Fields, strategy: Strategy) -> Limits:
+    given = fields.raw("limits")
+    inner = Fields({} if given is None else given, fields.path("limits"))
+    usual = 40 if strategy == "plan_and_solve" else 12
+    made = Limits(
+        turns=inner.whole("turns", usual, least=1, most=10_000),
+        tokens=inner.whole("tokens", 0) or None,
+        seconds=inner.number("seconds", None, least=0.01),
+        tool_calls=inner.whole("tool_calls", 40, most=100_000),
+    )
+    inner.done()
+    return made
+
+
+def _distinct(made: AgentSpec, at: str) -> None:
+    """Everything that the model may call has a name of its own that it can say."""
+    seen: set[str] = set()
+    for name in [use.name for use in made.tools] + [sub.name for sub in made.agents if not sub.handoff]:
+        if not _TOOL_NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"{at}: a model cannot call '{name}': names have letters, digits, '_' and '-'. Give it another one "
+                "with 'as'.",
+                code="invalid_name",
+                param=at,
+            )
+    names = [use.name for use in made.tools]
+    names += [*map(search_name, made.stores), *map(agent_name, made.agents)]
+    for name in names:
+        if name in seen:
+            raise InvalidRequest(
+                f"{at}: two of its tools are named '{name}'.", code="duplicate_name", param=at
+            )
+        seen.add(name)

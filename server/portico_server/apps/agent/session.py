@@ -1,0 +1,127 @@
+"""One session while a turn goes on: the memories of all agents in it, and what the turn adds to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from portico_server.apps.agent.message import AgentMessage
+
+
+@dataclass(slots=True)
+class Recollection:
+    """What one agent remembers. ``last`` is the number of the last message that is kept."""
+
+    messages: list[AgentMessage] = field(default_factory=list)
+    state: dict[str, Any] = field(default_factory=dict)
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """What a turn adds: messages as (agent, message) in their order, and states by agent.
+
+    ``seen``: the number of the last message of each agent that the turn built upon.
+    """
+
+    messages: Sequence[tuple[str, AgentMessage]]
+    states: Mapping[str, Mapping[str, Any]]
+    seen: Mapping[str, int]
+
+
+class Keeper(Protocol):
+    """Where one session is kept: `portico_server.apps.agent.sessions`."""
+
+    async def load(self, agent: str) -> Recollection: ...
+
+    async def save(self, additions: Additions, run_id: str) -> None: ...
+
+
+class Session:
+    """The memories by the path of the agent, ``""`` for the root. Without a ``keeper`` it ends with the turn.
+
+    What a turn adds is written at once when it has ended: a turn that was cut off leaves nothing behind.
+    """
+
+    def __init__(
+        self, keeper: Keeper | None = None, known: Mapping[str, Recollection] | None = None, name: str = ""
+    ) -> None:
+        self.name = name
+        self._keeper = keeper
+        self._known: dict[str, Recollection] = dict(known or {})
+        self._seen = {path: memory.last for path, memory in self._known.items()}
+        self._added: list[tuple[str, AgentMessage]] = []
+        self._changed: set[str] = set()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def memory(self, path: str) -> list[AgentMessage]:
+        """All messages that the agent at ``path`` has seen and said, oldest first."""
+        return (await self._of(path)).messages
+
+    async def state(self, path: str) -> Mapping[str, Any]:
+        """What the agent keeps besides messages. Change it with `keep`."""
+        return (await self._of(path)).state
+
+    async def _of(self, path: str) -> Recollection:
+        known = self._known.get(path)
+        if known is None:
+            known = Recollection() if self._keeper is None else await self._keeper.load(path)
+            self._known[path] = known
+            self._seen[path] = known.last
+        return known
+
+    async def add(self, path: str, message: AgentMessage) -> None:
+        """Put a message into an agent's memory."""
+        (await self._of(path)).messages.append(message)
+        self._added.append((path, message))
+
+    async def keep(self, path: str, **values: Any) -> None:
+        """Change what the agent keeps besides messages."""
+        (await self._of(path)).state.update(values)
+        self._changed.add(path)
+
+    @asynccontextmanager
+    async def branch(self, path: str) -> AsyncIterator[None]:
+        """The turn of a sub-agent: one at a time for each, and if it fails, it and those below it were never asked."""
+        lock = self._locks.setdefault(path, asyncio.Lock())
+        async with lock:
+            before = {
+                at: (len(memory.messages), dict(memory.state))
+                for at, memory in self._known.items()
+                if _within(at, path)
+            }
+            try:
+                yield
+            except BaseException:
+                self._forget(path, before)
+                raise
+
+    def _forget(self, path: str, before: Mapping[str, tuple[int, dict[str, Any]]]) -> None:
+        gone: set[int] = set()
+        for at, memory in self._known.items():
+            if _within(at, path):
+                # What was loaded meanwhile holds as many messages as were kept, less what was added.
+                added = {id(message) for where, message in self._added if where == at}
+                length, state = before.get(at) or (
+                    sum(1 for message in memory.messages if id(message) not in added),
+                    memory.state,
+                )
+                gone |= {id(message) for message in memory.messages[length:]}
+                del memory.messages[length:]
+                memory.state = state
+        self._added = [(at, message) for at, message in self._added if id(message) not in gone]
+
+    async def commit(self, run_id: str) -> None:
+        """Write what was added, all of it or nothing."""
+        if self._keeper is not None and (self._added or self._changed):
+            states = {path: self._known[path].state for path in self._changed}
+            await self._keeper.save(Additions(self._added, states, self._seen), run_id)
+        self._added, self._changed = [], set()
+
+
+def _within(path: str, root: str) -> bool:
+    """Whether an agent is another one, or below it in the tree."""
+    return not root or path == root or path.startswith(f"{root}.")

@@ -1,0 +1,277 @@
+"""Sessions of agents: kept as rows, one turn at a time in each, exported and loaded as a state dict."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Literal
+from weakref import WeakValueDictionary
+
+from portico_server.apps.agent.floor import Floor
+from portico_server.apps.agent.message import AgentMessage, message_of
+from portico_server.apps.agent.session import Additions, Recollection, Session
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.db import sessions
+from portico_server.db.database import Database
+from portico_server.db.sessions import MessageRow, Remembered, SessionKey, SessionRow
+
+STATE_VERSION: Final = 1
+"""The version of the state dict that this code writes and reads."""
+
+_ID: Final = "conv_"
+"""What the ids of sessions begin with, and names do not."""
+
+_VERSION_KEY: Final = "portico_session"
+_MEMORY: Final = "memory"
+_STATE: Final = "state"
+
+
+class Sessions:
+    """All sessions. Another key's session does not exist for a caller."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._floors: WeakValueDictionary[tuple[str, str, str], Floor] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def turn(
+        self,
+        app: str,
+        name: str,
+        caller: Principal,
+        *,
+        path: str = "",
+        busy: Literal["wait", "refuse"] = "wait",
+    ) -> AsyncIterator[Session]:
+        """The session for one turn of the agent at ``path``, which it and those below it have alone meanwhile.
+
+        ``name`` may be the id of the session. Raises `Conflict` if another turn goes on and is not waited for.
+        """
+        owner = caller.id
+        if name.startswith(_ID):
+            row = await self.get(name, caller)
+            if row.app != app:
+                raise NotFound(
+                    f"The session '{name}' belongs to '{row.app}', not to '{app}'.",
+                    code="session_not_found",
+                    param="session",
+                )
+            owner, name = row.owner, row.name
+        _check_name(name)
+        which = (app, owner, name)
+        floor = self._floors.get(which)
+        if floor is None:
+            floor = self._floors[which] = Floor()
+        if busy == "refuse" and floor.taken(path):
+            raise Conflict(
+                f"The session '{name}' of '{app}' is in use by another call. Try again when that has ended.",
+                code="session_busy",
+                param="session",
+            )
+        async with floor.held(path):
+            known, found = await self._database.read(sessions.entered, *which, path)
+            key = SessionKey(known.id if known else new_id("conv_"), *which, fresh=known is None)
+            yield Session(_Kept(self._database, key), {path: _recollected(found)}, name)
+
+    # --- administration --------------------------------------------------------------------------------------
+
+    async def open(
+        self,
+        app: str,
+        name: str,
+        caller: Principal,
+        *,
+        title: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SessionRow:
+        """The caller's session of this name, made if there is none; called by its id without a name."""
+        session_id = new_id("conv_")
+        if name:
+            _check_name(name)
+        key = SessionKey(session_id, app, caller.id, name or session_id)
+        return await self._database.write(sessions.opened, key, title=title, metadata=metadata)
+
+    async def get(self, session_id: str, caller: Principal) -> SessionRow:
+        """One session. Raises `NotFound`."""
+        row = await self._database.read(sessions.get, session_id)
+        if row is None or not caller.sees(row.owner):
+            raise NotFound(f"There is no session '{session_id}'.", code="session_not_found", param="id")
+        return row
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        app: str | None = None,
+        name: str | None = None,
+        search: str = "",
+        limit: int = 100,
+    ) -> Sequence[SessionRow]:
+        """The caller's sessions, the one used last first. Who is asked for by name is the caller's own."""
+        owner = None if caller.admin and name is None else caller.id
+        return await self._database.read(
+            sessions.newest, limit, owner=owner, app=app, name=name, search=search
+        )
+
+    async def messages(
+        self,
+        session_id: str,
+        caller: Principal,
+        *,
+        agent: str | None = None,
+        after: int = 0,
+        limit: int = 1000,
+    ) -> Sequence[MessageRow]:
+        """What was said, in order; by and to one agent if it is given."""
+        await self.get(session_id, caller)
+        return await self._database.read(sessions.messages, session_id, agent=agent, after=after, limit=limit)
+
+    async def describe(
+        self,
+        session_id: str,
+        caller: Principal,
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SessionRow:
+        """Change the title or the metadata."""
+        await self.get(session_id, caller)
+        await self._database.write(sessions.describe, session_id, title=title, metadata=metadata)
+        return await self.get(session_id, caller)
+
+    async def add(
+        self, session_id: str, caller: Principal, messages: Sequence[AgentMessage], *, agent: str = ""
+    ) -> SessionRow:
+        """Put messages behind what was said, into the memory of the agent at that path."""
+        row = await self.get(session_id, caller)
+        said = [(agent, message.to_json(), message.created_at) for message in messages]
+        key = SessionKey(row.id, row.app, row.owner, row.name)
+        await self._database.write(sessions.save, key, said, {}, None, {})
+        return await self.get(session_id, caller)
+
+    async def reset(self, session_id: str, caller: Principal) -> SessionRow:
+        """Forget what was said, by every agent of the tree."""
+        await self.get(session_id, caller)
+        await self._database.write(sessions.reset, session_id)
+        return await self.get(session_id, caller)
+
+    async def fork(self, session_id: str, caller: Principal, name: str) -> SessionRow:
+        """A copy under another name. Raises `Conflict` if the name is taken."""
+        row = await self.get(session_id, caller)
+        new = new_id("conv_")
+        if name:
+            _check_name(name)
+            if await self._database.read(sessions.named, row.app, row.owner, name) is not None:
+                raise Conflict(f"There is a session '{name}' already.", code="name_taken", param="name")
+        made = await self._database.write(sessions.fork, session_id, new, name or new)
+        if made is None:
+            raise NotFound(f"There is no session '{session_id}'.", code="session_not_found", param="id")
+        return made
+
+    async def remove(self, session_id: str, caller: Principal) -> None:
+        """Remove a session with all that was said."""
+        await self.get(session_id, caller)
+        await self._database.write(sessions.remove, session_id)
+
+    async def state_dict(self, session_id: str, caller: Principal) -> dict[str, Any]:
+        """``{"portico_session": 1, "memory": [...], "writer.memory": [...], "writer.state": {...}}``."""
+        await self.get(session_id, caller)
+        out: dict[str, Any] = {_VERSION_KEY: STATE_VERSION}
+        rows = await self._database.read(sessions.messages, session_id, limit=10_000_000)
+        for row in rows:
+            out.setdefault(_key(row.agent, _MEMORY), []).append(dict(row.message))
+        for agent, state in (await self._database.read(sessions.states, session_id)).items():
+            if state:
+                out[_key(agent, _STATE)] = dict(state)
+        return out
+
+    async def load_state_dict(
+        self, session_id: str, caller: Principal, state: Mapping[str, Any]
+    ) -> SessionRow:
+        """Put a state dict in the place of what was said. Raises `InvalidRequest`; then nothing has changed."""
+        await self.get(session_id, caller)
+        added, kept = _read_state(state)
+        await self._database.write(sessions.replace, session_id, added, kept)
+        return await self.get(session_id, caller)
+
+
+class _Kept:
+    """`portico_server.apps.agent.session.Keeper` of one session."""
+
+    def __init__(self, database: Database, key: SessionKey) -> None:
+        self._database = database
+        self._key = key
+
+    async def load(self, agent: str) -> Recollection:
+        if self._key.fresh:
+            return Recollection()
+        return _recollected(await self._database.read(sessions.memory, self._key.id, agent))
+
+    async def save(self, additions: Additions, run_id: str) -> None:
+        rows = [(agent, message.to_json(), message.created_at) for agent, message in additions.messages]
+        saved = await self._database.jot(
+            sessions.save, self._key, rows, additions.states, run_id, additions.seen
+        )
+        if saved == "gone":
+            raise NotFound(
+                f"The session '{self._key.name}' was removed while its agent worked.",
+                code="session_not_found",
+                param="session",
+            )
+        if saved == "changed":
+            raise Conflict(
+                f"The session '{self._key.name}' was changed while its agent worked; the answer was not kept.",
+                code="session_changed",
+                param="session",
+            )
+
+
+def _recollected(found: Remembered) -> Recollection:
+    return Recollection(
+        [AgentMessage(**message) for message in found.messages], dict(found.state), found.last
+    )
+
+
+def _check_name(name: str) -> None:
+    if not name or len(name) > 256 or not name.isprintable() or name.startswith(_ID):
+        raise InvalidRequest(
+            f"A session's name has 1 to 256 printable characters and does not begin with '{_ID}'.",
+            code="invalid_name",
+            param="session",
+        )
+
+
+def _key(agent: str, what: str) -> str:
+    return f"{agent}.{what}" if agent else what
+
+
+def _read_state(
+    state: Mapping[str, Any],
+) -> tuple[list[tuple[str, Mapping[str, Any], float]], dict[str, Mapping[str, Any]]]:
+    version = state.get(_VERSION_KEY, STATE_VERSION)
+    if version != STATE_VERSION:
+        raise InvalidRequest(
+            f"The state dict is of version {version!r}; this daemon reads version {STATE_VERSION}.",
+            code="unsupported_version",
+            param=_VERSION_KEY,
+        )
+    added: list[tuple[str, Mapping[str, Any], float]] = []
+    kept: dict[str, Mapping[str, Any]] = {}
+    for key, value in state.items():
+        if key == _VERSION_KEY:
+            continue
+        agent, _, what = key.rpartition(".")
+        if what == _STATE and isinstance(value, Mapping):
+            kept[agent] = value
+        elif what == _MEMORY and isinstance(value, list):
+            messages = [message_of(item) for item in value]
+            added += [(agent, message.to_json(), message.created_at) for message in messages]
+        else:
+            raise InvalidRequest(
+                f"'{key}' is no part of a state dict: its keys end in 'memory' (a list of messages) or 'state'.",
+                code="invalid_state",
+                param=key,
+            )
+    return added, kept

@@ -1,0 +1,124 @@
+"""The specification of an agent as typed values; field names are those of the JSON (docs/agents.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from portico_server.apps.flow.spec import Format
+
+VERSION = 1
+"""The value of ``portico_agent`` that this code reads."""
+
+Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
+Moment: TypeAlias = Literal["before_agent", "after_agent", "before_action", "after_action"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A tool of the daemon, under the name that the model sees."""
+
+    tool: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubAgent:
+    """Another agent: a deployed one by ``name``, or one of its own (``spec``); asked like a tool, or handed over to."""
+
+    name: str
+    spec: AgentSpec | None = None
+    handoff: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LongTerm:
+    """Facts of earlier conversations in ``store``; ``facts``: how many are recalled in a turn."""
+
+    store: str
+    facts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What of a session the model is shown.
+
+    ``all``; the last ``messages`` before this turn (``window``); as many as fit into ``tokens`` (``budget``), the rest
+    as a running ``summary`` made by the model; nothing before this turn (``none``).
+    """
+
+    policy: Literal["all", "window", "budget", "summary", "none"] = "all"
+    messages: int = 40
+    tokens: int = 4_000
+    long_term: LongTerm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Text between two markers, Lagent's ToolParser: what stands before is the thought, between them the action.
+
+    ``validate``: ``json`` reads the action as JSON; ``code`` is the source of a function that is given the action.
+    """
+
+    tool_type: str
+    begin: str
+    end: str
+    validate: str = ""
+    code: str = ""
+
+
+Output: TypeAlias = Format | Marked
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Something done to a message at a moment: see `portico_server.apps.agent.hooks`."""
+
+    on: Moment
+    do: Literal["prefix", "redact", "guard", "limit", "code", "client"]
+    senders: tuple[str, ...] = ()
+    text: str = ""
+    pattern: str = ""
+    replacement: str = ""
+    most: int = 0
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ends of one turn: askings of the model, tokens in all, seconds, calls of tools."""
+
+    turns: int = 12
+    tokens: int | None = None
+    seconds: float | None = None
+    tool_calls: int = 40
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """A whole agent. ``aggregate`` is ``default``, ``tool_text``, or a template for a user's message."""
+
+    name: str
+    source: Mapping[str, Any] = field(repr=False)
+    title: str = ""
+    description: str = ""
+    model: str = "default"
+    instructions: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[ToolUse, ...] = ()
+    stores: tuple[str, ...] = ()
+    agents: tuple[SubAgent, ...] = ()
+    strategy: Strategy = "tools"
+    memory: Memory = Memory()
+    output: tuple[Output, ...] = ()
+    aggregate: str = "default"
+    few_shot: tuple[Mapping[str, Any], ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    limits: Limits = Limits()
+    final: str = ""
+    """A pattern; ``extra_info["final"]`` of an answer says whether it stands in it. Teams stop at it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    busy: Literal["wait", "refuse"] = "wait"
+    attempts: int = 2
+    """How often an answer that has not the output format is asked for in all."""

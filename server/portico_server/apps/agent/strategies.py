@@ -1,0 +1,20 @@
+"""How an agent comes to its answer: every strategy by its word in the specification."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from portico_server.apps.agent.acting import tools
+from portico_server.apps.agent.message import AgentMessage
+from portico_server.apps.agent.planning import plan_and_solve, rewoo
+from portico_server.apps.agent.spec import Strategy
+from portico_server.apps.agent.textual import react, text_tools
+from portico_server.apps.agent.turn import Turn
+
+STRATEGIES: Mapping[Strategy, Callable[[Turn], Awaitable[AgentMessage]]] = {
+    "tools": tools,
+    "text_tools": text_tools,
+    "react": react,
+    "plan_and_solve": plan_and_solve,
+    "rewoo": rewoo,
+}

@@ -1,0 +1,139 @@
+"""A diagram as the text of a Mermaid flowchart. Source: https://mermaid.js.org/syntax/flowchart.html"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from portico_server.apps.drawing.diagram import Node
+
+_ENTITIES = str.maketrans({"#": "#35;", "&": "#38;", '"': "#quot;", "<": "#lt;", ">": "#gt;"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The boxes where a part begins, with what stands at the arrows to them; and those where it ends."""
+
+    entries: tuple[tuple[str, str], ...]
+    exits: tuple[tuple[str, str], ...]
+
+
+def mermaid(root: Node) -> str:
+    """The flowchart, from ``input`` to ``output``."""
+    return _Writer().whole(root)
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self._lines = ["flowchart TD"]
+        self._count = 0
+        self._depth = 1
+
+    def whole(self, root: Node) -> str:
+        if root.kind == "agent":
+            self._part(root)
+        else:
+            first, last = _Ends((("start", ""),), (("start", ""),)), _Ends((("end_", ""),), (("end_", ""),))
+            self._say("start([input])")
+            ends = self._part(root)
+            self._say("end_([output])")
+            self._join(first, ends)
+            self._join(ends, last)
+        return "\n".join(self._lines) + "\n"
+
+    def _say(self, line: str) -> None:
+        self._lines.append("    " * self._depth + line)
+
+    def _id(self) -> str:
+        self._count += 1
+        return f"n{self._count}"
+
+    def _join(self, before: _Ends, after: _Ends) -> None:
+        for source, said in before.exits:
+            for target, also in after.entries:
+                label = said or also
+                self._say(f'{source} -->|"{_text(label)}"| {target}' if label else f"{source} --> {target}")
+
+    def _part(self, node: Node) -> _Ends:
+        match node.shape:
+            case "leaf":
+                return self._leaf(node)
+            case "chain":
+                parts = [self._part(child) for child in node.children]
+                for before, after in pairwise(parts):
+                    self._join(before, after)
+                return _Ends(parts[0].entries, parts[-1].exits)
+            case "fan":
+                return self._fan(node)
+            case "choice":
+                return self._choice(node)
+            case "frame":
+                return self._frame(node)
+        return self._graph(node)
+
+    def _leaf(self, node: Node) -> _Ends:
+        made = self._id()
+        what = " · ".join(word for word in (node.kind, node.detail) if word)
+        self._say(f'{made}["<b>{_text(node.name)}</b><br/>{_text(what)}"]')
+        return _Ends(((made, ""),), ((made, ""),))
+
+    def _fan(self, node: Node) -> _Ends:
+        self._open(node, node.kind)
+        parts = [self._part(child) for child in node.children]
+        self._close()
+        joined = self._id()
+        self._say(f'{joined}(("{_text(node.detail)}"))')
+        end = _Ends(((joined, ""),), ((joined, ""),))
+        for part in parts:
+            self._join(part, end)
+        return _Ends(tuple(entry for part in parts for entry in part.entries), end.exits)
+
+    def _choice(self, node: Node) -> _Ends:
+        asked = self._id()
+        self._say(f'{asked}{{"{_text(node.name)}: {_text(node.detail)}"}}')
+        exits: list[tuple[str, str]] = [(asked, "no")] if node.passes else []
+        for child, label in zip(node.children, node.labels, strict=True):
+            part = self._part(child)
+            self._join(_Ends((), ((asked, label),)), part)
+            exits += part.exits
+        return _Ends(((asked, ""),), tuple(exits))
+
+    def _frame(self, node: Node) -> _Ends:
+        self._open(node, f"{node.kind}, {node.detail}" if node.detail else node.kind)
+        part = self._part(node.children[0])
+        if node.again:
+            for source, _said in part.exits:
+                self._say(f'{source} -.->|"again"| {part.entries[0][0]}')
+        self._close()
+        return part
+
+    def _graph(self, node: Node) -> _Ends:
+        if node.kind != "agent":
+            self._open(node, node.kind)
+        parts = {child.name: self._part(child) for child in node.children}
+        wanted: set[str] = set()
+        for name, others in node.after.items():
+            for other in sorted(others):
+                self._join(parts[other], parts[name])
+            wanted |= others
+        if node.kind != "agent":
+            self._close()
+        return _Ends(
+            tuple(e for name, part in parts.items() if not node.after.get(name) for e in part.entries),
+            tuple(e for name, part in parts.items() if name not in wanted for e in part.exits),
+        )
+
+    def _open(self, node: Node, what: str) -> None:
+        self._say(f'subgraph {self._id()}["{_text(node.name)} ({_text(what)})"]')
+        self._depth += 1
+
+    def _close(self) -> None:
+        self._depth -= 1
+        self._say("end")
+
+
+def _text(text: str) -> str:
+    """Text within quotes: what Mermaid would take for its own is written as an entity."""
+    short = " ".join(text.split())
+    short = short if len(short) <= 60 else f"{short[:59]}…"
+    return short.translate(_ENTITIES)

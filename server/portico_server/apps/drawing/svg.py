@@ -1,0 +1,282 @@
+"""A diagram as SVG: boxes in layers with arrows between, readable on light and on dark ground. No browser is needed.
+
+Everything is measured in pixels. A part is laid out from the inside to the outside: each knows its size, and where the
+arrows enter and leave it, in the middle of its upper and lower edge.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+from portico_server.apps.drawing.diagram import Node
+
+CHARACTER: Final = 7.2
+"""The width of a letter in 12 pixel text; East Asian ones take nearly twice as much."""
+
+LINE: Final = 17.0
+PADDING: Final = 14.0
+GAP: Final = 30.0
+"""Between two layers, room for an arrow."""
+
+BESIDE: Final = 22.0
+"""Between two neighbours."""
+
+LONGEST: Final = 34
+"""Characters of a line."""
+
+STYLE: Final = """
+svg { background: transparent; color-scheme: light dark; }
+text { font: 12px ui-sans-serif, system-ui, sans-serif; fill: #1f2328; }
+.name { font-weight: 600; } .what { fill: #59636e; } .note { fill: #59636e; font-size: 11px; }
+.box { fill: #ffffff; stroke: #8c959f; } .model { stroke: #0969da; } .person { stroke: #9a6700; }
+.frame { fill: #818b981f; stroke: #8c959f; stroke-dasharray: 4 3; } .end { fill: #818b981f; stroke: #8c959f; }
+.arrow { fill: none; stroke: #59636e; stroke-width: 1.4; } .head { fill: #59636e; } .back { stroke-dasharray: 4 3; }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3; } .what, .note { fill: #9198a1; } .box { fill: #161b22; stroke: #6e7681; }
+.model { stroke: #4493f8; } .person { stroke: #d29922; } .arrow { stroke: #9198a1; } .head { fill: #9198a1; }
+}
+"""
+
+Draw = Callable[[float, float], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part that is laid out. ``draw`` puts its upper left corner somewhere."""
+
+    width: float
+    height: float
+    draw: Draw
+
+
+def svg(root: Node) -> str:
+    """The whole picture, from ``input`` to ``output``."""
+    part = _part(root)
+    if root.kind != "agent":
+        part = _stack([_end("input"), part, _end("output")])
+    margin = 12.0
+    width, height = part.width + 2 * margin, part.height + 2 * margin
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{escape(root.name)}">'
+    )
+    marker = (
+        '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        'orient="auto-start-reverse"><path class="head" d="M0 0 8 4 0 8z"/></marker></defs>'
+    )
+    lines = [head, f"<title>{escape(root.name)}</title>", f"<style>{STYLE}</style>", marker]
+    return "\n".join([*lines, *part.draw(margin, margin), "</svg>"]) + "\n"
+
+
+def _part(node: Node) -> _Part:
+    match node.shape:
+        case "leaf":
+            return _box(node)
+        case "chain":
+            return _stack([_part(child) for child in node.children])
+        case "fan":
+            return _framed(
+                node, f"{node.name} · {node.kind}", _beside(node, [""] * len(node.children)), node.detail
+            )
+        case "choice":
+            labels = [*node.labels, *(["no"] if node.passes else [])]
+            return _framed(node, f"{node.name} · {node.kind} on {node.detail}", _beside(node, labels), "")
+        case "frame":
+            return _framed(node, f"{node.name} · {node.kind}", _part(node.children[0]), node.detail)
+    layered = _layered(node)
+    return layered if node.kind == "agent" else _framed(node, f"{node.name} · {node.kind}", layered, "")
+
+
+def _box(node: Node) -> _Part:
+    name = _short(node.name)
+    what = _short(" · ".join(word for word in (node.kind, node.detail) if word))
+    width = max(_measure(name), _measure(what)) + 2 * PADDING
+    height = 2 * LINE + PADDING
+    kind = {"llm": "model", "agent": "model", "intent": "model", "approve": "person", "client": "person"}
+
+    def draw(x: float, y: float) -> list[str]:
+        middle = x + width / 2
+        return [
+            f'<rect class="box {kind.get(node.kind, "")}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
+            f'height="{height:.1f}" rx="7"/>',
+            _text(name, middle, y + LINE + 3, "name"),
+            _text(what, middle, y + 2 * LINE + 2, "what"),
+        ]
+
+    return _Part(width, height, draw)
+
+
+def _end(word: str) -> _Part:
+    width, height = _measure(word) + 2 * PADDING, LINE + 9
+
+    def draw(x: float, y: float) -> list[str]:
+        return [
+            f'<rect class="end" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
+            f'rx="{height / 2:.1f}"/>',
+            _text(word, x + width / 2, y + LINE, "what"),
+        ]
+
+    return _Part(width, height, draw)
+
+
+def _stack(parts: Sequence[_Part]) -> _Part:
+    """One below the other, an arrow between."""
+    width = max(part.width for part in parts)
+    height = sum(part.height for part in parts) + GAP * (len(parts) - 1)
+
+    def draw(x: float, y: float) -> list[str]:
+        lines: list[str] = []
+        middle = x + width / 2
+        for number, part in enumerate(parts):
+            if number:
+                lines.append(_line([(middle, y - GAP), (middle, y)]))
+            lines += part.draw(middle - part.width / 2, y)
+            y += part.height + GAP
+        return lines
+
+    return _Part(width, height, draw)
+
+
+def _beside(node: Node, labels: Sequence[str]) -> _Part:
+    """Side by side, an arrow to each and from each; a label without a part is a way past all of them."""
+    parts: list[_Part | None] = [_part(child) for child in node.children]
+    parts += [None] * (len(labels) - len(parts))
+    texts = [_short(label) for label in labels]
+    widths = [
+        max(part.width if part else 0.0, _measure(text) + PADDING)
+        for part, text in zip(parts, texts, strict=True)
+    ]
+    head = GAP + (LINE if any(texts) else 0)
+    inner = max((part.height for part in parts if part), default=0.0)
+    width = sum(widths) + BESIDE * (len(parts) - 1)
+
+    def draw(x: float, y: float) -> list[str]:
+        lines: list[str] = []
+        top, bottom, left = (x + width / 2, y), (x + width / 2, y + head + inner + GAP), x
+        for part, text, wide in zip(parts, texts, widths, strict=True):
+            middle = left + wide / 2
+            turn, begin, under = y + 9, y + head, bottom[1] - 9
+            if part is None:
+                lines.append(
+                    _line(
+                        [top, (top[0], turn), (middle, turn), (middle, under), (bottom[0], under)], head=False
+                    )
+                )
+            else:
+                lines.append(_line([top, (top[0], turn), (middle, turn), (middle, begin)]))
+                lines += part.draw(middle - part.width / 2, begin)
+                end = begin + part.height
+                lines.append(_line([(middle, end), (middle, under), (bottom[0], under), bottom], head=False))
+            if text:
+                lines.append(_text(text, middle + 5, turn + LINE, "note", anchor="start"))
+            left += wide + BESIDE
+        return lines
+
+    return _Part(width, head + inner + GAP, draw)
+
+
+def _framed(node: Node, title: str, inner: _Part, note: str) -> _Part:
+    """A part with a dashed frame around it, its title above."""
+    title, note = _short(title, 2 * LONGEST), _short(note)
+    wide = _measure(title) + (_measure(note) + PADDING if note else 0)
+    side = PADDING * (2 if node.again else 1)
+    width = max(inner.width + 2 * side, wide + 2 * PADDING)
+    above = LINE + PADDING
+    height = above + inner.height + PADDING
+
+    def draw(x: float, y: float) -> list[str]:
+        at = (x + (width - inner.width) / 2, y + above)
+        middle = x + width / 2
+        lines = [
+            f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="9"/>',
+            _text(title, x + 9, y + LINE - 2, "note", anchor="start"),
+            _text(note, x + width - 9, y + LINE - 2, "note", anchor="end"),
+            _line([(middle, y), (middle, at[1])], head=False),
+            *inner.draw(*at),
+            _line([(middle, at[1] + inner.height), (middle, y + height)], head=False),
+        ]
+        if node.again:
+            right, low, high = x + width - 9, at[1] + inner.height + 5, at[1] - 5
+            lines.append(
+                _line([(middle, low), (right, low), (right, high), (middle + 2, high)], extra=" back")
+            )
+        return lines
+
+    return _Part(width, height, draw)
+
+
+def _layered(node: Node) -> _Part:
+    """The boxes of a graph in layers, each below all that it waits for; arrows bend where they cross layers."""
+    parts = {child.name: _part(child) for child in node.children}
+    depth: dict[str, int] = {}
+
+    def layer(name: str) -> int:
+        # The order of a graph has no circles: it was checked.
+        if name not in depth:
+            depth[name] = 1 + max((layer(other) for other in node.after.get(name, ())), default=-1)
+        return depth[name]
+
+    rows: list[list[str]] = []
+    for name in parts:
+        while len(rows) <= layer(name):
+            rows.append([])
+        rows[depth[name]].append(name)
+    widths = [sum(parts[name].width for name in row) + BESIDE * (len(row) - 1) for row in rows]
+    heights = [max(parts[name].height for name in row) for row in rows]
+    width, between = max(widths), GAP * 1.5
+
+    room = max(part.width for part in parts.values()) / 2 + 20 if len(rows) > 2 else 0.0
+
+    def draw(x: float, y: float) -> list[str]:
+        boxes: list[str] = []
+        place: dict[str, tuple[float, float, float]] = {}
+        for row, wide, high in zip(rows, widths, heights, strict=True):
+            left = x + room + (width - wide) / 2
+            for name in row:
+                part = parts[name]
+                boxes += part.draw(left, y)
+                place[name] = (left + part.width / 2, y, y + part.height)
+                left += part.width + BESIDE
+            y += high + between
+        arrows = [
+            _bent(place[other], place[name], room * 4 / 3 if depth[name] - depth[other] > 1 else 0.0)
+            for name, others in node.after.items()
+            for other in sorted(others)
+        ]
+        return arrows + boxes
+
+    return _Part(width + 2 * room, sum(heights) + between * (len(rows) - 1), draw)
+
+
+def _bent(source: tuple[float, float, float], target: tuple[float, float, float], aside: float) -> str:
+    """An arrow between two layers; ``aside`` leads it past those between, which are in the middle."""
+    (x1, _top, y1), (x2, y2, _bottom) = source, target
+    bend = max(18.0, (y2 - y1) / 2)
+    path = f"M{x1:.1f} {y1:.1f}C{x1 + aside:.1f} {y1 + bend:.1f} {x2 + aside:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
+    return f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
+
+
+def _line(points: Sequence[tuple[float, float]], *, head: bool = True, extra: str = "") -> str:
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    end = ' marker-end="url(#head)"' if head else ""
+    return f'<path class="arrow{extra}" d="{path}"{end}/>'
+
+
+def _text(text: str, x: float, y: float, kind: str, *, anchor: str = "middle") -> str:
+    if not text:
+        return ""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _measure(text: str) -> float:
+    wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+    return CHARACTER * len(text) + 5.5 * wide
+
+
+def _short(text: str, most: int = LONGEST) -> str:
+    line = "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most - 1]}…"

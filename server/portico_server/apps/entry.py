@@ -1,0 +1,98 @@
+"""Apps as a configuration file names them, under ``apps`` and ``agents``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from portico_server.apps.agent import read as agents
+from portico_server.apps.fields import Fields
+from portico_server.apps.flow import read as flows
+from portico_server.apps.yaml_text import load
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.limits import Limits
+from portico_server.core.names import check_name
+
+OVER = ("title", "description", "durability", "timeout")
+"""Fields of a flow that may stand beside it, and go before those in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppEntry:
+    """An app to be deployed. ``limits`` ``None``: those that it has stay."""
+
+    name: str
+    kind: str
+    spec: Mapping[str, Any]
+    limits: Limits | None = None
+
+
+def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
+    """An entry of ``apps``: ``flow``, or ``agent``, or the ``file`` that one of them is in, relative to ``folder``.
+
+    Raises `InvalidRequest` that names the place of what is wrong, but knows nothing of models, stores and tools.
+    """
+    fields = Fields(item, at)
+    name = fields.text("name")
+    flow, agent, file = fields.mapping("flow"), fields.mapping("agent"), fields.text("file")
+    over = {key: fields.raw(key) for key in OVER}
+    limits = fields.mapping("limits")
+    fields.done()
+    given = [word for word, value in (("flow", flow), ("agent", agent), ("file", file)) if value]
+    if len(given) != 1:
+        raise InvalidRequest(f"{at} needs one of 'flow', 'agent' and 'file'.", param=at)
+    spec = dict(flow or agent or _document(file, folder, f"{at}.file"))
+    if agent is not None or "portico_agent" in spec:
+        return _checked(name, "agent", _versioned(spec, "portico_agent"), limits, at)
+    spec = _versioned(spec, "portico_flow") | {key: value for key, value in over.items() if value is not None}
+    return _checked(name, "flow", spec, limits, at)
+
+
+def agent_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
+    """An entry of ``agents``: the agent itself, or a ``file`` that it is in."""
+    spec = dict(item)
+    file = spec.pop("file", None)
+    if file is not None:
+        if not isinstance(file, str) or set(spec) != {"name"}:
+            raise InvalidRequest(f"{at}: beside 'file' there is nothing but 'name'.", param=f"{at}.file")
+        spec = {**_document(file, folder, f"{at}.file"), **spec}
+    return _checked(str(item.get("name")), "agent", _versioned(spec, "portico_agent"), None, at)
+
+
+def _versioned(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A specification that leaves its version out is of the first one."""
+    return {key: 1, **spec}
+
+
+def _checked(
+    name: str, kind: str, spec: dict[str, Any], limits: Mapping[str, Any] | None, at: str
+) -> AppEntry:
+    check_name(name, "an app")
+    try:
+        if kind == "flow":
+            flows.flow({**spec, "name": name})
+        else:
+            agents.agent({**spec, "name": name})
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"{at}: {error.message}", code=error.code, param=f"{at}.{error.param}" if error.param else at
+        ) from error
+    held = None if limits is None else Limits.parse(limits, f"{at}.limits")
+    return AppEntry(name, kind, {"name": name, **spec}, held)
+
+
+def _document(file: str, folder: Path, at: str) -> dict[str, Any]:
+    import yaml  # only who has a file pays for the parser
+
+    path = (folder / Path(file).expanduser()).resolve()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        found = json.loads(text) if path.suffix.lower() == ".json" else load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InvalidRequest(f"{at}: {path} cannot be read: {error}.", param=at) from error
+    if not isinstance(found, dict):
+        raise InvalidRequest(f"{at}: {path} holds no flow and no agent.", param=at)
+    return found

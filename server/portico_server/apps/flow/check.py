@@ -1,0 +1,387 @@
+"""The whole flow, looked at before any of it runs: names, references, values that cannot fit."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from portico_server.apps.flow import spec
+from portico_server.apps.flow.expression import Code, Expression, Object, Reference, Template, walk
+from portico_server.apps.flow.expression import Literal as Constant
+from portico_server.apps.flow.sound import sound
+from portico_server.apps.flow.spec import Flow, Step
+from portico_server.apps.flow.tree import children, every, expressions
+from portico_server.core.code import Evaluator
+from portico_server.core.errors import InvalidRequest, PorticoError, nearest
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.servable import Card
+
+Shape: TypeAlias = Literal["text", "list", "object", "number", "any"]
+"""What is known of a value before there is one."""
+
+CODE_MAY_STAND: Final = ("input", "when", "on", "condition", "until", "over", "output", "value")
+"""Fields whose value the executor waits for, so that it may be code."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """The steps of a pipeline behind one of them, and those of the pipelines around it."""
+
+    places: Mapping[str, int]
+    """Where each step of the pipeline stands in it."""
+    at: int = 0
+    outer: _Later | None = None
+
+    def __contains__(self, name: str) -> bool:
+        return self.places.get(name, -1) > self.at or (self.outer is not None and name in self.outer)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name, place in self.places.items() if place > self.at)
+        if self.outer is not None:
+            yield from self.outer
+
+
+_NOWHERE: Final = _Later({})
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What a step can see: the outputs of which steps, and in which combinators it is."""
+
+    names: Mapping[str, Shape]
+    value: Shape
+    later: _Later = _NOWHERE
+    """Steps of the pipelines around it that an error may jump to."""
+    item: bool = False
+    index: bool = False
+    state: bool = False
+
+
+async def check(flow: Flow, registry: Registry, caller: Principal, evaluator: Evaluator) -> None:
+    """Raise `InvalidRequest` that names the first place that is wrong, why, and the nearest name."""
+    everywhere = {step.name: step.at for step in every(flow.step)}
+    checker = _Checker(registry, caller, everywhere)
+    await checker.step(flow.step, _View({}, _of_schema(flow.input_schema)))
+    await sound(flow, evaluator)
+
+
+class _Checker:
+    def __init__(self, registry: Registry, caller: Principal, everywhere: Mapping[str, str]) -> None:
+        self._registry = registry
+        self._caller = caller
+        self._everywhere = everywhere
+        self._cards: dict[str, Card] = {}
+
+    async def step(self, step: Step, view: _View) -> Shape:
+        """Look at a step and all below it; the shape of its output."""
+        if step.input is not None:
+            self._sees(step, step.input, view)
+            view = replace(view, value=self._shape(step.input, view))
+        for expression in self._own(step):
+            self._sees(step, expression, view)
+        if isinstance(step.when, Constant) and not step.when.value:
+            raise _wrong(step, "when", "is always false: the step can never be reached", "unreachable_step")
+        if step.on_error is not None and step.on_error.goto and step.on_error.goto not in view.later:
+            raise _wrong(
+                step,
+                "on_error.goto",
+                f"names '{step.on_error.goto}', which is no later step of a pipeline around it."
+                + nearest(step.on_error.goto, view.later),
+                "unknown_step",
+            )
+        if step.on_error is not None and step.on_error.value is not None:
+            self._sees(step, step.on_error.value, replace(view, value="object"))
+        if step.save and not view.state:
+            raise _wrong(step, "save", "works within a loop, whose state it writes", "not_in_loop")
+        return await self._op(step, view)
+
+    def _own(self, step: Step) -> list[Expression]:
+        """The step's expressions that are worked out with what it sees itself."""
+        inner = {"until", "output"}
+        mine = expressions(step)
+        apart = [getattr(step.op, name) for name in inner if getattr(step.op, name, None) is not None]
+        if step.on_error is not None and step.on_error.value is not None:
+            apart.append(step.on_error.value)
+        return [item for item in mine if not any(item is other for other in apart)]
+
+    def _sees(self, step: Step, expression: Expression, view: _View) -> None:
+        """Every reference leads somewhere, and code stands where it can be waited for."""
+        for part in walk(expression):
+            if isinstance(part, Code) and part is not expression:
+                raise _wrong(
+                    step, "", f"has code at {part.at}, within another expression", "code_not_here", part.at
+                )
+            if isinstance(part, Code) and not self._may_be_code(step, expression):
+                raise _wrong(
+                    step, "", f"has code at {part.at}, where none may stand", "code_not_here", part.at
+                )
+            if isinstance(part, Reference):
+                self._leads(part, view)
+
+    def _may_be_code(self, step: Step, expression: Expression) -> bool:
+        if isinstance(step.op, spec.Run) and expression is step.op.code:
+            return True
+        held = [getattr(step, name, None) for name in CODE_MAY_STAND]
+        held += [getattr(step.op, name, None) for name in CODE_MAY_STAND]
+        if isinstance(step.op, spec.Switch):
+            held += [case.when for case in step.op.cases]
+        if step.on_error is not None:
+            held.append(step.on_error.value)
+        return any(expression is item for item in held)
+
+    def _leads(self, reference: Reference, view: _View) -> None:
+        if reference.root in ("item", "index", "state") and not getattr(view, reference.root):
+            where = {"item": "a warp", "index": "a warp or a loop", "state": "a loop"}[reference.root]
+            raise InvalidRequest(
+                f"{reference.at}: '{reference.root}' exists only within {where}.",
+                code="invalid_reference",
+                param=reference.at,
+            )
+        if reference.root != "steps" or reference.step in view.names:
+            return
+        name = reference.step
+        if name in self._everywhere:
+            raise InvalidRequest(
+                f"{reference.at} refers to the step '{name}', which has not ended there or lies within another step: "
+                f"it stands at {self._everywhere[name]}. Refer to a step before this one"
+                f"{', such as ' + ', '.join(list(view.names)[-3:]) if view.names else ''}.",
+                code="step_not_visible",
+                param=reference.at,
+            )
+        raise InvalidRequest(
+            f"{reference.at} refers to the step '{name}', which does not exist.{nearest(name, self._everywhere)}",
+            code="unknown_step",
+            param=reference.at,
+        )
+
+    def _shape(self, expression: Expression, view: _View) -> Shape:
+        match expression:
+            case Constant(value=value):
+                return _of_value(value)
+            case Template():
+                return "text"
+            case Object():
+                return "object"
+            case Reference(root="value", keys=()):
+                return view.value
+            case Reference(root="steps", step=name, keys=()):
+                return view.names.get(name, "any")
+        return "any"
+
+    def _wants(self, step: Step, field: str, expression: Expression, view: _View, *shapes: Shape) -> None:
+        found = self._shape(expression, view)
+        if found not in (*shapes, "any"):
+            raise _wrong(
+                step,
+                field,
+                f"needs {' or '.join(_WORDS[shape] for shape in shapes)}, but gets {_WORDS[found]}",
+                "type_clash",
+            )
+
+    async def _op(self, step: Step, view: _View) -> Shape:
+        match step.op:
+            case spec.Llm() as op:
+                await self._model(step, "model", op.model, "chat")
+                return "text" if op.format.type in ("text", "last") else _of_schema(op.format.schema)
+            case spec.Intent() as op:
+                await self._model(
+                    step, "model", op.embedding or op.model, "embeddings" if op.embedding else "chat"
+                )
+                return "text"
+            case spec.Embed() as op:
+                await self._model(step, "model", op.model, "embeddings")
+                return "list"
+            case spec.Agent() as op:
+                await self._model(step, "agent", op.name, "chat")
+                return "text"
+            case spec.Tool() as op:
+                await self._tool(step, op, view)
+                return "any"
+            case spec.Http():
+                await self._known(step, "op", "tool/http_request")
+                return "object"
+            case spec.Retrieve() as op:
+                for store in op.stores:
+                    await self._known(step, "store", f"store/{store}")
+                self._wants(step, "query", op.query, view, "text")
+                return "list"
+            case spec.Rerank() as op:
+                await self._model(step, "model", op.model, "rerank")
+                self._wants(step, "documents", op.documents, view, "list")
+                return "list"
+            case spec.Approve() as op:
+                return view.value if op.answer_schema is None else _of_schema(op.answer_schema)
+            case spec.Emit():
+                return view.value
+            case spec.Run() | spec.Client():
+                return _of_schema(step.output_schema)
+        return await self._combinator(step, view)
+
+    async def _combinator(self, step: Step, view: _View) -> Shape:
+        match step.op:
+            case spec.Pipeline() as op:
+                return await self._pipeline(step, op, view)
+            case spec.Parallel() | spec.Diverter() as op:
+                inner = view
+                if isinstance(op, spec.Diverter):
+                    if view.value in ("text", "number"):
+                        raise _wrong(step, "", f"needs a list, but gets {_WORDS[view.value]}", "type_clash")
+                    inner = replace(view, value="any")
+                for child in op.steps:
+                    await self.step(child, inner)
+                return {"list": "list", "zip": "list", "dict": "object", "text": "text"}.get(op.join, "any")  # type: ignore[return-value]
+            case spec.Warp() as op:
+                self._wants(step, "over", op.over, view, "list")
+                await self.step(op.step, replace(view, value="any", item=True, index=True))
+                return "list"
+            case spec.Switch() as op:
+                shapes = {await self.step(child, view) for child in children(step)}
+                return shapes.pop() if len(shapes) == 1 else "any"
+            case spec.Branch() as op:
+                shapes = {await self.step(child, view) for child in children(step)}
+                if op.otherwise is None:
+                    shapes.add(view.value)
+                return shapes.pop() if len(shapes) == 1 else "any"
+            case spec.Loop() as op:
+                inner = replace(view, value="any", index=True, state=True)
+                shape = await self.step(op.step, inner)
+                if op.until is not None:
+                    self._sees(
+                        step, op.until, replace(inner, value=shape, names={**view.names, op.step.name: shape})
+                    )
+                return "any"
+            case spec.Graph() as op:
+                return await self._graph(step, op, view)
+            case spec.Subflow() as op:
+                if op.step is not None:
+                    return await self.step(op.step, _View({}, view.value))
+                await self._known(step, "app", op.app)
+        return "any"
+
+    async def _pipeline(self, step: Step, op: spec.Pipeline, view: _View) -> Shape:
+        names = dict(view.names)
+        value = view.value
+        places = {child.name: number for number, child in enumerate(op.steps)}
+        for number, child in enumerate(op.steps):
+            later = _Later(places, number, view.later)
+            shape = await self.step(child, replace(view, names=names, value=value, later=later))
+            names[child.name] = shape
+            # An error, a condition or a jump may put another value in its place.
+            value = shape if child.when is None and child.on_error is None else "any"
+        if op.output is not None:
+            inner = replace(view, names=names, value=value)
+            self._sees(step, op.output, inner)
+            return self._shape(op.output, inner)
+        return value
+
+    async def _graph(self, step: Step, op: spec.Graph, view: _View) -> Shape:
+        names: dict[str, Shape] = {}
+        steps = {child.name: child for child in op.steps}
+        for name in op.order:
+            before = {other: names[other] for other in op.after[name]}
+            names[name] = await self.step(steps[name], replace(view, names=_both(before, view.names)))
+        inner = replace(view, names={**view.names, **names})
+        self._sees(step, op.output, inner)
+        return self._shape(op.output, inner)
+
+    async def _known(self, step: Step, field: str, key: str) -> Card:
+        if key not in self._cards:
+            try:
+                self._cards[key] = (await self._registry.resolve(key, self._caller)).card
+            except PorticoError as error:
+                at = f"{step.at}.{field}"
+                wrong = InvalidRequest(f"{at}: {error.message}", code=error.code, param=at)
+                wrong.status, wrong.type = error.status, error.type
+                raise wrong from error
+        return self._cards[key]
+
+    async def _model(self, step: Step, field: str, name: str, capability: str) -> None:
+        card = await self._known(step, field, name)
+        if card.capabilities and capability not in card.capabilities:
+            raise _wrong(
+                step,
+                field,
+                f"is '{name}', which cannot do '{capability}'; it can do {', '.join(sorted(card.capabilities))}",
+                "wrong_model",
+            )
+
+    async def _tool(self, step: Step, op: spec.Tool, view: _View) -> None:
+        card = await self._known(step, "tool", f"tool/{op.name}")
+        self._wants(step, "arguments", op.arguments, view, "object")
+        schema = card.input_schema or {}
+        properties = schema.get("properties") or {}
+        given: Any = None
+        if isinstance(op.arguments, Constant):
+            given = op.arguments.value
+        elif isinstance(op.arguments, Object):
+            given = op.arguments.fields
+        if not isinstance(given, Mapping):
+            return
+        for name in schema.get("required") or ():
+            if name not in given:
+                raise _wrong(
+                    step, "arguments", f"lacks '{name}', which the tool '{op.name}' needs", "missing_argument"
+                )
+        if schema.get("additionalProperties") is False:
+            for name in given:
+                if name not in properties:
+                    raise _wrong(
+                        step,
+                        f"arguments.{name}",
+                        f"is no argument of the tool '{op.name}'.{nearest(name, properties)}",
+                        "unknown_argument",
+                    )
+
+
+def _both(inner: dict[str, Shape], outer: Mapping[str, Shape]) -> Mapping[str, Shape]:
+    """What is seen from within, without a copy of what is seen from outside."""
+    maps: list[Any] = outer.maps if isinstance(outer, ChainMap) else [outer]
+    return ChainMap(inner, *maps)
+
+
+_WORDS: Final[Mapping[Shape, str]] = {
+    "text": "text",
+    "list": "a list",
+    "object": "an object",
+    "number": "a number",
+    "any": "anything",
+}
+
+
+def _of_value(value: Any) -> Shape:
+    match value:
+        case str():
+            return "text"
+        case list():
+            return "list"
+        case dict():
+            return "object"
+        case bool() | None:
+            return "any"
+        case int() | float():
+            return "number"
+    return "any"
+
+
+def _of_schema(schema: Mapping[str, Any] | None) -> Shape:
+    kind = (schema or {}).get("type")
+    named: Mapping[Any, Shape] = {
+        "string": "text",
+        "array": "list",
+        "object": "object",
+        "number": "number",
+        "integer": "number",
+    }
+    return named.get(kind, "any") if isinstance(kind, str) else "any"
+
+
+def _wrong(step: Step, field: str, reason: str, code: str, param: str | None = None) -> InvalidRequest:
+    at = f"{step.at}.{field}" if field else step.at
+    return InvalidRequest(
+        f"{at} {reason}." if not reason.endswith(("?", ".")) else f"{at} {reason}",
+        code=code,
+        param=param or at,
+    )

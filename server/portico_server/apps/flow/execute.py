@@ -1,0 +1,357 @@
+"""The executor: one for every flow, durable or not.
+
+A step's path is the names that lead to it, with the iteration in brackets and the attempt behind ``#`` from the second
+on: ``story.chapters[3].draft``. What the journal holds under a path is not done again; combinators are walked again
+and find their steps there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import orjson
+
+from portico.wire import Passage, StepFinished, StepStarted, Usage
+from portico_server.apps.flow.combine import COMBINATORS
+from portico_server.apps.flow.expression import Code, Expression, arguments
+from portico_server.apps.flow.failure import at_step, outcome, retryable
+from portico_server.apps.flow.jump import Jump
+from portico_server.apps.flow.leaf import LEAVES
+from portico_server.apps.flow.note import Note
+from portico_server.apps.flow.scope import SKIPPED, Scope
+from portico_server.apps.flow.spec import EFFECTS, Flow, Step
+from portico_server.apps.flow.world import World
+from portico_server.core.context import Context
+from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
+from portico_server.core.question import Answer, Question
+from portico_server.db.steps import StepRow, StepStatus
+from portico_server.runs.journal import Journal, cut, shown
+from portico_server.runs.run import Clock
+
+LONGEST_WAIT: Final = 300.0
+"""Seconds between two attempts."""
+
+
+class Execution:
+    """One run of one flow. ``usage`` and ``citations`` are those of all its steps so far.
+
+    ``replays``: whether what the journal holds is taken from there. ``turn`` counts how often the run was told to do
+    steps again that had ended: what they do then is another effect, with another key. ``answered``: the functions of
+    clients that whoever follows the run executes; ``None`` for all that nobody serves. The others are asked of those
+    who serve them.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        context: Context,
+        journal: Journal,
+        world: World,
+        *,
+        voices: frozenset[str] | None = None,
+        replays: bool = True,
+        path: str = "",
+        turn: int = 0,
+        tells: bool = False,
+        answered: frozenset[str] | None = None,
+    ) -> None:
+        self.flow = flow
+        self._path = path or flow.step.name
+        self.context = context
+        self.journal = journal
+        self.world = world
+        self.voices = flow.voices if voices is None else voices
+        self.turn = turn
+        self.usage = Usage()
+        self.citations: tuple[Passage, ...] = ()
+        self.spoken = False
+        """Whether a step has told the listener what the flow answers."""
+        self._replays = replays and journal.resumed
+        self._tells = tells
+        self.answered = answered
+        self._clock = Clock()
+
+    async def run(self, value: Any, history: Sequence[Mapping[str, Any]] = ()) -> Any:
+        """The output of the flow for an input. Raises `PorticoError` that names the step."""
+        try:
+            return await self.within(value, self._path, history)
+        finally:
+            await self.journal.drained()
+
+    async def within(self, value: Any, path: str, history: Sequence[Mapping[str, Any]] = ()) -> Any:
+        """The same as a part of another flow, under ``path``."""
+        flow = self.flow
+        if flow.input_schema is not None:
+            await self.world.fits(flow.input_schema, value, "The input")
+        scope = Scope(None, value, input=value, history=list(history))
+        try:
+            if flow.timeout is None:
+                result = await self.step(flow.step, scope, path)
+            else:
+                result = await self._limited(flow.timeout, scope, path)
+        except Jump as jump:  # the check makes sure that there is a step to jump to
+            raise InvalidRequest(
+                f"There is no step '{jump.step}' to go on with.", code="unknown_step"
+            ) from jump
+        await self.journal.settled()
+        result = None if result is SKIPPED else result
+        if flow.output_schema is not None:
+            await self.world.fits(flow.output_schema, result, "The output")
+        return result
+
+    async def _limited(self, seconds: float, scope: Scope, path: str) -> Any:
+        """All of it within the flow's own limit, which stands still while somebody is asked."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(deadline) as until:
+                self._clock.start(deadline, until)
+                return await self.step(self.flow.step, scope, path)
+        except TimeoutError as error:
+            if not until.expired():
+                raise
+            raise DeadlineExceeded(
+                f"The flow '{self.flow.name}' did not end within {seconds:g} s and was stopped."
+            ) from error
+
+    async def step(self, step: Step, scope: Scope, path: str) -> Any:
+        """Do one step, or take its output from the journal; its output, or `SKIPPED`."""
+        journal = self.journal
+        if self._replays:
+            done = journal.find(path)
+            if done is not None:
+                return self._again(step, scope, done)
+        if step.when is not None and not await self.truth(step.when, scope):
+            await journal.record(_row(journal, step, Note(path), "skipped", time.time()), settle=False)
+            return SKIPPED
+        if step.input is not None:
+            scope = Scope(scope, await self.value(step.input, scope))
+        effect = step.kind in EFFECTS
+        if effect and journal.durable:
+            await journal.settled()  # what it is asked must be the same when it is asked again
+        await self.context.emit(StepStarted(path))
+        note = Note(path)
+        begun, clock = time.time(), time.perf_counter()
+        try:
+            value = await (self._once if step.plain else self._guarded)(step, scope, path, note)
+        except PorticoError as error:
+            note.milliseconds = (time.perf_counter() - clock) * 1e3
+            value = await self._failed(step, scope, note, begun, at_step(error, path))
+        else:
+            note.milliseconds = (time.perf_counter() - clock) * 1e3
+            await self.finished(step, scope, note, begun, settle=effect)
+        if step.save and value is not SKIPPED:
+            scope.state[step.save] = value
+        return value
+
+    def _again(self, step: Step, scope: Scope, done: StepRow) -> Any:
+        """What a step was in an earlier attempt of this run."""
+        self.usage += Usage(done.prompt_tokens, done.completion_tokens, done.cached_tokens)
+        if done.status == "skipped":
+            return SKIPPED
+        value = orjson.loads(done.output or b"null")
+        if done.status == "failed" and step.on_error is not None and step.on_error.goto:
+            raise Jump(step.on_error.goto, value)
+        if step.save:
+            scope.state[step.save] = value
+        return value
+
+    async def collected(self, step: Step, scope: Scope, path: str) -> Any:
+        """`step`, an error of which is its output: ``{"error": {...}}``."""
+        if self._replays:
+            failed = self.journal.failure(path)
+            if failed is not None:
+                self.usage += Usage(failed.prompt_tokens, failed.completion_tokens, failed.cached_tokens)
+                return {"error": orjson.loads(failed.error or b"{}")}
+        try:
+            return await self.step(step, scope, path)
+        except PorticoError as error:
+            return {"error": outcome(error)}
+
+    def known(self, path: str) -> StepRow | None:
+        """The step, if an earlier attempt of this run has ended it."""
+        return self.journal.find(path) if self._replays else None
+
+    async def inner(self, flow: Flow, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
+        """The output of another flow that runs as a part of this one, its steps under ``path``."""
+        part = Execution(
+            flow,
+            context,
+            self.journal,
+            self.world,
+            voices=flow.voices if aloud else frozenset(),
+            replays=self._replays,
+            turn=self.turn,
+            answered=frozenset(),  # it is deployed: who follows the run knows nothing of its functions
+        )
+        try:
+            return await part.within(value, path)
+        finally:
+            self.spoken = self.spoken or part.spoken
+            self.citations = part.citations or self.citations
+            await self.spend(part.usage)
+
+    async def _once(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
+        leaf = LEAVES.get(step.kind)
+        if leaf is not None:
+            return note.keep(await leaf(self, step.op, step, scope, path, note))
+        return await COMBINATORS[step.kind](self, step.op, step, scope, path)
+
+    async def _guarded(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
+        """A step with a cache, a limit on its time and further attempts around it."""
+        key = ""
+        if step.cache is not None:
+            key = await self.world.cache_key(step, scope, self.context.caller)
+            kept = await self.world.cached(key)
+            if kept is not None:
+                note.hit = True
+                return note.keep(orjson.loads(kept))
+        value = await self._attempts(step, scope, path, note)
+        if value is SKIPPED:
+            return value
+        if step.output_schema is not None:
+            await self.world.fits(step.output_schema, value, f"The output of the step {path}")
+        if step.cache is not None:
+            await self.world.keep(key, orjson.dumps(value).decode(), step.cache)
+        return value
+
+    async def _attempts(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
+        retry = step.retry
+        delay = retry.delay if retry else 0.0
+        while True:
+            failure: PorticoError
+            try:
+                async with asyncio.timeout(step.timeout) as until:
+                    inner = path if note.attempt == 1 else f"{path}#{note.attempt}"
+                    return await self._once(step, scope, inner, note)
+            except TimeoutError as error:
+                if not until.expired():
+                    raise
+                failure = DeadlineExceeded(f"It did not end within {step.timeout:g} s.")
+                failure.__cause__ = error
+            except PorticoError as error:
+                failure = error
+            if retry is None or note.attempt > retry.times or note.spoke or not retryable(failure, retry.on):
+                raise failure
+            note.attempt += 1
+            await asyncio.sleep(min(failure.retry_after or delay, LONGEST_WAIT))
+            delay = min(delay * retry.factor, LONGEST_WAIT)
+
+    async def finished(
+        self, step: Step, scope: Scope, note: Note, begun: float, *, settle: bool = False
+    ) -> None:
+        """Write down that a step has ended well, and say so."""
+        journal = self.journal
+        asked = output = None
+        if note.text is not None:  # of a combinator, what happened stands with its steps
+            asked = shown(note.input if note.input is not None else scope.value)
+            output = note.text.decode() if journal.durable else cut(note.text.decode())
+        row = _row(journal, step, note, "completed", begun, asked, output)
+        await self.spend(note.usage)
+        await journal.record(row, settle=settle)
+        await self.context.emit(StepFinished(note.path, note.milliseconds))
+
+    async def _failed(self, step: Step, scope: Scope, note: Note, begun: float, error: PorticoError) -> Any:
+        """Write down that a step has failed; what stands in place of its output, or the error again."""
+        instead: Any = None
+        text: str | None = None
+        raised = error
+        if step.on_error is not None:
+            try:
+                instead = note.keep(await self._instead(step, scope, error))
+                text = (note.text or b"null").decode()
+            except PorticoError as worse:
+                raised = at_step(worse, note.path)
+        await self.spend(note.usage)
+        asked = shown(note.input if note.input is not None else scope.value)
+        why = orjson.dumps(outcome(raised)).decode()
+        row = _row(self.journal, step, note, "failed", begun, asked, text, why)
+        await self.journal.record(row, settle=text is not None)
+        await self.context.emit(StepFinished(note.path, note.milliseconds, raised.message))
+        if text is None:
+            raise raised from error
+        assert step.on_error is not None
+        if step.on_error.goto:
+            raise Jump(step.on_error.goto, instead)
+        return instead
+
+    async def _instead(self, step: Step, scope: Scope, error: PorticoError) -> Any:
+        """What an error becomes."""
+        assert step.on_error is not None
+        found = {"error": outcome(error)}
+        if step.on_error.value is None:
+            return found
+        return await self.value(step.on_error.value, Scope(scope, found))
+
+    async def spend(self, usage: Usage) -> None:
+        """Count tokens, and tell the run about them."""
+        if usage.prompt_tokens or usage.completion_tokens:
+            self.usage += usage
+            if self._tells:
+                await self.context.emit(usage)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within it, the flow's own limit stands still."""
+        self._clock.stop()
+        try:
+            yield
+        finally:
+            self._clock.go_on()
+
+    async def ask(self, question: Question) -> Answer:
+        """`Context.ask`, for which the flow's own limit stands still."""
+        with self.waiting():
+            return await self.context.ask(question)
+
+    def key(self, path: str) -> str:
+        """What makes an effect of the step at ``path`` known as the same when it is done again."""
+        again = f"{self.turn}:" if self.turn else ""
+        return f"{self.context.run}:{again}{path}"
+
+    async def value(self, expression: Expression, scope: Scope) -> Any:
+        """The value of an expression, which may be code."""
+        if isinstance(expression, Code):
+            return await self.call(expression, scope)
+        return expression.of(scope)
+
+    async def truth(self, expression: Expression, scope: Scope) -> bool:
+        """Whether a condition holds."""
+        return bool(await self.value(expression, scope))
+
+    async def call(self, code: Code, scope: Scope) -> Any:
+        """Call a function in the sandbox."""
+        kwargs = {name: part.of(scope) for name, part in code.kwargs.items()}
+        return await self.world.evaluator.evaluate(code.source, arguments(code.args, scope), kwargs)
+
+
+def _row(
+    journal: Journal,
+    step: Step,
+    note: Note,
+    status: StepStatus,
+    begun: float,
+    input: str | None = None,
+    output: str | None = None,
+    error: str | None = None,
+) -> StepRow:
+    usage = note.usage
+    return StepRow(
+        note.path,
+        journal.next(),
+        step.kind,
+        status,
+        note.attempt,
+        input,
+        output,
+        error,
+        begun,
+        note.milliseconds,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        note.hit,
+    )

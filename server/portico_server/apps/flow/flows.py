@@ -1,0 +1,280 @@
+"""Runs flows: at once and in memory, or durably, from their journal after a crash."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from portico_server.apps.flow import read
+from portico_server.apps.flow.app import FlowApp
+from portico_server.apps.flow.around import AROUND
+from portico_server.apps.flow.check import check
+from portico_server.apps.flow.execute import Execution
+from portico_server.apps.flow.served import Served
+from portico_server.apps.flow.spec import Client, Flow
+from portico_server.apps.flow.tree import every
+from portico_server.apps.flow.world import World
+from portico_server.core.code import Evaluator
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, NotFound, nearest
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Filter, Message
+from portico_server.db import runs, steps
+from portico_server.db.apps import AppRow
+from portico_server.db.database import Database
+from portico_server.db.runs import RunRow
+from portico_server.db.steps import StepRow
+from portico_server.runs.journal import Journal
+from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+
+KIND: Final = "flow"
+
+AT_ONCE: Final = 10_000
+"""Flows that run at once; those that wait for somebody do not count."""
+
+KEPT: Final = 200
+"""Journals of runs in memory that can still be looked at."""
+
+ROOM: Final = 64 * 2**20
+"""Characters of inputs and outputs in all of them."""
+
+
+class Flows:
+    """Begins, resumes and forks runs of flows, and knows their steps.
+
+    The payload of a durable run holds the flow, its input and the history: what it needs, whatever becomes of the app
+    that it was begun by.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        runner: Runner,
+        scheduler: Scheduler,
+        evaluator: Evaluator,
+        filters: Callable[[Any, str], Filter],
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._runner = runner
+        self._scheduler = scheduler
+        self.world = World(registry, evaluator, filters, Served(registry), database)
+        self._journals: OrderedDict[str, Journal] = OrderedDict()
+        scheduler.handle(KIND, self._work, concurrency=AT_ONCE, shared=True, owned=True)
+
+    async def read(self, spec: Any, caller: Principal) -> Flow:
+        """A flow from its JSON, checked as a whole. Raises `InvalidRequest` that names what is wrong first."""
+        flow = read.flow(spec)
+        await check(flow, self._registry, caller, self.world.evaluator)
+        return flow
+
+    async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
+        """`portico_server.apps.deployed.Check` of flows."""
+        await self.read({**spec, "name": name}, caller)
+
+    def unserved(self, flow: Flow) -> list[str]:
+        """The functions of clients that the flow needs and nobody serves just now, by the steps that call them."""
+        found = []
+        for step in every(flow.step):
+            if isinstance(step.op, Client) and not self.world.served.has(step.op.function):
+                found.append(
+                    f"The step '{step.name}' calls the function '{step.op.function}', which nobody serves just now: "
+                    f"portico serve FILE.py:{flow.name} does, or client.serve(…). Until then a call waits for it, "
+                    f"{step.op.limit:g} s at most."
+                )
+        return found
+
+    def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> FlowApp:
+        """`portico_server.apps.deployed.Build` of flows."""
+        flow = read.flow({**spec, "name": name})
+        return FlowApp(flow, self, owner=row.owner, created=int(row.created_at), version=row.version)
+
+    def execution(
+        self,
+        flow: Flow,
+        context: Context,
+        *,
+        tells: bool = False,
+        answered: frozenset[str] | None = frozenset(),
+    ) -> Execution:
+        """The execution of a flow within a run that keeps no journal on disk. ``tells``: its usage is the run's.
+
+        ``answered``: see `Execution`.
+        """
+        journal = Journal(context.run, told=self._told(context.run))
+        around = AROUND.get()
+        if around is None:
+            self._remember(context.run, journal)
+            return Execution(flow, context, journal, self.world, tells=tells, answered=answered)
+        # It is called by a step of a flow: that one's journal is the run's, and it has the step as a whole.
+        path, turn = around.place(flow.step.name), around.turn
+        return Execution(flow, context, journal, self.world, path=path, turn=turn, answered=answered)
+
+    async def begin(
+        self,
+        flow: Flow,
+        value: Any,
+        caller: Principal,
+        history: Sequence[Message] = (),
+        *,
+        answered: frozenset[str] | None = frozenset(),
+    ) -> Run:
+        """Begin a run of a flow that was checked. Raises `InvalidRequest` if the input is not as its schema says.
+
+        ``answered``: see `Execution`.
+        """
+        if flow.input_schema is not None:
+            await self.world.fits(flow.input_schema, value, "The input")
+        # The execution itself knows the flow's limit, which stands still while somebody is asked.
+        if flow.durability == "off":
+            return self._runner.begin(
+                KIND,
+                flow.name,
+                caller,
+                lambda context: self.execution(flow, context, tells=True, answered=answered).run(
+                    value, history
+                ),
+                timeout=None if flow.timeout is not None else -1,
+            )
+        functions = None if answered is None else sorted(answered)
+        payload = {"flow": flow.source, "input": value, "history": list(history), "functions": functions}
+        meter = self._runner.meter(caller)
+        try:
+            run = await self._scheduler.begin(
+                KIND, flow.name, payload, caller, full=flow.durability == "full"
+            )
+        except BaseException:
+            if meter is not None:
+                meter.leave()
+            raise
+        run.meter = meter
+        return run
+
+    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        """A durable run, from the beginning or from where it stopped."""
+        flow = read.flow(payload["flow"])
+        done = await self._database.read(steps.finished, context.run)
+        journal = Journal(
+            context.run,
+            self._database,
+            flow.durability,
+            done,
+            lambda: self._scheduler.fence,
+            self._told(context.run),
+        )
+        self._journals[context.run] = journal
+        functions = payload.get("functions")
+        execution = Execution(
+            flow,
+            context,
+            journal,
+            self.world,
+            turn=payload.get("turn", 0),
+            tells=True,
+            answered=None if functions is None else frozenset(functions),
+        )
+        try:
+            return await execution.run(payload["input"], payload.get("history") or ())
+        finally:
+            self._journals.pop(context.run, None)
+
+    def _told(self, run_id: str) -> Callable[[StepRow], None] | None:
+        telemetry = self._runner.telemetry
+        return None if telemetry is None else telemetry.steps(run_id)
+
+    def _remember(self, run_id: str, journal: Journal) -> None:
+        self._journals[run_id] = journal
+        self._journals.move_to_end(run_id)
+        size = sum(kept.size for kept in self._journals.values())
+        while len(self._journals) > KEPT or size > ROOM:
+            size -= self._journals.popitem(last=False)[1].size
+
+    # --- runs that were --------------------------------------------------------------------------------------
+
+    async def steps(self, run_id: str) -> list[StepRow]:
+        """The finished steps of a run, in the order in which they ended; empty if it is not known (any more)."""
+        journal = self._journals.get(run_id)
+        if journal is not None and not journal.durable:
+            return sorted(journal.rows.values(), key=lambda row: row.seq)
+        if journal is not None:
+            await journal.drained()
+        return await self._database.read(steps.of_run, run_id)
+
+    async def resume(self, run_id: str, caller: Principal, *, start: str = "") -> RunRow:
+        """Go on with a run that has ended: behind its last finished step, or from the step ``start`` on.
+
+        Raises `Conflict` if it has not ended, `NotFound` if there is no such run or step.
+        """
+        row = await self._ended(run_id, caller)
+        payload: dict[str, Any] | None = None
+        if start:
+            await self._database.write(steps.forget, run_id, await self._from(run_id, start))
+            # What they do now is wanted once more: it goes out under another key.
+            payload = {**row.payload, "turn": row.payload.get("turn", 0) + 1}
+        if not await self._scheduler.again(run_id, payload):
+            raise Conflict(f"The run '{run_id}' has not ended.", code="run_not_ended", param="id")
+        return row
+
+    async def fork(
+        self, run_id: str, caller: Principal, *, start: str = "", value: Any = None, anew: bool = False
+    ) -> Run:
+        """A new run like this one: with another input if ``anew``, else with all steps before ``start`` done."""
+        row = await self._database.read(runs.get, run_id)
+        if row is None or row.kind != KIND or not caller.sees(row.owner):
+            raise _unknown(run_id)
+        payload = {**row.payload, "turn": 0, **({"input": value} if anew else {})}
+        flow = read.flow(payload["flow"])
+        if anew and flow.input_schema is not None:
+            await self.world.fits(flow.input_schema, value, "The input")
+        kept: list[str] = []
+        if start:
+            redone = set(await self._from(run_id, start))
+            kept = [step.path for step in await self.steps(run_id) if step.path not in redone]
+        write = partial(steps.fork, source=run_id, paths=kept)
+        return await self._scheduler.begin(KIND, row.name, payload, caller, write=write)
+
+    async def _ended(self, run_id: str, caller: Principal) -> RunRow:
+        row = await self._database.read(runs.get, run_id)
+        if row is None or row.kind != KIND or not caller.sees(row.owner):
+            raise _unknown(run_id)
+        if row.finished_at is None:
+            raise Conflict(f"The run '{run_id}' has not ended.", code="run_not_ended", param="id")
+        return row
+
+    async def _from(self, run_id: str, start: str) -> list[str]:
+        """The paths of a step, by path or by its end, and of all that ended after it began."""
+        rows = await self._database.read(steps.of_run, run_id)
+        found = [row for row in rows if row.path == start or row.path.endswith(f".{start}")]
+        if not found:
+            known = [row.path for row in rows]
+            raise NotFound(
+                f"The run '{run_id}' has no step '{start}'.{nearest(start, known)}",
+                code="step_not_found",
+                param="from",
+            )
+        first = min(row.seq for row in found)
+        return [
+            row.path
+            for row in rows
+            if row.seq >= first
+            or any(_within(row.path, one.path) or _within(one.path, row.path) for one in found)
+        ]
+
+
+def _within(path: str, outer: str) -> bool:
+    """Whether a step lies below another one."""
+    return path.startswith(outer) and path[len(outer) : len(outer) + 1] in (".", "[", "#")
+
+
+def _unknown(run_id: str) -> NotFound:
+    return NotFound(
+        f'There is no durable run of a flow \'{run_id}\'. Flows are durable if they say so: "durability": "normal".',
+        code="run_not_found",
+        param="id",
+    )

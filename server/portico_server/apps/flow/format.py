@@ -1,0 +1,76 @@
+"""Formatters: the text of a model as a value."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from portico_server.apps.flow.spec import Format
+from portico_server.core.code import Evaluator
+from portico_server.core.errors import InvalidRequest
+
+_FENCE: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.S)
+_SEARCH: Final = """
+import re
+
+def search(pattern, text, group):
+    found = re.search(pattern, text)
+    return None if found is None else found.group(group)
+"""
+
+
+async def formatted(form: Format, text: str, evaluator: Evaluator) -> Any:
+    """``text`` as ``form`` wants it. Raises `InvalidRequest` with the code ``format_failed`` and what is missing."""
+    match form.type:
+        case "text":
+            return text
+        case "last":
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            return lines[-1] if lines else ""
+        case "json":
+            return _json(text)
+        case "yaml":
+            return _yaml(text)
+        case "regex":
+            # In the sandbox, because an expression can be made to search for ever.
+            found = await evaluator.evaluate(_SEARCH, [form.pattern, text, form.group], {})
+            if found is None:
+                raise _failed(f"nothing in it matches {form.pattern!r}", text)
+            return found
+
+
+def _json(text: str) -> Any:
+    """The JSON in a text: the whole of it, a fenced block, or the first object or list."""
+    candidates = [text, *_FENCE.findall(text)]
+    for candidate in candidates:
+        try:
+            return json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    if not starts:
+        raise _failed("there is no JSON in it", text)
+    try:
+        value, _end = json.JSONDecoder().raw_decode(text, min(starts))
+    except (ValueError, RecursionError) as error:
+        raise _failed(f"its JSON is broken: {error}", text) from error
+    return value
+
+
+def _yaml(text: str) -> Any:
+    import yaml  # only who asks for YAML pays for the parser
+
+    blocks = _FENCE.findall(text)
+    try:
+        value = yaml.safe_load(blocks[0] if blocks else text)
+    except yaml.YAMLError as error:
+        raise _failed(f"its YAML is broken: {str(error).splitlines()[0]}", text) from error
+    return json.loads(json.dumps(value, default=str))  # dates and their like as text
+
+
+def _failed(reason: str, text: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The model's answer has not the wanted format: {reason}. It begins {text[:80]!r}.",
+        code="format_failed",
+    )

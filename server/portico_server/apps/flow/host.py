@@ -1,0 +1,68 @@
+"""What a step may use of the execution that it is a part of."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from portico.wire import Passage, Usage
+from portico_server.apps.flow.expression import Code, Expression
+from portico_server.apps.flow.note import Note
+from portico_server.apps.flow.scope import Scope
+from portico_server.apps.flow.spec import Flow, Step
+from portico_server.apps.flow.world import World
+from portico_server.core.context import Context
+from portico_server.core.question import Answer, Question
+from portico_server.db.steps import StepRow
+from portico_server.runs.journal import Journal
+
+
+class Host(Protocol):
+    """`portico_server.apps.flow.execute.Execution`, seen from within."""
+
+    context: Context
+    world: World
+    journal: Journal
+    voices: frozenset[str]
+    citations: tuple[Passage, ...]
+    spoken: bool
+    turn: int
+    answered: frozenset[str] | None
+
+    async def step(self, step: Step, scope: Scope, path: str) -> Any:
+        """Do one step, or take its output from the journal; its output, or `SKIPPED`."""
+
+    async def collected(self, step: Step, scope: Scope, path: str) -> Any:
+        """`step`, an error of which is its output: ``{"error": {...}}``."""
+
+    def known(self, path: str) -> StepRow | None:
+        """The step, if an earlier attempt of this run has ended it."""
+
+    async def finished(
+        self, step: Step, scope: Scope, note: Note, begun: float, *, settle: bool = False
+    ) -> None:
+        """Write down that a step has ended well, and say so."""
+
+    async def inner(self, flow: Flow, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
+        """The output of another flow that runs as a part of this one, its steps under ``path``."""
+
+    async def value(self, expression: Expression, scope: Scope) -> Any:
+        """The value of an expression, which may be code."""
+
+    async def truth(self, expression: Expression, scope: Scope) -> bool:
+        """Whether a condition holds."""
+
+    async def call(self, code: Code, scope: Scope) -> Any:
+        """Call a function in the sandbox."""
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Within it, the flow's own limit stands still."""
+
+    async def ask(self, question: Question) -> Answer:
+        """`Context.ask`, for which the flow's own limit stands still."""
+
+    async def spend(self, usage: Usage) -> None:
+        """Count tokens, and tell the run about them."""
+
+    def key(self, path: str) -> str:
+        """What makes an effect of the step at ``path`` known as the same when it is done again."""

@@ -1,0 +1,394 @@
+"""The steps that do something: ask a model, search, call a tool, wait for a person."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from portico.wire import Cited, Delta, Event, Passage, Usage
+from portico_server.apps.flow import spec
+from portico_server.apps.flow.around import within
+from portico_server.apps.flow.constrain import response_format, unwrapped
+from portico_server.apps.flow.expression import Expression, arguments, as_text
+from portico_server.apps.flow.format import formatted
+from portico_server.apps.flow.host import Host
+from portico_server.apps.flow.intent import choose
+from portico_server.apps.flow.note import Note
+from portico_server.apps.flow.scope import Scope
+from portico_server.apps.flow.served import by_name
+from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.question import Question
+from portico_server.core.request import (
+    AppOutput,
+    Chat,
+    Embed,
+    Found,
+    Message,
+    Ranked,
+    Reply,
+    Result,
+    Search,
+    ToolCall,
+    ToolResult,
+    Vectors,
+)
+from portico_server.core.request import Rerank as Reranking
+
+Leaf = Callable[[Any, Any, spec.Step, Scope, str, Note], Awaitable[Any]]
+
+
+async def _llm(host: Host, op: spec.Llm, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    messages = _messages(op, scope)
+    options = _object(op.options, scope, "options")
+    form = op.format
+    if form.type == "json" and form.schema is not None:
+        options["response_format"] = response_format(step.name, form.schema)
+    note.input = {"model": op.model, "messages": messages, **({"options": options} if options else {})}
+    for attempt in range(1, form.attempts + 1):
+        reply = await ask(host, op.model, Chat(tuple(messages), options), step, note)
+        if reply.tool_calls:
+            return {"content": reply.content, "tool_calls": [asdict(call) for call in reply.tool_calls]}
+        try:
+            value = await formatted(form, reply.content, host.world.evaluator)
+            if form.schema is not None:
+                value = unwrapped(form.schema, value)
+                await host.world.fits(form.schema, value, "The model's answer")
+        except InvalidRequest as error:
+            if attempt == form.attempts:
+                error.code = "format_failed"
+                raise
+            messages += [
+                {"role": "assistant", "content": reply.content},
+                {
+                    "role": "user",
+                    "content": f"{error.message} Answer again, in the wanted format and nothing else.",
+                },
+            ]
+        else:
+            return value
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def ask(host: Host, model: str, request: Chat, step: spec.Step, note: Note) -> Reply:
+    """Ask a model or an app; what it says goes to the listener if this step is the flow's voice."""
+    aloud = step.at in host.voices and getattr(step.op, "format", spec.Format()).type == "text"
+    said = False
+
+    async def pass_on(event: Event) -> None:
+        nonlocal said
+        if isinstance(event, Delta):
+            if aloud:
+                said = note.spoke = True
+                await host.context.emit(event)
+        elif isinstance(event, Cited):
+            if aloud:
+                await host.context.emit(event)
+        elif not isinstance(event, Usage):
+            await host.context.emit(event)
+
+    with within(note.path, host.turn):
+        reply = await host.context.call(model, request, listener=pass_on)
+    if isinstance(reply, AppOutput):
+        reply = Reply(as_text(reply.value), usage=reply.usage, citations=reply.citations)
+    if not isinstance(reply, Reply):
+        raise InvalidRequest(
+            f"'{model}' is no chat model: it answers with {type(reply).__name__}.", param="model"
+        )
+    note.usage += reply.usage
+    if aloud and not said and reply.content:
+        await host.context.emit(Delta(reply.content))
+        said = True
+    host.spoken = host.spoken or said
+    if aloud and reply.citations:
+        host.citations = reply.citations
+    return reply
+
+
+def _messages(op: spec.Llm, scope: Scope) -> list[Message]:
+    """System, few-shot examples, history, then what the user says: the same order whatever the engine."""
+    out: list[Message] = []
+    if op.system is not None:
+        out.append({"role": "system", "content": as_text(op.system.of(scope))})
+    if op.few_shot is not None:
+        out += _conversation(op.few_shot.of(scope), "few_shot")
+    if op.history is not None:
+        history = op.history.of(scope)
+        out += _conversation(scope.history if history is True else history or [], "history")
+    if op.messages is not None:
+        out += _conversation(op.messages.of(scope), "messages")
+    if op.user is not None:
+        out.append({"role": "user", "content": _content(op.user.of(scope))})
+    elif op.messages is None:
+        value = scope.value
+        if _is_conversation(value):
+            out += value
+        else:
+            out.append({"role": "user", "content": _content(value)})
+    return out
+
+
+def _conversation(value: Any, where: str) -> list[Message]:
+    if not _is_conversation(value) and value != []:
+        raise InvalidRequest(
+            f"'{where}' must be a list of messages, each an object with 'role' and 'content'.", param=where
+        )
+    return list(value)
+
+
+def _is_conversation(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and "role" in item for item in value)
+    )
+
+
+def _content(value: Any) -> Any:
+    """A message's content: parts (text, images) as they are, everything else as text."""
+    if isinstance(value, list) and value and all(isinstance(part, dict) and "type" in part for part in value):
+        return value
+    return as_text(value)
+
+
+def _object(expression: Expression | None, scope: Scope, field: str) -> dict[str, Any]:
+    """A field that must be an object, or nothing."""
+    value = expression.of(scope) if expression is not None else None
+    if value is not None and not isinstance(value, dict):
+        raise InvalidRequest(f"'{field}' must be an object.", code="type_clash", param=field)
+    return dict(value or {})
+
+
+async def _intent(host: Host, op: spec.Intent, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    history = op.history.of(scope) if op.history is not None else None
+    said = _conversation(scope.history if history is True else history or [], "history")
+    name, usage = await choose(host.context, op, as_text(op.text.of(scope)), said)
+    note.usage = usage
+    return name
+
+
+async def _embed(host: Host, op: spec.Embed, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    given = op.text.of(scope)
+    many = isinstance(given, list)
+    texts = tuple(as_text(item) for item in (given if many else [given]))
+    if not texts:
+        return []
+    found = await host.context.call(op.model, Embed(texts))
+    if not isinstance(found, Vectors):
+        raise InvalidRequest(f"'{op.model}' is no embedding model.", param="model")
+    note.usage = found.usage
+    vectors = [list(array("f", data)) for data in found.data]
+    return vectors if many else vectors[0]
+
+
+async def _agent(host: Host, op: spec.Agent, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    options = {"conversation": as_text(op.session.of(scope))} if op.session is not None else {}
+    message = {"role": "user", "content": _content(op.message.of(scope))}
+    reply = await ask(host, op.name, Chat((message,), options), step, note)
+    return reply.content
+
+
+async def _tool(host: Host, op: spec.Tool, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    given = op.arguments.of(scope)
+    if not isinstance(given, dict):
+        raise InvalidRequest(
+            f"The tool '{op.name}' takes an object of arguments; something else flows in. Give 'arguments'.",
+            code="type_clash",
+        )
+    note.input = given
+    with within(note.path, host.turn):
+        answer = await host.context.call(f"tool/{op.name}", ToolCall(given, key=host.key(note.path)))
+    return _result(op.name, answer)
+
+
+def _result(name: str, result: Result) -> Any:
+    """What a tool answered, as a value: its structure where it has one, else its text."""
+    assert isinstance(result, ToolResult)
+    if result.is_error:
+        raise InvalidRequest(f"The tool '{name}' failed: {result.text[:2000]}", code="tool_failed")
+    value: Any = dict(result.structured) if result.structured is not None else result.text
+    if not result.artifacts:
+        return value
+    links = [
+        {"name": made.name, "media_type": made.media_type, "link": made.link} for made in result.artifacts
+    ]
+    return {**value, "artifacts": links} if isinstance(value, dict) else {"text": value, "artifacts": links}
+
+
+async def _http(host: Host, op: spec.Http, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    given: dict[str, Any] = {"url": as_text(op.url.of(scope)), "method": op.method}
+    headers = _object(op.headers, scope, "headers")
+    if op.method not in ("GET", "HEAD"):
+        headers.setdefault("Idempotency-Key", host.key(note.path))
+    if headers:
+        given["headers"] = headers
+    if op.body is not None:
+        body = op.body.of(scope)
+        given["body" if isinstance(body, str) else "json"] = body
+    note.input = {"url": given["url"], "method": op.method}
+    answer = _result("http_request", await host.context.call("tool/http_request", ToolCall(given)))
+    status = answer["status"]
+    if status >= 400:
+        told = f"{op.method} {answer['url']} answered {status}: {answer['text'][:500]}"
+        # What may pass by itself is worth another attempt.
+        passing = status in (408, 425, 429) or status >= 500
+        raise EngineFailed(told, code="http_error") if passing else InvalidRequest(told, code="http_error")
+    return answer
+
+
+async def _retrieve(
+    host: Host, op: spec.Retrieve, step: spec.Step, scope: Scope, path: str, note: Note
+) -> Any:
+    query = as_text(op.query.of(scope))
+    filters = op.filters.of(scope) if op.filters is not None else None
+    search = Search(
+        query,
+        max_num_results=op.top_k,
+        filters=host.world.filters(filters, "filters") if filters else None,
+        score_threshold=op.threshold,
+        ranker=op.ranker,
+        groups=op.groups,
+    )
+    note.input = {"stores": list(op.stores), "query": query}
+    passages: list[Passage] = []
+    for store in op.stores:
+        found = await host.context.call(f"store/{store}", search)
+        assert isinstance(found, Found)
+        passages += found.passages
+    if len(op.stores) > 1:
+        passages.sort(key=lambda passage: -passage.score)
+    return [{**asdict(passage), "rank": rank} for rank, passage in enumerate(passages[: op.top_k], 1)]
+
+
+async def _rerank(host: Host, op: spec.Rerank, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    documents = op.documents.of(scope)
+    if not isinstance(documents, list):
+        raise InvalidRequest("A rerank step takes a list of texts or passages.", code="type_clash")
+    if not documents:
+        return []
+    texts = tuple(
+        as_text(item["text"] if isinstance(item, dict) and "text" in item else item) for item in documents
+    )
+    ranked = await host.context.call(op.model, Reranking(as_text(op.query.of(scope)), texts, op.top_k))
+    if not isinstance(ranked, Ranked):
+        raise InvalidRequest(f"'{op.model}' is no rerank model.", param="model")
+    note.usage = ranked.usage
+    out = []
+    for rank, (index, score) in enumerate(ranked.results, 1):
+        item = documents[index]
+        out.append({**item, "score": score, "rank": rank} if isinstance(item, dict) else item)
+    return out
+
+
+async def _code(host: Host, op: spec.Run, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    return await host.call(op.code, scope)
+
+
+async def _client(host: Host, op: spec.Client, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    args = arguments(op.args, scope)
+    kwargs = {name: part.of(scope) for name, part in op.kwargs.items()}
+    if _is_listener_s(host, op.function):
+        question = Question(
+            "function",
+            op.function,
+            arguments={"args": args, "kwargs": kwargs},
+            key=_turned(host, path),
+            limit=op.limit,
+        )
+    else:
+        question = await _served(host, op, args, kwargs, _turned(host, path))
+    note.input = dict(question.arguments)
+    answer = await host.ask(question)
+    if not answer.accepted:
+        raise InvalidRequest(
+            f"The client's function '{op.function}' failed: {answer.note or 'no reason was given'}",
+            code="client_function_failed",
+        )
+    return answer.value
+
+
+def _is_listener_s(host: Host, function: str) -> bool:
+    """Whether a function is asked of whoever follows the run."""
+    if host.answered is None:
+        return not host.world.served.has(function)
+    return function in host.answered
+
+
+async def _served(
+    host: Host, op: spec.Client, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
+) -> Question:
+    """The question for those who serve the function, as soon as one does; an operator's approval comes before it."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    with host.waiting():
+        card = await host.world.served.function(op.function, host.context.caller, op.limit)
+    given = by_name(card, args, kwargs)
+    if card.input_schema is not None:
+        await host.world.fits(card.input_schema, given, f"What the function '{op.function}' gets")
+    if card.labels.get("needs_approval"):
+        asked = Question(
+            "approval", op.function, f"Call the function '{op.function}'?", given, key=f"{key}/approval"
+        )
+        answer = await host.ask(asked)
+        if not answer.accepted:
+            raise InvalidRequest(f"It was refused. {answer.note}".rstrip(), code="refused")
+        begun = loop.time()
+    left = max(0.01, op.limit - (loop.time() - begun))
+    said = f"Call of the function '{op.function}'."
+    return Question("function", f"tool/{op.function}", said, arguments=given, key=key, limit=left)
+
+
+def _turned(host: Host, path: str) -> str:
+    """What an answer is found under when the question is asked again."""
+    return host.key(path).partition(":")[2]
+
+
+async def _approve(host: Host, op: spec.Approve, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    message = as_text(op.message.of(scope))
+    kind = "input" if op.answer_schema is not None else "approval"
+    note.input = message
+    answer = await host.ask(
+        Question(
+            "input" if kind == "input" else "approval",
+            step.name,
+            message=message,
+            arguments={"value": scope.value},
+            answer_schema=op.answer_schema,
+            key=_turned(host, path),
+            limit=op.limit,
+        )
+    )
+    if not answer.accepted:
+        raise InvalidRequest(f"It was refused. {answer.note}".rstrip(), code="refused")
+    return scope.value if op.answer_schema is None else answer.value
+
+
+async def _emit(host: Host, op: spec.Emit, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+    await host.context.emit(Delta(as_text(op.text.of(scope))))
+    return scope.value
+
+
+LEAVES: Mapping[str, Leaf] = {
+    "llm": _llm,
+    "intent": _intent,
+    "embed": _embed,
+    "agent": _agent,
+    "tool": _tool,
+    "http": _http,
+    "retrieve": _retrieve,
+    "rerank": _rerank,
+    "code": _code,
+    "client": _client,
+    "approve": _approve,
+    "emit": _emit,
+}
+
+
+def asking(value: Any) -> Chat:
+    """A value as a request to an app that is no flow: it is asked like a chat model."""
+    messages: Sequence[Message] = (
+        value if _is_conversation(value) else [{"role": "user", "content": _content(value)}]
+    )
+    return Chat(tuple(messages))

@@ -1,0 +1,43 @@
+"""What is known of one step besides its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import InvalidRequest
+
+NOTHING: Final = Usage()
+
+
+@dataclass(slots=True)
+class Note:
+    """``path`` is the step's place in the run, without its own attempt; ``input``: what it was asked, for the trace,
+    where that is not simply what flowed in; ``text``: its output as JSON.
+    """
+
+    path: str
+    attempt: int = 1
+    usage: Usage = NOTHING
+    hit: bool = False
+    spoke: bool = False
+    """Whether it has sent text to the listener, so that it cannot begin again unseen."""
+    input: Any = None
+    text: bytes | None = None
+    milliseconds: float = 0.0
+
+    def keep(self, value: Any) -> Any:
+        """The output as the JSON that the next step sees. Raises `InvalidRequest` if it is none."""
+        try:
+            self.text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+        except (TypeError, orjson.JSONEncodeError) as error:
+            raise InvalidRequest(
+                f"The output is not JSON: {error}. Return text, numbers, lists and objects.",
+                code="not_json",
+                param=self.path,
+            ) from error
+        # Texts and whole numbers are what they were; a number may have been no JSON (NaN becomes null).
+        return value if isinstance(value, str | int) or value is None else orjson.loads(self.text)

@@ -1,0 +1,402 @@
+"""The words of a specification: for each op, from its fields to its value in `portico_server.apps.flow.spec`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, get_args
+
+from portico_server.apps.flow import expression
+from portico_server.apps.flow.expression import VALUE, Code, Reference, same
+from portico_server.apps.flow.fields import Fields
+from portico_server.apps.flow.spec import (
+    Agent,
+    Approve,
+    Branch,
+    Case,
+    Client,
+    Diverter,
+    Embed,
+    Emit,
+    Format,
+    Graph,
+    Http,
+    Intent,
+    Join,
+    Llm,
+    Loop,
+    Op,
+    Parallel,
+    Pipeline,
+    Rerank,
+    Retrieve,
+    Run,
+    Step,
+    Subflow,
+    Switch,
+    Tool,
+    Warp,
+)
+from portico_server.apps.flow.tree import references
+from portico_server.core.errors import InvalidRequest, nearest
+
+
+class Steps(Protocol):
+    """Who reads the steps within a step."""
+
+    def steps(self, fields: Fields) -> tuple[Step, ...]: ...
+
+    def inner(self, fields: Fields, key: str, *, needed: bool = True) -> Step | None: ...
+
+
+def _format(fields: Fields) -> Format:
+    given = fields.raw("format")
+    return Format() if given is None else format_of(given, fields.path("format"))
+
+
+def format_of(given: Any, at: str) -> Format:
+    """A formatter: its word, or an object with ``type`` and what belongs to it."""
+    inner = Fields({"type": given} if isinstance(given, str) else given, at)
+    kind = inner.text("type") or "json"
+    if kind not in ("text", "json", "yaml", "regex", "last"):
+        raise InvalidRequest(f"{at}.type is '{kind}'; it is one of text, json, yaml, regex, last.", param=at)
+    pattern = inner.text("pattern")
+    if kind == "regex":
+        if not pattern or len(pattern) > 1000:
+            raise InvalidRequest(
+                f"{at} needs a 'pattern' of at most 1,000 characters.", param=f"{at}.pattern"
+            )
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InvalidRequest(
+                f"{at}.pattern is no regular expression: {error}.", param=f"{at}.pattern"
+            ) from error
+    made = Format(
+        type=kind,  # type: ignore[arg-type]  # it is one of them
+        schema=inner.mapping("schema"),
+        pattern=pattern,
+        group=inner.whole("group", 0, most=99),
+        attempts=inner.whole("attempts", 2, least=1, most=10),
+    )
+    inner.done()
+    return made
+
+
+def _llm(_reader: Steps, fields: Fields) -> Op:
+    return Llm(
+        model=fields.text("model") or "default",
+        system=fields.prompt("system"),
+        user=fields.prompt("user"),
+        messages=fields.expression("messages"),
+        history=fields.expression("history"),
+        few_shot=fields.expression("few_shot"),
+        options=fields.expression("options"),
+        format=_format(fields),
+    )
+
+
+def _intent(_reader: Steps, fields: Fields) -> Op:
+    given = fields.mapping("intents") or {}
+    at = fields.path("intents")
+    if not given:
+        raise InvalidRequest(f"{at} names at least one intent, as an object NAME: WHAT IT IS.", param=at)
+    intents: dict[str, Mapping[str, Any]] = {}
+    for name, item in given.items():
+        inner = Fields({"description": item} if isinstance(item, str) else item, f"{at}.{name}")
+        intents[name] = {"description": inner.text("description"), "examples": inner.texts("examples")}
+        inner.done()
+    default = fields.text("default")
+    if default and default not in intents:
+        raise InvalidRequest(
+            f"{fields.path('default')} is '{default}', which is none of the intents.{nearest(default, intents)}",
+            param=fields.path("default"),
+        )
+    return Intent(
+        text=fields.expression("text", VALUE) or VALUE,
+        intents=intents,
+        model=fields.text("model") or "default",
+        embedding=fields.text("embedding"),
+        history=fields.expression("history"),
+        default=default,
+    )
+
+
+def _embed(_reader: Steps, fields: Fields) -> Op:
+    return Embed(fields.text("model") or "default-embedding", fields.expression("text", VALUE) or VALUE)
+
+
+def _agent(_reader: Steps, fields: Fields) -> Op:
+    return Agent(
+        fields.needed("agent", "the name of an agent or app"),
+        fields.prompt("message") or VALUE,
+        fields.expression("session"),
+    )
+
+
+def _tool(_reader: Steps, fields: Fields) -> Op:
+    return Tool(fields.needed("tool", "the name of a tool"), fields.expression("arguments", VALUE) or VALUE)
+
+
+def _retrieve(_reader: Steps, fields: Fields) -> Op:
+    stores = fields.texts("stores") or ((fields.text("store"),) if fields.has("store") else ())
+    if not stores or not all(stores):
+        raise InvalidRequest(
+            f"{fields.at} needs 'store', the name of a store, or 'stores'.", param=fields.path("store")
+        )
+    ranker = fields.text("ranker") or "auto"
+    known = ("auto", "lexical", "vector", "hybrid", "rrf")
+    if ranker not in known:
+        at = fields.path("ranker")
+        raise InvalidRequest(f"{at} is '{ranker}'; it is one of {', '.join(known)}.", param=at)
+    return Retrieve(
+        stores=stores,
+        query=fields.expression("query", VALUE) or VALUE,
+        top_k=fields.whole("top_k", 10, least=1, most=1000),
+        groups=fields.texts("groups"),
+        ranker=ranker,  # type: ignore[arg-type]  # it is one of them
+        threshold=fields.number("threshold", 0.0, most=1.0) or 0.0,
+        filters=fields.expression("filters"),
+    )
+
+
+def _rerank(_reader: Steps, fields: Fields) -> Op:
+    query = fields.expression("query")
+    if query is None:
+        raise InvalidRequest(
+            f'{fields.at} needs \'query\', such as {{"$ref": "input"}}.', param=fields.path("query")
+        )
+    top_k = fields.whole("top_k", 0, most=10_000)
+    return Rerank(
+        model=fields.needed("model", "the name of a rerank model"),
+        query=query,
+        documents=fields.expression("documents", VALUE) or VALUE,
+        top_k=top_k or None,
+    )
+
+
+def _code(_reader: Steps, fields: Fields) -> Op:
+    source = fields.needed("source", "the source of a Python function or lambda")
+    args, kwargs = fields.arguments()
+    return Run(Code(source, (VALUE,) if args is None else args, kwargs, fields.path("source")))
+
+
+def _client(_reader: Steps, fields: Fields) -> Op:
+    args, kwargs = fields.arguments()
+    return Client(
+        function=fields.needed("function", "the name under which the client serves it"),
+        args=(VALUE,) if args is None else args,
+        kwargs=kwargs,
+        limit=fields.number("limit", 300.0, least=0.01, most=604_800) or 300.0,
+    )
+
+
+def _approve(_reader: Steps, fields: Fields) -> Op:
+    return Approve(
+        message=fields.prompt("message") or VALUE,
+        answer_schema=fields.mapping("answer_schema"),
+        limit=fields.number("limit", 86_400.0, least=0.01, most=31_536_000) or 86_400.0,
+    )
+
+
+def _subflow(reader: Steps, fields: Fields) -> Op:
+    app = fields.text("app")
+    step = reader.inner(fields, "step", needed=not app)
+    if app and step is not None:
+        raise InvalidRequest(
+            f"{fields.at} has both 'app' and 'step'; leave one out.", param=fields.path("step")
+        )
+    return Subflow(app, step, VALUE)
+
+
+def _emit(_reader: Steps, fields: Fields) -> Op:
+    return Emit(fields.prompt("text") or VALUE)
+
+
+def _http(_reader: Steps, fields: Fields) -> Op:
+    url = fields.prompt("url")
+    if url is None:
+        raise InvalidRequest(f"{fields.at} needs 'url'.", param=fields.path("url"))
+    method = (fields.text("method") or "GET").upper()
+    if method not in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        raise InvalidRequest(
+            f"{fields.path('method')} is '{method}', which is no method.", param=fields.path("method")
+        )
+    return Http(method, url, fields.expression("headers"), fields.expression("body"))
+
+
+def _pipeline(reader: Steps, fields: Fields) -> Op:
+    return Pipeline(reader.steps(fields), fields.expression("output"))
+
+
+def _joined(reader: Steps, fields: Fields) -> tuple[tuple[Step, ...], Join, str, int, bool]:
+    join = fields.text("join") or "list"
+    if join not in get_args(Join):
+        at = fields.path("join")
+        raise InvalidRequest(f"{at} is '{join}'; it is one of {', '.join(get_args(Join))}.", param=at)
+    return (
+        reader.steps(fields),
+        join,  # type: ignore[return-value]  # it is one of them
+        fields.text("separator", "\n"),
+        fields.whole("concurrency", 0, most=10_000),
+        bool(fields.flag("collect")),
+    )
+
+
+def _parallel(reader: Steps, fields: Fields) -> Op:
+    return Parallel(*_joined(reader, fields))
+
+
+def _diverter(reader: Steps, fields: Fields) -> Op:
+    return Diverter(*_joined(reader, fields))
+
+
+def _warp(reader: Steps, fields: Fields) -> Op:
+    step = reader.inner(fields, "step")
+    assert step is not None
+    return Warp(
+        step=step,
+        over=fields.expression("over", VALUE) or VALUE,
+        concurrency=fields.whole("concurrency", 8, least=1, most=10_000),
+        collect=bool(fields.flag("collect")),
+    )
+
+
+def _switch(reader: Steps, fields: Fields) -> Op:
+    items = fields.items("cases")
+    if not items:
+        raise InvalidRequest(
+            f"{fields.at} needs 'cases', a list with at least one.", param=fields.path("cases")
+        )
+    cases: list[Case] = []
+    seen: list[Any] = []
+    for number, item in enumerate(items):
+        inner = Fields(item, f"{fields.path('cases')}[{number}]")
+        case = Case(
+            equals=inner.expression("equals"), when=inner.expression("when"), step=_needed(reader, inner)
+        )
+        inner.done()
+        if (case.equals is None) == (case.when is None):
+            raise InvalidRequest(f"{inner.at} needs either 'equals' or 'when'.", param=inner.at)
+        if isinstance(case.equals, expression.Literal):
+            if any(same(case.equals.value, other) for other in seen):
+                raise InvalidRequest(
+                    f"{inner.at} can never be reached: an earlier case has the same 'equals'.",
+                    code="unreachable_step",
+                    param=inner.at,
+                )
+            seen.append(case.equals.value)
+        cases.append(case)
+    return Switch(
+        fields.expression("on", VALUE) or VALUE, tuple(cases), reader.inner(fields, "default", needed=False)
+    )
+
+
+def _needed(reader: Steps, fields: Fields) -> Step:
+    step = reader.inner(fields, "step")
+    assert step is not None
+    return step
+
+
+def _branch(reader: Steps, fields: Fields) -> Op:
+    condition = fields.expression("condition", VALUE) or VALUE
+    then = reader.inner(fields, "then")
+    assert then is not None
+    return Branch(condition, then, reader.inner(fields, "else", needed=False))
+
+
+def _loop(reader: Steps, fields: Fields) -> Op:
+    at = fields.path("limit")
+    if not fields.has("limit"):
+        raise InvalidRequest(
+            f"{fields.at} needs 'limit': how many rounds at most.", code="loop_without_end", param=at
+        )
+    exhausted = fields.text("exhausted") or "return"
+    if exhausted not in ("return", "fail"):
+        raise InvalidRequest(
+            f"{fields.path('exhausted')} is 'return' or 'fail'.", param=fields.path("exhausted")
+        )
+    return Loop(
+        step=_needed(reader, fields),
+        limit=fields.whole("limit", 1, least=1, most=1_000_000),
+        until=fields.expression("until"),
+        state=fields.expression("state"),
+        exhausted=exhausted,  # type: ignore[arg-type]  # it is one of them
+    )
+
+
+def _graph(reader: Steps, fields: Fields) -> Op:
+    given = fields.mapping("after") or {}
+    steps = reader.steps(fields)
+    names = [step.name for step in steps]
+    known = frozenset(names)
+    after: dict[str, frozenset[str]] = {}
+    for step in steps:
+        at = f"{fields.path('after')}.{step.name}"
+        wanted = given.pop(step.name, [])
+        if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+            raise InvalidRequest(f"{at} must be a list of names of steps.", param=at)
+        for name in wanted:
+            _known(name, names, at)
+        after[step.name] = frozenset(wanted) | (references(step) & known) - {step.name}
+    for name in given:
+        _known(name, names, fields.path("after"))
+    order = _ordered(after, fields.at)
+    output = fields.expression("output") or Reference("steps", names[-1], (), fields.path("output"))
+    return Graph(steps, after, order, output, fields.whole("concurrency", 0, most=10_000))
+
+
+def _known(name: str, names: Sequence[str], at: str) -> None:
+    if name not in names:
+        raise InvalidRequest(
+            f"{at}: there is no step '{name}'.{nearest(name, names)}", code="unknown_step", param=at
+        )
+
+
+def _ordered(after: Mapping[str, frozenset[str]], at: str) -> tuple[str, ...]:
+    """The steps, each behind those that it waits for. Raises `InvalidRequest` if they wait for each other."""
+    left = {name: len(needs) for name, needs in after.items()}
+    wanted_by: dict[str, list[str]] = {name: [] for name in after}
+    for name, needs in after.items():
+        for need in needs:
+            wanted_by[need].append(name)
+    free = [name for name, count in left.items() if not count]
+    order: list[str] = []
+    while free:
+        name = free.pop()
+        order.append(name)
+        del left[name]
+        for other in wanted_by[name]:
+            left[other] -= 1
+            if not left[other]:
+                free.append(other)
+    if left:
+        raise InvalidRequest(
+            f"{at}: the steps {', '.join(sorted(left)[:20])} wait for each other.", code="cycle", param=at
+        )
+    return tuple(order)
+
+
+OPS: Mapping[str, Callable[[Steps, Fields], Op]] = {
+    "llm": _llm,
+    "intent": _intent,
+    "embed": _embed,
+    "agent": _agent,
+    "tool": _tool,
+    "retrieve": _retrieve,
+    "rerank": _rerank,
+    "code": _code,
+    "client": _client,
+    "approve": _approve,
+    "subflow": _subflow,
+    "emit": _emit,
+    "http": _http,
+    "pipeline": _pipeline,
+    "parallel": _parallel,
+    "diverter": _diverter,
+    "warp": _warp,
+    "switch": _switch,
+    "branch": _branch,
+    "loop": _loop,
+    "graph": _graph,
+}

@@ -1,0 +1,206 @@
+"""From JSON to `portico_server.apps.flow.spec`. What is wrong is named by its path, before anything runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, get_args
+
+from portico_server.apps.flow.fields import Fields
+from portico_server.apps.flow.ops import OPS, format_of
+from portico_server.apps.flow.spec import VERSION, Durability, Flow, OnError, Retry, Step
+from portico_server.apps.flow.tree import voices
+from portico_server.core.errors import InvalidRequest, nearest
+
+__all__ = ["flow", "format_of"]
+
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+DEEPEST: Final = 64
+"""Combinators within combinators."""
+
+MOST_STEPS: Final = 100_000
+
+
+def flow(value: Any) -> Flow:
+    """Read a whole specification. Raises `InvalidRequest` that names the place of the first thing that is wrong."""
+    fields = Fields(value, "flow")
+    version = fields.raw("portico_flow")
+    if version is None:
+        raise InvalidRequest(
+            f"The flow has no 'portico_flow', the version of its specification. Write \"portico_flow\": {VERSION}.",
+            code="invalid_spec",
+            param="flow.portico_flow",
+        )
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise InvalidRequest(
+            f"flow.portico_flow is {version!r}; it must be {VERSION}.", param="flow.portico_flow"
+        )
+    if version > VERSION:
+        raise InvalidRequest(
+            f"The flow is written for version {version} of the specification; this daemon reads up to {VERSION}. "
+            "Update the daemon, or deploy with an older SDK.",
+            code="unsupported_version",
+            param="flow.portico_flow",
+        )
+    name = fields.text("name") or "flow"
+    durability = fields.text("durability") or "off"
+    if durability not in get_args(Durability):
+        raise InvalidRequest(
+            f"flow.durability is '{durability}'; it is one of {', '.join(get_args(Durability))}.",
+            param="flow.durability",
+        )
+    root = _root(fields)
+    made = Flow(
+        name=name,
+        title=fields.text("title"),
+        description=fields.text("description"),
+        input_schema=fields.mapping("input_schema"),
+        output_schema=fields.mapping("output_schema"),
+        durability=durability,  # type: ignore[arg-type]  # it is one of them
+        timeout=fields.number("timeout", None, least=0.001),
+        step=root,
+        voices=voices(root),
+        source=value,
+    )
+    fields.done()
+    return made
+
+
+def _root(fields: Fields) -> Step:
+    try:
+        return _Reader().step(fields.raw("step"), "flow.step", 1)
+    except RecursionError:
+        raise InvalidRequest(
+            "Somewhere in flow.step, values lie too deep within each other. Put such a value into the input.",
+            code="too_deep",
+            param="flow.step",
+        ) from None
+
+
+class _Reader:
+    """Reads steps and counts them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._depth = 0
+
+    def step(self, value: Any, at: str, number: int) -> Step:
+        """One step; ``number`` is its place among its siblings, from 1, of which its name is made if it has none."""
+        self._count += 1
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise InvalidRequest(
+                f"{at} lies more than {DEEPEST} steps within each other.", code="too_deep", param=at
+            )
+        if self._count > MOST_STEPS:
+            raise InvalidRequest(f"A flow has at most {MOST_STEPS:,} steps.", code="too_many_steps", param=at)
+        fields = Fields(value, at)
+        kind = fields.needed("op", f"one of {', '.join(OPS)}")
+        build = OPS.get(kind)
+        if build is None:
+            raise InvalidRequest(
+                f"{at}.op is '{kind}', which is no step.{nearest(kind, OPS)}",
+                code="unknown_op",
+                param=f"{at}.op",
+            )
+        name = fields.text("name") or f"{kind}{number}"
+        if not NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"{at}.name is {name!r}; names begin with a letter and go on with letters, digits, '_' and '-'.",
+                code="invalid_name",
+                param=f"{at}.name",
+            )
+        step = Step(
+            name=name,
+            kind=kind,
+            at=at,
+            source=value,
+            input=fields.expression("input"),
+            when=fields.expression("when"),
+            retry=_retry(fields),
+            timeout=fields.number("timeout", None, least=0.001),
+            cache=_cache(fields),
+            on_error=_on_error(fields),
+            save=fields.text("save"),
+            stream=fields.flag("stream", None),
+            output_schema=fields.mapping("output_schema"),
+            op=build(self, fields),
+        )
+        fields.done()
+        self._depth -= 1
+        return step
+
+    def steps(self, fields: Fields) -> tuple[Step, ...]:
+        """The ``steps`` of a combinator: at least one, each name once."""
+        items = fields.items("steps")
+        at = fields.path("steps")
+        if not items:
+            raise InvalidRequest(
+                f"{fields.at} needs 'steps', a list with at least one.", code="invalid_spec", param=at
+            )
+        made: list[Step] = []
+        seen: set[str] = set()
+        for number, item in enumerate(items):
+            step = self.step(item, f"{at}[{number}]", number + 1)
+            if step.name in seen:
+                raise InvalidRequest(
+                    f"{step.at}: the name '{step.name}' is used twice in the same {fields.at.rpartition('.')[2]}.",
+                    code="duplicate_name",
+                    param=f"{step.at}.name",
+                )
+            seen.add(step.name)
+            made.append(step)
+        return tuple(made)
+
+    def inner(self, fields: Fields, key: str, *, needed: bool = True) -> Step | None:
+        """A single step under ``key``."""
+        value = fields.raw(key)
+        if value is None:
+            if not needed:
+                return None
+            raise InvalidRequest(
+                f"{fields.at} needs '{key}', a step.", code="invalid_spec", param=fields.path(key)
+            )
+        return self.step(value, fields.path(key), 1)
+
+
+def _retry(fields: Fields) -> Retry | None:
+    given = fields.raw("retry")
+    if given is None:
+        return None
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = {"times": given}
+    inner = Fields(given, fields.path("retry"))
+    retry = Retry(
+        times=inner.whole("times", 3, least=0, most=100),
+        delay=inner.number("delay", 0.5, most=3600) or 0.0,
+        factor=inner.number("factor", 2.0, least=1, most=10) or 2.0,
+        on=inner.texts("on"),
+    )
+    inner.done()
+    return retry
+
+
+def _cache(fields: Fields) -> float | None:
+    """The lifetime in seconds of what is kept; ``true`` is a day."""
+    given = fields.raw("cache")
+    if given is None or given is False:
+        return None
+    if given is True:
+        return 86_400.0
+    inner = Fields(given, fields.path("cache"))
+    ttl = inner.number("ttl", 86_400.0, least=1)
+    inner.done()
+    return ttl
+
+
+def _on_error(fields: Fields) -> OnError | None:
+    at = fields.path("on_error")
+    given = fields.raw("on_error")
+    if given is None or given == "fail":
+        return None
+    inner = Fields(given, at)
+    found = OnError(value=inner.expression("value"), goto=inner.text("goto"))
+    inner.done()
+    if (found.value is None) == (not found.goto):
+        raise InvalidRequest(f'{at} is \'fail\', {{"value": …}} or {{"goto": STEP}}.', param=at)
+    return found

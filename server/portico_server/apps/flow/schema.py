@@ -1,0 +1,259 @@
+"""The JSON schema of a flow's specification: the form alone. What names mean is checked by `check`.
+
+`portico_server.apps.flow.read` takes what this describes; a test compares them, op by op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.apps.flow.spec import VERSION
+
+_TEXT: Final = {"type": "string"}
+_NAME: Final = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"}
+_OBJECT: Final = {"type": "object"}
+_FLAG: Final = {"type": "boolean"}
+_TEXTS: Final = {"type": "array", "items": _TEXT}
+_STEP: Final = {"$ref": "#/$defs/step"}
+_VALUE: Final = {"$ref": "#/$defs/expression"}
+_STEPS: Final = {"type": "array", "items": _STEP, "minItems": 1}
+_ARGUMENTS: Final = {
+    "args": {"type": "array", "items": _VALUE},
+    "kwargs": {"type": "object", "additionalProperties": _VALUE},
+}
+
+
+def _number(least: float = 0, most: float = 1e9) -> dict[str, Any]:
+    return {"type": "number", "minimum": least, "maximum": most}
+
+
+def _whole(least: int = 0, most: int = 10**9) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def _one_of(*words: str) -> dict[str, Any]:
+    return {"type": "string", "enum": list(words)}
+
+
+def _object(fields: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"type": "object", "properties": dict(fields), "additionalProperties": False}
+    if required:
+        made["required"] = list(required)
+    return made
+
+
+_FORMATS: Final = ("text", "json", "yaml", "regex", "last")
+
+_FORMAT: Final = {
+    "anyOf": [
+        _one_of("text", "json", "yaml", "last"),
+        _object(
+            {
+                "type": _one_of(*_FORMATS),
+                "schema": _OBJECT,
+                "pattern": {"type": "string", "maxLength": 1000},
+                "group": _whole(0, 99),
+                "attempts": _whole(1, 10),
+            }
+        ),
+    ]
+}
+
+_JOINED: Final = {
+    "steps": _STEPS,
+    "join": _one_of("list", "dict", "sum", "text", "zip"),
+    "separator": _TEXT,
+    "concurrency": _whole(0, 10_000),
+    "collect": _FLAG,
+}
+
+_CASE: Final = {
+    **_object({"equals": _VALUE, "when": _VALUE, "step": _STEP}, "step"),
+    "oneOf": [{"required": ["equals"]}, {"required": ["when"]}],
+}
+
+OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
+    "llm": (
+        {
+            "model": _TEXT,
+            "system": _VALUE,
+            "user": _VALUE,
+            "messages": _VALUE,
+            "history": _VALUE,
+            "few_shot": _VALUE,
+            "options": _VALUE,
+            "format": {"$ref": "#/$defs/format"},
+        },
+        (),
+    ),
+    "intent": (
+        {
+            "text": _VALUE,
+            "intents": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {
+                    "anyOf": [_TEXT, _object({"description": _TEXT, "examples": _TEXTS})]
+                },
+            },
+            "model": _TEXT,
+            "embedding": _TEXT,
+            "history": _VALUE,
+            "default": _TEXT,
+        },
+        ("intents",),
+    ),
+    "embed": ({"model": _TEXT, "text": _VALUE}, ()),
+    "agent": ({"agent": _TEXT, "message": _VALUE, "session": _VALUE}, ("agent",)),
+    "tool": ({"tool": _TEXT, "arguments": _VALUE}, ("tool",)),
+    "retrieve": (
+        {
+            "store": _TEXT,
+            "stores": _TEXTS,
+            "query": _VALUE,
+            "top_k": _whole(1, 1000),
+            "groups": _TEXTS,
+            "ranker": _one_of("auto", "lexical", "vector", "hybrid", "rrf"),
+            "threshold": _number(0, 1),
+            "filters": _VALUE,
+        },
+        (),
+    ),
+    "rerank": (
+        {"model": _TEXT, "query": _VALUE, "documents": _VALUE, "top_k": _whole(0, 10_000)},
+        ("model", "query"),
+    ),
+    "code": ({"source": _TEXT, **_ARGUMENTS}, ("source",)),
+    "client": ({"function": _TEXT, **_ARGUMENTS, "limit": _number(0.01, 604_800)}, ("function",)),
+    "approve": ({"message": _VALUE, "answer_schema": _OBJECT, "limit": _number(0.01, 31_536_000)}, ()),
+    "subflow": ({"app": _TEXT, "step": _STEP}, ()),
+    "emit": ({"text": _VALUE}, ()),
+    "http": (
+        {
+            "method": _one_of("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            "url": _VALUE,
+            "headers": _VALUE,
+            "body": _VALUE,
+        },
+        ("url",),
+    ),
+    "pipeline": ({"steps": _STEPS, "output": _VALUE}, ("steps",)),
+    "parallel": (_JOINED, ("steps",)),
+    "diverter": (_JOINED, ("steps",)),
+    "warp": (
+        {"step": _STEP, "over": _VALUE, "concurrency": _whole(1, 10_000), "collect": _FLAG},
+        ("step",),
+    ),
+    "switch": (
+        {"on": _VALUE, "cases": {"type": "array", "items": _CASE, "minItems": 1}, "default": _STEP},
+        ("cases",),
+    ),
+    "branch": ({"condition": _VALUE, "then": _STEP, "else": _STEP}, ("then",)),
+    "loop": (
+        {
+            "step": _STEP,
+            "limit": _whole(1, 1_000_000),
+            "until": _VALUE,
+            "state": _VALUE,
+            "exhausted": _one_of("return", "fail"),
+        },
+        ("step", "limit"),
+    ),
+    "graph": (
+        {
+            "steps": _STEPS,
+            "after": {"type": "object", "additionalProperties": _TEXTS},
+            "output": _VALUE,
+            "concurrency": _whole(0, 10_000),
+        },
+        ("steps",),
+    ),
+}
+"""For each op its fields, and those that it needs."""
+
+_SHARED: Final[Mapping[str, Any]] = {
+    "expression": {
+        "description": "A literal, or an object with $ref, $template, a comparison, $code or $literal."
+    },
+    "format": _FORMAT,
+    "name": _NAME,
+    "retry": {
+        "anyOf": [
+            _whole(0, 100),
+            _object(
+                {
+                    "times": _whole(0, 100),
+                    "delay": _number(0, 3600),
+                    "factor": _number(1, 10),
+                    "on": _TEXTS,
+                }
+            ),
+        ]
+    },
+    "cache": {"anyOf": [_FLAG, _object({"ttl": _number(1)})]},
+    "on_error": {
+        "anyOf": [
+            {"const": "fail"},
+            _object({"value": _VALUE}, "value"),
+            _object({"goto": _TEXT}, "goto"),
+        ]
+    },
+}
+
+EITHER: Final[Mapping[str, tuple[str, str]]] = {"retrieve": ("store", "stores"), "subflow": ("app", "step")}
+"""Two fields of which an op has exactly one."""
+
+AROUND: Final[Mapping[str, Any]] = {
+    "name": {"$ref": "#/$defs/name"},
+    "input": _VALUE,
+    "when": _VALUE,
+    "retry": {"$ref": "#/$defs/retry"},
+    "timeout": _number(0.001),
+    "cache": {"$ref": "#/$defs/cache"},
+    "on_error": {"$ref": "#/$defs/on_error"},
+    "save": _TEXT,
+    "stream": _FLAG,
+    "output_schema": _OBJECT,
+}
+"""The fields that every step may have."""
+
+
+def schema() -> dict[str, Any]:
+    """The whole schema, draft 2020-12."""
+    steps = {
+        op: {
+            "allOf": [{"$ref": "#/$defs/around"}],
+            "properties": {"op": {"const": op}, **fields},
+            "required": ["op", *needed],
+            **({"oneOf": [{"required": [field]} for field in EITHER[op]]} if op in EITHER else {}),
+            "unevaluatedProperties": False,
+        }
+        for op, (fields, needed) in OPS.items()
+    }
+    whole = _object(
+        {
+            "portico_flow": {"const": VERSION},
+            "name": _TEXT,
+            "title": _TEXT,
+            "description": _TEXT,
+            "input_schema": _OBJECT,
+            "output_schema": _OBJECT,
+            "durability": _one_of("off", "normal", "full"),
+            "timeout": _number(0.001),
+            "step": _STEP,
+        },
+        "portico_flow",
+        "step",
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A flow of Portico",
+        **whole,
+        "$defs": {
+            **_SHARED,
+            "around": {"type": "object", "properties": dict(AROUND)},
+            **steps,
+            "step": {"oneOf": [{"$ref": f"#/$defs/{op}"} for op in steps]},
+        },
+    }

@@ -1,0 +1,58 @@
+"""Code and schemas in a flow, looked at before any of it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from portico_server.apps.flow import spec
+from portico_server.apps.flow.expression import Code
+from portico_server.apps.flow.spec import Flow, Step
+from portico_server.apps.flow.tree import every, expressions
+from portico_server.core.code import Evaluator
+from portico_server.core.errors import InvalidRequest
+
+
+async def sound(flow: Flow, evaluator: Evaluator) -> None:
+    """Raise `InvalidRequest` for a JSON schema that is none, and for code that the sandbox can never run."""
+    _are_schemas(flow)
+    for step in every(flow.step):
+        for expression in expressions(step):
+            if isinstance(expression, Code):
+                await _runs(step, expression, evaluator)
+
+
+def _schemas(flow: Flow) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    """All JSON schemas in a flow, by their places."""
+    yield "flow.input_schema", flow.input_schema
+    yield "flow.output_schema", flow.output_schema
+    for step in every(flow.step):
+        yield f"{step.at}.output_schema", step.output_schema
+        if isinstance(step.op, spec.Llm):
+            yield f"{step.at}.format.schema", step.op.format.schema
+        if isinstance(step.op, spec.Approve):
+            yield f"{step.at}.answer_schema", step.op.answer_schema
+
+
+def _are_schemas(flow: Flow) -> None:
+    seen: set[str] = set()
+    for at, schema in _schemas(flow):
+        if schema is None or repr(schema) in seen:
+            continue
+        from portico_server.core.shape import require_schema  # jsonschema is slow to import
+
+        require_schema(flow.name, schema, at)
+        seen.add(repr(schema))
+
+
+async def _runs(step: Step, code: Code, evaluator: Evaluator) -> None:
+    """The sandbox can run a function, as far as can be told without calling it."""
+    try:
+        await evaluator.check(code.source)
+    except InvalidRequest as error:
+        reason = error.message.strip().rpartition("\n")[2]
+        raise InvalidRequest(
+            f"{code.at}: the sandbox cannot run the function of the step '{step.name}': {reason}",
+            code="invalid_code",
+            param=code.at,
+        ) from error

@@ -1,0 +1,90 @@
+"""A warp whose step is a function in the sandbox: many items in one call of it.
+
+What comes of it is the same as item by item: an output, a row in the journal and two events for each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from portico.wire import StepStarted
+from portico_server.apps.flow.expression import Code, arguments
+from portico_server.apps.flow.gather import each
+from portico_server.apps.flow.host import Host
+from portico_server.apps.flow.note import Note
+from portico_server.apps.flow.scope import Scope
+from portico_server.apps.flow.spec import Run, Step, Warp
+from portico_server.core.errors import InvalidRequest
+
+BATCH: Final = 250
+"""Items in one call: so many that the way into the sandbox costs little, so few that a cancel is soon felt."""
+
+CALLS: Final = 4
+"""Calls at once."""
+
+
+def sweepable(step: Step) -> bool:
+    """Whether items can go through a step many at a time."""
+    return (
+        isinstance(step.op, Run) and step.plain and step.stream is None and not isinstance(step.input, Code)
+    )
+
+
+async def sweep(host: Host, op: Warp, scope: Scope, path: str, items: Sequence[Any]) -> list[Any]:
+    """The outputs of all items, in their order."""
+
+    async def work(number: int) -> list[Any]:
+        first = number * BATCH
+        return await _batch(host, op, scope, path, first, items[first : first + BATCH])
+
+    batches = await each(-(-len(items) // BATCH), min(op.concurrency, CALLS), work)
+    return [output for batch in batches for output in batch]
+
+
+async def _batch(
+    host: Host, op: Warp, scope: Scope, path: str, first: int, items: Sequence[Any]
+) -> list[Any]:
+    step = op.step
+    assert isinstance(step.op, Run)
+    do = host.collected if op.collect else host.step
+    places = [f"{path}[{number}].{step.name}" for number in range(first, first + len(items))]
+    inner = [_inner(scope, item, first + number) for number, item in enumerate(items)]
+    if not any(host.known(place) for place in places):
+        outputs = await _together(host, step, step.op.code, inner, places)
+        if outputs is not None:
+            return outputs
+    return [await do(step, one, place) for one, place in zip(inner, places, strict=True)]
+
+
+def _inner(scope: Scope, item: Any, number: int) -> Scope:
+    made = Scope(scope, item)
+    made.item, made.index = item, number
+    return made
+
+
+async def _together(
+    host: Host, step: Step, code: Code, scopes: Sequence[Scope], places: Sequence[str]
+) -> list[Any] | None:
+    """The outputs from one call; ``None`` if it failed: one by one, it shows which item it is that fails."""
+    begun, clock = time.time(), time.perf_counter()
+    notes = [Note(place) for place in places]
+    seen: list[Scope] = []
+    try:
+        calls: list[tuple[list[Any], dict[str, Any]]] = []
+        for scope in scopes:
+            one = scope if step.input is None else Scope(scope, step.input.of(scope))
+            seen.append(one)
+            kwargs = {name: part.of(one) for name, part in code.kwargs.items()}
+            calls.append((arguments(code.args, one), kwargs))
+        values = await host.world.evaluator.evaluate_all(code.source, calls)
+        outputs = [note.keep(value) for note, value in zip(notes, values, strict=True)]
+    except InvalidRequest:
+        return None
+    spent = (time.perf_counter() - clock) * 1e3 / len(places)
+    for one, note in zip(seen, notes, strict=True):
+        note.milliseconds = spent
+        await host.context.emit(StepStarted(note.path))
+        await host.finished(step, one, note, begun)
+    return outputs

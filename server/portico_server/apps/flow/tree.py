@@ -1,0 +1,109 @@
+"""The tree of a flow's steps: what lies below a step, what it refers to, which steps speak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from portico_server.apps.flow.expression import Expression, Reference, walk
+from portico_server.apps.flow.spec import (
+    Branch,
+    Case,
+    Diverter,
+    Graph,
+    Loop,
+    Parallel,
+    Pipeline,
+    Step,
+    Subflow,
+    Switch,
+    Warp,
+)
+
+
+def children(step: Step) -> tuple[Step, ...]:
+    """The steps right below a step."""
+    match step.op:
+        case Pipeline(steps=steps) | Parallel(steps=steps) | Diverter(steps=steps) | Graph(steps=steps):
+            return steps
+        case Warp(step=inner) | Loop(step=inner):
+            return (inner,)
+        case Switch(cases=cases, default=default):
+            return (*(case.step for case in cases), *((default,) if default else ()))
+        case Branch(then=then, otherwise=otherwise):
+            return (then, *((otherwise,) if otherwise else ()))
+        case Subflow(step=Step() as inner):
+            return (inner,)
+    return ()
+
+
+def every(root: Step) -> Iterator[Step]:
+    """A step and all below it."""
+    stack = [root]
+    while stack:
+        step = stack.pop()
+        yield step
+        stack.extend(reversed(children(step)))
+
+
+def expressions(step: Step) -> list[Expression]:
+    """The expressions that stand in a step itself, not in those below it."""
+    found: list[Expression] = [
+        item
+        for item in (step.input, step.when, step.on_error.value if step.on_error else None)
+        if item is not None
+    ]
+    for name in step.op.__dataclass_fields__:
+        value = getattr(step.op, name)
+        if isinstance(value, Case):
+            continue
+        if name == "cases":
+            found += [e for case in value for e in (case.equals, case.when) if e is not None]
+        elif isinstance(value, tuple):
+            found += [item for item in value if hasattr(item, "of")]
+        elif name == "kwargs":
+            found += list(value.values())
+        elif hasattr(value, "of"):
+            found.append(value)
+    return found
+
+
+def references(step: Step) -> set[str]:
+    """The names of all steps that a step or those below it refer to."""
+    found = {
+        part.step
+        for outer in expressions(step)
+        for part in walk(outer)
+        if isinstance(part, Reference) and part.root == "steps"
+    }
+    for child in children(step):
+        found |= references(child)
+    return found
+
+
+def voices(root: Step) -> frozenset[str]:
+    """The places of the steps whose tokens are the flow's own answer: those marked ``stream``, else the last one."""
+    marked: set[str] = set()
+    stack = [root]
+    while stack:
+        step = stack.pop()
+        if step.stream:
+            marked.add(step.at)
+        stack.extend(children(step))
+    if marked:
+        return frozenset(marked)
+    last: set[str] = set()
+    stack = [root]
+    while stack:
+        step = stack.pop()
+        match step.op:
+            case Pipeline(steps=steps, output=None):
+                stack.append(steps[-1])
+            case Graph(steps=steps, output=Reference(root="steps", step=name, keys=())):
+                stack.extend(child for child in steps if child.name == name)
+            case Switch() | Branch():
+                stack.extend(children(step))
+            case Subflow(step=Step() as inner):
+                stack.append(inner)
+            case _ if step.stream is not False and step.kind in ("llm", "agent", "subflow"):
+                last.add(step.at)
+    return frozenset(last)

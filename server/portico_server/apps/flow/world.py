@@ -1,0 +1,152 @@
+"""What the executor needs besides the context of its run: the sandbox, the step cache, the deployed apps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+
+from portico.wire import Event
+from portico_server.apps.flow.expression import Reference, walk
+from portico_server.apps.flow.scope import SKIPPED, Scope
+from portico_server.apps.flow.served import Served
+from portico_server.apps.flow.spec import Flow, Step
+from portico_server.apps.flow.tree import children, expressions
+from portico_server.core.code import Evaluator
+from portico_server.core.context import Context, Listener
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.question import Answer, Question
+from portico_server.core.registry import Registry
+from portico_server.core.request import Filter, Request, Result
+from portico_server.db import steps
+from portico_server.db.database import Database
+
+DEEPEST: Final = 32
+"""Flows within flows: one that calls itself ends here."""
+
+
+class HasFlow(Protocol):
+    """An app; ``flow`` is ``None`` for one that is not a flow."""
+
+    @property
+    def flow(self) -> Flow | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Foreign:
+    flow: None = None
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Put together once. ``filters`` reads an attribute filter of a search from JSON (value, place)."""
+
+    registry: Registry
+    evaluator: Evaluator
+    filters: Callable[[Any, str], Filter]
+    served: Served
+    database: Database | None = None
+
+    async def app(self, name: str, caller: Principal) -> HasFlow:
+        """The app that the caller means by ``name``. Raises `NotFound` or `Forbidden`."""
+        found = await self.registry.resolve(name, caller)
+        flow = getattr(found, "flow", None)
+        return found if flow is not None else _Foreign()  # type: ignore[return-value]  # it has a flow
+
+    async def fits(self, schema: Mapping[str, Any], value: Any, what: str) -> None:
+        """Raise `InvalidRequest` if a value is not as its schema says."""
+        # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
+        from portico_server.core.shape import Shape
+
+        fault = Shape(what, schema).fault(value)
+        if fault is not None:
+            raise InvalidRequest(
+                f"{what} is not as its schema says: at {fault.path or 'the top'}, {fault.message}.",
+                code="schema_mismatch",
+                param=fault.path or None,
+            )
+
+    async def cache_key(self, step: Step, scope: Scope, caller: Principal) -> str:
+        """What the output of a step depends on: whose it is, what the step is, the model behind each name, the version
+        of each app, and all that it refers to.
+        """
+        seen: list[Any] = [caller.id, step.source, scope.value]
+        stack = [step]
+        while stack:
+            inner = stack.pop()
+            stack.extend(children(inner))
+            model = getattr(inner.op, "model", "")
+            seen.append(self.registry.aliases.get(model, model))
+            app = getattr(inner.op, "app", "") or getattr(inner.op, "name", "")
+            found = self.registry.get(app) if app else None
+            seen.append(found.card.labels.get("version") if found is not None else None)
+            if getattr(inner.op, "history", None) is not None:
+                seen.append(scope.history)
+            for outer in expressions(inner):
+                for part in walk(outer):
+                    if isinstance(part, Reference):
+                        # That of a step within leads nowhere yet; it follows from the others.
+                        seen.append([part.text, _quietly(part, scope)])
+        text = orjson.dumps(seen, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
+        return hashlib.sha256(text).hexdigest()
+
+    async def cached(self, key: str) -> str | None:
+        """A kept output as JSON text."""
+        return await self.database.read(steps.cached, key) if self.database is not None else None
+
+    async def keep(self, key: str, value: str, seconds: float) -> None:
+        """Keep an output for so many seconds."""
+        if self.database is not None:
+            await self.database.jot(steps.keep, key, value, seconds)
+
+
+def _quietly(reference: Reference, scope: Scope) -> Any:
+    """The value of a reference; ``None`` if it leads nowhere, which the step itself will say."""
+    try:
+        value = reference.of(scope)
+    except InvalidRequest:
+        return None
+    return None if value is SKIPPED else value
+
+
+class _Deeper:
+    """The context of a flow within a flow: the same, one level further down."""
+
+    def __init__(self, outer: Context, depth: int) -> None:
+        self._outer = outer
+        self.depth = depth
+
+    @property
+    def run(self) -> str:
+        return self._outer.run
+
+    @property
+    def caller(self) -> Principal:
+        return self._outer.caller
+
+    @property
+    def deadline(self) -> float | None:
+        return self._outer.deadline
+
+    async def emit(self, event: Event) -> None:
+        await self._outer.emit(event)
+
+    async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
+        return await self._outer.call(name, request, listener=listener)
+
+    async def ask(self, question: Question) -> Answer:
+        return await self._outer.ask(question)
+
+
+def deeper(context: Context, name: str) -> Context:
+    """The context for the flow ``name`` within this one. Raises `InvalidRequest` where flows go too deep."""
+    depth = context.depth + 1 if isinstance(context, _Deeper) else 1
+    if depth > DEEPEST:
+        raise InvalidRequest(
+            f"'{name}' was called {DEEPEST} flows deep: something calls itself.", code="too_deep"
+        )
+    return _Deeper(context, depth)

@@ -1,0 +1,4 @@
+"""The prompt library: versioned prompts with typed arguments, written here or read from files.
+
+May import `portico_server.db` and `portico_server.core`, nothing of the other apps.
+"""

@@ -1,0 +1,127 @@
+"""The arguments of a prompt: declared with a type, read from JSON or from text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from portico_server.core.errors import InvalidRequest, nearest
+
+ArgumentType: TypeAlias = Literal["string", "integer", "number", "boolean"]
+Value: TypeAlias = str | int | float | bool
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_FIELDS: Final = frozenset({"name", "type", "description", "required", "default", "enum"})
+_ARTICLE: Final[Mapping[str, str]] = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+}
+_IS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ),
+    "boolean": lambda value: isinstance(value, bool),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument. A required one has no ``default``; ``enum`` lists what it may be, if it may not be anything."""
+
+    name: str
+    type: ArgumentType = "string"
+    description: str = ""
+    required: bool = False
+    default: Value | None = None
+    enum: tuple[Value, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As `parse` takes it."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "description": self.description,
+            "required": self.required,
+            "default": self.default,
+            "enum": list(self.enum),
+        }
+
+    def check(self, value: Any, at: str) -> Value:
+        """The value, if it is one of this argument's. Raises `InvalidRequest` naming ``at``."""
+        if not _IS[self.type](value):
+            raise InvalidRequest(
+                f"{at} must be {_ARTICLE[self.type]}, not {_shown(value)}.", code="invalid_type", param=at
+            )
+        if self.enum and value not in self.enum:
+            raise InvalidRequest(
+                f"{at} must be one of {', '.join(map(_shown, self.enum))}, not {_shown(value)}.", param=at
+            )
+        found: Value = value
+        return found
+
+    def read(self, text: str) -> Any:
+        """What a text means for this type; the text itself if it means nothing, so that `check` can name it."""
+        try:
+            match self.type:
+                case "integer":
+                    return int(text)
+                case "number":
+                    return float(text)
+                case "boolean":
+                    return {"true": True, "false": False}.get(text.strip().lower(), text)
+        except ValueError:
+            return text
+        return text
+
+
+def parse(given: Any, at: str) -> Argument:
+    """An argument from its JSON form, a mapping, or just its name. Raises `InvalidRequest` naming the place."""
+    given = {"name": given, "required": True} if isinstance(given, str) else given
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"{at} must be a mapping with a 'name', or a name.", param=at)
+    for key in given:
+        if key not in _FIELDS:
+            raise InvalidRequest(
+                f"{at} has no field '{key}'.{nearest(str(key), _FIELDS)}", param=f"{at}.{key}"
+            )
+    name = given.get("name")
+    kind: Any = given.get("type") or "string"
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{at}.name must be a word of letters, digits and underscores, not {_shown(name)}.",
+            param=f"{at}.name",
+        )
+    if kind not in get_args(ArgumentType):
+        known = ", ".join(get_args(ArgumentType))
+        raise InvalidRequest(f"{at}.type must be one of {known}, not {_shown(kind)}.", param=f"{at}.type")
+    description, required = given.get("description") or "", given.get("required") or False
+    if not isinstance(description, str) or not isinstance(required, bool):
+        field = "required" if isinstance(description, str) else "description"
+        raise InvalidRequest(f"{at}.{field} is not of the right type.", param=f"{at}.{field}")
+    plain = Argument(name, kind, description, required)
+    enum = given.get("enum") or ()
+    if isinstance(enum, str) or not isinstance(enum, Sequence):
+        raise InvalidRequest(f"{at}.enum must be a list.", param=f"{at}.enum")
+    choices = tuple(plain.check(item, f"{at}.enum") for item in enum)
+    argument = Argument(name, kind, description, required, None, choices)
+    default = given.get("default")
+    if default is None:
+        return argument
+    if required:
+        raise InvalidRequest(
+            f"{at} is required and has a default; it can be one of the two.", param=f"{at}.default"
+        )
+    return Argument(name, kind, description, False, argument.check(default, f"{at}.default"), choices)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -1,0 +1,190 @@
+"""Prompts in files: YAML, or Markdown with front matter; a folder of them, or a Git repository."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from portico_server.apps.prompts.spec import LARGEST, PromptSpec, parse
+from portico_server.core.errors import DeadlineExceeded, InvalidRequest
+
+SUFFIXES: Final = (".yaml", ".yml", ".md")
+MOST: Final = 1_000
+"""Files that are read at once."""
+
+_CLONE: Final = 120.0
+"""Seconds that Git may take."""
+
+_FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+_ROLE = re.compile(r"^#[ \t]+(system|user|assistant)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+
+
+def read_texts(files: Mapping[str, str]) -> list[PromptSpec]:
+    """The prompts in files, given as path and text, in the order of their paths.
+
+    A prompt that names itself nowhere is called after its file. Markdown without front matter is no prompt. Raises
+    `InvalidRequest` that names the file, for what is wrong in it and for a name that two files have.
+    """
+    found: dict[str, PromptSpec] = {}
+    for path, text in sorted(files.items()):
+        for spec in _read(path, text):
+            if spec.name in found:
+                raise InvalidRequest(f"{path}: another file has a prompt '{spec.name}' too.", param="name")
+            found[spec.name] = spec
+    return list(found.values())
+
+
+def read_folder(folder: Path) -> list[PromptSpec]:
+    """The prompts of a folder and those below it; hidden folders and links are left out."""
+    if not folder.is_dir():
+        raise InvalidRequest(f"There is no folder {folder}.", param="folder")
+    return read_texts(dict(_texts(folder)))
+
+
+async def read_repository(url: str, addresses: Sequence[str] = ()) -> list[PromptSpec]:
+    """The prompts of a Git repository's default branch, fetched from one of the IP ``addresses`` if there are any.
+
+    Raises `InvalidRequest` for a URL that is not one on https.
+    """
+    with tempfile.TemporaryDirectory(prefix="portico-prompts-") as folder:
+        checkout = Path(folder) / "checkout"
+        await clone(checked(url), checkout, addresses=addresses)
+        return await asyncio.to_thread(read_folder, checkout)
+
+
+def checked(url: str) -> str:
+    """The address, if Git may be sent there."""
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme == "https" and bool(parts.hostname) and parts.port in (None, 443)
+    except ValueError:
+        right = False
+        parts = urlsplit("")
+    if not right or parts.username or parts.password or any(c.isspace() or not c.isprintable() for c in url):
+        raise InvalidRequest(
+            "A repository is given as https://HOST/PATH, without a user and on the usual port. Clone any other one "
+            "yourself and import the folder.",
+            code="invalid_url",
+            param="url",
+        )
+    return url
+
+
+async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Sequence[str] = ()) -> None:
+    """Fetch the newest state with Git, over ``protocol`` alone, without hooks, submodules, links or questions.
+
+    ``addresses``: what the name of the host has been found to mean, and goes on to mean during the fetch.
+    """
+    host = urlsplit(url).hostname
+    pinned = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
+    command = [
+        "git",
+        *(("-c", f"http.curloptResolve={host}:443:{pinned}") if pinned else ()),
+        *("-c", "protocol.allow=never", "-c", f"protocol.{protocol}.allow=always"),
+        *("-c", "http.followRedirects=false", "-c", "core.symlinks=false", "-c", "core.hooksPath=/dev/null"),
+        *("-c", "credential.helper=", "clone", "--depth", "1", "--single-branch", "--no-tags", "--quiet"),
+        *("--template=", "--", url, str(into)),
+    ]
+    kept = {
+        name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "GIT_SSL_CAINFO") if name in os.environ
+    }
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env={**kept, **quiet, "HOME": str(into.parent), "LC_ALL": "C"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError as error:
+        raise InvalidRequest(
+            "Git is not installed on the daemon's machine. Clone the repository yourself and import the folder.",
+            code="git_missing",
+            param="url",
+        ) from error
+    try:
+        async with asyncio.timeout(_CLONE):
+            _out, said = await process.communicate()
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"Git did not fetch {url} within {_CLONE:g} s.", param="url") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        reason = said.decode(errors="replace").strip().rpartition("fatal: ")[2][:300]
+        raise InvalidRequest(f"Git cannot fetch {url}: {reason}", code="git_failed", param="url")
+
+
+def _texts(folder: Path) -> Iterable[tuple[str, str]]:
+    count = 0
+    for at, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(at, name)
+            if name.startswith(".") or path.suffix.lower() not in SUFFIXES or path.is_symlink():
+                continue
+            count += 1
+            if count > MOST:
+                raise InvalidRequest(f"{folder} has more than {MOST} files of prompts.", param="folder")
+            shown = path.relative_to(folder).as_posix()
+            if path.stat().st_size > LARGEST:
+                raise InvalidRequest(f"{shown} is larger than {LARGEST // 1024} KB.", param="folder")
+            try:
+                yield shown, path.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InvalidRequest(f"{shown} cannot be read: {error}.", param="folder") from error
+
+
+def _read(path: str, text: str) -> list[PromptSpec]:
+    stem = PurePosixPath(path).stem
+    if path.lower().endswith(".md"):
+        front = _FRONT.match(text)
+        if front is None:
+            return []
+        given = _yaml(front[1], path) or {}
+        if isinstance(given, dict):
+            given = {"name": stem, **given}
+            given.setdefault("messages", _sections(text[front.end() :]))
+        return [_parsed(given, path)]
+    document = _yaml(text, path)
+    if isinstance(document, dict) and set(document) == {"prompts"}:
+        document = document["prompts"]
+    if isinstance(document, list):
+        return [_parsed(item, f"{path}[{number}]") for number, item in enumerate(document)]
+    return [_parsed({"name": stem, **document} if isinstance(document, dict) else document, path)]
+
+
+def _parsed(given: Any, at: str) -> PromptSpec:
+    try:
+        return parse(given)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=error.param) from error
+
+
+def _sections(body: str) -> list[dict[str, str]]:
+    """The messages of a Markdown body: one under each heading ``# system``, ``# user``, ``# assistant``.
+
+    What stands before the first such heading, or all of it without one, is the user's.
+    """
+    parts = _ROLE.split(body)
+    pairs = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
+    return [{"role": role.lower(), "content": text.strip()} for role, text in pairs if text.strip()]
+
+
+def _yaml(text: str, path: str) -> Any:
+    import yaml  # only who has files pays for the parser
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InvalidRequest(
+            f"{path} is not valid YAML: {error}", code="invalid_yaml", param="files"
+        ) from error

@@ -1,0 +1,226 @@
+"""What a prompt is: its arguments, its messages, its examples; parsed once, filled in as often as asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from portico_server.apps.prompts import argument as arguments_
+from portico_server.apps.prompts.argument import Argument
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.request import Message
+from portico_server.core.template import Piece, fill, pieces
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+
+LARGEST: Final = 256 * 1024
+"""Characters of all texts of one prompt."""
+
+MOST: Final = 200
+"""Arguments, messages or examples of one prompt."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}")
+_FIELDS: Final = frozenset({"name", "title", "description", "arguments", "messages", "examples"})
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message: its role, its text as written, and the text cut at its placeholders."""
+
+    role: Role
+    text: str
+    template: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSpec:
+    """A prompt. ``examples`` are pairs of what is asked and what is answered, taken as they are written."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    arguments: tuple[Argument, ...] = ()
+    messages: tuple[Turn, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As `parse` takes it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "arguments": [item.to_json() for item in self.arguments],
+            "messages": [{"role": turn.role, "content": turn.text} for turn in self.messages],
+            "examples": [{"user": asked, "assistant": answered} for asked, answered in self.examples],
+        }
+
+    def render(self, given: Mapping[str, Any], *, as_text: bool = False) -> tuple[Message, ...]:
+        """The messages with the arguments in their places: first the system's, then the examples, then the others.
+
+        ``as_text``: every argument is text, as MCP sends them, and read as its type. Raises `InvalidRequest` for one
+        that is unknown, missing or of another type, naming it. An optional one without a default is empty.
+        """
+        known = {item.name: item for item in self.arguments}
+        for name in given:
+            if name not in known:
+                takes = f" It takes {', '.join(known)}." if known else " It takes none."
+                raise InvalidRequest(
+                    f"The prompt '{self.name}' has no argument '{str(name)[:80]}'.{nearest(str(name), known) or takes}",
+                    code="unknown_parameter",
+                    param=f"arguments.{name}",
+                )
+        values = {name: _value(self.name, item, given, as_text=as_text) for name, item in known.items()}
+        leading = [turn for turn in self.messages if turn.role == "system"]
+        rest = [turn for turn in self.messages if turn.role != "system"]
+        shots = [
+            {"role": role, "content": text}
+            for pair in self.examples
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
+        return (
+            *({"role": turn.role, "content": fill(turn.template, values)} for turn in leading),
+            *shots,
+            *({"role": turn.role, "content": fill(turn.template, values)} for turn in rest),
+        )
+
+
+def parse(given: Any, at: str = "prompt") -> PromptSpec:
+    """A prompt from its JSON form. Raises `InvalidRequest` naming the place, such as ``prompts[2].messages[0]``.
+
+    ``messages`` may be one text, which is the user's. Each placeholder must be a declared argument, and each argument
+    must be used.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"{at} must be a mapping with 'name' and 'messages'.", param=at)
+    for key in given:
+        if key not in _FIELDS:
+            raise InvalidRequest(
+                f"{at} has no field '{key}'.{nearest(str(key), _FIELDS)}", param=f"{at}.{key}"
+            )
+    name = given.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{at}.name must be letters, digits and _ . / -, at most 128 of them, not {str(name)[:80]!r}.",
+            param=f"{at}.name",
+        )
+    messages = given.get("messages")
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    spec = PromptSpec(
+        name,
+        _text(given, "title", at),
+        _text(given, "description", at),
+        tuple(
+            arguments_.parse(item, f"{at}.arguments[{number}]")
+            for number, item in enumerate(_items(given.get("arguments"), f"{at}.arguments"))
+        ),
+        tuple(
+            _turn(item, f"{at}.messages[{number}]")
+            for number, item in enumerate(_items(messages, f"{at}.messages"))
+        ),
+        tuple(
+            _example(item, f"{at}.examples[{number}]")
+            for number, item in enumerate(_items(given.get("examples"), f"{at}.examples"))
+        ),
+    )
+    _check(spec, at)
+    return spec
+
+
+def _check(spec: PromptSpec, at: str) -> None:
+    if not spec.messages:
+        raise InvalidRequest(
+            f"{at} needs 'messages'.", code="missing_required_parameter", param=f"{at}.messages"
+        )
+    size = sum(len(turn.text) for turn in spec.messages) + sum(len(a) + len(b) for a, b in spec.examples)
+    if size > LARGEST:
+        raise InvalidRequest(
+            f"{at} has {size:,} characters of text, more than {LARGEST:,}.", code="too_large", param=at
+        )
+    declared = [item.name for item in spec.arguments]
+    for number, name in enumerate(declared):
+        if name in declared[:number]:
+            raise InvalidRequest(
+                f"{at} declares the argument '{name}' twice.", param=f"{at}.arguments[{number}].name"
+            )
+    used = {
+        text: number
+        for number, turn in enumerate(spec.messages)
+        for text, is_name in turn.template
+        if is_name
+    }
+    for name, number in used.items():
+        if name not in declared:
+            raise InvalidRequest(
+                f"{at}.messages[{number}] has {{{name}}}, which is not among its arguments. Declare it, or write "
+                f"{{{{{name}}}}} for the text itself.{nearest(name, declared)}",
+                code="undeclared_argument",
+                param=f"{at}.messages[{number}]",
+            )
+    for number, name in enumerate(declared):
+        if name not in used:
+            raise InvalidRequest(
+                f"{at} declares the argument '{name}' and has no {{{name}}} in its messages.",
+                code="unused_argument",
+                param=f"{at}.arguments[{number}]",
+            )
+
+
+def _value(prompt: str, argument: Argument, given: Mapping[str, Any], *, as_text: bool) -> str:
+    at = f"arguments.{argument.name}"
+    if given.get(argument.name) is None:
+        if argument.required:
+            raise InvalidRequest(
+                f"The prompt '{prompt}' needs the argument '{argument.name}'.",
+                code="missing_required_parameter",
+                param=at,
+            )
+        value = argument.default
+    else:
+        value = given[argument.name]
+        value = argument.check(argument.read(value) if as_text and isinstance(value, str) else value, at)
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _turn(given: Any, at: str) -> Turn:
+    if not isinstance(given, Mapping) or set(given) - {"role", "content"}:
+        raise InvalidRequest(f"{at} must be a mapping with 'role' and 'content' alone.", param=at)
+    role: Any = given.get("role")
+    text = given.get("content")
+    if role not in get_args(Role):
+        raise InvalidRequest(
+            f"{at}.role must be one of {', '.join(get_args(Role))}, not {str(role)[:80]!r}.",
+            param=f"{at}.role",
+        )
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidRequest(f"{at}.content must be a text that is not empty.", param=f"{at}.content")
+    return Turn(role, text, pieces(text, f"{at}.content"))
+
+
+def _example(given: Any, at: str) -> tuple[str, str]:
+    if isinstance(given, Mapping) and set(given) == {"user", "assistant"}:
+        asked, answered = given["user"], given["assistant"]
+        if isinstance(asked, str) and isinstance(answered, str):
+            return asked, answered
+    raise InvalidRequest(f"{at} must be a mapping of two texts, 'user' and 'assistant'.", param=at)
+
+
+def _items(given: Any, at: str) -> Sequence[Any]:
+    if given is None:
+        return ()
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InvalidRequest(f"{at} must be a list.", param=at)
+    if len(given) > MOST:
+        raise InvalidRequest(f"{at} has {len(given)} items, more than {MOST}.", param=at)
+    return given
+
+
+def _text(given: Mapping[str, Any], key: str, at: str) -> str:
+    value = given.get(key) or ""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{at}.{key} must be a text.", param=f"{at}.{key}")
+    return value.strip()

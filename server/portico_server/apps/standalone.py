@@ -1,0 +1,71 @@
+"""A question of a conversation, put so that it can be searched for without it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+
+from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
+from portico_server.apps.relevance import terms
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import Chat, Reply
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 20.0
+"""Seconds after which the words of the conversation have to do."""
+
+TURNS = 3
+"""Turns before the question that the model is shown."""
+
+SHOWN = 600
+"""Characters of one message that it is shown."""
+
+LONGEST = 400
+"""Characters of a question; what is longer is an answer."""
+
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.S)
+
+_ASK = (
+    "You are shown a conversation and the user's last question. Write that question so that it can be understood "
+    "without the conversation: put names in the place of words such as 'it' or 'that one'. A question that can be "
+    "understood alone stays as it is. Keep its language. Answer with the question alone."
+)
+
+
+async def standalone(turns: Turns, model: str, context: Context) -> str:
+    """What to search for: the last question as ``model`` writes it with the conversation in mind.
+
+    Where there is no conversation before it, it is the question itself; where the model fails, takes too long or
+    speaks of something else, `prompt.search_query` puts it together from the words that were said.
+    """
+    plain = search_query(turns)
+    if not turns.history:
+        return plain
+    talk = [message for turn in turns.history[-TURNS:] for message in turn]
+    said = [(str(message.get("role")), text_of(message).strip()[:SHOWN]) for message in talk]
+    shown = "\n".join(f"{role}: {text}" for role, text in said if text)
+    messages = (
+        {"role": "system", "content": _ASK},
+        {
+            "role": "user",
+            "content": f"Conversation:\n{shown}\n\nLast question: {turns.question[:QUERY_LIMIT]}",
+        },
+    )
+    try:
+        async with asyncio.timeout(PATIENCE) as limit:
+            reply = await context.call(model, Chat(messages, {"temperature": 0, "max_tokens": 128}))
+    except PorticoError as error:
+        logger.info("a question is searched for as it stands: %s", error.message)
+        return plain
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return plain
+    written = _THOUGHT.sub("", reply.content if isinstance(reply, Reply) else "").strip().strip('"“”')
+    about = terms(turns.question) | terms(shown)
+    if not written or "\n" in written or len(written) > LONGEST or not terms(written) & about:
+        return plain
+    return written

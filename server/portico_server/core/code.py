@@ -1,0 +1,27 @@
+"""Calling a function that came as source: what apps ask of the light sandbox, put in by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+
+class Evaluator(Protocol):
+    """An interpreter without files, network or environment."""
+
+    async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call the function that ``source`` defines last, or the lambda that it is; its value as JSON.
+
+        Raises `InvalidRequest` with the code ``code_failed`` and Python's own words if it fails.
+        """
+
+    async def evaluate_all(
+        self, source: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
+    ) -> list[Any]:
+        """The same for several calls, each with its own arguments; the values in their order.
+
+        They share one interpreter and its limits. Raises if one of them fails, and does not say which.
+        """
+
+    async def check(self, source: str) -> None:
+        """Raise `InvalidRequest` if ``source`` is no function, or one that the interpreter can never run."""

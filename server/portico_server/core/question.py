@@ -1,0 +1,43 @@
+"""What a run asks of somebody outside the daemon, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+QuestionKind: TypeAlias = Literal["approval", "function", "input"]
+"""Whether something may be done; a function that a client executes; something only a person knows."""
+
+QuestionStatus: TypeAlias = Literal["pending", "answered", "expired", "cancelled"]
+
+LIMIT = 3600.0
+"""Seconds that a question waits unless it says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """``name`` is the tool, function or step that asks; ``message`` is for a person.
+
+    ``answer_schema`` is the JSON schema of `Answer.value`. ``key`` names the question within its run, so that a run
+    which is taken up again after a crash does not ask twice; empty: a new question each time. ``limit`` is how many
+    seconds it waits.
+    """
+
+    kind: QuestionKind
+    name: str
+    message: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    answer_schema: Mapping[str, Any] | None = None
+    key: str = ""
+    limit: float = LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``note`` is what the one who answered says about it; ``by`` the id of the key or the name of the worker."""
+
+    accepted: bool
+    value: Any = None
+    note: str = ""
+    by: str = ""

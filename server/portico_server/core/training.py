@@ -1,0 +1,93 @@
+"""What fine-tuning asks of the engines: a base model's files, this machine, and a place for the result."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from portico_server.core.principal import Principal
+
+Told: TypeAlias = Callable[[int, int | None], Awaitable[None]]
+"""Called with the bytes fetched so far and the bytes in all, ``None`` if that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A model that can be trained. ``path`` is a GGUF file or a folder of safetensors; counts are 0 if unknown.
+    The format ``script`` is that of the fake engine, whose training is played.
+
+    ``hidden`` is the width of a hidden state, ``longest`` the tokens the model was made for, ``bytes`` what its
+    weights take on disk. A base with an adapter is the base.
+    """
+
+    name: str
+    path: Path
+    format: Literal["gguf", "safetensors", "script"]
+    engine: str
+    architecture: str
+    parameters: int
+    layers: int
+    hidden: int
+    vocabulary: int
+    longest: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One GPU with memory of its own. ``capability`` is NVIDIA's compute capability, 0 if not known."""
+
+    name: str
+    memory_bytes: int
+    capability: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where training would run. ``free_bytes`` is what no process holds of ``memory_bytes`` now."""
+
+    cores: int
+    memory_bytes: int
+    free_bytes: int
+    devices: tuple[Device, ...] = ()
+
+
+class Bases(Protocol):
+    """The models of this daemon, as fine-tuning sees them. Names may be aliases."""
+
+    async def base(self, name: str, caller: Principal, told: Told | None = None) -> BaseModel:
+        """The model, its files fetched if need be.
+
+        Raises `NotFound`, `InvalidRequest` (``model_not_trainable``) that says which can be trained.
+        """
+
+    def check(self, name: str, caller: Principal) -> str:
+        """The proper name of a model that can be trained, judged without its files. Raises as `base` does."""
+
+    async def machine(self) -> Machine:
+        """This machine as it is now."""
+
+    async def publish(self, name: str, base: str, folder: Path, owner: str | None) -> None:
+        """Serve the PEFT adapter in ``folder`` as the model ``name`` on the engine of ``base``, also after a restart.
+
+        A name that is there already, from an attempt that was cut off, is left as it is.
+        """
+
+
+Report: TypeAlias = Callable[[str, str], Awaitable[None]]
+"""Told a stage and what goes on, in a few words."""
+
+
+class Workshop(Protocol):
+    """Where models are trained: an environment with the packages for it, and bases in the form that these take."""
+
+    async def interpreter(self, report: Report) -> Path:
+        """The Python that has them; built first if need be. Raises `Unavailable`."""
+
+    async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
+        """A folder of safetensors with tokenizer and chat template; made once of a GGUF file, and kept.
+
+        Raises `InvalidRequest` for a file that cannot be read, `Unavailable` if the disk has no room for it.
+        """

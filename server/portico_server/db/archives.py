@@ -1,0 +1,156 @@
+"""What an archive of a store is read from and put into: rows in bulk, in an order that can be gone on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from portico_server.db import changes, chunks, stores
+from portico_server.db.files import FileRow
+from portico_server.db.groups import GroupRow
+from portico_server.db.schema import chunks as chunk_table
+from portico_server.db.schema import files, group_files, groups, store_files, vectors
+from portico_server.db.schema import stores as store_table
+from portico_server.db.stores import StoreFileRow, StoreRow
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A chunk as an archive has it; ``data``: its vector, if it has one of the model that was asked for."""
+
+    id: int
+    file_id: str
+    group: str
+    ordinal: int
+    text: str
+    place: Mapping[str, Any]
+    data: bytes | None = None
+
+
+def file_page(connection: Connection, store_id: str, after: str, limit: int) -> list[StoreFileRow]:
+    """Files of a store with an id above ``after``, by id."""
+    rows = connection.execute(
+        select(*stores.file_columns())
+        .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
+        .where(store_files.c.store_id == store_id, store_files.c.file_id > after)
+        .order_by(store_files.c.file_id)
+        .limit(limit)
+    )
+    return [StoreFileRow(*row) for row in rows]
+
+
+def chunk_page(connection: Connection, wanted: Sequence[int], models: Mapping[str, str]) -> list[Kept]:
+    """The chunks ``wanted``, by id, with the vectors of the model that ``models`` has for the group of each."""
+    rows = connection.execute(
+        select(
+            chunk_table.c.id,
+            chunk_table.c.file_id,
+            chunk_table.c.group_name,
+            chunk_table.c.ordinal,
+            chunk_table.c.text,
+            chunk_table.c.place,
+        )
+        .where(chunk_table.c.id.in_(list(wanted)))
+        .order_by(chunk_table.c.id)
+    ).all()
+    held: dict[tuple[int, str], bytes] = {}
+    if any(models.values()):
+        query = select(vectors.c.chunk_id, vectors.c.model, vectors.c.data).where(
+            vectors.c.chunk_id.in_(list(wanted)), vectors.c.model.in_(sorted(set(models.values())))
+        )
+        held = {(row.chunk_id, row.model): row.data for row in connection.execute(query)}
+    return [Kept(*row, data=held.get((row.id, models.get(row.group_name, "")))) for row in rows]
+
+
+def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, str | None]]:
+    """(group, file, error) of what the further groups of a store have been made of."""
+    rows = connection.execute(
+        select(group_files.c.group_name, group_files.c.file_id, group_files.c.error).where(
+            group_files.c.store_id == store_id
+        )
+    )
+    return [(row.group_name, row.file_id, row.error) for row in rows]
+
+
+def put_chunks(
+    connection: Connection, store_id: str, batch: Sequence[Kept], models: Mapping[str, str]
+) -> list[tuple[str, str, int]]:
+    """Write chunks of a store that is not there yet, with vectors; (group, file, id) of each, in their order.
+
+    Nobody sees them before `finish`. The ids are new and rise as those of ``batch`` do.
+    """
+    query = insert(chunk_table).returning(
+        chunk_table.c.group_name, chunk_table.c.file_id, chunk_table.c.ordinal, chunk_table.c.id
+    )
+    rows = [
+        {
+            "store_id": store_id,
+            "file_id": item.file_id,
+            "group_name": item.group,
+            "ordinal": item.ordinal,
+            "text": item.text,
+            "place": dict(item.place),
+        }
+        for item in batch
+    ]
+    ids = {(group, file, ordinal): chunk for group, file, ordinal, chunk in connection.execute(query, rows)}
+    written = [(item.group, item.file_id, ids[item.group, item.file_id, item.ordinal]) for item in batch]
+    data = [
+        {"chunk_id": chunk, "model": models[group], "data": item.data}
+        for item, (group, _, chunk) in zip(batch, written, strict=True)
+        if item.data is not None and models.get(group)
+    ]
+    if data:
+        connection.execute(insert(vectors), data)
+    return written
+
+
+def finish(
+    connection: Connection,
+    store: StoreRow,
+    came: Sequence[tuple[FileRow, StoreFileRow]],
+    more: Sequence[GroupRow],
+    states: Sequence[tuple[str, str, str | None]],
+    runs: Sequence[tuple[str, str, int, int]],
+) -> bool:
+    """Let a store appear, whole; ``runs`` are the chunks that `put_chunks` wrote as (group, file, first, last).
+
+    False, and nothing is written, if its name has been taken.
+    """
+    if not stores.add_unique(connection, store):
+        return False
+    now = time.time()
+    if came:
+        connection.execute(insert(files), [asdict(file) for file, _ in came])
+        names = ("file_id", "status", "error_code", "error_message", "attributes", "chunking", "usage_bytes")
+        connection.execute(
+            insert(store_files),
+            [
+                {"store_id": store.id, "created_at": now, **{name: getattr(row, name) for name in names}}
+                for _, row in came
+            ],
+        )
+    if more:
+        connection.execute(insert(groups), [asdict(group) for group in more])
+    if states:
+        columns = ("group_name", "file_id", "error")
+        connection.execute(
+            insert(group_files),
+            [{"store_id": store.id, **dict(zip(columns, state, strict=True))} for state in states],
+        )
+    for name in dict.fromkeys(group for group, _, _, _ in runs):
+        entries: list[tuple[changes.Op, str, range]] = [
+            ("put", file, range(first, last + 1)) for group, file, first, last in runs if group == name
+        ]
+        changes.append(connection, store.id, entries, name)
+    connection.execute(update(store_table).where(store_table.c.id == store.id).values(last_active_at=now))
+    return True
+
+
+def give_up(connection: Connection, store_id: str) -> None:
+    """Remove the chunks of a store that never appeared."""
+    chunks.remove_store(connection, store_id)

@@ -1,0 +1,81 @@
+"""What indexing writes: the chunks of several files at once, and which files could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, bindparam, select, update
+
+from portico_server.db import chunks, weight
+from portico_server.db.chunks import NewChunk, Piece
+from portico_server.db.schema import store_files
+from portico_server.db.stores import StoreFileRow
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A run of a file's chunks: the ``first`` takes the place of all it had, with the last the file is ``finished``.
+
+    ``data``: a vector for each. ``used``: the bytes of this run and of those before it.
+    """
+
+    row: StoreFileRow
+    chunks: Sequence[NewChunk]
+    data: Sequence[bytes] | None
+    first: bool
+    finished: bool
+    used: int
+
+
+def put(connection: Connection, store_id: str, batch: Sequence[Indexed], model: str | None) -> set[str]:
+    """Write runs of chunks of files of a store, in order; the ids of those files that they were written for.
+
+    Left out are files that were taken out, cancelled or changed in the meantime. Raises `NotFound` if the store is
+    gone.
+    """
+    wanted = {item.row.file_id: item.row for item in batch}
+    found = connection.execute(
+        select(store_files.c.file_id, store_files.c.chunking).where(
+            store_files.c.store_id == store_id,
+            store_files.c.file_id.in_(list(wanted)),
+            store_files.c.status == "in_progress",
+        )
+    )
+    kept = {row.file_id for row in found if row.chunking == wanted[row.file_id].chunking}
+    ours = [item for item in batch if item.row.file_id in kept]
+    pieces = [Piece(item.row.file_id, item.chunks, item.data, item.first) for item in ours]
+    chunks.put(connection, store_id, pieces, model)
+    more = weight.in_groups(connection, store_id, [item.row.file_id for item in ours if item.finished])
+    finished = [
+        {
+            "b_file_id": item.row.file_id,
+            "status": "completed",
+            "usage_bytes": item.used + more.get(item.row.file_id, 0),
+        }
+        for item in ours
+        if item.finished
+    ]
+    if finished:
+        this = and_(store_files.c.store_id == store_id, store_files.c.file_id == bindparam("b_file_id"))
+        connection.execute(
+            update(store_files)
+            .where(this)
+            .values(status=bindparam("status"), usage_bytes=bindparam("usage_bytes")),
+            finished,
+        )
+    return kept
+
+
+def fail_file(connection: Connection, row: StoreFileRow, code: str, message: str) -> None:
+    """Mark a file that could not be indexed, and take what there was of it out of searches."""
+    this = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
+    now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(this)).first()
+    if now is None or now.status != "in_progress" or now.chunking != row.chunking:
+        return
+    chunks.remove_file(connection, row.store_id, row.file_id)
+    connection.execute(
+        update(store_files)
+        .where(this)
+        .values(status="failed", error_code=code, error_message=message, usage_bytes=0)
+    )

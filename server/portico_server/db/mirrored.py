@@ -1,0 +1,80 @@
+"""Rows of the files that a store mirrors from a folder or another source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from portico_server.db import files as file_rows
+from portico_server.db import stores
+from portico_server.db.files import MIRRORED, FileRow
+from portico_server.db.schema import files, store_files
+from portico_server.db.stores import StoreFileRow
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """A file of a source, to be put into its store. ``replaces``: the id of what it was before it changed."""
+
+    file: FileRow
+    attributes: Mapping[str, str | float | bool]
+    chunking: Mapping[str, Any]
+    mtime_ns: int | None
+    size: int
+    replaces: str | None = None
+
+
+def mirror(connection: Connection, store_id: str) -> dict[str, StoreFileRow]:
+    """The files that a store mirrors from its source, by their name in it."""
+    query = (
+        select(*stores.file_columns())
+        .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
+        .where(store_files.c.store_id == store_id, files.c.owner == f"{MIRRORED}{store_id}")
+    )
+    return {row.filename: StoreFileRow(*row) for row in connection.execute(query)}
+
+
+def remirror(
+    connection: Connection, store_id: str, came: Sequence[Mirrored], gone: Sequence[str] = ()
+) -> list[str]:
+    """Put files that came into a store and remove those that went; the digests that nobody needs now."""
+    now = time.time()
+    if came:
+        connection.execute(insert(files), [asdict(item.file) for item in came])
+        connection.execute(
+            insert(store_files),
+            [
+                {
+                    "store_id": store_id,
+                    "file_id": item.file.id,
+                    "status": "in_progress",
+                    "attributes": dict(item.attributes),
+                    "chunking": dict(item.chunking),
+                    "usage_bytes": 0,
+                    "created_at": now,
+                    "source_mtime_ns": item.mtime_ns,
+                    "source_size": item.size,
+                }
+                for item in came
+            ],
+        )
+        stores.touch(connection, store_id)
+    unneeded = []
+    for file_id in [*gone, *(item.replaces for item in came if item.replaces)]:
+        old = file_rows.get(connection, file_id)
+        if old is not None and file_rows.delete(connection, file_id):
+            unneeded.append(old.sha256)
+    return unneeded
+
+
+def move_files(
+    connection: Connection, store_id: str, moved: Sequence[tuple[str, str, int | None, int]]
+) -> None:
+    """Give mirrored files (id, name, time in nanoseconds, size) the names that they have now."""
+    for file_id, name, mtime_ns, size in moved:
+        connection.execute(update(files).where(files.c.id == file_id).values(filename=name))
+        stores.set_file(connection, store_id, file_id, {"source_mtime_ns": mtime_ns, "source_size": size})

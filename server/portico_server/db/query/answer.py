@@ -1,0 +1,98 @@
+"""What a query answers, and how a database describes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+LONGEST: Final = 200_000
+"""Characters of all cells of an answer together."""
+
+CELL: Final = 4_000
+"""Characters of one cell."""
+
+TIMEOUT: Final = 30.0
+"""Seconds that a query may take."""
+
+MOST_COLUMNS: Final = 5_000
+"""Columns of all tables together that a description has room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The answer to a query; ``truncated`` if there was more than was asked for or fits.
+
+    A cell is text, a number, true, false or nothing: dates, exact decimals and the like are text.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table or a view, and its columns as (name, type)."""
+
+    name: str
+    kind: str
+    columns: tuple[tuple[str, str], ...]
+
+
+class Source(Protocol):
+    """A database that can be read."""
+
+    async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> Rows:
+        """Up to ``limit`` rows of one query. Ended with the task that waits, and after ``timeout`` seconds.
+
+        Raises `InvalidRequest` for what is no query, would change something, fails or takes too long, `Unavailable`
+        when the database cannot be reached.
+        """
+
+    async def tables(self) -> list[Table]:
+        """All tables and views that may be read, by name. Raises as `read` does."""
+
+
+def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int) -> Rows:
+    """As many rows of cells as were asked for and fit; takes one more, to know whether there is one."""
+    kept: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        cells = tuple(row)
+        size += sum(len(value) if isinstance(value, str) else 8 for value in cells)
+        if len(kept) == limit or size > LONGEST:
+            return Rows(tuple(columns), tuple(kept), truncated=True)
+        kept.append(cells)
+    return Rows(tuple(columns), tuple(kept), truncated=False)
+
+
+def cell(value: Any) -> Any:
+    """A value as JSON has it, cut off where nobody reads on."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    text = str(value)
+    return text if len(text) <= CELL else f"{text[:CELL]}… ({len(text)} characters)"
+
+
+def finite(value: Any) -> Any:
+    """The value, or its name if it is a number that JSON has no form for."""
+    return str(value) if isinstance(value, float) and value - value != 0 else value
+
+
+def described(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[Table]:
+    """Tables of rows of (table, kind, column, type) that come in order."""
+    name, kind = "", ""
+    columns: list[tuple[str, str]] = []
+    for table, what, column, of in rows:
+        if table != name:
+            if name:
+                yield Table(name, kind, tuple(columns))
+            name, kind, columns = table, what, []
+        columns.append((column, of))
+    if name:
+        yield Table(name, kind, tuple(columns))

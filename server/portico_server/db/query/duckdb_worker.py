@@ -1,0 +1,77 @@
+"""Asks a DuckDB file one thing, in a process of its own: standard library and DuckDB only, no import of this package.
+
+Standard input is ``{"path", "query", "parameters", "limit", "cell", "memory_mb"}``; the answer is ``{"columns",
+"rows"}`` with up to ``limit + 1`` rows of cells up to ``cell`` characters, or ``{"error"}``. Where the query is null:
+rows of (table, kind, column, type).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import duckdb
+
+_TABLES = """
+select table_name, case when table_type = 'VIEW' then 'view' else 'table' end, column_name, data_type
+from information_schema.columns join information_schema.tables using (table_catalog, table_schema, table_name)
+where table_schema not in ('information_schema', 'pg_catalog') order by table_schema, table_name, ordinal_position
+"""
+
+
+def main() -> None:
+    """Answer on standard output, and end."""
+    asked = json.load(sys.stdin)
+    try:
+        answer = _answer(asked)
+    except duckdb.Error as error:
+        answer = {"error": str(error)}
+    json.dump(answer, sys.stdout, default=_text, allow_nan=True)
+
+
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    connection = duckdb.connect(
+        asked["path"],
+        read_only=True,
+        config={
+            "enable_external_access": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "memory_limit": f"{asked['memory_mb']}MB",
+            "max_temp_directory_size": "0MB",
+            "threads": 2,
+            "lock_configuration": True,
+        },
+    )
+    query = _TABLES if asked["query"] is None else asked["query"]
+    statements = connection.extract_statements(query)
+    kinds = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    if len(statements) != 1 or statements[0].type not in kinds:
+        return {"error": "Only reading is allowed here: one SELECT (or WITH … SELECT)"}
+    found = connection.execute(query, asked["parameters"])
+    columns = [item[0] for item in found.description or ()]
+    cut = asked["cell"]
+    rows = [[_cut(value, cut) for value in row] for row in found.fetchmany(asked["limit"] + 1)]
+    return {"columns": columns, "rows": rows}
+
+
+def _cut(value: Any, most: int) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, float) and value - value != 0:
+        return str(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else _text(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def _text(value: Any) -> str:
+    return (
+        json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    )
+
+
+if __name__ == "__main__":
+    main()

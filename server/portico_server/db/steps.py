@@ -1,0 +1,133 @@
+"""The journal of flows, and the cache of step outputs. Values are JSON text, made by the caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Literal
+
+from sqlalchemy import Connection, bindparam, delete, insert, null, select
+
+from portico_server.core.errors import Conflict
+from portico_server.db import runs
+from portico_server.db.runs import RunRow
+from portico_server.db.schema import runs as runs_table
+from portico_server.db.schema import step_cache, steps
+
+StepStatus = Literal["completed", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One finished step. ``path`` holds the iteration: ``story.chapters[3].draft``; ``hit``: out of the cache."""
+
+    path: str
+    seq: int
+    kind: str
+    status: StepStatus
+    attempt: int
+    input: str | None
+    output: str | None
+    error: str | None
+    started_at: float
+    milliseconds: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    hit: bool = False
+
+
+_COLUMNS = [steps.c[name] for name in StepRow.__dataclass_fields__]
+
+
+_NAMES = tuple(StepRow.__dataclass_fields__)
+_FIELDS = attrgetter(*_NAMES)
+_HELD = select(runs_table.c.lease_owner).where(runs_table.c.id == bindparam("id"))
+_REPLACE = (
+    f"INSERT OR REPLACE INTO steps (run_id, {', '.join(_NAMES)}) "  # noqa: S608  # names of our own columns
+    f"VALUES ({', '.join('?' * (len(_NAMES) + 1))})"
+)
+
+
+def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder: str = "") -> None:
+    """Write finished steps; a step that ended before, in an attempt that was cut off, is replaced.
+
+    ``holder`` is who must have the run's lease. Raises `Conflict` if somebody else does by now.
+    """
+    if holder and connection.execute(_HELD, {"id": run_id}).scalar() != holder:
+        raise Conflict(f"Another daemon has taken over the run {run_id}.", code="lease_lost")
+    if connection.dialect.name == "sqlite":
+        # Written out, because it is the one statement that a durable step waits for.
+        connection.exec_driver_sql(_REPLACE, [(run_id, *_FIELDS(row)) for row in rows])
+        return
+    values = [{"run_id": run_id, **dict(zip(_NAMES, _FIELDS(row), strict=True))} for row in rows]
+    last = {value["path"]: value for value in values}  # one statement may write a row once
+    connection.execute(delete(steps).where(steps.c.run_id == run_id, steps.c.path.in_(list(last))))
+    connection.execute(insert(steps), list(last.values()))
+
+
+def finished(connection: Connection, run_id: str) -> list[StepRow]:
+    """`of_run` without the inputs: what a run needs that is taken up again."""
+    columns = [null() if column is steps.c.input else column for column in _COLUMNS]
+    rows = connection.execute(select(*columns).where(steps.c.run_id == run_id).order_by(steps.c.seq))
+    return [StepRow(*row) for row in rows]
+
+
+def of_run(connection: Connection, run_id: str) -> list[StepRow]:
+    """All finished steps of a run, in the order in which they ended."""
+    rows = connection.execute(select(*_COLUMNS).where(steps.c.run_id == run_id).order_by(steps.c.seq))
+    return [StepRow(*row) for row in rows]
+
+
+def fork(
+    connection: Connection,
+    run_id: str,
+    kind: str,
+    name: str,
+    owner: str,
+    payload: Mapping[str, Any],
+    lease_owner: str,
+    lease_seconds: float,
+    *,
+    source: str,
+    paths: Sequence[str],
+) -> RunRow:
+    """Begin a run (`portico_server.db.runs.begin`) that has the finished steps of another one, of ``paths`` alone."""
+    row = runs.begin(connection, run_id, kind, name, owner, payload, lease_owner, lease_seconds)
+    wanted = set(paths)
+    kept = [step for step in of_run(connection, source) if step.path in wanted]
+    if kept:
+        record(connection, run_id, kept)
+    return row
+
+
+def forget(connection: Connection, run_id: str, paths: Sequence[str]) -> None:
+    """Take steps out of the journal, so that they are done again."""
+    if paths:
+        gone = delete(steps).where(steps.c.run_id == run_id, steps.c.path == bindparam("gone"))
+        connection.execute(gone, [{"gone": path} for path in paths])
+
+
+def cached(connection: Connection, key: str) -> str | None:
+    """A kept output, or ``None`` if there is none or it is too old."""
+    found = connection.execute(
+        select(step_cache.c.value).where(step_cache.c.key == key, step_cache.c.expires_at > time.time())
+    ).scalar()
+    return None if found is None else str(found)
+
+
+def keep(connection: Connection, key: str, value: str, seconds: float) -> None:
+    """Keep an output; the one that was kept under this key gives way."""
+    connection.execute(delete(step_cache).where(step_cache.c.key == key))
+    connection.execute(insert(step_cache).values(key=key, value=value, expires_at=time.time() + seconds))
+
+
+def forget_expired(connection: Connection, limit: int) -> int:
+    """Remove kept outputs that have had their time, ``limit`` at most; how many."""
+    old = select(step_cache.c.key).where(step_cache.c.expires_at <= time.time()).limit(limit)
+    keys = connection.execute(old).scalars().all()
+    if keys:
+        connection.execute(delete(step_cache).where(step_cache.c.key.in_(keys)))
+    return len(keys)

@@ -1,0 +1,78 @@
+"""A whole daemon within another program, for as long as a ``with`` block lasts: for tests of what runs in it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from portico_server import config
+from portico_server.app import Daemon, Wishes, listen, new_loop
+from portico_server.core.errors import Unavailable
+from portico_server.db.database import Database
+from portico_server.home import Home
+from portico_server.settings import load
+
+PATIENCE = 60.0
+"""Seconds in which it must serve, and must have ended."""
+
+
+@contextmanager
+def embedded(configuration: Mapping[str, Any], home: Path | None = None) -> Iterator[str]:
+    """The URL of a daemon on a free port of this machine, in a thread of this process.
+
+    ``configuration`` is what a YAML file holds. ``home``: where its data stays; by default in a folder that goes when
+    it ends. Environment variables of the daemon have no effect. Raises `PorticoError` if it cannot start.
+    """
+    with tempfile.TemporaryDirectory(prefix="portico-", ignore_cleanup_errors=True) as folder:
+        given = config.parse(dict(configuration), Path.cwd(), None)
+        flags = {"home": str(home or folder), "port": 0, "offline": True}
+        loaded = load(flags=flags, environment={}, file=given.settings)
+        with Home(loaded.settings.home) as held, listen(loaded.settings) as listener:
+            database = Database.at(loaded.settings.database_path)
+            try:
+                database.prepare()
+                daemon = Daemon(
+                    loaded, Wishes(quiet=True, configuration=given, within=True), database, listener
+                )
+                with _serving(daemon, held):
+                    yield daemon.parts.url
+            finally:
+                database.close()
+
+
+@contextmanager
+def _serving(daemon: Daemon, home: Home) -> Iterator[None]:
+    """The daemon at work in a thread with an event loop of its own."""
+    ended: list[BaseException | None] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        await daemon.serve(home)
+
+    def work() -> None:
+        try:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(serve())
+        except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
+            ended.append(error)
+        finally:
+            daemon.serving.set()
+
+    thread = threading.Thread(target=work, name="portico")
+    thread.start()
+    try:
+        if not daemon.serving.wait(PATIENCE):
+            raise Unavailable(f"The daemon did not begin to serve within {PATIENCE:g} s.")
+        if ended and ended[0] is not None:
+            raise ended[0]
+        yield
+    finally:
+        if loops and thread.is_alive():
+            loops[0].call_soon_threadsafe(daemon.stop)
+        thread.join(PATIENCE)

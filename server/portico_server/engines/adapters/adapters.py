@@ -1,0 +1,295 @@
+"""All adapters of the daemon: taken in, checked, served under names of their own, taken away again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.core.registry import Registry
+from portico_server.core.request import Adapter
+from portico_server.db import adapters as rows
+from portico_server.db.adapters import AdapterRow
+from portico_server.db.database import Database
+from portico_server.engines.adapters import kept
+from portico_server.engines.adapters.model import AdaptedModel, AdapterInfo, Find
+from portico_server.engines.deployment import Deployment
+from portico_server.engines.protocol import Adapts
+from portico_server.engines.spec import AdapterSpec, check_name, check_scale
+
+logger = logging.getLogger(__name__)
+
+
+class Adapters:
+    """``folder`` is where they are kept, ``find`` gives a model by name or alias, ``gone`` is told of names that mean
+    nothing any more.
+
+    Changes of one base model's adapters happen one after another.
+    """
+
+    def __init__(
+        self, database: Database, registry: Registry, folder: Path, find: Find, gone: Callable[[str], None]
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._folder = folder
+        self._find = find
+        self._gone = gone
+        self._models: dict[str, AdaptedModel] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Files must not be deleted between the moment an adapter finds them there and the moment it is listed.
+        self._files = asyncio.Lock()
+        self._coming: list[Path] = []
+
+    async def start(self) -> None:
+        """Register those in the database; nothing is loaded."""
+        await asyncio.to_thread(kept.clean, self._folder)
+        for row in await self._database.read(rows.every):
+            facts = row.spec["facts"]
+            adapter = Adapter(row.name, kept.place(self._folder, facts), float(row.spec["scale"]))
+            model = AdaptedModel(
+                adapter,
+                row.base,
+                facts,
+                self._find,
+                owner=row.owner,
+                created=row.created_at,
+                configured=False,
+            )
+            if not await asyncio.to_thread(kept.whole, self._folder, facts):
+                logger.error("the files of the adapter %s are not in %s any more", row.name, adapter.path)
+            self._enter(model)
+
+    def of(self, base: str) -> tuple[Adapter, ...]:
+        """The adapters that a model is to be started with, oldest first."""
+        return tuple(model.adapter for model in self._models.values() if model.base == base)
+
+    # --- what there is -------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> AdapterInfo:
+        """One of them, by name or alias. Raises `NotFound`."""
+        return self._model(name).info()
+
+    def files(self, name: str) -> Adapter:
+        """Where one is kept, and its scale. Raises `NotFound`."""
+        return self._model(name).adapter
+
+    def has(self, name: str) -> bool:
+        """Whether this is the name of one, and no alias."""
+        return name in self._models
+
+    def _model(self, name: str) -> AdaptedModel:
+        found = self._models.get(name) or self._models.get(self._registry.aliases.get(name, ""))
+        if found is None:
+            raise NotFound(
+                f"There is no adapter '{name}'.{nearest(name, self._models)}",
+                code="adapter_not_found",
+                param="name",
+            )
+        return found
+
+    # --- changes -------------------------------------------------------------------------------------------
+
+    async def configure(self, base: str, specs: tuple[AdapterSpec, ...]) -> None:
+        """Let a model have these adapters besides those that were added to it.
+
+        They are checked against the model when it is loaded. Raises as `add` does for what is wrong in itself.
+        """
+        for model in list(self._models.values()):
+            if model.base == base and model.configured:
+                self._leave(model)
+        if not specs:
+            return
+        deployment = self._base(base)
+        for spec in specs:
+            self._check_free(spec.name)
+            async with self._files:
+                taken = await self._take_in(Path(spec.path), deployment)
+            adapter = Adapter(spec.name, taken.path, float(spec.scale))
+            self._enter(
+                AdaptedModel(
+                    adapter,
+                    base,
+                    taken.facts,
+                    self._find,
+                    owner=None,
+                    created=time.time(),
+                    configured=True,
+                )
+            )
+
+    async def add(
+        self, base: str, path: Path, name: str, *, scale: float = 1.0, owner: str | None = None
+    ) -> AdapterInfo:
+        """Copy an adapter, and serve ``base`` with it as ``name`` from now on and after a restart.
+
+        It is tried first; calls in flight are answered, later ones wait if the engine has to start anew. Raises
+        `Conflict` for a name that is taken, `NotFound`, `InvalidRequest` for what is no adapter, does not fit or is not
+        taken by the engine; everything is as before then.
+        """
+        check_name(name, "name")
+        check_scale(name, scale)
+        deployment = self._base(base)
+        base = deployment.spec.name
+        async with self._locks[base]:
+            self._check_free(name)
+            async with self._files:
+                taken = await self._take_in(path, deployment)
+                self._coming.append(taken.path)
+            adapter = Adapter(name, taken.path, float(scale))
+            model = AdaptedModel(
+                adapter,
+                base,
+                taken.facts,
+                self._find,
+                owner=owner,
+                created=time.time(),
+                configured=False,
+            )
+            try:
+                await deployment.try_adapter(adapter)
+                await self._attach(deployment, model)
+            finally:
+                self._coming.remove(taken.path)
+                await self._forget_files(model)
+        logger.info("the adapter %s of %s is there", name, base)
+        return model.info()
+
+    async def _attach(self, deployment: Deployment, model: AdaptedModel) -> None:
+        """Have it loaded, written down and listed, or none of these."""
+        self._check_free(model.name)
+        self._models[model.name] = model  # a start from here on brings it along
+        try:
+            await deployment.attach(model.adapter)
+            if not deployment.takes(model.adapter):
+                raise InvalidRequest(
+                    f"The engine of '{model.base}' does not load the adapter '{model.name}'; the daemon's log says "
+                    f"why.",
+                    code="adapter_invalid",
+                    param="path",
+                )
+            spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
+            info = model.info()
+            row = AdapterRow(model.name, model.base, info.owner, spec, info.created_at)
+            await self._database.write(rows.add, row)
+        except BaseException:
+            del self._models[model.name]
+            await deployment.detach(model.name)
+            raise
+        self._enter(model)
+
+    async def scale(self, name: str, scale: float) -> AdapterInfo:
+        """Multiply its effect by ``scale`` from now on. Raises `NotFound`, `InvalidRequest`."""
+        model = self._model(name)
+        check_scale(model.name, scale)
+        if model.configured:
+            raise _configured(model)
+        async with self._locks[model.base]:
+            before = model.adapter.scale
+            model.scale(float(scale))
+            deployment = self._find(model.base)
+            try:
+                if deployment is not None:
+                    await deployment.attach(model.adapter)
+                spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
+                await self._database.write(rows.change, model.name, spec)
+            except BaseException:
+                model.scale(before)
+                raise
+        self._registry.changed("model")
+        return model.info()
+
+    async def remove(self, name: str) -> None:
+        """Take it away, after the calls in flight. Raises `NotFound`."""
+        model = self._model(name)
+        if model.configured:
+            raise _configured(model)
+        async with self._locks[model.base]:
+            self._leave(model)
+            await self._database.write(rows.remove, model.name)
+            self._gone(model.name)
+            deployment = self._find(model.base)
+            if deployment is not None:
+                try:
+                    await deployment.detach(model.name)
+                except PorticoError as error:  # the model's own trouble, which its next call hears of
+                    logger.warning("without the adapter %s: %s", model.name, error.message)
+            await self._forget_files(model)
+
+    def _enter(self, model: AdaptedModel) -> None:
+        self._registry.add(model)
+        self._models[model.name] = model
+
+    def _leave(self, model: AdaptedModel) -> None:
+        self._registry.remove(model.name)
+        self._models.pop(model.name, None)
+
+    async def _take_in(self, path: Path, deployment: Deployment) -> kept.Kept:
+        scripted = deployment.life.kind.name == "fake"
+        return await asyncio.to_thread(kept.take_in, path, self._folder, scripted=scripted)
+
+    async def _forget_files(self, model: AdaptedModel) -> None:
+        """Delete its files, unless an adapter has them."""
+        async with self._files:
+            if model.path not in (*self._coming, *(other.path for other in self._models.values())):
+                await asyncio.to_thread(kept.forget, self._folder, model.facts)
+
+    def _base(self, name: str) -> Deployment:
+        """The model, if its engine takes adapters."""
+        found = self._find(name)
+        if found is None:
+            raise NotFound(
+                f"There is no model '{name}' that an adapter could be added to.",
+                code="model_not_found",
+                param="base",
+            )
+        kind = found.life.kind
+        if not isinstance(kind, Adapts):
+            raise InvalidRequest(
+                f"The engine '{kind.name}' of '{found.spec.name}' takes no adapters. "
+                + (
+                    "What runs elsewhere has to be given them there; add the result as a model of its own."
+                    if kind.name == "remote"
+                    else "Chat models on llamacpp, vllm and lmdeploy do."
+                ),
+                code="adapters_unsupported",
+                param="base",
+            )
+        if "chat" not in found.card.capabilities:
+            raise InvalidRequest(
+                f"'{found.spec.name}' is not a chat model; only those take adapters.",
+                code="adapters_unsupported",
+                param="base",
+            )
+        return found
+
+    def _check_free(self, name: str) -> None:
+        taken = self._models.get(name) or self._registry.get(name)
+        if taken is not None:
+            raise Conflict(
+                f"The name '{name}' is taken by a {taken.card.kind}. Remove that first, or choose another name.",
+                param="name",
+            )
+
+    # Last in the class: from here on its name hides the built-in `list`.
+    def list(self, base: str | None = None) -> list[AdapterInfo]:
+        """All of them, or those of one model, by name. Raises `NotFound`."""
+        if base is not None:
+            found = self._find(base)
+            base = found.spec.name if found is not None else base
+            if found is None and not self.of(base):
+                raise NotFound(f"There is no model '{base}'.", code="model_not_found", param="base")
+        models = sorted(self._models.values(), key=lambda model: model.name)
+        return [model.info() for model in models if base in (None, model.base)]
+
+
+def _configured(model: AdaptedModel) -> Conflict:
+    return Conflict(
+        f"The adapter '{model.name}' comes from the configuration file; change it there.",
+        code="configured",
+        param="name",
+    )

@@ -1,0 +1,96 @@
+"""Speakers of engines that call an adapter by a model name of its own: given when they start, or while they run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from portico_server.core.errors import Unavailable
+from portico_server.core.request import Adapter, Relay, Relayed
+from portico_server.engines.protocol import Speaker
+
+
+class Given:
+    """A `Speaker` that also `Attaches`: what its engine got when it started is there, nothing else."""
+
+    def __init__(self, inner: Speaker, name: str, adapters: Sequence[Adapter]) -> None:
+        self._inner = inner
+        self._name = name
+        self._adapters = tuple(adapters)
+
+    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+        """See `portico_server.engines.protocol.Speaker`."""
+        if request.adapter is not None and not self.fits(request.adapter):
+            raise not_loaded(request.adapter, self._name)
+        return await self._inner.relay(request, deadline)
+
+    def fits(self, adapter: Adapter) -> bool:
+        return adapter in self._adapters
+
+    async def attach(self, adapter: Adapter) -> None:
+        """What fits is there."""
+
+    async def detach(self, name: str) -> bool:
+        return all(adapter.name != name for adapter in self._adapters)
+
+
+class Hot:
+    """A `Speaker` that also `Attaches`: its engine loads adapters while it runs.
+
+    ``load`` and ``unload`` ask the engine and raise `PorticoError`; ``fits`` says whether it was started for such an
+    adapter.
+    """
+
+    def __init__(
+        self,
+        inner: Speaker,
+        *,
+        load: Callable[[Adapter], Awaitable[None]],
+        unload: Callable[[str], Awaitable[None]],
+        fits: Callable[[Adapter], bool],
+        name: str,
+    ) -> None:
+        self._inner = inner
+        self._name = name
+        self._load = load
+        self._unload = unload
+        self._takes = fits
+        self._loaded: dict[str, Adapter] = {}
+        self._lock = asyncio.Lock()
+
+    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+        """See `portico_server.engines.protocol.Speaker`."""
+        adapter = request.adapter
+        if adapter is not None and self._loaded.get(adapter.name) != adapter:
+            if not self._takes(adapter):
+                raise not_loaded(adapter, self._name)
+            await self.attach(adapter)
+        return await self._inner.relay(request, deadline)
+
+    def fits(self, adapter: Adapter) -> bool:
+        return self._takes(adapter)
+
+    async def attach(self, adapter: Adapter) -> None:
+        async with self._lock:
+            known = self._loaded.get(adapter.name)
+            if known == adapter:
+                return
+            if known is not None:
+                await self._unload(adapter.name)
+                del self._loaded[adapter.name]
+            await self._load(adapter)
+            self._loaded[adapter.name] = adapter
+
+    async def detach(self, name: str) -> bool:
+        async with self._lock:
+            if self._loaded.pop(name, None) is not None:
+                await self._unload(name)
+        return True
+
+
+def not_loaded(adapter: Adapter, name: str) -> Unavailable:
+    """For a call to an adapter that the running process lacks."""
+    return Unavailable(
+        f"The adapter '{adapter.name}' could not be loaded with '{name}'. The daemon's log says why.",
+        code="adapter_not_loaded",
+    )

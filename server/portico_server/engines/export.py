@@ -1,0 +1,186 @@
+"""Adapters on their way out: as they are, or folded into their model, as safetensors or GGUF."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+from uuid import uuid4
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.request import Adapter
+from portico_server.core.training import BaseModel, Bases, Workshop
+from portico_server.engines.adapters import gguf_adapter, merge, peft
+from portico_server.engines.adapters.adapters import Adapters
+from portico_server.engines.guest.guest import QUIET
+from portico_server.environments.uv import Report, StepFailedError, step
+from portico_server.runs.scheduler import Scheduler
+
+KIND: Final = "adapter_export"
+"""Kind of the runs that export."""
+
+Form: TypeAlias = Literal["safetensors", "gguf"]
+
+WRITTEN: Final = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+"""What matrices of a merged GGUF file can be written as here."""
+
+FURTHER: Final = ("q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q2_k")
+"""What llama.cpp's own tool makes of 16 bits; it is not in the package that the daemon has."""
+
+WORKER: Final = Path(__file__).parent / "transformers" / "worker"
+"""The package that reads and writes GGUF files, in an environment that has what it needs."""
+
+SPARE: Final = 64 * 1024 * 1024
+"""Bytes that stay free on the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An adapter, where it is to be written, whether its model comes with it, and in which form.
+
+    ``type`` is what the numbers of a GGUF file are written as.
+    """
+
+    name: str
+    path: str
+    merged: bool = False
+    form: Form = "safetensors"
+    type: str = "f16"
+
+
+class Exports:
+    """Writes adapters to places on this machine, in durable runs."""
+
+    def __init__(self, scheduler: Scheduler, adapters: Adapters, bases: Bases, workshop: Workshop) -> None:
+        self._scheduler = scheduler
+        self._adapters = adapters
+        self._bases = bases
+        self._workshop = workshop
+        scheduler.handle(KIND, self._export)
+
+    async def begin(self, wish: Wish, caller: Principal) -> str:
+        """Export in a run; its id. Raises `NotFound`, `InvalidRequest`, `Conflict` if there is something already."""
+        wish = Wish(**{**asdict(wish), "name": self._adapters.get(wish.name).name})
+        if wish.type not in (*WRITTEN, *FURTHER):
+            raise InvalidRequest(
+                f"'{wish.type}' is not a type; there are {', '.join((*WRITTEN, *FURTHER))}.", param="type"
+            )
+        await asyncio.to_thread(_check_place, Path(wish.path))
+        return await self._scheduler.ensure(KIND, f"{wish.name} to {wish.path}", asdict(wish), caller=caller)
+
+    async def _export(self, payload: Mapping[str, Any], context: Context) -> Any:
+        wish = Wish(**payload)
+        info, adapter = self._adapters.get(wish.name), self._adapters.files(wish.name)
+        target = Path(wish.path)
+        await asyncio.to_thread(_check_place, target)
+        base = await self._bases.base(info.base, SYSTEM)
+
+        async def report(stage: str, words: str) -> None:
+            await context.emit(Status(stage, words))
+
+        note = ""
+        if wish.form == "gguf" and base.format != "gguf":
+            raise InvalidRequest(
+                f"'{base.name}' is no GGUF model, so nothing is made GGUF of it here. Export it as safetensors; "
+                "llama.cpp's convert_hf_to_gguf.py takes that.",
+                code="export_unsupported",
+                param="format",
+            )
+        if wish.form == "safetensors" and not adapter.path.is_dir():
+            raise InvalidRequest(
+                f"'{wish.name}' did not come as a PEFT folder, so there are no safetensors of it. Export it as GGUF.",
+                code="export_unsupported",
+                param="format",
+            )
+        if not wish.merged:
+            await asyncio.to_thread(_copy, adapter, base, target, wish.form)
+        elif wish.form == "safetensors":
+            await self._merge(adapter, base, target, report)
+        else:
+            note = await self._fold(adapter, base, target, wish.type, report)
+        size = await asyncio.to_thread(_size, target)
+        return {"name": wish.name, "path": str(target), "bytes": size, "note": note}
+
+    async def _merge(self, adapter: Adapter, base: BaseModel, target: Path, report: Report) -> None:
+        python = await self._workshop.interpreter(report)
+        folder = await self._workshop.folder(base, python, report)
+        await asyncio.to_thread(_check_room, target, await asyncio.to_thread(_size, folder))
+        await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
+        await asyncio.to_thread(merge.merge, folder, adapter.path, target, scale=adapter.scale)
+
+    async def _fold(self, adapter: Adapter, base: BaseModel, target: Path, kind: str, report: Report) -> str:
+        """Returns a sentence if the result is not what was wished."""
+        note = ""
+        if kind in FURTHER:
+            note = (
+                f"{kind} is made by llama.cpp's own quantiser, which is not in the package that Portico has: this "
+                f"is f16. 'llama-quantize {target} OUT {kind}' makes it."
+            )
+            kind = "f16"
+        await asyncio.to_thread(_check_room, target, base.parameters * (4 if kind == "f32" else 2))
+        header = await asyncio.to_thread(gguf_adapter.Base.read, base.path)
+        made = await asyncio.to_thread(gguf_adapter.for_llamacpp, adapter.path, header)
+        python = await self._workshop.interpreter(report)
+        await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
+        command = [str(python), "-P", "-m", WORKER.name, "fold", str(base.path), str(made), str(target)]
+        command += ["--type", kind, "--scale", str(adapter.scale)]
+        environment = {**QUIET, "PYTHONPATH": str(WORKER.parent)}
+        try:
+            await step(command, "merge", report, folder=target.parent, env=environment)
+        except StepFailedError as error:
+            raise Unavailable(
+                f"'{adapter.name}' could not be folded into '{base.name}': {error.message}",
+                code="export_failed",
+            ) from error
+        return note
+
+
+def _check_place(target: Path) -> None:
+    if not target.is_absolute():
+        raise InvalidRequest(
+            f"'path' must be an absolute path on the daemon's machine, not '{target}'.", param="path"
+        )
+    if not target.parent.is_dir():
+        raise NotFound(f"There is no folder {target.parent} to export to.", param="path")
+    if target.exists():
+        raise Conflict(f"There is a {target} already. Choose another place, or remove it.", param="path")
+
+
+def _check_room(target: Path, needed: int) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if free < needed + SPARE:
+        raise Unavailable(
+            f"The export takes {needed / 1e9:.1f} GB, and {target.parent} has {free / 1e9:.1f} GB.",
+            code="disk_full",
+        )
+
+
+def _copy(adapter: Adapter, base: BaseModel, target: Path, form: Form) -> None:
+    """The adapter alone, whole or not there."""
+    draft = target.with_name(f".{target.name}.{uuid4().hex}.new")
+    try:
+        if form == "gguf":
+            shutil.copyfile(gguf_adapter.for_llamacpp(adapter.path, gguf_adapter.Base.read(base.path)), draft)
+        else:
+            draft.mkdir()
+            for name in (peft.CONFIG, peft.WEIGHTS):
+                shutil.copyfile(adapter.path / name, draft / name)
+        os.rename(draft, target)
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())

@@ -1,0 +1,96 @@
+"""PEFT folders for engines that take them as they are: checked against the base model, scaled if need be. Blocks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.request import Adapter
+from portico_server.engines.adapters import peft, safetensors
+from portico_server.engines.adapters.peft import Peft
+
+logger = logging.getLogger(__name__)
+
+
+def check(engine: str, adapter: Adapter, base: Path | None, *, patterns: bool = False) -> Peft:
+    """Whether the engine can load it for the model in ``base``; ``patterns``: layers may differ in rank and alpha.
+
+    Raises `InvalidRequest`.
+    """
+    if adapter.path.suffix == ".gguf":
+        raise _bad(adapter, f"is a GGUF file, but '{engine}' takes the folder that PEFT wrote")
+    found = peft.read(adapter.path)
+    if found.patterned and not patterns:
+        raise _bad(
+            adapter,
+            f"has another rank or alpha for some layers (rank_pattern, alpha_pattern), which '{engine}' would ignore. "
+            "llamacpp takes it",
+        )
+    shapes = _shapes(base) if base is not None else {}
+    for pair in found.pairs:
+        shape = shapes.get(f"{pair.module}.weight")
+        if shape is not None and shape != (pair.outputs, pair.inputs):
+            raise _bad(
+                adapter,
+                f"does not fit: '{pair.module}' has {pair.inputs} inputs and {pair.outputs} outputs in it, {shape[1]} "
+                f"and {shape[0]} in the base model. It was trained on another one",
+            )
+    return found
+
+
+def scaled(adapter: Adapter) -> Path:
+    """A PEFT folder with the adapter's effect multiplied by its scale: the same weights under another alpha."""
+    if adapter.scale == 1.0:
+        return adapter.path
+    made = adapter.path / f"scaled-{adapter.scale:g}"
+    if not made.is_dir():
+        config = orjson.loads((adapter.path / peft.CONFIG).read_bytes())
+        draft = adapter.path / f".{uuid4().hex}.new"
+        try:
+            draft.mkdir()
+            config["lora_alpha"] *= adapter.scale
+            (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
+            os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
+            draft.rename(made)
+        except OSError:
+            if not made.is_dir():
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return made
+
+
+def usable(name: str, adapters: Sequence[Adapter], looks: Callable[[Adapter], object]) -> list[Adapter]:
+    """Those that ``looks`` raises nothing about; the others are logged."""
+    found = []
+    for adapter in adapters:
+        try:
+            looks(adapter)
+        except PorticoError as error:
+            logger.error("the adapter %s of %s is left out: %s", adapter.name, name, error.message)
+        else:
+            found.append(adapter)
+    return found
+
+
+def _shapes(base: Path) -> dict[str, tuple[int, ...]]:
+    """Of the model's tensors; none where they are kept in a way that is not understood."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(base.glob("*.safetensors")):
+        try:
+            tensors = safetensors.read(path).tensors
+        except PorticoError:
+            continue  # starting the engine will say what is wrong with it
+        shapes |= {name: tensor.shape for name, tensor in tensors.items()}
+    return shapes
+
+
+def _bad(adapter: Adapter, what: str) -> InvalidRequest:
+    return InvalidRequest(f"The adapter '{adapter.name}' {what}.", code="adapter_invalid", param="path")

@@ -1,0 +1,110 @@
+"""Calls held back until a provider allows them: so many requests and so many tokens a minute."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from portico_server.core.errors import TooMany
+from portico_server.core.rate import Bucket
+from portico_server.core.request import Relay, Relayed
+from portico_server.engines.flight import Held
+from portico_server.engines.protocol import Speaker
+
+MINUTE = 60.0
+
+CHARACTERS = 4
+"""Of a prompt in a token, roughly: what a call takes is known only afterwards."""
+
+FIELDS = ("messages", "prompt", "input", "query", "documents", "tools")
+"""Of a request, those that a model reads."""
+
+
+class Paced:
+    """A `Speaker` before another one. Callers wait for their turn in the order in which they came.
+
+    ``requests`` and ``tokens`` are for a minute, ``None`` for no limit; ``patience`` is the longest wait in seconds.
+    """
+
+    def __init__(
+        self, inner: Speaker, name: str, *, requests: int | None, tokens: int | None, patience: float
+    ) -> None:
+        self._inner = inner
+        self._name = name
+        self._patience = patience
+        now = asyncio.get_running_loop().time()
+        self._requests = None if requests is None else Bucket(requests, MINUTE, now)
+        self._tokens = None if tokens is None else Bucket(tokens, MINUTE, now)
+
+    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+        """See `portico_server.engines.protocol.Speaker`. Raises `TooMany` if the turn would come too late."""
+        guess = estimate(request.body) if self._tokens is not None else 0
+        await self._turn(guess, deadline)
+        try:
+            relayed = await self._inner.relay(request, deadline)
+        except BaseException:
+            self._correct(guess, 0)
+            raise
+
+        def left(_error: BaseException | None) -> None:
+            used = relayed.usage.prompt_tokens + relayed.usage.completion_tokens
+            self._correct(guess, used or guess)
+
+        relayed.chunks = Held(relayed.chunks, left)
+        return relayed
+
+    async def _turn(self, tokens: int, deadline: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        # Taken at once, so that whoever comes later waits behind us.
+        wait = max(self._take(self._requests, 1), self._take(self._tokens, tokens))
+        left = self._patience if deadline is None else min(self._patience, deadline - loop.time())
+        if wait > left:
+            self._give_back(tokens)
+            raise TooMany(
+                f"'{self._name}' is called more often than its limit for this provider allows; the next turn comes in "
+                f"{wait:.0f} s, which is longer than the {max(0.0, left):.0f} s that a call waits. Try again later, or "
+                "set 'requests_per_minute' and 'tokens_per_minute' of the model to what the provider really allows.",
+                code="provider_limit",
+                retry_after=wait,
+            )
+        if wait:
+            try:
+                await asyncio.sleep(wait)  # time is what is waited for
+            except BaseException:
+                self._give_back(tokens)
+                raise
+
+    def _take(self, bucket: Bucket | None, amount: float) -> float:
+        """Take ``amount``; the seconds until it is really there."""
+        if bucket is None:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        bucket.take(min(amount, bucket.size), now)  # a call above the limit of a minute waits for a full one
+        return bucket.wait(0, now)
+
+    def _give_back(self, tokens: int) -> None:
+        self._take(self._requests, -1)
+        self._take(self._tokens, -min(tokens, self._tokens.size if self._tokens else 0))
+
+    def _correct(self, guess: int, used: int) -> None:
+        """Put what a call really took in place of what was taken for it."""
+        if self._tokens is not None:
+            self._tokens.take(used - min(guess, self._tokens.size), asyncio.get_running_loop().time())
+
+
+def estimate(body: Mapping[str, Any]) -> int:
+    """Tokens that a call may take: its texts, and the most that it lets the model answer."""
+    most = body.get("max_completion_tokens") or body.get("max_tokens") or 0
+    answer = most if isinstance(most, int) else 0
+    return 1 + sum(_size(body.get(name)) for name in FIELDS) // CHARACTERS + answer
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_size(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return sum(_size(item) for item in value)
+    return 0

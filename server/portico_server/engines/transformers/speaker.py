@@ -1,0 +1,103 @@
+"""Speaks to the worker: as to llama.cpp's server, with adapters that come and go while it runs. Imports aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.request import Adapter, Relay, Relayed
+from portico_server.engines.child import Child
+from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker
+from portico_server.engines.protocol import Description
+from portico_server.engines.refusal import error_of
+from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, read_all
+
+ATTACH_TIMEOUT = 120.0
+"""Seconds in which an adapter must be read, the calls before it included."""
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerSpeaker(LlamaSpeaker):
+    """A `Speaker` that `Attaches`."""
+
+    def __init__(
+        self, transport: Transport, child: Child, name: str, facts: Facts, description: Description
+    ) -> None:
+        super().__init__(transport, child, name, facts, description)
+        endpoint = child.endpoint(name)
+        self._doors = {word: Route(endpoint, f"{word}_lora_adapter") for word in ("load", "unload")}
+        self._attached: dict[str, Path] = {}
+        self._attaching = asyncio.Lock()
+
+    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+        """See `portico_server.engines.protocol.Speaker`."""
+        if request.adapter is not None:
+            await self.attach(request.adapter)
+        return await super().relay(request, deadline)
+
+    def fits(self, adapter: Adapter) -> bool:
+        """See `portico_server.engines.protocol.Attaches`."""
+        return adapter.path.suffix != ".gguf"
+
+    async def attach(self, adapter: Adapter) -> None:
+        """See `portico_server.engines.protocol.Attaches`."""
+        if self._attached.get(adapter.name) == adapter.path:
+            return
+        async with self._attaching:
+            if self._attached.get(adapter.name) == adapter.path:
+                return
+            await self._detach(adapter.name)
+            await self._ask("load", {"lora_name": adapter.name, "lora_path": str(adapter.path)})
+            self._attached[adapter.name] = adapter.path
+
+    async def detach(self, name: str) -> bool:
+        """See `portico_server.engines.protocol.Attaches`."""
+        async with self._attaching:
+            await self._detach(name)
+        return True
+
+    async def attach_or_log(self, adapter: Adapter) -> None:
+        """For one that is there from the start: the model itself must start without it."""
+        try:
+            await self.attach(adapter)
+        except PorticoError as error:
+            logger.error("the adapter %s of %s is left out: %s", adapter.name, self._name, error.message)
+
+    async def _detach(self, name: str) -> None:
+        if name in self._attached:
+            await self._ask("unload", {"lora_name": name})
+            del self._attached[name]
+
+    def _lora(self, request: Relay) -> dict[str, Any]:
+        for field in ("lora", "adapter"):
+            if field in request.body:
+                raise InvalidRequest(
+                    f"Adapters are models here: put the adapter's name into 'model' and leave '{field}' out.",
+                    param=field,
+                )
+        wanted = request.adapter
+        return {"adapter": {"name": wanted.name, "scale": wanted.scale}} if wanted is not None else {}
+
+    async def _ask(self, word: str, body: Mapping[str, str]) -> None:
+        deadline = asyncio.get_running_loop().time() + ATTACH_TIMEOUT
+        try:
+            response = await self._transport.post(self._doors[word], orjson.dumps(body), deadline=deadline)
+            data = await read_all(response, deadline=deadline)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        if response.status != 200:
+            raise error_of(response.status, data, self._name)
+
+
+def speaker(
+    transport: Transport, child: Child, name: str, props: Mapping[str, Any], description: Description
+) -> WorkerSpeaker:
+    """A speaker for a worker that said ``props`` of itself."""
+    return WorkerSpeaker(transport, child, name, Facts.read(props), description)

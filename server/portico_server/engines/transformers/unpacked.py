@@ -1,0 +1,42 @@
+"""A GGUF file as a folder of safetensors, which training needs: made once, in the engine's environment, and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.engines.guest.guest import QUIET
+from portico_server.engines.transformers.engine import WORKER
+from portico_server.environments.uv import Report, StepFailedError, step
+
+
+async def unpacked(gguf: Path, folder: Path, python: Path, report: Report) -> Path:
+    """The folder for ``gguf`` below ``folder``, named by the file's content; ``python`` has the engine.
+
+    The weights are in 16 bits: a model of a billion parameters takes 2 GB. Raises `InvalidRequest` for a file that
+    cannot be read. Cancelling leaves nothing behind.
+    """
+    place = folder / f"{gguf.stem}-{await asyncio.to_thread(_digest, gguf)}"
+    if (place / "config.json").is_file():
+        return place
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    command = [str(python), "-P", "-m", WORKER, "dequantise", str(gguf), str(place)]
+    environment = {**QUIET, "PYTHONPATH": str(Path(__file__).parent)}
+    try:
+        await step(command, "unpack", report, folder=folder, env=environment)
+    except StepFailedError as error:
+        if (place / "config.json").is_file():  # another one was quicker
+            return place
+        raise InvalidRequest(
+            f"The model file {gguf} could not be unpacked: {error.message}",
+            code="model_file_invalid",
+            param="source",
+        ) from error
+    return place
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

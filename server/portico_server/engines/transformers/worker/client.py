@@ -1,0 +1,59 @@
+"""The caller of one request: whether it is still there, and what it is sent."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+from collections.abc import Callable, Mapping
+from io import BufferedIOBase
+from typing import Any
+
+from .refusal import Gone
+
+
+class Client:
+    """One connection with one request on it."""
+
+    def __init__(self, connection: socket.socket, out: BufferedIOBase, begin: Callable[[], None]) -> None:
+        self._connection = connection
+        self._out = out
+        self._begin = begin
+        self.streaming = False
+        """Whether the status and the headers of a stream have been sent."""
+
+    def gone(self) -> bool:
+        """Whether it has closed the connection."""
+        try:
+            readable, _, _ = select.select([self._connection], [], [], 0)
+            return bool(readable) and not self._connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+    def check(self) -> None:
+        """Raise `Gone` if it has left."""
+        if self.gone():
+            raise Gone
+
+    def comment(self, words: str) -> None:
+        """A line of the stream that every client ignores."""
+        self._send(f": {words}\n\n".encode())
+
+    def event(self, document: Mapping[str, Any]) -> None:
+        """A frame of the stream."""
+        self._send(b"data: " + json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n")
+
+    def done(self) -> None:
+        """The end of the stream."""
+        self._send(b"data: [DONE]\n\n")
+
+    def _send(self, data: bytes) -> None:
+        if self.gone():
+            raise Gone
+        try:
+            if not self.streaming:
+                self.streaming = True
+                self._begin()
+            self._out.write(data)
+        except OSError as error:
+            raise Gone from error

@@ -1,0 +1,55 @@
+"""A GGUF file as a folder that transformers and trainers take: 16-bit safetensors, tokenizer and chat template."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from gguf import GGUFReader
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from .refusal import Unfit
+
+TEMPLATE = "tokenizer.chat_template"
+
+
+def dequantise(gguf: Path, out: Path) -> None:
+    """Write the model of ``gguf`` to the folder ``out``, whole or not at all. Raises `Unfit`."""
+    if out.exists():
+        raise Unfit(f"{out} is there already.")
+    if not gguf.is_file():
+        raise Unfit(f"There is no file {gguf}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".draft-{out.name}-"))
+    try:
+        _write(gguf, draft)
+        draft.chmod(0o755)
+        for item in draft.iterdir():
+            item.chmod(0o644)
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(gguf: Path, folder: Path) -> None:
+    here: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(gguf.parent, **here)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, config=config, dtype=torch.float16, **here)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **here)
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        words = " ".join(str(error).split())[:400]
+        raise Unfit(f"transformers cannot read {gguf}: {words}") from error
+    # It has been computed back: the files must not say that it is still quantised.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    template = GGUFReader(gguf).get_field(TEMPLATE)
+    if template is not None:
+        tokenizer.chat_template = template.contents()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,147 @@
+"""The worker's HTTP side: a loopback port behind a key, a thread for each connection, OpenAI's errors."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from .client import Client
+from .refusal import Gone, Refusal
+
+BODY = 256 * 1024 * 1024
+"""Bytes of a request: images travel in it."""
+
+PATIENCE = 300.0
+"""Seconds that a connection may rest, and that a caller may take to accept what it is sent."""
+
+Handler = Callable[[Mapping[str, Any], Client], Any]
+"""Takes a request's body; returns a document, or ``None`` after it has streamed its answer to the client."""
+
+
+class Door(ThreadingHTTPServer):
+    """Serves ``posts`` and ``gets`` by path to whoever has ``key``; ``/health`` needs none."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self, port: int, key: str, posts: Mapping[str, Handler], gets: Mapping[str, Callable[[], Any]]
+    ) -> None:
+        self.expected = f"Bearer {key}".encode() if key else b""
+        self.posts = posts
+        self.gets = gets
+        super().__init__(("127.0.0.1", port), _Exchange)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that broke is nobody's fault; everything else goes to the log."""
+        if not isinstance(sys.exception(), OSError):
+            traceback.print_exc()
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "portico-transformers"
+    disable_nagle_algorithm = True
+    timeout = PATIENCE
+    server: Door
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/health":
+            self._answer(200, {"status": "ok"})
+        elif not self._admitted():
+            self._refuse(Refusal("This engine answers to its daemon alone.", status=401))
+        elif path in self.server.gets:
+            self._answer(200, self.server.gets[path]())
+        else:
+            self._refuse(Refusal(f"There is no {path} here.", status=404))
+
+    def do_POST(self) -> None:
+        try:
+            if not self._admitted():
+                raise Refusal("This engine answers to its daemon alone.", status=401)
+            handler = self.server.posts.get(self.path.partition("?")[0])
+            if handler is None:
+                raise Refusal(f"There is no {self.path[:200]} here.", status=404)
+            body = self._body()
+        except Refusal as refusal:
+            self.close_connection = True  # what was not read must not be taken for another request
+            self._refuse(refusal)
+            return
+        client = Client(self.connection, self.wfile, self._begin_stream)
+        try:
+            found = handler(body, client)
+            if found is not None:
+                self._answer(200, found)
+        except Gone:
+            self.close_connection = True
+        except Exception as error:  # noqa: BLE001 - whatever a model does wrong must reach its caller
+            self._fail(client, error)
+
+    def _fail(self, client: Client, error: Exception) -> None:
+        refusal = error if isinstance(error, Refusal) else _failure(error)
+        if not client.streaming:
+            self._refuse(refusal)
+            return
+        try:
+            client.event({"error": {**refusal.body()["error"], "code": refusal.status}})
+        except Gone:
+            self.close_connection = True
+
+    def _admitted(self) -> bool:
+        given = self.headers.get("Authorization", "").encode("utf-8", "replace")
+        return hmac.compare_digest(given, self.server.expected) or not self.server.expected
+
+    def _body(self) -> dict[str, Any]:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise Refusal("A Content-Length is needed.", status=411)
+        if int(length) > BODY:
+            raise Refusal(f"The body has {length} bytes; at most {BODY} are taken.", status=413)
+        try:
+            body = json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError) as error:
+            raise Refusal(f"The body is not JSON: {error}.") from error
+        if not isinstance(body, dict):
+            raise Refusal("The body must be a JSON object.")
+        return body
+
+    def _begin_stream(self) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._answer(refusal.status, refusal.body())
+
+    def _answer(self, status: int, document: Any) -> None:
+        data = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are in the daemon's log already."""
+
+
+def _failure(error: Exception) -> Refusal:
+    traceback.print_exception(error)
+    words = " ".join(str(error).split())[:300]
+    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in words.lower():
+        message = f"The memory of the device was not enough for this call: {words}"
+        return Refusal(message, "out_of_memory", status=HTTPStatus.SERVICE_UNAVAILABLE)
+    return Refusal(
+        f"{type(error).__name__}: {words}", "engine_failed", status=HTTPStatus.INTERNAL_SERVER_ERROR
+    )

@@ -1,0 +1,49 @@
+"""How a model is to be loaded, as the command line says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``device`` and ``dtype`` may be ``auto``; ``context_length``, ``threads`` 0 for what the model and the machine
+    say; ``pooling`` and ``chat_template`` empty for the model's own.
+    """
+
+    name: str
+    device: str = "auto"
+    dtype: str = "auto"
+    context_length: int = 0
+    threads: int = 0
+    pooling: str = ""
+    chat_template: Path | None = None
+    queue: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model computes: a torch device and number format."""
+
+    device: Any
+    dtype: Any
+
+
+def place(settings: Settings, *, generates: bool) -> Place:
+    """Choose: CUDA before Metal before the CPU; there, only what generates may keep its 16 bits."""
+    import torch
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if settings.dtype != "auto":
+        return Place(torch.device(name), getattr(torch, settings.dtype))
+    if name.startswith("cuda"):
+        return Place(torch.device(name), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+    if name == "mps":
+        return Place(torch.device(name), torch.float16)
+    return Place(torch.device(name), "auto" if generates else torch.float32)

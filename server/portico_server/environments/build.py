@@ -1,0 +1,178 @@
+"""Builds an environment: in a draft beside its place, signed with a receipt, then moved there whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from portico_server.core.errors import Unavailable
+from portico_server.environments.uv import Report, StepFailedError, program, silent, step
+
+DRAFT: Final = ".draft-"
+"""How a folder begins that a build has not finished."""
+
+RECEIPT: Final = "portico.json"
+"""The last file that is written: a folder without it is not an environment."""
+
+Furnish: TypeAlias = Callable[[Path], Awaitable[Mapping[str, Any]]]
+"""The last steps, in the draft; what they return is the receipt. May raise `StepFailedError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """What goes into an environment, and how its errors speak of it.
+
+    ``name`` begins the names of its drafts; who builds sees to it that one build of a name runs at a time. ``what``
+    is the subject of a sentence, such as "The environment of the engine 'vllm'"; ``again`` says what to do after a
+    failure. ``python`` is what uv is asked for; ``install`` are uv's arguments: requirements, and how they are to be
+    taken.
+    """
+
+    name: str
+    what: str
+    again: str
+    python: str
+    install: tuple[str, ...]
+
+
+async def build(
+    packages: Packages,
+    place: Path,
+    report: Report,
+    *,
+    furnish: Furnish,
+    index: str = "",
+    replace: bool = True,
+) -> None:
+    """Build ``packages`` in ``place``. Raises `Unavailable` with uv's own words; then nothing has changed.
+
+    What is there already is exchanged, or kept if it is whole and ``replace`` is false: another daemon was quicker.
+    What uv has fetched stays in its cache, so that a build that was cut off goes on from there. Cancelling ends uv.
+    """
+    uv, place = program(), place.absolute()  # noqa: ASYNC240  # asks for the working folder alone
+    async with _draft(packages, place) as draft:
+        python = str(python_in(draft))
+        try:
+            await report("python", f"Python {packages.python}")
+            venv = (
+                "venv",
+                "--quiet",
+                "--no-project",
+                "--relocatable",
+                "--allow-existing",
+                "--python",
+                packages.python,
+            )
+            await step([uv, *venv, str(draft)], "python", report, folder=draft)
+            source = ("--default-index", index) if index else ()
+            install = ("pip", "install", "--python", python, *source, *packages.install)
+            await step([uv, *install], "packages", report, folder=draft)
+            await report("check", "Looking at what was installed")
+            await step([uv, "pip", "check", "--python", python], "check", report, folder=draft)
+            receipt = await furnish(draft)
+        except StepFailedError as error:
+            raise Unavailable(
+                f"{packages.what} could not be built: {error.message}. {packages.again}",
+                code="environment_failed",
+            ) from error
+        await asyncio.to_thread(_place, draft, place, packages.name, receipt, replace)
+
+
+@contextlib.asynccontextmanager
+async def _draft(packages: Packages, place: Path) -> AsyncIterator[Path]:
+    """A folder to build in, gone afterwards unless it was moved."""
+    try:
+        await asyncio.to_thread(_sweep, place.parent, packages.name)
+        draft = Path(
+            await asyncio.to_thread(tempfile.mkdtemp, dir=place.parent, prefix=_prefix(packages.name))
+        )
+    except OSError as error:
+        raise Unavailable(
+            f"{packages.what} cannot be made in {place.parent}: {error.strerror or error}.",
+            code="environment_failed",
+        ) from error
+    try:
+        yield draft
+    finally:
+        await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+
+
+async def findings(place: Path) -> str:
+    """What uv says is wrong with the packages in ``place``; empty if nothing."""
+    check = [program(), "pip", "check", "--python", str(python_in(place))]
+    try:
+        await step(check, "check", silent, folder=place)
+    except StepFailedError as error:
+        return error.message
+    return ""
+
+
+def python_in(folder: Path) -> Path:
+    """The interpreter of an environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def receipt_in(place: Path) -> Mapping[str, Any] | None:
+    """What a build signed, or ``None`` where nothing whole is."""
+    try:
+        found = json.loads((place / RECEIPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_whole(place: Path) -> bool:
+    """Whether a finished environment is in ``place``, its interpreter included."""
+    return receipt_in(place) is not None and python_in(place).exists()
+
+
+def discard(place: Path, name: str) -> None:
+    """Delete the environment in ``place``: gone at once, so that nothing half deleted is ever taken for whole."""
+    doomed = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(name)))
+    with contextlib.suppress(FileNotFoundError):
+        place.rename(doomed / "old")  # a process that runs from it keeps its open files
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _prefix(name: str) -> str:
+    return f"{DRAFT}{name}-{os.getpid()}-"
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Make the folder, without what a build left that was killed; another daemon's build is left alone.
+
+    One of our own process number is an older process's: this daemon makes one build of a name at a time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{DRAFT}{name}-*"):
+        owner = left.name.removeprefix(f"{DRAFT}{name}-").partition("-")[0]
+        if owner.isdecimal() and (int(owner) == os.getpid() or not _alive(int(owner))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _place(draft: Path, place: Path, name: str, receipt: Mapping[str, Any], replace: bool) -> None:
+    (draft / RECEIPT).write_text(json.dumps(receipt), encoding="utf-8")
+    draft.chmod(0o755)
+    if not replace and is_whole(place):
+        return
+    if place.exists():
+        discard(place, name)
+    draft.rename(place)

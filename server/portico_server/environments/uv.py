@@ -1,0 +1,83 @@
+"""Runs uv: its words passed on as they come, its end waited for, its reasons kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from portico_server.core.errors import PorticoError, Unavailable
+
+Report: TypeAlias = Callable[[str, str], Awaitable[None]]
+"""Told the stage (python, packages, check …) and what goes on, in a few words."""
+
+_LINES: Final = 20
+_LISTED: Final = ("+ ", "- ", "~ ")
+"""How uv lists what it has installed: dozens of lines that nobody follows."""
+
+
+class StepFailedError(PorticoError):
+    """A step of a build ended badly; its message is what the step said last."""
+
+
+async def silent(_stage: str, _words: str) -> None:
+    """A `Report` for steps that nobody follows."""
+
+
+def program() -> str:
+    """Where uv is. Raises `Unavailable` if it is not where its package says."""
+    from uv import find_uv_bin  # only who builds an environment needs it
+
+    try:
+        return find_uv_bin()
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "Environments are built by uv, which is not where its package says. Install it again: "
+            f"'{sys.executable} -m pip install --force-reinstall uv'.",
+            code="uv_missing",
+        ) from error
+
+
+async def step(
+    command: Sequence[str], stage: str, report: Report, *, folder: Path, env: Mapping[str, str] | None = None
+) -> list[str]:
+    """Run one step in ``folder`` to its end; its last words. Ended when the caller is cancelled.
+
+    Raises `StepFailedError`.
+    """
+    ours = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PORTICO_", "VIRTUAL_ENV"))
+    }
+    ours.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the system trusts, as pip does
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**ours, **(env or {})},
+        cwd=folder,
+        start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
+    )
+    assert process.stdout is not None
+    words: list[str] = []
+    try:
+        async for line in process.stdout:
+            said = line.decode("utf-8", "replace").strip()
+            if said:
+                words = [*words[1 - _LINES :], said]
+                if not said.startswith(_LISTED):
+                    await report(stage, said[:200])
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what builds a package for it
+            await process.wait()
+    if code != 0:
+        raise StepFailedError(" ".join(words)[-800:] or f"exit status {code}", code="environment_failed")
+    return words

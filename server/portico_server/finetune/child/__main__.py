@@ -1,0 +1,63 @@
+"""``python -m child ORDER``: trains, and ends with one sentence for what went wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+
+from . import checkpoints
+from .order import Order
+from .voice import Voice
+
+FULL = 64 * 1024 * 1024
+"""Bytes below which a disk is full."""
+
+
+def main() -> None:
+    """Train as the file says."""
+    order = Order.read(Path(sys.argv[1]))
+    voice = Voice(first=os.environ.get("RANK", "0") == "0")
+    os.nice(min(max(order.nice, 0), 19))
+    # These take seconds to import; from here on the daemon is listened to.
+    import torch
+
+    from .run import run
+    from .watch import DiskFull, NotANumber
+
+    try:
+        run(order, voice)
+    except NotANumber as error:
+        _fail(
+            voice,
+            "not_a_number",
+            f"The loss was not a number any more at step {error.step}. {_kept(order)} A lower learning rate, or "
+            "float32 instead of 16 bits, usually helps; so does looking at the examples.",
+        )
+    except (DiskFull, OSError, RuntimeError, ValueError) as error:
+        traceback.print_exc()
+        words = " ".join(str(error).split())[:500]
+        if isinstance(error, DiskFull) or shutil.disk_usage(order.folder).free < FULL:
+            _fail(voice, "disk_full", f"The disk of {order.folder} is full. {_kept(order)}")
+        elif isinstance(error, torch.OutOfMemoryError):
+            _fail(voice, "out_of_memory", f"The memory of the GPU is not enough: {words}. {_kept(order)}")
+        else:
+            _fail(voice, "training_failed", f"Training failed: {words}. {_kept(order)}")
+
+
+def _kept(order: Order) -> str:
+    last = checkpoints.last(order.checkpoints)
+    if last is None:
+        return "There is no checkpoint yet."
+    return f"The checkpoint of step {checkpoints.step_of(last)} is kept."
+
+
+def _fail(voice: Voice, code: str, message: str) -> None:
+    voice.say("error", code=code, message=message)
+    raise SystemExit(3)
+
+
+if __name__ == "__main__":
+    main()

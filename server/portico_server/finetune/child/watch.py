@@ -1,0 +1,141 @@
+"""What happens around the steps: numbers told, checkpoints marked, an end where one is asked for or needed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+
+from . import checkpoints
+from .order import Order
+from .voice import Voice
+
+NAMES = {
+    "loss": "train_loss",
+    "mean_token_accuracy": "train_accuracy",
+    "eval_loss": "valid_loss",
+    "eval_mean_token_accuracy": "valid_accuracy",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "train_accuracy",
+    "eval_rewards/margins": "valid_margin",
+    "eval_rewards/accuracies": "valid_accuracy",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "eval_reward": "valid_reward",
+    "kl": "kl",
+    "completions/mean_length": "completion_tokens",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "epoch": "epoch",
+}
+"""Ours for the trainers' names of what is measured."""
+
+SPARE = 3
+"""Checkpoints that must have room on the disk besides the one that is written."""
+
+
+class NotANumber(Exception):
+    """The loss is none any more; ``step`` is where that showed."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not a number any more at step {step}")
+        self.step = step
+
+
+class DiskFull(Exception):
+    """There is no room for the next checkpoint."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Tells ``voice`` what goes on in the training of ``order``."""
+
+    def __init__(self, order: Order, voice: Voice) -> None:
+        self.tokens = 0
+        """Tokens that went through training."""
+        self.values: dict[str, float] = {}
+        """The last of everything that was measured."""
+        self._order = order
+        self._voice = voice
+        self._process = psutil.Process()
+        self._since = 0.0
+        self._counted = 0
+        self._size = 0
+        self._best = math.inf
+        self._worse = 0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self._since:
+            self._since = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+        for name in ("loss", "grad_norm"):
+            value = logs.get(name)
+            if isinstance(value, int | float) and not math.isfinite(value):
+                raise NotANumber(state.global_step)
+        values = {
+            ours: float(logs[theirs])
+            for theirs, ours in NAMES.items()
+            if isinstance(logs.get(theirs), int | float) and math.isfinite(logs[theirs])
+        }
+        if not values or "train_runtime" in logs:
+            return
+        if "loss" in logs:
+            values |= self._pace(int(logs.get("num_tokens", self.tokens)))
+        self.values |= values
+        self._voice.say("step", step=state.global_step, total=state.max_steps, values=values)
+
+    def _pace(self, tokens: int) -> dict[str, float]:
+        """Tokens in a second since the last time, and the memory that is taken."""
+        self.tokens = tokens
+        now = time.monotonic()
+        measured: dict[str, float] = {"tokens": float(tokens), "memory_bytes": float(self._memory())}
+        if now > self._since and tokens > self._counted:
+            measured["tokens_per_second"] = (tokens - self._counted) / (now - self._since)
+        self._since, self._counted = now, tokens
+        return measured
+
+    def _memory(self) -> int:
+        if torch.cuda.is_available():
+            return int(torch.cuda.max_memory_allocated())
+        return int(self._process.memory_info().rss)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if self._voice.paused.is_set():
+            control.should_save = True
+            control.should_training_stop = True
+        return control
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> Any:
+        """Early stopping: so many evaluations in a row that were not better than the best."""
+        loss = metrics.get("eval_loss", math.nan)
+        self._worse = 0 if loss < self._best else self._worse + 1
+        self._best = min(self._best, loss)
+        patience = self._order.recipe["patience"]
+        if patience and self._worse >= patience:
+            control.should_training_stop = True
+            self._voice.say(
+                "say",
+                level="info",
+                message=f"Stopped early at step {state.global_step}: {patience} evaluations in a row were not better "
+                f"than a loss of {self._best:.4f}.",
+            )
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if not folder.is_dir():  # another process of several has written it
+            return
+        checkpoints.mark(folder, self.values)
+        self._size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        self._voice.say("checkpoint", step=state.global_step, path=str(folder), values=self.values)
+        free = shutil.disk_usage(folder).free
+        if free < SPARE * self._size:
+            raise DiskFull(
+                f"{free / 1e6:.0f} MB are free on the disk, and a checkpoint takes {self._size / 1e6:.0f}"
+            )

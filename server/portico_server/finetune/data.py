@@ -1,0 +1,318 @@
+"""Training files: read line by line, checked before anything is trained, written down as training takes them.
+
+A file is never held in memory; what is, is a few bytes for each line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+import random
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol, TypeAlias, TypeVar
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
+from portico_server.finetune.lines import Line, Message, WrongLineError, reader
+from portico_server.finetune.spec import DataFacts, Method, Prepared, Spec
+
+Result = TypeVar("Result")
+
+MB: Final = 1024 * 1024
+
+MOST_LINE: Final = 8 * MB
+"""Bytes of one example."""
+
+STRIDE: Final = 4 * MB
+"""Bytes that are read before others get their turn."""
+
+SHOWN: Final = 10
+"""Wrong lines that are told of; the others are counted."""
+
+SAMPLE: Final = 256
+"""Examples that are told in tokens, besides the longest ones; of fewer, all are."""
+
+LONGEST: Final = 64
+"""The longest examples, which are always told in tokens."""
+
+FEW: Final = 10
+"""Examples that OpenAI asks for at least."""
+
+Told: TypeAlias = Callable[[int, int], Awaitable[None]]
+"""Called with the bytes read so far, and those in all."""
+
+
+class Scale(Protocol):
+    """The tokenizer and the chat template that a model is served with."""
+
+    async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
+        """Tokens of a conversation. Raises `InvalidRequest` if the template does not take it."""
+
+    async def is_token(self, text: str) -> bool:
+        """Whether a text is one token of the model, as the marks of its template are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The outcome for one file. ``warnings`` are sentences; an example may still be cut or left out for them."""
+
+    path: Path
+    facts: DataFacts
+    warnings: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one pass over a file leaves: a few bytes for each example."""
+
+    digests: set[int] = field(default_factory=set)
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
+    places: array[int] = field(default_factory=lambda: array("Q"))
+    marks: dict[str, int] = field(default_factory=dict)
+    longest: list[tuple[int, int]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    wrong_count: int = 0
+    twice: list[int] = field(default_factory=list)
+    twice_count: int = 0
+    leaked: list[int] = field(default_factory=list)
+    leaked_count: int = 0
+
+    def refuse(self, number: int, why: str) -> None:
+        self.wrong_count += 1
+        if len(self.wrong) < SHOWN:
+            self.wrong.append(f"line {number:,}: {why}")
+
+
+async def prepare(
+    spec: Spec,
+    files: tuple[Path, Path | None],
+    folder: Path,
+    scale: Scale,
+    limit: int,
+    told: Told | None = None,
+) -> tuple[Prepared, tuple[str, ...]]:
+    """Check the training file and the validation file, and write what training reads into ``folder``.
+
+    ``limit``: the tokens that the model was made for, 0 if not known. The sentences are warnings. Raises
+    `InvalidRequest` (``invalid_training_file``, ``invalid_validation_file``) with the numbers of the wrong lines.
+    """
+    training, validation = files
+    first = _Pass(spec.method, training, folder / "training.jsonl", "training_file", spec.grader)
+    await first.read(told)
+    checked = await first.measure(scale, limit, spec.method)
+    warnings = list(checked.warnings)
+    held_out: Path | None = None
+    count = 0
+    if validation is not None:
+        second = _Pass(
+            spec.method,
+            validation,
+            folder / "validation.jsonl",
+            "validation_file",
+            spec.grader,
+            first.seen.digests,
+        )
+        await second.read(told)
+        other = await second.measure(scale, limit, spec.method)
+        warnings += [f"validation file: {sentence}" for sentence in other.warnings]
+        held_out, count = other.path, other.facts.examples
+    facts = checked.facts
+    facts = DataFacts(facts.examples, facts.tokens, facts.longest, facts.typical, count, facts.measured)
+    return Prepared(checked.path, held_out, facts), tuple(warnings)
+
+
+class _Pass:
+    """One file: read once, written once, measured by a sample."""
+
+    def __init__(
+        self,
+        method: Method,
+        source: Path,
+        target: Path,
+        param: str,
+        grader: object,
+        others: set[int] | None = None,
+    ) -> None:
+        self._read = reader(method, grader if isinstance(grader, dict) else None)
+        self._source, self._target, self._param = source, target, param
+        self._others = others
+        self.seen = _Seen()
+        self._number = 0
+
+    async def read(self, told: Told | None) -> None:
+        """Go through the file. Raises `InvalidRequest` if a line is wrong."""
+        try:
+            total = (await asyncio.to_thread(self._source.stat)).st_size
+            await _in_thread(partial(self._target.parent.mkdir, parents=True, exist_ok=True))
+            with self._source.open("rb") as source, self._target.open("wb") as target:
+                while await _in_thread(self._stride, source, target):
+                    if told is not None:
+                        await told(source.tell(), total)
+        except FileNotFoundError as error:
+            raise NotFound(
+                "The bytes of the file are no longer on this machine. Upload it again.",
+                code="file_content_missing",
+                param=self._param,
+            ) from error
+        except OSError as error:
+            raise Unavailable(f"The examples cannot be written down: {error.strerror or error}.") from error
+        self._judge()
+
+    def _stride(self, source: BinaryIO, target: BinaryIO) -> bool:
+        """Some lines; whether there are more."""
+        end = source.tell() + STRIDE
+        while source.tell() < end:
+            data = source.readline(MOST_LINE + 1)
+            if not data:
+                return False
+            self._number += 1
+            if len(data) > MOST_LINE:
+                self.seen.refuse(self._number, f"it is longer than {MOST_LINE // MB} MB")
+                while data and not data.endswith(b"\n"):
+                    data = source.readline(MOST_LINE)
+                continue
+            if self._number == 1:
+                data = data.removeprefix(b"\xef\xbb\xbf")
+            data = data.strip()
+            if data:
+                self._take(data, target)
+        return True
+
+    def _take(self, data: bytes, target: BinaryIO) -> None:
+        seen = self.seen
+        try:
+            line = self._read(data)
+        except WrongLineError as error:
+            seen.refuse(self._number, str(error))
+            return
+        document = line.key
+        digest = int.from_bytes(hashlib.blake2b(document, digest_size=8).digest(), "big")
+        if digest in seen.digests:
+            seen.twice_count += 1
+            if len(seen.twice) < SHOWN:
+                seen.twice.append(self._number)
+        if self._others is not None and digest in self._others:
+            seen.leaked_count += 1
+            if len(seen.leaked) < SHOWN:
+                seen.leaked.append(self._number)
+        seen.digests.add(digest)
+        for mark in line.marks:
+            seen.marks.setdefault(mark, self._number)
+        entry = (len(document), len(seen.sizes))
+        if len(seen.longest) < LONGEST:
+            heapq.heappush(seen.longest, entry)
+        else:
+            heapq.heappushpop(seen.longest, entry)
+        seen.sizes.append(len(document))
+        seen.places.append(target.tell())
+        target.write(document + b"\n")
+
+    def _judge(self) -> None:
+        seen = self.seen
+        if seen.wrong_count:
+            more = seen.wrong_count - len(seen.wrong)
+            told = "; ".join(seen.wrong) + (f"; and {more:,} more" if more else "")
+            raise self._invalid(
+                f"{seen.wrong_count:,} of {self._number:,} lines cannot be trained on: {told}."
+            )
+        if not seen.sizes:
+            raise self._invalid("The file holds no examples; one JSON object a line was expected.")
+
+    def _invalid(self, message: str) -> InvalidRequest:
+        return InvalidRequest(message, code=f"invalid_{self._param}", param=self._param)
+
+    async def measure(self, scale: Scale, limit: int, method: Method) -> Checked:
+        """Tell a sample in tokens, and estimate the rest. Raises `InvalidRequest` for marks of the template."""
+        seen = self.seen
+        for mark, number in sorted(seen.marks.items(), key=lambda item: item[1])[:LONGEST]:
+            if await scale.is_token(mark):
+                raise self._invalid(
+                    f"line {number:,}: a message holds {mark}, which the model's template writes between messages: it "
+                    "would end the message there. Leave it out, or write it otherwise."
+                )
+        count = len(seen.sizes)
+        chosen = set(range(count))
+        if count > SAMPLE:
+            chosen = set(random.Random(0).sample(range(count), SAMPLE))  # noqa: S311  # the same each time
+            chosen |= {place for _size, place in seen.longest}
+        lengths: dict[int, int] = {}
+        for place in sorted(chosen):
+            lengths[place] = await self._length(place, scale, method)
+        each = sum(lengths.values()) / max(1, sum(seen.sizes[place] for place in lengths))
+        told = [lengths.get(place, round(size * each)) for place, size in enumerate(seen.sizes)]
+        typical = sorted(told)[min(count - 1, int(count * 0.95))]
+        facts = DataFacts(count, sum(told), max(told), typical, measured=len(lengths))
+        return Checked(self._target, facts, tuple(self._warnings(told, limit)))
+
+    async def _length(self, place: int, scale: Scale, method: Method) -> int:
+        line = self._line(await asyncio.to_thread(self._at, self.seen.places[place]), method)
+        try:
+            found = [
+                await scale.length(messages, line.tools, generation=method == "reinforcement")
+                for messages in line.conversations
+            ]
+        except InvalidRequest as error:
+            raise self._invalid(
+                f"example {place + 1:,}: the model's chat template does not take it: {error.message}"
+            ) from error
+        return max(found)
+
+    def _at(self, offset: int) -> bytes:
+        with self._target.open("rb") as file:
+            file.seek(offset)
+            return file.readline()
+
+    @staticmethod
+    def _line(data: bytes, method: Method) -> Line:
+        """An example as it was written down."""
+        document = orjson.loads(data)
+        tools = document.get("tools") or ()
+        if method == "supervised":
+            whole = [document["messages"]]
+        elif method == "dpo":
+            whole = [[*document["prompt"], *document[name]] for name in ("chosen", "rejected")]
+        else:
+            whole = [document["prompt"]]
+        return Line(document, whole, tools, frozenset())
+
+    def _warnings(self, told: Sequence[int], limit: int) -> list[str]:
+        seen, sentences = self.seen, []
+        if len(told) < FEW and self._param == "training_file":
+            sentences.append(
+                f"There are only {len(told)} examples; OpenAI asks for {FEW} at least, and fifty teach much better."
+            )
+        if seen.twice_count:
+            sentences.append(f"{seen.twice_count:,} examples are there twice ({_lines(seen.twice)}).")
+        if seen.leaked_count:
+            sentences.append(
+                f"{seen.leaked_count:,} examples are in the training file too ({_lines(seen.leaked)}): what they "
+                "measure is memory."
+            )
+        overlong = sum(1 for length in told if length > limit) if limit else 0
+        if overlong:
+            sentences.append(
+                f"{overlong:,} examples are longer than the {limit:,} tokens that the model was made for (the longest "
+                f"has {max(told):,}); they are cut there."
+            )
+        return sentences
+
+
+def _lines(numbers: Sequence[int]) -> str:
+    word = "line" if len(numbers) == 1 else "lines"
+    return f"{word} " + ", ".join(str(number) for number in numbers)
+
+
+async def _in_thread(work: Callable[..., Result], *arguments: object) -> Result:
+    """Work that is over when this is, even if it was cancelled: nothing is written behind somebody's back."""
+    begun = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+    try:
+        return await asyncio.shield(begun)
+    except asyncio.CancelledError:
+        await asyncio.wait([begun])
+        raise

@@ -1,0 +1,357 @@
+"""Fine-tuning jobs: created, followed, paused, resumed, cancelled. Each is a durable run that does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from portico.wire import ErrorBody
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.training import BaseModel, Bases
+from portico_server.db import runs, tuning
+from portico_server.db.database import Database
+from portico_server.db.files import Page
+from portico_server.db.tuning import EventRow, JobRow, NewEvent
+from portico_server.finetune import graders, overrides
+from portico_server.finetune.choose import choose
+from portico_server.finetune.recipe import Recipe
+from portico_server.finetune.spec import DataFacts, Job, Spec
+from portico_server.finetune.trainer import Trainer
+from portico_server.finetune.work import WORKING, Uploads, Work, Workplace, examine
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+
+KIND: Final = "finetune"
+
+AT_ONCE: Final = 64
+"""Jobs whose files are checked or that wait for their turn to train; one trains."""
+
+SCOPE: Final = "finetune"
+
+PURPOSE: Final = "fine-tune"
+
+PAGE: Final = 500
+
+LOOK_AGAIN: Final = 1.0
+"""Seconds between two looks at a job that waits, or that another daemon on the same database works on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be done, without doing it."""
+
+    base: BaseModel
+    facts: DataFacts
+    recipe: Recipe
+    warnings: tuple[str, ...]
+
+
+class Jobs:
+    """``folder`` is where jobs have theirs; ``trainer`` gives what trains a base, ``packages`` what it has besides."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        runner: Runner,
+        scheduler: Scheduler,
+        bases: Bases,
+        files: Uploads,
+        trainer: Callable[[BaseModel], Trainer],
+        folder: Path,
+        packages: frozenset[str] = frozenset(),
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._runner = runner
+        self._scheduler = scheduler
+        self._bases = bases
+        self._place = Workplace(
+            *(database, bases, files, trainer, folder, scheduler.holder, packages, asyncio.Lock())
+        )
+        scheduler.handle(KIND, self._work, concurrency=AT_ONCE)
+
+    async def start(self) -> None:
+        """Remove what jobs that ended, or were never written down, have left on the disk."""
+        kept = await self._database.read(tuning.unfinished)
+        await asyncio.to_thread(_clean, self._place.folder, kept)
+
+    # --- making one --------------------------------------------------------------------------------------------
+
+    async def create(self, spec: Spec, caller: Principal, *, ignored: tuple[str, ...] = ()) -> Job:
+        """Begin a job. Its files are checked in the background; what is wrong in the request itself is told now.
+
+        ``ignored`` are sentences about what was asked for and is not done. Raises `Forbidden`, `NotFound`,
+        `InvalidRequest`.
+        """
+        spec = await self._checked(spec, caller)
+        job_id, run_id = new_id("ftjob-"), new_id("run_")
+        row = JobRow(
+            id=job_id,
+            owner=caller.id,
+            run_id=run_id,
+            base=spec.base,
+            spec=spec.to_json(),
+            state={"shared": caller.admin},
+            status="validating_files",
+            error=None,
+            created_at=time.time(),
+            finished_at=None,
+        )
+        events = [NewEvent("message", f"Created fine-tuning job: {row.id}")]
+        events += [NewEvent("message", sentence, "warn") for sentence in ignored]
+        await self._database.write(tuning.create, row, KIND, events)
+        self._scheduler.look()
+        return _job(row)
+
+    async def plan(self, spec: Spec, caller: Principal) -> Plan:
+        """Check the files and choose the recipe, as a job would. Raises as that would fail."""
+        spec = await self._checked(spec, caller)
+
+        async def work(context: Context) -> Plan:
+            folder = Path(await asyncio.to_thread(self._scratch))
+            try:
+                base, prepared, warnings = await examine(self._place, spec, folder, context, caller)
+            finally:
+                await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+            machine = await self._bases.machine()
+            recipe = choose(
+                *(base, prepared.facts, machine, spec.method, spec.hyperparameters, spec.overrides),
+                seed=spec.seed,
+                packages=self._place.packages,
+            )
+            return Plan(base, prepared.facts, recipe, warnings)
+
+        found: Plan = await self._runner.wait(self._runner.begin("finetune_plan", spec.base, caller, work))
+        return found
+
+    def _scratch(self) -> str:
+        self._place.folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.mkdtemp(prefix="plan-", dir=self._place.folder)
+
+    async def _checked(self, spec: Spec, caller: Principal) -> Spec:
+        caller.require(SCOPE)
+        base = self._bases.check(spec.base, caller)
+        overrides.check(spec.overrides, "recipe")
+        if spec.method == "reinforcement":
+            graders.check(spec.grader)
+            for judge in sorted(graders.judges(spec.grader)):
+                await self._registry.resolve(judge, caller)
+        for param, file_id in (
+            ("training_file", spec.training_file),
+            ("validation_file", spec.validation_file),
+        ):
+            if file_id is None:
+                continue
+            try:
+                file = await self._place.files.get(file_id, caller)
+            except NotFound as error:
+                raise InvalidRequest(error.message, code="file_not_found", param=param) from error
+            if file.purpose != PURPOSE:
+                raise InvalidRequest(
+                    f"'{file.filename}' was uploaded for '{file.purpose}'; upload it with the purpose '{PURPOSE}'.",
+                    code="invalid_file_purpose",
+                    param=param,
+                )
+        return Spec.from_json({**spec.to_json(), "base": base})
+
+    # --- what there is -----------------------------------------------------------------------------------------
+
+    async def get(self, job_id: str, caller: Principal) -> Job:
+        """One job. Raises `NotFound`."""
+        caller.require(SCOPE)
+        row = await self._database.read(tuning.get, job_id)
+        if row is None or not caller.sees(row.owner):
+            raise NotFound(
+                f"There is no fine-tuning job '{job_id[:80]}'.",
+                code="fine_tune_not_found",
+                param="fine_tuning_job_id",
+            )
+        return _job(await self._settled(row))
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Page[Job]:
+        """The caller's jobs, the newest first."""
+        caller.require(SCOPE)
+        cursor = None
+        if after is not None:
+            await self.get(after, caller)
+            cursor = await self._database.read(tuning.get, after)
+        owner = None if caller.admin else caller.id
+        found = await self._database.read(tuning.page, owner, after=cursor, limit=limit, metadata=metadata)
+        return Page(tuple([_job(await self._settled(row)) for row in found.data]), found.has_more)
+
+    async def _settled(self, row: JobRow) -> JobRow:
+        """The job, ended if its run has ended behind its back: cancelled as a run, or given up."""
+        if row.status not in WORKING:
+            return row
+        run = await self._database.read(runs.get, row.run_id)
+        if run is not None and run.finished_at is None:
+            return row
+        error = dict(run.error) if run is not None and run.error else None
+        status = "cancelled" if run is not None and run.status == "cancelled" else "failed"
+        message = str((error or {}).get("message", "The run that did the work is gone."))
+        event = NewEvent("message", message, "error" if status == "failed" else "warn")
+        await self._database.write(
+            tuning.move,
+            row.id,
+            status,
+            since=(row.status,),
+            events=[event],
+            error={"message": message, "code": (error or {}).get("code"), "param": None}
+            if status == "failed"
+            else None,
+            ended=True,
+        )
+        if status == "cancelled":
+            await asyncio.to_thread(shutil.rmtree, self._place.place(row.id), ignore_errors=True)
+        return await self._database.read(tuning.get, row.id) or row
+
+    async def events(
+        self, job: Job, kinds: tuple[str, ...], *, before: int | None = None, limit: int = 20
+    ) -> Page[EventRow]:
+        """Events of a job, the newest first, those before the number ``before``."""
+        return await self._database.read(tuning.newest, job.id, kinds, before=before, limit=limit)
+
+    async def follow(
+        self, job_id: str, caller: Principal, after: int = 0
+    ) -> AsyncGenerator[EventRow | Job, None]:
+        """Events in order as they come, and last the job when it has ended or is paused."""
+        while True:
+            job = await self.get(job_id, caller)
+            resting = job.ended or job.status == "paused"
+            run = await self._runner.arrival(job.run_id, 0 if resting else LOOK_AGAIN)
+            seen = run.log.last if run is not None else 0
+            async for row in self._written(job, after):
+                after = row.seq
+                yield row
+            if resting:
+                yield job
+                return
+            if run is None or run.ended:
+                await self._scheduler.settled(job.run_id)
+                # Nothing here hears when it is taken up: it waits in the queue, or for another daemon.
+                await asyncio.sleep(LOOK_AGAIN)
+                continue
+            # What the run tells is written before it is told, so each event is a reason to read.
+            async for _number, _event in run.log.follow(seen):
+                async for row in self._written(job, after):
+                    after = row.seq
+                    yield row
+
+    async def _written(self, job: Job, after: int) -> AsyncGenerator[EventRow, None]:
+        while batch := await self._database.read(tuning.following, job.id, after, PAGE):
+            for row in batch:
+                after = row.seq
+                yield row
+
+    # --- changes -----------------------------------------------------------------------------------------------
+
+    async def cancel(self, job_id: str, caller: Principal) -> Job:
+        """End a job for good. Raises `Conflict` if it has ended."""
+        job = await self._move(job_id, caller, "cancelled", "Fine-tuning job cancelled", (*WORKING, "paused"))
+        await self._stop(job)
+        await asyncio.to_thread(shutil.rmtree, self._place.place(job.id), ignore_errors=True)
+        return await self.get(job_id, caller)
+
+    async def pause(self, job_id: str, caller: Principal) -> Job:
+        """Stop a job behind its last checkpoint; `resume` goes on from there. Raises `Conflict`."""
+        job = await self._move(job_id, caller, "paused", "Fine-tuning job paused", WORKING)
+        await self._stop(job)
+        return await self.get(job_id, caller)
+
+    async def resume(self, job_id: str, caller: Principal) -> Job:
+        """Go on with a paused job. Raises `Conflict`."""
+        job = await self.get(job_id, caller)
+        if job.status != "paused":
+            raise Conflict(
+                f"The job '{job.id}' is not paused, but {_words(job.status)}.", param="fine_tuning_job_id"
+            )
+        said = NewEvent("message", "Fine-tuning job resumed")
+        if not await self._database.write(tuning.resume, job.id, job.run_id, said):
+            raise Conflict(f"The job '{job.id}' is still stopping; try again.", param="fine_tuning_job_id")
+        self._scheduler.look()
+        return await self.get(job_id, caller)
+
+    async def _move(
+        self, job_id: str, caller: Principal, status: str, said: str, since: tuple[str, ...]
+    ) -> Job:
+        job = await self.get(job_id, caller)
+        moved = await self._database.write(
+            tuning.move,
+            job.id,
+            status,
+            since=since,
+            events=[NewEvent("message", said)],
+            state={"estimated_finish": None},
+            ended=status == "cancelled",
+        )
+        if not moved:
+            raise Conflict(
+                f"The job '{job.id}' is {_words(job.status)} already.",
+                code="job_ended",
+                param="fine_tuning_job_id",
+            )
+        return job
+
+    async def _stop(self, job: Job) -> None:
+        """End its run, here or in the queue; another daemon ends its own when it next writes."""
+        run = self._runner.get(job.run_id)
+        if run is not None and not run.ended:
+            await run.cancel()
+            await self._scheduler.settled(job.run_id)
+            return
+        error = ErrorBody("The job was stopped before it began.", "server_error", "cancelled")
+        await self._database.write(runs.cancel_queued, job.run_id, error.to_json()["error"])
+
+    # --- the run -----------------------------------------------------------------------------------------------
+
+    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        row = await self._database.read(tuning.get, str(payload["job"]))
+        if row is None:
+            raise Unavailable(f"The job '{payload['job']}' is gone.", code="fine_tune_not_found")
+        if row.status not in WORKING:
+            return {"job": row.id, "stopped": True}
+        return await Work(self._place, _job(row), context).do()
+
+
+def _job(row: JobRow) -> Job:
+    return Job(
+        id=row.id,
+        owner=row.owner,
+        run_id=row.run_id,
+        base=row.base,
+        spec=Spec.from_json(row.spec),
+        state=row.state,
+        status=row.status,  # type: ignore[arg-type]  # only ours are written
+        error=row.error,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _words(status: str) -> str:
+    return "checking its files" if status == "validating_files" else status
+
+
+def _clean(folder: Path, kept: set[str]) -> None:
+    if folder.is_dir():
+        for found in folder.iterdir():
+            if found.name not in kept:
+                shutil.rmtree(found, ignore_errors=True)

@@ -1,0 +1,98 @@
+"""How like two texts are, from 0 to 1, by the measures that OpenAI's text_similarity grader has. Pure.
+
+Words are runs of letters and digits in lower case; where no spaces are written, each character is a word.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Final
+
+LONGEST: Final = 4_000
+"""Characters of a text that are looked at: what compares every word with every other is slow on long ones."""
+
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]|[^\W_]+")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text."""
+    return _WORD.findall(text[:LONGEST].lower())
+
+
+def fuzzy(one: str, other: str) -> float:
+    """Twice the matching characters over all characters (Ratcliff and Obershelp)."""
+    return SequenceMatcher(None, one[:LONGEST], other[:LONGEST], autojunk=False).ratio()
+
+
+def rouge(order: int) -> Callable[[str, str], float]:
+    """ROUGE-N: F1 of the common runs of ``order`` words. Source: Lin 2004."""
+
+    def measure(said: str, reference: str) -> float:
+        return _f1(_runs(words(said), order), _runs(words(reference), order))
+
+    return measure
+
+
+def rouge_l(said: str, reference: str) -> float:
+    """ROUGE-L: F1 of the longest common subsequence of words. Source: Lin 2004."""
+    one, other = words(said), words(reference)
+    before = [0] * (len(other) + 1)
+    for word in one:
+        row = [0]
+        for place, candidate in enumerate(other):
+            row.append(before[place] + 1 if word == candidate else max(before[place + 1], row[place]))
+        before = row
+    return _mean(before[-1], len(one), len(other))
+
+
+def bleu(said: str, reference: str) -> float:
+    """BLEU up to four words of one sentence, counts above the first smoothed by one. Source: Lin and Och 2004."""
+    one, other = words(said), words(reference)
+    if not one or not other:
+        return 0.0
+    total = 0.0
+    for order in range(1, 5):
+        mine, theirs = _runs(one, order), _runs(other, order)
+        smooth = 0 if order == 1 else 1
+        common = (mine & theirs).total() + smooth
+        if not common:
+            return 0.0
+        total += math.log(common / (mine.total() + smooth)) / 4
+    return math.exp(total + min(0.0, 1 - len(other) / len(one)))
+
+
+def gleu(said: str, reference: str) -> float:
+    """GLEU: common runs of one to four words, over those of the text that has more. Source: Wu et al. 2016."""
+    one, other = words(said), words(reference)
+    mine: Counter[tuple[str, ...]] = Counter()
+    theirs: Counter[tuple[str, ...]] = Counter()
+    for order in range(1, 5):
+        mine += _runs(one, order)
+        theirs += _runs(other, order)
+    return (mine & theirs).total() / max(mine.total(), theirs.total(), 1)
+
+
+MEASURES: Final[Mapping[str, Callable[[str, str], float]]] = {
+    "fuzzy_match": fuzzy,
+    "bleu": bleu,
+    "gleu": gleu,
+    **{f"rouge_{order}": rouge(order) for order in range(1, 6)},
+    "rouge_l": rouge_l,
+}
+"""By OpenAI's names."""
+
+
+def _runs(found: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(found[place : place + order]) for place in range(len(found) - order + 1))
+
+
+def _f1(mine: Counter[tuple[str, ...]], theirs: Counter[tuple[str, ...]]) -> float:
+    return _mean((mine & theirs).total(), mine.total(), theirs.total())
+
+
+def _mean(common: int, mine: int, theirs: int) -> float:
+    return 2 * common / (mine + theirs) if mine + theirs else 0.0

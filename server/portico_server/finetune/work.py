@@ -1,0 +1,326 @@
+"""The work of one job, in a durable run: check its files, choose its recipe, train, and let the result be served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from portico.wire import Status as Progress
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.training import BaseModel, Bases
+from portico_server.db import steps, tuning
+from portico_server.db.database import Database
+from portico_server.db.files import FileRow
+from portico_server.db.steps import StepRow
+from portico_server.db.tuning import NewEvent
+from portico_server.finetune import data, results
+from portico_server.finetune.choose import choose
+from portico_server.finetune.recipe import Recipe
+from portico_server.finetune.scale import ModelScale
+from portico_server.finetune.spec import DataFacts, Job, Prepared, Spec
+from portico_server.finetune.trainer import Checkpoint, Log, Metrics, Task, Trained, Trainer, TrainEvent
+
+logger = logging.getLogger(__name__)
+
+WORKING: Final = ("validating_files", "queued", "running")
+
+REPORTS: Final = 100
+"""How often a job's expected end is written down."""
+
+ROWS: Final = 5_000
+"""Events that are read at once."""
+
+
+class Uploads(Protocol):
+    """The files of the daemon, as far as training needs them."""
+
+    async def get(self, file_id: str, caller: Principal) -> FileRow: ...
+
+    def path(self, row: FileRow) -> Path: ...
+
+    async def create(
+        self,
+        filename: str,
+        purpose: str,
+        chunks: AsyncIterator[bytes],
+        caller: Principal,
+        *,
+        expires_at: float | None = None,
+        owner: str | None = None,
+    ) -> FileRow: ...
+
+
+class StoppedError(Exception):
+    """The job was paused or cancelled while it was worked on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What the work needs. ``trainer`` gives what trains a base; ``packages`` are the optional ones that it has."""
+
+    database: Database
+    bases: Bases
+    files: Uploads
+    trainer: Callable[[BaseModel], Trainer]
+    folder: Path
+    holder: str
+    packages: frozenset[str]
+    device: asyncio.Lock
+    """Held while something is trained: jobs take turns."""
+
+    def place(self, job_id: str) -> Path:
+        """The job's own folder."""
+        return self.folder / job_id
+
+
+async def examine(
+    place: Workplace, spec: Spec, folder: Path, context: Context, caller: Principal
+) -> tuple[BaseModel, Prepared, tuple[str, ...]]:
+    """Fetch the base, check the files, and write what training reads into ``folder``; with sentences of warning."""
+
+    async def fetched(done: int, total: int | None) -> None:
+        await context.emit(Progress("download", spec.base, done, total, "bytes"))
+
+    async def told(done: int, total: int) -> None:
+        await context.emit(Progress("validate", "Reading the examples", done, total, "bytes"))
+
+    base = await place.bases.base(spec.base, caller, fetched)
+    rows = [await place.files.get(spec.training_file, caller)]
+    if spec.validation_file:
+        rows.append(await place.files.get(spec.validation_file, caller))
+    paths = [place.files.path(row) for row in rows]
+    prepared, warnings = await data.prepare(
+        spec,
+        (paths[0], paths[1] if len(paths) > 1 else None),
+        folder,
+        ModelScale(context, base.name),
+        base.longest,
+        told,
+    )
+    return base, prepared, warnings
+
+
+class Work:
+    """One attempt at one job."""
+
+    def __init__(self, place: Workplace, job: Job, context: Context) -> None:
+        self._place = place
+        self._job = job
+        self._context = context
+        self._folder = place.place(job.id)
+        self._began = 0.0
+        self._first_step = 0
+
+    async def do(self) -> Mapping[str, Any]:
+        """From wherever the last attempt stopped to the end; what the run's result is."""
+        try:
+            base, prepared, recipe = await self._ready()
+            async with self._place.device:
+                await self._move("running", NewEvent("message", "Fine-tuning job started"))
+                return await self._train(base, prepared, recipe)
+        except StoppedError:
+            return {"job": self._job.id, "stopped": True}
+        except PorticoError as error:
+            await self._fail(error)
+            raise
+        except Exception:
+            await self._fail(
+                PorticoError(f"Something went wrong inside Portico; see the log of {self._job.run_id}.")
+            )
+            raise
+
+    async def _move(self, status: str, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
+        moved = await self._place.database.write(
+            tuning.move, self._job.id, status, since=WORKING, events=events, state=state
+        )
+        if not moved:
+            raise StoppedError
+
+    async def _note(self, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
+        status = await self._place.database.jot(tuning.note, self._job.id, events, state)
+        if status not in WORKING:
+            raise StoppedError
+
+    async def _fail(self, error: PorticoError) -> None:
+        body = {"message": error.message, "code": error.code, "param": error.param}
+        await self._place.database.write(
+            tuning.move,
+            self._job.id,
+            "failed",
+            since=WORKING,
+            events=[NewEvent("message", error.message, "error")],
+            error=body,
+            ended=True,
+        )
+        if not (self._folder / "checkpoints").is_dir():
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    # --- before training ---------------------------------------------------------------------------------------
+
+    async def _ready(self) -> tuple[BaseModel, Prepared, Recipe]:
+        """Examples and recipe: those of an earlier attempt, or new ones."""
+        job, state = self._job, self._job.state
+        if "recipe" in state and (self._folder / "training.jsonl").is_file():
+            base = await self._place.bases.base(job.base, SYSTEM)
+            return base, self._prepared(state["facts"]), Recipe.from_json(state["recipe"])
+        await self._move(
+            "validating_files",
+            NewEvent("message", f"Validating training file: {job.spec.training_file}"),
+        )
+        base, prepared, warnings = await examine(self._place, job.spec, self._folder, self._context, SYSTEM)
+        facts = prepared.facts
+        recipe = choose(
+            base,
+            facts,
+            await self._place.bases.machine(),
+            job.spec.method,
+            job.spec.hyperparameters,
+            job.spec.overrides,
+            seed=job.spec.seed,
+            packages=self._place.packages,
+        )
+        words = (
+            f"{facts.examples:,} examples, {facts.tokens:,} tokens. {recipe.kind}, {recipe.steps:,} steps of "
+            f"{recipe.batch}; about {_lasts(recipe.seconds)} and {recipe.memory_bytes / 1e9:.1f} GB of memory"
+        )
+        await self._move(
+            "queued",
+            *(NewEvent("message", sentence, "warn") for sentence in warnings),
+            NewEvent("message", words, data={"recipe": recipe.to_json()}),
+            NewEvent("message", "Files validated, moving job to queued state"),
+            state={"facts": asdict(facts), "recipe": recipe.to_json()},
+        )
+        return base, prepared, recipe
+
+    def _prepared(self, facts: Mapping[str, Any]) -> Prepared:
+        validation = self._folder / "validation.jsonl"
+        held_out = validation if self._job.spec.validation_file else None
+        return Prepared(self._folder / "training.jsonl", held_out, DataFacts(**facts))
+
+    # --- training ----------------------------------------------------------------------------------------------
+
+    async def _train(self, base: BaseModel, prepared: Prepared, recipe: Recipe) -> Mapping[str, Any]:
+        task = Task(self._job, base, recipe, prepared, self._folder)
+        trained: Trained | None = None
+        async with aclosing(self._place.trainer(base).train(task, self._context)) as events:
+            async for event in events:
+                if isinstance(event, Trained):
+                    trained = event
+                else:
+                    await self._persist(event)
+        if trained is None:
+            raise PorticoError("The training ended without a result.", code="no_result")
+        return await self._finish(trained)
+
+    async def _persist(self, event: TrainEvent) -> None:
+        match event:
+            case Log():
+                await self._note(NewEvent("message", event.message, event.level, data=event.data))
+                await self._context.emit(Progress("train", event.message))
+            case Metrics():
+                await self._measured(event)
+            case Checkpoint():
+                await self._kept(event)
+
+    async def _measured(self, event: Metrics) -> None:
+        loss = {} if event.loss is None else {"train_loss": event.loss}
+        values = {"step": event.step, "total_steps": event.total, **loss, **event.values}
+        said = f"Step {event.step}/{event.total}"
+        if event.loss is not None:
+            said += f": training loss={event.loss:.4f}"
+        elif "reward" in event.values:
+            said += f": reward={event.values['reward']:.4f}"
+        if not self._began:
+            # What an attempt that was cut off did behind its last checkpoint is done again.
+            await self._place.database.jot(tuning.rewind, self._job.id, event.step - 1)
+            self._began, self._first_step = time.time(), event.step
+        await self._note(NewEvent("metrics", said, step=event.step, data=values), state=self._ahead(event))
+        await self._context.emit(Progress("train", said, event.step, event.total, "steps"))
+
+    def _ahead(self, event: Metrics) -> Mapping[str, Any] | None:
+        """How far it is and when it will be done, now and then."""
+        if event.step % max(1, event.total // REPORTS):
+            return None
+        done = event.step - self._first_step
+        end = None
+        if done > 0:
+            end = time.time() + (time.time() - self._began) / done * (event.total - event.step)
+        return {"step": event.step, "total": event.total, "estimated_finish": end}
+
+    async def _kept(self, event: Checkpoint) -> None:
+        said = f"Checkpoint created at step {event.step}"
+        await self._note(
+            NewEvent("checkpoint", said, step=event.step, data={"path": event.path.name, **event.values})
+        )
+        # A run that got further is taken up again as often as it is cut off.
+        row = StepRow(
+            *(f"checkpoint/{event.step}", event.step, "checkpoint", "completed", 1, None, "null", None),
+            time.time(),
+            0.0,
+        )
+        await self._place.database.write(steps.record, self._context.run, [row], self._place.holder)
+
+    # --- after training ----------------------------------------------------------------------------------------
+
+    async def _finish(self, trained: Trained) -> Mapping[str, Any]:
+        """Serve the result, keep its measurements, clear up."""
+        job = self._job
+        await self._note()
+        began = time.monotonic()
+        owner = None if job.state.get("shared") else job.owner
+        await self._place.bases.publish(job.model, job.base, trained.path, owner)
+        took = time.monotonic() - began
+        file = await self._results()
+        await self._move(
+            "running",
+            NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": took}),
+        )
+        moved = await self._place.database.write(
+            tuning.move,
+            job.id,
+            "succeeded",
+            since=WORKING,
+            events=[NewEvent("message", "The job has successfully completed")],
+            state={
+                "fine_tuned_model": job.model,
+                "trained_tokens": trained.tokens,
+                "result_files": [file.id],
+                "estimated_finish": None,
+                "values": dict(trained.values),
+            },
+            ended=True,
+        )
+        if not moved:
+            raise StoppedError
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        return {"job": job.id, "model": job.model}
+
+    async def _results(self) -> FileRow:
+        found: list[Mapping[str, Any]] = []
+        after = 0
+        while rows := await self._place.database.read(tuning.following, self._job.id, after, ROWS):
+            found += [row.data for row in rows if row.kind == "metrics"]
+            after = rows[-1].seq
+        document = results.table(found)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield document
+
+        return await self._place.files.create(
+            "step_metrics.csv", "fine-tune-results", chunks(), SYSTEM, owner=self._job.owner
+        )
+
+
+def _lasts(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(2, round(seconds))} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,279 @@
+"""The door for archives: what may come in, parsed, before anything of it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from portico.wire import place_from_json
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.db.archives import Kept
+from portico_server.knowledge.archive.form import BLOB, CHUNKS, FILES, FORMAT, MANIFEST, VECTORS, VERSION
+from portico_server.knowledge.chunk.chunkers import check as check_chunking
+from portico_server.knowledge.contents import check_attributes, check_metadata
+from portico_server.knowledge.names import check_filename
+
+ENTRIES = 1_000_000
+"""Entries of an archive, at most."""
+
+RATIO = 200
+"""How many times its size an archive may unpack to."""
+
+LINE = 16 * 1024 * 1024
+"""Bytes of one line."""
+
+MANIFEST_BYTES = 256 * 1024 * 1024
+
+VECTOR = 4 * 65_536
+"""Bytes of one vector."""
+
+STATUSES = ("completed", "failed", "in_progress", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as the archive has it; ``id`` is that of the daemon which wrote it."""
+
+    id: str
+    filename: str
+    bytes: int
+    sha256: str
+    status: str
+    error_code: str | None
+    error_message: str | None
+    attributes: Mapping[str, str | float | bool]
+    chunking: Mapping[str, Any]
+    usage_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A further chunk group."""
+
+    name: str
+    parent: str
+    chunking: Mapping[str, Any]
+    embedding_model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an archive says of itself."""
+
+    name: str
+    description: str
+    app: bool
+    embedding_model: str
+    metadata: Mapping[str, str]
+    expires_after_days: int | None
+    vector_weight: float | None
+    groups: tuple[Group, ...]
+    group_files: tuple[tuple[str, str, str | None], ...]
+    chunks: int
+    vectors: bool
+    sums: Mapping[str, str]
+
+
+class Archive:
+    """An archive on disk whose outside has been checked. Its methods block and raise `InvalidRequest`."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            raise refused("it is not a whole zip archive") from error
+        entries = self._zip.infolist()
+        names = [entry.filename for entry in entries]
+        if len(entries) > ENTRIES or len(set(names)) != len(names):
+            raise refused(f"it holds more than {ENTRIES:,} entries, or one of them twice")
+        for name in names:
+            if name not in (MANIFEST, FILES, CHUNKS, VECTORS) and not BLOB.fullmatch(name):
+                raise refused(f"it holds an entry that does not belong there ('{name[:80]!a}')")
+        if sum(entry.file_size for entry in entries) > RATIO * max(path.stat().st_size, 1024 * 1024):
+            raise refused(f"it unpacks to more than {RATIO} times its size")
+        self._names = set(names)
+        self.manifest = self._read_manifest()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._zip.close()
+
+    def files(self) -> Iterator[File]:
+        """The files, in their order."""
+        for number, value in self._lines(FILES):
+            with _named(f"line {number} of {FILES}"):
+                file = File(
+                    id=_text(value, "id"),
+                    filename=check_filename(_text(value, "filename")),
+                    bytes=_count(value, "bytes"),
+                    sha256=_text(value, "sha256"),
+                    status=_text(value, "status"),
+                    error_code=_maybe(value, "error_code"),
+                    error_message=_maybe(value, "error_message"),
+                    attributes=check_attributes(value.get("attributes")),
+                    chunking=check_chunking(value.get("chunking")),
+                    usage_bytes=_count(value, "usage_bytes"),
+                )
+                if f"blobs/{file.sha256}" not in self._names or file.status not in STATUSES:
+                    raise ValueError("its bytes are missing, or its status is none")
+            yield file
+
+    def chunks(self) -> Iterator[Kept]:
+        """The chunks, in their order, with their vectors if there are any."""
+        vectors = self._vectors() if self.manifest.vectors else None
+        for number, value in self._lines(CHUNKS):
+            with _named(f"line {number} of {CHUNKS}"):
+                place = value.get("place")
+                if not isinstance(place, dict):
+                    raise TypeError("'place' must be an object")
+                place_from_json(place)  # raises for what is no place
+                item = Kept(
+                    0,
+                    _text(value, "file"),
+                    _text(value, "group"),
+                    _count(value, "ordinal"),
+                    _text(value, "text"),
+                    place,
+                    (next(vectors, None) or None) if vectors is not None else None,
+                )
+            yield item
+
+    def blob(self, sha256: str) -> IO[bytes]:
+        """The bytes of a file, which are checked by whoever keeps them under their digest."""
+        return self._zip.open(f"blobs/{sha256}")
+
+    def _vectors(self) -> Iterator[bytes]:
+        with self._open(VECTORS) as file:
+            while head := file.read(4):
+                size = int.from_bytes(head, "little")
+                if len(head) < 4 or size > VECTOR or size % 4:
+                    raise refused(f"{VECTORS} is damaged")
+                data = file.read(size)
+                if len(data) != size:
+                    raise refused(f"{VECTORS} is cut short")
+                yield data
+
+    def _lines(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self._open(name) as file:
+            number = 0
+            while line := file.readline(LINE + 1):
+                number += 1
+                if len(line) > LINE:
+                    raise refused(f"line {number} of {name} is longer than {LINE // 2**20} MB")
+                with _named(f"line {number} of {name}"):
+                    value = orjson.loads(line)
+                    if not isinstance(value, dict):
+                        raise ValueError("it must be an object")
+                yield number, value
+
+    def _open(self, name: str) -> IO[bytes]:
+        """An entry whose bytes are those that the manifest promises, read once before to know that."""
+        if name not in self._names or name not in self.manifest.sums:
+            raise refused(f"it holds no {name}")
+        with _named(name), self._zip.open(name) as file:
+            digest = hashlib.sha256()
+            while block := file.read(1024 * 1024):
+                digest.update(block)
+        if digest.hexdigest() != self.manifest.sums[name]:
+            raise refused(f"{name} is not what was written")
+        return self._zip.open(name)
+
+    def _read_manifest(self) -> Manifest:
+        if MANIFEST not in self._names:
+            raise refused(f"it holds no {MANIFEST}")
+        if self._zip.getinfo(MANIFEST).file_size > MANIFEST_BYTES:
+            raise refused(f"{MANIFEST} is too large")
+        with _named(MANIFEST):
+            value = orjson.loads(self._zip.read(MANIFEST))
+            if not isinstance(value, dict) or value.get("format") != FORMAT:
+                raise refused("it is a zip archive, but not one of a store")
+            if value.get("version") != VERSION:
+                raise refused(
+                    f"it is of version {str(value.get('version'))[:20]}, and version {VERSION} is read here: "
+                    "update Portico"
+                )
+            return _manifest(value)
+
+
+def _manifest(value: dict[str, Any]) -> Manifest:
+    store = value["store"]
+    weight, days = store.get("vector_weight"), store.get("expires_after_days")
+    groups = tuple(
+        Group(
+            _text(item, "name"),
+            _text(item, "parent"),
+            check_chunking(item["chunking"]),
+            _maybe(item, "embedding_model"),
+        )
+        for item in value["groups"]
+    )
+    states = tuple(
+        (str(group), str(file), None if error is None else str(error))
+        for group, file, error in value["group_files"]
+    )
+    return Manifest(
+        name=_text(store, "name"),
+        description=_text(store, "description")[:2_000],
+        app=store.get("app") is True,
+        embedding_model=_text(store, "embedding_model"),
+        metadata=check_metadata(store.get("metadata")),
+        expires_after_days=None if days is None else min(365, max(1, int(days))),
+        vector_weight=None if weight is None else min(1.0, max(0.0, float(weight))),
+        groups=groups,
+        group_files=states,
+        chunks=_count(value, "chunks"),
+        vectors=value.get("vectors") is True,
+        sums={str(name): str(digest) for name, digest in value["sha256"].items()},
+    )
+
+
+def refused(why: str) -> InvalidRequest:
+    """The error for an archive that is not taken."""
+    return InvalidRequest(f"The archive cannot be imported: {why}.", code="invalid_archive", param="file")
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Turn what reading a damaged part raises into one sentence that names the part."""
+    try:
+        yield
+    except PorticoError as error:
+        if error.code == "invalid_archive":
+            raise
+        raise refused(f"{part} is wrong: {error.message}") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+    ) as error:
+        raise refused(f"{part} is damaged ({str(error)[:100]})") from error
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    found = value[name]
+    if not isinstance(found, str):
+        raise TypeError(f"'{name}' must be a string")
+    return found
+
+
+def _maybe(value: Mapping[str, Any], name: str) -> str | None:
+    return None if value.get(name) is None else _text(value, name)
+
+
+def _count(value: Mapping[str, Any], name: str) -> int:
+    found = value[name]
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**62:
+        raise TypeError(f"'{name}' must be a whole number")
+    return found

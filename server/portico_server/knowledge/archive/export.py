@@ -1,0 +1,212 @@
+"""Writing the archive of a store, as a stream: nothing of it is kept on disk or whole in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import zipfile
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import IO, Any, cast
+
+import orjson
+
+from portico_server.core.errors import Unavailable
+from portico_server.db import archives, chunks, groups
+from portico_server.db.archives import Kept
+from portico_server.db.changes import GROUP
+from portico_server.db.database import Database
+from portico_server.db.groups import GroupRow
+from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.archive.form import CHUNKS, FILES, FORMAT, MANIFEST, PAGE, VECTORS, VERSION
+from portico_server.knowledge.files import Files
+
+Blocks = AsyncGenerator[bytes, None]
+
+_BLOCK = 1024 * 1024
+
+
+class _Sink(io.RawIOBase):
+    """Where the zip writer leaves its bytes until they are sent on."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self._held.append(piece)
+        return len(piece)
+
+    def taken(self) -> bytes:
+        """What came since the last time."""
+        data, self._held = b"".join(self._held), []
+        return data
+
+
+class Export:
+    """Writes one store. ``vectors``: with its vectors, so that they need not be made again elsewhere.
+
+    Files that are put in while it is written are left out; those that are taken out are too, with their chunks.
+    """
+
+    def __init__(self, store: StoreRow, database: Database, files: Files, *, vectors: bool) -> None:
+        self._store = store
+        self._database = database
+        self._files = files
+        self._vectors = vectors
+        self._sink = _Sink()
+        self._zip = zipfile.ZipFile(cast("IO[bytes]", self._sink), "w", zipfile.ZIP_DEFLATED, compresslevel=4)
+        self._sums: dict[str, str] = {}
+        self._blobs: dict[str, None] = {}
+        self._written: set[str] = set()
+        self._models: dict[str, str] = {}
+        self._chunks: list[int] = []
+
+    async def pieces(self) -> Blocks:
+        """The archive from its first byte to its last. Raises `Unavailable` if bytes of a file are missing."""
+        try:
+            async with aclosing(self._whole()) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            self._zip.close()  # also when nobody listens any more
+
+    async def _whole(self) -> Blocks:
+        more = await self._database.read(groups.of_store, self._store.id)
+        model = self._store.embedding_model
+        self._models = {GROUP: model, **{group.name: group.model(model) for group in more}}
+        states = await self._database.read(archives.group_states, self._store.id)
+        entries: list[tuple[str, Blocks]] = [(FILES, self._file_lines()), (CHUNKS, self._chunk_lines())]
+        if self._vectors:
+            entries.append((VECTORS, self._vector_data()))
+        for name, blocks in entries:
+            async with aclosing(self._entry(name, blocks)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        for digest in self._blobs:
+            async with aclosing(self._entry(f"blobs/{digest}", self._bytes(digest))) as pieces:
+                async for piece in pieces:
+                    yield piece
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "store": _described(self._store),
+            "groups": [_group(group) for group in more],
+            "group_files": [list(state) for state in states if state[1] in self._written],
+            "files": len(self._written),
+            "chunks": len(self._chunks),
+            "vectors": self._vectors,
+            "sha256": self._sums,
+        }
+        async for piece in self._entry(MANIFEST, _once(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))):
+            yield piece
+        await asyncio.to_thread(self._zip.close)
+        yield self._sink.taken()
+
+    async def _entry(self, name: str, blocks: Blocks) -> Blocks:
+        info = zipfile.ZipInfo(name)
+        info.compress_type = zipfile.ZIP_STORED if name == VECTORS else zipfile.ZIP_DEFLATED
+        digest = hashlib.sha256()
+        async with aclosing(blocks):
+            with self._zip.open(info, "w", force_zip64=True) as out:
+                async for block in blocks:
+                    await asyncio.to_thread(_write, out, digest, block)
+                    yield self._sink.taken()
+        self._sums[name] = digest.hexdigest()
+        yield self._sink.taken()
+
+    async def _file_lines(self) -> Blocks:
+        after = ""
+        while page := await self._database.read(archives.file_page, self._store.id, after, PAGE):
+            after = page[-1].file_id
+            self._blobs.update((row.sha256, None) for row in page)
+            self._written.update(row.file_id for row in page)
+            yield b"".join(orjson.dumps(_file(row)) + b"\n" for row in page)
+
+    async def _chunk_lines(self) -> Blocks:
+        for name in self._models:
+            ids = await self._database.read(chunks.ids, self._store.id, name)
+            for i in range(0, len(ids), PAGE):
+                page = await self._database.read(archives.chunk_page, ids[i : i + PAGE], {})
+                page = [item for item in page if item.file_id in self._written]
+                self._chunks += [item.id for item in page]
+                yield b"".join(orjson.dumps(_chunk(item)) + b"\n" for item in page)
+
+    async def _vector_data(self) -> Blocks:
+        for i in range(0, len(self._chunks), PAGE):
+            wanted = self._chunks[i : i + PAGE]
+            page = await self._database.read(archives.chunk_page, wanted, self._models)
+            held = {item.id: item.data or b"" for item in page}
+            # A chunk that has gone since then keeps its place.
+            vectors = [held.get(chunk, b"") for chunk in wanted]
+            yield b"".join(len(data).to_bytes(4, "little") + data for data in vectors)
+
+    async def _bytes(self, digest: str) -> Blocks:
+        try:
+            with await asyncio.to_thread(self._files.blob(digest).open, "rb") as file:
+                while block := await asyncio.to_thread(file.read, _BLOCK):
+                    yield block
+        except FileNotFoundError as error:
+            raise Unavailable(
+                "The bytes of a file of this store are missing. Sync it, or put its files in again; then export it.",
+                code="file_missing",
+            ) from error
+
+
+def _write(out: IO[bytes], digest: Any, block: bytes) -> None:
+    out.write(block)
+    digest.update(block)
+
+
+async def _once(data: bytes) -> Blocks:
+    yield data
+
+
+def _described(store: StoreRow) -> dict[str, Any]:
+    return {
+        "name": store.name,
+        "description": store.description,
+        "app": store.app,
+        "embedding_model": store.embedding_model,
+        "metadata": dict(store.metadata),
+        "expires_after_days": store.expires_after_days,
+        "vector_weight": store.vector_weight,
+    }
+
+
+def _group(group: GroupRow) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "parent": group.parent,
+        "chunking": dict(group.chunking),
+        "embedding_model": group.embedding_model,
+    }
+
+
+def _file(row: StoreFileRow) -> dict[str, Any]:
+    return {
+        "id": row.file_id,
+        "filename": row.filename,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "status": row.status,
+        "error_code": row.error_code,
+        "error_message": row.error_message,
+        "attributes": dict(row.attributes),
+        "chunking": dict(row.chunking),
+        "usage_bytes": row.usage_bytes,
+    }
+
+
+def _chunk(item: Kept) -> dict[str, Any]:
+    return {
+        "file": item.file_id,
+        "group": item.group,
+        "ordinal": item.ordinal,
+        "text": item.text,
+        "place": item.place,
+    }

@@ -1,0 +1,93 @@
+"""Stores as files: out as a stream, in as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from portico_server.core.ids import new_id
+from portico_server.core.principal import LOCAL, SYSTEM, Principal
+from portico_server.core.registry import Registry
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.archive.door import Archive
+from portico_server.knowledge.archive.export import Export
+from portico_server.knowledge.archive.restore import Restore
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.names import check_store_name
+
+
+class Shelf(Protocol):
+    """What the stores do for one that comes from elsewhere."""
+
+    def embedding(self, wanted: str | None) -> str: ...
+
+    async def arrived(self, row: StoreRow, model: str) -> str | None:
+        """Serve a store that is there now; ``model``: the one of which vectors are to be made, "" for none."""
+        ...
+
+
+class Portable:
+    """Works on a `StoreRow` that `Stores.get` has handed out for ``read``: rights were checked there."""
+
+    def __init__(
+        self, shelf: Shelf, database: Database, registry: Registry, files: Files, indexes: Indexes
+    ) -> None:
+        self._shelf = shelf
+        self._database = database
+        self._registry = registry
+        self._files = files
+        self._restore = Restore(database, files, indexes)
+
+    def export(self, row: StoreRow, *, vectors: bool = True) -> AsyncIterator[bytes]:
+        """An archive of a store, piece by piece; ``vectors``: with those that it has."""
+        return Export(row, self._database, self._files, vectors=vectors).pieces()
+
+    async def restore(self, path: Path, name: str, caller: Principal) -> tuple[StoreRow, str | None]:
+        """Make a store of an archive on disk, under its own name or under ``name``.
+
+        Its vectors are taken over if their model is here; else those of the default one are made by the run whose id
+        comes with the store. Raises `InvalidRequest` for what is no sound archive, `Conflict` if the name is taken.
+        """
+        archive = await self._restore.open(path)
+        try:
+            row = self._row(archive, name, caller)
+            await self._restore.run(archive, row, self._is_embedding)
+            model = archive.manifest.embedding_model
+        finally:
+            archive.close()
+        if row.embedding_model or not model:
+            wanted = ""
+        else:
+            wanted = model if self._is_embedding(model) else self._shelf.embedding(None)
+        run = await self._shelf.arrived(row, wanted)
+        return await self._database.read(rows.get, row.id) or row, run
+
+    def _row(self, archive: Archive, name: str, caller: Principal) -> StoreRow:
+        said = archive.manifest
+        name = check_store_name(name or said.name)
+        caller.require(f"stores:{name}:manage")
+        here = said.vectors and self._is_embedding(said.embedding_model)
+        now = time.time()
+        return StoreRow(
+            id=new_id("vs_"),
+            name=name,
+            description=said.description,
+            owner=None if caller.id in (LOCAL.id, SYSTEM.id) or caller.admin else caller.id,
+            folder=None,
+            app=said.app and self._registry.get(name) is None,
+            embedding_model=said.embedding_model if here else "",
+            metadata=said.metadata,
+            expires_after_days=said.expires_after_days,
+            last_active_at=now,
+            created_at=now,
+            vector_weight=said.vector_weight if here else None,
+        )
+
+    def _is_embedding(self, model: str) -> bool:
+        found = self._registry.get(model) if model else None
+        return found is not None and "embeddings" in found.card.capabilities

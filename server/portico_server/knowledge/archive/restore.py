@@ -1,0 +1,190 @@
+"""Making a store of an archive: all of it or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, TypeVar
+
+from portico_server.core.errors import Conflict, PorticoError
+from portico_server.core.ids import new_id
+from portico_server.db import archives
+from portico_server.db.changes import GROUP
+from portico_server.db.database import Database
+from portico_server.db.files import FileRow
+from portico_server.db.groups import GroupRow
+from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.archive.door import Archive, File, refused
+from portico_server.knowledge.archive.form import PAGE
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.index.follow import Indexes
+
+T = TypeVar("T")
+
+_BLOCK = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Written:
+    """What has been written of a store that nobody sees yet."""
+
+    files: list[tuple[FileRow, StoreFileRow]] = field(default_factory=list)
+    ids: dict[str, str] = field(default_factory=dict)
+    digests: set[str] = field(default_factory=set)
+    runs: list[tuple[str, str, int, int]] = field(default_factory=list)
+
+    def note(self, chunks: Sequence[tuple[str, str, int]]) -> None:
+        """Chunks as (group, file, id): those that follow each other are one run."""
+        for group, file, chunk in chunks:
+            if self.runs and self.runs[-1][:2] == (group, file) and self.runs[-1][3] + 1 == chunk:
+                self.runs[-1] = (group, file, self.runs[-1][2], chunk)
+            else:
+                self.runs.append((group, file, chunk, chunk))
+
+
+class Restore:
+    """Reads archives. What was cut off is swept away at the next start, see `Indexes.sweep`."""
+
+    def __init__(self, database: Database, files: Files, indexes: Indexes) -> None:
+        self._database = database
+        self._files = files
+        self._indexes = indexes
+
+    async def open(self, path: Path) -> Archive:
+        """An archive that has passed the door. Close it. Raises `InvalidRequest`."""
+        return await asyncio.to_thread(Archive, path)
+
+    async def run(self, archive: Archive, store: StoreRow, known: Callable[[str], bool]) -> StoreRow:
+        """Let ``store``, a row that is not there yet, appear with all that the archive holds.
+
+        ``known`` says whether an embedding model is here. Vectors of a model that is not are left out, and those of the
+        store's own are then made of ``next_embedding_model``. Raises `InvalidRequest`, `Conflict`, `Unavailable`.
+        """
+        written = _Written()
+        more = [
+            GroupRow(
+                store.id,
+                item.name,
+                item.parent,
+                item.chunking,
+                _group_model(item.embedding_model, known),
+                time.time(),
+            )
+            for item in archive.manifest.groups
+        ]
+        models = {
+            GROUP: store.embedding_model,
+            **{row.name: row.model(store.embedding_model) for row in more},
+        }
+        await self._indexes.reserve(store.id)
+        try:
+            await self._take_files(archive, store, written)
+            await self._take_chunks(archive, store, models, written)
+            await self._finish(archive, store, more, written)
+        except BaseException:
+            await asyncio.shield(self._give_up(store, written))
+            raise
+        await self._files.forget(written.digests)
+        return store
+
+    async def _take_files(self, archive: Archive, store: StoreRow, written: _Written) -> None:
+        now = time.time()
+        async for page in _pages(archive.files()):
+            for item in page:
+                if item.id in written.ids:
+                    raise refused(f"it has the file '{item.filename}' twice")
+                if item.sha256 not in written.digests:
+                    await self._take_blob(archive, item)
+                    written.digests.add(item.sha256)
+                file_id = written.ids[item.id] = new_id("file-")
+                file = FileRow(
+                    file_id, store.owner, item.filename, "assistants", item.bytes, item.sha256, now
+                )
+                row = StoreFileRow(
+                    store.id,
+                    file_id,
+                    item.status,  # type: ignore[arg-type]  # checked at the door
+                    item.error_code,
+                    item.error_message,
+                    item.attributes,
+                    item.chunking,
+                    item.usage_bytes,
+                    now,
+                    None,
+                    None,
+                    item.filename,
+                    item.bytes,
+                    item.sha256,
+                )
+                written.files.append((file, row))
+
+    async def _take_blob(self, archive: Archive, item: File) -> None:
+        with await asyncio.to_thread(archive.blob, item.sha256) as blob:
+            received = await self._files.receive(_blocks(blob, item.filename))
+        if (received.sha256, received.bytes) != (item.sha256, item.bytes):
+            await self._files.drop(received)
+            raise refused(f"the bytes of '{item.filename}' are not what was written")
+        await self._files.lay(received)
+
+    async def _take_chunks(
+        self, archive: Archive, store: StoreRow, models: dict[str, str], written: _Written
+    ) -> None:
+        count = 0
+        async for page in _pages(archive.chunks()):
+            for item in page:
+                if item.file_id not in written.ids or item.group not in models:
+                    raise refused("a chunk belongs to a file or a group that is not in it")
+            batch = [replace(item, file_id=written.ids[item.file_id]) for item in page]
+            written.note(await self._database.write(archives.put_chunks, store.id, batch, models))
+            count += len(batch)
+        if count != archive.manifest.chunks:
+            raise refused(f"it holds {count:,} chunks, and its manifest says {archive.manifest.chunks:,}")
+
+    async def _finish(
+        self, archive: Archive, store: StoreRow, more: Sequence[GroupRow], written: _Written
+    ) -> None:
+        states = [
+            (group, written.ids[file], error)
+            for group, file, error in archive.manifest.group_files
+            if file in written.ids and group in {row.name for row in more}
+        ]
+        made = await self._database.write(archives.finish, store, written.files, more, states, written.runs)
+        if not made:
+            raise Conflict(
+                f"There is a store '{store.name}' already. Import it under another name, or delete that store first.",
+                code="name_taken",
+                param="name",
+            )
+
+    async def _give_up(self, store: StoreRow, written: _Written) -> None:
+        await self._database.write(archives.give_up, store.id)
+        await self._files.release(sorted(written.digests))
+        await self._files.forget(written.digests)
+        await self._indexes.drop(store.id)
+
+
+def _group_model(model: str | None, known: Callable[[str], bool]) -> str | None:
+    return model if not model or known(model) else ""
+
+
+async def _pages(items: Iterator[T]) -> AsyncIterator[list[T]]:
+    """``items`` in pages, each read off the event loop."""
+    while page := await asyncio.to_thread(lambda: list(itertools.islice(items, PAGE))):
+        yield page
+
+
+async def _blocks(blob: IO[bytes], name: str) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            block = await asyncio.to_thread(blob.read, _BLOCK)
+        except PorticoError:
+            raise
+        except Exception as error:  # zipfile raises what zlib and struct raise
+            raise refused(f"the bytes of '{name}' are damaged") from error
+        if not block:
+            return
+        yield block

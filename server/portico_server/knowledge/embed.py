@@ -1,0 +1,32 @@
+"""Vectors for many texts, from a model that may fail for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed
+from portico_server.core.request import Embed, Vectors
+from portico_server.knowledge.patience import ask
+
+EMBED = 256
+"""Texts in one call of an embedding model."""
+
+
+async def embed(texts: Sequence[str], model: str, context: Context) -> list[bytes]:
+    """A vector for each text, little-endian float32; a model that fails for the moment is asked again.
+
+    Raises `EngineFailed` for a model that gives something else, and what the model raised last.
+    """
+    vectors: list[bytes] = []
+    for i in range(0, len(texts), EMBED):
+        part = tuple(texts[i : i + EMBED])
+        result = await ask(context, model, Embed(part))
+        if not isinstance(result, Vectors):
+            raise EngineFailed(f"'{model}' is no embedding model: it gave no vectors.")
+        if len(result.data) != len(part):
+            raise EngineFailed(
+                f"The embedding model '{model}' gave {len(result.data)} vectors for {len(part)} texts."
+            )
+        vectors.extend(result.data)
+    return vectors

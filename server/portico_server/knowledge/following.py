@@ -1,0 +1,141 @@
+"""What stores follow: a folder, addresses, a bucket. Noticing changes, and mirroring them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from portico.wire import JSON
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.fetching import Fetcher
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.folder import Folder
+from portico_server.knowledge.ingest import Ingest
+from portico_server.knowledge.pictures import Pictures
+from portico_server.knowledge.poll import Poll
+from portico_server.knowledge.source import Source
+from portico_server.knowledge.sources import spec
+from portico_server.knowledge.sources.bucket import Bucket, Door
+from portico_server.knowledge.sources.limits import Limits
+from portico_server.knowledge.sources.noted import Notes
+from portico_server.knowledge.sources.web import Web
+from portico_server.knowledge.sync import Plan, Sync
+from portico_server.knowledge.watch import Watch
+from portico_server.runs.scheduler import Scheduler
+from portico_server.settings import MB, Settings
+
+
+class Following:
+    """Keeps stores as what they follow is: folders are watched, other sources are looked at again and again."""
+
+    def __init__(
+        self,
+        database: Database,
+        scheduler: Scheduler,
+        files: Files,
+        ingest: Ingest,
+        pictures: Pictures,
+        fetcher: Fetcher,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._files = files
+        self._pictures = pictures
+        self._fetcher = fetcher
+        self._settings = settings
+        self._sync = Sync(database, files, ingest)
+        self._watch = Watch(self._changed, settings.home)
+        self._poll = Poll(self._changed, settings.source_interval)
+
+    def follow(self, row: StoreRow) -> None:
+        """Notice from now on what changes in what a store follows, or no longer if it is paused."""
+        wanted = self._settings.watch and not row.paused
+        if row.folder is not None and wanted:
+            self._watch.follow(row.id, Path(row.folder))
+        else:
+            self._watch.leave(row.id)
+        if row.source is not None and wanted:
+            self._poll.follow(row.id)
+        else:
+            self._poll.leave(row.id)
+
+    def leave(self, row: StoreRow) -> None:
+        """Forget a store."""
+        self._watch.leave(row.id)
+        self._poll.leave(row.id)
+        self._noted(row).unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Notice nothing any more."""
+        await self._watch.close()
+        await self._poll.close()
+
+    async def sync(self, row: StoreRow) -> str:
+        """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
+        if not follows(row):
+            raise _nothing(row)
+        return await self._scheduler.ensure("sync", row.id, {"store": row.id})
+
+    async def plan(self, row: StoreRow) -> Plan:
+        """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
+        return await self._sync.plan(row, self._source(row))
+
+    async def run(self, row: StoreRow, context: Context) -> JSON:
+        """Mirror what a store follows; see `Sync.run`."""
+        return await self._sync.run(row, self._source(row), context)
+
+    def check(self, source: str | Sequence[str]) -> Mapping[str, JSON]:
+        """What a store is to follow, as its row keeps it. Raises `InvalidRequest`."""
+        found = spec.parse(source)
+        if found.kind == "s3":
+            Door.of(self._settings)
+        return found.kept()
+
+    def _source(self, row: StoreRow) -> Source:
+        """What a store mirrors. Raises `InvalidRequest` if it mirrors nothing."""
+        pictures = self._pictures.readable()
+        most = self._settings.max_file_mb * MB
+        if row.folder is not None:
+            return Folder(Path(row.folder), self._files, max_bytes=most, pictures=pictures)
+        if row.source is None:
+            raise _nothing(row)
+        limits = Limits(self._settings.source_max_files, most, self._settings.request_timeout, pictures)
+        notes, wanted = Notes(self._noted(row)), spec.of(row.source)
+        if wanted.kind == "s3":
+            return Bucket(wanted, Door.of(self._settings), self._fetcher, self._files, notes, limits)
+        return Web(wanted, self._fetcher, self._files, notes, limits)
+
+    def _noted(self, row: StoreRow) -> Path:
+        return self._settings.sources / f"{row.id}.json"
+
+    async def _changed(self, store_id: str) -> None:
+        row = await self._database.read(rows.get, store_id)
+        if row is not None and follows(row) and not row.paused:
+            await self.sync(row)
+
+
+def follows(row: StoreRow) -> bool:
+    """Whether a store mirrors anything."""
+    return row.folder is not None or row.source is not None
+
+
+def existing(folder: Path) -> Path:
+    """A folder of this machine by its whole path. Raises `InvalidRequest` if there is none."""
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise InvalidRequest(f"The folder {folder} {what}.", code="folder_not_found", param="folder")
+    return folder
+
+
+def _nothing(row: StoreRow) -> InvalidRequest:
+    return InvalidRequest(
+        f"The store '{row.name}' does not follow a folder or another source, so there is nothing to sync.",
+        code="no_folder",
+        param="store",
+    )

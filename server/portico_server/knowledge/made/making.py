@@ -1,0 +1,202 @@
+"""The runs that make the chunk groups for which a model is asked."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from portico.wire import JSON, Place, Status
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.db import groups
+from portico_server.db import stores as rows
+from portico_server.db.chunks import NewChunk
+from portico_server.db.database import Database
+from portico_server.db.groups import GroupRow
+from portico_server.db.indexed import Indexed
+from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.chunk.chunkers import needs_model
+from portico_server.knowledge.embed import embed
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.ingest import HOUSE, Ingest
+from portico_server.knowledge.made import meaning
+from portico_server.knowledge.made.write import Writing, form_of
+from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.part import Part, Unreadable
+from portico_server.runs.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+KIND = "write"
+"""The kind of these runs."""
+
+PIECES = 20_000
+"""Pieces of one file that a model is asked about, at most: each is a call."""
+
+SENTENCES = 200_000
+"""Sentences of one file that are embedded to find where its meaning turns, at most."""
+
+
+class Making:
+    """Makes groups of files that are in their stores already, one file after another, each store in one run.
+
+    Chunks are kept as they are made. A file that was cut off, by a model that failed or by the end of the daemon,
+    goes on behind its last chunk.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        files: Files,
+        readers: Readers,
+        indexes: Indexes,
+        ingest: Ingest,
+        scheduler: Scheduler,
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._readers = readers
+        self._indexes = indexes
+        self._ingest = ingest
+        self._scheduler = scheduler
+        scheduler.handle(KIND, self._run, concurrency=2)
+
+    async def queue(self, store_id: str) -> str:
+        """Queue the making of what a store's groups lack; the id of the run."""
+        return await self._scheduler.ensure(KIND, store_id, {"store": store_id})
+
+    async def go_on(self, store_id: str) -> None:
+        """`queue`, if a group lacks files."""
+        for group in await self._database.read(groups.of_store, store_id):
+            if not needs_model(group.chunking):
+                continue
+            lacking = await self._database.read(groups.waiting, group, 1)
+            if lacking:
+                await self.queue(store_id)
+                return
+
+    async def _run(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        store_id = str(payload["store"])
+        done = failed = 0
+        for group in await self._database.read(groups.of_store, store_id):
+            if not needs_model(group.chunking):
+                continue
+            while waiting := await self._database.read(groups.waiting, group, 100):
+                for row in waiting:
+                    error = await self._file(group, row, context)
+                    done += 1
+                    failed += error is not None
+                if await self._database.read(groups.get, store_id, group.name) != group:
+                    break  # removed, or made anew: the run that follows sees to it
+        return {"in_groups": done - failed, "failed_in_groups": failed}
+
+    async def _file(self, group: GroupRow, row: StoreFileRow, context: Context) -> str | None:
+        """Make a group of one file; the sentence that says why it could not be, if it could not."""
+        try:
+            await self._make(group, row, context)
+        except Unreadable as error:
+            message = f"{row.filename} {error.message}"
+        except PorticoError as error:
+            if error.code in HOUSE:
+                raise
+            message = f"{row.filename} could not be put into the group '{group.name}': {error.message}"
+        else:
+            return None
+        logger.warning("store %s: %s", group.store_id, message)
+        await self._database.write(groups.give_up, group, row, message)
+        return message
+
+    async def _make(self, group: GroupRow, row: StoreFileRow, context: Context) -> None:
+        written = form_of(group.chunking) is not None
+        after = await self._database.read(groups.reached, group, row.file_id) if written else None
+        pieces = await self._pieces(row, group.chunking, context)
+        start = 0 if after is None else behind(pieces, after)
+        kept = after is not None
+        source = self._made(group, pieces, row, start, context)
+        async with aclosing(source) as runs:
+            async for done, chunks in runs:
+                finished = done == len(pieces)
+                if not chunks and not finished:
+                    continue
+                if finished and not kept and not chunks:
+                    raise Unreadable("gave nothing: the model wrote nothing that could be used.")
+                if not await self._keep(group, row, chunks, context, first=not kept, finished=finished):
+                    return
+                kept = True
+                await context.emit(
+                    Status(f"write {group.name}", row.filename, done=done, total=len(pieces), unit="pieces")
+                )
+        if start == len(pieces):  # cut off between its last chunk and the note that it is whole
+            await self._keep(group, row, (), context, first=False, finished=True)
+
+    async def _made(
+        self, group: GroupRow, pieces: Sequence[Part], row: StoreFileRow, start: int, context: Context
+    ) -> AsyncGenerator[tuple[int, list[Part]], None]:
+        """Chunks, and how many pieces are done with them."""
+        chunking, form = group.chunking, form_of(group.chunking)
+        if form is not None:
+            writing = Writing(pieces, row.filename, form, chunking["model"])
+            async with aclosing(writing.chunks(context, start)) as runs:
+                async for run in runs:
+                    yield run
+            return
+        store = await self._database.read(rows.get, group.store_id)
+        model = chunking["model"] or (group.model(store.embedding_model) if store else "")
+        if not model:
+            raise InvalidRequest(
+                "there are no vectors here; name an embedding model in the chunking strategy.",
+                param="chunking_strategy.model",
+            )
+        found = await meaning.chunks(pieces, chunking["size"], chunking["percentile"], model, context)
+        yield len(pieces), found
+
+    async def _pieces(self, row: StoreFileRow, chunking: Mapping[str, Any], context: Context) -> list[Part]:
+        """All pieces of a file: the process that reads it is free before a model is asked."""
+        most = PIECES if form_of(chunking) else SENTENCES
+        pieces: list[Part] = []
+        source = self._readers.read(self._files.blob(row.sha256), row.filename, chunking, context)
+        async with aclosing(source) as runs:
+            async for run in runs:
+                pieces.extend(run)
+                if len(pieces) > most:
+                    raise Unreadable(
+                        f"has more than {most:,} pieces for the model. Split it, or take a larger size."
+                    )
+        return pieces
+
+    async def _keep(
+        self,
+        group: GroupRow,
+        row: StoreFileRow,
+        chunks: Sequence[Part],
+        context: Context,
+        *,
+        first: bool,
+        finished: bool,
+    ) -> bool:
+        """Embed and write chunks. False if the group or the file has gone.
+
+        It takes its turn with a change of the store's embedding model, which must find all of them.
+        """
+        async with self._ingest.alone(group.store_id):
+            store: StoreRow | None = await self._database.read(rows.get, group.store_id)
+            if store is None:
+                return False
+            model = group.model(store.embedding_model)
+            vectors = await embed([part.text for part in chunks], model, context) if model else None
+            new = [NewChunk(part.text, part.place) for part in chunks]
+            written = Indexed(row, new, vectors, first=first, finished=finished, used=0)
+            kept = await self._database.write(groups.put, group, [written], model or None)
+        if kept:
+            self._indexes.changed(group.store_id, model, group.name)
+        return bool(kept)
+
+
+def behind(pieces: Sequence[Part], last: Place) -> int:
+    """The number of the first piece behind the place ``last``, of pieces in the order of their places."""
+    ends = [(piece.place.start, piece.place.end) for piece in pieces]
+    return bisect_right(ends, (last.start, last.end))

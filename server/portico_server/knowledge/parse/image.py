@@ -1,0 +1,31 @@
+"""Pictures: the text that is recognised in them. Models that see are asked in the daemon, before it comes to this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from portico_server.knowledge.parse import ocr
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
+
+
+def read(source: Source) -> Iterator[Part]:
+    """One part. `Unreadable` without tesseract, for what is no picture, and for one without text."""
+    data = source.read()
+    if not data.startswith(_BEGINNINGS):
+        raise Unreadable("is not a picture, though its name says so, or it was cut short.")
+    if not ocr.languages():
+        raise Unreadable(
+            "is a picture, and there is neither a model that sees nor text recognition here. "
+            f"{ocr.INSTALL}, or deploy a chat model with the capability vision.",
+            "unsupported_file",
+        )
+    text = ocr.recognise(data)
+    if not text:
+        raise Unreadable(
+            "is a picture in which no text is recognised. Deploy a chat model with the capability vision to have it "
+            "described.",
+            "unsupported_file",
+        )
+    yield Writer().part(text)

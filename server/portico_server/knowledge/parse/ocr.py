@@ -1,0 +1,94 @@
+"""Text recognition by tesseract, where it is installed: a program that is given a picture and answers with its text."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+LANGUAGES = "PORTICO_OCR_LANGUAGES"
+"""The environment variable of a worker that names the languages, such as ``chi_sim+eng``; empty: nothing is read."""
+
+SECONDS = 60.0
+"""Longest that one picture may take."""
+
+INSTALL = "Install tesseract for that (Debian: apt-get install tesseract-ocr tesseract-ocr-chi-sim)"
+
+_EAST = r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
+_SPACED = re.compile(rf"(?<={_EAST})[ \t]+(?={_EAST})")
+
+PICTURES = 1_000
+"""Pictures of one document, at most."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The document that is read now."""
+
+    left: int = PICTURES
+    heard: Callable[[], None] | None = None
+
+
+_turn = _Turn()
+
+
+def begin(heard: Callable[[], None]) -> None:
+    """A document begins. ``heard`` is called after each of its pictures: whoever waits knows then that it goes on."""
+    _turn.left, _turn.heard = PICTURES, heard
+
+
+@cache
+def languages() -> str:
+    """The languages that are wanted and installed; empty if there are none, or no tesseract."""
+    program = shutil.which("tesseract")
+    wanted = [name for name in os.environ.get(LANGUAGES, "").split("+") if name]
+    if program is None or not wanted:
+        return ""
+    try:
+        said = subprocess.run(
+            [program, "--list-langs"],
+            capture_output=True,
+            timeout=SECONDS,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    installed = set(said.stdout.decode(errors="replace").split())
+    return "+".join(name for name in wanted if name in installed)
+
+
+def recognise(picture: bytes) -> str:
+    """The text of a picture (PNG, JPEG, TIFF, BMP, WebP, PNM); empty if there is none, or it cannot be read.
+
+    Only where `languages` are installed. What is behind the first `PICTURES` of a document is not read.
+    """
+    if _turn.left == 0:
+        return ""
+    _turn.left -= 1
+    command = ["tesseract", "stdin", "stdout", "-l", languages()]
+    try:
+        said = subprocess.run(
+            command,
+            input=picture,
+            capture_output=True,
+            timeout=SECONDS,
+            check=True,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    finally:
+        if _turn.heard is not None:
+            _turn.heard()
+    return tidy(said.stdout.decode(errors="replace"))
+
+
+def tidy(text: str) -> str:
+    """Recognised text without the spaces between Chinese characters, and without empty lines in a row."""
+    text = _SPACED.sub("", text.replace("\f", ""))
+    return re.sub(r"\n\s*\n+", "\n\n", text).strip()

@@ -1,0 +1,50 @@
+"""What a store can mirror: something that says what it holds, and hands it over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from portico_server.db.stores import StoreFileRow
+from portico_server.knowledge.receiving import Received
+from portico_server.knowledge.walk import Seen, Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A file that was seen and could not be taken, and why in a few words. What is kept of it stays.
+
+    ``gone``: it is there no longer, so that what is kept of it goes too. ``detail`` says it in a whole sentence.
+    """
+
+    reason: str
+    gone: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """A file that need not be taken: its bytes are those that are kept."""
+
+
+Taken: TypeAlias = Received | Missed | Same
+
+
+class Source(Protocol):
+    """A folder, a bucket, a list of pages. ``address`` says which one, for people."""
+
+    @property
+    def address(self) -> str: ...
+
+    async def look(self) -> Walk:
+        """What is there now. Raises a `PorticoError` if that cannot be known: then nothing is taken for gone."""
+        ...
+
+    async def digest(self, seen: Seen) -> str | None:
+        """The SHA-256 of a file if that can be told without taking it, else ``None``."""
+        ...
+
+    async def take(self, wanted: Sequence[tuple[Seen, StoreFileRow | None]]) -> list[Taken]:
+        """The bytes of files, beside what is kept of each, in their order."""
+        ...

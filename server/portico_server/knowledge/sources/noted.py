@@ -1,0 +1,92 @@
+"""What a source has said of its files: so that nothing is fetched twice that has not changed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Of one file: its name here, its entity tag and date as they were sent, and the digest of the bytes.
+
+    ``sha256`` is empty where nothing was kept: as long as the rest is true, it need not be fetched to be left out.
+    """
+
+    name: str = ""
+    tag: str = ""
+    date: str = ""
+    sha256: str = ""
+    refused: str = ""
+    """Why it was left out when it was looked at."""
+
+
+class Notes:
+    """The notes of one store, by address or key, in a file that may be deleted at any time.
+
+    A note is only believed beside the bytes that it is about: it is a saving, never the truth.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._notes: dict[str, Note] | None = None
+        self._changed = False
+
+    async def load(self) -> None:
+        """Read them once."""
+        if self._notes is None:
+            self._notes = await asyncio.to_thread(self._read)
+
+    def of(self, at: str) -> Note:
+        """What is noted of a file; an empty note if nothing is."""
+        return (self._notes or {}).get(at, Note())
+
+    def digests(self) -> dict[str, str]:
+        """The digests of what was kept, by entity tag."""
+        notes = (self._notes or {}).values()
+        return {note.tag: note.sha256 for note in notes if note.tag and note.sha256}
+
+    def note(self, at: str, note: Note) -> None:
+        """Note something of a file."""
+        assert self._notes is not None, "load comes first"
+        if self._notes.get(at) != note:
+            self._notes[at] = note
+            self._changed = True
+
+    def keep(self, those: Collection[str]) -> None:
+        """Forget all others."""
+        for at in (self._notes or {}).keys() - set(those):
+            assert self._notes is not None
+            del self._notes[at]
+            self._changed = True
+
+    async def save(self) -> None:
+        """Write them down, if there is anything new."""
+        if self._changed:
+            self._changed = False
+            await asyncio.to_thread(self._write, dict(self._notes or {}))
+
+    def _read(self) -> dict[str, Note]:
+        try:
+            found = json.loads(self._path.read_bytes())
+            return {at: Note(**values) for at, values in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            logger.warning("notes of a source are begun anew, %s cannot be read: %s", self._path, error)
+            return {}
+
+    def _write(self, notes: dict[str, Note]) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new = self._path.with_suffix(".new")
+            new.write_text(json.dumps({at: asdict(note) for at, note in notes.items()}), encoding="utf-8")
+            new.replace(self._path)
+        except OSError as error:
+            logger.warning("notes of a source could not be written: %s", error)

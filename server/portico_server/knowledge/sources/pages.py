@@ -1,0 +1,175 @@
+"""Looking into an address: which documents it stands for."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, urlsplit
+
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.fetching import Arrival, Session
+from portico_server.knowledge.sources.taking import read
+
+if TYPE_CHECKING:
+    from portico_server.knowledge.sources.listing import Sitemap
+
+LOOK = 120.0
+"""Seconds that one page of a list may take."""
+
+DEEPEST = 16
+"""Levels of folders in a directory index."""
+
+MAPS = 1_000
+"""Sitemaps in one index of them."""
+
+LARGEST = 50 * 1024 * 1024
+"""Bytes of a list, as `portico_server.knowledge.sources.listing` has it."""
+
+
+@dataclass(slots=True)
+class Listed:
+    """Addresses of documents, in order. ``base``: what their names leave out; ``unknown``: folders that do not open."""
+
+    addresses: list[str]
+    base: str = ""
+    unknown: list[str] = field(default_factory=list)
+
+
+class Pages:
+    """Asks through ``session`` for lists of at most ``most`` addresses."""
+
+    def __init__(self, session: Session, most: int) -> None:
+        self._session = session
+        self._most = most
+
+    async def listed(self, address: str) -> Listed:
+        """An address that ends in ``/`` is a directory index, what is no sitemap or list the document itself.
+
+        Raises `Unavailable` if the address or a part of the list does not answer, `InvalidRequest` for too many.
+        """
+        if urlsplit(address).path.endswith("/"):
+            return await self._index(address)
+        from portico_server.knowledge.sources import listing  # lxml is not for the start of the daemon
+
+        base = urljoin(address, "/")
+        async with self._session.open(address, seconds=LOOK) as came:
+            _require(came, address)
+            head = await anext(came.body, b"")
+            if not _may_list(came, head):
+                return Listed([address], base)
+            data = head + await read(came.body, LARGEST - len(head))
+        data = await self._plain(data, address)
+        found = await asyncio.to_thread(listing.sitemap, data)
+        if found is not None:
+            return Listed(await self._mapped(address, found), base)
+        listed = await asyncio.to_thread(listing.lines, data)
+        return Listed([address] if listed is None else self._counted(listed), base)
+
+    async def _mapped(self, address: str, top: Sitemap) -> list[str]:
+        """The pages of a sitemap and of those that it names."""
+        from portico_server.knowledge.sources import listing
+
+        pages: dict[str, None] = dict.fromkeys(top.pages)
+        pending, seen = list(top.further), {address, *top.further}
+        while pending:
+            if len(seen) > MAPS:
+                raise _too_many(f"{MAPS:,} sitemaps", address)
+            url = pending.pop(0)
+            async with self._session.open(url, seconds=LOOK) as came:
+                _require(came, url)
+                data = await read(came.body, LARGEST)
+            found = await asyncio.to_thread(listing.sitemap, await self._plain(data, url))
+            if found is None:
+                raise Unavailable(
+                    f"{_shown(url)} was expected to be a sitemap and is none. What was indexed is kept.",
+                    code="source_unreadable",
+                )
+            pages.update(dict.fromkeys(found.pages))
+            self._counted(list(pages))
+            pending += [further for further in found.further if further not in seen]
+            seen.update(found.further)
+        return self._counted(list(pages))
+
+    async def _index(self, address: str) -> Listed:
+        """Everything below a directory index."""
+        from portico_server.knowledge.sources import listing
+
+        listed = Listed([], address)
+        pending = [(address, 0)]
+        seen = {address}
+        while pending:
+            url, depth = pending.pop()
+            try:
+                async with self._session.open(url, seconds=LOOK) as came:
+                    _require(came, url)
+                    if came.media_type not in ("text/html", "application/xhtml+xml"):
+                        raise Unavailable(
+                            f"{_shown(url)} is {came.media_type}, no directory index.",
+                            code="source_unreadable",
+                        )
+                    data = await read(came.body, LARGEST)
+            except InvalidRequest:
+                raise
+            except PorticoError:
+                if url == address:
+                    raise
+                listed.unknown.append(unquote(url.removeprefix(address)))
+                continue
+            for target in await asyncio.to_thread(listing.index, data, None, url):
+                if not target.endswith("/"):
+                    listed.addresses.append(target)
+                elif target not in seen and depth < DEEPEST:
+                    seen.add(target)
+                    pending.append((target, depth + 1))
+            self._counted([*seen, *listed.addresses])
+        return listed
+
+    async def _plain(self, data: bytes, url: str) -> bytes:
+        from portico_server.knowledge.sources import listing
+
+        try:
+            return await asyncio.to_thread(listing.unzipped, data)
+        except ValueError as error:
+            raise Unavailable(
+                f"The list {_shown(url)} cannot be read: {error}.", code="source_unreadable"
+            ) from error
+
+    def _counted(self, addresses: list[str]) -> list[str]:
+        if len(addresses) > self._most:
+            raise _too_many(f"{self._most:,} files", addresses[0])
+        return addresses
+
+
+def answers(status: int) -> str:
+    """A status that is no success, in words."""
+    known = {item.value: item.phrase for item in http.HTTPStatus}
+    return f"answers {status} {known.get(status, '')}".strip()
+
+
+def _require(came: Arrival, url: str) -> None:
+    if came.status != 200:
+        raise Unavailable(
+            f"{_shown(url)} {answers(came.status)}. What was indexed is kept; sync again when it is back.",
+            code="source_unreadable",
+        )
+
+
+def _may_list(came: Arrival, head: bytes) -> bool:
+    path = urlsplit(came.url).path.lower()
+    if came.media_type in ("application/xml", "text/xml") or path.endswith((".xml", ".xml.gz")):
+        return True
+    return came.media_type == "text/plain" and head.lstrip().startswith((b"http://", b"https://", b"#"))
+
+
+def _too_many(what: str, address: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{_shown(address)} lists more than {what}. Follow a part of it, or raise the setting source_max_files.",
+        code="source_too_large",
+        param="source",
+    )
+
+
+def _shown(url: str) -> str:
+    return url.partition("?")[0][:200]

@@ -1,0 +1,108 @@
+"""What a store follows besides a folder, as people write it and as the row of the store keeps it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.db.stores import StoreRow
+
+Kind = Literal["web", "pages", "s3"]
+
+LONGEST = 2_048
+"""Characters of an address."""
+
+MOST = 10_000
+"""Addresses in one list."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """``web``: one address that is looked into (a sitemap, a directory index, a list, else a document itself);
+    ``pages``: documents by their addresses; ``s3``: a bucket, or what lies below a prefix in it.
+    """
+
+    kind: Kind
+    addresses: tuple[str, ...]
+
+    def kept(self) -> dict[str, Any]:
+        """For the row of the store."""
+        return {"kind": self.kind, "addresses": list(self.addresses)}
+
+    def written(self) -> str | list[str]:
+        """As people write it."""
+        return list(self.addresses) if self.kind == "pages" else self.addresses[0]
+
+    @property
+    def title(self) -> str:
+        """For a sentence; without a query, which may hold a secret."""
+        first = self.addresses[0].partition("?")[0]
+        return first if len(self.addresses) == 1 else f"{first} and {len(self.addresses) - 1} more addresses"
+
+
+def followed(row: StoreRow) -> str:
+    """What a store follows, for a sentence."""
+    return f"the folder {row.folder}" if row.source is None else of(row.source).title
+
+
+def of(kept: Mapping[str, Any]) -> SourceSpec:
+    """From the row of a store."""
+    return SourceSpec(kept["kind"], tuple(kept["addresses"]))
+
+
+def parse(given: str | Sequence[str], param: str = "source") -> SourceSpec:
+    """Read ``s3://BUCKET/PREFIX``, an ``http(s)://`` address, or a list of those. Raises `InvalidRequest`."""
+    if isinstance(given, str):
+        address = _address(given, param)
+        if address.startswith("s3://"):
+            return SourceSpec("s3", (_bucket(address, param),))
+        return SourceSpec("web", (address,))
+    if not 0 < len(given) <= MOST:
+        raise _invalid(f"A list of 1 to {MOST:,} addresses was expected, not of {len(given):,}.", param)
+    addresses = tuple(dict.fromkeys(_address(item, param) for item in given))
+    for address in addresses:
+        if address.startswith("s3://"):
+            raise _invalid(f"'{address[:80]}' cannot be in a list: a store follows one bucket.", param)
+    return SourceSpec("pages", addresses)
+
+
+def _address(text: str, param: str) -> str:
+    text = text.strip()
+    if len(text) > LONGEST or not text.isprintable() or " " in text:
+        raise _invalid(
+            f"'{ascii(text[:80])[1:-1]}' is no address: it is too long or has blanks in it.", param
+        )
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _invalid(f"'{text[:80]}' is not a URL.", param) from error
+    if parts.scheme not in ("http", "https", "s3") or not host:
+        raise _invalid(
+            f"'{text[:80]}' cannot be followed: s3://BUCKET/PREFIX or an http:// or https:// address was expected. "
+            "A folder of this machine is followed as 'folder'.",
+            param,
+        )
+    if parts.username is not None or parts.password is not None:
+        raise _invalid("An address with a user name or password in it is not followed.", param)
+    return text.partition("#")[0]
+
+
+def _bucket(address: str, param: str) -> str:
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    if _BUCKET.fullmatch(bucket) is None:
+        raise _invalid(
+            f"'{bucket[:80]}' cannot be a bucket: 3 to 63 small letters, digits, dots and hyphens.", param
+        )
+    prefix = prefix.strip("/")
+    return f"s3://{bucket}/{prefix}/" if prefix else f"s3://{bucket}"
+
+
+def _invalid(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, code="invalid_source", param=param)

@@ -1,0 +1,209 @@
+"""Addresses on the web as a source: documents by their addresses, or what a sitemap, a list or an index lists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
+
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.fetching import Arrival, Fetcher, Session
+from portico_server.db.stores import StoreFileRow
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.names import name_on_disk
+from portico_server.knowledge.parse.formats import format_of
+from portico_server.knowledge.source import Missed, Same, Taken
+from portico_server.knowledge.sources import taking
+from portico_server.knowledge.sources.limits import Limits
+from portico_server.knowledge.sources.noted import Note, Notes
+from portico_server.knowledge.sources.pages import Pages, answers
+from portico_server.knowledge.sources.spec import SourceSpec
+from portico_server.knowledge.walk import Seen, Walk, unfit
+
+LOOK = 60.0
+"""Seconds that asking for the kind of a document may take."""
+
+SUFFIXES = {
+    "text/html": "html",
+    "application/xhtml+xml": "html",
+    "application/pdf": "pdf",
+    "text/markdown": "md",
+    "text/plain": "txt",
+    "text/csv": "csv",
+    "application/json": "json",
+    "application/xml": "xml",
+    "text/xml": "xml",
+    "application/rss+xml": "rss",
+    "application/atom+xml": "atom",
+    "application/epub+zip": "epub",
+    "application/zip": "zip",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/gif": "gif",
+    "image/webp": "webp",
+}
+"""The end that a file's name gets if its address does not tell what it is."""
+
+
+class Web:
+    """A `portico_server.knowledge.source.Source` of http and https addresses.
+
+    Whether a page has changed is asked with the entity tag and the date that came with it (RFC 9110, 13.1); a page
+    that answers 404 or 410 is gone.
+    """
+
+    def __init__(
+        self, spec: SourceSpec, fetcher: Fetcher, files: Files, notes: Notes, limits: Limits
+    ) -> None:
+        self._spec = spec
+        self._fetcher = fetcher
+        self._files = files
+        self._notes = notes
+        self._limits = limits
+
+    @property
+    def address(self) -> str:
+        return f"address {self._spec.title}"
+
+    async def look(self) -> Walk:
+        await self._notes.load()
+        found = Walk()
+        async with self._fetcher.session() as session:
+            if self._spec.kind == "pages":
+                addresses = {url: _path(url, "") for url in self._spec.addresses}
+            else:
+                listed = await Pages(session, self._limits.files).listed(self._spec.addresses[0])
+                found.unknown += [_plain(folder) for folder in listed.unknown]
+                for _ in listed.unknown:
+                    found.skip("not permitted")
+                addresses = {url: _path(url, listed.base) for url in listed.addresses}
+            await self._ask_kinds(session, addresses)
+        for url, path in addresses.items():
+            self._see(found, url, path)
+        self._notes.keep(addresses)
+        await self._notes.save()
+        return found
+
+    async def digest(self, seen: Seen) -> str | None:
+        note = self._notes.of(seen.at)
+        if not note.sha256 or not _conditions(note):
+            return None
+        try:
+            async with (
+                self._fetcher.session() as session,
+                session.open(seen.at, _conditions(note), seconds=LOOK) as came,
+            ):
+                return note.sha256 if came.status == 304 else None
+        except PorticoError:
+            return None  # it cannot be told
+
+    async def take(self, wanted: Sequence[tuple[Seen, StoreFileRow | None]]) -> list[Taken]:
+        async with self._fetcher.session() as session:
+
+            async def one(seen: Seen, old: StoreFileRow | None) -> Taken:
+                return await self._take(session, seen, old)
+
+            taken = await taking.take_all(self._files, wanted, one)
+        await self._notes.save()
+        return taken
+
+    async def _take(self, session: Session, seen: Seen, old: StoreFileRow | None) -> Taken:
+        note = self._notes.of(seen.at)
+        held = old is not None and note.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
+        conditions = _conditions(note) if held or note.refused else {}
+        async with session.open(seen.at, conditions, seconds=self._limits.seconds) as came:
+            if came.status == 304 and conditions:
+                return Missed(note.refused, gone=True) if note.refused else Same()
+            if came.status != 200:
+                return Missed(answers(came.status), gone=came.status in (404, 410))
+            taken = await taking.receive(self._files, came, seen.name, self._limits.bytes)
+            tag, date = came.headers.get("etag", ""), came.headers.get("last-modified", "")
+        if isinstance(taken, Missed):
+            self._notes.note(seen.at, Note(seen.name, tag, date, refused=taken.reason))
+        else:
+            self._notes.note(seen.at, Note(seen.name, tag, date, taken.sha256))
+        return taken
+
+    async def _ask_kinds(self, session: Session, addresses: dict[str, str]) -> None:
+        """Find out what those are whose addresses do not tell, once for each."""
+        room = asyncio.Semaphore(taking.AT_ONCE)
+
+        async def ask(url: str, path: str) -> None:
+            async with room:
+                kind = await _media_type(session, url)
+            if kind is not None:
+                self._notes.note(url, replace(self._notes.of(url), name=_named(path, kind)))
+
+        async with asyncio.TaskGroup() as tasks:
+            for url, path in addresses.items():
+                if not self._notes.of(url).name and not _tells(path):
+                    tasks.create_task(ask(url, path), name=f"kind of {url[:80]}")
+
+    def _see(self, found: Walk, url: str, path: str) -> None:
+        name = self._notes.of(url).name or (path if _tells(path) else _named(path, "text/html"))
+        why = unfit(name, 0, max_bytes=self._limits.bytes, pictures=self._limits.pictures)
+        if not why and name in found.files:
+            why = "another address has the same name"
+        if why:
+            found.skip(why)
+        else:
+            found.files[name] = Seen(name, url, 0, None)
+
+
+def _conditions(note: Note) -> dict[str, str]:
+    """Headers of a request that is answered by 304 if nothing has changed since."""
+    found = {"If-None-Match": note.tag, "If-Modified-Since": "" if note.tag else note.date}
+    return {name: value for name, value in found.items() if value}
+
+
+def _path(url: str, base: str) -> str:
+    """A file's name as its address tells: below ``base``, or with the host if it lies elsewhere."""
+    parts = urlsplit(url)
+    if base and url.startswith(base):
+        path = urlsplit(url).path.removeprefix(urlsplit(base).path)
+    else:
+        path = f"{parts.netloc}{parts.path}"
+    if not path or path.endswith("/"):
+        path += "index.html"
+    return _plain(f"{path}?{parts.query}" if parts.query else path)
+
+
+def _plain(path: str) -> str:
+    parts = unquote(path).replace("\\", "/").split("/")
+    return name_on_disk("/".join(part for part in parts if part not in ("", ".", "..")))
+
+
+def _tells(path: str) -> bool:
+    """Whether a name tells what the file is. What seems to be code may be a program that makes a page."""
+    form = format_of(path)
+    return form is not None and form.name != "code"
+
+
+def _named(path: str, media_type: str) -> str:
+    suffix = SUFFIXES.get(media_type)
+    form = format_of(path)
+    if suffix is None or (form is not None and media_type == "text/plain"):
+        return path
+    return path if form is not None and format_of(f"x.{suffix}") == form else f"{path}.{suffix}"
+
+
+async def _media_type(session: Session, url: str) -> str | None:
+    """What a document is sent as; ``None`` if that cannot be known now."""
+
+    async def ask(method: str) -> Arrival:
+        async with session.open(url, seconds=LOOK, method=method) as came:
+            return came
+
+    try:
+        came = await ask("HEAD")
+        if came.status >= 400:  # many servers know GET alone
+            came = await ask("GET")
+    except (InvalidRequest, Unavailable):
+        raise
+    except PorticoError:
+        return None
+    return came.media_type if came.status == 200 else None

@@ -1,0 +1,286 @@
+"""Mirroring a source: what is added, changed, moved and deleted in it is so in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from portico.wire import JSON, Status
+from portico_server.core.context import Context
+from portico_server.core.ids import new_id
+from portico_server.db import mirrored
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.files import MIRRORED, FileRow
+from portico_server.db.mirrored import Mirrored
+from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.ingest import Ingest
+from portico_server.knowledge.parse.formats import format_of
+from portico_server.knowledge.receiving import Received
+from portico_server.knowledge.source import Missed, Same, Source
+from portico_server.knowledge.walk import Seen, Walk
+
+logger = logging.getLogger(__name__)
+
+GROUP = 128
+"""Files that are taken in with one transaction …"""
+
+GROUP_BYTES = 64 * 1024 * 1024
+"""… and the bytes from which on it is full."""
+
+TOLD = 100
+"""Files that a result names one by one."""
+
+COMPARED = 32
+"""Files that are compared at a time before anything is done."""
+
+Wanted = tuple[Seen, StoreFileRow | None]
+"""A file to take in, and what is kept of it."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What a sync has done, in files."""
+
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    missed: list[dict[str, JSON]] = field(default_factory=list)
+    """Of the files that could not be taken the first `TOLD`: which, and why."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a sync would do, in names of files; ``moved`` as (from, to)."""
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    moved: list[tuple[str, str]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+class Sync:
+    """Mirrors sources. A run ends when everything that it found is indexed."""
+
+    def __init__(self, database: Database, files: Files, ingest: Ingest) -> None:
+        self._database = database
+        self._files = files
+        self._ingest = ingest
+
+    async def run(self, store: StoreRow, source: Source, context: Context) -> JSON:
+        """Mirror ``source`` in ``store``, then index; counts of what was done.
+
+        A file that has the size and the time it had is not read; one that was touched but has the same bytes is not
+        indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
+        """
+        await context.emit(Status("scan", source.address))
+        found = await source.look()
+        known: Mapping[str, StoreFileRow] = await self._database.read(mirrored.mirror, store.id)
+        result = Result()
+        moved = await _moves(source, found, known)
+        if moved:
+            known = await self._move(store, known, moved)
+        result.moved = len(moved)
+        gone = [row.file_id for name, row in known.items() if found.is_gone(name)]
+        if gone:
+            await self._files.remirror(store.id, (), gone)
+        result.removed = len(gone)
+        await self._mirror(store, source, found, known, result, context)
+        if not found.files:
+            said = f"The {source.address} holds no documents that can be read. Add some, and sync again."
+            await context.emit(Status("scan", said))
+        if found.skipped:
+            logger.info("store %s: skipped %s", store.name, found.skipped)
+        indexed = await self._ingest.run(store, context, changed=bool(result.removed))
+        assert isinstance(indexed, dict)
+        return {
+            "added": result.added,
+            "changed": result.changed,
+            "moved": result.moved,
+            "removed": result.removed,
+            "unchanged": result.unchanged,
+            "skipped": sum(found.skipped.values()),
+            "skipped_because": dict(found.skipped),
+            "missed": list(result.missed),
+            **indexed,
+        }
+
+    async def plan(self, store: StoreRow, source: Source) -> Plan:
+        """What `run` would do now. Nothing is changed."""
+        found = await source.look()
+        known = await self._database.read(mirrored.mirror, store.id)
+        moves = await _moves(source, found, known)
+        plan = Plan(moved=[(row.filename, seen.name) for row, seen in moves], skipped=dict(found.skipped))
+        away, here = {old for old, _ in plan.moved}, {new for _, new in plan.moved}
+        plan.removed = sorted(name for name in known if found.is_gone(name) and name not in away)
+        same = await asyncio.to_thread(self._untouched, found, known)
+        same |= await self._with_same_bytes(source, found, known, same)
+        for seen in found.files.values():
+            if seen.name not in known:
+                if seen.name not in here:
+                    plan.added.append(seen.name)
+            elif seen.name in same:
+                plan.unchanged += 1
+            else:
+                plan.changed.append(seen.name)
+        return plan
+
+    async def _move(
+        self, store: StoreRow, known: Mapping[str, StoreFileRow], moved: list[tuple[StoreFileRow, Seen]]
+    ) -> Mapping[str, StoreFileRow]:
+        """Give files the names that they have now; the files of the store by their names afterwards."""
+        await self._database.write(
+            mirrored.move_files,
+            store.id,
+            [(row.file_id, seen.name, seen.mtime_ns, seen.size) for row, seen in moved],
+        )
+        return await self._database.read(mirrored.mirror, store.id)
+
+    async def _mirror(
+        self,
+        store: StoreRow,
+        source: Source,
+        found: Walk,
+        known: Mapping[str, StoreFileRow],
+        result: Result,
+        context: Context,
+    ) -> None:
+        """Take in what is new or has changed, `GROUP` files in a transaction."""
+        untouched = await asyncio.to_thread(self._untouched, found, known)
+        wanted: list[Wanted] = []
+        size, total = 0, len(found.files)
+        for done, seen in enumerate(found.files.values(), start=1):
+            old = known.get(seen.name)
+            if old is not None and seen.name in untouched:
+                if old.status == "failed":
+                    await self._note(store, seen, old)
+                result.unchanged += 1
+                continue
+            wanted.append((seen, old))
+            size += seen.size
+            if len(wanted) == GROUP or size >= GROUP_BYTES:
+                await self._take_in(store, source, wanted, found, result)
+                await context.emit(Status("scan", seen.name, done=done, total=total, unit="files"))
+                wanted, size = [], 0
+        await self._take_in(store, source, wanted, found, result)
+        await context.emit(Status("scan", "", done=total, total=total, unit="files"))
+
+    def _untouched(self, found: Walk, known: Mapping[str, StoreFileRow]) -> set[str]:
+        """The files whose time and size are what they were, and of which we still have our copy."""
+        return {
+            name
+            for name, seen in found.files.items()
+            if (old := known.get(name)) is not None
+            and seen.mtime_ns is not None
+            and (old.source_mtime_ns, old.source_size) == (seen.mtime_ns, seen.size)
+            and self._files.holds(old.sha256, old.bytes)
+        }
+
+    async def _with_same_bytes(
+        self, source: Source, found: Walk, known: Mapping[str, StoreFileRow], untouched: set[str]
+    ) -> set[str]:
+        """The touched files that are what they were, as far as that can be told without taking them."""
+        touched = [
+            (seen, old)
+            for name, seen in found.files.items()
+            if name not in untouched
+            and (old := known.get(name)) is not None
+            and self._files.holds(old.sha256, old.bytes)  # else our copy is gone: it is taken in again
+        ]
+        same: set[str] = set()
+        for first in range(0, len(touched), COMPARED):
+            some = touched[first : first + COMPARED]
+            digests = await asyncio.gather(*(source.digest(seen) for seen, _old in some))
+            same |= {
+                seen.name for (seen, old), digest in zip(some, digests, strict=True) if digest == old.sha256
+            }
+        return same
+
+    async def _note(self, store: StoreRow, seen: Seen, old: StoreFileRow) -> None:
+        """Note the time that an unchanged file has now."""
+        again: dict[str, object] = {}
+        if (old.source_mtime_ns, old.source_size) != (seen.mtime_ns, seen.size):
+            again = {"source_mtime_ns": seen.mtime_ns, "source_size": seen.size}
+        if old.status == "failed" and old.error_code == "server_error":
+            # What failed for a reason of ours (a model that was away, a full disk) deserves another try.
+            again |= {"status": "in_progress", "error_code": None, "error_message": None}
+        if again:
+            await self._database.write(rows.set_file, store.id, old.file_id, again)
+
+    async def _take_in(
+        self, store: StoreRow, source: Source, wanted: list[Wanted], found: Walk, result: Result
+    ) -> None:
+        came: list[tuple[Received, Mirrored]] = []
+        gone: list[str] = []
+        for (seen, old), taken in zip(wanted, await source.take(wanted) if wanted else (), strict=True):
+            if isinstance(taken, Missed):
+                found.skip(taken.reason)
+                if len(result.missed) < TOLD:
+                    result.missed.append({"name": seen.name, "reason": taken.detail or taken.reason})
+                if taken.gone and old is not None:
+                    gone.append(old.file_id)
+                    result.removed += 1
+            elif old is not None and (isinstance(taken, Same) or self._is_kept(taken, old)):
+                if isinstance(taken, Received):
+                    await self._files.drop(taken)
+                await self._note(store, seen, old)
+                result.unchanged += 1
+            else:
+                assert isinstance(taken, Received), "only what is kept can be the same"
+                came.append((taken, _mirrored(store, seen, old, taken)))
+                result.added += old is None
+                result.changed += old is not None
+        if came or gone:
+            await self._files.remirror(store.id, came, gone)
+
+    def _is_kept(self, taken: Received, old: StoreFileRow) -> bool:
+        return taken.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
+
+
+def _mirrored(store: StoreRow, seen: Seen, old: StoreFileRow | None, received: Received) -> Mirrored:
+    file = FileRow(
+        id=new_id("file-"),
+        owner=f"{MIRRORED}{store.id}",
+        filename=seen.name,
+        purpose="assistants",
+        bytes=received.bytes,
+        sha256=received.sha256,
+        created_at=time.time(),
+    )
+    return Mirrored(
+        file,
+        {} if old is None else old.attributes,
+        {"type": "auto"} if old is None else old.chunking,
+        seen.mtime_ns,
+        seen.size,
+        None if old is None else old.file_id,
+    )
+
+
+async def _moves(
+    source: Source, found: Walk, known: Mapping[str, StoreFileRow]
+) -> list[tuple[StoreFileRow, Seen]]:
+    """Files that went and came again under another name with the same bytes, read in the same way."""
+    gone: dict[tuple[int, str], list[StoreFileRow]] = {}
+    for name, row in known.items():
+        if found.is_gone(name):
+            gone.setdefault((row.bytes, row.sha256), []).append(row)
+    sizes = {size for size, _ in gone}
+    moves = []
+    for seen in found.files.values():
+        if seen.name in known or seen.mtime_ns is None or seen.size not in sizes:
+            continue
+        same = gone.get((seen.size, await source.digest(seen) or ""), [])
+        alike = [row for row in same if format_of(row.filename) == format_of(seen.name)]
+        if alike:
+            same.remove(alike[0])
+            moves.append((alike[0], seen))
+    return moves

@@ -1,0 +1,98 @@
+"""Where the chunks of files go: into a store's own group, or into a further one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from portico_server.core.errors import NotFound, PorticoError
+from portico_server.db import groups, indexed
+from portico_server.db.database import Database
+from portico_server.db.groups import GroupRow
+from portico_server.db.indexed import Indexed
+from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.index.follow import Indexes
+
+
+class Target(Protocol):
+    """``model`` is that of the vectors, "" for none."""
+
+    model: str
+
+    def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
+        """How a file is cut."""
+
+    def failure(self, row: StoreFileRow, error: PorticoError) -> str:
+        """The sentence that says why a file could not be indexed."""
+
+    async def put(self, batch: Sequence[Indexed]) -> set[str]:
+        """Write runs of files in one transaction; the files that are still wanted."""
+
+    async def fail(self, row: StoreFileRow, code: str, message: str) -> None:
+        """Note that a file could not be indexed."""
+
+
+class StoreTarget:
+    """The group that every store has."""
+
+    def __init__(self, store: StoreRow, database: Database, indexes: Indexes) -> None:
+        self.model = store.embedding_model
+        self._store = store.id
+        self._database = database
+        self._indexes = indexes
+        self._vectors: dict[str, int] = {}
+        """Bytes of the vectors of files that come in several runs."""
+
+    def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
+        return row.chunking
+
+    def failure(self, row: StoreFileRow, error: PorticoError) -> str:
+        return f"{row.filename} could not be indexed: {error.message}"
+
+    async def put(self, batch: Sequence[Indexed]) -> set[str]:
+        weighed = [replace(item, used=item.used + self._weigh(item)) for item in batch]
+        try:
+            kept = await self._database.write(indexed.put, self._store, weighed, self.model or None)
+        except NotFound:
+            return set()  # the store has been deleted
+        if kept:
+            self._indexes.changed(self._store, self.model)
+        return kept
+
+    def _weigh(self, item: Indexed) -> int:
+        """Bytes of the vectors of a file up to the end of this run."""
+        before = 0 if item.first else self._vectors.pop(item.row.file_id, 0)
+        weight = before + sum(map(len, item.data or ()))
+        if not item.finished:
+            self._vectors[item.row.file_id] = weight
+        return weight
+
+    async def fail(self, row: StoreFileRow, code: str, message: str) -> None:
+        self._vectors.pop(row.file_id, None)
+        await self._database.write(indexed.fail_file, row, code, message)
+
+
+class GroupTarget:
+    """A further group. Its failures are noted with it: the file itself is in the store."""
+
+    def __init__(self, group: GroupRow, model: str, database: Database, indexes: Indexes) -> None:
+        self.model = model
+        self._group = group
+        self._database = database
+        self._indexes = indexes
+
+    def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
+        return self._group.chunking
+
+    def failure(self, row: StoreFileRow, error: PorticoError) -> str:
+        return f"{row.filename} could not be put into the group '{self._group.name}': {error.message}"
+
+    async def put(self, batch: Sequence[Indexed]) -> set[str]:
+        kept = await self._database.write(groups.put, self._group, batch, self.model or None)
+        if kept:
+            self._indexes.changed(self._group.store_id, self.model, self._group.name)
+        return kept
+
+    async def fail(self, row: StoreFileRow, code: str, message: str) -> None:
+        await self._database.write(groups.fail_file, self._group, row, message)

@@ -1,0 +1,321 @@
+"""Making a running daemon what a configuration says: the difference first, then what is to be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from portico_server.apps.deployed import Apps
+from portico_server.apps.entry import AppEntry
+from portico_server.apps.prompts.library import Library
+from portico_server.config import Configuration, StoreSpec
+from portico_server.core.errors import NotFound, PorticoError
+from portico_server.core.limits import Limits
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.db.stores import StoreRow
+from portico_server.engines.models import BUILT_IN, Models
+from portico_server.engines.spec import ModelSpec
+from portico_server.knowledge.sources import spec as sources
+from portico_server.knowledge.stores import Stores
+from portico_server.tools.added.added import AddedTools
+from portico_server.tools.mcp_host.host import McpHost
+
+Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
+Do = Callable[[], Awaitable[Any]]
+
+KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "apps")
+"""In the order in which they are made: what comes later may need what comes before. `remove` goes the other way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing and what is to become of it. ``detail`` names the fields that differ."""
+
+    kind: str
+    name: str
+    action: Action
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    change: Change
+    do: Do | None = None
+
+
+class Reconciler:
+    """Compares and changes; what is the same is left alone, so that applying twice changes nothing."""
+
+    def __init__(
+        self,
+        models: Models,
+        stores: Stores,
+        tools: AddedTools,
+        mcp: McpHost,
+        prompts: Library,
+        apps: Apps,
+    ) -> None:
+        self._models = models
+        self._stores = stores
+        self._tools = tools
+        self._mcp = mcp
+        self._prompts = prompts
+        self._apps = apps
+
+    async def apply(
+        self, wanted: Configuration, caller: Principal, *, prune: Iterable[str] = (), dry_run: bool = False
+    ) -> list[Change]:
+        """Everything is checked before anything is changed; with ``dry_run`` nothing is.
+
+        ``prune``: kinds of which everything goes that the configuration does not name. An app that refers to what
+        this configuration itself brings can only be checked when that is there. Raises `PorticoError` with what is
+        wrong, and what had been done before it.
+        """
+        planned = await self._plan(wanted, caller, frozenset(prune))
+        done: list[Change] = []
+        for one in planned if not dry_run else ():
+            if one.do is None:
+                continue
+            try:
+                await one.do()
+            except PorticoError as error:
+                before = ", ".join(f"{change.kind}/{change.name}" for change in done) or "nothing"
+                error.message = (
+                    f"{one.change.kind}/{one.change.name}: {error.message} Changed before that: {before}."
+                )
+                raise
+            done.append(one.change)
+        return [one.change for one in planned]
+
+    async def _plan(self, wanted: Configuration, caller: Principal, prune: frozenset[str]) -> list[_Planned]:
+        planned = [
+            *(self._model(spec) for spec in wanted.models),
+            *[await self._store(spec) for spec in wanted.stores],
+            *self._sources(wanted),
+            *await self._library(wanted, caller),
+        ]
+        new = {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
+        new |= {("models", alias) for spec in wanted.models for alias in spec.aliases}
+        planned += await self._entries(wanted.apps, caller, new)
+        gone = await self._gone(wanted, caller)
+        return planned + [one for one in reversed(gone) if one.change.kind in prune]
+
+    # --- each kind -------------------------------------------------------------------------------------------------
+
+    def _model(self, spec: ModelSpec) -> _Planned:
+        self._models.check(spec)
+        known = self._models.spec(spec.name)
+        if known is None:
+            return _Planned(Change("models", spec.name, "create"), lambda: self._models.add(spec))
+        fields = _differing(known.to_json(), spec.to_json())
+        if not fields:
+            return _Planned(Change("models", spec.name, "unchanged"))
+
+        async def again() -> None:
+            await self._models.remove(spec.name, forget=False)  # aliases that mean it go on to
+            await self._models.add(spec)
+
+        return _Planned(Change("models", spec.name, "change", fields), again)
+
+    async def _store(self, spec: StoreSpec) -> _Planned:
+        try:
+            row = await self._stores.get(spec.name, SYSTEM)
+        except NotFound:
+            return _Planned(Change("stores", spec.name, "create"), lambda: self.store(spec))
+        fields = [
+            name
+            for name, differs in (
+                ("folder", spec.folder is not None and row.folder != str(spec.folder)),
+                ("source", spec.source is not None and _source(row) != _written(spec.source)),
+                ("description", spec.description not in ("", row.description)),
+                ("app", spec.app != row.app),
+                ("embedding_model", self._other_model(spec, row)),
+            )
+            if differs
+        ]
+        groups = await self._stores.groups.differing(row, self._groups(spec))
+        fields += [f"groups.{name}" for name in groups]
+        if not fields:
+            return _Planned(Change("stores", spec.name, "unchanged"))
+        return _Planned(Change("stores", spec.name, "change", tuple(fields)), lambda: self.store(spec))
+
+    def _other_model(self, spec: StoreSpec, row: StoreRow) -> bool:
+        if not spec.embedding_model:
+            return False
+        wanted = self._stores.embedding(spec.embedding_model)
+        return wanted not in (row.embedding_model, row.next_embedding_model)
+
+    def _groups(self, spec: StoreSpec) -> list[Any]:
+        return [
+            group
+            if group.embedding_model is None
+            else replace(group, embedding_model=self._stores.embedding(group.embedding_model))
+            for group in spec.groups
+        ]
+
+    async def store(self, spec: StoreSpec) -> list[str]:
+        """Make a store of a configuration, or change it to what that says; the ids of the runs that this begins."""
+        model, runs = spec.embedding_model or None, []
+        if spec.folder is not None:
+            row = await self._stores.follow(
+                spec.name,
+                spec.folder,
+                SYSTEM,
+                app=spec.app,
+                embedding_model=model,
+                description=spec.description,
+            )
+            runs.append(await self._stores.sync(row))
+        else:
+            try:
+                row = await self._stores.get(spec.name, SYSTEM)
+            except NotFound:
+                row = await self._stores.create(
+                    spec.name,
+                    SYSTEM,
+                    source=spec.source,
+                    app=spec.app,
+                    embedding_model=model,
+                    description=spec.description,
+                )
+            changes: dict[str, Any] = {} if row.app == spec.app else {"app": spec.app}
+            if spec.description not in ("", row.description):
+                changes["description"] = spec.description
+            if spec.source is not None:
+                changes["source"] = spec.source
+            if changes:
+                row = await self._stores.update(row.id, SYSTEM, changes)
+            if spec.source is not None:
+                runs.append(await self._stores.sync(row))
+        if self._other_model(spec, row):
+            runs.append(await self._stores.change_model(row, spec.embedding_model))
+        return [*runs, *await self._stores.groups.apply(row, self._groups(spec))]
+
+    def _sources(self, wanted: Configuration) -> list[_Planned]:
+        """Tools and MCP servers."""
+        planned = []
+        for kind, holder, specs in (
+            ("tools", self._tools, wanted.tools),
+            ("mcp", self._mcp, wanted.mcp),
+        ):
+            for spec in specs:
+                known = holder.spec(spec.name)
+                fields = _differing(known.to_json(), spec.to_json()) if known is not None else ()
+                action: Action = "create" if known is None else "change" if fields else "unchanged"
+                do = None if action == "unchanged" else _putting(holder, spec)
+                planned.append(_Planned(Change(kind, spec.name, action, fields), do))
+        return planned
+
+    async def _library(self, wanted: Configuration, caller: Principal) -> list[_Planned]:
+        taken = await self._prompts.take(wanted.prompts, caller, origin="configuration", dry_run=True)
+        actions: dict[str, Action] = {
+            **dict.fromkeys(taken.added, "create"),
+            **dict.fromkeys(taken.changed, "change"),
+            **dict.fromkeys(taken.unchanged, "unchanged"),
+        }
+        planned = []
+        for spec in wanted.prompts:
+            action = actions[spec.name]
+
+            async def save(spec: Any = spec) -> None:
+                await self._prompts.save(spec, caller, origin="configuration")
+
+            planned.append(
+                _Planned(Change("prompts", spec.name, action), None if action == "unchanged" else save)
+            )
+        return planned
+
+    async def _entries(
+        self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
+    ) -> list[_Planned]:
+        """Apps, those that others need first. ``new``: kinds and names that this configuration brings."""
+        new = new | {("apps", entry.name) for entry in entries if self._apps.row(entry.name) is None}
+        planned: list[_Planned] = []
+        waiting: dict[str, AppEntry] = {}
+        for entry in entries:
+            change = self._entry(entry)
+            if change.action == "unchanged":
+                planned.append(_Planned(change))
+                continue
+            try:
+                await self._apps.check(entry.name, entry.kind, entry.spec, caller)
+            except PorticoError as error:
+                if not _comes(error, new - {("apps", entry.name)}):
+                    raise
+                waiting[entry.name] = entry
+            planned.append(_Planned(change, self._deploying([entry], caller)))
+        # Those that others need go first; the rest may need each other: the last of them deploys what is left.
+        late = [_Planned(one.change) for one in planned if one.change.name in waiting]
+        planned = [one for one in planned if one.change.name not in waiting]
+        if late:
+            late[-1] = replace(late[-1], do=self._deploying(list(waiting.values()), caller))
+        return planned + late
+
+    def _entry(self, entry: AppEntry) -> Change:
+        row = self._apps.row(entry.name)
+        if row is None:
+            return Change("apps", entry.name, "create")
+        fields = []
+        if not self._apps.same(entry.name, entry.kind, entry.spec):
+            fields.append("spec")
+        if entry.limits is not None and entry.limits != Limits.parse(row.limits):
+            fields.append("limits")
+        return Change("apps", entry.name, "change" if fields else "unchanged", tuple(fields))
+
+    def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
+        return lambda: self._apps.given(entries, caller)
+
+    async def _gone(self, wanted: Configuration, caller: Principal) -> list[_Planned]:
+        """What is here and not in the configuration, each with how it is removed."""
+        built_in = {spec.name for spec in BUILT_IN}
+        models = [info.name for info in self._models.list() if info.name not in built_in]
+        rows = [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
+        apps = [row.name for row, _version in self._apps.list(caller)]
+        prompts = [prompt.name for prompt in await self._prompts.list(caller)]
+        found: list[_Planned] = []
+        for kind, here, named, remove in (
+            ("models", models, wanted.models, lambda name: self._models.remove(name)),
+            ("stores", rows, wanted.stores, lambda name: self._stores.delete(name, SYSTEM)),
+            ("tools", [x.name for x in self._tools.every()], wanted.tools, self._tools.remove),
+            ("mcp", [x.name for x in self._mcp.every()], wanted.mcp, self._mcp.remove),
+            ("prompts", prompts, wanted.prompts, lambda name: self._prompts.remove(name, caller)),
+            ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, caller)),
+        ):
+            kept = {spec.name for spec in named}
+            for name in here:
+                if name not in kept:
+                    found.append(_Planned(Change(kind, name, "remove"), _calling(remove, name)))
+        return found
+
+
+def _comes(error: PorticoError, new: set[tuple[str, str]]) -> bool:
+    """Whether what an app refers to, and is not here, may come with the same configuration."""
+    if error.status != NotFound.status:
+        return False
+    if (
+        error.code == "tool_not_found"
+    ):  # how the tools of an API or of a server are called is not known before
+        return any(kind in ("tools", "mcp") for kind, _name in new)
+    return any(f"'{name}'" in error.message for _kind, name in new)
+
+
+def _calling(remove: Callable[[str], Awaitable[Any]], name: str) -> Do:
+    return lambda: remove(name)
+
+
+def _putting(holder: AddedTools | McpHost, spec: Any) -> Do:
+    return lambda: holder.put(spec)
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the fields that are not the same; secrets are compared, not shown."""
+    return tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))
+
+
+def _source(row: StoreRow) -> str | list[str] | None:
+    return sources.of(row.source).written() if row.source is not None else None
+
+
+def _written(given: str | tuple[str, ...]) -> str | list[str]:
+    return given if isinstance(given, str) else list(given)

@@ -1,0 +1,372 @@
+"""What runs ask of somebody outside: approvals, functions of a client, input of a person."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from portico.wire import Answered, Asked
+from portico_server.core.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PorticoError,
+)
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.core.question import Answer, Question, QuestionStatus
+from portico_server.db import questions as rows
+from portico_server.db.database import Database
+from portico_server.db.questions import QuestionRow
+from portico_server.runs.run import Run
+
+logger = logging.getLogger(__name__)
+
+Approvers: TypeAlias = Literal["owner", "admin"]
+
+LOOK_AGAIN: Final = 1.0
+"""Seconds between two looks for answers that another daemon on the same database was given."""
+
+BEHIND: Final = 1_000
+"""Changes that a watcher may be behind before it is let go; it comes again and starts from what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Function questions that a worker now has, and those it held that are no longer its own."""
+
+    taken: Sequence[QuestionRow]
+    lost: Sequence[str]
+
+
+class Questions:
+    """Every question is a row; who waits for its answer is told at once.
+
+    ``approvers``: who may answer approvals besides an admin. Anything else is answered by the owner of the run.
+    """
+
+    def __init__(self, database: Database, *, approvers: Approvers = "owner") -> None:
+        self._database = database
+        self._approvers = approvers
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._asked: set[str] = set()
+        self._watchers: set[asyncio.Queue[QuestionRow | None]] = set()
+        self._news = asyncio.Event()
+
+    async def start(self, *, alone: bool) -> None:
+        """``alone``: no other daemon shares the database, so runs in memory that asked are dead: let that end."""
+        if alone:
+            await self._database.write(rows.end_orphans)
+
+    async def run(self, *, alone: bool) -> None:
+        """Look for answers that another daemon was given, until cancelled. Nothing to do if there is no other."""
+        while not alone:
+            await asyncio.sleep(LOOK_AGAIN)
+            if not self._waiting:
+                continue
+            try:
+                settled = await self._database.read(rows.settled, list(self._waiting))
+            except PorticoError as error:
+                logger.warning("could not look for answers: %s", error.message)
+                continue
+            for question_id in settled:
+                self._wake(question_id)
+
+    # --- the side of the run ----------------------------------------------------------------------------------
+
+    async def ask(self, run: Run, question: Question) -> Answer:
+        """Put a question and wait; see `portico_server.core.context.Context.ask`.
+
+        Unless its ``key`` is empty, an answer that was given before this run was cut off is found at once.
+        """
+        self._asked.add(run.id)
+        try:
+            with run.waiting():
+                row = await self._database.write(rows.ask, _row(run, question))
+                if row.status == "pending":
+                    row = await self._wait(run, row, withdraw=not question.key)
+        finally:
+            if run.durable and run.status == "running":
+                await self._database.write(rows.go_on, run.id)
+        await run.log.emit(Answered(row.id, row.accepted is True, row.answered_by or ""))
+        return Answer(row.accepted is True, row.value, row.note or "", row.answered_by or "")
+
+    async def _wait(self, run: Run, row: QuestionRow, *, withdraw: bool) -> QuestionRow:
+        """The row once it is answered. One that nobody waits for any more is withdrawn."""
+        answered = asyncio.Event()
+        self._waiting.setdefault(row.id, set()).add(answered)
+        try:
+            self._tell(row)
+            async with asyncio.timeout(max(0.0, row.expires_at - time.time())):
+                await run.log.emit(_asked(row))
+                while row.status == "pending":
+                    answered.clear()
+                    row = await self._read(row.id)
+                    if row.status == "pending":
+                        await answered.wait()
+        except TimeoutError:
+            row = await self._end(row.id, "expired")
+        except asyncio.CancelledError:
+            if withdraw:
+                await self._end(row.id, "cancelled")
+            raise
+        finally:
+            waiting = self._waiting.get(row.id, set())
+            waiting.discard(answered)
+            if not waiting:
+                self._waiting.pop(row.id, None)
+        if row.status == "answered":
+            return row
+        if row.status == "cancelled":
+            raise Conflict(f"The question of '{row.name}' was taken back.", code="question_cancelled")
+        raise DeadlineExceeded(
+            f"Nobody answered '{row.name}' within {row.expires_at - row.created_at:g} s. Waiting questions are "
+            "shown by 'portico approvals list'.",
+            code="question_expired",
+        )
+
+    async def end_of_run(self, run: Run) -> None:
+        """The run has ended: what it still asks is asked no more."""
+        if run.id not in self._asked:
+            return
+        self._asked.discard(run.id)
+        for question_id in await self._database.write(rows.end_of_run, run.id):
+            self._tell(await self._read(question_id))
+
+    # --- the side of whoever answers --------------------------------------------------------------------------
+
+    async def get(self, question_id: str, caller: Principal, granted: Collection[str] = ()) -> QuestionRow:
+        """One question, if it is there for this caller; otherwise `NotFound`.
+
+        ``granted`` are names of functions that this caller serves, whoever calls them.
+        """
+        row = await self._database.read(rows.get, question_id)
+        if row is None or not (caller.sees(row.owner) or _is_granted(row, granted)):
+            raise NotFound(
+                f"There is no question '{question_id[:80]}'.", code="question_not_found", param="id"
+            )
+        return row
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        status: QuestionStatus | None = None,
+        run_id: str | None = None,
+        limit: int = 100,
+    ) -> list[QuestionRow]:
+        """The caller's questions, newest first; all of them for an admin."""
+        owner = None if caller.admin else caller.id
+        return await self._database.read(rows.newest, owner, status=status, run_id=run_id, limit=limit)
+
+    async def answer(
+        self,
+        question_id: str,
+        caller: Principal,
+        *,
+        accepted: bool,
+        value: Any = None,
+        note: str = "",
+        worker: str = "",
+        granted: Collection[str] = (),
+    ) -> QuestionRow:
+        """Answer; the run goes on when this returns. ``worker`` is the name of the client that executed a function.
+
+        Raises `NotFound`; `Forbidden` if only an admin may approve; `InvalidRequest` if the value does not match the
+        question's schema; `Conflict` if it was answered, has expired or was taken back.
+        """
+        row = await self.get(question_id, caller, granted)
+        if row.kind == "approval" and self._approvers == "admin" and not caller.admin:
+            raise Forbidden(
+                "Approvals are given by an admin here (setting 'approvals'). Ask the operator to look at "
+                f"'portico approvals show {row.id}'."
+            )
+        if row.status == "pending" and accepted:
+            _check(row, value)
+        by = _holder(caller, worker) if worker and row.kind == "function" else caller.id
+        done = await self._database.write(
+            rows.answer, row.id, accepted, value if accepted else None, note, by
+        )
+        if done is None:
+            raise _too_late(await self._read(row.id))
+        self._tell(done)
+        return done
+
+    async def claim(
+        self,
+        caller: Principal,
+        worker: str,
+        lease: float,
+        *,
+        names: Sequence[str],
+        granted: Sequence[str] = (),
+        run_id: str | None = None,
+        limit: int = 1,
+        wait: float = 0.0,
+        holding: Sequence[str] = (),
+    ) -> Claimed:
+        """Take up to ``limit`` function questions for ``lease`` seconds, and keep those of ``holding`` as long.
+
+        Those called one of ``names`` that the caller's own runs ask, and those called one of ``granted``. Waits up to
+        ``wait`` seconds for the first one. A question whose lease runs out goes to another worker.
+        """
+        holder = _holder(caller, worker)
+        lost = await self._database.write(rows.renew, holding, holder, lease)
+        taken: list[QuestionRow] = []
+        until = asyncio.get_running_loop().time() + wait
+        while limit and not lost:
+            news = self._news
+            try:
+                taken = await self._database.write(
+                    rows.claim,
+                    holder,
+                    lease,
+                    names=names,
+                    served=granted,
+                    owner=caller.id,
+                    run_id=run_id,
+                    limit=limit,
+                )
+            except asyncio.CancelledError:
+                await self._let_go(holder, holding)  # what was taken in vain
+                raise
+            left = until - asyncio.get_running_loop().time()
+            if taken or left <= 0:
+                break
+            with suppress(TimeoutError):
+                # A lease that runs out makes no noise: look again before long.
+                async with asyncio.timeout(min(left, LOOK_AGAIN)):
+                    await news.wait()
+        return Claimed(taken, lost)
+
+    async def let_go(self, caller: Principal, worker: str) -> None:
+        """A worker leaves: what it has taken and not answered is for others."""
+        await self._let_go(_holder(caller, worker))
+
+    async def watch(self, caller: Principal) -> AsyncIterator[QuestionRow]:
+        """The questions that wait, oldest first, then each one as it is asked, answered or ends."""
+        queue: asyncio.Queue[QuestionRow | None] = asyncio.Queue(BEHIND)
+        self._watchers.add(queue)
+        try:
+            for row in reversed(await self.list(caller, status="pending", limit=BEHIND)):
+                yield row
+            while (change := await queue.get()) is not None:
+                if caller.sees(change.owner):
+                    yield change
+        finally:
+            self._watchers.discard(queue)
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    async def _let_go(self, holder: str, keep: Sequence[str] = ()) -> None:
+        await self._database.write(rows.let_go, holder, keep)
+        self._announce()
+
+    async def _read(self, question_id: str) -> QuestionRow:
+        row = await self._database.read(rows.get, question_id)
+        assert row is not None
+        return row
+
+    async def _end(self, question_id: str, status: QuestionStatus) -> QuestionRow:
+        row = await self._database.write(rows.end, question_id, status)
+        assert row is not None
+        if row.status == status:
+            self._tell(row)
+        return row
+
+    def _wake(self, question_id: str) -> None:
+        for event in self._waiting.get(question_id, ()):
+            event.set()
+
+    def _announce(self) -> None:
+        """Let every worker that waits for work look."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _tell(self, row: QuestionRow) -> None:
+        """Tell the run that waits, the workers that look for work, and whoever watches."""
+        self._wake(row.id)
+        for queue in tuple(self._watchers):
+            if (
+                queue.full()
+            ):  # it is too slow: what it has not read is taken from it, and it is told to come again
+                queue.get_nowait()
+                queue.put_nowait(None)
+                self._watchers.discard(queue)
+            else:
+                queue.put_nowait(row)
+        self._announce()
+
+
+def _row(run: Run, question: Question) -> QuestionRow:
+    question_id = new_id("ask_")
+    try:
+        # As the row has them, so that the same question is known as the same when it is asked again.
+        arguments = json.loads(json.dumps(dict(question.arguments), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"What '{question.name}' asks cannot be written as JSON: {error}.", param="arguments"
+        ) from error
+    now = time.time()
+    return QuestionRow(
+        id=question_id,
+        run_id=run.id,
+        key=question.key or question_id,
+        owner=run.owner,
+        kind=question.kind,
+        name=question.name,
+        message=question.message,
+        arguments=arguments,
+        answer_schema=dict(question.answer_schema) if question.answer_schema is not None else None,
+        created_at=now,
+        expires_at=now + question.limit,
+    )
+
+
+def _holder(caller: Principal, worker: str) -> str:
+    """Who has a lease: workers choose their names, so a name counts within one key alone."""
+    return f"{caller.id}:{worker}"
+
+
+def _asked(row: QuestionRow) -> Asked:
+    return Asked(row.id, row.kind, row.name, row.message, row.arguments, row.answer_schema, row.expires_at)
+
+
+def _is_granted(row: QuestionRow, granted: Collection[str]) -> bool:
+    return row.kind == "function" and row.name in granted
+
+
+def _check(row: QuestionRow, value: Any) -> None:
+    if row.answer_schema is None:
+        return
+    from portico_server.core.shape import Shape  # jsonschema is slow to import
+
+    schema: Mapping[str, Any] = row.answer_schema
+    fault = Shape(row.name, schema).fault(value)
+    if fault is not None:
+        raise InvalidRequest(
+            f"This is no answer to '{row.name}': at value{fault.path}, {fault.message}. Schema path: {fault.rule}.",
+            code="invalid_answer",
+            param=f"value{fault.path}",
+        )
+
+
+def _too_late(row: QuestionRow) -> Conflict:
+    match row.status:
+        case "answered":
+            how = "accepted" if row.accepted else "refused"
+            return Conflict(f"This was {how} already, by '{row.answered_by}'.", code="already_answered")
+        case "cancelled":
+            return Conflict("The run that asked this has ended.", code="question_cancelled")
+        case _:
+            return Conflict(
+                f"Nobody answered '{row.name}' in time; the run has given up.", code="question_expired"
+            )

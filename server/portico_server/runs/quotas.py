@@ -1,0 +1,176 @@
+"""How much of its limits each key and each app has used, in memory; the rows of usage give it back after a restart."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from portico_server.core.errors import TooMany
+from portico_server.core.limits import Limits
+from portico_server.core.rate import Bucket
+
+MINUTE = 60.0
+DAY = 86_400
+
+PAUSE = 1.0
+"""Seconds after which a caller with too many calls at once may try again."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Meter:
+    """The limits of one key, or of one app, and what is left of them.
+
+    A call is let in while there is anything left: what it takes is known when it ends, and may overdraw the budget,
+    which then has to recover first.
+    """
+
+    __slots__ = ("_calls", "_day", "_limits", "_name", "_now", "_requests", "_spent", "_today", "_tokens")
+
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        now: Callable[[], float],
+        today: Callable[[], float],
+        noun: str = "key",
+    ) -> None:
+        self._name = f"the {noun} '{name}'"
+        self._limits = limits
+        self._now = now
+        self._today = today
+        self._calls = 0
+        self._day = today() // DAY
+        self._spent = 0
+        self._requests = _bucket(limits.requests_per_minute, now())
+        self._tokens = _bucket(limits.tokens_per_minute, now())
+
+    def enter(self) -> None:
+        """Count a call that begins. Raises `TooMany` with the limit that it is over."""
+        limits, now = self._limits, self._now()
+        if limits.concurrency is not None and self._calls >= limits.concurrency:
+            raise self._refusal("concurrent calls", limits.concurrency, self._calls, PAUSE)
+        if self._requests is not None and (wait := self._requests.wait(1, now)):
+            used = limits.requests_per_minute or 0
+            raise self._refusal("requests per minute", used, used, wait)
+        if self._tokens is not None and (wait := self._tokens.wait(1, now)):
+            limit = limits.tokens_per_minute or 0
+            raise self._refusal("tokens per minute", limit, math.ceil(limit - self._tokens.level(now)), wait)
+        if limits.tokens_per_day is not None and self.spent >= limits.tokens_per_day:
+            raise self._refusal("tokens per day", limits.tokens_per_day, self._spent, self._night)
+        self._calls += 1
+        if self._requests is not None:
+            self._requests.take(1, now)
+
+    def leave(self) -> None:
+        """Count the end of a call that was let in."""
+        self._calls -= 1
+
+    def spend(self, tokens: int) -> None:
+        """Count what a call took."""
+        if self._tokens is not None:
+            self._tokens.take(tokens, self._now())
+        self._spent = self.spent + tokens
+
+    def resume(self, *, requests: int, tokens: int, spent: int) -> None:
+        """Take over what was used before this daemon started: in the last minute, and of ``tokens`` today."""
+        now = self._now()
+        if self._requests is not None:
+            self._requests.take(requests, now)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now)
+        self._spent = spent
+
+    @property
+    def spent(self) -> int:
+        """Tokens of today."""
+        day = self._today() // DAY
+        if day != self._day:
+            self._day, self._spent = day, 0
+        return self._spent
+
+    @property
+    def _night(self) -> float:
+        """Seconds until midnight UTC."""
+        return DAY - self._today() % DAY
+
+    def headers(self) -> Headers:
+        """What is left, in OpenAI's headers; of the tokens, the limit per minute if there is one, else per day.
+
+        Source: https://platform.openai.com/docs/guides/rate-limits
+        """
+        now = self._now()
+        found: Headers = []
+        if self._requests is not None:
+            found += _told(
+                b"requests", self._requests.size, self._requests.level(now), self._requests.full(now)
+            )
+        if self._tokens is not None:
+            found += _told(b"tokens", self._tokens.size, self._tokens.level(now), self._tokens.full(now))
+        elif self._limits.tokens_per_day is not None:
+            limit = self._limits.tokens_per_day
+            found += _told(b"tokens", limit, limit - self.spent, self._night)
+        return found
+
+    def _refusal(self, what: str, limit: int, used: int, wait: float) -> TooMany:
+        return TooMany(
+            f"Rate limit reached for {self._name} on {what}: limit {limit:,}, used {used:,}. Try again in "
+            f"{span(wait)}, or ask the operator for a higher limit.",
+            retry_after=wait,
+        )
+
+
+class Quotas:
+    """The meters of those keys, or apps, that have limits. ``now`` never goes back, ``today`` is seconds since 1970.
+
+    ``noun``: what they are called in messages.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        today: Callable[[], float] = time.time,
+        *,
+        noun: str = "key",
+    ) -> None:
+        self._noun = noun
+        self._now = now
+        self._today = today
+        self._meters: dict[str, Meter] = {}
+
+    def of(self, key_id: str) -> Meter | None:
+        """The meter of a key; ``None`` for one without limits."""
+        return self._meters.get(key_id)
+
+    def limit(self, key_id: str, name: str, limits: Limits) -> Meter | None:
+        """Hold a key to its limits from now on; ``name`` is what the key is called in messages."""
+        self._meters.pop(key_id, None)
+        if limits == Limits():
+            return None
+        meter = self._meters[key_id] = Meter(name, limits, self._now, self._today, self._noun)
+        return meter
+
+    def forget(self, key_id: str) -> None:
+        """The key is gone."""
+        self._meters.pop(key_id, None)
+
+
+def span(seconds: float) -> str:
+    """Time as OpenAI's headers have it: ``12ms``, ``1.5s``, ``6m0s``, ``23h59m1s``."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    if seconds < MINUTE:
+        return f"{math.ceil(seconds * 100) / 100:g}s"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
+
+
+def _bucket(limit: int | None, now: float) -> Bucket | None:
+    return None if limit is None else Bucket(limit, MINUTE, now)
+
+
+def _told(kind: bytes, limit: float, left: float, reset: float) -> Headers:
+    values = ((b"limit", f"{limit:.0f}"), (b"remaining", f"{max(0, int(left))}"), (b"reset", span(reset)))
+    return [(b"x-ratelimit-%b-%b" % (word, kind), value.encode()) for word, value in values]

@@ -1,0 +1,134 @@
+"""Forgets with age: ended runs, what they made, what calls cost, files whose time has run out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from portico_server.core.errors import PorticoError
+from portico_server.db import artifacts as artifact_rows
+from portico_server.db import retention as rows
+from portico_server.db import sessions as session_rows
+from portico_server.db import steps
+from portico_server.db.database import Database
+from portico_server.db.retention import Count, Forget
+from portico_server.runs.artifacts import Artifacts
+
+logger = logging.getLogger(__name__)
+
+PERIOD: Final = 3600.0
+"""Seconds between two looks: so long may something stay beyond its time."""
+
+BATCH: Final = 50
+"""Rows that one transaction removes; other writers come between two."""
+
+DAY: Final = 86_400.0
+
+
+class Expires(Protocol):
+    """Files that were kept until a moment of their own."""
+
+    async def expire(self, *, dry_run: bool = False) -> int:
+        """Remove those whose time has run out; how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much was removed, or would be."""
+
+    runs: int = 0
+    questions: int = 0
+    artifacts: int = 0
+    files: int = 0
+    usage: int = 0
+    sessions: int = 0
+
+
+class Retention:
+    """Looks at a start of the daemon and every hour. A run that has not ended is never touched.
+
+    ``runs_days`` and ``usage_days``: how long runs and usage are kept after their end, ``sessions_days``: how long
+    sessions are after their last turn; 0 for ever.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        artifacts: Artifacts,
+        files: Expires,
+        *,
+        runs_days: int,
+        usage_days: int,
+        sessions_days: int = 0,
+    ) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._files = files
+        self._runs_days = runs_days
+        self._usage_days = usage_days
+        self._sessions_days = sessions_days
+        self._one_at_a_time = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Prune until cancelled. What fails is logged and tried again an hour later."""
+        swept = False
+        while True:
+            try:
+                if not swept:
+                    await self._artifacts.sweep()
+                    swept = True
+                gone = await self.prune()
+                if gone != Pruned():
+                    logger.info("forgot %s", gone)
+            except (PorticoError, OSError) as error:
+                logger.warning("what is old was not removed: %s", error)
+            await asyncio.sleep(PERIOD)
+
+    async def prune(self, *, runs_days: float | None = None, dry_run: bool = False) -> Pruned:
+        """Remove what is older than the settings say, or than ``runs_days``; ``dry_run`` only counts."""
+        async with self._one_at_a_time:
+            days = self._runs_days if runs_days is None else runs_days
+            runs = _before(days, for_ever=runs_days is None)
+            usage = _before(self._usage_days, for_ever=True)
+            talks = _before(self._sessions_days, for_ever=True)
+            if dry_run:
+                return await self._count(runs, usage, talks)
+            while await self._database.write(steps.forget_expired, BATCH):
+                pass  # outputs that steps kept for a time of their own: nobody could see them any more
+            return Pruned(
+                runs=await self._batches(rows.forget_runs, runs),
+                questions=await self._batches(rows.forget_questions, runs),
+                artifacts=0 if runs is None else await self._artifacts.expire(runs),
+                files=await self._files.expire(),
+                usage=await self._batches(rows.forget_usage, usage),
+                sessions=await self._batches(session_rows.forget, talks),
+            )
+
+    async def _count(self, runs: float | None, usage: float | None, talks: float | None) -> Pruned:
+        async def count(function: Count, before: float | None) -> int:
+            return 0 if before is None else await self._database.read(function, before)
+
+        return Pruned(
+            runs=await count(rows.count_runs, runs),
+            questions=await count(rows.count_questions, runs),
+            artifacts=await count(artifact_rows.count_orphaned, runs),
+            files=await self._files.expire(dry_run=True),
+            usage=await count(rows.count_usage, usage),
+            sessions=await count(session_rows.count_old, talks),
+        )
+
+    async def _batches(self, forget: Forget, before: float | None) -> int:
+        if before is None:
+            return 0
+        total = 0
+        while gone := await self._database.write(forget, before, BATCH):
+            total += gone
+        return total
+
+
+def _before(days: float, *, for_ever: bool) -> float | None:
+    """The moment that many days ago; ``None`` if 0 days stand for ever."""
+    return None if for_ever and days == 0 else time.time() - days * DAY

@@ -1,0 +1,115 @@
+"""Databases as tools: two for each, one that tells its tables and one that answers a query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import ToolResult
+from portico_server.db.query.answer import TIMEOUT, Rows, Source, Table
+
+QUERY: Final[Mapping[str, Any]] = {
+    "query": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 100_000,
+        "description": "One SELECT, or WITH … SELECT.",
+    },
+    "parameters": {
+        "type": "array",
+        "items": {"type": ["string", "number", "boolean", "null"]},
+        "description": "Values for the places in the query: ? in SQLite and DuckDB, $1, $2 … in PostgreSQL.",
+    },
+    "max_rows": {"type": "integer", "minimum": 1, "maximum": 1_000, "default": 100},
+}
+"""The arguments of a query."""
+
+ROWS: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "columns": {"type": "array", "items": {"type": "string"}},
+        "rows": {"type": "array", "items": {"type": "array"}},
+        "truncated": {"type": "boolean", "description": "There are more rows."},
+    },
+    "required": ["columns", "rows", "truncated"],
+}
+
+TABLES: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "tables": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "kind": {"enum": ["table", "view"]},
+                    "columns": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {"name": {"type": "string"}, "type": {"type": "string"}},
+                            "required": ["name", "type"],
+                        },
+                    },
+                },
+                "required": ["name", "kind", "columns"],
+            },
+        }
+    },
+    "required": ["tables"],
+}
+
+
+async def answer(source: Source, arguments: Mapping[str, Any], timeout: float = TIMEOUT) -> ToolResult:
+    """The rows that a query finds; what is wrong with it is told to who asked."""
+    try:
+        found = await source.read(
+            arguments["query"],
+            arguments.get("parameters", ()),
+            limit=int(arguments.get("max_rows", 100)),
+            timeout=timeout,
+        )
+    except PorticoError as error:
+        return ToolResult(error.message, is_error=True)
+    return _rows(found)
+
+
+async def tables(source: Source) -> ToolResult:
+    """All tables and views with their columns."""
+    try:
+        found = await source.tables()
+    except PorticoError as error:
+        return ToolResult(error.message, is_error=True)
+    text = "\n".join(map(_line, found)) or "There are no tables."
+    told = [
+        {
+            "name": table.name,
+            "kind": table.kind,
+            "columns": [{"name": name, "type": kind} for name, kind in table.columns],
+        }
+        for table in found
+    ]
+    return ToolResult(text, {"tables": told})
+
+
+def _rows(found: Rows) -> ToolResult:
+    lines = [_joined(found.columns), *map(_joined, found.rows)]
+    if found.truncated:
+        lines.append("[There are more rows.]")
+    told = {
+        "columns": list(found.columns),
+        "rows": [list(row) for row in found.rows],
+        "truncated": found.truncated,
+    }
+    return ToolResult("\n".join(lines), told)
+
+
+def _joined(cells: Sequence[Any]) -> str:
+    return " | ".join("" if value is None else " ".join(str(value).split()) for value in cells)
+
+
+def _line(table: Table) -> str:
+    columns = ", ".join(f"{name} {kind}".rstrip() for name, kind in table.columns)
+    return f"{table.kind} {table.name} ({columns})"

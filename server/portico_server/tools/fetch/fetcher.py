@@ -1,0 +1,71 @@
+"""The client of tools for those parts that take large things: bodies as they come, connections that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from portico_server.core.fetching import Arrival, Session
+from portico_server.tools.fetch.address import Policy
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_BLOCK: Final = 65_536
+
+
+class OutwardFetcher:
+    """A `portico_server.core.fetching.Fetcher` within the ``policy`` of the tools, whose limits on time and size do
+    not hold here: who asks sets their own.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    @asynccontextmanager
+    async def session(self, trusted: Collection[str] = ()) -> AsyncIterator[Session]:
+        from portico_server.tools.fetch import client  # aiohttp is not for the start of the daemon
+
+        policy = replace(self._policy, hosts=self._policy.hosts | frozenset(trusted))
+        async with client.opened(policy, keep=True) as opened:
+            yield _Session(opened, policy)
+
+
+class _Session:
+    def __init__(self, session: aiohttp.ClientSession, policy: Policy) -> None:
+        self._session = session
+        self._policy = policy
+
+    @asynccontextmanager
+    async def open(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        seconds: float,
+        method: str = "GET",
+        signed: bool = False,
+    ) -> AsyncIterator[Arrival]:
+        import aiohttp
+
+        from portico_server.tools.fetch import client
+
+        ask = client.Ask(url, method, dict(headers or {}))
+        try:
+            async with asyncio.timeout(seconds):
+                async with client.answered(self._session, ask, self._policy, signed=signed) as response:
+                    yield Arrival(
+                        url=str(response.url),
+                        status=response.status,
+                        headers={name.lower(): value for name, value in response.headers.items()},
+                        media_type=response.content_type,
+                        body=response.content.iter_chunked(_BLOCK),
+                    )
+        except TimeoutError as error:
+            raise client.too_slow(url, seconds) from error
+        except (aiohttp.ClientError, ssl.SSLError, UnicodeError, ConnectionError) as error:
+            raise client.failed(url, error) from error

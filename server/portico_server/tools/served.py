@@ -1,0 +1,255 @@
+"""Functions of clients as tools: called here, executed on the client's side."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound
+from portico_server.core.principal import Principal
+from portico_server.core.question import Question
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.tools.approval import Rule
+from portico_server.tools.outcome import outcome
+from portico_server.tools.tool import Tool
+from portico_server.tools.toolbox import Toolbox
+
+SILENT: Final = 45.0
+"""Seconds without a word after which a worker is taken for gone; each claim is a word."""
+
+BROKEN: Final = 10.0
+"""Seconds that a worker has to come back when its connection broke off in the middle of a claim."""
+
+GRACE: Final = 60.0
+"""Seconds that a function stays, and is waited for, after its last worker was lost. One that says goodbye takes it
+along at once.
+"""
+
+SWEEP: Final = 5.0
+"""Seconds between two looks for those that are gone."""
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """What a worker can do. ``timeout`` is in seconds a call, the wait for a free worker included."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    read_only: bool = False
+    destructive: bool = False
+    timeout: float = 60.0
+    approval: Rule = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """One worker as it is shown. ``seen`` is in seconds since 1970."""
+
+    name: str
+    owner: str
+    functions: Sequence[str]
+    seen: float
+
+
+@dataclass(slots=True)
+class _Worker:
+    owner: str
+    name: str
+    functions: dict[str, Function]
+    heard: float
+
+
+@dataclass(slots=True)
+class _Offered:
+    """A function in the toolbox. ``owner`` is the key whose workers may serve it; ``lost``: when the last one was."""
+
+    owner: str
+    workers: set[tuple[str, str]] = field(default_factory=set)
+    lost: float = 0.0
+
+
+class Served:
+    """Workers by (key, name), and the functions that are tools while a worker serves them.
+
+    A function that an admin serves is for every key with the scope; any other is for the key that serves it.
+    ``clock`` gives seconds.
+    """
+
+    def __init__(self, toolbox: Toolbox, clock: Callable[[], float] = time.monotonic) -> None:
+        self._toolbox = toolbox
+        self._clock = clock
+        self._workers: dict[tuple[str, str], _Worker] = {}
+        self._offered: dict[str, _Offered] = {}
+
+    async def run(self) -> None:
+        """Take out what is gone, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            self.sweep()
+
+    def join(self, caller: Principal, worker: str, functions: Sequence[Function]) -> list[str]:
+        """A worker comes, or comes back with other functions; the names of its tools.
+
+        Raises `Conflict` if a name is taken by something else or another key's function, `Forbidden` if the caller may
+        not call what it wants to serve, `InvalidRequest` for a name or schema that is none.
+        """
+        from portico_server.core.shape import require_schema  # jsonschema is slow to import
+
+        for number, function in enumerate(functions):
+            if not _NAME.fullmatch(function.name):
+                raise InvalidRequest(
+                    f"'{function.name}' is not a name for a function: up to 64 letters, digits, '_' and '-'.",
+                    param=f"functions[{number}].name",
+                )
+            require_schema(function.name, function.input_schema, f"functions[{number}].input_schema")
+            caller.require(f"tools:{function.name}:call")
+            known = self._offered.get(function.name)
+            if known is not None and known.owner != caller.id:
+                raise Conflict(f"Another key serves a function '{function.name}'. Choose another name.")
+        self._check_free([function.name for function in functions])
+        self.leave(caller, worker, stay={function.name for function in functions})
+        key = (caller.id, worker)
+        named = {function.name: function for function in functions}
+        self._workers[key] = _Worker(caller.id, worker, named, self._clock())
+        for function in functions:
+            self._toolbox.add(self._tool(function, caller), function.approval, replace=True)
+            self._offered.setdefault(function.name, _Offered(caller.id)).workers.add(key)
+        return list(named)
+
+    def heard(self, caller: Principal, worker: str) -> list[str]:
+        """A worker says that it is there; what the questions that it may claim are called.
+
+        Raises `NotFound` if it is not known, or no longer: it joins again.
+        """
+        known = self._workers.get((caller.id, worker))
+        if known is None:
+            raise NotFound(
+                f"There is no worker '{worker}' here (the daemon may have been started again). Join again.",
+                code="worker_not_found",
+                param="worker",
+            )
+        known.heard = self._clock()
+        return [question_name(name) for name in known.functions]
+
+    def broke_off(self, caller: Principal, worker: str) -> None:
+        """The connection of a worker has ended in the middle of a claim: it comes back soon, or is gone."""
+        known = self._workers.get((caller.id, worker))
+        if known is not None:
+            known.heard = min(known.heard, self._clock() - SILENT + BROKEN)
+
+    def leave(self, caller: Principal, worker: str, *, stay: set[str] | None = None) -> None:
+        """A worker says goodbye: the functions that no other one serves are gone, save those in ``stay``."""
+        known = self._workers.pop((caller.id, worker), None)
+        if known is None:
+            return
+        for name in self._forget(known):
+            if name not in (stay or ()):
+                self._withdraw(name)
+
+    def granted(self, caller: Principal) -> frozenset[str]:
+        """What the questions are called that the caller's workers serve, whoever asks."""
+        return frozenset(
+            question_name(name)
+            for worker in self._workers.values()
+            if worker.owner == caller.id
+            for name in worker.functions
+        )
+
+    def every(self, caller: Principal) -> list[WorkerInfo]:
+        """The caller's workers, or all of them for an admin, by name."""
+        shown = [worker for worker in self._workers.values() if caller.sees(worker.owner)]
+        now, wall = self._clock(), time.time()
+        return [
+            WorkerInfo(worker.name, worker.owner, sorted(worker.functions), wall - (now - worker.heard))
+            for worker in sorted(shown, key=lambda worker: worker.name)
+        ]
+
+    def sweep(self) -> None:
+        """Forget the workers that are silent, and the functions that nobody has served for a while."""
+        now = self._clock()
+        for key, worker in list(self._workers.items()):
+            if now - worker.heard > SILENT:
+                del self._workers[key]
+                for name in self._forget(worker):
+                    self._offered[name].lost = now
+        for name, offered in list(self._offered.items()):
+            if not offered.workers and now - offered.lost > GRACE:
+                self._withdraw(name)
+
+    def _forget(self, worker: _Worker) -> list[str]:
+        """The functions that nobody serves without this worker."""
+        left = []
+        for name in worker.functions:
+            offered = self._offered[name]
+            offered.workers.discard((worker.owner, worker.name))
+            if not offered.workers:
+                left.append(name)
+        return left
+
+    def _withdraw(self, name: str) -> None:
+        del self._offered[name]
+        self._toolbox.remove(name)
+
+    def _check_free(self, names: Sequence[str]) -> None:
+        if len(set(names)) < len(names):
+            raise InvalidRequest("Two functions have the same name.", param="functions")
+        for name in names:
+            if name not in self._offered and self._toolbox.has(name):
+                raise Conflict(f"There is a tool '{name}' here already. Choose another name.")
+
+    def _tool(self, function: Function, caller: Principal) -> Tool:
+        async def work(call: ToolCall, context: Context) -> ToolResult:
+            return await self._ask(function, call, context)
+
+        return Tool(
+            name=function.name,
+            title=function.name,
+            description=function.description or f"The function {function.name} of a client.",
+            input_schema=function.input_schema,
+            keyed=work,
+            read_only=function.read_only,
+            destructive=function.destructive,
+            open_world=True,
+            source="client",
+            owner=None if caller.admin else caller.id,
+        )
+
+    async def _ask(self, function: Function, call: ToolCall, context: Context) -> ToolResult:
+        question = Question(
+            "function",
+            question_name(function.name),
+            f"Call of the function '{function.name}'.",
+            arguments=call.arguments,
+            key=f"{call.key}/function" if call.key else "",
+            limit=function.timeout,
+        )
+        try:
+            answer = await context.ask(question)
+        except DeadlineExceeded as late:
+            if late.code != "question_expired":
+                raise
+            offered = self._offered.get(function.name)
+            who = (
+                "The client that serves it did not answer"
+                if offered is not None and offered.workers
+                else "No client that serves it was connected"
+            )
+            return ToolResult(
+                f"'{function.name}' was not executed: {who} within {function.timeout:g} s.", is_error=True
+            )
+        if not answer.accepted:
+            return ToolResult(answer.note or f"'{function.name}' failed on the client's side.", is_error=True)
+        return outcome(answer.value)
+
+
+def question_name(function: str) -> str:
+    """What the questions of a served function are called, which no function of a single run can be."""
+    return f"tool/{function}"

@@ -1,0 +1,43 @@
+"""``portico ask --history``: one command goes on with the conversation of another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.client.cli.conftest import Command
+
+
+def test_a_second_question_goes_on_where_the_first_ended(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "talk.json"
+    first = command("ask", "Which port does the Lighthouse daemon listen on?", "--history", str(file))
+    assert first.code == 0, first.err
+    assert "port.md" in first.out
+    second = command("ask", "Why that one?", "--history", str(file), "--json")
+    assert second.code == 0, second.err
+    # Alone, the second question has no word that a document could hold.
+    assert second.json["citations"][0]["filename"] == "port.md"
+    messages = json.loads(file.read_text(encoding="utf-8"))
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 2
+    assert messages[2]["content"] == "Why that one?"
+    assert messages[3]["content"] == second.json["answer"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["talk.json"]
+
+
+@pytest.mark.parametrize("content", ["{}", "nothing", '[{"role": "user"}]', "[3]"])
+def test_a_file_that_is_no_conversation_is_left_as_it_is(
+    command: Command, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "talk.json"
+    file.write_text(content, encoding="utf-8")
+    done = command("ask", "Which port?", "--history", str(file))
+    assert done.code == 1
+    assert "conversation" in done.err
+    assert file.read_text(encoding="utf-8") == content
+
+
+def test_a_place_that_cannot_be_written_is_told(command: Command, tmp_path: Path) -> None:
+    done = command("ask", "Which port?", "--history", str(tmp_path / "nowhere" / "talk.json"))
+    assert done.code == 1
+    assert "cannot be written" in done.err

@@ -1,0 +1,59 @@
+"""`portico prompts`: imported, shown, filled in, removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.client.cli.conftest import Command
+
+TRANSLATE = """---
+description: Puts a text into another language.
+arguments:
+  - {name: text, required: true}
+  - {name: times, type: integer, default: 1}
+---
+# system
+Say it {times} times.
+
+# user
+{text}
+"""
+
+
+def test_a_folder_is_imported_shown_and_filled_in(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "translate.md").write_text(TRANSLATE, encoding="utf-8")
+    (tmp_path / "README.md").write_text("# Prompts")
+    assert command("prompts", "list").out == "No prompts yet: portico prompts import FOLDER\n"
+    assert command("prompts", "import", str(tmp_path), "--dry-run").out == "Would be added: translate\n"
+    assert command("prompts", "import", str(tmp_path)).out == "added: translate\n"
+    assert command("prompts", "import", str(tmp_path / "translate.md")).out == "unchanged: translate\n"
+    assert command("prompts", "list").out.startswith("translate\t1\ttext")
+    shown = command("prompts", "show", "translate").out
+    assert "times\tinteger\t\t1" in shown and "Say it {times} times." in shown and str(tmp_path) in shown
+    rendered = command("prompts", "render", "translate", "text=42", "times=3", "--json").json
+    assert [message["content"] for message in rendered["messages"]] == ["Say it 3 times.", "42"]
+    wrong = command("prompts", "render", "translate", "text=x", "times=often")
+    assert wrong.code == 1 and "arguments.times must be an integer" in wrong.err
+    assert command("prompts", "remove", "translate", "--yes").out == "Removed 'translate'.\n"
+
+
+def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
+    text = "Say {{hello}} to {name} in {language}, {name}."
+    assert command("prompts", "add", "hi", text).out == "'hi' is at version 1.\n"
+    assert command("prompts", "add", "hi", text, "--system", "Be {mood}.").out == "'hi' is at version 2.\n"
+    assert command("prompts", "history", "hi", "--json").json["data"][1]["version"] == 1
+    assert command("prompts", "history", "hi").out.startswith("2\t")
+    said = command("prompts", "render", "hi", "name=Ann", "language=Basque", "mood=kind").out
+    assert "Say {hello} to Ann in Basque, Ann." in said and "Be kind." in said
+    missing = command("prompts", "render", "hi", "name=Ann", "--version", "1")
+    assert missing.code == 1 and "needs the argument 'language'" in missing.err
+    assert command("prompts", "remove", "hi", "--dry-run").out == "Would remove 'hi'.\n"
+    assert command("prompts", "remove", "hi", "--yes").code == 0
+
+
+def test_what_is_no_folder_of_prompts_is_refused(command: Command, tmp_path: Path) -> None:
+    assert "no file or folder" in command("prompts", "import", str(tmp_path / "none")).err
+    assert "no .yaml or .md files" in command("prompts", "import", str(tmp_path)).err
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
+    assert "not text in UTF-8" in command("prompts", "import", str(tmp_path)).err
+    assert "given as https" in command("prompts", "import", "ssh://example.com/x.git").err

@@ -1,0 +1,21 @@
+"""`portico runs prune`: says what it would remove, asks, and removes."""
+
+from __future__ import annotations
+
+from tests.client.cli.conftest import Command
+
+
+def test_prune_says_what_it_would_remove_and_removes_it(command: Command) -> None:
+    told = command("runs", "prune", "--days", "0", "--dry-run", "--json").json
+    assert told["dry_run"] and told["runs"] >= 1
+    assert command("runs", "prune", "--days", "0", "--dry-run").out.startswith("Would remove ")
+    assert command("runs", "list", "--json").json["data"]
+    refused = command("runs", "prune", "--days", "0")
+    assert refused.code == 1 and "--yes" in refused.err
+    done = command("runs", "prune", "--days", "0", "--yes")
+    assert done.code == 0 and done.out.startswith(f"Removed {told['runs']} runs")
+    assert command("runs", "prune", "--days", "0", "--dry-run", "--json").json["runs"] == 0
+
+
+def test_prune_without_an_age_leaves_what_is_young(command: Command) -> None:
+    assert command("runs", "prune", "--dry-run", "--json").json["runs"] == 0

@@ -1,0 +1,202 @@
+"""`portico tune` against a daemon whose training is played, and its converters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.client.cli.conftest import Command
+from tests.client.cli.test_interrupt import Terminal
+from tests.daemon import Daemon
+
+from portico import Client
+from portico.cli.curve import curve, lasts
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    return write(
+        tmp_path / "examples.jsonl", [(f"What is {number}?", f"It is {number}.") for number in range(20)]
+    )
+
+
+def write(path: Path, pairs: list[tuple[str, str]]) -> Path:
+    lines = [
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+        for asked, said in pairs
+    ]
+    path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    return path
+
+
+def test_a_file_is_trained_on_and_the_result_can_be_asked(
+    command: Command, daemon: Daemon, examples: Path
+) -> None:
+    done = command("tune", str(examples), "--base", "default", "--suffix", "numbers", "--epochs", "1")
+    assert done.code == 0, done.err
+    assert "The job has successfully completed" in done.err
+    model = done.out.strip().rpartition(" ")[2]
+    assert model.startswith("ft:echo:portico:numbers:")
+    with Client(daemon.url) as client:
+        assert client.chat("What is 7?", model).read().text == "It is 7."
+    job = command("tune", "list", "--json").json["data"][0]
+    assert (job["status"], job["fine_tuned_model"]) == ("succeeded", model)
+    shown = command("tune", "show", job["id"])
+    assert "succeeded" in shown.out
+    assert "█" in shown.out
+    assert "New fine-tuned model created" in shown.out
+    assert job["id"] in command("tune", "list").out
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
+    command: Command, daemon: Daemon, examples: Path
+) -> None:
+    with Client(daemon.url) as client:
+        before = [file.id for file in client.files.list().data]
+        done = command("tune", str(examples), "--base", "default", "--dry-run")
+        assert done.code == 0, done.err
+        assert "20, " in done.out
+        assert "lora" in done.out
+        assert [file.id for file in client.files.list().data] == before
+    explained = command("tune", str(examples), "--base", "default", "--explain", "--set", "rank=4")
+    assert "rank\t4\tas given" in explained.out
+    assert "precision\t" in explained.out
+    plan = command("tune", str(examples), "--base", "default", "--dry-run", "--json").json
+    assert plan["recipe"]["steps"] == 25  # five times through: few examples are seen more often
+    assert set(plan["recipe"]["reasons"]) <= {*plan["recipe"], "batch"}
+
+
+def test_what_is_wrong_is_one_sentence(command: Command, tmp_path: Path) -> None:
+    bad = write(tmp_path / "bad.jsonl", [("What?", "")])
+    done = command("tune", str(bad), "--base", "default", "--dry-run")
+    assert done.code == 1
+    assert "line 1: 'messages[1].content' is empty" in done.err
+    failed = command("tune", str(bad), "--base", "default")
+    assert failed.code == 1
+    assert failed.err.strip().splitlines()[-1].startswith("1 of 1 lines cannot be trained on")
+    assert command("tune", str(tmp_path / "none.jsonl"), "--base", "default").code == 1
+    wrong = command("tune", str(bad), "--base", "default", "--set", "rank")
+    assert "--set takes NAME=VALUE" in wrong.err
+
+
+def test_a_job_is_begun_paused_resumed_and_cancelled(command: Command, examples: Path) -> None:
+    begun = command(
+        "tune",
+        str(examples),
+        "--base",
+        "default",
+        "--epochs",
+        "900",
+        "--batch-size",
+        "1",
+        "--detach",
+        "--json",
+    )
+    job = begun.json["id"]
+    assert command("tune", "pause", job, "--json").json["status"] == "paused"
+    assert "goes on" in command("tune", "resume", job).out
+    assert "is cancelled" in command("tune", "cancel", job).out
+    again = command("tune", "cancel", job)
+    assert again.code == 1
+    assert "cancelled already" in again.err
+    assert command("tune", "follow", job).code == 1
+
+
+@pytest.fixture
+def terminal(daemon: Daemon, examples: Path) -> Iterator[Terminal]:
+    arguments = ("tune", str(examples), "--base", "default", "--epochs", "900", "--batch-size", "1")
+    made = Terminal(daemon.url, *arguments)
+    yield made
+    made.close()
+
+
+def test_ctrl_c_leaves_the_job_at_work_and_says_how_to_follow_it(terminal: Terminal, daemon: Daemon) -> None:
+    terminal.until("Fine-tuning job started")
+    terminal.interrupt()
+    terminal.until("The job goes on")
+    terminal.until("portico tune follow ftjob-")
+    with Client(daemon.url) as client:
+        job = client.tuning.list(limit=1).data[0]
+        assert job.status == "running"
+        client.tuning.cancel(job.id)
+
+
+ALPACA = [{"instruction": "Translate", "input": "Hafen", "output": "harbour", "history": [["Hello", "Hi"]]}]
+SHAREGPT = [
+    {"system": "Be kind", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}
+]
+LAZYLLM = [{"context": "潮水六点来。", "question": "潮水几点来？", "answers": {"text": ["六点"]}}]
+
+
+@pytest.mark.parametrize(
+    ("format", "data", "roles", "last"),
+    [
+        ("alpaca", ALPACA, ["user", "assistant", "user", "assistant"], "harbour"),
+        ("sharegpt", SHAREGPT, ["system", "user", "assistant"], "Ho"),
+        ("lazyllm", LAZYLLM, ["user", "assistant"], "六点"),
+        ("lazyllm", ALPACA, ["user", "assistant", "user", "assistant"], "harbour"),
+    ],
+)
+@pytest.mark.parametrize("lines", [False, True])
+def test_data_sets_of_others_become_examples(
+    command: Command,
+    tmp_path: Path,
+    format: str,
+    data: list[object],
+    roles: list[str],
+    last: str,
+    lines: bool,
+) -> None:
+    source, target = tmp_path / "source.json", tmp_path / "out.jsonl"
+    text = "\n".join(json.dumps(one) for one in data * 3) if lines else json.dumps(data * 3, indent=1)
+    source.write_text(text, encoding="utf-8")
+    assert (
+        command("tune", "convert", str(source), str(target), "--from", format, "--json").json["examples"] == 3
+    )
+    found = [json.loads(line)["messages"] for line in target.read_text(encoding="utf-8").splitlines()]
+    assert [message["role"] for message in found[0]] == roles
+    assert found[2][-1]["content"] == last
+
+
+def test_a_csv_file_is_read_by_a_mapping(command: Command, tmp_path: Path) -> None:
+    source, target = tmp_path / "source.csv", tmp_path / "out.jsonl"
+    source.write_text('question,good,bad\n"Who, me?",yes,no\n', encoding="utf-8")
+    columns = ("--map", "user=question", "--map", "chosen=good", "--map", "rejected=bad")
+    assert command("tune", "convert", str(source), str(target), "--from", "csv", *columns).code == 0
+    pair = json.loads(target.read_text())
+    assert pair["input"]["messages"][0]["content"] == "Who, me?"
+    assert (pair["preferred_output"][0]["content"], pair["non_preferred_output"][0]["content"]) == (
+        "yes",
+        "no",
+    )
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "words"),
+    [
+        ("alpaca", '[{"instruction": "a"}]', "Example 1 of source is not as 'alpaca' has them"),
+        ("sharegpt", '{"conversations": [{"from": "cat", "value": "x"}]}', "nobody is called 'cat'"),
+        ("alpaca", '[{"instruction": "a", "output": ', "not a whole JSON array"),
+        ("csv", "a,b\n1,2\n", "Say which columns"),
+        ("parquet", "", "'parquet' is not a format"),
+    ],
+)
+def test_a_wrong_data_set_is_named_and_nothing_is_written(
+    command: Command, tmp_path: Path, format: str, text: str, words: str
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "out.jsonl"
+    source.write_text(text, encoding="utf-8")
+    done = command("tune", "convert", str(source), str(target), "--from", format)
+    assert done.code == 1
+    assert words in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_curve_has_the_width_it_is_given_and_survives_what_is_no_number() -> None:
+    assert curve([]) == ""
+    assert curve([2.0, 2.0]) == "▁▁"
+    assert curve([3.0, float("nan"), 2.0, 1.0]) == "█▅▁"
+    assert len(curve([float(step) for step in range(1000)], 60)) == 60
+    assert [lasts(seconds) for seconds in (None, 4.0, 600.0, 7200.0)] == ["", "4 s", "10 min", "2.0 h"]

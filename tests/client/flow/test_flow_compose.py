@@ -1,0 +1,359 @@
+"""What composing writes: arguments, bindings, templates, names; and what it refuses before anything is sent."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import pytest
+
+from portico import InvalidRequest
+from portico.flow import (
+    StepLike,
+    _0,
+    _1,
+    bind,
+    branch,
+    client,
+    code,
+    diverter,
+    embed,
+    flow,
+    graph,
+    input,
+    intent,
+    item,
+    llm,
+    loop,
+    output,
+    parallel,
+    pipeline,
+    rerank,
+    retrieve,
+    switch,
+    template,
+    tool,
+    value,
+    warp,
+)
+
+VALUE = {"$ref": "value"}
+SPREAD = {"$spread": VALUE}
+
+
+class Section(TypedDict):
+    title: str
+    describe: str
+
+
+@dataclass
+class Order:
+    item: str
+    count: int = 1
+
+
+def spec(step: StepLike, **more: Any) -> dict[str, Any]:
+    """The root step of a flow as JSON."""
+    found: dict[str, Any] = dict(flow(step, **more).spec["step"])
+    return found
+
+
+def last(step: StepLike, **more: Any) -> dict[str, Any]:
+    """The last step of a pipeline as JSON."""
+    found: dict[str, Any] = spec(step, **more)["steps"][-1]
+    return found
+
+
+def refused(step: StepLike, **more: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        flow(step, **more)
+    return caught.value
+
+
+class TestArguments:
+    def test_a_function_gets_what_flows_in(self) -> None:
+        assert spec(lambda x: x) == {"name": "code", "op": "code", "source": "lambda x: x"}
+
+    def test_a_pack_is_spread_over_several_parameters(self) -> None:
+        assert last(pipeline(parallel(llm(), llm()), lambda a, b: a + b))["args"] == [SPREAD]
+        assert last(pipeline(warp(llm()), lambda *all: all))["args"] == [SPREAD]
+
+    def test_a_pack_goes_whole_to_a_single_parameter(self) -> None:
+        assert "args" not in last(pipeline(parallel(llm(), llm()), lambda both: both))
+        assert "args" not in last(pipeline(warp(llm()), lambda all, sep=" ": sep.join(all)))
+
+    def test_what_is_joined_is_no_pack(self) -> None:
+        assert "args" not in last(pipeline(parallel(llm(), llm(), join="text"), lambda text, n=1: text * n))
+
+    def test_bound_arguments_stand_beside_what_flows_in(self) -> None:
+        found = last(pipeline(a=llm(), b=bind(lambda x, q: x + q, q=input)))
+        assert (found["args"], found["kwargs"]) == ([VALUE], {"q": {"$ref": "input"}})
+
+    def test_what_flows_in_keeps_out_of_the_place_of_a_bound_one(self) -> None:
+        found = last(pipeline(a=llm(), b=bind(lambda q, x: x + q, q=input)))
+        assert (found["args"], found["kwargs"]) == ([], {"q": {"$ref": "input"}, "x": VALUE})
+
+    def test_a_spread_keeps_out_of_it_too(self) -> None:
+        found = last(pipeline(parallel(llm(), llm()), bind(lambda q, a, b: a + b + q, q=input)))
+        assert found["args"] == []
+        assert found["kwargs"]["a"] == {"$ref": "value[0]"}
+        assert found["kwargs"]["b"] == {"$ref": "value[1]"}
+
+    def test_all_bound_is_nothing_flowing_in(self) -> None:
+        found = last(pipeline(a=llm(), b=bind(lambda x: x, x=output("a"))))
+        assert (found["args"], found["kwargs"]) == ([], {"x": {"$ref": "steps.a"}})
+
+    def test_places(self) -> None:
+        found = last(pipeline(parallel(llm(), llm()), bind(lambda a, b: a + b, _1, _0)))
+        assert found["args"] == [{"$ref": "value[1]"}, {"$ref": "value[0]"}]
+        assert last(pipeline(llm(), bind(lambda a, b: a, _0, 7)))["args"] == [VALUE, 7]
+
+    def test_a_function_that_stays_is_called_by_name(self) -> None:
+        lock = threading.Lock()
+
+        def mine(text: str, times: int = 2) -> str:
+            with lock:
+                return text * times
+
+        made = flow(pipeline(llm(), bind(mine, times=3)))
+        found = made.spec["step"]["steps"][-1]
+        assert (found["op"], found["function"]) == ("client", "mine")
+        assert (found["args"], found["kwargs"]) == ([], {"text": VALUE, "times": 3})
+        assert made.functions == {"mine": mine}
+        assert "'lock'" in made.reasons["mine"]
+
+    def test_one_that_takes_any_number_is_called_by_place(self) -> None:
+        lock = threading.Lock()
+        made = flow(pipeline(warp(llm()), client(lambda *all: (lock, all))))
+        assert made.spec["step"]["steps"][-1]["args"] == [SPREAD]
+
+    def test_functions_that_stay_have_names_of_their_own(self) -> None:
+        lock = threading.Lock()
+        made = flow(pipeline(a=lambda x: (lock, x), b=lambda x: (x, lock)))
+        assert set(made.functions) == {"a", "b"}
+
+
+class TestNames:
+    def test_steps_are_named_after_functions(self) -> None:
+        def shorten(text: str) -> str:
+            return text[:10]
+
+        assert [step["name"] for step in spec(pipeline(llm(), shorten, shorten))["steps"]] == [
+            "llm1",
+            "shorten",
+            "code3",
+        ]
+
+    def test_cases_are_named_after_what_they_are_equal_to(self) -> None:
+        cases = spec(switch({"chat": llm(), "画图": llm(), 3: llm()}))["cases"]
+        assert [case["step"]["name"] for case in cases] == ["chat", "case2", "case3"]
+
+    def test_twice_the_same_is_refused(self) -> None:
+        with pytest.raises(InvalidRequest, match="Two steps are named 'a'"):
+            pipeline(llm().named("a"), a=llm())
+
+
+class TestBinding:
+    def test_a_combinator_binds_its_steps(self) -> None:
+        story = pipeline(a=llm(), b=lambda x, y: x + y).bind(b={"x": output("a"), "y": input.topic})
+        assert last(story)["kwargs"] == {"x": {"$ref": "steps.a"}, "y": {"$ref": "input.topic"}}
+
+    def test_a_template_binds_its_variables(self) -> None:
+        found = spec(llm(user="{greeting} {name}").bind(greeting="Hello"))
+        assert found["user"] == {
+            "$template": "{greeting} {name}",
+            "$with": {"greeting": "Hello", "name": {"$ref": 'value["name"]'}},
+        }
+
+    def test_a_text_with_json_stays_as_it_is(self) -> None:
+        assert spec(llm(system='Answer {"a": {"b": 1}}'))["system"] == 'Answer {"a": {"b": 1}}'
+
+    def test_references(self) -> None:
+        found = spec(tool("t", a=input.x[0]["y z"], b=value.n.or_else(3), c=template("{q}", q=input)))
+        assert found["arguments"] == {
+            "a": {"$ref": 'input.x[0]["y z"]'},
+            "b": {"$ref": "value.n", "$default": 3},
+            "c": {"$template": "{q}", "$with": {"q": {"$ref": "input"}}},
+        }
+
+    def test_what_cannot_be_bound_is_said(self) -> None:
+        assert "has no argument 'z' to bind; it has x" in refused(bind(lambda x: x, z=1)).message
+        assert "variable '{z}'" in refused(llm(user="{a}").bind(z=1)).message
+        with pytest.raises(InvalidRequest, match="no step 'c' to bind; there are a, b"):
+            pipeline(a=llm(), b=llm()).bind(c={"x": 1})
+        with pytest.raises(InvalidRequest, match=r"Bind 'b' to dict\(argument=…\)"):
+            pipeline(a=llm(), b=llm()).bind(b=1)
+        with pytest.raises(InvalidRequest, match="takes them by name"):
+            llm().bind(1)
+        assert "_1: a single value flows in" in refused(pipeline(llm(), bind(lambda a: a, _1))).message
+
+    def test_a_reference_is_not_yet_a_value(self) -> None:
+        with pytest.raises(TypeError, match="branch"):
+            bool(input.x)
+        with pytest.raises(TypeError, match="warp"):
+            iter(input)
+
+    def test_what_is_no_json_cannot_travel(self) -> None:
+        assert "cannot travel" in refused(tool("t", a=threading.Lock())).message
+
+
+class TestTypes:
+    """What annotations and formats say is held against each other while the flow is composed."""
+
+    def test_text_into_a_list(self) -> None:
+        def count(words: list[str]) -> int:
+            return len(words)
+
+        error = refused(pipeline(ask=llm(), count=count))
+        assert error.code == "type_clash"
+        assert error.message == (
+            "The step 'count' takes a list, each item text as 'words', but the step 'ask' gives text."
+        )
+
+    def test_items_of_lists(self) -> None:
+        def numbers(x: str) -> list[int]:
+            return [len(x)]
+
+        def words(x: list[str]) -> str:
+            return " ".join(x)
+
+        error = refused(pipeline(a=numbers, b=words))
+        assert (
+            "each item text as 'x', but the step 'a' gives a list, each item a whole number" in error.message
+        )
+
+    def test_each_argument_of_a_spread(self) -> None:
+        def size(x: str) -> int:
+            return len(x)
+
+        def both(a: str, b: str) -> str:
+            return a + b
+
+        error = refused(pipeline(two=parallel(llm(), size), both=both))
+        assert "takes text as 'b', but the step 'two' gives a whole number" in error.message
+
+    def test_too_many_branches(self) -> None:
+        error = refused(pipeline(three=parallel(llm(), llm(), llm()), both=lambda a, b: a + b))
+        assert (
+            "The step 'three' gives 3 values, but the function of the step 'both' takes a, b" in error.message
+        )
+
+    def test_a_warp_over_text(self) -> None:
+        error = refused(pipeline(ask=llm(), each=warp(llm())))
+        assert error.message == "The step 'each' goes over a list, but the step 'ask' gives text."
+
+    def test_the_items_of_a_warp(self) -> None:
+        def title(section: str) -> str:
+            return section
+
+        error = refused(pipeline(outline=llm(format=list[Section]), titles=warp(title)))
+        assert "takes text as 'section', but the step 'outline' gives an object" in error.message
+
+    def test_what_comes_out_of_a_warp(self) -> None:
+        def join(texts: list[int]) -> str:
+            return str(texts)
+
+        assert "gives a list, each item text" in refused(pipeline(each=warp(llm()), join=join)).message
+
+    def test_variables_that_no_key_fills(self) -> None:
+        sections = llm(format=list[Section])
+        error = refused(pipeline(outline=sections, write=warp(llm(user="{title} {body}"))))
+        assert error.code == "missing_variable"
+        assert "the variable '{body}', but the step 'outline' gives only title, describe" in error.message
+        error = refused(pipeline(a=llm(), b=llm(user="Translate {text}")))
+        assert "the variable '{text}', but the step 'a' gives text" in error.message
+
+    def test_the_input_of_the_flow(self) -> None:
+        def count(words: list[str]) -> int:
+            return len(words)
+
+        assert "but the input of the flow gives text" in refused(count, input=str).message
+        assert spec(llm(user="{item}: {count}"), input=Order)["user"] == "{item}: {count}"
+
+    def test_words_for_what_clashes(self) -> None:
+        def small(x: int) -> int:
+            return x
+
+        def flag(x: bool) -> bool:
+            return x
+
+        assert (
+            "true or false as 'x', but the step 'a' gives a whole number"
+            in refused(pipeline(a=small, b=flag)).message
+        )
+        assert "but the step 'a' gives a list" in refused(pipeline(a=embed(), b=small)).message
+
+    def test_what_may_fit_is_let_through(self) -> None:
+        def maybe(x: str | None) -> float:
+            return len(x or "")
+
+        def exact(x: int) -> int:
+            return x
+
+        def anything(x: Any) -> Any:
+            return x
+
+        def texts(rows: list[dict[str, Any]]) -> str:
+            return str(rows)
+
+        flow(pipeline(llm(), maybe, exact, anything, texts, bind(texts, input)))
+        flow(pipeline(retrieve("s"), rerank("r"), texts))
+        flow(pipeline(llm().on_error([]), warp(llm())))  # an error may put a list in its place
+        flow(pipeline(llm(tools=[{"type": "function"}]), lambda x: x["tool_calls"]))
+
+    def test_unresolvable_annotations_say_nothing(self) -> None:
+        def odd(x: Nowhere) -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
+            return x
+
+        flow(pipeline(llm(), odd))
+
+
+class TestCombinators:
+    def test_switch_on_a_step(self) -> None:
+        found = spec(switch({"a": llm(), "b": llm("other")}, on=intent(model="small"), default=llm()))
+        assert found["op"] == "graph"
+        asked, chosen = found["steps"]
+        assert asked["intents"] == {"a": {}, "b": {}}
+        assert chosen["on"] == {"$ref": "steps.intent"}
+        assert chosen["default"]["op"] == "llm"
+
+    def test_switch_on_a_function(self) -> None:
+        found = spec(
+            switch({"long": llm()}, on=code(lambda x: "long" if len(x) > 9 else "short").named("size"))
+        )
+        assert found["steps"][1]["on"] == {"$ref": "steps.size"}
+
+    def test_conditions_travel(self) -> None:
+        found = spec(switch({(lambda x: x > 1): llm()}))
+        assert found["cases"][0]["when"] == {"$code": "lambda x: x > 1"}
+        assert spec(loop(llm(), limit=3, until=lambda x: not x))["until"] == {"$code": "lambda x: not x"}
+        assert spec(branch(input.flag, llm()))["condition"] == {"$ref": "input.flag"}
+
+    def test_a_condition_that_cannot_travel_is_refused(self) -> None:
+        lock = threading.Lock()
+        error = refused(branch(lambda x: lock.locked(), llm()))
+        assert "is a condition and must run in the daemon, but it uses 'lock'" in error.message
+
+    def test_code_that_cannot_travel_is_refused(self) -> None:
+        lock = threading.Lock()
+        with pytest.raises(InvalidRequest, match=r"The lambda cannot run in the sandbox: it uses 'lock'"):
+            code(lambda x: (lock, x))
+
+    def test_nothing_is_no_flow(self) -> None:
+        with pytest.raises(InvalidRequest, match="at least one step"):
+            pipeline()
+        with pytest.raises(InvalidRequest, match="is no step"):
+            flow(3)  # type: ignore[arg-type]
+
+    def test_a_diverter_gives_each_its_own(self) -> None:
+        def number(x: int) -> int:
+            return x
+
+        error = refused(pipeline(two=parallel(llm(), llm()), each=diverter(llm(), number)))
+        assert "takes a whole number as 'x', but the step 'two' gives text" in error.message
+
+    def test_graph_and_item(self) -> None:
+        found = spec(graph(a=llm(), b=warp(tool("t", x=item), over=output("a")), after={"b": ["a"]}))
+        assert found["after"] == {"b": ["a"]}
+        assert found["steps"][1]["step"]["arguments"] == {"x": {"$ref": "item"}}

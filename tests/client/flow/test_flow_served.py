@@ -1,0 +1,266 @@
+"""Functions of a client as steps of deployed apps: called while a worker serves them, waited for otherwise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.daemon import Daemon, environment
+
+from portico import Client, Function, InvalidRequest, PorticoError
+from portico.flow import Flow, client, flow, pipeline, subflow, warp
+
+COMMAND = [sys.executable, "-c", "import sys; from portico.cli import main; sys.exit(main())"]
+LOCK = threading.Lock()
+"""A thing that cannot travel, so that the functions around it stay."""
+
+ORDERS = '''
+import threading
+from portico.flow import flow, pipeline
+
+LOCK = threading.Lock()
+
+def priced(item: str, crowns: int = 3) -> dict:
+    """What an item costs."""
+    with LOCK:
+        return {"item": item, "crowns": crowns}
+
+order = flow(pipeline(clean=lambda text: text.strip(), price=priced), name="order")
+whole = flow(lambda text: text.upper(), name="whole")
+'''
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers notice at once that they are to stop."""
+    monkeypatch.setattr("portico._serving.WAIT", 0.1)
+
+
+@contextmanager
+def serving(daemon: Daemon, given: Sequence[Any], **options: Any) -> Iterator[Client]:
+    """A client, while another one serves."""
+    stop = threading.Event()
+    with Client(daemon.url) as worker, Client(daemon.url) as caller:
+        thread = threading.Thread(target=worker.serve, args=(given,), kwargs={**options, "stop": stop})
+        thread.start()
+        try:
+            yield caller
+        finally:
+            stop.set()
+            thread.join(30)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Look again and again, for as long as a test may take."""
+    while not true():
+        pass
+
+
+def there(caller: Client, name: str) -> bool:
+    return name in {tool.name for tool in caller.tools.list()}
+
+
+def tripled(x: int) -> int:
+    """Three times as much."""
+    with LOCK:
+        return 3 * x
+
+
+def shop(**more: Any) -> Flow:
+    return flow(pipeline(number=lambda x: int(x), triple=tripled), name="shop", **more)
+
+
+def test_deploying_says_who_is_missing(daemon: Daemon) -> None:
+    with serving(daemon, [shop()]) as caller:
+        until(lambda: there(caller, "tripled"))
+        assert caller.apps.deploy("shop", shop()).warnings == ()
+    with Client(daemon.url) as caller:
+        [warning] = caller.apps.deploy("shop", shop()).warnings
+        assert "The step 'triple' calls the function 'tripled', which nobody serves just now" in warning
+
+
+def test_an_app_calls_the_function_that_is_served(daemon: Daemon) -> None:
+    with serving(daemon, [tripled]) as caller:
+        caller.apps.deploy("shop", shop())
+        until(lambda: there(caller, "tripled"))
+        assert caller.apps.run("shop", "4") == 12
+        assert caller.chat("5", model="shop").read().text == "15"
+        assert caller.run(subflow("shop"), 6) == 18  # within another flow, which has no such function
+
+
+def test_a_call_waits_for_a_worker(daemon: Daemon) -> None:
+    with Client(daemon.url) as early, ThreadPoolExecutor(1) as pool:
+        early.apps.deploy("shop", shop())
+        answer = pool.submit(early.apps.run, "shop", "4")
+        until(lambda: any(run.name == "shop" and not run.ended for run in early.runs.list()))
+        with serving(daemon, [shop()]):
+            assert answer.result(30) == 12
+
+
+def test_nobody_comes_within_the_limit(daemon: Daemon) -> None:
+    with Client(daemon.url) as caller:
+        caller.apps.deploy("lonely", client(tripled, limit=0.2))
+        told = r"No client has served the function 'tripled' within 0\.2 s"
+        with pytest.raises(PorticoError, match=told) as caught:
+            caller.apps.run("lonely", 1)
+        assert caught.value.code == "question_expired"
+
+
+def test_an_exact_value_comes_back(daemon: Daemon) -> None:
+    """Also one that a tool would cut short, or put under ``result``."""
+
+    def echoes(x: Any) -> Any:
+        with LOCK:
+            return x
+
+    with serving(daemon, [echoes]) as caller:
+        caller.apps.deploy("echoes", client(echoes))
+        until(lambda: there(caller, "echoes"))
+        for value in ({"result": 1}, [1, [2]], None, "x" * 200_000):
+            assert caller.apps.run("echoes", value) == value
+
+
+def test_what_it_raises_is_the_step_s_error(daemon: Daemon) -> None:
+    def fails(x: Any) -> Any:
+        with LOCK:
+            raise ValueError("the well is dry")
+
+    with serving(daemon, [fails]) as caller:
+        caller.apps.deploy("fails", pipeline(dig=client(fails)))
+        until(lambda: there(caller, "fails"))
+        with pytest.raises(InvalidRequest, match="ValueError: the well is dry") as caught:
+            caller.apps.run("fails", 1)
+        assert caught.value.code == "client_function_failed"
+
+
+def test_arguments_are_held_to_the_signature(daemon: Daemon) -> None:
+    with serving(daemon, [tripled]) as caller:
+        caller.apps.deploy("strict", client(tripled))
+        until(lambda: there(caller, "tripled"))
+        with pytest.raises(InvalidRequest, match="What the function 'tripled' gets") as caught:
+            caller.apps.run("strict", "four")
+        assert caught.value.code == "schema_mismatch"
+        step = {"op": "client", "function": "tripled", "args": [{"$ref": "value"}]}
+        caller.apps.deploy("placed", {"portico_flow": 1, "step": step})
+        assert caller.apps.run("placed", 2) == 6  # by place, as somebody wrote it
+        step = {**step, "args": [1, 2]}
+        caller.apps.deploy("placed", {"portico_flow": 1, "step": step})
+        with pytest.raises(InvalidRequest, match="takes x, but gets 2 arguments"):
+            caller.apps.run("placed", 2)
+
+
+def test_a_tool_of_the_daemon_is_no_function(daemon: Daemon) -> None:
+    with Client(daemon.url) as caller:
+        caller.apps.deploy(
+            "mistaken", {"portico_flow": 1, "step": {"op": "client", "function": "calculator"}}
+        )
+        with pytest.raises(PorticoError, match="is a tool of the daemon and no function of a client"):
+            caller.apps.run("mistaken", 1)
+
+
+def test_an_operator_s_approval_comes_first(daemon: Daemon) -> None:
+    with serving(daemon, [Function.of(tripled, approval="always")]) as caller:
+        caller.apps.deploy("asks", client(tripled))
+        until(lambda: there(caller, "tripled"))
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(caller.apps.run, "asks", 2)
+            until(lambda: bool(caller.questions.list(status="pending")))
+            [question] = caller.questions.list(status="pending")
+            assert (question.kind, question.name) == ("approval", "tripled")
+            caller.questions.answer(question.id, False, note="Not today.")
+            with pytest.raises(InvalidRequest, match="Not today"):
+                answer.result(30)
+
+
+def test_workers_share_the_calls_of_a_warp(daemon: Daemon) -> None:
+    both = threading.Barrier(2)
+    by: list[str] = []
+
+    def worked(name: str) -> Callable[[int], int]:
+        def meets(x: int) -> int:
+            both.wait(30)  # only if the other one has a call too
+            by.append(name)
+            return x + 1
+
+        return meets
+
+    first, second = worked("first"), worked("second")
+    with serving(daemon, [first], concurrency=1) as caller, serving(daemon, [second], concurrency=1):
+        caller.apps.deploy("meets", warp(client(first)))
+        until(lambda: there(caller, "meets"))
+        assert caller.apps.run("meets", [1, 2, 3, 4]) == [2, 3, 4, 5]
+    assert sorted(by) == ["first", "first", "second", "second"]
+
+
+def test_a_durable_app_asks_once(daemon: Daemon) -> None:
+    calls: list[int] = []
+
+    def noted(x: int) -> int:
+        calls.append(x)
+        return x
+
+    with serving(daemon, [noted]) as caller:
+        caller.apps.deploy("noted", flow(pipeline(a=noted, b=lambda x: x + 1), durability="normal"))
+        until(lambda: there(caller, "noted"))
+        running = caller.apps.start("noted", 1)
+        assert running.result() == 2
+        caller.runs.resume(running.id or "", start="b")
+        assert [item.event for item in caller.runs.events(running.id or "")][-1].result == 2
+    assert calls == [1]
+
+
+def test_a_run_s_own_functions_go_before_served_ones(daemon: Daemon) -> None:
+    with serving(daemon, [tripled]) as caller:
+        until(lambda: there(caller, "tripled"))
+
+        def other(x: int) -> int:
+            with LOCK:
+                return -x
+
+        other.__name__ = "tripled"
+        assert caller.run(client(other), 2) == -2
+        assert caller.run(client("tripled"), 2) == 6  # a name alone means the served one
+
+
+class TestCommand:
+    def test_serves_all_functions_of_a_flow(self, daemon: Daemon, tmp_path: Path) -> None:
+        (tmp_path / "orders.py").write_text(ORDERS)
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "orders.py:order"],
+            cwd=tmp_path,
+            env=environment(PORTICO_URL=daemon.url),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith("Serves priced until Ctrl-C.")
+            with Client(daemon.url) as caller:
+                until(lambda: there(caller, "priced"))
+                spec = {"op": "client", "function": "priced"}
+                caller.apps.deploy("order", {"portico_flow": 1, "step": spec})
+                assert caller.apps.run("order", "bun") == {"item": "bun", "crowns": 3}
+        finally:
+            process.terminate()
+            process.wait(20)
+            process.stdout.close()
+
+    def test_a_flow_that_needs_nobody_is_refused(self, daemon: Daemon, tmp_path: Path) -> None:
+        (tmp_path / "orders.py").write_text(ORDERS)
+        done = subprocess.run(
+            [*COMMAND, "serve", "orders.py:whole"],
+            cwd=tmp_path,
+            env=environment(PORTICO_URL=daemon.url),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode != 0
+        assert "All of the flow 'whole' runs in the daemon" in done.stderr

@@ -1,0 +1,158 @@
+"""The examples of ``docs/examples`` and ``configs``, end to end: as flows, as deployed apps, as files that are run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tests.daemon import ROOT, Daemon, environment, running
+
+from portico import Client
+from portico.flow import flow, llm, warp
+
+FOLDER = ROOT / "docs" / "examples"
+NAMES = ("chatbot", "rag", "story", "painter", "robot")
+BOOK = "# Flour\nAll about flour.\n# Water\nAll about water."
+
+
+def example(name: str) -> Any:
+    """The flow of a Python file."""
+    found = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    assert found is not None
+    assert found.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def run_file(name: str, house: Daemon, cwd: Path) -> str:
+    """A Python file, run as a user does; what it prints."""
+    command = [sys.executable, "-W", "error", str(FOLDER / f"{name}.py")]
+    variables = environment(PORTICO_URL=house.url, PYTHONDONTWRITEBYTECODE="1", PATH=os.environ["PATH"])
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def said(client: Client, app: str, text: str) -> str:
+    """What a deployed app answers, as a model."""
+    return client.chat(text, model=app).read().text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_it_stays_with_the_client(name: str) -> None:
+    assert flow(example(name)).functions == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_can_be_checked_and_is_what_the_page_shows(name: str, client: Client) -> None:
+    assert client.check(flow(example(name), name=name)).error is None
+    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8").strip()
+    assert source in (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+
+
+class TestChatbot:
+    def test_remembers_the_conversation(self, client: Client) -> None:
+        talk = [
+            {"role": "user", "content": "my name is Ada"},
+            {"role": "assistant", "content": "Hello, Ada."},
+            {"role": "user", "content": "Good day."},
+        ]
+        reply = client.chat(talk, model="chatbot").read()
+        assert reply.text == "Good day."
+        assert reply.usage.prompt_tokens > 2  # "Good day."; what was said before went along
+
+    def test_the_python_file_deploys_it(self, house: Daemon, client: Client, tmp_path: Path) -> None:
+        run_file("chatbot", house, tmp_path)
+        assert said(client, "chatbot", "my name is Ada") == "Hello, Ada."
+
+
+class TestRag:
+    QUESTION = "Which port does the Lighthouse daemon use?"
+
+    def test_answers_from_the_best_passage(self, client: Client) -> None:
+        running = client.start(example("rag"), self.QUESTION)
+        assert running.result() == "Port 7419."
+        steps = {step.path: step for step in client.runs.trace(running.id or "", full=True)}
+        formatted = steps["pipeline.formatter"].output
+        assert "listens on port 7419" in formatted["context_str"]
+        assert "Bread" not in formatted["context_str"]  # one passage is left, the best
+        assert formatted["query"] == self.QUESTION
+
+    def test_both_retrievers_give_to_the_sum(self, client: Client) -> None:
+        running = client.start(example("rag"), "Let the dough rest overnight?")
+        running.result()
+        steps = {step.path: step for step in client.runs.trace(running.id or "", full=True)}
+        found = [steps[f"pipeline.found.retrieve{number}"].output for number in (1, 2)]
+        assert all(found)
+        assert len(steps["pipeline.best"].output) == 1
+        assert "dough" in steps["pipeline.best"].output[0]["text"]
+
+    def test_from_yaml(self, client: Client) -> None:
+        assert said(client, "rag", self.QUESTION) == "Port 7419."
+
+
+class TestStory:
+    def test_in_one_run(self, client: Client) -> None:
+        assert client.run(example("story"), "A handbook of bread") == BOOK
+
+    def test_from_yaml(self, client: Client) -> None:
+        assert client.apps.run("story", "A handbook of bread") == BOOK
+        assert said(client, "story", "A handbook of bread") == BOOK
+
+    def test_the_python_file_runs_and_deploys_it(self, house: Daemon, client: Client, tmp_path: Path) -> None:
+        assert run_file("story", house, tmp_path).strip() == BOOK
+        assert client.apps.versions("story")[0].version == 2
+
+
+class TestPainter:
+    PICTURE = "[a picture of a cat by the sea]"
+
+    def test_one_model_writes_for_the_other(self, client: Client) -> None:
+        assert client.run(example("painter"), "一只海边的猫") == self.PICTURE
+        assert said(client, "painter", "一只海边的猫") == self.PICTURE
+
+
+class TestRobot:
+    @pytest.mark.parametrize(
+        ("wish", "answer"),
+        [
+            ("你好", "你好!"),
+            ("请听写", "[what was said]"),
+            ("图里有什么?", "[what is in the picture]"),
+            ("画一只猫", "[a picture of a cat]"),
+            ("写一首歌", "[music: a song]"),
+            ("朗读这句话", "[spoken: 朗读这句话]"),
+        ],
+    )
+    def test_does_what_is_wanted(self, client: Client, wish: str, answer: str) -> None:
+        assert said(client, "robot", wish) == answer
+
+    def test_from_python(self, client: Client) -> None:
+        assert client.run(example("robot"), "画一只狗") == "[a picture of a dog]"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_with_the_embedded_model(tmp_path: Path) -> None:
+    """What the model of 135 million parameters says is not looked at; that it serves the steps is."""
+    text = (ROOT / "configs" / "painter.yaml").read_text(encoding="utf-8")
+    short = text.replace("aliases: [default]}", "aliases: [default], defaults: {max_tokens: 24}}")
+    assert short != text
+    configuration = tmp_path / "painter.yaml"
+    configuration.write_text(short, encoding="utf-8")
+    with running(tmp_path / "data", "--file", str(configuration)) as house:
+        house.settle()
+        with Client(house.url, timeout=200) as client:
+            client.apps.deploy("chatbot", example("chatbot"))
+            assert said(client, "chatbot", "Say hello.")
+            assert said(client, "painter", "一只海边的猫").startswith("[a picture of ")
+            sections = [{"title": "# Flour", "describe": "What flour is."}] * 2
+            chapters = warp(llm("default", user="{title}\n{describe}"))
+            assert len(client.run(chapters, sections)) == 2

@@ -1,0 +1,133 @@
+"""Clients of other people against a whole daemon: listed, called, read, watched, filled in, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client
+from mcp_types import TextContent, TextResourceContents
+from tests.daemon import ROOT, Daemon
+
+PACKAGES = ("@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/client@2.4.0")
+CACHE = ROOT / ".portico-test" / "interop"
+BREAD = "portico://stores/handbook/files/bread.txt"
+
+
+@pytest.fixture(scope="module")
+def house(daemon: Daemon) -> Daemon:
+    """The daemon, with a prompt and a tool that takes its time."""
+    with httpx.Client(base_url=daemon.url, timeout=60) as http:
+        prompt = {"name": "greet", "arguments": ["name"], "messages": "Say hello to {name}."}
+        nap = {"name": "nap", "command": ["sleep", "30"], "description": "Sleeps.", "read_only": True}
+        for path, body in (("/api/prompts", prompt), ("/api/tool-sources", nap)):
+            assert http.post(path, json=body).status_code == 200
+    return daemon
+
+
+def naps_of(house: Daemon) -> list[str]:
+    """The statuses of all naps."""
+    runs = httpx.get(f"{house.url}/api/runs", params={"limit": 500}, timeout=30).json()["data"]
+    return [run["status"] for run in runs if run["name"] == "tool/nap"]
+
+
+def ended_naps(house: Daemon, count: int) -> list[str]:
+    """The naps, once so many were cut short, or as they are when a cancel has had long enough to arrive."""
+    until = time.monotonic() + 15
+    while (naps := naps_of(house)).count("cancelled") < count and time.monotonic() < until:
+        assert "completed" not in naps
+    return naps
+
+
+@pytest.fixture(scope="module")
+def packages() -> Path:
+    """The folder with the TypeScript SDK."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("npm is not installed, so there is no TypeScript SDK")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    command = [
+        npm,
+        "install",
+        "--prefer-offline",
+        "--no-audit",
+        "--no-fund",
+        "--prefix",
+        str(CACHE),
+        *PACKAGES,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, cwd=CACHE)
+    if done.returncode:
+        pytest.skip(f"the TypeScript SDK cannot be fetched: {done.stderr[-200:]}")
+    return CACHE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "naps"), [("sdk", 1), ("legacy", 2), ("modern", 3)])
+def test_the_typescript_sdk(house: Daemon, docs: Path, packages: Path, way: str, naps: int) -> None:
+    script = Path(__file__).with_name("typescript.mjs")
+    command = ["node", str(script), str(packages), way, f"{house.url}/mcp", str(docs / "bread.txt"), "greet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert {"handbook", "search_handbook", "nap"} < set(seen["tools"])
+    assert seen["found"] == "port.md" and "7419" in seen["text"]
+    assert BREAD in seen["resources"] and seen["changed"] == BREAD
+    assert seen["prompts"] == ["greet"] and seen["prompt"] == "Say hello to Ann."
+    assert seen["completed"] == ["handbook"] and seen["cancelled"] is True
+    assert ended_naps(house, naps).count("cancelled") == naps
+
+
+async def test_the_python_sdk_watches_a_file_of_a_folder(house: Daemon, docs: Path) -> None:
+    async with asyncio.timeout(60), Client(f"{house.url}/mcp") as client:
+        async with client.listen(resource_subscriptions=[BREAD]) as changes:
+            await asyncio.to_thread((docs / "bread.txt").write_text, "Bread is baked at 240 degrees.\n")
+            assert getattr(await anext(changes), "uri", None) == BREAD
+        content = (await client.read_resource(BREAD, cache_mode="bypass")).contents[0]
+        assert isinstance(content, TextResourceContents) and "240" in content.text
+
+
+async def test_the_python_sdk_fills_in_prompts(house: Daemon) -> None:
+    async with asyncio.timeout(60), Client(f"{house.url}/mcp") as client:
+        (prompt,) = (await client.list_prompts()).prompts
+        found = await client.get_prompt(prompt.name, {"name": "Ann"})
+        content = found.messages[0].content
+        assert isinstance(content, TextContent) and content.text == "Say hello to Ann."
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_the_python_sdk_cancels(house: Daemon, mode: str) -> None:
+    count = (await asyncio.to_thread(naps_of, house)).count("cancelled")
+    async with asyncio.timeout(60), Client(f"{house.url}/mcp", mode=mode) as client:
+        began = asyncio.Event()
+
+        async def call() -> None:
+            began.set()
+            await client.call_tool("nap")
+
+        napping = asyncio.create_task(call())
+        await began.wait()
+        await asyncio.wait([napping], timeout=1)
+        napping.cancel()
+        await asyncio.wait([napping])
+        assert (await asyncio.to_thread(ended_naps, house, count + 1)).count("cancelled") == count + 1
+
+
+@pytest.mark.slow
+async def test_a_hundred_clients_at_once(house: Daemon) -> None:
+    async def one(number: int) -> int:
+        async with Client(f"{house.url}/mcp", mode="legacy" if number % 2 else "auto") as client:
+            assert (await client.list_tools()).tools
+            found = await client.call_tool("search_handbook", {"query": "Lighthouse port"})
+            return len(found.structured_content["passages"])
+
+    async with asyncio.timeout(110):
+        found = await asyncio.gather(*(one(number) for number in range(100)))
+    assert min(found) >= 1

@@ -1,0 +1,150 @@
+"""Deployed flows as MCP tools and as operations of the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import mcp_types as types
+import pytest
+from mcp import Client as McpClient
+from tests.daemon import Daemon
+
+from portico import Client
+from portico.flow import Step, code, flow, llm, pipeline, warp
+
+
+def add(pair: dict[str, int]) -> dict[str, int]:
+    return {"sum": pair["left"] + pair["right"]}
+
+
+PAIR = {
+    "type": "object",
+    "properties": {"left": {"type": "integer"}, "right": {"type": "integer"}},
+    "required": ["left", "right"],
+    "additionalProperties": False,
+}
+SUM = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+
+
+@pytest.fixture(scope="module")
+def apps(daemon: Daemon) -> Iterator[Client]:
+    """A daemon with an app that has both schemas, one over a list, one without any, and one that fails."""
+    with Client(daemon.url) as client:
+        client.apps.deploy(
+            "adds", flow(step(add), input=PAIR, output=SUM, title="Adds", description="Adds two.")
+        )
+        client.apps.deploy("doubles", flow(warp(code("lambda x: 2 * x")), input=list[int], output=list[int]))
+        client.apps.deploy("talks", pipeline(first=llm("echo"), second=llm("echo")))
+        client.apps.deploy("typed", flow(code("lambda text: [text, len(text)]"), output=list[Any]))
+        client.apps.deploy("breaks", code("lambda x: 1 / 0"))
+        yield client
+
+
+def step(function: Any) -> Step:
+    return code(function)
+
+
+def mcp(daemon: Daemon, path: str = "/mcp") -> McpClient:
+    return McpClient(f"{daemon.url}{path}")
+
+
+async def tools(client: McpClient) -> dict[str, types.Tool]:
+    return {tool.name: tool for tool in (await client.list_tools()).tools}
+
+
+@pytest.mark.usefixtures("apps")
+class TestAsTools:
+    async def test_an_app_has_its_own_schemas(self, daemon: Daemon) -> None:
+        async with mcp(daemon) as client:
+            found = (await tools(client))["adds"]
+        assert found.input_schema == PAIR
+        assert found.output_schema == SUM
+        assert found.title == "Adds"
+        assert found.annotations is not None
+        assert found.annotations.read_only_hint is False
+
+    async def test_a_call_gives_a_structure(self, daemon: Daemon) -> None:
+        async with mcp(daemon) as client:
+            answer = await client.call_tool("adds", {"left": 2, "right": 3})
+        assert answer.structured_content == {"sum": 5}
+        assert answer.content[0].text == '{"sum": 5}'
+
+    async def test_what_is_no_object_is_put_into_one(self, daemon: Daemon) -> None:
+        async with mcp(daemon) as client:
+            found = (await tools(client))["doubles"]
+            answer = await client.call_tool("doubles", {"input": [1, 2]})
+        assert found.input_schema["required"] == ["input"]
+        assert answer.structured_content == {"result": [2, 4]}
+
+    async def test_one_without_schemas_takes_a_message(self, daemon: Daemon) -> None:
+        async with mcp(daemon) as client:
+            found = (await tools(client))["talks"]
+            answer = await client.call_tool("talks", {"message": "Hello."})
+        assert found.input_schema["required"] == ["message"]
+        assert answer.structured_content == {"answer": "Hello.", "citations": [], "cited": []}
+
+    async def test_a_message_may_have_a_structured_answer(self, daemon: Daemon) -> None:
+        async with mcp(daemon) as client:
+            answer = await client.call_tool("typed", {"message": "four"})
+        assert answer.structured_content == {"result": ["four", 4]}
+
+    @pytest.mark.parametrize("arguments", [{}, {"left": "a", "right": 1}, {"left": 1, "right": 1, "more": 1}])
+    async def test_wrong_arguments_are_said(self, daemon: Daemon, arguments: dict[str, Any]) -> None:
+        async with mcp(daemon) as client:
+            answer = await client.call_tool("adds", arguments)
+        assert answer.is_error
+        assert "adds" in answer.content[0].text
+
+    async def test_an_error_names_the_step(self, daemon: Daemon) -> None:
+        async with mcp(daemon) as client:
+            answer = await client.call_tool("breaks", {"message": "x"})
+        assert answer.is_error
+        assert "ZeroDivisionError" in answer.content[0].text
+
+    async def test_progress_tells_of_the_steps(self, daemon: Daemon) -> None:
+        heard: list[str] = []
+
+        async def hear(progress: float, total: float | None, message: str | None) -> None:
+            heard.append(message or "")
+
+        async with mcp(daemon) as client:
+            await client.call_tool("talks", {"message": "Hello."}, progress_callback=hear)
+        assert any(message.endswith(".first") for message in heard)
+        assert any(".second: done in " in message for message in heard)
+
+    async def test_an_endpoint_shows_one_app_alone(self, daemon: Daemon) -> None:
+        async with mcp(daemon, "/mcp/apps/adds") as client:
+            assert set(await tools(client)) == {"adds"}
+            answer = await client.call_tool("adds", {"left": 1, "right": 1})
+        assert answer.structured_content == {"sum": 2}
+
+
+@pytest.mark.usefixtures("apps")
+class TestAsOperations:
+    def test_an_app_is_an_operation_with_its_schemas(self, daemon: Daemon) -> None:
+        document = httpx.get(f"{daemon.url}/openapi.json").json()
+        operation = document["paths"]["/api/apps/adds/run"]["post"]
+        body = operation["requestBody"]["content"]["application/json"]["schema"]
+        answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        assert operation["operationId"] == "run_app_adds"
+        assert body["properties"]["input"]["required"] == ["left", "right"]
+        assert answer["properties"]["output"]["properties"] == SUM["properties"]
+
+    def test_it_answers_as_the_document_says(self, daemon: Daemon) -> None:
+        answer = httpx.post(
+            f"{daemon.url}/api/apps/adds/run",
+            params={"stream": "false"},
+            json={"input": {"left": 2, "right": 2}},
+        )
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json()["output"] == {"sum": 4}
+        failed = httpx.post(f"{daemon.url}/api/apps/breaks/run?stream=false", json={"input": 1})
+        assert failed.status_code == 400
+        assert failed.json()["error"]["code"] == "code_failed"
+
+    def test_one_that_is_removed_is_gone(self, daemon: Daemon, apps: Client) -> None:
+        apps.apps.deploy("passing", code("lambda x: x"))
+        apps.apps.remove("passing")
+        assert "/api/apps/passing/run" not in httpx.get(f"{daemon.url}/openapi.json").json()["paths"]

@@ -1,0 +1,102 @@
+"""Files that are watched: notices when they change, and for nobody who may not read them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import mcp_types as types
+import pytest
+from mcp.shared.exceptions import MCPError
+from tests.mcp_service import Service
+from tests.server.api.mcp.conftest import Connect, Era
+
+from portico_server.api.mcp.resources import uri_of
+
+GUIDE = uri_of("docs", "guide.md")
+COMING = uri_of("docs", "coming.md")
+SECRET = uri_of("secret", "x.txt")
+
+# In the era of sessions it is the one way to watch a file.
+pytestmark = pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
+
+
+async def test_a_file_that_is_watched_is_told_of_when_it_changes(
+    connect: Connect, service: Service, era: Era
+) -> None:
+    heard: set[str] = set()
+
+    async def note(message: Any) -> None:
+        if isinstance(message, types.ResourceUpdatedNotification):
+            heard.add(message.params.uri)
+
+    async with asyncio.timeout(30), connect(message_handler=note) as client:
+        resources = client.server_capabilities.resources
+        assert resources is not None and resources.subscribe
+        if era == "legacy":
+            await client.subscribe_resource(GUIDE)
+            await client.subscribe_resource(COMING)
+            number = 0
+            while (
+                not {GUIDE, COMING} <= heard
+            ):  # what is said before the standing stream stands is lost by design
+                number += 1
+                service.shelves.write("docs", "guide.md", b"%d" % number)
+                service.shelves.write("docs", "coming.md", b"%d" % number)
+                await client.list_tools(cache_mode="bypass")
+            await client.unsubscribe_resource(GUIDE)
+            heard.clear()
+            while COMING not in heard:
+                number += 1
+                service.shelves.write("docs", "guide.md", b"%d" % number)
+                service.shelves.write("docs", "coming.md", b"%d" % number)
+                await client.list_tools(cache_mode="bypass")
+            assert heard == {COMING}
+        else:
+            async with client.listen(resource_subscriptions=[GUIDE, COMING]) as changes:
+                service.shelves.write("docs", "other.md", b"x")
+                service.shelves.write("docs", "guide.md", b"Port 7420.")
+                assert getattr(await anext(changes), "uri", None) == GUIDE
+                service.shelves.write("docs", "coming.md", b"Here.")
+                assert getattr(await anext(changes), "uri", None) == COMING
+
+
+async def test_new_files_change_the_list_of_resources(connect: Connect, service: Service, era: Era) -> None:
+    heard = asyncio.Event()
+
+    async def note(message: Any) -> None:
+        if isinstance(message, types.ResourceListChangedNotification):
+            heard.set()
+
+    async with asyncio.timeout(30), connect(message_handler=note) as client:
+        if era == "legacy":
+            while not heard.is_set():
+                service.shelves.write("docs", "new.md", b"x")
+                await client.list_tools(cache_mode="bypass")
+        else:
+            async with client.listen(resources_list_changed=True) as changes:
+                service.shelves.write("docs", "new.md", b"x")
+                assert type(await anext(changes)).__name__ == "ResourcesListChanged"
+
+
+@pytest.mark.parametrize("uri", [SECRET, "file:///etc/passwd"])
+async def test_nobody_watches_what_it_may_not_read(connect: Connect, era: Era, uri: str) -> None:
+    async with asyncio.timeout(30), connect("reader") as client:
+        if era == "legacy":
+            with pytest.raises(MCPError) as caught:
+                await client.subscribe_resource(uri)
+            assert caught.value.code == types.INVALID_PARAMS
+        else:
+            async with client.listen(resource_subscriptions=[uri, GUIDE]) as changes:
+                assert changes.honored.resource_subscriptions == [GUIDE]
+
+
+async def test_an_endpoint_for_one_store_has_no_other_one_s_files(connect: Connect, era: Era) -> None:
+    async with asyncio.timeout(30), connect(below="/stores/docs") as client:
+        if era == "legacy":
+            with pytest.raises(MCPError, match="not to be seen at this endpoint"):
+                await client.subscribe_resource(SECRET)
+            await client.subscribe_resource(GUIDE)
+        else:
+            async with client.listen(resource_subscriptions=[SECRET, GUIDE]) as changes:
+                assert changes.honored.resource_subscriptions == [GUIDE]

@@ -1,0 +1,157 @@
+"""Approvals and questions of a run, as forms of clients that show forms."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import mcp_types as types
+import pytest
+from tests.house import Scripted
+from tests.mcp_service import Service
+from tests.server.api.mcp.conftest import Connect, Era
+
+from portico.wire import Asked
+from portico_server.api.mcp import elicit
+from portico_server.core.context import Context
+from portico_server.core.principal import LOCAL
+from portico_server.core.question import Question
+from portico_server.core.request import Request, ToolCall, ToolResult
+from portico_server.core.servable import Card
+
+
+@pytest.fixture
+def house(service: Service) -> Service:
+    async def remove(request: Request, context: Context) -> ToolResult:
+        assert isinstance(request, ToolCall)
+        answer = await context.ask(
+            Question("approval", "remove", "Remove it for good?", arguments=request.arguments)
+        )
+        return ToolResult(f"{'Removed' if answer.accepted else 'Kept'} ({answer.note}).")
+
+    async def order(_request: Request, context: Context) -> ToolResult:
+        size = await context.ask(Question("input", "size", "How many?", answer_schema={"type": "integer"}))
+        schema = {"type": "object", "properties": {"street": {"type": "string"}}, "required": ["street"]}
+        place = await context.ask(Question("input", "place", "Where to?", answer_schema=schema))
+        return ToolResult(f"{size.value} to {place.value['street']}")
+
+    service.house.add(Scripted(Card("remove", "tool"), remove), Scripted(Card("order", "tool"), order))
+    return service
+
+
+def answering(*results: types.ElicitResult) -> tuple[Any, list[types.ElicitRequestFormParams]]:
+    """A client's side of forms: the answers in turn, and the forms that were shown."""
+    shown: list[types.ElicitRequestFormParams] = []
+    left = list(results)
+
+    async def show(_context: Any, params: Any) -> types.ElicitResult:
+        shown.append(params)
+        return left.pop(0)
+
+    return show, shown
+
+
+def text(result: Any) -> str:
+    found: str = result.content[0].text
+    return found
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (types.ElicitResult(action="accept", content={"note": "go"}), "Removed (go)."),
+        (types.ElicitResult(action="accept"), "Removed ()."),
+        (types.ElicitResult(action="decline"), "Kept ()."),
+        (types.ElicitResult(action="cancel"), "Kept (The form was closed without an answer.)."),
+    ],
+)
+async def test_an_approval_is_a_form(
+    connect: Connect, house: Service, result: types.ElicitResult, said: str
+) -> None:
+    show, shown = answering(result)
+    async with asyncio.timeout(30), connect(elicitation_callback=show) as client:
+        assert text(await client.call_tool("remove", {"path": "a.txt"})) == said
+    (form,) = shown
+    assert form.message.startswith("Remove it for good?") and '"path": "a.txt"' in form.message
+    assert list(form.requested_schema["properties"]) == ["note"]
+
+
+async def test_questions_in_turn_are_forms_in_turn(connect: Connect, house: Service) -> None:
+    show, shown = answering(
+        types.ElicitResult(action="accept", content={"value": 3}),
+        types.ElicitResult(action="accept", content={"street": "Elm Road"}),
+    )
+    async with asyncio.timeout(30), connect(elicitation_callback=show) as client:
+        assert text(await client.call_tool("order")) == "3 to Elm Road"
+    assert [form.message for form in shown] == ["How many?", "Where to?"]
+
+
+async def test_without_forms_the_question_waits_for_somebody_else(connect: Connect, house: Service) -> None:
+    async with asyncio.timeout(30), connect() as client:
+        call = asyncio.create_task(client.call_tool("remove", {"path": "a.txt"}))
+        async for question in house.house.questions.watch(LOCAL):
+            await house.house.questions.answer(question.id, LOCAL, accepted=True, note="by hand")
+            break
+        assert text(await call) == "Removed (by hand)."
+
+
+async def test_who_answers_elsewhere_first_is_heard(connect: Connect, house: Service) -> None:
+    shown = asyncio.Event()
+
+    async def hesitate(_context: Any, _params: Any) -> types.ElicitResult:
+        shown.set()
+        async for question in house.house.questions.watch(LOCAL):
+            await house.house.questions.answer(question.id, LOCAL, accepted=False, note="no")
+            break
+        return types.ElicitResult(action="accept")
+
+    async with asyncio.timeout(30), connect(elicitation_callback=hesitate) as client:
+        answer = text(await client.call_tool("remove", {"path": "a.txt"}))
+    assert shown.is_set() and answer == "Kept (no)."
+
+
+async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
+    connect: Connect, house: Service, era: Era
+) -> None:
+    show, _shown = answering(types.ElicitResult(action="accept", content={"value": "many"}))
+    async with asyncio.timeout(30), connect(elicitation_callback=show) as client:
+        call = asyncio.create_task(client.call_tool("order"))
+        if era == "legacy":  # the form is gone, so the question is for others
+            async for question in house.house.questions.watch(LOCAL):
+                if question.status == "pending":
+                    await house.house.runner.get(question.run_id).cancel()  # type: ignore[union-attr]
+                    break
+            assert "cancelled" in text(await call)
+        else:
+            assert "no answer to 'size'" in text(await call)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields"),
+    [
+        (Asked("q", "function", "f"), None),
+        (Asked("q", "input", "f"), ["value"]),
+        (Asked("q", "input", "f", answer_schema={"type": "boolean"}), ["value"]),
+        (Asked("q", "input", "f", answer_schema={"type": "array"}), None),
+        (Asked("q", "input", "f", answer_schema={"type": "object"}), None),
+        (
+            Asked(
+                "q", "input", "f", answer_schema={"type": "object", "properties": {"a": {"type": "object"}}}
+            ),
+            None,
+        ),
+        (
+            Asked(
+                "q", "input", "f", answer_schema={"type": "object", "properties": {"a": {"type": "number"}}}
+            ),
+            ["a"],
+        ),
+    ],
+)
+def test_what_no_form_can_take_is_not_shown(asked: Asked, fields: list[str] | None) -> None:
+    form = elicit.form(asked)
+    if fields is None:
+        assert form is None
+    else:
+        assert form is not None and isinstance(form.params, types.ElicitRequestFormParams)
+        assert list(form.params.requested_schema["properties"]) == fields

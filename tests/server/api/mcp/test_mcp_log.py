@@ -1,0 +1,85 @@
+"""Log messages: as much as a session asks for, and in the later era what each request asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from tests.house import Scripted
+from tests.mcp_service import Service
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.request import Request, ToolResult
+from portico_server.core.servable import Card
+
+BOTH = "application/json, text/event-stream"
+
+
+@pytest.fixture
+def busy(service: Service) -> Service:
+    async def work(_request: Request, context: Context) -> ToolResult:
+        await context.emit(Status("working", message="Half way"))
+        return ToolResult("Done.")
+
+    service.house.add(Scripted(Card("work", "tool"), work))
+    return service
+
+
+def messages(body: bytes) -> list[dict[str, Any]]:
+    """The parameters of the log messages in a stream of events."""
+    lines = [line[5:] for line in body.decode().splitlines() if line.startswith("data:")]
+    found = [json.loads(line) for line in lines if line.strip()]
+    return [item["params"] for item in found if item.get("method") == "notifications/message"]
+
+
+async def test_a_session_hears_what_it_has_asked_for(busy: Service) -> None:
+    async with asyncio.timeout(30), httpx.AsyncClient(headers={"accept": BOTH}, timeout=20) as http:
+
+        async def post(method: str, **params: Any) -> httpx.Response:
+            message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            return await http.post(busy.url, json=message)
+
+        client = {"name": "test", "version": "1"}
+        opened = await post("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
+        assert '"logging":{}' in opened.text
+        http.headers["mcp-session-id"] = opened.headers["mcp-session-id"]
+        await http.post(busy.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+        assert messages((await post("tools/call", name="work")).content) == []
+        await post("logging/setLevel", level="info")
+        (heard,) = messages((await post("tools/call", name="work")).content)
+        assert (heard["level"], heard["logger"], heard["data"]["message"]) == ("info", "portico", "Half way")
+        assert heard["data"]["run"].startswith("run_")
+        await post("logging/setLevel", level="error")
+        assert messages((await post("tools/call", name="work")).content) == []
+        refused = await post("logging/setLevel", level="loud")
+        assert "-32602" in refused.text
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 1), ("info", 1), ("warning", 0), (None, 0)])
+async def test_a_request_hears_what_it_has_asked_for(busy: Service, level: str | None, count: int) -> None:
+    meta: dict[str, Any] = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    if level is not None:
+        meta["io.modelcontextprotocol/logLevel"] = level
+    message = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "work", "arguments": {}, "_meta": meta},
+    }
+    headers = {
+        "accept": BOTH,
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tools/call",
+        "mcp-name": "work",
+    }
+    async with httpx.AsyncClient(timeout=20) as http:
+        answer = await http.post(busy.url, json=message, headers=headers)
+    assert len(messages(answer.content)) == count and "Done." in answer.text

@@ -1,0 +1,214 @@
+"""Calls that take long, as tasks: https://github.com/modelcontextprotocol/ext-tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.house import Scripted
+from tests.mcp_service import Service
+
+from portico.wire import Status
+from portico_server.api.mcp import held
+from portico_server.core.context import Context
+from portico_server.core.errors import Unavailable
+from portico_server.core.question import Question
+from portico_server.core.request import Request, ToolResult
+from portico_server.core.servable import Card
+
+MODERN = "2026-07-28"
+EXTENSION = "io.modelcontextprotocol/tasks"
+
+
+class Work:
+    """A tool that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.fails = False
+        self.asks = False
+
+    async def __call__(self, _request: Request, context: Context) -> ToolResult:
+        try:
+            await context.emit(Status("baking", message="In the oven"))
+            if self.asks:
+                await asyncio.sleep(0.5)  # what is asked before a call becomes a task is asked by the call
+                answer = await context.ask(Question("approval", "bake", "Take it out?"))
+                return ToolResult("Out" if answer.accepted else "In")
+            await self.go.wait()
+            if self.fails:
+                raise Unavailable("The oven is cold.")
+            return ToolResult("Baked.", {"loaves": 3})
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def work(service: Service) -> Work:
+    work = Work()
+    service.house.add(Scripted(Card("bake", "tool"), work))
+    return work
+
+
+class Wire:
+    """A client of the later era as bytes."""
+
+    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
+        self._http = http
+        self._url = url
+        self.capabilities: dict[str, Any] = {"extensions": {EXTENSION: {}}, "elicitation": {"form": {}}}
+
+    def message(self, method: str, **params: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        params["_meta"] = {
+            "io.modelcontextprotocol/protocolVersion": MODERN,
+            "io.modelcontextprotocol/clientCapabilities": self.capabilities,
+        }
+        headers = {"mcp-protocol-version": MODERN, "mcp-method": method}
+        name = params.get("name") or params.get("taskId")
+        if name:
+            headers["mcp-name"] = name
+        return {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}, headers
+
+    async def post(self, method: str, key: str = "", **params: Any) -> dict[str, Any]:
+        message, headers = self.message(method, **params)
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        response = await self._http.post(self._url, json=message, headers=headers)
+        text = response.text
+        if response.headers["content-type"].startswith("text/event-stream"):
+            text = [line[5:] for line in text.splitlines() if line.startswith("data:")][-1]
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    async def result(self, method: str, **params: Any) -> dict[str, Any]:
+        answer = await self.post(method, **params)
+        assert "result" in answer, answer
+        found: dict[str, Any] = answer["result"]
+        return found
+
+    async def until(self, task: str, status: str) -> dict[str, Any]:
+        found = await self.result("tasks/get", taskId=task)
+        while found["status"] != status:
+            found = await self.result("tasks/get", taskId=task)
+        return found
+
+
+@pytest.fixture
+async def wire(service: Service) -> AsyncIterator[Wire]:
+    accept = {"accept": "application/json, text/event-stream"}
+    async with asyncio.timeout(60), httpx.AsyncClient(headers=accept, timeout=30) as http:
+        yield Wire(http, service.url)
+
+
+async def test_the_server_says_that_it_has_tasks(wire: Wire) -> None:
+    found = await wire.result("server/discover")
+    assert found["capabilities"]["extensions"] == {EXTENSION: {}}
+
+
+async def test_a_long_call_becomes_a_task_whose_result_is_fetched(wire: Wire, work: Work) -> None:
+    task = await wire.result("tools/call", name="bake", arguments={})
+    assert (task["resultType"], task["status"], task["statusMessage"]) == ("task", "working", "In the oven")
+    assert task["ttlMs"] is None and task["pollIntervalMs"] > 0 and task["createdAt"].endswith("Z")
+    assert (await wire.result("tasks/get", taskId=task["taskId"]))["status"] == "working"
+    work.go.set()
+    done = await wire.until(task["taskId"], "completed")
+    assert done["resultType"] == "complete" and done["ttlMs"] >= held.KEPT * 1000
+    assert done["result"]["structuredContent"] == {"loaves": 3} and done["result"]["isError"] is False
+    assert done["result"]["content"][0]["text"] == "Baked."
+
+
+async def test_a_short_call_stays_a_call(wire: Wire, work: Work) -> None:
+    work.go.set()
+    found = await wire.result("tools/call", name="bake", arguments={})
+    assert found["resultType"] == "complete" and found["structuredContent"] == {"loaves": 3}
+
+
+async def test_a_client_that_knows_no_tasks_gets_none(wire: Wire, work: Work) -> None:
+    wire.capabilities = {}
+    call = asyncio.create_task(wire.result("tools/call", name="bake", arguments={}))
+    done, _pending = await asyncio.wait([call], timeout=0.5)
+    assert not done
+    work.go.set()
+    assert (await call)["resultType"] == "complete"
+    for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+        error = (await wire.post(method, taskId="x", inputResponses={}))["error"]
+        assert error["code"] == -32021
+        assert error["data"]["requiredCapabilities"] == {"extensions": {EXTENSION: {}}}
+    listen = await wire.post("subscriptions/listen", notifications={"taskIds": ["x"]})
+    assert listen["error"]["code"] == -32021
+
+
+async def test_what_goes_wrong_in_a_task_is_its_result(wire: Wire, work: Work) -> None:
+    work.fails = True
+    task = await wire.result("tools/call", name="bake", arguments={})
+    work.go.set()
+    done = await wire.until(task["taskId"], "completed")
+    assert done["result"]["isError"] is True
+    assert done["result"]["content"][0]["text"] == "The oven is cold."
+
+
+async def test_a_task_is_cancelled_and_its_run_with_it(wire: Wire, work: Work) -> None:
+    task = await wire.result("tools/call", name="bake", arguments={})
+    assert await wire.result("tasks/cancel", taskId=task["taskId"])
+    await work.ended.wait()
+    assert (await wire.until(task["taskId"], "cancelled"))["status"] == "cancelled"
+    await wire.result("tasks/cancel", taskId=task["taskId"])  # again: it stays as it is
+
+
+async def test_a_task_is_its_caller_s_alone(wire: Wire, work: Work) -> None:
+    task = await wire.result("tools/call", name="bake", arguments={})
+    for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+        error = (await wire.post(method, key="other", taskId=task["taskId"], inputResponses={}))["error"]
+        assert error["code"] == -32602 and "no task" in error["message"]
+    assert (await wire.result("tasks/get", taskId=task["taskId"]))["status"] == "working"
+
+
+async def test_a_task_asks_and_is_answered(wire: Wire, work: Work) -> None:
+    work.asks = True
+    task = await wire.result("tools/call", name="bake", arguments={})
+    asking = await wire.until(task["taskId"], "input_required")
+    ((question, request),) = asking["inputRequests"].items()
+    assert request["method"] == "elicitation/create" and "Take it out?" in request["params"]["message"]
+    responses = {"unknown": {"action": "decline"}, question: {"action": "accept", "content": {}}}
+    await wire.result("tasks/update", taskId=task["taskId"], inputResponses=responses)
+    done = await wire.until(task["taskId"], "completed")
+    assert done["result"]["content"][0]["text"] == "Out"
+
+
+async def test_a_task_is_told_of_on_a_stream(wire: Wire, work: Work) -> None:
+    task = await wire.result("tools/call", name="bake", arguments={})
+    message, headers = wire.message(
+        "subscriptions/listen", notifications={"taskIds": [task["taskId"], "somebody-else-s"]}
+    )
+    heard: list[dict[str, Any]] = []
+    async with wire._http.stream("POST", wire._url, json=message, headers=headers) as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("data:"):
+                heard.append(json.loads(line[5:]))
+                if len(heard) == 1:
+                    work.go.set()
+                if heard[-1].get("params", {}).get("status") == "completed":
+                    break
+    assert heard[0]["params"]["notifications"]["taskIds"] == [task["taskId"]]
+    last = heard[-1]
+    assert last["method"] == "notifications/tasks" and last["params"]["taskId"] == task["taskId"]
+    assert last["params"]["result"]["structuredContent"] == {"loaves": 3}
+    assert last["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 7
+
+
+async def test_a_session_has_no_tasks(service: Service, wire: Wire) -> None:
+    accept = {"accept": "application/json, text/event-stream"}
+    client = {"name": "test", "version": "1"}
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+    async with httpx.AsyncClient(headers=accept, timeout=20) as http:
+        message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        opened = await http.post(service.url, json=message)
+        http.headers["mcp-session-id"] = opened.headers["mcp-session-id"]
+        await http.post(service.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"})
+        message = {"jsonrpc": "2.0", "id": 2, "method": "tasks/get", "params": {"taskId": "x"}}
+        assert "-32601" in (await http.post(service.url, json=message)).text

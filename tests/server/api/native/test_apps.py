@@ -1,0 +1,286 @@
+"""``/api/apps`` beyond deploying: single fields, limits, pictures, and who may do what."""
+
+from __future__ import annotations
+
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+from portico import Client, Conflict, InvalidRequest, NotFound, PorticoError
+from portico.wire import Asked
+
+STORY: dict[str, Any] = {
+    "portico_flow": 1,
+    "step": {
+        "op": "pipeline",
+        "name": "story",
+        "steps": [
+            {"name": "outline", "op": "llm", "system": "Outline."},
+            {
+                "name": "chapters",
+                "op": "warp",
+                "over": [1, 2],
+                "step": {"name": "write", "op": "llm", "system": "Write.", "user": "Chapter"},
+            },
+            {
+                "name": "route",
+                "op": "switch",
+                "on": 1,
+                "cases": [{"equals": 1, "step": {"name": "one", "op": "emit", "text": "one"}}],
+                "default": {"name": "write", "op": "emit", "text": "other"},
+            },
+        ],
+    },
+}
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[Client]:
+    with Client(daemon.url) as made:
+        yield made
+        for app in made.apps.list():
+            if app.kind != "store":
+                made.apps.remove(app.name)
+
+
+@pytest.mark.parametrize(
+    ("place", "way"),
+    [
+        ("outline.system", ("step", "steps", 0, "system")),
+        ("story.outline.system", ("step", "steps", 0, "system")),
+        ("step.steps[0].system", ("step", "steps", 0, "system")),
+        ("chapters.write.system", ("step", "steps", 1, "step", "system")),
+        ("chapters.step.system", ("step", "steps", 1, "step", "system")),
+        ("one.text", ("step", "steps", 2, "cases", 0, "step", "text")),
+        ("route.cases[0].equals", ("step", "steps", 2, "cases", 0, "equals")),
+        ("route.default.text", ("step", "steps", 2, "default", "text")),
+        ("outline.options.temperature", ("step", "steps", 0, "options", "temperature")),
+        ("description", ("description",)),
+    ],
+)
+def test_a_place_is_named_by_the_steps_that_lead_to_it(
+    client: Client, place: str, way: tuple[str | int, ...]
+) -> None:
+    client.apps.deploy("story", STORY)
+    made = client.apps.update("story", {place: 0.5 if "temperature" in place else "new"})
+    assert (made.version, made.note) == (2, f"set {place}")
+    found: Any = made.spec
+    for key in way:
+        found = found[key]
+    assert found in ("new", 0.5)
+    assert client.apps.versions("story")[1].spec == STORY
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"outlin.system": "x"}, "Did you mean 'outline'"),
+        ({"outline.sistem": "x"}, "no field 'sistem'"),
+        ({"outline.options.x.y": 1}, "leads nowhere: there is no 'options'"),
+        ({"write.system": "x"}, "2 steps are named 'write'"),
+        ({"chapters.steps[7].system": "x"}, "leads nowhere"),
+        ({"step.steps[7].system": "x"}, "there is no '7'"),
+        ({"": "x"}, "is no place"),
+        ({"outline..system": "x"}, "is no place"),
+        ({"outline.model": "nobody"}, "flow.step.steps[0].model"),
+        ({"outline.op": None}, "needs 'op'"),
+    ],
+)
+def test_a_change_that_is_wrong_changes_nothing(client: Client, changes: dict[str, Any], said: str) -> None:
+    client.apps.deploy("story", STORY)
+    with pytest.raises(PorticoError) as refused:
+        client.apps.update("story", changes)
+    assert said in refused.value.message
+    assert [version.version for version in client.apps.versions("story")] == [1]
+
+
+def test_a_field_is_taken_away_and_several_are_changed_at_once(client: Client) -> None:
+    client.apps.deploy("story", STORY)
+    made = client.apps.update("story", {"outline.system": None, "chapters.concurrency": 3}, note="two")
+    steps = made.spec["step"]["steps"]
+    assert "system" not in steps[0] and steps[1]["concurrency"] == 3 and made.note == "two"
+
+
+def test_a_step_without_a_name_is_called_as_its_op_and_place(client: Client) -> None:
+    inner = {
+        "op": "pipeline",
+        "steps": [{"op": "llm"}, {"op": "branch", "condition": True, "then": {"op": "emit"}}],
+    }
+    client.apps.deploy("bare", {"portico_flow": 1, "step": inner})
+    made = client.apps.update("bare", {"llm1.system": "x", "branch2.emit1.text": "y", "pipeline1.output": 1})
+    steps = made.spec["step"]["steps"]
+    assert (steps[0]["system"], steps[1]["then"]["text"], made.spec["step"]["output"]) == ("x", "y", 1)
+
+
+def test_an_agent_within_an_agent_is_named_like_a_step(client: Client) -> None:
+    inner = {"portico_agent": 1, "name": "writer", "instructions": "Write."}
+    team = {"portico_agent": 1, "name": "team", "agents": [{"agent": inner, "as": "tool"}]}
+    client.apps.deploy("team", team, kind="agent")
+    made = client.apps.update("team", {"writer.instructions": "Write well.", "instructions": "Lead."})
+    assert made.spec["agents"][0]["agent"]["instructions"] == "Write well."
+    assert made.spec["instructions"] == "Lead."
+
+
+def test_of_two_who_change_at_once_the_second_is_told(client: Client) -> None:
+    client.apps.deploy("story", STORY)
+    client.apps.update("story", {"outline.system": "a"}, expected_version=1)
+    with pytest.raises(Conflict) as refused:
+        client.apps.update("story", {"outline.system": "b"}, expected_version=1)
+    assert refused.value.code == "version_conflict"
+
+
+def test_a_conversation_goes_on_with_the_new_version_of_its_agent(client: Client) -> None:
+    client.apps.deploy(
+        "clerk", {"portico_agent": 1, "name": "clerk", "instructions": "Be kind."}, kind="agent"
+    )
+    client.apps.run("clerk", "first", session="s")
+    client.apps.update("clerk", {"instructions": "Be brief.", "options.temperature": 0.1})
+    client.apps.run("clerk", "second", session="s")
+    (session,) = client.sessions.list("clerk", name="s")
+    said = [item.message["content"] for item in client.sessions.messages(session.id)]
+    assert said == ["first", "first", "second", "second"]
+
+
+def test_a_run_in_progress_ends_with_the_version_that_it_began_with(client: Client) -> None:
+    spec = {
+        "portico_flow": 1,
+        "step": {
+            "op": "pipeline",
+            "steps": [
+                {"op": "approve", "message": "Go?"},
+                {"name": "last", "op": "code", "source": "lambda v: 'old'"},
+            ],
+        },
+    }
+    client.apps.deploy("slow", spec)
+    running = client.apps.start("slow", "x")
+    asked = next(event for event in running.events() if isinstance(event, Asked))
+    client.apps.update("slow", {"last.source": "lambda v: 'new'"})
+    client.questions.answer(asked.id, True)
+    assert running.result() == "old"
+
+
+def test_calls_at_once_are_limited_whatever_way_they_come(client: Client, daemon: Daemon) -> None:
+    client.apps.deploy("slow", {"portico_flow": 1, "step": {"op": "approve", "message": "Go?"}})
+    client.apps.limit("slow", {"concurrency": 1})
+    running = client.apps.start("slow", "x")
+    asked = next(event for event in running.events() if isinstance(event, Asked))
+    body = {"model": "slow", "messages": [{"role": "user", "content": "x"}]}
+    for path, given in (("/api/apps/slow/run", {"input": "x"}), ("/v1/chat/completions", body)):
+        refused = httpx.post(daemon.url + path, json=given)
+        assert refused.status_code == 429 and "for the app 'slow' on concurrent calls" in refused.text
+        assert float(refused.headers["retry-after"]) >= 0
+    client.questions.answer(asked.id, True)
+    assert running.result() == "x"
+    client.apps.limit("slow", {})
+    # The limit is gone: this one waits until its listener leaves.
+    again = client.apps.start("slow", "x")
+    next(event for event in again.events() if isinstance(event, Asked))
+    again.close()
+
+
+def test_a_wrong_limit_leaves_the_rest_of_the_change_undone(client: Client, daemon: Daemon) -> None:
+    client.apps.deploy("story", STORY)
+    body = {"set": {"outline.system": "x"}, "limits": {"speed": 3}}
+    refused = httpx.patch(f"{daemon.url}/api/apps/story", json=body)
+    assert refused.status_code == 400 and "no limit 'speed'" in refused.text
+    assert client.apps.get("story").version == 1 and client.apps.get("story").limits is None
+
+
+@pytest.mark.slow
+def test_limits_and_what_was_used_of_them_survive_a_restart(tmp_path: Path) -> None:
+    models = tmp_path / "models.yaml"
+    models.write_text('models: [{name: echo, source: "fake://", aliases: [default]}]\n', encoding="utf-8")
+    with daemons.running(tmp_path / "home", "--file", str(models)) as daemon, Client(daemon.url) as client:
+        client.apps.deploy("talk", {"portico_flow": 1, "step": {"op": "llm"}})
+        client.apps.limit("talk", {"tokens_per_day": 1})
+        assert client.apps.run("talk", "a") == "a"
+    with daemons.running(tmp_path / "home", "--file", str(models)) as daemon, Client(daemon.url) as client:
+        assert client.apps.get("talk").limits == {"tokens_per_day": 1}
+        with pytest.raises(PorticoError) as refused:
+            client.apps.run("talk", "b")
+        assert refused.value.status == 429 and "tokens per day" in refused.value.message
+
+
+def test_many_callers_at_once_are_counted_one_by_one(client: Client) -> None:
+    client.apps.deploy("echo2", {"portico_flow": 1, "step": {"op": "emit"}})
+    client.apps.limit("echo2", {"requests_per_minute": 1})
+    done: list[bool] = []
+
+    def call() -> None:
+        try:
+            done.append(client.apps.run("echo2", "a") == "a")
+        except PorticoError:
+            done.append(False)
+
+    threads = [threading.Thread(target=call) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(done) == 1 and len(done) == 12
+
+
+def test_a_picture_has_every_step_in_it(client: Client, daemon: Daemon) -> None:
+    client.apps.deploy("story", STORY)
+    drawn = client.apps.drawing("story")
+    for name in ("outline", "write", "one", "route"):
+        assert name in drawn
+    root = ET.fromstring(client.apps.drawing("story", "svg"))
+    texts = {item.text for item in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"outline", "write", "one", "input", "output"} <= texts
+    answer = httpx.get(f"{daemon.url}/api/apps/story/drawing", params={"format": "svg"})
+    assert answer.headers["content-type"] == "image/svg+xml"
+    client.apps.deploy(
+        "team",
+        {"portico_agent": 1, "name": "team", "tools": ["calculator"], "agents": [{"agent": "story"}]},
+        kind="agent",
+    )
+    assert "tool/calculator" in client.apps.drawing("team") and "story" in client.apps.drawing("team", "svg")
+    with pytest.raises(NotFound):
+        client.apps.drawing("handbook")
+
+
+def test_who_may_call_an_app_may_not_change_it(client: Client, daemon: Daemon) -> None:
+    client.apps.deploy("story", STORY)
+    made = client.keys.add("caller", ["apps:story:call"])
+    other = client.keys.add("stranger", ["chat"])
+    with Client(daemon.url, made.key) as caller, Client(daemon.url, other.key) as stranger:
+        assert caller.apps.get("story").version == 1
+        for attempt in (
+            lambda: caller.apps.update("story", {"outline.system": "x"}),
+            lambda: caller.apps.limit("story", {"concurrency": 1}),
+            lambda: caller.apply({}),
+        ):
+            with pytest.raises(PorticoError) as refused:
+                attempt()
+            assert refused.value.status == 403
+        with pytest.raises(PorticoError) as hidden:
+            stranger.apps.drawing("story")
+        assert hidden.value.status in (403, 404)
+    for key in (made, other):
+        client.keys.revoke(key.id)
+
+
+def test_the_schema_of_flows_is_published_and_true(daemon: Daemon) -> None:
+    found = httpx.get(f"{daemon.url}/api/schemas/flow").json()
+    assert Draft202012Validator(found).is_valid({**STORY, "name": "story"})
+    assert not Draft202012Validator(found).is_valid({"portico_flow": 1, "step": {"op": "dance"}})
+
+
+def test_a_configuration_is_refused_for_what_cannot_be(client: Client) -> None:
+    for wish, said in (
+        ({"prune": ["apples"]}, "Did you mean 'apps'"),
+        ({"folder": "here"}, "absolute path"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            client.apply({}, **wish)  # type: ignore[arg-type]
+        assert said in refused.value.message

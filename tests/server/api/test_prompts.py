@@ -1,0 +1,127 @@
+"""The prompt library over the native API and the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.daemon import Daemon
+
+from portico.client import Client
+from portico.errors import Conflict, Forbidden, InvalidRequest, NotFound
+
+REVIEW: dict[str, Any] = {
+    "description": "Reviews code.",
+    "arguments": [
+        {"name": "language", "required": True},
+        {"name": "lines", "type": "integer", "default": 5},
+    ],
+    "messages": [{"role": "user", "content": "Review this {language} in {lines} lines."}],
+}
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[Client]:
+    with Client(daemon.url) as client:
+        yield client
+
+
+@pytest.fixture
+def reader(client: Client, daemon: Daemon) -> Iterator[Client]:
+    key = client.keys.add("writer", ["chat"])
+    with Client(daemon.url, key.key) as reader:
+        yield reader
+    client.keys.revoke(key.id)
+
+
+def test_a_prompt_is_kept_in_versions(client: Client) -> None:
+    first = client.prompts.save("review", **REVIEW)
+    again = client.prompts.save("review", **REVIEW)
+    second = client.prompts.save("review", **{**REVIEW, "title": "Review"})
+    assert (first.version, again.version, second.version) == (1, 1, 2)
+    assert client.prompts.get("review").title == "Review" and client.prompts.get("review", 1).title == ""
+    assert [prompt.version for prompt in client.prompts.history("review")] == [2, 1]
+    assert [prompt.name for prompt in client.prompts.list()] == ["review"]
+    client.prompts.remove("review")
+    with pytest.raises(NotFound) as caught:
+        client.prompts.get("review")
+    assert caught.value.code == "prompt_not_found"
+
+
+def test_a_prompt_becomes_messages_for_a_model(client: Client) -> None:
+    client.prompts.save("team/review", **REVIEW)
+    messages = client.prompts.render("team/review", {"language": "Go"})
+    assert list(messages) == [{"role": "user", "content": "Review this Go in 5 lines."}]
+    assert "Review this Go" in "".join(client.chat(messages, "echo"))
+    for arguments, param in (
+        ({}, "arguments.language"),
+        ({"language": 3}, "arguments.language"),
+        ({"language": "Go", "more": 1}, "arguments.more"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            client.prompts.render("team/review", arguments)
+        assert caught.value.param == param
+    with pytest.raises(NotFound, match="has no version 9; its newest is 1"):
+        client.prompts.render("team/review", {"language": "Go"}, version=9)
+    client.prompts.remove("team/review")
+
+
+def test_an_import_says_what_it_did(client: Client) -> None:
+    files = {"a.yaml": "messages: A.", "b.md": "---\narguments: [x]\n---\nSay {x}.\n"}
+    planned = client.prompts.load(files, dry_run=True)
+    assert planned.added == ("a", "b") and client.prompts.list() == []
+    assert client.prompts.load(files, origin="/prompts").added == ("a", "b")
+    assert client.prompts.get("a").origin == "/prompts"
+    done = client.prompts.load({**files, "a.yaml": "messages: B."})
+    assert (done.added, done.changed, done.unchanged) == ((), ("a",), ("b",))
+    for name in ("a", "b"):
+        client.prompts.remove(name)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "invalid_value"),
+        ({"files": {"a.yaml": "messages: A."}, "url": "https://example.com/p.git"}, "invalid_value"),
+        ({"files": {"README.md": "# Nothing"}}, "no_prompts"),
+        ({"files": {"a.yaml": "{"}}, "invalid_yaml"),
+        ({"url": "http://169.254.169.254/p.git"}, "invalid_url"),
+        ({"url": "file:///etc"}, "invalid_url"),
+        ({"url": "https://169.254.169.254/p.git"}, "private_address"),
+        ({"url": "https://127.0.0.1/p.git"}, "private_address"),
+        ({"url": "https://[::ffff:10.0.0.1]/p.git"}, "private_address"),
+        ({"url": "https://localhost/p.git"}, "private_address"),
+        ({"files": {"a.yaml": "messages: A."}, "more": 1}, "unknown_parameter"),
+    ],
+)
+def test_an_import_that_is_wrong_keeps_nothing(daemon: Daemon, body: dict[str, Any], code: str) -> None:
+    answer = httpx.post(f"{daemon.url}/api/prompts/import", json=body)
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == code
+    assert httpx.get(f"{daemon.url}/api/prompts").json() == {"data": []}
+
+
+def test_a_key_sees_the_house_s_prompts_and_its_own(client: Client, reader: Client, daemon: Daemon) -> None:
+    client.prompts.save("house", **REVIEW)
+    reader.prompts.save("mine", **REVIEW)
+    assert [prompt.name for prompt in reader.prompts.list()] == ["house", "mine"]
+    with pytest.raises(Conflict):
+        reader.prompts.save("house", **{**REVIEW, "title": "Taken over"})
+    with pytest.raises(Conflict):
+        reader.prompts.load({"a.yaml": "messages: A.", "house.yaml": "messages: B."})
+    assert [prompt.name for prompt in reader.prompts.list()] == ["house", "mine"]
+    with pytest.raises(Forbidden):
+        reader.prompts.remove("house")
+    with pytest.raises(Forbidden):
+        reader.prompts.load(url="https://example.com/prompts.git")
+    other = client.keys.add("other", ["models:read"])
+    with Client(daemon.url, other.key) as stranger:
+        assert [prompt.name for prompt in stranger.prompts.list()] == ["house"]
+        with pytest.raises(NotFound):
+            stranger.prompts.get("mine")
+        with pytest.raises(Forbidden):
+            stranger.prompts.save("another", **REVIEW)
+    client.keys.revoke(other.id)
+    reader.prompts.remove("mine")
+    client.prompts.remove("house")

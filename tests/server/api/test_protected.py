@@ -1,0 +1,53 @@
+"""The metadata of MCP endpoints as protected resources: RFC 9728."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.porch import porch
+
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+
+@pytest.mark.parametrize("path", ["", "/mcp", "/mcp/stores/docs", "/mcp/apps/a%20b"])
+async def test_an_endpoint_says_how_to_get_in_and_needs_no_key_for_it(tmp_path: Path, path: str) -> None:
+    async with porch(tmp_path, require_key=True) as served:
+        answer = await served.client.get(WELL_KNOWN + path)
+        assert answer.status_code == 200
+        found: dict[str, Any] = answer.json()
+        assert found["resource"] == f"{str(served.client.base_url).rstrip('/')}{path}"
+    assert found["bearer_methods_supported"] == ["header"] and "chat" in found["scopes_supported"]
+    assert "authorization_servers" not in found
+
+
+async def test_a_proxy_s_address_and_the_servers_are_those_of_the_settings(tmp_path: Path) -> None:
+    servers = "https://login.example.com, https://other.example.com/tenant"
+    public = "https://portico.example.com/"
+    async with porch(tmp_path, require_key=True, public_url=public, authorization_servers=servers) as served:
+        found = (await served.client.get(f"{WELL_KNOWN}/mcp")).json()
+        refused = await served.client.post("/mcp", json={})
+    assert found["resource"] == "https://portico.example.com/mcp"
+    assert found["authorization_servers"] == ["https://login.example.com", "https://other.example.com/tenant"]
+    assert (
+        f'resource_metadata="https://portico.example.com{WELL_KNOWN}/mcp"'
+        in refused.headers["www-authenticate"]
+    )
+
+
+async def test_a_client_without_a_key_is_told_where_to_look_on_mcp_alone(tmp_path: Path) -> None:
+    async with porch(tmp_path, require_key=True) as served:
+        base = str(served.client.base_url).rstrip("/")
+        for path in ("/mcp", "/mcp/stores/docs"):
+            refused = await served.client.post(path, json={})
+            assert refused.status_code == 401
+            assert f'resource_metadata="{base}{WELL_KNOWN}{path}"' in refused.headers["www-authenticate"]
+        elsewhere = await served.client.get("/v1/models")
+        assert "resource_metadata" not in elsewhere.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("path", ["/v1", "/mcpx", "/mcp/../api/keys"])
+async def test_nothing_else_is_a_protected_resource(tmp_path: Path, path: str) -> None:
+    async with porch(tmp_path, require_key=True) as served:
+        assert (await served.client.get(WELL_KNOWN + path)).status_code in (401, 404)

@@ -1,0 +1,400 @@
+"""Agents and their sessions over HTTP: the native API, OpenAI's client, MCP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client as McpClient
+from openai import BadRequestError, OpenAI
+from tests.daemon import Daemon
+
+from portico.client import Client
+
+SCRIPT: list[dict[str, Any]] = [
+    {"match": "sum", "tool_calls": [{"name": "calculator", "arguments": {"expression": "40+2"}}], "times": 1},
+    {"match": "sum", "content": "It is 42."},
+    {"match": "add", "tool_calls": [{"name": "calculator", "arguments": {"expression": "40+2"}}], "times": 1},
+    {"match": "add", "content": "It is 42."},
+]
+
+
+@pytest.fixture(scope="module")
+def http(daemon: Daemon) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=daemon.url, timeout=60) as client:
+        model = {"name": "clerk", "source": "fake://", "parameters": {"script": SCRIPT}}
+        client.post("/api/deployments", json=model).raise_for_status()
+        for name, spec in (
+            ("desk", {"instructions": "Be kind.", "description": "Helps."}),
+            ("reckoner", {"model": "clerk", "tools": ["calculator"]}),
+        ):
+            given = {"name": name, "kind": "agent", "spec": {"portico_agent": 1, **spec}}
+            client.post("/api/apps", json=given).raise_for_status()
+        yield client
+
+
+@pytest.fixture(scope="module")
+def openai(daemon: Daemon) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stranger(daemon: Daemon, http: httpx.Client) -> Iterator[httpx.Client]:
+    with Client(daemon.url) as admin:
+        key = admin.keys.add("stranger", ["chat", "models:read", "apps:*:call"])
+        with httpx.Client(base_url=daemon.url, headers={"Authorization": f"Bearer {key.key}"}) as client:
+            yield client
+        admin.keys.revoke(key.id)
+
+
+def run(http: httpx.Client, url: str, **body: Any) -> list[dict[str, Any]]:
+    answer = http.post(url, json=body)
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
+
+
+def spec(**fields: Any) -> dict[str, Any]:
+    return {"portico_agent": 1, **fields}
+
+
+def opened(http: httpx.Client, name: str, app: str = "api") -> dict[str, Any]:
+    made: dict[str, Any] = http.post("/api/sessions", json={"app": app, "name": name}).json()
+    return made
+
+
+def test_an_agent_that_nobody_deployed_runs_with_events_and_a_session(http: httpx.Client) -> None:
+    events = run(
+        http,
+        "/api/agents/run",
+        agent=spec(name="writer", instructions="On {topic}.", model="clerk", tools=["calculator"]),
+        message={"sender": "user", "content": "what is the sum"},
+        session={"app": "Blogger", "name": "0"},
+        path="writer",
+        variables={"topic": "tides"},
+    )
+    kinds = [event["type"] for event in events]
+    assert [kind for kind in kinds if kind != "status"] == [
+        *("tool_called", "step_started", "step_finished", "tool_returned"),
+        *("delta", "delta", "delta", "usage", "finished"),
+    ]
+    assert next(e["text"] for e in events if e["type"] == "tool_returned") == "42"
+    assert events[-1]["result"]["sender"] == "writer" and events[-1]["result"]["content"] == "It is 42."
+    session = opened(http, "0", "Blogger")
+    state = http.get(f"/api/sessions/{session['id']}/state").json()
+    assert state["portico_session"] == 1 and len(state["writer.memory"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"agent": {}, "message": "x"}, "agent.portico_agent"),
+        ({"agent": {"portico_agent": 1}, "message": 3}, "message"),
+        ({"agent": {"portico_agent": 1, "model": "no-such"}, "message": "x"}, "model"),
+        ({"agent": {"portico_agent": 1}, "message": "x", "session": {"app": "a", "name": ""}}, "session"),
+        ({"agent": {"portico_agent": 1}, "message": "x", "sesion": {}}, "sesion"),
+    ],
+)
+def test_a_run_that_cannot_begin_is_an_error_with_a_status(
+    http: httpx.Client, body: dict[str, Any], param: str
+) -> None:
+    answer = http.post("/api/agents/run", json=body)
+    assert answer.status_code in (400, 404) and answer.json()["error"]["param"] == param
+
+
+def test_an_agent_is_checked_without_running_it(http: httpx.Client) -> None:
+    assert http.post("/api/agents/check", json={"agent": spec(name="a")}).json() == {
+        "ok": True,
+        "name": "a",
+        "error": None,
+    }
+    wrong = spec(agents=[{"agent": {"name": "b", "tools": ["calculater"]}}])
+    error = http.post("/api/agents/check", json={"agent": wrong}).json()["error"]
+    assert error["param"] == "agent.agents[0].agent.tools[0]" and "calculator" in error["message"]
+    hook = spec(hooks=[{"on": "before_agent", "do": "code", "source": "not code"}])
+    assert (
+        http.post("/api/agents/check", json={"agent": hook}).json()["error"]["param"]
+        == "agent.hooks[0].source"
+    )
+
+
+def test_a_deployed_agent_that_names_what_is_not_there_is_refused(http: httpx.Client) -> None:
+    given = {"name": "lost", "kind": "agent", "spec": spec(model="nowhere")}
+    answer = http.post("/api/apps", json=given)
+    assert answer.status_code == 404 and answer.json()["error"]["param"] == "agent.model"
+
+
+def test_openai_alone_goes_on_with_a_conversation(openai: OpenAI, http: httpx.Client) -> None:
+    def say(text: str, **more: Any) -> str:
+        answer = openai.chat.completions.create(
+            model="desk", messages=[{"role": "user", "content": text}], **more
+        )
+        return answer.choices[0].message.content or ""
+
+    assert say("one", extra_body={"conversation": "c1"}) == "one"
+    assert say("two", extra_body={"conversation": {"id": "c1"}}) == "two"
+    assert say("three", user="c1") == "three"
+    session = opened(http, "c1", "desk")
+    say("four", extra_body={"conversation": session["id"]})
+    said = http.get(f"/api/sessions/{session['id']}/messages").json()["data"]
+    assert [item["message"]["content"] for item in said if item["message"]["sender"] == "user"] == [
+        *("one", "two", "three", "four")
+    ]
+
+
+def test_without_a_conversation_the_messages_are_all_it_knows(openai: OpenAI, http: httpx.Client) -> None:
+    before = len(http.get("/api/sessions").json()["data"])
+    answer = openai.chat.completions.create(
+        model="desk",
+        messages=[
+            {"role": "system", "content": "Short."},
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+        ],
+        temperature=0,
+    )
+    assert answer.choices[0].message.content == "c"
+    assert answer.usage is not None and answer.usage.prompt_tokens >= 6
+    assert len(http.get("/api/sessions").json()["data"]) == before
+
+
+def test_the_agents_own_tool_calls_are_no_business_of_an_openai_client(openai: OpenAI) -> None:
+    stream = openai.chat.completions.create(
+        model="reckoner",
+        messages=[{"role": "user", "content": "add them"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in choices) == "It is 42."
+    assert not any(choice.delta.tool_calls for choice in choices)
+    assert choices[-1].finish_reason == "stop" and chunks[-1].usage is not None
+
+
+@pytest.mark.parametrize("field", ["tools", "response_format"])
+def test_what_belongs_to_the_specification_is_refused_in_a_call(openai: OpenAI, field: str) -> None:
+    given: Any = {
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        "response_format": {"type": "json_object"},
+    }
+    with pytest.raises(BadRequestError, match=field):
+        openai.chat.completions.create(
+            model="desk", messages=[{"role": "user", "content": "x"}], **{field: given[field]}
+        )
+
+
+def test_a_deployed_agent_runs_with_its_input_and_a_session(http: httpx.Client) -> None:
+    for text in ("one", "two"):
+        events = run(http, "/api/apps/desk/run", input={"message": text}, session="runs")
+        assert events[-1]["result"]["content"] == text and events[-1]["result"]["sender"] == "desk"
+    events = run(http, "/api/apps/desk/run", messages=[{"role": "user", "content": "three"}], session="runs")
+    assert events[-1]["result"]["content"] == "three"
+    session = opened(http, "runs", "desk")
+    assert len(http.get(f"/api/sessions/{session['id']}/messages").json()["data"]) == 6
+
+
+@pytest.mark.usefixtures("http")
+async def test_an_agent_is_a_tool_over_mcp_with_a_conversation(daemon: Daemon) -> None:
+    async with McpClient(f"{daemon.url}/mcp/apps/desk") as client:
+        (tool,) = (await client.list_tools()).tools
+        assert "conversation" in tool.input_schema["properties"]
+        for text in ("one", "two"):
+            found = await client.call_tool(tool.name, {"question": text, "conversation": "m"})
+            assert found.structured_content is not None and found.structured_content["answer"] == text
+    async with httpx.AsyncClient(base_url=daemon.url, timeout=60) as http:
+        session = (await http.post("/api/sessions", json={"app": "desk", "name": "m"})).json()
+        said = (await http.get(f"/api/sessions/{session['id']}/messages")).json()["data"]
+    assert [item["message"]["content"] for item in said] == ["one", "one", "two", "two"]
+
+
+def test_facts_of_earlier_conversations_are_files_of_the_store(http: httpx.Client) -> None:
+    """They are listed, searched and deleted as any others are."""
+    script = [
+        {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
+        {"match": "", "content": "Noted."},
+    ]
+    model = {"name": "noter", "source": "fake://", "parameters": {"script": script}}
+    http.post("/api/deployments", json=model).raise_for_status()
+    store = http.post("/v1/vector_stores", json={"name": "facts"}).json()
+    spec = {
+        "portico_agent": 1,
+        "name": "guide",
+        "model": "noter",
+        "memory": {"long_term": {"store": "facts"}},
+    }
+    given = {"agent": spec, "message": "I live in Lisbon", "session": {"app": "api", "name": "s"}}
+    assert http.post("/api/agents/run", json=given).status_code == 200
+    path = f"/v1/vector_stores/{store['id']}/files"
+    (file,) = http.get(path).json()["data"]
+    for run in http.get("/api/runs").json()["data"]:
+        http.get(f"/api/runs/{run['id']}/events")  # until it is indexed
+    attributes = http.get(f"{path}/{file['id']}").json()["attributes"]
+    assert attributes["fact"] is True and (attributes["agent"], attributes["session"]) == ("guide", "s")
+    search = {"query": "Lisbon", "filters": {"type": "eq", "key": "owner", "value": "local"}}
+    (found,) = http.post(f"/v1/vector_stores/{store['id']}/search", json=search).json()["data"]
+    assert found["content"][0]["text"] == "The user lives in Lisbon."
+    assert http.post("/api/agents/run", json=given).status_code == 200
+    assert len(http.get(path).json()["data"]) == 1, "it is known by now"
+    assert http.delete(f"{path}/{file['id']}").status_code == 200
+    assert http.get(path).json()["data"] == []
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+
+def talk(http: httpx.Client, name: str, *texts: str, app: str = "api", path: str = "") -> dict[str, Any]:
+    for text in texts:
+        run(
+            http, "/api/agents/run", agent=spec(), message=text, session={"app": app, "name": name}, path=path
+        )
+    return opened(http, name, app)
+
+
+def test_a_session_is_opened_once_and_described(http: httpx.Client) -> None:
+    given = {"app": "api", "name": "opened", "title": "First", "metadata": {"a": 1}}
+    made = http.post("/api/sessions", json=given).json()
+    assert made["id"].startswith("conv_") and (made["title"], made["metadata"]) == ("First", {"a": 1})
+    assert http.post("/api/sessions", json={**given, "title": "Other"}).json() == made
+    changed = http.patch(f"/api/sessions/{made['id']}", json={"title": "Renamed"}).json()
+    assert (changed["title"], changed["metadata"]) == ("Renamed", {"a": 1})
+    nameless = http.post("/api/sessions", json={"app": "api"}).json()
+    assert nameless["name"] == nameless["id"]
+    for name in ("conv_mine", "x" * 257, "a\nb"):
+        assert http.post("/api/sessions", json={"app": "api", "name": name}).status_code == 400
+
+
+def test_sessions_are_listed_by_app_name_and_what_was_said(http: httpx.Client) -> None:
+    one = talk(http, "w1", "Sunny in Lisbon 100%", app="weather")
+    two = talk(http, "w2", "今天天气", app="weather")
+    parts = [{"type": "text", "text": "明天 rain"}]
+    three = talk(http, "w3", parts, app="weather")  # type: ignore[arg-type]
+
+    def listed(**query: str) -> list[str]:
+        found = http.get("/api/sessions", params={"app": "weather", **query}).json()["data"]
+        return [item["id"] for item in found]
+
+    assert listed() == [three["id"], two["id"], one["id"]], "the one used last first"
+    assert listed(name="w1") == [one["id"]]
+    assert listed(search="lisbon") == [one["id"]]
+    assert listed(search="天气") == [two["id"]]
+    assert listed(search="明天") == [three["id"]]
+    assert listed(search="0%") == [one["id"]] and listed(search="_unny") == []
+    assert listed(search="sender") == [], "what is looked for is what was said"
+    assert listed(limit="1") == [three["id"]]
+
+
+def test_messages_are_read_by_agent_and_in_pages(http: httpx.Client) -> None:
+    talk(http, "paged", "w", path="writer")
+    session = talk(http, "paged", "a", "b")
+    path = f"/api/sessions/{session['id']}/messages"
+    everything = http.get(path).json()
+    assert [item["agent"] for item in everything["data"]] == ["writer", "writer", "", "", "", ""]
+    assert everything["more"] is False and all(item["run"].startswith("run_") for item in everything["data"])
+    root = http.get(path, params={"agent": ""}).json()["data"]
+    assert [item["message"]["content"] for item in root] == ["a", "a", "b", "b"]
+    first = http.get(path, params={"limit": 4}).json()
+    assert first["more"] is True
+    rest = http.get(path, params={"after": first["data"][-1]["seq"]}).json()
+    assert [*first["data"], *rest["data"]] == everything["data"]
+
+
+def test_messages_are_put_behind_what_was_said(http: httpx.Client) -> None:
+    session = talk(http, "added", "a")
+    path = f"/api/sessions/{session['id']}"
+    added = {"messages": [{"sender": "critic", "content": "b"}, "c"], "agent": "critic"}
+    assert http.post(f"{path}/messages", json=added).status_code == 200
+    state = http.get(f"{path}/state").json()
+    assert [m["sender"] for m in state["critic.memory"]] == ["critic", "user"] and len(state["memory"]) == 2
+    wrong = http.post(f"{path}/messages", json={"messages": [3]})
+    assert wrong.status_code == 400 and wrong.json()["error"]["code"] == "invalid_message"
+
+
+def test_a_fork_goes_its_own_way(http: httpx.Client) -> None:
+    session = talk(http, "trunk", "a")
+    http.patch(f"/api/sessions/{session['id']}", json={"title": "T"})
+    fork = http.post(f"/api/sessions/{session['id']}/fork", json={"name": "branch"}).json()
+    assert (fork["name"], fork["title"]) == ("branch", "T")
+    talk(http, "branch", "b")
+    talk(http, "trunk", "c")
+
+    def said(found: dict[str, Any]) -> list[str]:
+        data = http.get(f"/api/sessions/{found['id']}/messages").json()["data"]
+        return [item["message"]["content"] for item in data]
+
+    assert said(fork) == ["a", "a", "b", "b"] and said(session) == ["a", "a", "c", "c"]
+    taken = http.post(f"/api/sessions/{session['id']}/fork", json={"name": "branch"})
+    assert taken.status_code == 409 and taken.json()["error"]["code"] == "name_taken"
+    assert http.post(f"/api/sessions/{session['id']}/fork", json={}).json()["name"].startswith("conv_")
+
+
+def test_a_state_dict_loads_back_elsewhere(http: httpx.Client) -> None:
+    talk(http, "from", "w", path="writer")
+    source = talk(http, "from", "a")
+    state = http.get(f"/api/sessions/{source['id']}/state").json()
+    state["writer.state"] = {"summary": "so far", "covered": 0}
+    target = opened(http, "to")
+    assert (
+        http.put(f"/api/sessions/{target['id']}/state", json=json.loads(json.dumps(state))).status_code == 200
+    )
+    assert http.get(f"/api/sessions/{target['id']}/state").json() == state
+    talk(http, "to", "b")
+    after = http.get(f"/api/sessions/{target['id']}/state").json()
+    assert [m["content"] for m in after["memory"]] == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        ({"portico_session": 2, "memory": []}, "unsupported_version"),
+        ({"portico_session": 1, "memory": {}}, "invalid_state"),
+        ({"memory": [{"content": 3}]}, "invalid_message"),
+        ({"nonsense": []}, "invalid_state"),
+    ],
+)
+def test_a_state_that_cannot_be_read_changes_nothing(
+    http: httpx.Client, state: dict[str, Any], code: str
+) -> None:
+    session = talk(http, f"kept-{code}", "a")
+    before = http.get(f"/api/sessions/{session['id']}/state").json()
+    answer = http.put(f"/api/sessions/{session['id']}/state", json=state)
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == code
+    assert http.get(f"/api/sessions/{session['id']}/state").json() == before
+
+
+def test_a_session_is_reset_and_removed(http: httpx.Client) -> None:
+    talk(http, "gone", "w", path="writer")
+    session = talk(http, "gone", "a")
+    http.post(f"/api/sessions/{session['id']}/reset").raise_for_status()
+    assert http.get(f"/api/sessions/{session['id']}/state").json() == {"portico_session": 1}
+    assert http.delete(f"/api/sessions/{session['id']}").status_code == 204
+    missing = http.get(f"/api/sessions/{session['id']}")
+    assert missing.status_code == 404 and missing.json()["error"]["code"] == "session_not_found"
+
+
+def test_another_keys_sessions_do_not_exist(http: httpx.Client, stranger: httpx.Client) -> None:
+    session = talk(http, "secret", "a")
+    assert stranger.get("/api/sessions").json()["data"] == []
+    path = f"/api/sessions/{session['id']}"
+    answers = [
+        stranger.get(path),
+        stranger.patch(path, json={"title": "x"}),
+        stranger.delete(path),
+        stranger.get(f"{path}/messages"),
+        stranger.post(f"{path}/reset"),
+        stranger.post(f"{path}/fork", json={}),
+        stranger.get(f"{path}/state"),
+        stranger.put(f"{path}/state", json={}),
+    ]
+    assert [answer.status_code for answer in answers] == [404] * len(answers)
+    messages = [{"role": "user", "content": "mine"}]
+    given = {"model": "desk", "messages": messages, "conversation": session["id"]}
+    assert stranger.post("/v1/chat/completions", json=given).status_code == 404
+    given["conversation"] = "secret"
+    assert stranger.post("/v1/chat/completions", json=given).status_code == 200
+    (own,) = stranger.get("/api/sessions").json()["data"]
+    assert own["id"] != session["id"] and own["name"] == "secret"

@@ -1,0 +1,130 @@
+"""A session survives `kill -9`, between turns and during one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+SCRIPT = [{"match": "hang", "content": "One two three", "hang": 1}]
+
+
+KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "2"))
+"""How many moments the daemon is killed at; more before a release."""
+
+
+def start(home: Path) -> Daemon:
+    return daemons.start(home / "data", env={"PORTICO_MODEL": ""})
+
+
+def kill(daemon: Daemon) -> None:
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait(20)
+    for stream in (daemon.process.stdin, daemon.process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def end(daemon: Daemon) -> None:
+    daemon.stop()
+    for stream in (daemon.process.stdin, daemon.process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def prepare(daemon: Daemon) -> None:
+    model = {"name": "clerk", "source": "fake://", "parameters": {"script": SCRIPT}}
+    httpx.post(f"{daemon.url}/api/deployments", json=model, timeout=30).raise_for_status()
+    given = {"name": "desk", "kind": "agent", "spec": {"portico_agent": 1, "model": "clerk"}}
+    httpx.post(f"{daemon.url}/api/apps", json=given, timeout=30).raise_for_status()
+
+
+def say(daemon: Daemon, text: str) -> str:
+    given = {"model": "desk", "messages": [{"role": "user", "content": text}], "conversation": "s"}
+    answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=given, timeout=30)
+    answer.raise_for_status()
+    said: str = answer.json()["choices"][0]["message"]["content"]
+    return said
+
+
+def memory(daemon: Daemon) -> list[dict[str, Any]]:
+    found = httpx.get(f"{daemon.url}/api/sessions", timeout=30).json()["data"]
+    if not found:
+        return []
+    state: dict[str, Any] = httpx.get(f"{daemon.url}/api/sessions/{found[0]['id']}/state", timeout=30).json()
+    return state["memory"]
+
+
+def test_between_turns_nothing_is_lost_and_during_one_nothing_is_left(tmp_path: Path) -> None:
+    daemon = start(tmp_path)
+    try:
+        prepare(daemon)
+        assert say(daemon, "one") == "one"
+        kill(daemon)
+        daemon = start(tmp_path)
+        assert [m["content"] for m in memory(daemon)] == ["one", "one"]
+        given = {
+            "model": "desk",
+            "messages": [{"role": "user", "content": "hang"}],
+            "conversation": "s",
+            "stream": True,
+        }
+        with httpx.stream("POST", f"{daemon.url}/v1/chat/completions", json=given, timeout=30) as answer:
+            for line in answer.iter_lines():
+                if "One" in line:  # the turn has begun to answer
+                    kill(daemon)
+                    break
+        daemon = start(tmp_path)
+        assert [m["content"] for m in memory(daemon)] == ["one", "one"]
+        assert say(daemon, "two") == "two"
+        assert [m["content"] for m in memory(daemon)] == ["one", "one", "two", "two"]
+    finally:
+        end(daemon)
+
+
+@pytest.mark.slow
+def test_whenever_it_comes_every_acknowledged_turn_is_whole(tmp_path: Path) -> None:
+    numbers = itertools.count()
+    acknowledged: list[str] = []
+    daemon = start(tmp_path)
+    try:
+        prepare(daemon)
+        for _ in range(KILLS):
+            enough, rounds = threading.Event(), random.randint(1, 30)
+
+            def turns(
+                daemon: Daemon = daemon, enough: threading.Event = enough, rounds: int = rounds
+            ) -> None:
+                try:
+                    for done in itertools.count():
+                        text = f"turn {next(numbers)}"
+                        if done >= rounds:
+                            enough.set()  # the next one is under way when the daemon is killed
+                        say(daemon, text)
+                        acknowledged.append(text)
+                except httpx.HTTPError:
+                    enough.set()
+
+            speaker = threading.Thread(target=turns)
+            speaker.start()
+            assert enough.wait(60)
+            kill(daemon)
+            speaker.join(60)
+            daemon = start(tmp_path)
+            kept = memory(daemon)
+            assert [m["sender"] for m in kept] == ["user", "desk"] * (len(kept) // 2)
+            asked = [m["content"] for m in kept if m["sender"] == "user"]
+            assert asked == [m["content"] for m in kept if m["sender"] == "desk"]
+            assert [text for text in asked if text in acknowledged] == acknowledged
+            assert len(asked) - len(acknowledged) <= KILLS, "at most the one under way, each time"
+    finally:
+        end(daemon)

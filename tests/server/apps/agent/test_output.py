@@ -1,0 +1,188 @@
+"""What a model said as a value, how it is asked again, and how memory becomes messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.server.apps.agent.studio import Studio, calls, texts
+
+from portico.wire import Delta
+from portico_server.core.errors import InvalidRequest
+
+CODE: dict[str, Any] = {
+    "type": "tool",
+    "tool_type": "code interpreter",
+    "begin": "```python\n",
+    "end": "\n```\n",
+}
+WORD: dict[str, Any] = {"type": "json", "schema": {"type": "string", "enum": ["典", "孝", "急"]}}
+
+
+async def test_a_schema_constrains_the_model_and_the_word_is_the_content(studio: Studio) -> None:
+    model = studio.model('{"value": "急"}')
+    reply = await studio.ask("今天天气情况", "s", output=WORD)
+    assert (reply.content, reply.formatted) == ("急", "急")
+    schema = model.options()["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["value"]["enum"] == ["典", "孝", "急"]
+
+
+async def test_what_has_not_the_form_is_asked_for_again_within_a_limit(studio: Studio) -> None:
+    model = studio.model("天气很好", '{"value": "好"}', '{"value": "典"}')
+    reply = await studio.ask("go", "s", output=WORD, attempts=3)
+    assert reply.formatted == "典"
+    assert [m["role"] for m in model.sent()] == ["user", "assistant", "user", "assistant", "user"]
+    assert "Answer again" in model.sent()[-1]["content"]
+    assert [m["content"] for m in await studio.memory("s")] == ["go", "典"], (
+        "failed attempts are not remembered"
+    )
+    model = studio.model("never")
+    with pytest.raises(InvalidRequest) as failed:
+        await studio.ask("go", output=WORD)
+    assert failed.value.code == "format_failed" and len(model.asked) == 2
+
+
+async def test_json_is_repaired_and_the_raw_text_stays(studio: Studio) -> None:
+    said = 'Here:\n```json\n{"n": 1}\n```'
+    studio.model(said)
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    reply = await studio.ask("go", output={"type": "json", "schema": schema})
+    assert (reply.content, reply.formatted) == (said, {"n": 1})
+
+
+async def test_a_schema_does_not_keep_an_agent_from_its_tools(studio: Studio) -> None:
+    studio.tool("look", lambda _given: "seen")
+    model = studio.model(calls(("look", "{}")), "it is 孝, I think", '{"value": "孝"}')
+    reply = await studio.ask("go", output=WORD, tools=["look"])
+    assert reply.content == "孝"
+    assert (
+        "response_format" not in model.options(0)
+        and "Your final answer is JSON" in model.sent(0)[0]["content"]
+    )
+    assert "response_format" in model.options(2) and "tools" not in model.options(2)
+
+
+async def test_a_tool_parser_finds_thought_and_action_and_stops_the_model_itself(studio: Studio) -> None:
+    model = studio.model("I compute.\n```python\nprint(1)")
+    reply = await studio.ask("go", output=CODE, options={"stop": "DONE"})
+    assert model.options()["stop"] == ["DONE", "\n```\n"]
+    assert reply.content == "I compute.\n```python\nprint(1)"
+    assert reply.formatted == {
+        "tool_type": "code interpreter",
+        "thought": "I compute.\n",
+        "action": "print(1)",
+        "status": 1,
+    }
+    studio.model("The answer is 1.")
+    assert (await studio.ask("go", output=CODE)).formatted == {
+        "tool_type": None,
+        "thought": "The answer is 1.",
+        "action": None,
+        "status": 0,
+    }
+
+
+async def test_a_tool_parser_validates_as_json_or_by_code(studio: Studio) -> None:
+    call = {
+        "type": "tool",
+        "tool_type": "browser",
+        "begin": "```json\n",
+        "end": "\n```\n",
+        "validate": "json",
+    }
+    studio.model('Hm.\n```json\n{"name": "search"}\n```\n')
+    assert (await studio.ask("go", output=call)).formatted["action"] == {"name": "search"}
+    studio.model("```json\n{name}")
+    broken = (await studio.ask("go", output=call)).formatted
+    assert broken["status"] == -1 and broken["tool_type"] == "browser" and "not JSON" in broken["error"]
+    strip = {**CODE, "validate": "code", "code": "lambda x: x.upper()"}
+    studio.model("```python\nabc")
+    assert (await studio.ask("go", output=strip)).formatted["action"] == "ABC"
+    failing = {**CODE, "validate": "code", "code": "lambda x: 1 / 0"}
+    studio.model("```python\nabc")
+    assert (await studio.ask("go", output=failing)).formatted["status"] == -1
+
+
+async def test_several_parsers_are_tried_in_order(studio: Studio) -> None:
+    browse = {"type": "tool", "tool_type": "browser", "begin": "<browse>", "end": "</browse>"}
+    model = studio.model("<browse>a")
+    assert (await studio.ask("go", output=[CODE, browse])).formatted["tool_type"] == "browser"
+    assert model.options()["stop"] == ["\n```\n", "</browse>"]
+    studio.model("none of them")
+    assert (await studio.ask("go", output=[CODE, browse])).formatted["tool_type"] is None
+    studio.model("Total: 42.")
+    number = {"type": "regex", "pattern": r"Total: (\d+)", "group": 1}
+    assert (await studio.ask("go", output=[CODE, number])).formatted == "42"
+
+
+async def test_a_parser_that_never_matches_ends(studio: Studio) -> None:
+    model = studio.model("nothing")
+    with pytest.raises(InvalidRequest) as failed:
+        await studio.ask("go", output={"type": "regex", "pattern": "x+y"}, attempts=3)
+    assert failed.value.code == "format_failed" and len(model.asked) == 3
+
+
+async def test_a_formatted_answer_is_told_once_and_whole(studio: Studio) -> None:
+    studio.model('{"value": "急"}')
+    _reply, events = await studio.run("go", output=WORD)
+    assert [event.text for event in events if isinstance(event, Delta)] == ["急"]
+
+
+async def test_the_final_pattern_is_told(studio: Studio) -> None:
+    studio.model("Final Answer: 1", "not yet")
+    assert (await studio.ask("go", final="Final Answer")).extra_info == {"final": True}
+    assert (await studio.ask("go", final="Final Answer")).extra_info == {"final": False}
+
+
+# --- aggregation -------------------------------------------------------------------------------------------------
+
+
+async def test_few_shot_examples_come_before_the_memory(studio: Studio) -> None:
+    model = studio.model("【多云】")
+    shots = [{"role": "user", "content": "今天天气"}, {"role": "assistant", "content": "【晴】"}]
+    await studio.ask("昨天天气", few_shot=shots, instructions="答")
+    assert texts(model.sent()) == ["答", "今天天气", "【晴】", "昨天天气"]
+
+
+async def test_tool_text_shows_the_model_its_action_with_the_end_marker(studio: Studio) -> None:
+    """A program that runs the actions itself sends their results as messages of its own."""
+    model = studio.model("I compute.\n```python\nprint(1)", "It is 1.")
+    spec: dict[str, Any] = {"output": CODE, "aggregate": "tool_text", "name": "coder"}
+    await studio.ask("go", "s", **spec)
+    await studio.ask({"sender": "ActionExecutor", "content": "1"}, "s", **spec)
+    assert model.sent() == [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": "I compute.\n```python\nprint(1)\n```\n"},
+        {"role": "user", "content": "1"},
+    ]
+
+
+async def test_tool_text_tells_results_of_tools_as_text(studio: Studio) -> None:
+    studio.tool("look", lambda _given: "seen")
+    model = studio.model(calls(("look", "{}")), "ok")
+    await studio.ask("go", tools=["look"], aggregate="tool_text")
+    assert [m["role"] for m in model.sent()] == ["system", "user", "assistant", "user"]
+    assert '"name":"look"' in model.sent()[2]["content"] and "seen" in model.sent()[3]["content"]
+
+
+async def test_a_template_says_how_messages_are_told(studio: Studio) -> None:
+    model = studio.model("ok")
+    await studio.ask(
+        {"sender": "ann", "content": "hi {you}"}, aggregate={"template": "[{sender}] {content}\n"}
+    )
+    assert texts(model.sent()) == ["[ann] hi {you}\n"]
+
+
+async def test_instructions_have_variables(studio: Studio) -> None:
+    model = studio.model("ok")
+    spec: dict[str, Any] = {
+        "instructions": "Speak {tongue} as {{json}} of {topic}.",
+        "variables": {"tongue": "Dutch"},
+    }
+    await studio.ask("go", given={"topic": "tides"}, **spec)
+    assert model.sent()[0]["content"] == "Speak Dutch as {json} of tides."
+    with pytest.raises(InvalidRequest) as missing:
+        await studio.ask("go", **spec)
+    assert missing.value.code == "missing_variable" and "{topic}" in missing.value.message
+    await studio.ask("go", instructions='Answer as {"a": 1} or {x}.')
+    assert model.sent()[0]["content"] == 'Answer as {"a": 1} or {x}.'

@@ -1,0 +1,174 @@
+"""Agents that ask agents: as tools, by handoff, deployed or their own, each with its own memory in the session."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tests.server.apps.agent.studio import Studio, calls, texts
+
+from portico.wire import Delta, HandedOff, StepFinished, StepStarted, Usage
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat
+from portico_server.db import apps
+from portico_server.db.apps import AppRow
+
+EXPERT: dict[str, Any] = {"name": "expert", "model": "deep", "description": "Knows tides."}
+
+
+def ask(name: str, message: str) -> tuple[str, str]:
+    return name, f'{{"message": "{message}"}}'
+
+
+async def test_a_sub_agent_answers_like_a_tool_and_remembers_in_the_session(studio: Studio) -> None:
+    deep = studio.model("High at noon.", "And low at six.", name="deep")
+    studio.model(calls(ask("expert", "when?")), "At noon.", calls(ask("expert", "and low?")), "At six.")
+    spec: dict[str, Any] = {"name": "guide", "agents": [{"agent": EXPERT}]}
+    reply, events = await studio.run("tides?", "s", **spec)
+    assert (reply.sender, reply.content) == ("guide", "At noon.")
+    assert [e.path for e in events if isinstance(e, StepStarted)] == ["expert"]
+    assert "".join(e.text for e in events if isinstance(e, Delta)) == "At noon.", (
+        "it speaks to the guide alone"
+    )
+    assert events[-1] == Usage(30, 15)
+    await studio.ask("low?", "s", **spec)
+    assert texts(deep.sent()) == ["when?", "High at noon.", "and low?"]
+    memory = await studio.memory("s", "expert")
+    assert [(m["sender"], m["receiver"]) for m in memory] == [("guide", "expert"), ("expert", None)] * 2
+
+
+async def test_a_reset_clears_the_whole_tree(studio: Studio) -> None:
+    """Lagent leaves the memories of sub-agents behind."""
+    studio.model("deep", name="deep")
+    studio.model(calls(ask("expert", "when?")), "At noon.")
+    await studio.ask("tides?", "s", agents=[{"agent": EXPERT}])
+    row = (await studio.sessions.list(LOCAL))[0]
+    assert set(await studio.state("s")) == {"portico_session", "memory", "expert.memory"}
+    await studio.sessions.reset(row.id, LOCAL)
+    assert await studio.state("s") == {"portico_session": 1}
+    deep = studio.model("again", name="deep")
+    studio.model(calls(ask("expert", "when?")), "At noon.")
+    await studio.ask("tides?", "s", agents=[{"agent": EXPERT}])
+    assert texts(deep.sent()) == ["when?"]
+
+
+async def test_a_sub_agent_that_fails_is_told_and_was_never_asked(studio: Studio) -> None:
+    studio.tool("look", lambda _given: "seen")
+    studio.model(calls(("look", "{}")), name="deep")
+    model = studio.model(calls(ask("expert", "when?")), "I do not know.")
+    failing = {**EXPERT, "tools": ["look"], "limits": {"turns": 2}}
+    reply, events = await studio.run("tides?", "s", agents=[{"agent": failing}])
+    assert reply.content == "I do not know."
+    assert "'expert' failed: The agent 'expert' did not come to an answer" in model.sent()[-1]["content"]
+    (ended,) = [e for e in events if isinstance(e, StepFinished) and e.path == "expert"]
+    assert ended.error is not None
+    assert await studio.memory("s", "expert") == []
+    deep = studio.model("High.", name="deep")
+    studio.model(calls(ask("expert", "now?")), "ok")
+    await studio.ask("tides?", "s", agents=[{"agent": failing}])
+    assert texts(deep.sent())[1:] == ["now?"]
+
+
+async def test_a_failed_turn_of_a_sub_agent_keeps_what_it_knew_before(studio: Studio) -> None:
+    studio.model("High.", InvalidRequest("Broken."), "Low.", name="deep")
+    studio.model(
+        *(
+            calls(ask("expert", "one")),
+            "a",
+            calls(ask("expert", "two")),
+            "b",
+            calls(ask("expert", "three")),
+            "c",
+        )
+    )
+    for text in "abc":
+        await studio.ask(text, "s", agents=[{"agent": EXPERT}])
+    assert [m["content"] for m in await studio.memory("s", "expert")] == ["one", "High.", "three", "Low."]
+
+
+async def test_one_sub_agent_asked_twice_at_once_takes_turns(studio: Studio) -> None:
+    busy = 0
+
+    async def alone(request: Chat) -> str:
+        nonlocal busy
+        busy += 1
+        assert busy == 1
+        await asyncio.sleep(0)
+        busy -= 1
+        return f"to {request.messages[-1]['content']}"
+
+    studio.model(alone, name="deep")
+    studio.model(calls(ask("expert", "one"), ask("expert", "two")), "ok")
+    await studio.ask("go", "s", agents=[{"agent": EXPERT}])
+    assert [m["content"] for m in await studio.memory("s", "expert")] == ["one", "to one", "two", "to two"]
+
+
+async def test_a_handoff_lets_the_other_agent_answer(studio: Studio) -> None:
+    studio.model("Hola.", name="deep")
+    model = studio.model(calls(ask("transfer_to_spanish", "saluda")), "Back again.")
+    spec: dict[str, Any] = {
+        "name": "desk",
+        "agents": [{"agent": {"name": "spanish", "model": "deep"}, "as": "handoff"}],
+    }
+    reply, events = await studio.run("hola", "s", **spec)
+    assert (reply.sender, reply.content) == ("spanish", "Hola.")
+    assert [e.to for e in events if isinstance(e, HandedOff)] == ["spanish"]
+    assert "".join(e.text for e in events if isinstance(e, Delta)) == "Hola."
+    last = (await studio.memory("s"))[-1]
+    assert (last["sender"], last["content"], last["extra_info"]["said_by"]) == ("desk", "Hola.", "spanish")
+    await studio.ask("and now?", "s", **spec)
+    assert [m["role"] for m in model.sent()] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert model.sent()[-1]["content"] == "and now?"
+
+
+async def test_of_two_handoffs_at_once_the_first_counts(studio: Studio) -> None:
+    studio.model("A.", name="deep")
+    studio.model(calls(ask("transfer_to_a", "go"), ask("transfer_to_b", "go")), "no")
+    others = [{"agent": {"name": name, "model": "deep"}, "as": "handoff"} for name in "ab"]
+    reply, events = await studio.run("go", "s", agents=others)
+    assert reply.sender == "a" and [e.to for e in events if isinstance(e, HandedOff)] == ["a"]
+    assert await studio.memory("s", "b") == []
+
+
+async def test_a_deployed_agent_as_a_sub_agent_remembers_in_the_same_session(studio: Studio) -> None:
+    deep = studio.model("High.", "Low.", name="deep")
+    row = await studio.house.database.write(
+        apps.deploy, "expert", "agent", None, "local", {"portico_agent": 1}, "0", "", None
+    )
+    assert isinstance(row[0], AppRow)
+    spec = {"portico_agent": 1, "model": "deep"}
+    studio.house.registry.add(studio.agents.build("expert", spec, row[0]))
+    studio.model(calls(ask("expert", "one")), "a", calls(ask("expert", "two")), "b")
+    for text in "ab":
+        await studio.ask(text, "s", agents=["expert"])
+    assert texts(deep.sent()) == ["one", "High.", "two"]
+    assert len(await studio.memory("s", "expert")) == 4
+
+
+async def test_an_agent_that_asks_itself_ends(studio: Studio) -> None:
+    row = (
+        await studio.house.database.write(
+            apps.deploy, "loop", "agent", None, "local", {"portico_agent": 1}, "0", "", None
+        )
+    )[0]
+    spec = {"portico_agent": 1, "agents": ["loop"], "limits": {"turns": 2}}
+    studio.house.registry.add(studio.agents.build("loop", spec, row))
+
+    def says(request: Chat) -> Any:
+        return "done" if request.messages[-1]["role"] == "tool" else calls(ask("loop", "again"))
+
+    model = studio.model(says)
+    assert (await studio.ask("go", agents=["loop"])).content == "done"
+    assert any("agents deep" in str(chat.messages[-1]["content"]) for chat in model.asked)
+
+
+async def test_memories_of_a_tree_have_paths(studio: Studio) -> None:
+    inner = {"name": "b", "model": "deep2"}
+    studio.model("deepest", name="deep2")
+    studio.model(calls(ask("b", "x")), "deeper", name="deep")
+    studio.model(calls(ask("a", "x")), "top")
+    await studio.ask(
+        "go", "s", agents=[{"agent": {"name": "a", "model": "deep", "agents": [{"agent": inner}]}}]
+    )
+    assert set(await studio.state("s")) == {"portico_session", "memory", "a.memory", "a.b.memory"}

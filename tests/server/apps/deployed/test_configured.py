@@ -1,0 +1,100 @@
+"""Apps of a configuration: deployed in the order in which they need each other; one that needs a tool waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portico_server.apps.deployed import Apps, Kind
+from portico_server.apps.entry import AppEntry
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.limits import Limits
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import AppInput, AppOutput, Request
+from portico_server.core.servable import Card
+from portico_server.db.apps import AppRow
+from portico_server.db.database import Database
+from portico_server.runs.quotas import Quotas
+
+
+class Named:
+    """Something with a name, of a kind."""
+
+    def __init__(self, name: str, kind: Any) -> None:
+        self.card = Card(name, kind)
+
+    async def call(self, request: Request, context: Context) -> AppOutput:
+        assert isinstance(request, AppInput)
+        return AppOutput(request.value)
+
+
+class House:
+    """Apps whose specification is the names that they need."""
+
+    def __init__(self, database: Database) -> None:
+        self.registry = Registry()
+        self.quotas = Quotas(noun="app")
+        self.apps = Apps(database, self.registry, self.quotas)
+        self.built: asyncio.Queue[str] = asyncio.Queue()
+        self.apps.kind("needs", Kind(self._check, self._build))
+
+    async def _check(self, _name: str, spec: Mapping[str, Any], caller: Principal) -> None:
+        if "wrong" in spec:
+            raise InvalidRequest("It is wrong.")
+        for key in spec["needs"]:
+            await self.registry.resolve(key, caller)
+
+    def _build(self, name: str, _spec: Mapping[str, Any], _row: AppRow) -> Named:
+        self.built.put_nowait(name)
+        return Named(name, "app")
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    yield House(database)
+    database.close()
+
+
+def needs(name: str, *others: str, limits: Limits | None = None) -> AppEntry:
+    return AppEntry(name, "needs", {"needs": list(others)}, limits)
+
+
+async def test_those_that_others_need_come_first(house: House) -> None:
+    await house.apps.given([needs("a", "b"), needs("b", "c"), needs("c", limits=Limits(concurrency=2))])
+    assert [house.built.get_nowait() for _ in range(3)] == ["c", "b", "a"]
+    row = house.apps.row("c")
+    assert row is not None and row.limits == {"concurrency": 2} and house.quotas.of("c") is not None
+
+
+async def test_the_same_again_is_no_version_and_another_one_is(house: House) -> None:
+    await house.apps.given([needs("a")])
+    await house.apps.given([needs("a")])
+    await house.apps.given([needs("b"), needs("a", "b")])
+    assert [version.version for version in await house.apps.versions("a", SYSTEM)] == [2, 1]
+
+
+async def test_what_is_wrong_is_said(house: House) -> None:
+    with pytest.raises(InvalidRequest, match="It is wrong"):
+        await house.apps.given([AppEntry("a", "needs", {"wrong": True}), needs("b")])
+    assert house.apps.row("b") is not None
+    with pytest.raises(NotFound, match="'nobody' does not exist"):
+        await house.apps.given([needs("c", "nobody")])
+
+
+async def test_one_that_needs_a_tool_waits_for_it(house: House) -> None:
+    await house.apps.given([needs("late", "tool/slow")])
+    assert house.apps.row("late") is None and "slow" in house.apps.unusable["late"]
+    task = asyncio.create_task(house.apps.run())
+    house.registry.add(Named("other", "tool"))
+    house.registry.add(Named("slow", "tool"))
+    assert await asyncio.wait_for(house.built.get(), 10) == "late"
+    await asyncio.wait_for(task, 10)
+    assert house.apps.row("late") is not None and not house.apps.unusable

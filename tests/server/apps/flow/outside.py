@@ -1,0 +1,120 @@
+"""The world outside of a daemon, as a test sees it: an HTTP service in this process that counts what was done to it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Outside:
+    """``POST /effect`` does something once per ``Idempotency-Key``; ``/hold`` and the model behind ``/v1`` never
+    answer to the end; ``/until-held`` answers when one of them is asked; ``/flaky/NAME/N`` fails N times.
+    """
+
+    def __init__(self) -> None:
+        self.effects: dict[str, str] = {}
+        """What was done, by key."""
+        self.calls: Counter[str] = Counter()
+        """How often each key, or each path, was asked for."""
+        self.told: list[str] = []
+        """Keys whose body was another one than before."""
+        self.held = threading.Semaphore(0)
+        """Released by each call that is held."""
+        self.left = threading.Semaphore(0)
+        """Released when one of them is given up by its caller."""
+        self.lock = threading.Condition()
+        """Notified of every effect that is asked for."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Outside:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:  # the name is the library's
+            with outside.lock:
+                outside.calls[self.path] += 1
+                times = outside.calls[self.path]
+            if self.path == "/hold":
+                self._hold()
+            elif self.path == "/until-held":
+                outside.held.acquire(timeout=30)
+                self._answer(200, {})
+            elif self.path.startswith("/flaky/"):
+                fails = int(self.path.rsplit("/", 1)[1])
+                self._answer(503 if times <= fails else 200, {"times": times})
+            elif self.path.startswith("/status/"):
+                self._answer(int(self.path.rsplit("/", 1)[1]), {})
+            else:
+                self._answer(200, {"path": self.path, "headers": dict(self.headers)})
+
+        def do_POST(self) -> None:  # the name is the library's
+            body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+            if self.path.startswith("/v1/"):
+                self._talk()
+                return
+            key = self.headers.get("idempotency-key") or ""
+            with outside.lock:
+                outside.calls[key] += 1
+                if outside.effects.setdefault(key, body) != body:
+                    outside.told.append(key)
+                outside.lock.notify_all()
+            self._answer(200, {"done": outside.effects[key]})
+
+        def _answer(self, status: int, value: Any) -> None:
+            text = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def _talk(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("connection", "close")
+            self.end_headers()
+            piece = {
+                "id": "1",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": "m",
+                "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Once "}}],
+            }
+            self.wfile.write(b"data: " + json.dumps(piece).encode() + b"\n\n")
+            self.wfile.flush()
+            self._hold()
+
+        def _hold(self) -> None:
+            outside.held.release()
+            self.connection.settimeout(30)
+            try:
+                gone = not self.connection.recv(1)
+            except ConnectionError:
+                gone = True
+            except TimeoutError:
+                gone = False
+            if gone:
+                outside.left.release()
+            self.close_connection = True
+
+        def log_message(self, *_args: Any) -> None:
+            """Nothing: the test says what matters."""
+
+    return Handler

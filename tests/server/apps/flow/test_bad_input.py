@@ -1,0 +1,204 @@
+"""Flows that are wrong, endless or huge: one clear error each, with the place named; bounded memory."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from tests.daemon import Daemon
+from tests.server.apps.flow.steps import Bench, code, pipeline, ref, spec
+
+from portico import Client
+from portico.errors import Conflict, InvalidRequest, NotFound, PorticoError
+from portico.wire import Asked
+
+ADD = "lambda x: x + 1"
+CODE = code(ADD)
+
+
+def wrong(client: Client, step: Any, **more: Any) -> tuple[str, str, str]:
+    """What the check says: code, param, message."""
+    checked = client.check(spec(step, **more))
+    assert not checked.ok
+    assert checked.error is not None
+    return checked.error["code"], checked.error["param"], checked.error["message"]
+
+
+class TestSpecification:
+    @pytest.mark.parametrize(
+        ("step", "code_", "param", "says"),
+        [
+            ({"op": "llmm"}, "unknown_op", "flow.step.op", "Did you mean 'llm'?"),
+            ({"op": "pipeline", "steps": []}, "invalid_spec", "flow.step.steps", "at least one"),
+            ({"op": "code"}, "invalid_spec", "flow.step.source", "source of a Python function"),
+            ({"op": "code", "source": "lambda x: x", "sorce": 1}, "unknown_field", "flow.step.sorce", "sorce"),
+            ({"op": "loop", "step": CODE}, "loop_without_end", "flow.step.limit", "how many rounds"),
+            ({"op": "llm", "model": "clark"}, "model_not_found", "flow.step.model", "Did you mean 'clerk'"),
+            ({"op": "tool", "tool": "calculater"}, "tool_not_found", "flow.step.tool", "calculator"),
+            ({"op": "retrieve", "store": "handbok"}, "store_not_found", "flow.step.store", "handbook"),
+            ({"op": "llm", "user": {"$ref": "steps.gone"}}, "unknown_step", "flow.step.user", "does not exist"),
+            ({"op": "llm", "user": {"$ref": "outpt"}}, "invalid_reference", "flow.step.user", "is not a reference"),
+            ({"op": "llm", "user": "a { b"}, "invalid_template", "flow.step.user", "single '{'"),
+            ({"op": "llm", "user": {"$eq": [1]}}, None, None, "takes a list of 2"),
+            ({"op": "llm", "user": {"$what": 1}}, "invalid_expression", "flow.step.user", "is no expression"),
+            ({"op": "embed", "model": "clerk"}, "wrong_model", "flow.step.model", "cannot do 'embeddings'"),
+            ({"op": "llm", "user": {"$code": ADD}}, "code_not_here", "flow.step.user", "where none may stand"),
+            ({**CODE, "save": "x"}, "not_in_loop", "flow.step.save", "within a loop"),
+            ({**CODE, "when": False}, "unreachable_step", "flow.step.when", "always false"),
+            ({**CODE, "on_error": {"goto": "x"}}, "unknown_step", "flow.step.on_error.goto", "no later step"),
+            ({**CODE, "on_error": {"value": {"$ref": "steps.x"}}}, "unknown_step", None, "does not exist"),
+            ({"op": "warp", "over": "text", "step": CODE}, "type_clash", "flow.step.over", "but gets text"),
+            ({"op": "llm", "user": {"$ref": "item"}}, "invalid_reference", "flow.step.user", "within a warp"),
+        ],
+    )  # fmt: skip
+    def test_says_what_is_wrong_and_where(
+        self, client: Client, step: Any, code_: str | None, param: str | None, says: str
+    ) -> None:
+        found = wrong(client, step)
+        assert says in found[2]
+        assert code_ is None or found[0] == code_
+        assert param is None or found[1].startswith(param)
+
+    def test_a_newer_version(self, client: Client) -> None:
+        checked = client.check({"portico_flow": 9, "step": code(ADD)})
+        assert checked.error is not None
+        assert checked.error["code"] == "unsupported_version"
+        assert "written for version 9" in checked.error["message"]
+
+    def test_steps_that_wait_for_each_other(self, client: Client) -> None:
+        step = {
+            "op": "graph",
+            "steps": [code(ADD, "a", args=[ref("steps.b")]), code(ADD, "b", args=[ref("steps.a")])],
+        }
+        assert wrong(client, step)[0] == "cycle"
+
+    def test_two_steps_of_one_name(self, client: Client) -> None:
+        assert wrong(client, pipeline(code(ADD, "a"), code(ADD, "a")))[:2] == (
+            "duplicate_name",
+            "flow.step.steps[1].name",
+        )
+
+    def test_a_step_that_has_not_ended_yet(self, client: Client) -> None:
+        found = wrong(client, pipeline(code(ADD, "a", args=[ref("steps.b")]), code(ADD, "b")))
+        assert found[0] == "step_not_visible"
+        assert "it stands at flow.step.steps[1]" in found[2]
+
+    def test_a_type_clash_between_steps(self, client: Client) -> None:
+        step = pipeline({"op": "llm", "name": "a"}, {"op": "warp", "step": code(ADD)})
+        assert wrong(client, step)[0] == "type_clash"
+
+    def test_combinators_too_deep_within_each_other(self, client: Client) -> None:
+        step: Any = code(ADD)
+        for _ in range(70):
+            step = pipeline(step)
+        assert wrong(client, step)[0] == "too_deep"
+
+    def test_values_too_deep_within_each_other(self, client: Client) -> None:
+        value: Any = 1
+        for _ in range(450):
+            value = {"a": [value]}
+        assert wrong(client, {"op": "llm", "options": value})[0] == "too_deep"
+
+
+class TestValues:
+    @pytest.mark.parametrize("source", ["lambda x: {1, 2}", "lambda x: 2 ** 80", "lambda x: len"])
+    def test_a_step_that_returns_what_is_no_json(self, bench: Bench, source: str) -> None:
+        with pytest.raises(InvalidRequest, match=r"Step p\.bad: ") as caught:
+            bench(pipeline(code(source, "bad")))
+        assert caught.value.code == "not_json"
+
+    def test_what_is_no_number_becomes_null(self, bench: Bench) -> None:
+        assert bench(pipeline(code("lambda x: float('nan')"), code("lambda x: [x]"))) == [None]
+
+    def test_code_that_runs_for_ever_is_ended(self, bench: Bench) -> None:
+        with pytest.raises(PorticoError, match="Step c: "):
+            bench(code("def f(x):\n    while True:\n        pass", "c", timeout=0.5))
+
+    def test_a_lambda_over_an_open_file_stays_here(self, client: Client, tmp_path: Any) -> None:
+        from portico.flow import code as portable
+        from portico.flow import pipeline as flow
+
+        path = tmp_path / "notes.txt"
+        path.write_text("first line\n")
+        with path.open() as notes:
+            assert client.run(flow(lambda x: x + notes.readline()), "> ") == "> first line\n"
+            with pytest.raises(InvalidRequest, match="cannot run in the sandbox"):
+                portable(lambda x: notes.readline())
+
+
+class TestSize:
+    def test_a_chain_of_10_000_steps(self, bench: Bench) -> None:
+        step = pipeline(*({"op": "emit", "text": "x"} for _ in range(10_000)))
+        assert bench(step, 5) == 5
+
+    def test_a_graph_of_2_000_steps_in_a_row(self, bench: Bench) -> None:
+        steps = [{"op": "emit", "name": f"s{n}", "text": "x"} for n in range(2_000)]
+        after = {f"s{n}": [f"s{n + 1}"] for n in range(1_999)}
+        assert bench({"op": "graph", "steps": steps, "after": after, "output": ref("steps.s0")}, 5) == 5
+
+    @pytest.mark.slow
+    def test_a_warp_of_100_000_items_stays_small(self, bench: Bench, flow_daemon: Daemon) -> None:
+        before = memory(flow_daemon)
+        out = bench({"op": "warp", "name": "w", "step": code("lambda x: x * 2")}, list(range(100_000)))
+        assert out[-1] == 199_998
+        assert memory(flow_daemon) - before < 200
+        assert len(bench.trace()) == 20_000  # the trace keeps so many
+
+    def test_more_steps_than_there_may_be(self, client: Client) -> None:
+        assert (
+            wrong(client, pipeline(*({"op": "emit", "text": "x"} for _ in range(100_001))))[0]
+            == "too_many_steps"
+        )
+
+
+def memory(daemon: Daemon) -> int:
+    """Megabytes that the daemon holds."""
+    with open(f"/proc/{daemon.process.pid}/status", encoding="ascii") as status:
+        line = next(line for line in status if line.startswith("VmRSS"))
+    return int(line.split()[1]) // 1024
+
+
+class TestClients:
+    def test_a_client_that_leaves_ends_its_run(self, bench: Bench) -> None:
+        hold = {"op": "http", "name": "hold", "method": "GET", "url": f"{bench.outside.url}/hold"}
+        running = bench.client.start(spec(hold))
+        next(iter(running.events()))
+        assert bench.outside.held.acquire(timeout=10)
+        running.close()
+        assert bench.outside.left.acquire(timeout=10)
+
+    def test_another_worker_takes_the_function_of_one_that_left(self, flow_daemon: Daemon) -> None:
+        step = spec({"op": "client", "function": "shared", "limit": 30}, durability="normal")
+        with Client(flow_daemon.url) as first, Client(flow_daemon.url) as second:
+            running = first.start(step, 20)
+            asked = next(event for event in running.events() if isinstance(event, Asked))
+            run = running.id or ""
+            running.close()  # in the middle of its own step
+            waiting = second.questions.list(status="pending", run=run)
+            assert [question.id for question in waiting] == [asked.id]
+            second.questions.answer(asked.id, True, value=21)
+            assert [item.event for item in second.runs.events(run)][-1].result == 21
+
+    def test_two_deploys_at_once(self, client: Client) -> None:
+        first = client.apps.deploy("contested", spec(code(ADD)))
+        start = threading.Barrier(2)
+
+        def deploy(number: int) -> str:
+            start.wait()
+            try:
+                flow = spec(code(f"lambda x: x + {number + 10}"))
+                client.apps.deploy("contested", flow, expected_version=first.version)
+            except Conflict as error:
+                return str(error.code)
+            return "deployed"
+
+        with ThreadPoolExecutor(2) as threads:
+            assert sorted(threads.map(deploy, range(2))) == ["deployed", "version_conflict"]
+
+    def test_runs_that_are_not_there(self, client: Client) -> None:
+        with pytest.raises(NotFound):
+            client.runs.trace("run_gone")
+        with pytest.raises(NotFound):
+            client.runs.resume("run_gone")

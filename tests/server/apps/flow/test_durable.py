@@ -1,0 +1,224 @@
+"""Durable runs: resumed, done again from a step, forked, cancelled; what is kept is not done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tests.server.apps.flow.steps import Bench, code, pipeline, ref, spec
+
+from portico import Client
+from portico.errors import Conflict, InvalidRequest, NotFound, PorticoError
+from portico.wire import Asked, Failed, Finished
+
+ADD = "lambda x: x + 1"
+Effect = Callable[..., dict[str, Any]]
+
+
+def flaky(bench: Bench, fails: int, name: str = "ask", **more: Any) -> dict[str, Any]:
+    url = f"{bench.outside.url}/flaky/{uuid4().hex}/{fails}"
+    return {"op": "http", "name": name, "method": "GET", "url": url, **more}
+
+
+def end(client: Client, run: str) -> Any:
+    """The last event of a run."""
+    return [item.event for item in client.runs.events(run)][-1]
+
+
+def effects(bench: Bench, run: str) -> dict[str, str]:
+    """What a run did outside, by the end of the key."""
+    return {
+        key.partition(":")[2]: body
+        for key, body in bench.outside.effects.items()
+        if key.startswith(f"{run}:")
+    }
+
+
+class TestResume:
+    def test_goes_on_behind_the_last_finished_step(self, bench: Bench, effect: Effect) -> None:
+        step = pipeline(effect("one", "a"), flaky(bench, 1), effect("two", "b"))
+        with pytest.raises(PorticoError, match="answered 503"):
+            bench(step, durability="normal")
+        run = bench.run_id
+        bench.client.runs.resume(run)
+        assert isinstance(end(bench.client, run), Finished)
+        assert effects(bench, run) == {"p.one": "a", "p.two": "b"}
+        assert bench.outside.calls[f"{run}:p.one"] == 1
+
+    def test_keeps_what_stood_in_place_of_an_error(self, bench: Bench) -> None:
+        step = pipeline(
+            flaky(bench, 1, "soft", on_error={"value": "instead"}),
+            flaky(bench, 1, "hard"),
+            code("lambda a: a", args=[ref("steps.soft")]),
+        )
+        with pytest.raises(PorticoError, match=r"Step p\.hard"):
+            bench(step, durability="normal")
+        bench.client.runs.resume(bench.run_id)
+        assert end(bench.client, bench.run_id).result == "instead"
+
+    def test_jumps_the_same_way(self, bench: Bench) -> None:
+        step = pipeline(
+            flaky(bench, 1, "soft", on_error={"goto": "hard"}),
+            code("lambda x: 'no'", "no"),
+            flaky(bench, 1, "hard"),
+        )
+        with pytest.raises(PorticoError, match=r"Step p\.hard"):
+            bench(step, durability="normal")
+        bench.client.runs.resume(bench.run_id)
+        assert end(bench.client, bench.run_id).result["status"] == 200
+        assert "p.no" not in bench.trace()
+
+    def test_does_not_do_again_what_was_collected(self, bench: Bench) -> None:
+        warp = {"op": "warp", "name": "w", "step": flaky(bench, 1), "collect": True, "concurrency": 1}
+        step = pipeline(warp, flaky(bench, 1, "hard"), output=ref("steps.w"))
+        with pytest.raises(PorticoError, match=r"Step p\.hard"):
+            bench(step, [1], durability="normal")
+        bench.client.runs.resume(bench.run_id)
+        assert end(bench.client, bench.run_id).result[0]["error"]["code"] == "http_error"
+
+    def test_finds_the_state_of_a_loop(self, bench: Bench) -> None:
+        body = pipeline(
+            code("lambda s: s + 1", "up", args=[ref("state.n")], save="n"), flaky(bench, 1), name="b"
+        )
+        loop = {"op": "loop", "name": "l", "limit": 2, "state": {"n": 0}, "step": body}
+        step = pipeline(
+            {**loop, "step": pipeline(body, code("lambda n: n", args=[ref("state.n")]), name="c")}
+        )
+        with pytest.raises(PorticoError, match="answered 503"):
+            bench(step, durability="normal")
+        bench.client.runs.resume(bench.run_id)
+        assert end(bench.client, bench.run_id).result == 2
+
+    def test_only_of_a_run_that_has_ended(self, bench: Bench) -> None:
+        step = {"op": "approve", "name": "ok", "message": "Go?"}
+        running = bench.client.start(spec(step, durability="normal"))
+        asked = next(event for event in running.events() if isinstance(event, Asked))
+        running.close()
+        with pytest.raises(Conflict, match="has not ended"):
+            bench.client.runs.resume(running.id or "")
+        bench.client.questions.answer(asked.id, True)
+        assert isinstance(end(bench.client, running.id or ""), Finished)
+
+    def test_a_run_in_memory_has_nothing_to_resume(self, bench: Bench) -> None:
+        bench(code(ADD), 1)
+        with pytest.raises(NotFound, match="Flows are durable if they say so"):
+            bench.client.runs.resume(bench.run_id)
+
+
+class TestFromAStep:
+    def test_does_it_and_what_followed_again_under_new_keys(self, bench: Bench, effect: Effect) -> None:
+        step = pipeline(effect("one", "a"), effect("two", "b"), effect("three", "c"))
+        bench(step, durability="normal")
+        run = bench.run_id
+        bench.client.runs.resume(run, start="two")
+        assert isinstance(end(bench.client, run), Finished)
+        assert sorted(effects(bench, run)) == ["1:p.three", "1:p.two", "p.one", "p.three", "p.two"]
+
+    def test_asks_a_person_again(self, bench: Bench) -> None:
+        step = pipeline({"op": "approve", "name": "ok", "message": "Go?"}, code("lambda x: x"))
+        running = bench.client.start(spec(step, durability="normal"))
+        for event in running.events():
+            if isinstance(event, Asked):
+                bench.client.questions.answer(event.id, True)
+        run = running.id or ""
+        bench.client.runs.resume(run, start="ok")
+        before = {question.id for question in bench.client.questions.list(run=run, status="answered")}
+        for item in bench.client.runs.events(run):
+            if isinstance(item.event, Asked) and item.event.id not in before:
+                bench.client.questions.answer(item.event.id, True)
+        assert isinstance(end(bench.client, run), Finished)
+
+    def test_of_a_combinator_does_what_lies_in_it_again(self, bench: Bench, effect: Effect) -> None:
+        step = pipeline(effect("one", "a"), pipeline(effect("two", "b"), name="inner"), effect("three", "c"))
+        bench(step, durability="normal")
+        run = bench.run_id
+        bench.client.runs.resume(run, start="inner")
+        end(bench.client, run)
+        assert sorted(effects(bench, run)) == [
+            "1:p.inner.two",
+            "1:p.three",
+            "p.inner.two",
+            "p.one",
+            "p.three",
+        ]
+
+    def test_that_is_not_there(self, bench: Bench) -> None:
+        bench(pipeline(code(ADD, "a")), 1, durability="normal")
+        with pytest.raises(NotFound, match=r"has no step 'p\.b'") as caught:
+            bench.client.runs.resume(bench.run_id, start="p.b")
+        assert caught.value.code == "step_not_found"
+
+
+class TestFork:
+    def test_with_another_input_does_everything(self, bench: Bench, effect: Effect) -> None:
+        bench(pipeline(effect("one", ref("input"))), "a", durability="normal")
+        fork = bench.client.runs.fork(bench.run_id, input="b")
+        assert isinstance(end(bench.client, fork.id), Finished)
+        assert effects(bench, fork.id) == {"p.one": "b"}
+
+    def test_from_a_step_takes_over_what_came_before(self, bench: Bench, effect: Effect) -> None:
+        bench(pipeline(effect("one", "a"), effect("two", "b")), durability="normal")
+        fork = bench.client.runs.fork(bench.run_id, start="two")
+        assert isinstance(end(bench.client, fork.id), Finished)
+        assert effects(bench, fork.id) == {"p.two": "b"}
+        assert [step.path for step in bench.client.runs.trace(fork.id)] == ["p.one", "p.two", "p"]
+
+    def test_checks_the_other_input(self, bench: Bench) -> None:
+        bench(code(ADD), 1, durability="normal", input_schema={"type": "integer"})
+        with pytest.raises(InvalidRequest, match="The input is not as its schema says"):
+            bench.client.runs.fork(bench.run_id, input="x")
+
+
+class TestCancel:
+    def test_ends_what_the_run_does(self, bench: Bench) -> None:
+        hold = {"op": "http", "name": "hold", "method": "GET", "url": f"{bench.outside.url}/hold"}
+        running = bench.client.start(spec(hold, durability="normal"))
+        next(iter(running.events()))
+        running.close()
+        assert bench.outside.held.acquire(timeout=10)
+        bench.client.runs.cancel(running.id or "")
+        assert bench.outside.left.acquire(timeout=10)
+        assert bench.client.runs.get(running.id or "").status == "cancelled"
+        assert isinstance(end(bench.client, running.id or ""), Failed)
+
+    def test_of_a_listener_does_not_end_the_run(self, bench: Bench) -> None:
+        step = pipeline({"op": "approve", "name": "ok", "message": "Go?"}, code("lambda x: 'done'"))
+        running = bench.client.start(spec(step, durability="normal"))
+        asked = next(event for event in running.events() if isinstance(event, Asked))
+        running.close()
+        assert bench.client.runs.get(running.id or "").status == "waiting"
+        bench.client.questions.answer(asked.id, True)
+        assert end(bench.client, running.id or "").result == "done"
+
+
+class TestEvents:
+    def test_come_from_any_number_on(self, bench: Bench) -> None:
+        bench(pipeline(*(code(ADD, f"s{n}") for n in range(5))), 1, durability="normal")
+        whole = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id)]
+        assert [seq for seq, _event in whole] == list(range(1, len(whole) + 1))
+        for after in (1, 5, len(whole) - 1):
+            rest = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id, after=after)]
+            assert rest == whole[after:]
+
+
+@pytest.mark.parametrize("durability", ["normal", "full"])
+def test_full_and_normal_say_the_same(bench: Bench, durability: str, effect: Effect) -> None:
+    step = pipeline(
+        code(ADD, "a"), effect("e", "x"), {"op": "llm", "name": "m", "model": "clerk", "user": "hi"}
+    )
+    assert bench(step, 1, durability=durability) == "hi"
+    assert [(path, row.status) for path, row in bench.trace().items()] == [
+        (path, "completed") for path in ("p.a", "p.e", "p.m", "p")
+    ]
+
+
+def test_flows_called_within_steps_have_keys_of_their_own(bench: Bench, effect: Effect) -> None:
+    inner = {"portico_flow": 1, "step": pipeline(effect("send", ref("input")), code("lambda a: a['text']"))}
+    bench.client.apps.deploy("sender", inner)
+    step = pipeline(
+        *({"op": "agent", "name": f"a{n}", "agent": "sender", "message": f"mail {n}"} for n in range(2))
+    )
+    bench(step, durability="normal")
+    assert sorted(effects(bench, bench.run_id).values()) == ["mail 0", "mail 1"]

@@ -1,0 +1,230 @@
+"""What stands around a step: conditions, attempts, limits, the cache, and what an error becomes."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from tests.server.apps.flow.steps import Bench, code, pipeline, ref
+
+from portico.errors import InvalidRequest, PorticoError
+
+ADD = "lambda x: x + 1"
+
+
+def flaky(bench: Bench, fails: int, **more: object) -> dict[str, object]:
+    """An address that fails so often, under a name of its own."""
+    url = f"{bench.outside.url}/flaky/{uuid4().hex}/{fails}"
+    return {"op": "http", "name": "ask", "method": "GET", "url": url, **more}
+
+
+class TestRetry:
+    def test_tries_again_what_may_pass_by_itself(self, bench: Bench) -> None:
+        assert bench(flaky(bench, 2, retry={"times": 2, "delay": 0.01}))["status"] == 200
+        assert bench.trace()["ask"].attempt == 3
+
+    def test_gives_up_after_so_many_times(self, bench: Bench) -> None:
+        with pytest.raises(PorticoError, match="answered 503") as caught:
+            bench(flaky(bench, 9, retry={"times": 2, "delay": 0.01}))
+        assert caught.value.code == "http_error"
+        assert bench.trace()["ask"].attempt == 3
+
+    def test_does_not_try_again_what_is_wrong(self, bench: Bench) -> None:
+        step = {
+            "op": "http",
+            "name": "ask",
+            "method": "GET",
+            "url": f"{bench.outside.url}/status/404",
+            "retry": 3,
+        }
+        with pytest.raises(InvalidRequest, match="answered 404"):
+            bench(step)
+        assert bench.trace()["ask"].attempt == 1
+
+    def test_tries_again_what_it_is_told_to(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest):
+            bench(code("lambda x: 1 / 0", "c", retry={"times": 1, "delay": 0.01, "on": ["code_failed"]}))
+        assert bench.trace()["c"].attempt == 2
+
+    def test_of_a_combinator_does_its_steps_again(self, bench: Bench) -> None:
+        step = pipeline(code(ADD, "a"), flaky(bench, 1), retry={"times": 1, "delay": 0.01})
+        assert bench(step, 1)["status"] == 200
+        assert {"p.a", "p#2.a", "p.ask", "p#2.ask"} <= set(bench.trace())
+
+    def test_an_effect_has_the_same_key_each_time(self, bench: Bench) -> None:
+        url = f"{bench.outside.url}/effect"
+        step = {
+            "op": "http",
+            "name": "e",
+            "method": "POST",
+            "url": url,
+            "body": "x",
+            "timeout": 30,
+            "retry": 1,
+        }
+        bench(step)
+        assert bench.outside.calls[f"{bench.run_id}:e"] == 1
+
+
+class TestTimeout:
+    def test_ends_a_step_that_takes_too_long(self, bench: Bench) -> None:
+        hold = {
+            "op": "http",
+            "name": "hold",
+            "method": "GET",
+            "url": f"{bench.outside.url}/hold",
+            "timeout": 0.2,
+        }
+        with pytest.raises(PorticoError, match=r"Step hold: It did not end within 0\.2 s") as caught:
+            bench(hold)
+        assert (caught.value.status, caught.value.code) == (None, "timeout")
+        assert bench.outside.held.acquire(timeout=10)
+        assert bench.outside.left.acquire(timeout=10)
+
+    def test_ends_a_whole_flow(self, bench: Bench) -> None:
+        hold = {"op": "http", "name": "hold", "method": "GET", "url": f"{bench.outside.url}/hold"}
+        with pytest.raises(PorticoError, match=r"The flow 't' did not end within 0\.2 s"):
+            bench(hold, timeout=0.2)
+        assert bench.outside.held.acquire(timeout=10)
+        assert bench.outside.left.acquire(timeout=10)
+
+    def test_ends_a_model_in_the_middle_of_its_words(self, bench: Bench) -> None:
+        with pytest.raises(PorticoError, match="did not end within"):
+            bench({"op": "llm", "name": "m", "model": "endless", "user": "x", "timeout": 0.5})
+        assert bench.outside.held.acquire(timeout=10)
+        assert bench.outside.left.acquire(timeout=10)
+
+
+class TestOnError:
+    def test_puts_a_value_in_its_place(self, bench: Bench) -> None:
+        step = pipeline(
+            code("lambda x: 1 / 0", "bad", on_error={"value": {"why": ref("value.error.code")}}),
+            code("lambda x: [x]"),
+        )
+        assert bench(step) == [{"why": "code_failed"}]
+        assert bench.trace()["p.bad"].status == "failed"
+        assert bench.trace()["p.bad"].output == {"why": "code_failed"}
+
+    def test_jumps_to_a_later_step(self, bench: Bench) -> None:
+        step = pipeline(
+            code("lambda x: 1 / 0", "bad", on_error={"goto": "rescue"}),
+            code("lambda x: 'never'", "between"),
+            code("lambda x: ['rescued', x['error']['code']]", "rescue"),
+        )
+        assert bench(step) == ["rescued", "code_failed"]
+        assert "p.between" not in bench.trace()
+
+    def test_jumps_out_of_what_it_lies_within(self, bench: Bench) -> None:
+        inner = {
+            "op": "parallel",
+            "name": "q",
+            "steps": [code("lambda x: 1 / 0", "bad", on_error={"goto": "last"}), code(ADD)],
+        }
+        assert bench(pipeline(inner, code(ADD, "no"), code("lambda x: 'last'", "last")), 1) == "last"
+
+    def test_what_was_jumped_over_was_skipped(self, bench: Bench) -> None:
+        step = pipeline(
+            code("lambda x: 1 / 0", "bad", on_error={"goto": "last"}),
+            code(ADD, "between"),
+            code("lambda v: v", "last", args=[ref("steps.between", **{"$default": "nothing"})]),
+        )
+        assert bench(step) == "nothing"
+
+    def test_may_be_code(self, bench: Bench) -> None:
+        value = {"$code": "lambda error: error['code'].upper()", "$args": [ref("value.error")]}
+        assert bench(code("lambda x: 1 / 0", on_error={"value": value})) == "CODE_FAILED"
+
+    def test_that_fails_itself_is_the_error(self, bench: Bench) -> None:
+        step = code("lambda x: 1 / 0", "bad", on_error={"value": ref("value.nothing")})
+        with pytest.raises(InvalidRequest, match="leads nowhere"):
+            bench(step)
+        assert bench.trace()["bad"].error["code"] == "reference_not_found"
+
+
+class TestWhenAndSave:
+    def test_a_condition_may_be_code(self, bench: Bench) -> None:
+        step = pipeline(code(ADD, "a"), code("lambda x: 'taken'", when={"$code": "lambda x: x == 2"}))
+        assert [bench(step, n) for n in (1, 2)] == ["taken", 3]
+
+    def test_a_reference_to_a_skipped_step_says_so(self, bench: Bench) -> None:
+        step = pipeline(
+            code(ADD, "a", when={"$gt": [ref("value"), 5]}), code(ADD, "b", args=[ref("steps.a")])
+        )
+        with pytest.raises(
+            InvalidRequest, match=r"the step 'a', which was skipped\. Give the reference a '\$default'"
+        ) as caught:
+            bench(step, 1)
+        assert caught.value.code == "step_skipped"
+
+    def test_a_skipped_step_saves_nothing(self, bench: Bench) -> None:
+        body = pipeline(
+            code(ADD, "a", when={"$eq": [1, 2]}, save="kept"),
+            code("lambda s: s", args=[ref("state")]),
+            name="b",
+        )
+        assert bench({"op": "loop", "limit": 1, "step": body}, 1) == {}
+
+
+class TestCache:
+    def calls(self, bench: Bench, path: str) -> int:
+        return bench.outside.calls[path]
+
+    def cached(self, bench: Bench, **more: object) -> tuple[dict[str, object], str]:
+        path = f"/flaky/{uuid4().hex}/0"
+        step = {
+            "op": "http",
+            "name": "ask",
+            "method": "GET",
+            "url": bench.outside.url + path,
+            "cache": True,
+            **more,
+        }
+        return step, path
+
+    def test_gives_the_same_output_without_doing_it_again(self, bench: Bench) -> None:
+        step, path = self.cached(bench)
+        assert bench(step, 1) == bench(step, 1)
+        assert self.calls(bench, path) == 1
+        assert bench.trace()["ask"].hit
+
+    def test_another_input_is_another_output(self, bench: Bench) -> None:
+        step, path = self.cached(bench)
+        bench(step, 1)
+        bench(step, 2)
+        assert self.calls(bench, path) == 2
+
+    def test_counts_what_is_referred_to_from_within(self, bench: Bench) -> None:
+        inner = pipeline(code("lambda a: a", args=[ref("steps.first")]), name="inner", cache=True)
+        step = pipeline(code(ADD, "first"), code("lambda x: 'same'"), inner)
+        assert [bench(step, n) for n in (1, 2)] == [2, 3]
+
+    def test_keeps_no_failure(self, bench: Bench) -> None:
+        step = flaky(bench, 1, cache=True)
+        with pytest.raises(PorticoError):
+            bench(step)
+        assert bench(step)["status"] == 200
+
+    def test_of_a_combinator_whose_only_step_is_skipped(self, bench: Bench) -> None:
+        inner = {"op": "branch", "condition": True, "then": code(ADD, when={"$eq": [1, 2]}), "cache": True}
+        assert bench(pipeline(inner), 7) == 7
+
+
+class TestSchemas:
+    def test_of_an_output_of_a_step(self, bench: Bench) -> None:
+        with pytest.raises(
+            InvalidRequest, match="The output of the step c is not as its schema says"
+        ) as caught:
+            bench(code("lambda x: 'text'", "c", output_schema={"type": "integer"}))
+        assert caught.value.code == "schema_mismatch"
+
+    def test_of_the_input(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest, match=r"The input is not as its schema says: at \.n"):
+            bench(
+                code(ADD),
+                {"n": "x"},
+                input_schema={"type": "object", "properties": {"n": {"type": "integer"}}},
+            )
+
+    def test_of_the_output(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest, match="The output is not as its schema says"):
+            bench(code("lambda x: 'text'"), output_schema={"type": "integer"})

@@ -1,0 +1,219 @@
+"""A durable run and `kill -9`: the same result whenever it comes, and every effect once per key."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.apps.flow.outside import Outside
+from tests.server.apps.flow.steps import code, pipeline, ref, spec
+
+KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "20"))
+"""How many moments the daemon is killed at; 100 before a release."""
+
+ITEMS = 6
+ROUNDS = 3
+
+
+class House:
+    """A daemon that is killed and started again on the same home."""
+
+    def __init__(self, home: Path, outside: Outside) -> None:
+        self.home = home
+        self.outside = outside
+        self.daemon: Daemon | None = None
+
+    def start(self) -> Daemon:
+        self.daemon = daemons.start(self.home, env={"PORTICO_TOOL_HOSTS": "127.0.0.1", "PORTICO_MODEL": ""})
+        return self.daemon
+
+    def kill(self) -> None:
+        daemon = self.daemon
+        assert daemon is not None
+        daemon.process.send_signal(signal.SIGKILL)
+        self.gone()
+
+    def gone(self) -> None:
+        """Wait for the end of a process that was killed."""
+        daemon = self.daemon
+        assert daemon is not None
+        daemon.process.wait(20)
+        for stream in (daemon.process.stdin, daemon.process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path, outside: Outside) -> Iterator[House]:
+    made = House(tmp_path / "data", outside)
+    daemon = made.start()
+    answer = httpx.post(
+        f"{daemon.url}/api/deployments", json={"name": "clerk", "source": "fake://"}, timeout=60
+    )
+    assert answer.is_success, answer.text
+    yield made
+    assert made.daemon is not None
+    if made.daemon.process.poll() is None:
+        made.daemon.stop()
+    made.gone()
+
+
+def effect(outside: Outside, name: str, body: Any) -> dict[str, Any]:
+    return {"op": "http", "name": name, "method": "POST", "url": f"{outside.url}/effect", "body": body}
+
+
+def flow(outside: Outside, durability: str = "normal") -> dict[str, Any]:
+    """Code, a warp, a loop, a model, and effects in all of them."""
+    return spec(
+        pipeline(
+            code("lambda x: [x * 10 + n for n in range(6)]", "plan"),
+            {
+                "op": "warp",
+                "name": "each",
+                "concurrency": 3,
+                "step": pipeline(
+                    code("lambda n: n + 1", "up"),
+                    effect(outside, "send", {"$template": "item {n}", "$with": {"n": ref("value")}}),
+                    code("lambda a: a['text']", "read"),
+                    name="one",
+                ),
+            },
+            {
+                "op": "loop",
+                "name": "again",
+                "limit": ROUNDS,
+                "state": {"seen": 0},
+                "step": pipeline(
+                    code(
+                        "lambda s, v: s + len(v)",
+                        "count",
+                        args=[ref("state.seen"), ref("steps.each")],
+                        save="seen",
+                    ),
+                    effect(outside, "send", {"$template": "round {n}", "$with": {"n": ref("state.seen")}}),
+                    name="round",
+                ),
+            },
+            {"op": "llm", "name": "say", "model": "clerk", "user": "one two three"},
+            effect(outside, "end", {"$template": "{t}", "$with": {"t": ref("value")}}),
+            output={"items": ref("steps.each"), "said": ref("steps.say")},
+        ),
+        durability=durability,
+    )
+
+
+def expected() -> dict[str, Any]:
+    return {
+        "items": [json.dumps({"done": f"item {20 + n + 1}"}) for n in range(ITEMS)],
+        "said": "one two three",
+    }
+
+
+def begin(daemon: Daemon, given: dict[str, Any], value: Any) -> str:
+    """Begin a run and leave it; its id."""
+    body = {"flow": given, "input": value}
+    with httpx.stream("POST", f"{daemon.url}/api/flows/run", json=body, timeout=60) as answer:
+        assert answer.is_success, answer.read()
+        return answer.headers["x-portico-run"]
+
+
+def follow(daemon: Daemon, run: str, after: int = 0) -> list[tuple[int, dict[str, Any]]]:
+    """The events of a run until its end or that of the daemon."""
+    found: list[tuple[int, dict[str, Any]]] = []
+    number = 0
+    try:
+        headers = {"last-event-id": str(after)}
+        with httpx.stream(
+            "GET", f"{daemon.url}/api/runs/{run}/events", headers=headers, timeout=60
+        ) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("id: "):
+                    number = int(line[4:])
+                elif line.startswith("data: "):
+                    found.append((number, json.loads(line[6:])))
+    except httpx.HTTPError:
+        pass  # it was killed: that is the test
+    return found
+
+
+class Killer(threading.Thread):
+    """Kills the daemon a moment after it has asked for a few more effects, or has done nothing for a while."""
+
+    def __init__(self, daemon: Daemon, outside: Outside, dice: random.Random) -> None:
+        super().__init__()
+        self._daemon = daemon
+        self._outside = outside
+        self._goal = outside.calls.total() + dice.randrange(6)
+        self._moment = dice.uniform(0.0, 0.2)
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        with self._outside.lock:
+            self._outside.lock.wait_for(lambda: self._outside.calls.total() >= self._goal, timeout=5)
+        if not self._over.wait(self._moment):
+            self._daemon.process.kill()
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self.join()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(house: House) -> None:
+    dice = random.Random(20261120)
+    outside = house.outside
+    killed = ended = in_the_middle = 0
+    run: str | None = None
+    seen: list[tuple[int, dict[str, Any]]] = []
+    while killed < KILLS or run is not None or not ended:
+        assert house.daemon is not None
+        if run is None:
+            seen = []
+            run = begin(house.daemon, flow(outside), 2)
+        assert run is not None
+        with Killer(house.daemon, outside, dice) if killed < KILLS else contextlib.nullcontext():
+            seen += follow(house.daemon, run, seen[-1][0] if seen else 0)
+        if seen and seen[-1][1]["type"] in ("finished", "failed"):
+            check(outside, run, seen)
+            ended += 1
+            run = None
+        else:
+            killed += 1
+            in_the_middle += 0 < len(done(outside, run)) < ITEMS + ROUNDS + 1
+        if house.daemon.process.poll() is not None or run is not None:
+            house.gone()
+            house.start()
+    assert in_the_middle >= KILLS // 4
+    assert outside.told == []  # no key was used for two things
+
+
+def done(outside: Outside, run: str) -> list[str]:
+    """The steps of a run that had an effect."""
+    with outside.lock:
+        return sorted(key.partition(":")[2] for key in outside.effects if key.startswith(f"{run}:"))
+
+
+def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) -> None:
+    """The result is the one that it is without a kill; the effects are those of one run; no event came twice."""
+    assert seen[-1][1].get("result") == expected(), seen[-1]
+    wanted = [f"p.each[{n}].one.send" for n in range(ITEMS)] + [
+        f"p.again[{n}].round.send" for n in range(ROUNDS)
+    ]
+    assert done(outside, run) == sorted([*wanted, "p.end"])
+    numbers = [number for number, _event in seen]
+    assert numbers == sorted(set(numbers))

@@ -1,0 +1,400 @@
+"""What each kind of step does."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from tests.server.apps.flow.steps import Bench, code, pipeline, ref, spec
+
+from portico import Client
+from portico.errors import InvalidRequest, PorticoError
+from portico.wire import Asked, Delta, StepFinished, StepStarted, Usage
+
+
+def llm(user: Any = None, name: str = "m", **more: Any) -> dict[str, Any]:
+    return {
+        "op": "llm",
+        "name": name,
+        "model": "clerk",
+        **({"user": user} if user is not None else {}),
+        **more,
+    }
+
+
+class TestLlm:
+    def test_asks_with_what_flows_in(self, bench: Bench) -> None:
+        assert bench(llm(), "hello") == "hello"
+
+    def test_fills_a_template_from_what_flows_in(self, bench: Bench) -> None:
+        assert bench(llm("say {a} and {b}"), {"a": "x", "b": [1]}) == "say x and [\n  1\n]"
+
+    def test_fills_a_template_from_declared_variables(self, bench: Bench) -> None:
+        user = {"$template": "{{literal}} {x}", "$with": {"x": ref("input.deep[0].key")}}
+        assert bench(llm(user), {"deep": [{"key": "found"}]}) == "{literal} found"
+
+    def test_says_which_variable_is_missing(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest, match=r"flow\.step\.user has the variable '\{b\}'") as caught:
+            bench(llm("{a} {b}"), {"a": 1})
+        assert caught.value.code == "missing_variable"
+
+    def test_puts_messages_in_order(self, bench: Bench) -> None:
+        few = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+        history = [{"role": "user", "content": "before"}, {"role": "assistant", "content": "then"}]
+        step = llm("{x}", system="Be {x}.", few_shot=few, history=history)
+        bench(step, {"x": "kind"})
+        asked = bench.trace()["m"].input["messages"]
+        assert [(said["role"], said["content"]) for said in asked] == [
+            ("system", "Be kind."),
+            ("user", "q"),
+            ("assistant", "a"),
+            ("user", "before"),
+            ("assistant", "then"),
+            ("user", "kind"),
+        ]
+
+    def test_takes_the_history_of_the_conversation(self, bench: Bench) -> None:
+        earlier = [{"role": "user", "content": "once"}, {"role": "assistant", "content": "yes"}]
+        running = bench.client.start(spec(llm(history=True)), "now", history=earlier)
+        running.result()
+        asked = bench.client.runs.trace(running.id or "", full=True)[0].input["messages"]
+        assert [said["content"] for said in asked] == ["once", "yes", "now"]
+
+    def test_takes_messages_as_they_are(self, bench: Bench) -> None:
+        said = [{"role": "system", "content": "s"}, {"role": "user", "content": "straight"}]
+        assert bench(llm(messages=ref("input")), said) == "straight"
+        assert bench(llm(), said) == "straight"
+
+    def test_refuses_what_is_no_conversation(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest, match="'messages' must be a list of messages"):
+            bench(llm(messages=ref("input")), [1])
+
+    def test_hands_options_on(self, bench: Bench) -> None:
+        assert bench(llm("one two three four", options={"max_tokens": 2})) == "one two"
+
+    def test_options_must_be_an_object(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest, match="'options' must be an object"):
+            bench(llm("x", options=ref("input")), [1])
+
+    def test_counts_tokens_in_the_trace(self, bench: Bench) -> None:
+        bench(llm("one two three"))
+        step = bench.trace()["m"]
+        assert (step.prompt_tokens, step.completion_tokens) == (3, 3)
+
+    def test_counts_tokens_of_the_run(self, bench: Bench) -> None:
+        bench(pipeline(llm("one two three", "a"), llm("one", "b")))
+        usage = bench.client.runs.get(bench.run_id).usage
+        assert (usage.prompt_tokens, usage.completion_tokens) == (4, 4)
+
+    def test_an_error_of_the_model_names_the_step(self, bench: Bench) -> None:
+        with pytest.raises(PorticoError, match=r"Step p\.m: .*I will not") as caught:
+            bench(pipeline(llm("fail always")))
+        assert caught.value.code == "refused"
+
+
+class TestFormats:
+    def test_json_of_a_schema_even_of_a_list(self, bench: Bench) -> None:
+        schema = {
+            "type": "array",
+            "items": {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]},
+        }
+        assert bench(llm("outline", format={"type": "json", "schema": schema})) == [
+            {"title": "Flour"},
+            {"title": "Water"},
+        ]
+
+    def test_json_in_a_fence(self, bench: Bench) -> None:
+        assert bench(llm("fenced", format="json")) == {"a": 1}
+
+    def test_yaml(self, bench: Bench) -> None:
+        assert bench(llm("yaml please", format="yaml")) == {"a": 1, "b": ["x", "y"]}
+
+    def test_a_regular_expression_with_a_group(self, bench: Bench) -> None:
+        step = llm("price", format={"type": "regex", "pattern": r"(\d+) cents", "group": 1})
+        assert bench(step) == "7"
+
+    def test_the_last_line(self, bench: Bench) -> None:
+        assert bench(llm("lines", format="last")) == "third"
+
+    def test_asks_again_if_the_answer_does_not_fit(self, bench: Bench) -> None:
+        assert bench(llm("wrong first", format="json")) == {"a": 2}
+
+    def test_gives_up_after_its_attempts(self, bench: Bench) -> None:
+        with pytest.raises(
+            InvalidRequest, match="has not the wanted format: there is no JSON in it"
+        ) as caught:
+            bench(llm("never right", format={"type": "json", "attempts": 1}))
+        assert caught.value.code == "format_failed"
+
+    def test_an_expression_that_matches_nothing(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest, match="nothing in it matches"):
+            bench(llm("price", format={"type": "regex", "pattern": "dollars", "attempts": 1}))
+
+    def test_an_expression_that_searches_for_ever_ends(self, bench: Bench) -> None:
+        step = llm("a" * 40, format={"type": "regex", "pattern": "(a+)+$x", "attempts": 1})
+        with pytest.raises(PorticoError):
+            bench(step)
+
+
+class TestStreaming:
+    def texts(self, bench: Bench, step: Any, value: Any = None) -> str:
+        return "".join(bench.client.start(spec(step), value))
+
+    def test_the_last_model_speaks(self, bench: Bench) -> None:
+        assert self.texts(bench, pipeline(llm("first", "a"), llm("second", "b"))) == "second"
+
+    def test_a_step_that_is_marked_speaks(self, bench: Bench) -> None:
+        step = pipeline(llm("first", "a", stream=True), llm("second", "b"))
+        assert self.texts(bench, step) == "first"
+
+    def test_a_step_may_be_told_to_be_silent(self, bench: Bench) -> None:
+        assert self.texts(bench, pipeline(llm("second", "b", stream=False))) == ""
+
+    def test_what_is_formatted_is_not_spoken(self, bench: Bench) -> None:
+        assert self.texts(bench, llm("fenced", format="json")) == ""
+
+    def test_emit_speaks_and_lets_the_value_through(self, bench: Bench) -> None:
+        step = pipeline({"op": "emit", "text": "at {x}"}, code("lambda v: v['x']"))
+        running = bench.client.start(spec(step), {"x": 1})
+        assert ("".join(running), running.result()) == ("at 1", 1)
+
+    def test_a_subflow_speaks_only_where_it_is_the_last(self, bench: Bench) -> None:
+        bench.client.apps.deploy("speaker", {"portico_flow": 1, "step": llm("inner words")})
+        sub = {"op": "subflow", "name": "s", "app": "speaker"}
+        assert self.texts(bench, pipeline(sub)) == "inner words"
+        assert self.texts(bench, pipeline(sub, code("lambda x: 'done'"))) == ""
+
+    def test_tells_of_steps_as_they_begin_and_end(self, bench: Bench) -> None:
+        events = list(bench.client.start(spec(pipeline(code("lambda x: 1", "a")))).events())
+        assert [
+            (type(event), getattr(event, "path", ""))
+            for event in events
+            if isinstance(event, StepStarted | StepFinished)
+        ] == [
+            (StepStarted, "p"),
+            (StepStarted, "p.a"),
+            (StepFinished, "p.a"),
+            (StepFinished, "p"),
+        ]
+
+    def test_tells_what_it_took(self, bench: Bench) -> None:
+        events = list(bench.client.start(spec(llm("one two"))).events())
+        assert [event.prompt_tokens for event in events if isinstance(event, Usage)] == [2]
+
+
+INTENTS = {
+    "bread": {"description": "baking bread", "examples": ["how hot is the oven for bread"]},
+    "ports": {"description": "network ports", "examples": ["which port does the daemon use"]},
+}
+
+
+class TestIntent:
+    def test_by_embeddings_alone(self, bench: Bench) -> None:
+        step = {"op": "intent", "intents": INTENTS, "embedding": "fake-embedding"}
+        assert bench(step, "which port is it") == "ports"
+        assert bench(step, "how hot for bread") == "bread"
+
+    def test_by_a_model_with_constrained_output(self, bench: Bench) -> None:
+        assert bench({"op": "intent", "model": "clerk", "intents": INTENTS}, "hello") == "bread"
+
+    def test_switches(self, bench: Bench) -> None:
+        step = pipeline(
+            {
+                "op": "switch",
+                "on": ref("steps.kind"),
+                "cases": [{"equals": "ports", "step": code("lambda x: 7419")}],
+                "default": code("lambda x: 'no'"),
+            }
+        )
+        step["steps"].insert(
+            0, {"op": "intent", "name": "kind", "intents": INTENTS, "embedding": "fake-embedding"}
+        )
+        assert bench(step, "which port") == 7419
+
+
+class TestKnowledge:
+    def test_embeds_a_text_and_a_list(self, bench: Bench) -> None:
+        one = bench({"op": "embed", "model": "fake-embedding"}, "x")
+        many = bench({"op": "embed", "model": "fake-embedding"}, ["x", "y"])
+        assert (len(one), one) == (16, many[0])
+        assert bench({"op": "embed", "model": "fake-embedding"}, []) == []
+
+    def test_retrieves_passages_in_rank_order(self, bench: Bench) -> None:
+        found = bench(
+            {"op": "retrieve", "store": "handbook", "top_k": 2}, "which port does the daemon listen on"
+        )
+        assert found[0]["filename"] == "port.md"
+        assert [passage["rank"] for passage in found] == list(range(1, len(found) + 1))
+
+    def test_reranks_passages_for_the_input(self, bench: Bench) -> None:
+        step = pipeline(
+            {"op": "retrieve", "store": "handbook", "top_k": 2, "query": "bread port daemon"},
+            {"op": "rerank", "model": "ranker", "query": ref("input"), "top_k": 1},
+        )
+        assert [passage["filename"] for passage in bench(step, "bread baked at degrees")] == ["bread.md"]
+
+    def test_reranks_texts(self, bench: Bench) -> None:
+        step = {"op": "rerank", "model": "ranker", "query": "b", "documents": ref("input")}
+        assert bench(step, ["a", "b"]) == ["b", "a"]
+        assert bench(step, []) == []
+
+
+class TestTools:
+    def test_calls_one_with_arguments(self, bench: Bench) -> None:
+        step = {"op": "tool", "name": "c", "tool": "calculator", "arguments": {"expression": ref("input")}}
+        assert "7" in str(bench(step, "3 + 4"))
+
+    def test_takes_the_object_that_flows_in(self, bench: Bench) -> None:
+        assert "7" in str(bench({"op": "tool", "tool": "calculator"}, {"expression": "3 + 4"}))
+
+    def test_refuses_what_is_no_object(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest, match="takes an object of arguments"):
+            bench({"op": "tool", "tool": "calculator"}, [1])
+
+    def test_a_tool_that_fails_is_an_error_of_the_step(self, bench: Bench) -> None:
+        with pytest.raises(PorticoError, match="Step c: ") as caught:
+            bench({"op": "tool", "name": "c", "tool": "calculator", "arguments": {"expression": "1/0"}})
+        assert caught.value.code in ("tool_failed", "invalid_value")
+
+
+class TestHttp:
+    def test_sends_and_reads(self, bench: Bench) -> None:
+        step = {
+            "op": "http",
+            "method": "GET",
+            "url": f"{bench.outside.url}/echo",
+            "headers": {"X-Test": ref("input")},
+        }
+        assert "'X-Test': 'yes'" in str(bench(step, "yes")).replace('"', "'")
+
+    def test_headers_must_be_an_object(self, bench: Bench) -> None:
+        with pytest.raises(InvalidRequest, match="'headers' must be an object"):
+            bench({"op": "http", "method": "GET", "url": bench.outside.url, "headers": ref("input")}, [1])
+
+
+class TestPeople:
+    def test_an_approval_lets_the_value_through(self, bench: Bench) -> None:
+        step = pipeline({"op": "approve", "name": "ok", "message": "Send {x}?"}, code("lambda v: v['x']"))
+        running = bench.client.start(spec(step), {"x": 5})
+        for event in running.events():
+            if isinstance(event, Asked):
+                assert (event.message, event.kind) == ("Send 5?", "approval")
+                bench.client.questions.answer(event.id, True)
+        assert running.result() == 5
+
+    def test_a_refusal_is_an_error(self, bench: Bench) -> None:
+        running = bench.client.start(spec({"op": "approve", "name": "ok", "message": "Go?"}))
+        asked = next(event for event in running.events() if isinstance(event, Asked))
+        bench.client.questions.answer(asked.id, False, note="Not today")
+        with pytest.raises(InvalidRequest, match=r"Step ok: It was refused\. Not today") as caught:
+            running.result()
+        assert caught.value.code == "refused"
+
+    def test_nobody_answers_in_time(self, bench: Bench) -> None:
+        with pytest.raises(PorticoError, match="Nobody answered 'ok' within"):
+            bench({"op": "approve", "name": "ok", "message": "Go?", "limit": 0.1})
+
+    def test_waiting_does_not_count_as_the_flow_s_time(self, bench: Bench) -> None:
+        step = {"op": "approve", "name": "ok", "message": "Go?", "limit": 0.5, "on_error": {"value": "late"}}
+        assert bench(pipeline(step, code("lambda x: x")), timeout=0.4) == "late"
+
+
+class TestClientFunctions:
+    def test_run_in_the_client_meanwhile(self, client: Client) -> None:
+        from portico.flow import client as here
+        from portico.flow import pipeline as flow
+
+        lock = threading.Lock()  # a thing that cannot travel
+
+        def mine(x: int) -> int:
+            with lock:
+                return x + 1
+
+        assert client.run(flow(here(mine), lambda x: x * 10), 1) == 20
+
+    def test_what_they_raise_is_the_step_s_error(self, client: Client) -> None:
+        from portico.flow import client as here
+
+        lock = threading.Lock()
+
+        def bad(x: int) -> int:
+            with lock:
+                raise ValueError("not mine")
+
+        with pytest.raises(InvalidRequest, match="ValueError: not mine") as caught:
+            client.run(here(bad), 1)
+        assert caught.value.code == "client_function_failed"
+
+    def test_nobody_has_the_function(self, bench: Bench) -> None:
+        with pytest.raises(PorticoError, match="Nobody answered 'gone'"):
+            bench({"op": "client", "function": "gone", "limit": 0.1})
+
+
+class TestAsAModel:
+    def deploy(self, client: Client, name: str, step: Any, **more: Any) -> None:
+        client.apps.deploy(name, {"portico_flow": 1, "step": step, **more})
+
+    def test_the_text_of_the_last_message_is_the_input(self, client: Client) -> None:
+        self.deploy(client, "shout", code("lambda t: t.upper()"))
+        assert client.chat("quiet", model="shout").read().text == "QUIET"
+
+    def test_what_is_streamed_is_said_once(self, client: Client) -> None:
+        self.deploy(client, "speaks", llm("one two three"))
+        pieces = [
+            event.text for event in client.chat("x", model="speaks").events() if isinstance(event, Delta)
+        ]
+        assert "".join(pieces) == "one two three"
+
+    def test_an_object_takes_the_text_under_its_only_required_one(self, client: Client) -> None:
+        schema = {
+            "type": "object",
+            "properties": {
+                "topic": {"type": "string"},
+                "messages": {"type": "array"},
+                "n": {"type": "integer"},
+            },
+            "required": ["topic"],
+        }
+        self.deploy(
+            client, "topical", code("lambda v: [v['topic'], len(v['messages'])]"), input_schema=schema
+        )
+        said = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+        ]
+        assert client.chat(said, model="topical").read().text.split() == ["[", '"c",', "3", "]"]
+
+    def test_an_object_that_no_message_can_be_says_so(self, client: Client) -> None:
+        schema = {
+            "type": "object",
+            "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+            "required": ["a", "b"],
+        }
+        self.deploy(client, "twofold", code("lambda v: v"), input_schema=schema)
+        with pytest.raises(InvalidRequest, match="needs a, b, which a chat message cannot give") as caught:
+            client.chat("x", model="twofold").read()
+        assert caught.value.code == "needs_input"
+
+    def test_earlier_messages_are_the_history(self, client: Client) -> None:
+        self.deploy(client, "remembers", code("lambda h: len(h)", args=[ref("history")]))
+        said = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+        ]
+        assert client.chat(said, model="remembers").read().text == "2"
+
+    def test_its_input_is_checked_over_every_face(self, client: Client) -> None:
+        self.deploy(
+            client,
+            "strict",
+            code("lambda v: v"),
+            input_schema={"type": "integer"},
+            output_schema={"type": "integer"},
+        )
+        with pytest.raises(InvalidRequest, match="The input is not as its schema says"):
+            client.apps.run("strict", "x")
+        with pytest.raises(InvalidRequest, match="The input is not as its schema says"):
+            client.chat("x", model="strict").read()

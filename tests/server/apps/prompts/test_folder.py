@@ -1,0 +1,143 @@
+"""Prompts in YAML, in Markdown, in folders and in Git repositories."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from portico_server.apps.prompts import folder
+from portico_server.core.errors import InvalidRequest
+
+MARKDOWN = """---
+description: Puts a text into another language.
+arguments:
+  - name: text
+    required: true
+  - {name: language, enum: [English, 中文], default: English}
+examples:
+  - {user: "Hallo", assistant: "Hello"}
+---
+# system
+Translate into {language}.
+
+# user
+{text}
+
+## Not a role
+"""
+
+YAML = """
+prompts:
+  - {name: one, messages: "One."}
+  - name: two
+    arguments: [topic]
+    messages:
+      - {role: system, content: Be brief.}
+      - {role: user, content: "About {topic}."}
+"""
+
+
+def test_markdown_with_front_matter_is_a_prompt_named_after_its_file() -> None:
+    (spec,) = folder.read_texts({"work/translate.md": MARKDOWN})
+    assert spec.name == "translate" and [item.name for item in spec.arguments] == ["text", "language"]
+    assert [message["content"] for message in spec.render({"text": "Hej"})] == [
+        "Translate into English.",
+        "Hallo",
+        "Hello",
+        "Hej\n\n## Not a role",
+    ]
+
+
+def test_markdown_without_headings_is_what_the_user_says() -> None:
+    (spec,) = folder.read_texts({"a.md": "---\narguments: [x]\n---\nSay {x}.\n"})
+    assert spec.render({"x": "hi"}) == ({"role": "user", "content": "Say hi."},)
+
+
+def test_yaml_holds_one_prompt_or_several() -> None:
+    one = "arguments: [x]\nmessages: 'Say {x}.'\n"
+    assert [spec.name for spec in folder.read_texts({"b.yaml": YAML, "a.yml": one})] == ["a", "one", "two"]
+
+
+def test_a_folder_is_read_without_what_is_hidden_linked_or_no_prompt(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "sub" / "translate.md").write_text(MARKDOWN, encoding="utf-8")
+    (tmp_path / "README.md").write_text("# How to use these\n")
+    (tmp_path / "notes.txt").write_text("nothing")
+    (tmp_path / ".git" / "config.yaml").write_text("no: prompt")
+    (tmp_path / "link.yaml").symlink_to("/etc/passwd")
+    assert [spec.name for spec in folder.read_folder(tmp_path)] == ["translate"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.yaml": "{"}, "a.yaml is not valid YAML"),
+        ({"a.yaml": "!!python/object/apply:os.getcwd []"}, "a.yaml is not valid YAML"),
+        ({"a.yaml": "- 3"}, "a.yaml[0]: prompt must be a mapping"),
+        ({"a.yaml": "messages: '{x}'"}, "a.yaml: prompt.messages[0] has {x}"),
+        ({"a.md": "---\nmessages: x\n---\n", "b.yaml": "name: a\nmessages: y"}, "b.yaml: another file has"),
+        ({"a.yaml": "[" * 2_000}, "a.yaml is not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_file(files: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        folder.read_texts(files)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/prompts.git",
+        "file:///etc",
+        "ext::sh -c id",
+        "ssh://git@example.com/p.git",
+        "git@example.com:p.git",
+        "https://user:secret@example.com/p.git",
+        "https://example.com:8443/p.git",
+        "https:///p.git",
+        "https://example.com/p.git --upload-pack=id",
+        "--upload-pack=id",
+        "https://[::1/p",
+        "",
+    ],
+)
+async def test_git_goes_to_https_alone(url: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await folder.read_repository(url)
+    assert caught.value.param == "url"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A Git repository with a prompt, and a link to something that is none of its business."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "translate.md").write_text(MARKDOWN, encoding="utf-8")
+    (source / "passwd.yaml").symlink_to("/etc/passwd")
+    who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+    for command in (("init", "-q"), ("add", "-A"), (*who, "commit", "-q", "-m", "Prompts")):
+        subprocess.run(["git", "-C", str(source), *command], check=True)
+    return source
+
+
+async def test_a_repository_is_fetched_at_its_newest_state(repository: Path, tmp_path: Path) -> None:
+    await folder.clone(repository.as_uri(), tmp_path / "checkout", protocol="file")
+    assert (tmp_path / "checkout" / "passwd.yaml").read_text() == "/etc/passwd"  # a link no more
+    (tmp_path / "checkout" / "passwd.yaml").unlink()
+    assert [spec.name for spec in folder.read_folder(tmp_path / "checkout")] == ["translate"]
+
+
+async def test_git_refuses_every_protocol_but_the_one_that_is_meant(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="Git cannot fetch"):
+        await folder.clone(tmp_path.as_uri(), tmp_path / "checkout")
+
+
+async def test_git_goes_to_the_address_that_was_checked(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"Git cannot fetch https://host\.invalid/p\.git.*(?i:connect)"):
+        await folder.clone(
+            "https://host.invalid/p.git", tmp_path / "checkout", addresses=["127.0.0.1", "::1"]
+        )

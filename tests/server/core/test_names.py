@@ -1,0 +1,92 @@
+"""Names: what may be one, and what every door refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from tests.daemon import Daemon
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.names import check_name, check_plain, is_name, is_plain
+from portico_server.knowledge.names import store_name
+
+GOOD = [
+    "docs",
+    "Ada's notes",
+    "R&D (2024)",
+    "手册",
+    "کتاب‌ها",
+    "👩‍👩‍👧 family",
+    "a" * 128,
+    "naïve.v2",
+    "50 % {draft}",
+]
+ODD = [
+    *("[b]second", "<script>", "`rm`", "a]", "line\nbreak", "tab\there", "bell\a", "\x1b[2J", "nul\0"),
+    *("rtl\u202eexe", "zero\u200bwidth", "tag\U000e0041", "half\ud83d", "\u2028", "c1\x9b"),
+]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_names_in_any_script_are_names(name: str) -> None:
+    assert is_name(name)
+    check_name(name, "a thing")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_a_screen_or_a_page_would_obey_is_no_name(name: str) -> None:
+    assert not is_plain(name) and not is_name(name)
+    for check in (check_plain, check_name):
+        with pytest.raises(InvalidRequest) as refused:
+            check(name, "a thing", "here")
+        assert refused.value.code == "invalid_name" and refused.value.param == "here"
+        refused.value.message.encode()
+        assert refused.value.message.replace("[ ] < > `", "").isprintable()
+
+
+@pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "a:b", "a\\b", "a" * 129])
+def test_what_an_address_or_a_scope_cannot_carry_is_no_name(name: str) -> None:
+    assert is_plain(name) and not is_name(name)
+
+
+def test_a_folder_of_an_odd_name_becomes_a_store_of_a_plain_one() -> None:
+    assert store_name("notes [old] <2>") == "notes -old- -2-"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/deployments", {"source": "fake://"}),
+        ("/api/stores", {}),
+        ("/api/keys", {"scopes": ["chat"]}),
+        ("/api/tool-sources", {"command": ["true"]}),
+        ("/api/mcp/servers", {"command": ["true"]}),
+    ],
+)
+def test_every_door_refuses_them(daemon: Daemon, path: str, body: dict[str, Any]) -> None:
+    for name in ("[b]second", "line\nbreak", "rtl\u202eexe"):
+        answer = httpx.post(f"{daemon.url}{path}", json={**body, "name": name}, timeout=30)
+        assert answer.status_code == 400, answer.text
+        assert str(answer.json()["error"]["param"]).endswith("name")
+        assert "\u202e" not in answer.text
+
+
+def test_a_vector_store_may_have_brackets_in_its_title_and_no_controls(daemon: Daemon) -> None:
+    made = httpx.post(f"{daemon.url}/v1/vector_stores", json={"name": "Docs [2024]"}, timeout=30)
+    assert made.status_code == 200 and made.json()["name"] == "Docs [2024]"
+    url = f"{daemon.url}/v1/vector_stores"
+    for where in (url, f"{url}/{made.json()['id']}"):
+        refused = httpx.post(where, json={"name": "a\x1b[2Jb"}, timeout=30)
+        assert refused.status_code == 400 and refused.json()["error"]["param"] == "name"
+
+
+def test_the_home_folder_is_told_to_admins_alone(daemon: Daemon) -> None:
+    # Last in this module: from the first key on, words that are no key are refused.
+    made = httpx.post(f"{daemon.url}/api/keys", json={"name": "phone", "scopes": ["chat"]}, timeout=30).json()
+    mine = httpx.get(
+        f"{daemon.url}/api/status", headers={"Authorization": f"Bearer {made['key']}"}, timeout=30
+    )
+    assert mine.status_code == 200 and mine.json()["home"] == "" and str(daemon.home) not in mine.text
+    assert httpx.get(f"{daemon.url}/api/status", timeout=30).json()["home"] == str(daemon.home)

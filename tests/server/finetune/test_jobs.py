@@ -1,0 +1,345 @@
+"""Fine-tuning over HTTP with OpenAI's own client, on a scripted base whose training is played."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.fine_tuning import FineTuningJob
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+CONFIGURATION = """
+models:
+  - {{name: echo, source: "fake://", aliases: [default]}}
+  - {{name: vectors, source: "fake://", task: embedding}}
+  - {{name: far, source: "http://127.0.0.1:9/v1#x"}}
+keys:
+  - {{name: admin, key: {admin}, scopes: [admin]}}
+  - {{name: tuner, key: {tuner}, scopes: [finetune]}}
+  - {{name: other, key: {other}, scopes: [finetune, chat]}}
+  - {{name: chatter, key: {chatter}, scopes: [chat]}}
+"""
+
+KEYS = {name: f"pk-{name}-0123456789abcdef" for name in ("admin", "tuner", "other", "chatter")}
+
+FOREVER = 1_000
+"""Epochs of a job that is still at work when a test interrupts it."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "portico.yaml").write_text(CONFIGURATION.format(**KEYS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def daemon(home: Path) -> Iterator[Daemon]:
+    with daemons.running(home / "data", "--file", str(home / "portico.yaml")) as running:
+        yield running
+
+
+def client_of(daemon: Daemon, name: str = "admin") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=KEYS[name], max_retries=0)
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
+    with client_of(daemon) as made:
+        yield made
+
+
+def chat(asked: str, said: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+
+
+EXAMPLES = [chat(f"What is the tide at {hour} o'clock?", f"{hour} feet") for hour in range(12)]
+
+
+def upload(client: openai.OpenAI, lines: list[dict[str, Any]] | bytes, purpose: Any = "fine-tune") -> str:
+    data = lines if isinstance(lines, bytes) else "\n".join(json.dumps(line) for line in lines).encode()
+    return client.files.create(file=("examples.jsonl", data), purpose=purpose).id
+
+
+def followed(
+    daemon: Daemon, job: str, key: str = "admin"
+) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, Any]]:
+    """Its events until it ended or was paused, and the job as it is then."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    address = f"{daemon.url}/api/fine_tuning/jobs/{job}/follow"
+    with httpx.stream("GET", address, headers={"Authorization": f"Bearer {KEYS[key]}"}, timeout=60) as answer:
+        answer.raise_for_status()
+        kind = ""
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                found.append((kind, json.loads(line.removeprefix("data: "))))
+    assert found[-1][0] == "job"
+    return found[:-1], found[-1][1]
+
+
+def until_step(daemon: Daemon, job: str, step: int) -> None:
+    """Wait until the job has written that step."""
+    address = f"{daemon.url}/api/fine_tuning/jobs/{job}/follow"
+    with httpx.stream(
+        "GET", address, headers={"Authorization": f"Bearer {KEYS['admin']}"}, timeout=60
+    ) as answer:
+        for line in answer.iter_lines():
+            if (
+                line.startswith("data: ")
+                and json.loads(line.removeprefix("data: "))["data"].get("step", 0) >= step
+            ):
+                return
+    raise AssertionError("the job ended first")
+
+
+def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    training = upload(client, EXAMPLES)
+    held_out = upload(client, [chat("What is the tide at noon?", "12 feet")])
+    made = client.fine_tuning.jobs.create(
+        model="default",
+        training_file=training,
+        validation_file=held_out,
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}},
+        suffix="tides",
+        seed=7,
+        metadata={"team": "harbour"},
+        integrations=[{"type": "wandb", "wandb": {"project": "x"}}],
+    )
+    assert (made.status, made.model, made.fine_tuned_model) == ("validating_files", "echo", None)
+    events, ended = followed(daemon, made.id)
+    job = client.fine_tuning.jobs.retrieve(made.id)
+    assert job.status == "succeeded" == ended["status"], ended["error"]
+    assert job.fine_tuned_model is not None
+    assert job.fine_tuned_model.startswith("ft:echo:portico:tides:")
+    assert (job.seed, job.metadata, job.training_file) == (7, {"team": "harbour"}, training)
+    assert job.hyperparameters.n_epochs == 2
+    assert job.trained_tokens and job.finished_at and job.finished_at >= job.created_at
+    steps = [event["data"] for kind, event in events if kind == "metrics"]
+    assert [step["step"] for step in steps] == list(range(1, 7))
+    assert steps[-1]["train_loss"] < steps[0]["train_loss"]
+    sentences = [event["message"] for _kind, event in events]
+    assert sentences[0] == f"Created fine-tuning job: {made.id}"
+    assert any("'wandb' is not there" in sentence for sentence in sentences)
+    assert sentences[-1] == "The job has successfully completed"
+
+    said = client.chat.completions.create(
+        model=job.fine_tuned_model, messages=[{"role": "user", "content": "What is the tide at 3 o'clock?"}]
+    )
+    assert said.choices[0].message.content == "3 feet"
+    assert job.fine_tuned_model in [model.id for model in client.models.list()]
+    table = client.files.content(job.result_files[0]).text.splitlines()
+    assert table[0].startswith("step,train_loss")
+    assert len(table) == 7
+
+
+def test_events_and_checkpoints_come_in_pages_newest_first(daemon: Daemon, client: openai.OpenAI) -> None:
+    job = client.fine_tuning.jobs.create(model="echo", training_file=upload(client, EXAMPLES))
+    events, _ = followed(daemon, job.id)
+    listed = list(client.fine_tuning.jobs.list_events(job.id, limit=5))
+    assert [event.message for event in listed] == [event["message"] for _kind, event in reversed(events)]
+    assert {event.type for event in listed} == {"message", "metrics"}
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=2))
+    numbers = [checkpoint.step_number for checkpoint in checkpoints]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(numbers) == sum(kind == "checkpoint" for kind, _event in events)
+    assert checkpoints[0].metrics.train_mean_token_accuracy
+    assert checkpoints[0].fine_tuning_job_id == job.id
+
+
+def test_jobs_are_listed_newest_first_and_by_metadata(daemon: Daemon, client: openai.OpenAI) -> None:
+    file = upload(client, EXAMPLES)
+    made = [
+        client.fine_tuning.jobs.create(model="echo", training_file=file, metadata={"round": str(number)})
+        for number in range(3)
+    ]
+    for job in made:
+        followed(daemon, job.id)
+    found = [job.id for job in client.fine_tuning.jobs.list(limit=2)]
+    assert found[:3] == [job.id for job in reversed(made)]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"round": "1"})] == [made[1].id]
+
+
+def long_job(client: openai.OpenAI, **more: Any) -> FineTuningJob:
+    numbers: Any = {"n_epochs": FOREVER, "batch_size": 1}
+    method: Any = {"type": "supervised", "supervised": {"hyperparameters": numbers}}
+    return client.fine_tuning.jobs.create(
+        model="echo", training_file=upload(client, EXAMPLES), method=method, **more
+    )
+
+
+def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: openai.OpenAI) -> None:
+    numbers: Any = {"n_epochs": 20, "batch_size": 1}
+    job = client.fine_tuning.jobs.create(
+        model="echo",
+        training_file=upload(client, EXAMPLES),
+        method={"type": "supervised", "supervised": {"hyperparameters": numbers}},
+    )
+    until_step(daemon, job.id, 30)
+    status: str = client.fine_tuning.jobs.pause(job.id).status  # OpenAI's types do not know the word
+    assert status == "paused"
+    _, ended = followed(daemon, job.id)
+    assert ended["status"] == "paused"
+    with pytest.raises(openai.ConflictError):
+        client.fine_tuning.jobs.pause(job.id)
+    client.fine_tuning.jobs.resume(job.id)
+    events, ended = followed(daemon, job.id)
+    assert ended["status"] == "succeeded"
+    assert any(event["message"] == "Going on from the checkpoint of step 24" for _kind, event in events)
+    steps = [event["data"]["step"] for kind, event in events if kind == "metrics"]
+    assert steps == list(range(1, 241))
+
+
+def test_cancel_ends_a_job_at_work_and_one_that_waits(daemon: Daemon, client: openai.OpenAI) -> None:
+    first, second = long_job(client), long_job(client)
+    until_step(daemon, first.id, 1)
+    assert client.fine_tuning.jobs.cancel(second.id).status == "cancelled"
+    assert client.fine_tuning.jobs.retrieve(first.id).status == "running"
+    assert client.fine_tuning.jobs.cancel(first.id).status == "cancelled"
+    with pytest.raises(openai.ConflictError, match="cancelled already"):
+        client.fine_tuning.jobs.cancel(first.id)
+    _, ended = followed(daemon, first.id)
+    assert ended["fine_tuned_model"] is None
+    assert not (daemon.home / "finetune" / first.id).exists()
+
+
+def test_a_run_that_is_cancelled_takes_its_job_along(daemon: Daemon, client: openai.OpenAI) -> None:
+    job = long_job(client)
+    until_step(daemon, job.id, 1)
+    run = client.fine_tuning.jobs.retrieve(job.id).to_dict()["run_id"]
+    httpx.post(
+        f"{daemon.url}/api/runs/{run}/cancel", headers={"Authorization": f"Bearer {KEYS['admin']}"}
+    ).raise_for_status()
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
+
+
+def test_the_training_file_may_be_deleted_in_mid_job(daemon: Daemon, client: openai.OpenAI) -> None:
+    job = long_job(client)
+    until_step(daemon, job.id, 1)
+    client.files.delete(job.training_file)
+    client.fine_tuning.jobs.pause(job.id)
+    assert client.fine_tuning.jobs.resume(job.id).status in ("queued", "running")
+    until_step(daemon, job.id, 1)
+    client.fine_tuning.jobs.cancel(job.id)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"),
+    [
+        ({"model": "nobody"}, "model_not_found", "model"),
+        ({"model": "vectors"}, "model_not_trainable", "model"),
+        ({"model": "far"}, "model_not_trainable", "model"),
+        ({"training_file": "file-nowhere"}, "file_not_found", "training_file"),
+        ({"validation_file": "file-nowhere"}, "file_not_found", "validation_file"),
+        ({"suffix": "a b"}, "invalid_value", "suffix"),
+        ({"suffix": "a" * 65}, "invalid_value", "suffix"),
+        ({"extra_body": {"recipe": {"ranks": 8}}}, "invalid_value", "recipe.ranks"),
+        ({"extra_body": {"recipe": {"rank": 0}}}, "invalid_value", "recipe.rank"),
+        ({"method": {"type": "reinforcement"}}, "invalid_value", "method.reinforcement.grader"),
+        (
+            {"method": {"type": "reinforcement", "reinforcement": {"grader": {"type": "guess"}}}},
+            "invalid_value",
+            "method.reinforcement.grader.type",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_request_is_told_at_once(
+    client: openai.OpenAI, change: dict[str, Any], code: str, param: str
+) -> None:
+    wish: dict[str, Any] = {"model": "echo", "training_file": upload(client, EXAMPLES), **change}
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.fine_tuning.jobs.create(**wish)
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_a_file_for_something_else_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="purpose 'fine-tune'"):
+        client.fine_tuning.jobs.create(model="echo", training_file=upload(client, EXAMPLES, "batch"))
+
+
+def test_a_wrong_file_fails_the_job_with_the_numbers_of_its_lines(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    file = upload(client, [*EXAMPLES, chat("What?", " ")])
+    job = client.fine_tuning.jobs.create(model="echo", training_file=file)
+    followed(daemon, job.id)
+    failed = client.fine_tuning.jobs.retrieve(job.id)
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.param) == ("invalid_training_file", "training_file")
+    assert "line 13: 'messages[1].content' is empty" in failed.error.message
+
+
+def test_keys_have_jobs_of_their_own(daemon: Daemon) -> None:
+    with client_of(daemon, "tuner") as tuner, client_of(daemon, "other") as other:
+        job = tuner.fine_tuning.jobs.create(
+            model="echo", training_file=upload(tuner, EXAMPLES), suffix="mine"
+        )
+        _, ended = followed(daemon, job.id, "tuner")
+        assert ended["status"] == "succeeded"
+        assert job.id not in [one.id for one in other.fine_tuning.jobs.list()]
+        with pytest.raises(openai.NotFoundError):
+            other.fine_tuning.jobs.retrieve(job.id)
+        with pytest.raises(openai.NotFoundError):
+            other.chat.completions.create(
+                model=ended["fine_tuned_model"], messages=[{"role": "user", "content": "hello"}]
+            )
+    with (
+        client_of(daemon, "chatter") as chatter,
+        pytest.raises(openai.PermissionDeniedError, match="finetune"),
+    ):
+        chatter.fine_tuning.jobs.list()
+
+
+def test_a_plan_says_what_would_be_done_and_does_nothing(daemon: Daemon, client: openai.OpenAI) -> None:
+    before = [job.id for job in client.fine_tuning.jobs.list()]
+    answer = httpx.post(
+        f"{daemon.url}/api/fine_tuning/plan",
+        json={
+            "model": "default",
+            "training_file": upload(client, [*EXAMPLES, EXAMPLES[3]]),
+            "recipe": {"rank": 4},
+        },
+        headers={"Authorization": f"Bearer {KEYS['admin']}"},
+        timeout=60,
+    )
+    plan = answer.raise_for_status().json()
+    assert plan["data"]["examples"] == 13
+    assert plan["recipe"]["rank"] == 4
+    assert plan["recipe"]["reasons"]["rank"] == "as given"
+    assert plan["warnings"] == ["1 examples are there twice (line 13)."]
+    assert [job.id for job in client.fine_tuning.jobs.list()] == before
+    assert list((daemon.home / "finetune").iterdir()) == []
+
+
+def test_a_job_goes_on_after_the_daemon_is_killed(home: Path) -> None:
+    arguments = (home / "second", "--file", str(home / "portico.yaml"))
+    with daemons.running(*arguments) as daemon, client_of(daemon) as client:
+        numbers: Any = {"n_epochs": 20, "batch_size": 1}
+        method: Any = {"type": "supervised", "supervised": {"hyperparameters": numbers}}
+        file = upload(client, EXAMPLES)
+        job = client.fine_tuning.jobs.create(model="echo", training_file=file, method=method)
+        until_step(daemon, job.id, 30)
+        daemon.stop(signal.SIGKILL)
+    with daemons.running(*arguments) as daemon, client_of(daemon) as client:
+        events, ended = followed(daemon, job.id)
+        assert ended["status"] == "succeeded"
+        assert [event["data"]["step"] for kind, event in events if kind == "metrics"] == list(range(1, 241))
+        assert any(
+            event["message"].startswith("Going on from the checkpoint of step") for _kind, event in events
+        )
+        said = client.chat.completions.create(
+            model=ended["fine_tuned_model"],
+            messages=[{"role": "user", "content": "What is the tide at 3 o'clock?"}],
+        )
+        assert said.choices[0].message.content == "3 feet"

@@ -1,0 +1,231 @@
+"""The recipe: which one suits a model and a machine, from two cores to eight H200; each setting with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.training import BaseModel, Device, Machine
+from portico_server.finetune.choose import SHARE, choose
+from portico_server.finetune.recipe import Recipe
+from portico_server.finetune.spec import DataFacts, Hyperparameters
+
+GB = 1024**3
+
+
+def model(name: str, billions: float, layers: int, hidden: int, vocabulary: int = 150_000) -> BaseModel:
+    size = int(billions * 1e9)
+    return BaseModel(
+        name, Path("m"), "safetensors", "vllm", "x", size, layers, hidden, vocabulary, 32_768, size * 2
+    )
+
+
+MODELS = {
+    "135m": model("135m", 0.1345, 30, 576, 49_152),
+    "0.6b": model("0.6b", 0.6, 28, 1024),
+    "1.7b": model("1.7b", 1.7, 28, 2048),
+    "7b": model("7b", 7.6, 28, 3584),
+    "14b": model("14b", 14.8, 48, 5120),
+    "32b": model("32b", 32.8, 64, 5120),
+    "72b": model("72b", 72.7, 80, 8192),
+}
+
+
+def gpus(count: int, name: str, gigabytes: int, capability: float) -> Machine:
+    return Machine(32, 512 * GB, 400 * GB, (Device(name, gigabytes * GB, capability),) * count)
+
+
+MACHINES = {
+    "laptop": Machine(2, 24 * GB, 18 * GB),
+    "server": Machine(64, 512 * GB, 400 * GB),
+    "t4": gpus(1, "T4", 15, 7.5),
+    "l4": gpus(1, "L4", 23, 8.9),
+    "4090": gpus(1, "4090", 24, 8.9),
+    "a100": gpus(1, "A100", 80, 8.0),
+    "h200": gpus(1, "H200", 141, 9.0),
+    "2x4090": gpus(2, "4090", 24, 8.9),
+    "4xa100": gpus(4, "A100", 80, 8.0),
+    "8xh200": gpus(8, "H200", 141, 9.0),
+}
+
+DATA = DataFacts(2_000, 600_000, 1_200, 800, 100)
+
+ALL = ("bitsandbytes", "deepspeed", "flash_attn")
+
+FULL = {"kind": "full"}
+
+# machine, model, method, given, kind, precision, processes, sharding, checkpointing
+TABLE: list[tuple[str, str, Any, dict[str, Any], str, str, int, str, bool]] = [
+    ("laptop", "135m", "supervised", {}, "lora", "float32", 1, "none", False),
+    ("laptop", "135m", "dpo", {}, "lora", "float32", 1, "none", False),
+    ("laptop", "135m", "reinforcement", {}, "lora", "float32", 1, "none", False),
+    ("laptop", "1.7b", "supervised", {}, "lora", "float32", 1, "none", True),
+    ("server", "7b", "supervised", {}, "lora", "float32", 1, "none", False),
+    ("server", "14b", "dpo", {}, "lora", "float32", 1, "none", False),
+    ("t4", "135m", "supervised", {}, "lora", "float16", 1, "none", False),
+    ("t4", "0.6b", "supervised", FULL, "full", "float16", 1, "none", True),
+    ("t4", "1.7b", "dpo", {}, "lora", "float16", 1, "none", True),
+    ("t4", "7b", "supervised", {}, "qlora", "float16", 1, "none", True),
+    ("l4", "1.7b", "supervised", {}, "lora", "bfloat16", 1, "none", True),
+    ("l4", "7b", "dpo", {}, "lora", "bfloat16", 1, "none", True),
+    ("l4", "14b", "supervised", {}, "qlora", "bfloat16", 1, "none", True),
+    ("4090", "135m", "supervised", {}, "lora", "bfloat16", 1, "none", False),
+    ("4090", "7b", "supervised", {}, "lora", "bfloat16", 1, "none", True),
+    ("4090", "14b", "reinforcement", {}, "qlora", "bfloat16", 1, "none", True),
+    ("a100", "1.7b", "supervised", FULL, "full", "bfloat16", 1, "none", False),
+    ("a100", "7b", "supervised", {}, "lora", "bfloat16", 1, "none", False),
+    ("a100", "32b", "dpo", {}, "lora", "bfloat16", 1, "none", True),
+    ("a100", "72b", "supervised", {}, "qlora", "bfloat16", 1, "none", True),
+    ("h200", "7b", "supervised", FULL, "full", "bfloat16", 1, "none", False),
+    ("h200", "14b", "reinforcement", {}, "lora", "bfloat16", 1, "none", True),
+    ("h200", "72b", "dpo", {}, "qlora", "bfloat16", 1, "none", True),
+    ("2x4090", "135m", "supervised", {}, "lora", "bfloat16", 2, "ddp", False),
+    ("2x4090", "1.7b", "supervised", FULL, "full", "bfloat16", 2, "ddp", True),
+    ("2x4090", "14b", "supervised", {}, "lora", "bfloat16", 2, "zero3", True),
+    ("2x4090", "32b", "supervised", {}, "qlora", "bfloat16", 2, "fsdp", True),
+    ("4xa100", "7b", "supervised", {}, "lora", "bfloat16", 4, "ddp", False),
+    ("4xa100", "7b", "supervised", FULL, "full", "bfloat16", 4, "zero2", False),
+    ("4xa100", "32b", "reinforcement", {}, "lora", "bfloat16", 4, "ddp", True),
+    ("4xa100", "72b", "supervised", {}, "lora", "bfloat16", 4, "zero3", True),
+    ("8xh200", "7b", "supervised", FULL, "full", "bfloat16", 8, "ddp", False),
+    ("8xh200", "32b", "supervised", FULL, "full", "bfloat16", 8, "zero2", False),
+    ("8xh200", "72b", "supervised", {}, "lora", "bfloat16", 8, "zero3", False),
+    ("8xh200", "72b", "supervised", FULL, "full", "bfloat16", 8, "zero3", False),
+]
+
+
+@pytest.mark.parametrize(
+    ("machine", "base", "method", "given", "kind", "precision", "processes", "sharding", "checkpointing"),
+    TABLE,
+)
+def test_a_recipe_suits_model_and_machine(
+    machine: str,
+    base: str,
+    method: Any,
+    given: dict[str, Any],
+    kind: str,
+    precision: str,
+    processes: int,
+    sharding: str,
+    checkpointing: bool,
+) -> None:
+    found = choose(MODELS[base], DATA, MACHINES[machine], method, given=given, packages=ALL)
+    assert (found.kind, found.precision, found.processes, found.sharding, found.checkpointing) == (
+        *(kind, precision, processes, sharding),
+        checkpointing,
+    )
+    devices = MACHINES[machine].devices
+    room = devices[0].memory_bytes * SHARE["cuda"] if devices else MACHINES[machine].free_bytes * SHARE["cpu"]
+    assert found.memory_bytes <= room
+    assert found.batch % found.group == 0
+    assert found.steps >= 1
+    assert found.seconds > 0
+
+
+@pytest.mark.parametrize("method", ["supervised", "dpo", "reinforcement"])
+def test_every_setting_has_its_reason(method: Any) -> None:
+    found = choose(MODELS["135m"], DATA, MACHINES["laptop"], method)
+    estimates = {"memory_bytes", "disk_bytes", "seconds", "seed", "reasons"}
+    unexplained = {name for name in found.to_json() if name not in estimates and not found.reasons.get(name)}
+    if method != "reinforcement":
+        unexplained -= {"group", "completion"}
+    if method == "supervised":
+        unexplained -= {"beta"}
+    assert unexplained == set()
+    assert Recipe.from_json(found.to_json()) == found
+
+
+def test_the_estimate_for_a_small_model_is_what_was_measured() -> None:
+    """55 examples, batches of four on two cores: 2.1 GB and about 1.85 s a step."""
+    found = choose(MODELS["135m"], DataFacts(55, 3_300, 90, 80), MACHINES["laptop"], "supervised")
+    assert (found.kind, found.rank, found.batch) == ("lora", 8, 4)
+    assert found.memory_bytes == pytest.approx(2.1 * GB, rel=0.2)
+    assert found.seconds / found.steps == pytest.approx(1.85, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("machine", "base", "given", "words"),
+    [
+        ("laptop", "7b", {}, "of this machine's memory"),
+        ("4090", "7b", FULL, "all weights"),
+        ("t4", "32b", {}, "an adapter on weights in four bits"),
+        ("a100", "72b", {"kind": "lora"}, "an adapter, one example"),
+    ],
+)
+def test_without_memory_the_smallest_recipe_is_told(
+    machine: str, base: str, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="There is not enough memory") as caught:
+        choose(MODELS[base], DATA, MACHINES[machine], "supervised", given=given, packages=ALL)
+    assert caught.value.code == "memory_insufficient"
+    assert words in caught.value.message
+    assert "GB" in caught.value.message
+
+
+def test_without_bitsandbytes_nothing_has_four_bits() -> None:
+    with pytest.raises(InvalidRequest, match="not enough memory"):
+        choose(MODELS["14b"], DATA, MACHINES["4090"], "supervised")
+    with pytest.raises(InvalidRequest) as caught:
+        choose(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given={"kind": "qlora"}, packages=ALL)
+    assert caught.value.param == "overrides.kind"
+
+
+def test_without_deepspeed_pytorch_shards() -> None:
+    found = choose(MODELS["72b"], DATA, MACHINES["4xa100"], "supervised")
+    assert (found.sharding, found.processes) == ("fsdp", 4)
+
+
+def test_short_examples_share_a_row_only_with_flash_attention() -> None:
+    data = DataFacts(5_000, 500_000, 2_000, 150)
+    assert choose(MODELS["7b"], data, MACHINES["h200"], "supervised", packages=ALL).packing
+    assert not choose(MODELS["7b"], data, MACHINES["h200"], "supervised").packing
+    assert not choose(MODELS["7b"], data, MACHINES["h200"], "dpo", packages=ALL).packing
+
+
+@pytest.mark.parametrize(
+    ("examples", "epochs", "rank", "batch"),
+    [(5, 20, 8, 4), (60, 3, 8, 4), (1_000, 3, 16, 8), (9_000, 2, 32, 16), (200_000, 1, 64, 64)],
+)
+def test_the_size_of_the_data_decides_how_it_is_learnt(
+    examples: int, epochs: int, rank: int, batch: int
+) -> None:
+    found = choose(MODELS["0.6b"], DataFacts(examples, examples * 50, 60, 55), MACHINES["h200"], "supervised")
+    assert (found.epochs, found.rank, found.batch) == (epochs, rank, batch)
+
+
+def test_what_is_given_is_taken_and_said_so() -> None:
+    wish = Hyperparameters(n_epochs=7, batch_size=6, learning_rate_multiplier=2.0)
+    given = {"rank": 3, "micro_batch": 2, "schedule": "cosine", "max_length": 64}
+    found = choose(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", wish, given, seed=9)
+    assert (found.epochs, found.batch, found.micro_batch, found.accumulation) == (7, 6, 2, 3)
+    assert (found.rank, found.alpha, found.schedule, found.max_length, found.seed) == (3, 6, "cosine", 64, 9)
+    assert found.learning_rate == pytest.approx(2e-3)
+    assert {found.reasons[name] for name in (*given, "epochs", "batch")} == {"as given"}
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"ranks": 8}, "overrides.ranks"),
+        ({"rank": 0}, "overrides.rank"),
+        ({"rank": True}, "overrides.rank"),
+        ({"rank": "8"}, "overrides.rank"),
+        ({"learning_rate": float("nan")}, "overrides.learning_rate"),
+        ({"packing": 1}, "overrides.packing"),
+        ({"kind": "soup"}, "overrides.kind"),
+        ({"device": "cuda"}, "overrides.device"),
+    ],
+)
+def test_what_no_setting_can_be_is_refused_by_name(given: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        choose(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given=given)
+    assert caught.value.param == param
+
+
+def test_all_answers_to_a_prompt_are_in_one_step_on_any_number_of_devices() -> None:
+    for count in range(1, 9):
+        found = choose(MODELS["0.6b"], DATA, gpus(count, "A100", 80, 8.0), "reinforcement")
+        assert found.batch % found.group == 0

@@ -1,0 +1,155 @@
+"""A bucket store for tests that is as strict as S3: signatures, pages of a list, its own errors.
+
+It checks signatures by the rules of the documentation, from what came over the wire and with code of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+ACCESS, SECRET, REGION = "test-access", "test/secret+key", "eu-test-1"
+MODIFIED = "2026-11-20T10:00:00.000Z"
+"""Of all objects: stores of this kind give whole seconds, so that two states may have the same time."""
+
+
+@dataclass
+class ObjectStore:
+    """``buckets`` may be changed at any time; ``asked`` has the key or, for a list, the prefix of each request."""
+
+    url: str
+    buckets: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    page: int = 2
+    closed: set[str] = field(default_factory=set)
+    """Keys that this access key may list and not read."""
+
+    def taken(self) -> list[str]:
+        found = [key for what, key in self.asked if what == "get"]
+        self.asked.clear()
+        return sorted(found)
+
+
+class Refused(Exception):
+    def __init__(self, status: int, code: str) -> None:
+        self.status, self.code = status, code
+
+
+def check(command: str, target: str, headers: Any) -> None:
+    given = headers.get("Authorization", "")
+    if not given:
+        raise Refused(403, "AccessDenied")
+    scheme, _, rest = given.partition(" ")
+    parts = dict(item.strip().split("=", 1) for item in rest.split(","))
+    access, day, region, service, end = parts["Credential"].split("/")
+    if access != ACCESS:
+        raise Refused(403, "InvalidAccessKeyId")
+    if region != REGION:
+        raise Refused(400, "AuthorizationHeaderMalformed")
+    names = parts["SignedHeaders"].split(";")
+    split = urlsplit(target)
+    pairs = sorted(parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query)))
+    canonical = "\n".join(
+        [
+            command,
+            quote(unquote(split.path), safe="/-._~"),
+            "&".join(f"{quote(a, safe='-._~')}={quote(b, safe='-._~')}" for a, b in pairs),
+            *(f"{name}:{headers[name].strip()}" for name in names),
+            "",
+            ";".join(names),
+            headers["x-amz-content-sha256"],
+        ]
+    )
+    scope = f"{day}/{region}/{service}/{end}"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = f"{scheme}\n{headers['x-amz-date']}\n{scope}\n{digest}"
+    key = b"AWS4" + SECRET.encode()
+    for part in (day, region, service, end):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    if hmac.new(key, text.encode(), hashlib.sha256).hexdigest() != parts["Signature"]:
+        raise Refused(403, "SignatureDoesNotMatch")
+    if "host" not in names or "x-amz-date" not in names:
+        raise Refused(403, "AccessDenied")
+
+
+@contextmanager
+def serving() -> Iterator[ObjectStore]:
+    store = ObjectStore("")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            try:
+                check("GET", self.path, self.headers)
+                data, media_type, tag = self._found()
+                status = 200
+            except Refused as error:
+                status, media_type, tag = error.status, "application/xml", ""
+                data = f"<?xml version='1.0'?><Error><Code>{error.code}</Code></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Type", media_type)
+            self.send_header("Content-Length", str(len(data)))
+            if tag:
+                self.send_header("ETag", tag)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def _found(self) -> tuple[bytes, str, str]:
+            split = urlsplit(self.path)
+            bucket, _, key = unquote(split.path).removeprefix("/").partition("/")
+            objects = store.buckets.get(bucket)
+            if objects is None:
+                raise Refused(404, "NoSuchBucket")
+            if key:
+                store.asked.append(("get", key))
+                if key not in objects:
+                    raise Refused(404, "NoSuchKey")
+                if key in store.closed:
+                    raise Refused(403, "AccessDenied")
+                return objects[key], "binary/octet-stream", tagged(objects[key])
+            query = dict(parse_qsl(split.query))
+            assert query["list-type"] == "2"
+            store.asked.append(("list", query.get("prefix", "")))
+            keys = sorted(key for key in objects if key.startswith(query.get("prefix", "")))
+            begin = int(query.get("continuation-token", "0"))
+            some, more = keys[begin : begin + store.page], len(keys) > begin + store.page
+            shown = quote if query.get("encoding-type") == "url" else escape
+            entries = "".join(
+                f"<Contents><Key>{shown(key)}</Key><LastModified>{MODIFIED}</LastModified>"
+                f"<ETag>{escape(tagged(objects[key]))}</ETag><Size>{len(objects[key])}</Size></Contents>"
+                for key in some
+            )
+            token = f"<NextContinuationToken>{begin + store.page}</NextContinuationToken>" if more else ""
+            text = (
+                '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult '
+                f'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>{str(more).lower()}</IsTruncated>'
+                f"{token}{entries}</ListBucketResult>"
+            )
+            return text.encode(), "application/xml", ""
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    store.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def tagged(data: bytes) -> str:
+    return f'"{hashlib.md5(data).hexdigest()}"'

@@ -1,0 +1,159 @@
+"""A store that follows a bucket."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.sources.bucket import Door
+from portico_server.settings import Settings
+
+
+@pytest.fixture
+def bucket() -> Iterator[ObjectStore]:
+    with serving() as store:
+        yield store
+
+
+def keyed(bucket: ObjectStore, **more: Any) -> dict[str, Any]:
+    return {
+        "s3_endpoint": bucket.url,
+        "s3_region": REGION,
+        "s3_access_key": ACCESS,
+        "s3_secret_key": SECRET,
+        **more,
+    }
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, bucket: ObjectStore) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home", **keyed(bucket)) as shop:
+        yield shop
+
+
+async def files(shop: Workshop, store: StoreRow) -> dict[str, str]:
+    page = await shop.stores.contents.list(store, limit=1000, order="asc")
+    return {row.filename: row.file_id for row in page.data}
+
+
+async def test_what_lies_below_a_prefix_is_mirrored(shop: Workshop, bucket: ObjectStore) -> None:
+    bucket.buckets["library"] = {
+        "docs/a b+c&d=e%.md": b"# Harbour\n\nIt opens at six.",
+        "docs/sub/文档.txt": "雪莲花生长在高山。".encode(),
+        "docs/sub/": b"",
+        "docs/.hidden.txt": b"hidden",
+        "docs/blob.bin": b"\x00\x01\x02",
+        "docs/x//y.txt": b"nameless",
+        "docs/../y.txt": b"outside",
+        "docsother/c.txt": b"elsewhere",
+    }
+    store = await shop.stores.create("library", LOCAL, source="s3://library/docs")
+    result = await shop.sync(store)
+    assert set(await files(shop, store)) == {"a b+c&d=e%.md", "sub/文档.txt"}
+    assert result["skipped_because"] == {"unusable name": 1, "not a document": 1}
+    assert result["missed"] == [{"name": "blob.bin", "reason": "not a document"}]
+    assert (await shop.search(store, "雪莲花")).passages[0].filename == "sub/文档.txt"
+    assert len([prefix for what, prefix in bucket.asked if what == "list"]) == 4  # pages of two
+    bucket.taken()
+    result = await shop.sync(store)
+    assert (result["unchanged"], result["indexed"]) == (2, 0)
+    assert bucket.taken() == []  # neither what is kept nor what was refused
+
+
+async def test_changes_moves_and_deletions_are_mirrored(shop: Workshop, bucket: ObjectStore) -> None:
+    objects = {"a.txt": b"A harbour.", "b.txt": b"A bridge.", "c.txt": b"A canal.."}
+    bucket.buckets["library"] = objects
+    store = await shop.stores.create("library", LOCAL, source="s3://library")
+    await shop.sync(store)
+    before = await files(shop, store)
+    bucket.taken()
+    embedded = len(shop.model.asked)
+    objects["moved.txt"] = objects.pop("b.txt")
+    result = await shop.sync(store)
+    assert (result["moved"], result["indexed"], bucket.taken()) == (1, 0, [])
+    assert (await files(shop, store))["moved.txt"] == before["b.txt"]
+    assert len(shop.model.asked) == embedded
+    objects["a.txt"] = b"A gardens!"  # as long as it was, within the same second
+    del objects["c.txt"]
+    plan = await shop.stores.plan(store)
+    assert (plan.changed, plan.removed, plan.unchanged) == (["a.txt"], ["c.txt"], 1)
+    result = await shop.sync(store)
+    assert (result["changed"], result["removed"], bucket.taken()) == (1, 1, ["a.txt"])
+    assert (await shop.search(store, "gardens")).passages[0].filename == "a.txt"
+
+
+async def test_an_object_that_may_not_be_read_has_its_reason(shop: Workshop, bucket: ObjectStore) -> None:
+    bucket.buckets["library"] = {"a.txt": b"A harbour.", "b.txt": b"A bridge."}
+    bucket.closed.add("b.txt")
+    store = await shop.stores.create("library", LOCAL, source="s3://library")
+    result = await shop.sync(store)
+    assert set(await files(shop, store)) == {"a.txt"}
+    assert result["missed"] == [{"name": "b.txt", "reason": "answers 403 Forbidden (AccessDenied)"}]
+
+
+async def test_a_bucket_that_is_not_there_takes_nothing_away(shop: Workshop, bucket: ObjectStore) -> None:
+    bucket.buckets["library"] = {"a.txt": b"A harbour."}
+    store = await shop.stores.create("library", LOCAL, source="s3://library")
+    await shop.sync(store)
+    bucket.buckets.clear()
+    with pytest.raises(Unavailable, match=r"NoSuchBucket\)\. There is no such bucket"):
+        await shop.stores.plan(store)
+    assert set(await files(shop, store)) == {"a.txt"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"s3_secret_key": "another"}, "see s3_secret_key"),
+        ({"s3_access_key": "nobody"}, "see s3_access_key"),
+        ({"s3_region": "us-east-1"}, "see s3_region"),
+        ({"s3_access_key": "", "s3_secret_key": ""}, "Set s3_access_key"),
+    ],
+)
+async def test_wrong_keys_are_told_from_each_other_and_never_shown(
+    tmp_path: Path, bucket: ObjectStore, wrong: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    bucket.buckets["library"] = {}
+    async with workshop(tmp_path / "home", **keyed(bucket, **wrong)) as shop:
+        store = await shop.stores.create("library", LOCAL, source="s3://library")
+        with pytest.raises(Unavailable, match=said) as refused:
+            await shop.stores.plan(store)
+        assert SECRET not in refused.value.message
+        assert SECRET not in str(store)
+
+
+def test_the_door_is_what_the_settings_say_and_else_what_other_programs_read() -> None:
+    settings = Settings()
+    assert Door.of(settings, {}) == Door("https://s3.us-east-1.amazonaws.com", "us-east-1")
+    known = {
+        "AWS_REGION": "eu-1",
+        "AWS_ENDPOINT_URL_S3": "http://minio:9000/",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "the-secret",
+        "AWS_SESSION_TOKEN": "c",
+    }
+    door = Door.of(settings, known)
+    assert (door.endpoint, door.region, door.host) == ("http://minio:9000", "eu-1", "minio:9000")
+    assert door.credentials is not None
+    assert door.credentials.token == "c"
+    assert "the-secret" not in repr(door)
+    own = Door.of(Settings(s3_access_key="x", s3_secret_key="y"), known)
+    assert own.credentials is not None
+    assert (own.credentials.access_key, own.credentials.token) == ("x", "")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"s3_endpoint": "minio:9000"}, {"s3_endpoint": "http://host/path"}, {"s3_access_key": "x"}]
+)
+def test_a_door_that_cannot_be_is_refused_by_its_setting(wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest, match="s3_") as refused:
+        Door.of(Settings(**wrong), {})
+    assert refused.value.param == next(iter(wrong))

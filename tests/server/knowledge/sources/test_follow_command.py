@@ -1,0 +1,94 @@
+"""Following a site from the configuration, the command line, HTTP and the SDK, on a real daemon."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests import daemon as daemons
+from tests.client.cli.conftest import Command, command
+from tests.daemon import Daemon
+from tests.server.knowledge.sources.site import Site, serving
+
+from portico import Client
+from portico.errors import InvalidRequest
+
+__all__ = ["command"]
+
+CONFIGURATION = """
+models:
+  - {{name: echo, source: "fake://", aliases: [default]}}
+stores:
+  - name: manual
+    source: {url}/sitemap.xml
+    embedding_model: ""
+    description: What the site says
+"""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with serving() as site:
+        site.put("/port.html", "<h1>Ports</h1><p>The lighthouse listens on port 7419.</p>")
+        site.put("/bread.txt", "Bread is baked at 230 degrees.", "text/plain")
+        site.sitemap("/port.html")
+        yield site
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Daemon]:
+    home = tmp_path_factory.mktemp("home")
+    configuration = home / "test.yaml"
+    configuration.write_text(CONFIGURATION.format(url=site.url), encoding="utf-8")
+    env = {"PORTICO_TOOL_HOSTS": site.url.removeprefix("http://"), "PORTICO_S3_ACCESS_KEY": "some-key"}
+    env["PORTICO_S3_SECRET_KEY"] = "very-secret"
+    env["PORTICO_S3_ENDPOINT"] = site.url  # knows no buckets
+    with daemons.running(home / "data", "--file", str(configuration), env=env) as running:
+        running.settle()
+        yield running
+
+
+def test_a_store_of_the_configuration_follows_a_site_and_answers(daemon: Daemon, site: Site) -> None:
+    with Client(daemon.url) as client:
+        store = client.stores.get("manual")
+        assert (store.source, store.folder, store.app) == (f"{site.url}/sitemap.xml", None, True)
+        assert client.search("manual", "Which port?").passages[0].filename == "port.html"
+
+
+def test_the_command_makes_a_store_and_changes_what_it_follows(command: Command, site: Site) -> None:
+    made = command("stores", "follow", "bakery", "--source", f"{site.url}/bread.txt", "--json")
+    assert made.code == 0, made.err
+    assert (made.json["name"], made.json["source"]) == ("bakery", f"{site.url}/bread.txt")
+    assert made.json["file_counts"]["completed"] == 1
+    both = ("--source", f"{site.url}/bread.txt", "--source", f"{site.url}/port.html")
+    changed = command("stores", "follow", "bakery", *both)
+    assert changed.code == 0, changed.err
+    assert f"{site.url}/bread.txt and 1 more" in changed.out
+    assert command("stores", "sync", "bakery", "--dry-run", "--json").json["unchanged"] == 2
+    refused = command("stores", "follow", "bakery", "--source", "./docs")
+    assert refused.code == 1
+    assert "cannot be followed" in refused.err
+
+
+def test_the_sdk_adds_changes_pauses_and_plans(daemon: Daemon, site: Site) -> None:
+    with Client(daemon.url) as client:
+        made = client.stores.add("listed", source=[f"{site.url}/bread.txt"])
+        assert made.source == (f"{site.url}/bread.txt",)
+        assert client.stores.change("listed", paused=True).paused
+        changed = client.stores.change("listed", source=f"{site.url}/sitemap.xml")
+        assert (changed.source, changed.paused) == (f"{site.url}/sitemap.xml", True)
+        assert client.stores.plan("listed").added == ("port.html",)
+        with pytest.raises(InvalidRequest, match="not both"):
+            client.stores.add("torn", folder="/tmp", source="s3://bucket")
+
+
+def test_no_secret_is_in_settings_stores_exports_or_logs(
+    daemon: Daemon, command: Command, tmp_path: Path
+) -> None:
+    with Client(daemon.url) as client:
+        client.stores.add("cloud", source="s3://library/docs")
+        client.stores.export_archive("cloud", tmp_path / "cloud.zip")
+    shown = command("settings", "--json").out + command("stores", "list", "--json").out
+    assert "s3://library/docs/" in shown
+    logs = "".join(path.read_text(errors="replace") for path in (daemon.home / "logs").rglob("*.log"))
+    assert "very-secret" not in shown + logs
+    assert b"very-secret" not in (tmp_path / "cloud.zip").read_bytes()

@@ -1,0 +1,44 @@
+"""What a store may follow, as people write it."""
+
+import pytest
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.knowledge.sources import spec
+
+
+@pytest.mark.parametrize(
+    ("source", "addresses"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/docs/", "s3://bucket/docs/"),
+        ("s3://bucket/docs", "s3://bucket/docs/"),
+        (" https://host/a#part ", "https://host/a"),
+        (["https://host/a", "https://host/b", "https://host/a"], ["https://host/a", "https://host/b"]),
+    ],
+)
+def test_a_source_is_kept_and_shown_as_it_was_meant(
+    source: str | list[str], addresses: str | list[str]
+) -> None:
+    found = spec.parse(source)
+    assert spec.of(found.kept()) == found
+    assert found.written() == addresses
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("ftp://host/a", "cannot be followed"),
+        ("./docs", "cannot be followed"),
+        ("https://me:secret@host/", "user name or password"),
+        ("https://ho st/", "no address"),
+        ("s3://UPPER/x", "cannot be a bucket"),
+        (["s3://bucket/a"], "follows one bucket"),
+        ([], "1 to 10,000 addresses"),
+        ("https://host:99999999/", "not a URL"),
+    ],
+)
+def test_what_is_no_source_is_refused_by_name(source: str | list[str], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        spec.parse(source)
+    assert refused.value.param == "source"
+    assert "secret" not in refused.value.message

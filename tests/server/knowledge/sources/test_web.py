@@ -1,0 +1,227 @@
+"""A store that follows addresses on the web."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.server.knowledge.sources.site import Site, serving
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.db.stores import StoreRow
+
+PAGE = "<html><body><h1>{0}</h1><p>{1}</p></body></html>"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving() as site:
+        yield site
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, site: Site) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home", tool_hosts=site.url.removeprefix("http://")) as shop:
+        yield shop
+
+
+async def names(shop: Workshop, store: StoreRow) -> dict[str, str]:
+    page = await shop.stores.contents.list(store, limit=1000, order="asc")
+    return {row.filename: row.status for row in page.data}
+
+
+async def test_the_pages_of_a_sitemap_are_found_and_cited_by_their_paths(shop: Workshop, site: Site) -> None:
+    site.put("/guide/port", PAGE.format("Ports", "The lighthouse listens on port 7419."))
+    site.put("/", PAGE.format("Start", "Welcome to the lighthouse."))
+    site.put("/notes.txt", "雪莲花生长在高山。", "text/plain; charset=utf-8")
+    store = await shop.stores.create("manual", LOCAL, source=site.sitemap("/guide/port", "/", "/notes.txt"))
+    result = await shop.sync(store)
+    assert (result["added"], result["indexed"], result["failed"]) == (3, 3, 0)
+    assert await names(shop, store) == {
+        "guide/port.html": "completed",
+        "index.html": "completed",
+        "notes.txt": "completed",
+    }
+    assert (await shop.search(store, "Which port?")).passages[0].filename == "guide/port.html"
+    assert (await shop.search(store, "雪莲花")).passages[0].filename == "notes.txt"
+
+
+async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: Workshop, site: Site) -> None:
+    for name in ("a", "b", "c"):
+        site.put(f"/{name}.html", PAGE.format(name, f"Page {name} speaks of {name * 5}."))
+    store = await shop.stores.create("manual", LOCAL, source=site.sitemap("/a.html", "/b.html", "/c.html"))
+    await shop.sync(store)
+    site.taken()
+    result = await shop.sync(store)
+    assert (result["unchanged"], result["indexed"]) == (3, 0)
+    assert site.taken() == ["/sitemap.xml"]
+    site.put("/b.html", PAGE.format("b", "Now it is about gardens."))
+    del site.pages["/c.html"]  # still listed, but gone
+    site.sitemap("/b.html", "/c.html")  # a is listed no longer
+    plan = await shop.stores.plan(store)
+    assert (plan.changed, plan.removed) == (["b.html", "c.html"], ["a.html"])
+    site.taken()
+    result = await shop.sync(store)
+    assert (result["changed"], result["removed"], result["unchanged"]) == (1, 2, 0)
+    assert site.taken() == ["/b.html", "/sitemap.xml"]
+    assert await names(shop, store) == {"b.html": "completed"}
+    assert (await shop.search(store, "gardens")).passages[0].filename == "b.html"
+
+
+async def test_a_page_without_an_entity_tag_is_asked_for_by_its_date(shop: Workshop, site: Site) -> None:
+    date = "Fri, 20 Nov 2026 10:00:00 GMT"
+    address = site.put("/a.txt", "A harbour.", "text/plain", tagged=False, headers={"Last-Modified": date})
+    store = await shop.stores.create("manual", LOCAL, source=[address])
+    await shop.sync(store)
+    site.taken()
+    assert (await shop.sync(store))["unchanged"] == 1
+    assert site.taken() == []
+
+
+async def test_without_notes_everything_is_fetched_again_and_nothing_indexed_again(
+    shop: Workshop, site: Site, tmp_path: Path
+) -> None:
+    store = await shop.stores.create("manual", LOCAL, source=[site.put("/a.txt", "A harbour.", "text/plain")])
+    await shop.sync(store)
+    embedded = len(shop.model.asked)
+    for path in (tmp_path / "home" / "sources").iterdir():
+        path.write_text("{damaged")
+    result = await shop.sync(store)
+    assert (result["unchanged"], result["indexed"]) == (1, 0)
+    assert len(shop.model.asked) == embedded
+
+
+async def test_a_site_that_is_down_takes_nothing_away(shop: Workshop, site: Site) -> None:
+    site.put("/a.html", PAGE.format("A", "A harbour."))
+    address = site.sitemap("/a.html")
+    store = await shop.stores.create("manual", LOCAL, source=address)
+    await shop.sync(store)
+    site.put("/sitemap.xml", "busy", status=503)
+    with pytest.raises(PorticoError, match="answers 503 Service Unavailable"):
+        await shop.stores.plan(store)
+    site.sitemap("/a.html")
+    site.put("/a.html", "busy", status=500)
+    result = await shop.sync(store)
+    assert result["missed"] == [{"name": "a.html", "reason": "answers 500 Internal Server Error"}]
+    assert await names(shop, store) == {"a.html": "completed"}
+
+
+async def test_a_directory_index_is_followed_into_its_folders(shop: Workshop, site: Site) -> None:
+    address = site.index("/files/", "a.txt", "sub/", "/elsewhere.txt", ".hidden.txt", "closed/")
+    site.index("/files/sub/", "%E6%96%87%E6%A1%A3.txt", "../../escape.txt")
+    site.put("/files/a.txt", "A harbour.", "text/plain")
+    site.put("/files/sub/%E6%96%87%E6%A1%A3.txt", "雪莲花生长在高山。", "text/plain; charset=utf-8")
+    site.put("/files/closed/", "no", status=403)
+    store = await shop.stores.create("files", LOCAL, source=address)
+    result = await shop.sync(store)
+    assert await names(shop, store) == {"a.txt": "completed", "sub/文档.txt": "completed"}
+    assert result["skipped_because"] == {"not permitted": 1}
+    site.put("/files/sub/", "no", status=403)  # nobody knows what is in there now
+    assert (await shop.sync(store))["removed"] == 0
+    site.index("/files/", "a.txt")
+    assert (await shop.sync(store))["removed"] == 1
+
+
+async def test_sitemaps_of_sitemaps_packed_ones_and_lists(shop: Workshop, site: Site) -> None:
+    for name in ("a", "b", "c"):
+        site.put(f"/{name}.html", PAGE.format(name, f"Page {name}."))
+    site.sitemap("/a.html", at="/one.xml")
+    site.sitemap("/b.html", at="/two.xml")
+    site.put("/two.xml.gz", gzip.compress(site.pages["/two.xml"].data), "application/gzip")
+    entries = "".join(
+        f"<sitemap><loc>{site.url}/{name}</loc></sitemap>" for name in ("one.xml", "two.xml.gz")
+    )
+    site.put("/all.xml", f"<sitemapindex>{entries}</sitemapindex>", "text/xml")
+    store = await shop.stores.create("maps", LOCAL, source=f"{site.url}/all.xml")
+    await shop.sync(store)
+    assert set(await names(shop, store)) == {"a.html", "b.html"}
+    site.put("/list.txt", f"# what we read\n{site.url}/a.html\n\n{site.url}/c.html\n", "text/plain")
+    store = await shop.stores.update(store.id, LOCAL, {"source": f"{site.url}/list.txt"})
+    await shop.sync(store)
+    assert set(await names(shop, store)) == {"a.html", "c.html"}
+    site.put("/one.xml", "gone", status=404)
+    store = await shop.stores.update(store.id, LOCAL, {"source": f"{site.url}/all.xml"})
+    with pytest.raises(PorticoError, match=r"one\.xml answers 404"):
+        await shop.stores.plan(store)
+
+
+async def test_what_an_address_does_not_tell_its_media_type_does(shop: Workshop, site: Site) -> None:
+    addresses = [
+        site.put("/show.php?id=3", PAGE.format("Three", "The third harbour.")),
+        site.put("/paper/2409", "name,berth\nAurora,7\n", "text/csv"),
+        site.put("/data.bin", b"\x00\x01\x02", "application/octet-stream"),
+    ]
+    store = await shop.stores.create("mixed", LOCAL, source=addresses)
+    result = await shop.sync(store)
+    host = site.url.removeprefix("http://")
+    assert set(await names(shop, store)) == {f"{host}/show.php?id=3.html", f"{host}/paper/2409.csv"}
+    assert result["missed"] == [{"name": f"{host}/data.bin", "reason": "not a document"}]
+    site.taken()
+    await shop.sync(store)
+    assert site.taken() == []  # also what was refused is not sent again
+
+
+async def test_files_too_large_and_too_many_are_refused(tmp_path: Path, site: Site) -> None:
+    settings = {"tool_hosts": site.url.removeprefix("http://"), "max_file_mb": 1, "source_max_files": 2}
+    async with workshop(tmp_path / "home", **settings) as shop:
+        large = site.put("/large.txt", b"a" * (1024 * 1024 + 1), "text/plain")
+        store = await shop.stores.create("large", LOCAL, source=[large])
+        assert (await shop.sync(store))["skipped_because"] == {"larger than 1 MB": 1}
+        many = await shop.stores.create("many", LOCAL, source=site.sitemap("/a", "/b", "/c"))
+        with pytest.raises(InvalidRequest, match="lists more than 2 files"):
+            await shop.stores.plan(many)
+
+
+async def test_private_addresses_are_refused_unless_the_tools_may_reach_them(
+    tmp_path: Path, site: Site
+) -> None:
+    async with workshop(tmp_path / "home") as shop:
+        store = await shop.stores.create("manual", LOCAL, source=site.sitemap("/a"))
+        with pytest.raises(InvalidRequest, match="private, local or reserved"):
+            await shop.stores.plan(store)
+        pages = await shop.stores.create("pages", LOCAL, source=[f"{site.url}/a.html"])
+        result = await shop.sync(pages)
+        assert result["skipped_because"] == {"could not be fetched": 1}
+        assert "tool_hosts" in result["missed"][0]["reason"]
+        assert site.asked == []
+
+
+async def test_a_redirect_into_a_private_network_is_not_followed(shop: Workshop, site: Site) -> None:
+    with serving() as other:
+        other.put("/secret.html", PAGE.format("Secret", "Nobody reads this."))
+        address = site.put("/a.html", "", status=302, headers={"Location": f"{other.url}/secret.html"})
+        store = await shop.stores.create("manual", LOCAL, source=[address])
+        assert (await shop.sync(store))["skipped_because"] == {"could not be fetched": 1}
+        assert other.asked == []
+
+
+async def test_only_an_administrator_lets_the_daemon_fetch(shop: Workshop) -> None:
+    somebody = Principal("key_1", frozenset({"stores:*:manage"}))
+    with pytest.raises(Forbidden):
+        await shop.stores.create("mine", somebody, source="https://example.com/sitemap.xml")
+    store = await shop.stores.create("mine", somebody)
+    with pytest.raises(Forbidden):
+        await shop.stores.update(store.id, somebody, {"source": "https://example.com/sitemap.xml"})
+
+
+async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path: Path, site: Site) -> None:
+    settings = {"tool_hosts": site.url.removeprefix("http://"), "source_interval": 0.05, "watch": True}
+    async with workshop(tmp_path / "home", **settings) as shop:
+        site.put("/a.txt", "A harbour.", "text/plain")
+        store = await shop.stores.create("manual", LOCAL, source=site.sitemap("/a.txt"))
+        await shop.sync(store)
+        site.put("/b.txt", "A lighthouse.", "text/plain")
+        site.sitemap("/a.txt", "/b.txt")
+        while set(await names(shop, store)) != {"a.txt", "b.txt"}:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await shop.sync(await shop.stores.update(store.id, LOCAL, {"paused": True}))
+    site.sitemap("/a.txt")
+    async with workshop(tmp_path / "home", **settings) as again:
+        assert again.begun == []
+        assert set(await names(again, store)) == {"a.txt", "b.txt"}
+        await again.stores.update(store.id, LOCAL, {"paused": False})
+        await again.sync(store)
+        assert set(await names(again, store)) == {"a.txt"}

@@ -1,0 +1,228 @@
+"""A store as one file: out here, in there, the same answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.daemon import Daemon
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.core.principal import LOCAL
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.contents import Attachment
+
+QUESTIONS = ("when does the harbour open", "hot bread", "雪莲花生长在哪里", "number 17")
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as shop:
+        yield shop
+
+
+async def filled(shop: Workshop) -> StoreRow:
+    store = await shop.stores.create("book", LOCAL, metadata={"shelf": "3"}, description="A book.")
+    texts: dict[str, str | bytes] = {
+        "harbour.txt": "The harbour opens at six in the morning.",
+        "bread.md": "# Bread\n\nBread is baked hot.\n\n## Rest\n\nLet it rest.",
+        "雪莲.txt": "雪莲花生长在海拔四千米以上的高山地带。",
+        "many.txt": "\n\n".join(f"Paragraph number {i} is about the sea. " * 8 for i in range(40)),
+        "broken.pdf": b"%PDF-1.4 nothing else",
+    }
+    rows = [await shop.upload(name, text) for name, text in texts.items()]
+    await shop.stores.contents.attach(
+        store, [Attachment(row.id, {"n": number}) for number, row in enumerate(rows)], LOCAL
+    )
+    await shop.settled(store)
+    await shop.result(
+        (await shop.stores.groups.add(store, "small", chunking={"type": "sentence", "size": 80}))[1]
+    )
+    await shop.stores.update(store.id, LOCAL, {"vector_weight": 0.4})
+    return await shop.stores.get(store.id, LOCAL)
+
+
+async def exported(shop: Workshop, store: StoreRow, path: Path, *, vectors: bool = True) -> Path:
+    with path.open("wb") as file:
+        async for piece in shop.stores.portable.export(store, vectors=vectors):
+            file.write(piece)
+    return path
+
+
+async def answers(shop: Workshop, store: StoreRow) -> list[list[tuple[Any, ...]]]:
+    found = [(await shop.search(store, question)).passages for question in QUESTIONS]
+    return [[(p.score, p.filename, p.text, p.place, dict(p.attributes)) for p in each] for each in found]
+
+
+def like(answers: list[list[tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
+    """The same order; BM25 counts what an index has not merged away yet, so scores may differ a little."""
+    return [[(pytest.approx(score, abs=0.05), *rest) for score, *rest in each] for each in answers]
+
+
+async def test_an_imported_store_answers_as_the_one_that_was_exported(shop: Workshop, tmp_path: Path) -> None:
+    store = await filled(shop)
+    before = await answers(shop, store)
+    archive = await exported(shop, store, tmp_path / "book.zip")
+    async with workshop(tmp_path / "elsewhere") as there:
+        made, run = await there.stores.portable.restore(archive, "", LOCAL)
+        assert (made.name, made.description, made.metadata, made.vector_weight, run) == (
+            *("book", "A book.", {"shelf": "3"}, 0.4, None),
+        )
+        files = await there.settled(made)
+        assert sorted((file.filename, file.status) for file in files) == sorted(
+            (file.filename, file.status) for file in await shop.settled(store)
+        )
+        assert there.model.asked == []
+        assert await answers(there, made) == like(before)
+        assert [group.name for group in await there.stores.groups.list(made, 4)] == ["chunk", "small"]
+        source = await there.stores.contents.source(made, files[0].file_id)
+        assert there.files.path(source).is_file()
+
+
+async def test_vectors_that_did_not_come_along_are_made(shop: Workshop, tmp_path: Path) -> None:
+    store = await filled(shop)
+    before = await answers(shop, store)
+    archive = await exported(shop, store, tmp_path / "book.zip", vectors=False)
+    made, run = await shop.stores.portable.restore(archive, "again", LOCAL)
+    assert run is not None
+    assert (await shop.result(run))["embedded"] > 0
+    await shop.stores.update(made.id, LOCAL, {"vector_weight": 0.4})
+    assert await answers(shop, made) == like(before)
+
+
+async def test_a_name_that_is_taken_leaves_nothing_behind(shop: Workshop, tmp_path: Path) -> None:
+    store = await filled(shop)
+    archive = await exported(shop, store, tmp_path / "book.zip")
+    held = await shop.database.read(_count)
+    with pytest.raises(Conflict) as refused:
+        await shop.stores.portable.restore(archive, "", LOCAL)
+    assert refused.value.code == "name_taken"
+    assert await shop.database.read(_count) == held
+    assert len(await shop.stores.list(LOCAL)) == 1
+
+
+def _count(connection: Any) -> int:
+    from sqlalchemy import func, select
+
+    from portico_server.db.schema import chunks as table
+
+    return int(connection.execute(select(func.count()).select_from(table)).scalar())
+
+
+def rewritten(archive: Path, to: Path, change: dict[str, Any]) -> Path:
+    """The archive with other bytes for some entries; ``None`` leaves one out, a dict changes the manifest."""
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in [*old.namelist(), *(name for name in change if name not in old.namelist())]:
+            data = old.read(name) if name in old.namelist() else b""
+            wanted = change.get(name, data)
+            if isinstance(wanted, dict):
+                wanted = json.dumps({**json.loads(data), **wanted}).encode()
+            if wanted is not None:
+                new.writestr(name, wanted)
+    return to
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"manifest.json": None}, "holds no manifest.json"),
+        ({"manifest.json": {"format": "zip"}}, "not one of a store"),
+        ({"manifest.json": {"version": 99}}, "version 99"),
+        ({"manifest.json": b"{"}, "manifest.json is damaged"),
+        ({"manifest.json": {"chunks": 1}}, "its manifest says 1"),
+        ({"../escape.txt": b"x"}, "does not belong there"),
+        ({"blobs/../../escape": b"x"}, "does not belong there"),
+        ({"chunks.jsonl": b"{}\n"}, "chunks.jsonl is not what was written"),
+        ({"files.jsonl": None}, "holds no files.jsonl"),
+        ({"vectors.bin": b"\x04\x00\x00\x00ab"}, "vectors.bin is not what was written"),
+    ],
+)
+async def test_what_is_no_sound_archive_is_refused_with_a_reason(
+    shop: Workshop, tmp_path: Path, change: dict[str, Any], why: str
+) -> None:
+    archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
+    broken = rewritten(archive, tmp_path / "broken.zip", change)
+    held = await shop.database.read(_count)
+    with pytest.raises(InvalidRequest) as refused:
+        await shop.stores.portable.restore(broken, "other", LOCAL)
+    assert refused.value.code == "invalid_archive"
+    assert why in refused.value.message
+    assert await shop.database.read(_count) == held
+    assert not (tmp_path / "escape.txt").exists()
+
+
+async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: Workshop, tmp_path: Path) -> None:
+    archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
+    with zipfile.ZipFile(archive) as entries:
+        blob = next(name for name in entries.namelist() if name.startswith("blobs/"))
+    bomb = rewritten(archive, tmp_path / "bomb.zip", {f"blobs/{'0' * 64}": b"\0" * 400_000_000})
+    for path, why in (
+        (bomb, "unpacks to more than"),
+        (rewritten(archive, tmp_path / "other.zip", {blob: b"changed"}), "not what was written"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            await shop.stores.portable.restore(path, "other", LOCAL)
+        assert why in refused.value.message
+    (tmp_path / "text.zip").write_text("no archive at all")
+    with pytest.raises(InvalidRequest):
+        await shop.stores.portable.restore(tmp_path / "text.zip", "other", LOCAL)
+
+
+async def test_an_import_that_was_cut_off_is_swept_away(shop: Workshop, tmp_path: Path) -> None:
+    store = await filled(shop)
+    archive = await exported(shop, store, tmp_path / "book.zip")
+
+    async def killed(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    async with workshop(tmp_path / "elsewhere") as there:
+        restore = there.stores.portable._restore
+        restore._finish = killed  # type: ignore[method-assign]
+        restore._give_up = lambda *_: _nothing()  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            await there.stores.portable.restore(archive, "", LOCAL)
+        assert await there.database.read(_count) > 0
+    async with workshop(tmp_path / "elsewhere") as again:
+        assert await again.database.read(_count) == 0
+        assert [path for path in (tmp_path / "elsewhere" / "blobs").rglob("*") if path.is_file()] == []
+
+
+async def _nothing() -> None:
+    return None
+
+
+def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
+    portico = [str(Path(sys.executable).with_name("portico")), "--url", daemon.url, "stores"]
+    out = tmp_path / "handbook.zip"
+    said = subprocess.run(
+        [*portico, "export", "handbook", str(out), "--json"], capture_output=True, text=True, timeout=60
+    )
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["bytes"] == out.stat().st_size
+    again = subprocess.run(
+        [*portico, "export", "handbook", str(out)], capture_output=True, text=True, timeout=60
+    )
+    assert (again.returncode, "--overwrite" in again.stderr) == (1, True)
+    said = subprocess.run(
+        [*portico, "import", str(out), "--name", "copy", "--json"], capture_output=True, text=True, timeout=60
+    )
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["name"] == "copy"
+    with httpx.Client(base_url=daemon.url, timeout=60) as http:
+        question = {"query": "Which port does the daemon listen on?"}
+        found = [
+            http.post(f"/api/stores/{name}/search", json=question).json()["data"]
+            for name in ("handbook", "copy")
+        ]
+        assert [hit["text"] for hit in found[0]] == [hit["text"] for hit in found[1]]
+        refused = http.post("/api/stores/import", files={"file": ("x.zip", b"no zip")})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_archive")
+        assert http.get("/api/stores/nowhere/export").status_code == 404

@@ -1,0 +1,141 @@
+"""What chat models do for a search: rewrite the question, choose the stores, judge the passages; all of it traced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+CONFIGURATION = """
+models:
+  - name: clerk
+    source: "fake://"
+    aliases: [default]
+    parameters:
+      script:
+        - {match: "Collections:.*Question: .*loaf", content: "The answer is in 2."}
+        - {match: "Collections:.*Question: .*nonsense", content: "None of these, sorry."}
+        - {match: "Collections:.*Question: .*lamp", content: "1, 2"}
+        - {match: "^comment se nomme ceci", content: "<think>A lamp?</think>  \\"Fresnel lens\\" "}
+        - {match: "^when it breaks", error: {status: 500, message: "The lamp went out."}}
+        - {match: "Passage: .*Fresnel", content: '{"grade": 9}'}
+        - {match: "Passage: .*", content: '{"grade": 1}'}
+        - {match: "^why in this one", content: "1. Why lamps?\\n2. Why lenses?\\n2. Why lenses?"}
+stores:
+  - {name: lamps, app: false, embedding_model: "", description: "How lighthouses are lit"}
+  - {name: bakery, app: false, embedding_model: "", description: "Bread and cake"}
+"""
+
+FILES = {
+    "lamps": "The Fresnel lens bends the light of a small lamp into a beam.",
+    "bakery": "A loaf has one crust. The lamp over the oven is red.",
+}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home = tmp_path_factory.mktemp("asked")
+    configuration = home / "asked.yaml"
+    configuration.write_text(CONFIGURATION, encoding="utf-8")
+    with daemons.running(home / "data", "--file", str(configuration)) as running:
+        client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none")
+        for name, text in FILES.items():
+            store = next(item for item in client.vector_stores.list() if item.name == name)
+            client.vector_stores.files.upload_and_poll(
+                vector_store_id=store.id, file=(f"{name}.txt", text.encode()), poll_interval_ms=50
+            )
+        yield running
+
+
+@pytest.fixture
+def http(daemon: Daemon) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=daemon.url, timeout=60) as client:
+        yield client
+
+
+def vector_search(daemon: Daemon, query: str, *, rewrite: bool) -> Any:
+    client = openai.OpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0)
+    store = next(item for item in client.vector_stores.list() if item.name == "lamps")
+    by_words: Any = {"ranker": "lexical"}
+    return client.vector_stores.search(store.id, query=query, rewrite_query=rewrite, ranking_options=by_words)
+
+
+def search(http: httpx.Client, query: str, *stores: str, **options: Any) -> dict[str, Any]:
+    body = {"query": query, "stores": list(stores), "trace": True, **options}
+    found: dict[str, Any] = http.post("/api/search", json=body).json()
+    return found
+
+
+def stage(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(item for item in found["trace"] if item["name"].endswith(name))
+
+
+def test_a_rewritten_query_is_searched_in_place_of_the_question_and_told(daemon: Daemon) -> None:
+    page = vector_search(daemon, "comment se nomme ceci", rewrite=True)
+    assert page.search_query == ["Fresnel lens"]
+    assert page.data[0].filename == "lamps.txt"
+    plain = vector_search(daemon, "comment se nomme ceci", rewrite=False)
+    assert plain.search_query == ["comment se nomme ceci"]
+    assert plain.data == []
+
+
+def test_where_the_model_fails_the_question_itself_is_searched(daemon: Daemon, http: httpx.Client) -> None:
+    page = vector_search(daemon, "when it breaks the beam", rewrite=True)
+    assert page.search_query == ["when it breaks the beam"]
+    assert page.data[0].filename == "lamps.txt"
+    found = search(http, "when it breaks the beam", "lamps", rewrite="replace")
+    assert "the question itself: " in stage(found, "replace")["note"]
+    assert "The lamp went out." in stage(found, "replace")["note"]
+
+
+def test_the_trace_says_what_was_searched_for(http: httpx.Client) -> None:
+    found = search(http, "comment se nomme ceci", "lamps", rewrite="replace")
+    assert stage(found, "replace")["note"] == "Fresnel lens"
+    found = search(http, "why in this one", "lamps", rewrite="decompose")
+    assert stage(found, "decompose")["note"] == "Why lamps? | Why lenses?"
+
+
+def test_a_model_that_is_wanted_by_name_and_missing_is_told(http: httpx.Client) -> None:
+    body = {"query": "lamp", "rewrite": "hyde", "writer": "nobody"}
+    answer = http.post("/api/stores/lamps/search", json=body)
+    assert answer.status_code == 404
+    assert "'nobody'" in answer.json()["error"]["message"]
+
+
+def test_a_question_goes_to_the_stores_that_the_model_chooses(http: httpx.Client) -> None:
+    found = search(http, "lamp of the loaf", "lamps", "bakery", route=True)
+    assert {passage["store"] for passage in found["data"]} == {"bakery"}
+    assert found["trace"][0]["name"] == "route"
+    assert found["trace"][0]["note"] == "bakery"
+    both = search(http, "where is the lamp", "lamps", "bakery", route=True)
+    assert {passage["store"] for passage in both["data"]} == {"lamps", "bakery"}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({}, "named none"), ({"writer": "nobody"}, "'nobody'")],
+    ids=["a model that names none", "a model that is not there"],
+)
+def test_without_advice_all_stores_are_searched(
+    http: httpx.Client, options: dict[str, Any], why: str
+) -> None:
+    found = search(http, "nonsense of a lamp", "lamps", "bakery", route=True, **options)
+    assert {passage["store"] for passage in found["data"]} == {"lamps", "bakery"}
+    assert found["trace"][0]["note"].startswith("all of them: ")
+    assert why in found["trace"][0]["note"]
+
+
+def test_a_judge_puts_the_passages_of_all_stores_in_its_own_order(http: httpx.Client) -> None:
+    found = search(http, "red lamp", "bakery", "lamps", reranker="clerk")
+    assert [(passage["store"], passage["score"]) for passage in found["data"]] == [
+        ("lamps", 0.9),
+        ("bakery", 0.1),
+    ]
+    judged = [item for item in found["trace"] if item["name"].endswith("rerank")]
+    assert [item["note"] for item in judged] == ["clerk", "clerk"]
+    assert all(item["candidates"] for item in judged)

@@ -1,0 +1,133 @@
+"""Measuring what the vectors of a store are worth."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.daemon import Daemon
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import LOCAL
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.calibrate import Score, best, checked, score
+from portico_server.knowledge.contents import Attachment
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as shop:
+        yield shop
+
+
+async def filled(shop: Workshop) -> StoreRow:
+    store = await shop.stores.create("book", LOCAL)
+    for name, text in {
+        "harbour.txt": "The harbour opens at six in the morning.",
+        "bread.txt": "Bread is baked at two hundred degrees.",
+        "snow.txt": "The snow lotus grows in high mountains.",
+    }.items():
+        row = await shop.upload(name, text)
+        await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.settled(store)
+    return store
+
+
+async def measured(shop: Workshop, store: StoreRow, **wish: Any) -> dict[str, Any]:
+    row = await shop.stores.get(store.id, LOCAL)
+    return await shop.result(await shop.stores.calibrate(row, LOCAL, wish))
+
+
+def test_quality_follows_from_the_rank_of_the_first_answer() -> None:
+    assert score(0.5, [1, 2, 0, 10]) == Score(
+        0.5, pytest.approx((1 + 0.63093 + 0.28906) / 4, abs=1e-4), 0.75, pytest.approx((1 + 0.5 + 0.1) / 4)
+    )
+
+
+def test_of_weights_that_are_as_good_the_nearest_to_the_present_one_is_best() -> None:
+    scores = [Score(weight, ndcg, 1, 1) for weight, ndcg in ((0.0, 0.5), (0.2, 0.9), (0.6, 0.9))]
+    assert best(scores, None).weight == 0.2
+    assert best(scores, 0.5).weight == 0.6
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        [{"question": "What?"}],
+        [{"question": " ", "file": "a"}],
+        ["What?"],
+        [{"question": 1, "file": "a"}],
+    ],
+)
+def test_questions_that_cannot_be_measured_are_named(given: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        checked(given)
+    assert refused.value.param is not None
+    assert refused.value.param.startswith("questions")
+
+
+async def test_a_measured_weight_is_kept_and_used_and_told(shop: Workshop) -> None:
+    store = await filled(shop)
+    questions = [
+        {"question": "when does the harbour open", "file": "harbour.txt"},
+        {"question": "how hot is bread baked", "passage": "Bread is  baked at two hundred"},
+        {"question": "what was never written", "file": "nowhere.txt"},
+    ]
+    result = await measured(shop, store, questions=questions)
+    assert (result["questions"], result["unanswered"], result["applied"]) == (3, 1, False)
+    assert [row["weight"] for row in result["scores"]] == [step / 10 for step in range(11)]
+    assert (await shop.stores.get(store.id, LOCAL)).vector_weight is None
+
+    result = await measured(shop, store, questions=questions, apply=True)
+    row = await shop.stores.get(store.id, LOCAL)
+    assert row.vector_weight == result["best"]
+    await shop.stores.update(store.id, LOCAL, {"vector_weight": 0.7})
+    found = await shop.searched(store, "harbour")
+    assert [stage.note for stage in found.trace if stage.name == "fuse"] == [
+        "weighted sum, 0.7 for vectors, as measured"
+    ]
+
+
+async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: Workshop) -> None:
+    words = await shop.stores.create("words", LOCAL, embedding_model="")
+    with pytest.raises(InvalidRequest) as refused:
+        await shop.stores.calibrate(words, LOCAL, {"questions": [{"question": "x", "file": "y"}]})
+    assert refused.value.code == "no_vectors"
+    store = await filled(shop)
+    for wish in ({}, {"questions": [], "generate": 3}, {"generate": 3, "model": "letters"}):
+        with pytest.raises(InvalidRequest):
+            await shop.stores.calibrate(store, LOCAL, wish)
+
+
+def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
+    with httpx.Client(base_url=daemon.url, timeout=60) as http:
+        http.post("/api/stores", json={"name": "weighed", "embedding_model": "fake-embedding"})
+        text = "The Lighthouse daemon listens on port 7419. " * 4
+        file = http.post(
+            "/v1/files", data={"purpose": "assistants"}, files={"file": ("port.txt", text.encode())}
+        ).json()
+        store = http.get("/api/stores/weighed").json()["id"]
+        http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file["id"]})
+        for _ in range(600):
+            if http.get("/api/stores/weighed").json()["file_counts"]["completed"]:
+                break
+        assert http.post("/api/stores/weighed/calibrate", json={}).status_code == 400
+        # The scripted model repeats the passage, which is as good a question as any.
+        questions = tmp_path / "questions.jsonl"
+        questions.write_text(json.dumps({"question": "Which port?", "file": "port.txt"}) + "\n")
+        for options in (("--questions", str(questions), "--apply"), ("--generate", "2", "--model", "echo")):
+            portico = str(Path(sys.executable).with_name("portico"))
+            command = [portico, "--url", daemon.url, "stores", "calibrate", "weighed"]
+            said = subprocess.run([*command, *options, "--json"], capture_output=True, text=True, timeout=60)
+            assert said.returncode == 0, said.stderr
+            result = json.loads(said.stdout)
+            assert max(row["recall"] for row in result["scores"]) == 1
+        assert http.get("/api/stores/weighed").json()["vector_weight"] == result["before"]

@@ -1,0 +1,87 @@
+"""Chunk groups of a configuration: made at the start, left alone at the next, made anew where the file has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+
+from portico_server import config
+from portico_server.core.errors import InvalidRequest
+
+MODELS = """
+models:
+  - name: summarist
+    source: "fake://"
+    aliases: [default]
+    parameters: {script: [{match: "<text>.*(gulls|lamps)", content: "In short: \\\\1."}]}
+stores:
+  - name: harbour
+    folder: ./harbour
+    embedding_model: ""
+    groups:
+"""
+TEXT = "The keeper has seven gulls. The tower has nine lamps. " * 30
+
+
+def start(home: Path, *groups: str) -> dict[str, Mapping[str, Any]]:
+    """The groups of the store, by name, after a start with them."""
+    folder = home / "harbour"
+    folder.mkdir(exist_ok=True)
+    (folder / "tower.txt").write_text(TEXT, encoding="utf-8")
+    file = home / "portico.yaml"
+    file.write_text(MODELS + "".join(f"      - {group}\n" for group in groups), encoding="utf-8")
+    with daemons.running(home / "data", "--file", str(file)) as daemon:
+        daemon.settle()
+        with httpx.Client(base_url=daemon.url, timeout=60) as http:
+            for kind in ("ingest", "write"):  # the first begins the second
+                for run in http.get("/api/runs").json()["data"]:
+                    if run["kind"] == kind:
+                        http.get(f"/api/runs/{run['id']}/events")
+            found = http.get("/api/stores/harbour/groups").json()["data"]
+    return {group["name"]: group for group in found}
+
+
+def test_groups_are_made_once_and_made_anew_where_the_file_changed(tmp_path: Path) -> None:
+    wanted = ["{name: CoarseChunk}", "{name: FineChunk, parent: CoarseChunk}"]
+    found = start(tmp_path, *wanted, "{name: brief, strategy: summary, embedding_model: ''}")
+    assert {name: (group["parent"], group["completed"]) for name, group in found.items()} == {
+        "chunk": ("", 1),
+        "CoarseChunk": ("", 1),
+        "FineChunk": ("CoarseChunk", 1),
+        "brief": ("", 1),
+    }
+    assert found["CoarseChunk"]["chunking"]["static"] == {
+        "max_chunk_size_tokens": 1024,
+        "chunk_overlap_tokens": 100,
+    }
+    assert found["brief"]["chunking"]["model"] == "default"
+    again = start(tmp_path, *wanted)
+    assert again == found  # the one that the file names no more stays
+    changed = start(tmp_path, "{name: CoarseChunk, strategy: sentence, size: 200}", wanted[1])
+    assert changed["CoarseChunk"]["chunks"] > found["CoarseChunk"]["chunks"]
+    assert changed["FineChunk"] == found["FineChunk"]
+    assert changed["brief"] == found["brief"]
+
+
+@pytest.mark.parametrize(
+    ("group", "param", "words"),
+    [
+        ({"name": "a", "size": 300}, "stores[0].groups[0].strategy", "needs a 'strategy'"),
+        ({"name": "a", "strategy": "sentense"}, "stores[0].groups[0].chunking_strategy.type", "sentence"),
+        ({"name": "a", "strategie": "x"}, "stores[0].groups[0].strategie", "Did you mean 'strategy'"),
+        ({"name": "a", "parent": 3}, "stores[0].groups[0].parent", "must be a text"),
+        ({"strategy": "sentence"}, "stores[0].groups[0].name", "needs a 'name'"),
+    ],
+)
+def test_a_group_that_makes_no_sense_is_named_with_its_place(
+    tmp_path: Path, group: dict[str, Any], param: str, words: str
+) -> None:
+    document = {"stores": [{"name": "harbour", "groups": [group]}]}
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        config.parse(document, tmp_path, {})
+    assert caught.value.param == param

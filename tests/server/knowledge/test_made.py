@@ -1,0 +1,311 @@
+"""Chunk groups that a model makes: written by scripted chat models, cut by vectors, taken up where they broke off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+from portico_server.knowledge.chunk import contextual, keywords, propositions, questions, summary
+from portico_server.knowledge.chunk.form import said
+from portico_server.knowledge.made.making import behind
+from portico_server.knowledge.part import Part, Writer
+
+CONFIGURATION = r"""
+models:
+  - {name: echo, source: "fake://", aliases: [default]}
+  - {name: vectors, source: "fake://", task: embedding, parameters: {dimensions: 64}, aliases: [default-embedding]}
+  - name: summarist
+    source: "fake://"
+    parameters:
+      script:
+        - {match: "<text>.*keeper (\\w+)", content: "About the gardener \\1."}
+  - name: brittle
+    source: "fake://"
+    parameters:
+      script:
+        - {match: "<text>.*keeper fern", times: 4, error: {status: 500, message: "The lamp went out."}}
+        - {match: "<text>.*keeper (\\w+)", content: "Of \\1 and no other."}
+  - name: asker
+    source: "fake://"
+    parameters:
+      script:
+        - match: "<text>.*keeper (\\w+)"
+          content: "Q: Who dwells at part \\1?\nA: The keeper \\1.\n\nQ: 灯塔在哪里？\nA: 在岛上。"
+  - name: splitter
+    source: "fake://"
+    parameters: {script: [{match: "<text>.*keeper (\\w+)", content: "- Keeper \\1 rows.\n- Keeper \\1 sings."}]}
+  - name: placer
+    source: "fake://"
+    parameters:
+      script: [{match: "<document>.*keeper ash.*</document>.*<text>.*keeper (\\w+)", content: "Chapter \\1."}]
+  - {name: mute, source: "fake://", parameters: {script: [{content: ""}]}}
+  - name: narrow
+    source: "fake://"
+    parameters: {script: {context_length: 320, replies: [{match: "<document>"}, {content: "Alone."}]}}
+"""
+
+NAMES = (
+    "ash",
+    "birch",
+    "cedar",
+    "dogwood",
+    "elm",
+    "fern",
+    "gorse",
+    "hazel",
+    "ivy",
+    "juniper",
+    "kelp",
+    "linden",
+)
+STORY = "\n\n".join(
+    f"## Part {name}\n\nThis part is about the keeper {name}. "
+    + f"He kept the lamp number {n} of the coast. " * 40
+    for n, name in enumerate(NAMES, start=1)
+)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home = tmp_path_factory.mktemp("made")
+    folder = home / "story"
+    folder.mkdir()
+    (folder / "story.md").write_text(STORY, encoding="utf-8")
+    configuration = home / "made.yaml"
+    configuration.write_text(CONFIGURATION, encoding="utf-8")
+    with daemons.running(home / "data", "--file", str(configuration), "--docs", str(folder)) as running:
+        running.settle()
+        yield running
+
+
+@pytest.fixture
+def http(daemon: Daemon) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=daemon.url, timeout=60) as client:
+        yield client
+
+
+def follow(http: httpx.Client, run: str) -> None:
+    with http.stream("GET", f"/api/runs/{run}/events") as events:
+        events.read()
+
+
+def make(http: httpx.Client, name: str, strategy: str, **options: Any) -> dict[str, Any]:
+    """A group of the store, when it is made."""
+    body = {"name": name, "chunking_strategy": {"type": strategy, **options}}
+    answer = http.post("/api/stores/story/groups", json=body)
+    assert answer.status_code == 200, answer.text
+    follow(http, answer.json()["run"])
+    return group(http, name)
+
+
+def group(http: httpx.Client, name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = http.get("/api/stores/story/groups").json()["data"]
+    return next(item for item in found if item["name"] == name)
+
+
+def search(http: httpx.Client, query: str, name: str, **options: Any) -> list[dict[str, Any]]:
+    body = {"query": query, "groups": [name], "max_num_results": 50, **options}
+    found: list[dict[str, Any]] = http.post("/api/stores/story/search", json=body).json()["data"]
+    return found
+
+
+def test_a_summary_is_found_by_its_words_and_stands_at_the_section_it_sums_up(http: httpx.Client) -> None:
+    made = make(http, "brief", "summary", model="summarist")
+    assert (made["completed"], made["failed"], made["waiting"]) == (1, 0, 0)
+    best = search(http, "gardener cedar", "brief")[0]
+    assert best["text"] == "About the gardener cedar."
+    start, end = best["place"]["start"], best["place"]["end"]
+    assert STORY[start:end].startswith("## Part cedar")
+    assert best["place"]["heading"][-1] == "Part cedar"
+    assert STORY[:start].count("\n") + 1 == best["place"]["line"]
+
+
+def test_a_summary_leads_to_the_passage_that_it_sums_up(http: httpx.Client) -> None:
+    make(http, "brief-own", "summary", model="summarist")
+    best = search(http, "gardener ivy", "brief-own", parents="chunk")[0]
+    assert "keeper ivy" in best["text"]
+
+
+def test_a_run_that_failed_goes_on_behind_its_last_chunk(http: httpx.Client) -> None:
+    made = make(http, "broken", "summary", model="brittle")
+    assert (made["completed"], made["failed"]) == (0, 1)
+    [[file, why]] = made["errors"]
+    assert file == "story.md"
+    assert "The lamp went out." in why
+    assert "story.md" in why
+    assert made["chunks"] == NAMES.index("fern")  # what was written before it is kept
+    [run] = http.post("/api/stores/story/groups/retry").json()["runs"]
+    follow(http, run)
+    made = group(http, "broken")
+    assert (made["completed"], made["failed"], made["errors"]) == (1, 0, [])
+    texts = [passage["text"] for passage in search(http, "of no other", "broken", ranker="lexical")]
+    assert sorted(texts) == [f"Of {name} and no other." for name in NAMES]
+    assert http.post("/api/stores/story/groups/retry").json() == {"runs": []}
+
+
+def test_questions_come_with_their_answers_in_both_languages(http: httpx.Client) -> None:
+    make(http, "asked", "questions", model="asker", size=4_000)
+    best = search(http, "Who dwells at part hazel?", "asked")[0]
+    assert best["text"] == "Q: Who dwells at part hazel?\nA: The keeper hazel."
+    assert "灯塔" in search(http, "灯塔在哪里？", "asked")[0]["text"]
+
+
+def test_propositions_are_chunks_of_their_own_at_the_place_of_their_passage(http: httpx.Client) -> None:
+    make(http, "facts", "propositions", model="splitter", size=4_000)
+    found = search(http, "Keeper linden sings", "facts")
+    assert found[0]["text"] == "Keeper linden sings."
+    place = found[0]["place"]
+    assert "keeper linden" in STORY[place["start"] : place["end"]]
+
+
+def test_a_passage_keeps_its_text_below_the_sentence_on_where_it_stands(http: httpx.Client) -> None:
+    make(http, "placed", "contextual", model="placer", size=4_000, overlap=0)
+    best = search(http, "Chapter kelp", "placed")[0]
+    sentence, _, text = best["text"].partition("\n\n")
+    assert sentence == "Chapter kelp."
+    assert STORY[best["place"]["start"] : best["place"]["end"]] == text
+
+
+def test_a_model_with_a_small_context_is_shown_less_of_the_document(http: httpx.Client) -> None:
+    made = make(http, "narrow", "contextual", model="narrow", size=1_000)
+    assert made["failed"] == 0, made["errors"]
+    assert search(http, "Alone", "narrow")[0]["text"].startswith("Alone.\n\n")
+
+
+def test_keywords_that_nobody_writes_are_told(http: httpx.Client) -> None:
+    made = make(http, "silent", "keywords", model="mute")
+    assert made["failed"] == 1
+    assert "wrote nothing" in made["errors"][0][1]
+    http.delete("/api/stores/story/groups/silent")
+
+
+def test_sentences_are_put_together_until_their_meaning_turns(http: httpx.Client) -> None:
+    about = {"boats": "The boat has a mast and a sail. ", "bread": "Dough with yeast rises in warm ovens. "}
+    text = about["boats"] * 6 + about["bread"] * 6
+    body = {"text": text, "strategies": [{"type": "semantic", "percentile": 90}]}
+    [cut] = http.post("/api/chunk", json=body).json()["data"]
+    texts = [chunk["text"] for chunk in cut["chunks"]]
+    assert "".join(texts).replace(" ", "") == text.replace(" ", "")
+    assert len(texts) == 2
+    assert texts[0].count("boat") in (5, 6)  # the window that holds both subjects belongs to either
+    assert texts[1].count("Dough") in (5, 6)
+    for chunk in cut["chunks"]:
+        assert text[chunk["place"]["start"] : chunk["place"]["end"]] == chunk["text"]
+    made = make(http, "turns", "semantic")
+    assert made["completed"] == 1
+    best = search(http, "keeper elm", "turns", ranker="lexical")[0]
+    assert STORY[best["place"]["start"] : best["place"]["end"]] == best["text"]
+
+
+def test_a_preview_asks_about_the_first_pieces_alone(http: httpx.Client) -> None:
+    body = {
+        "text": STORY,
+        "filename": "s.md",
+        "strategies": [{"type": "summary", "model": "summarist", "size": 2_000}],
+    }
+    [cut] = http.post("/api/chunk", json=body).json()["data"]
+    assert cut["total"] == len(NAMES)
+    assert [chunk["text"] for chunk in cut["chunks"]] == [f"About the gardener {name}." for name in NAMES[:8]]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "status", "words"),
+    [
+        ({"type": "summary", "model": "nobody"}, 404, "'nobody'"),
+        ({"type": "summary", "model": "vectors"}, 400, "not a model for chat"),
+        ({"type": "semantic", "model": "echo"}, 400, "not a model for embedding"),
+        ({"type": "summary", "model": ""}, 400, "name of a model"),
+        ({"type": "semantic", "percentile": 30}, 400, "from 50 to 99"),
+    ],
+)
+def test_a_model_that_cannot_make_chunks_is_refused_at_once(
+    http: httpx.Client, strategy: dict[str, Any], status: int, words: str
+) -> None:
+    for path, body in (
+        ("/api/stores/story/groups", {"name": "never", "chunking_strategy": strategy}),
+        ("/api/chunk", {"text": "A text.", "strategies": [strategy]}),
+    ):
+        answer = http.post(path, json=body)
+        assert answer.status_code == status, answer.text
+        error = answer.json()["error"]
+        assert words in error["message"]
+        assert error["param"].startswith("chunking_strategy.")
+
+
+def test_a_store_does_not_wait_for_a_model_to_cut_its_own_chunks(http: httpx.Client) -> None:
+    store = http.post("/v1/vector_stores", json={"name": "own"}).json()["id"]
+    file = http.post("/v1/files", data={"purpose": "assistants"}, files={"file": ("a.txt", b"One.")}).json()[
+        "id"
+    ]
+    body = {"file_id": file, "chunking_strategy": {"type": "summary"}}
+    answer = http.post(f"/v1/vector_stores/{store}/files", json=body)
+    assert answer.status_code == 400
+    assert "chunk group" in answer.json()["error"]["message"]
+
+
+def test_a_file_that_comes_later_is_written_about_too(http: httpx.Client) -> None:
+    make(http, "later", "summary", model="summarist")
+    file = http.post(
+        "/v1/files",
+        data={"purpose": "assistants"},
+        files={"file": ("late.txt", b"Here is the keeper zinnia.")},
+    ).json()["id"]
+    store = http.get("/api/stores/story").json()["id"]
+    batch = http.post(f"/v1/vector_stores/{store}/file_batches", json={"file_ids": [file]}).json()
+    assert batch["status"]
+    for kind in ("ingest", "write"):  # the first begins the second
+        for run in http.get("/api/runs").json()["data"]:
+            if run["kind"] == kind:
+                follow(http, run["id"])
+    best = search(http, "gardener zinnia", "later")[0]
+    assert (best["text"], best["filename"]) == ("About the gardener zinnia.", "late.txt")
+
+
+# --- what is made of an answer ------------------------------------------------------------------------------------
+
+
+def piece(text: str = "It rose by 3 %.") -> Part:
+    return Writer().part(text, line=1)
+
+
+def test_answers_are_read_as_models_write_them() -> None:
+    assert keywords.FORM.read("1. Lamp\n2. lighthouse\n- Lamp", piece()) == ["Lamp, lighthouse"]
+    assert keywords.FORM.read("灯塔、守灯人，煤油灯。", piece()) == ["灯塔, 守灯人, 煤油灯"]
+    assert keywords.FORM.read(" \n", piece()) == []
+    assert propositions.FORM.read("* One.\n\n* Two.\n* One.", piece()) == ["One.", "Two."]
+    assert summary.FORM.read("A text\n  about lamps. ", piece()) == ["A text about lamps."]
+    assert contextual.FORM.read("", piece()) == ["It rose by 3 %."]
+    assert contextual.FORM.read("Acme in 2023.", piece()) == ["Acme in 2023.\n\nIt rose by 3 %."]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Q: Who?\nA: Nobody.",
+        "**Q1:** Who?\n**A1:** Nobody.",
+        "1. Q: Who?\n   A: Nobody.",
+        "Question 1: Who?\n\nAnswer: Nobody.",
+        "问：Who?\n答：Nobody.",
+    ],
+)
+def test_questions_are_read_in_every_form(answer: str) -> None:
+    assert questions.FORM.read(answer, piece()) == ["Q: Who?\nA: Nobody."]
+
+
+def test_an_answer_that_was_cut_ends_with_a_whole_sentence_and_thoughts_are_left_out() -> None:
+    assert said("<think>Hm. Lamps?</think>About lamps. And the kee", cut=True) == "About lamps."
+    assert said("- One.\n- Two.\n- Thr", cut=True) == "- One.\n- Two."
+    assert said("About lamps. And the kee", cut=False) == "About lamps. And the kee"
+    assert said("Unending", cut=True) == "Unending"
+    assert said("<think>never ends", cut=True) == ""
+
+
+def test_a_run_goes_on_behind_the_last_place_that_was_written_about() -> None:
+    writer = Writer()
+    one, two, three = (writer.part(text) for text in ("a", "bb", "ccc"))
+    assert [behind([one, two, three], item.place) for item in (one, two, three)] == [1, 2, 3]

@@ -1,0 +1,129 @@
+"""Limits of keys: what is left, what is refused, and when it comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from portico_server.core.errors import TooMany
+from portico_server.core.limits import Limits
+from portico_server.runs.quotas import DAY, Meter, Quotas, span
+
+
+class Time:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.today = 10.0 * DAY
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+        self.today += seconds
+
+
+def meter(time: Time, **limits: int) -> Meter:
+    found = Quotas(lambda: time.now, lambda: time.today).limit("key_1", "phone", Limits(**limits))
+    assert found is not None
+    return found
+
+
+def refused(one: Meter) -> TooMany:
+    with pytest.raises(TooMany) as raised:
+        one.enter()
+    assert (raised.value.status, raised.value.code) == (429, "rate_limit_exceeded")
+    assert "phone" in raised.value.message and raised.value.retry_after is not None
+    return raised.value
+
+
+def test_a_key_without_limits_has_no_meter() -> None:
+    quotas = Quotas()
+    assert quotas.limit("key_1", "phone", Limits()) is None and quotas.of("key_1") is None
+
+
+def test_calls_at_the_same_time() -> None:
+    one = meter(Time(), concurrency=2)
+    one.enter()
+    one.enter()
+    assert "concurrent calls: limit 2, used 2" in refused(one).message
+    one.leave()
+    one.enter()
+
+
+def test_requests_per_minute_come_back_one_by_one() -> None:
+    time = Time()
+    one = meter(time, requests_per_minute=2)
+    for _ in range(2):
+        one.enter()
+        one.leave()
+    assert refused(one).retry_after == 30
+    time.pass_(30)
+    one.enter()
+    refused(one)
+
+
+def test_tokens_may_overdraw_the_minute_which_then_recovers() -> None:
+    time = Time()
+    one = meter(time, tokens_per_minute=600)
+    one.enter()
+    one.spend(900)
+    error = refused(one)
+    assert error.retry_after is not None and 30 < error.retry_after < 31 and "used 900" in error.message
+    time.pass_(error.retry_after)
+    one.enter()
+
+
+def test_tokens_of_a_day_come_back_at_midnight() -> None:
+    time = Time()
+    time.pass_(DAY - 100)
+    one = meter(time, tokens_per_day=50)
+    one.enter()
+    one.spend(50)
+    assert refused(one).retry_after == 100
+    time.pass_(101)
+    one.enter()
+
+
+def test_what_was_used_before_the_start_counts() -> None:
+    time = Time()
+    one = meter(time, tokens_per_day=100, requests_per_minute=5, tokens_per_minute=1_000)
+    one.resume(requests=5, tokens=20, spent=40)
+    assert refused(one).retry_after == 12
+    assert one.spent == 40
+
+
+def test_what_is_left_is_told_in_openais_headers() -> None:
+    time = Time()
+    one = meter(time, requests_per_minute=60, tokens_per_minute=6_000)
+    one.enter()
+    one.spend(7_000)
+    assert dict(one.headers()) == {
+        b"x-ratelimit-limit-requests": b"60",
+        b"x-ratelimit-remaining-requests": b"59",
+        b"x-ratelimit-reset-requests": b"1s",
+        b"x-ratelimit-limit-tokens": b"6000",
+        b"x-ratelimit-remaining-tokens": b"0",
+        b"x-ratelimit-reset-tokens": b"1m10s",
+    }
+
+
+def test_tokens_of_a_day_are_told_where_no_minute_is_limited() -> None:
+    one = meter(Time(), tokens_per_day=100)
+    one.spend(30)
+    assert dict(one.headers())[b"x-ratelimit-remaining-tokens"] == b"70"
+    assert meter(Time(), concurrency=1).headers() == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0ms"),
+        (0.0121, "13ms"),
+        (1.5, "1.5s"),
+        (59.99, "59.99s"),
+        (60, "1m0s"),
+        (360, "6m0s"),
+        (86_341, "23h59m1s"),
+    ],
+)
+def test_spans_as_openai_writes_them(seconds: float, text: str) -> None:
+    assert span(seconds) == text

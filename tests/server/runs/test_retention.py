@@ -1,0 +1,268 @@
+"""What is old goes: ended runs with all that hangs on them. What has not ended stays at any age."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Connection, func, insert, select, text
+from tests.daemon import Daemon
+
+from portico import Client, InvalidRequest
+from portico_server.db import retention as rows
+from portico_server.db import sessions as talks
+from portico_server.db import steps as step_rows
+from portico_server.db.database import Database
+from portico_server.db.schema import artifacts as artifact_table
+from portico_server.db.schema import (
+    questions,
+    run_events,
+    runs,
+    session_messages,
+    session_states,
+    step_cache,
+    steps,
+    usage,
+)
+from portico_server.db.sessions import SessionKey
+from portico_server.runs import retention as part
+from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.retention import DAY, Pruned, Retention
+
+LONG_AGO = 40 * DAY
+_AGED = text("update sessions set updated_at = :then where name = 'old'")
+
+
+@dataclass
+class Files:
+    """Files of which two have had their time."""
+
+    left: int = 2
+
+    async def expire(self, *, dry_run: bool = False) -> int:
+        gone, self.left = self.left, self.left if dry_run else 0
+        return gone
+
+
+@dataclass
+class House:
+    database: Database
+    artifacts: Artifacts
+
+    def retention(self, runs_days: int = 30, usage_days: int = 400) -> Retention:
+        return Retention(self.database, self.artifacts, Files(), runs_days=runs_days, usage_days=usage_days)
+
+    async def ids(self) -> list[str]:
+        return await self.database.read(_ids)
+
+    async def count(self, table: Any) -> int:
+        return await self.database.read(lambda connection: _count(connection, table))
+
+
+def _ids(connection: Connection) -> list[str]:
+    return list(connection.execute(select(runs.c.id).order_by(runs.c.id)).scalars())
+
+
+def _count(connection: Connection, table: Any) -> int:
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def run_row(name: str, status: str, age: float = LONG_AGO) -> dict[str, Any]:
+    then = time.time() - age
+    ended = status in rows.ENDED
+    return {
+        "id": name,
+        "kind": "ingest",
+        "name": name,
+        "owner": "house",
+        "status": status,
+        "payload": {},
+        "created_at": then,
+        "finished_at": then if ended else None,
+    }
+
+
+def fill(connection: Connection, given: Sequence[dict[str, Any]]) -> None:
+    """Runs, each with an event, an answered question and an artifact."""
+    connection.execute(insert(runs), given)
+    connection.execute(
+        insert(run_events),
+        [{"run_id": row["id"], "seq": 1, "created_at": row["created_at"], "event": {}} for row in given],
+    )
+    connection.execute(
+        insert(steps),
+        [
+            {
+                "run_id": row["id"],
+                "path": "draft",
+                "seq": 1,
+                "kind": "llm",
+                "status": "completed",
+                "started_at": row["created_at"],
+                "milliseconds": 1.0,
+            }
+            for row in given
+        ],
+    )
+    connection.execute(
+        insert(questions),
+        [
+            {
+                "id": f"q_{row['id']}",
+                "run_id": row["id"],
+                "key": "step",
+                "owner": "house",
+                "kind": "approval",
+                "name": "tool",
+                "message": "May I?",
+                "arguments": {},
+                "status": "answered",
+                "created_at": row["created_at"],
+                "answered_at": row["created_at"],
+            }
+            for row in given
+        ],
+    )
+    connection.execute(
+        insert(artifact_table),
+        [
+            {
+                "id": f"art_{row['id']}",
+                "run_id": row["id"],
+                "name": "a",
+                "media_type": "text/plain",
+                "bytes": 1,
+                "sha256": row["id"],
+                "created_at": row["created_at"],
+            }
+            for row in given
+        ],
+    )
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    yield House(database, Artifacts(database, tmp_path / "artifacts"))
+    database.close()
+
+
+async def test_an_old_run_goes_with_its_events_questions_and_artifacts(house: House) -> None:
+    await house.database.write(fill, [run_row("old", "completed"), run_row("new", "failed", age=DAY)])
+    gone = await house.retention().prune()
+    assert gone == Pruned(runs=1, questions=1, artifacts=1, files=2)
+    assert await house.ids() == ["new"]
+    for table in (run_events, steps, questions, artifact_table):
+        assert await house.count(table) == 1
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "waiting"])
+async def test_what_has_not_ended_stays_at_any_age_with_what_it_made(house: House, status: str) -> None:
+    await house.database.write(fill, [run_row("at work", status, age=4_000 * DAY)])
+    assert await house.retention().prune(runs_days=0) == Pruned(files=2)
+    for table in (runs, run_events, steps, questions, artifact_table):
+        assert await house.count(table) == 1
+
+
+async def test_sessions_that_were_not_used_go_where_the_setting_says_so(house: House) -> None:
+    keys = [SessionKey(f"conv_{name}", "desk", "local", name, fresh=True) for name in ("old", "new")]
+    for key in keys:
+        said = [("", {"sender": "user", "content": "hi"}, 1.0)]
+        assert await house.database.write(talks.save, key, said, {"": {"summary": "x"}}, None, {}) == "saved"
+    await house.database.write(lambda c: c.execute(_AGED, {"then": time.time() - LONG_AGO}) and None)
+    assert (await house.retention().prune()).sessions == 0, "kept for ever unless the setting says otherwise"
+    keeping = Retention(
+        house.database, house.artifacts, Files(), runs_days=30, usage_days=400, sessions_days=30
+    )
+    assert (await keeping.prune(dry_run=True)).sessions == 1
+    assert (await keeping.prune()).sessions == 1
+    left = await house.database.read(talks.newest, 10)
+    assert [row.name for row in left] == ["new"]
+    for table in (session_messages, session_states):
+        assert await house.count(table) == 1
+
+
+async def test_a_dry_run_counts_what_a_real_one_removes(house: House) -> None:
+    await house.database.write(fill, [run_row("old", "cancelled"), run_row("new", "completed", age=DAY)])
+    retention = house.retention()
+    told = await retention.prune(dry_run=True)
+    assert await house.ids() == ["new", "old"]
+    assert await retention.prune() == told != Pruned()
+
+
+async def test_many_go_in_batches(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "BATCH", 7)
+    await house.database.write(fill, [run_row(f"run_{n}", "completed") for n in range(20)])
+    assert (await house.retention().prune()).runs == 20
+    assert await house.ids() == []
+
+
+async def test_zero_days_keep_all_unless_an_age_is_named(house: House) -> None:
+    await house.database.write(fill, [run_row("old", "completed")])
+    retention = house.retention(runs_days=0, usage_days=0)
+    assert await retention.prune() == Pruned(files=2)
+    assert (await retention.prune(runs_days=50)).runs == 0
+    assert (await retention.prune(runs_days=30)).runs == 1
+
+
+async def test_questions_and_artifacts_of_runs_that_were_never_rows_go_by_their_own_age(house: House) -> None:
+    await house.database.write(fill, [run_row("old", "completed"), run_row("young", "completed", age=DAY)])
+    await house.database.write(lambda connection: connection.execute(runs.delete()))
+    assert await house.retention().prune() == Pruned(questions=1, artifacts=1, files=2)
+    assert await house.count(questions) == await house.count(artifact_table) == 1
+
+
+async def test_usage_has_an_age_of_its_own(house: House) -> None:
+    def some(connection: Connection) -> None:
+        base = {"key_id": "k", "name": "m", "operation": "chat", "status": "completed", "milliseconds": 1.0}
+        ages = (500, 450, 300, 0)
+        connection.execute(
+            insert(usage),
+            [{**base, "run_id": f"r{age}", "created_at": time.time() - age * DAY} for age in ages],
+        )
+
+    await house.database.write(some)
+    assert (await house.retention().prune()).usage == 2
+    assert await house.count(usage) == 2
+
+
+def test_expired_files_and_old_runs_go_while_the_daemon_serves(daemon: Daemon) -> None:
+    with Client(daemon.url) as client:
+        made = client.files.add(b"for a while", filename="a.txt")
+        with closing(sqlite3.connect(daemon.home / "portico.db")) as connection, connection:
+            connection.execute("update files set expires_at = 1 where id = ?", (made.id,))
+            connection.execute("update runs set finished_at = 1 where status = 'completed'")
+        told = client.runs.prune(dry_run=True)
+        assert told.dry_run and told.files == 1 and told.runs >= 1
+        gone = client.runs.prune()
+        assert (gone.files, gone.runs) == (told.files, told.runs)
+        assert client.runs.prune(days=0, dry_run=True).files == 0
+        with pytest.raises(InvalidRequest, match="days"):
+            client.runs.prune(days=-1)
+
+
+def test_only_an_admin_prunes(daemon: Daemon) -> None:
+    with Client(daemon.url) as client:
+        key = client.keys.add("reader", ["chat", "models:read"]).key
+    answer = httpx.post(
+        f"{daemon.url}/api/runs/prune", json={"days": 0}, headers={"Authorization": f"Bearer {key}"}
+    )
+    assert answer.status_code == 403 and answer.json()["error"]["code"]
+
+
+async def test_outputs_that_steps_kept_go_when_their_time_is_over(house: House) -> None:
+    await house.database.write(step_rows.keep, "old", "1", -1.0)
+    await house.database.write(step_rows.keep, "new", "2", 60.0)
+    await house.retention().prune(dry_run=True)
+    assert await house.count(step_cache) == 2
+    await house.retention().prune()
+    assert await house.count(step_cache) == 1
+    assert await house.database.read(step_rows.cached, "new") == "2"

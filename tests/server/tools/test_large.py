@@ -1,0 +1,107 @@
+"""Results too large for an answer: kept whole as an artifact, with a link, the head and the tail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.house import House, open_house
+
+from portico_server.core.context import Context
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.db.database import Database
+from portico_server.runs.artifacts import Artifacts
+from portico_server.tools.large import HEAD, STRUCTURE, TAIL, TEXT
+from portico_server.tools.tool import Tool
+from portico_server.tools.toolbox import Toolbox
+
+ME = Principal("key_me", frozenset({"tools:*:call"}))
+
+
+@dataclass
+class Bench:
+    house: House
+    artifacts: Artifacts | None
+
+    async def answer(self, result: ToolResult, schema: Mapping[str, Any] | None = None) -> ToolResult:
+        """What comes of a tool that answers with ``result``."""
+
+        async def work(_arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+            return result
+
+        toolbox = Toolbox(self.house.registry, self.artifacts)
+        toolbox.remove("flood")
+        toolbox.add(
+            Tool("flood", "Flood", "Floods.", {"type": "object"}, work, output_schema=schema, source="test")
+        )
+        got, _events = await self.house.call("tool/flood", ToolCall({}), ME)
+        assert isinstance(got, ToolResult)
+        return got
+
+    async def kept(self, result: ToolResult) -> bytes:
+        assert self.artifacts is not None
+        [artifact] = result.artifacts
+        assert artifact.link in result.text
+        return await self.artifacts.read(artifact.id, ME)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    database = Database.at(tmp_path / "artifacts.db")
+    database.prepare()
+    async with open_house(tmp_path) as house:
+        yield Bench(house, Artifacts(database, tmp_path / "artifacts"))
+    database.close()
+
+
+async def test_a_long_text_is_kept_and_its_ends_are_shown(bench: Bench) -> None:
+    text = "the beginning " + "x" * TEXT + " the end"
+    result = await bench.answer(ToolResult(text, {"n": 1}))
+    assert len(result.text) < HEAD + TAIL + 200
+    assert result.text.startswith("the beginning ") and result.text.endswith(" the end")
+    assert f"{len(text)} characters in all" in result.text
+    assert await bench.kept(result) == text.encode()
+    assert result.artifacts[0].name == "flood.txt" and result.structured == {"n": 1}
+
+
+async def test_what_fits_is_passed_on_as_it_is(bench: Bench) -> None:
+    given = ToolResult("x" * TEXT, {"text": "y" * (STRUCTURE - 100)})
+    assert await bench.answer(given) == given
+
+
+async def test_what_a_run_made_already_stays_beside_it(bench: Bench) -> None:
+    assert bench.artifacts is not None
+    result = await bench.answer(ToolResult("é" * (TEXT + 1), is_error=True))
+    assert result.is_error and (await bench.kept(result)).decode() == "é" * (TEXT + 1)
+
+
+async def test_a_large_structure_is_kept_as_json(bench: Bench) -> None:
+    structure = {"rows": ["y" * 1000] * 1100, "big": 2**80}
+    result = await bench.answer(ToolResult("1100 rows", structure))
+    assert result.structured is None and not result.is_error and result.text.endswith("1100 rows")
+    assert json.loads(await bench.kept(result)) == structure
+    assert result.artifacts[0].media_type == "application/json"
+
+
+async def test_a_structure_that_was_promised_is_not_silently_missing(bench: Bench) -> None:
+    result = await bench.answer(ToolResult("rows", {"rows": "y" * STRUCTURE}), {"type": "object"})
+    assert result.is_error and "more than can be passed on" in result.text
+    assert len(await bench.kept(result)) > STRUCTURE
+
+
+async def test_where_nothing_can_be_kept_the_text_says_so(bench: Bench) -> None:
+    result = await Bench(bench.house, None).answer(ToolResult("x" * (TEXT + 1), {"y": "y" * STRUCTURE}))
+    assert result.artifacts == () and result.structured is None
+    assert "left out" in result.text and len(result.text) < HEAD + TAIL + 300
+
+
+async def test_only_the_caller_reads_what_was_kept(bench: Bench) -> None:
+    result = await bench.answer(ToolResult("x" * (TEXT + 1)))
+    assert bench.artifacts is not None
+    assert await bench.artifacts.list(Principal("key_you", frozenset())) == []
+    assert [row.id for row in await bench.artifacts.list(LOCAL)] == [result.artifacts[0].id]

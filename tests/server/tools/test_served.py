@@ -1,0 +1,137 @@
+"""Workers that are silent, come back, or share functions: what is a tool, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.house import House, open_house
+
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.tools.approval import Approval, rule_of
+from portico_server.tools.served import BROKEN, GRACE, SILENT, Function, Served
+from portico_server.tools.toolbox import Toolbox
+
+ANNA = Principal("anna", frozenset({"tools:*:call"}))
+BERT = Principal("bert", frozenset({"tools:*:call"}))
+ADD = Function("add", "Add.", {"type": "object"}, destructive=True)
+SUB = Function("sub", "Subtract.", {"type": "object"})
+
+
+class Hands:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Case:
+    def __init__(self, house: House) -> None:
+        self.registry = house.registry
+        self.clock = Hands()
+        self.served = Served(Toolbox(house.registry, approval=Approval("destructive")), self.clock)
+
+    def later(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.served.sweep()
+
+    def has(self, name: str) -> bool:
+        return self.registry.get(f"tool/{name}") is not None
+
+
+@pytest.fixture
+async def case(tmp_path: Path) -> AsyncIterator[Case]:
+    async with open_house(tmp_path) as house:
+        yield Case(house)
+
+
+def test_a_worker_that_is_silent_is_gone_and_later_its_functions(case: Case) -> None:
+    case.served.join(LOCAL, "w", [ADD])
+    case.later(SILENT - 1)
+    assert case.served.heard(LOCAL, "w") == ["tool/add"]
+    case.later(SILENT + 1)
+    with pytest.raises(NotFound, match="Join again"):
+        case.served.heard(LOCAL, "w")
+    assert case.has("add")  # a call still waits for a worker that may come back
+    case.later(GRACE + 1)
+    assert not case.has("add")
+
+
+def test_a_worker_that_comes_back_in_time_goes_on(case: Case) -> None:
+    case.served.join(LOCAL, "w", [ADD])
+    case.later(SILENT + 1)
+    case.served.join(LOCAL, "w", [ADD])
+    case.later(GRACE + 1 - SILENT)
+    assert case.has("add") and case.served.heard(LOCAL, "w")
+
+
+def test_a_broken_connection_shortens_the_wait(case: Case) -> None:
+    case.served.join(LOCAL, "w", [ADD])
+    case.served.broke_off(LOCAL, "w")
+    case.later(BROKEN - 1)
+    assert [worker.name for worker in case.served.every(LOCAL)] == ["w"]
+    case.later(2)
+    assert case.served.every(LOCAL) == []
+
+
+def test_a_function_stays_while_anybody_serves_it(case: Case) -> None:
+    case.served.join(LOCAL, "one", [ADD, SUB])
+    case.served.join(LOCAL, "two", [ADD])
+    case.served.leave(LOCAL, "one")
+    assert case.has("add") and not case.has("sub")
+    case.served.leave(LOCAL, "two")
+    case.served.leave(LOCAL, "two")
+    assert not case.has("add")
+
+
+def test_a_worker_may_come_with_other_functions(case: Case) -> None:
+    case.served.join(LOCAL, "w", [ADD])
+    assert case.served.join(LOCAL, "w", [SUB]) == ["sub"]
+    assert case.has("sub") and not case.has("add")
+
+
+def test_a_refused_worker_changes_nothing(case: Case) -> None:
+    case.served.join(ANNA, "w", [ADD])
+    with pytest.raises(Conflict, match="Another key serves"):
+        case.served.join(BERT, "w", [SUB, ADD])
+    with pytest.raises(InvalidRequest, match="the same name"):
+        case.served.join(ANNA, "w", [SUB, SUB])
+    with pytest.raises(InvalidRequest) as wrong:
+        case.served.join(ANNA, "w", [SUB, Function("odd", "", {"type": "thing"})])
+    assert wrong.value.param == "functions[1].input_schema"
+    with pytest.raises(Forbidden, match="tools:sub:call"):
+        case.served.join(Principal("carl", frozenset({"chat"})), "w", [SUB])
+    assert case.has("add") and not case.has("sub")
+    assert case.served.granted(ANNA) == {"tool/add"}
+    assert case.served.granted(BERT) == frozenset()
+
+
+async def test_what_a_key_serves_is_seen_by_that_key_alone(case: Case) -> None:
+    case.served.join(ANNA, "w", [ADD])
+    assert (await case.registry.resolve("tool/add", ANNA)).card.owner == "anna"
+    with pytest.raises(NotFound):
+        await case.registry.resolve("tool/add", BERT)
+    case.served.join(LOCAL, "w", [SUB])
+    assert (await case.registry.resolve("tool/sub", BERT)).card.owner is None
+
+
+def test_functions_follow_the_rule_of_the_house(case: Case) -> None:
+    case.served.join(LOCAL, "w", [ADD, SUB])
+    needs = {}
+    for name in ("add", "sub"):
+        tool = case.registry.get(f"tool/{name}")
+        assert tool is not None
+        needs[name] = tool.card.labels["needs_approval"]
+    assert needs == {"add": True, "sub": False}
+
+
+def test_a_rule_that_is_none_is_refused_with_its_place() -> None:
+    assert rule_of(None, "tools[0]") == ""
+    assert rule_of("always", "tools[0]") == "always"
+    with pytest.raises(InvalidRequest, match=r"tools\[0\].approval is 'often'"):
+        rule_of("often", "tools[0]")

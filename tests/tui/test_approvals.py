@@ -1,0 +1,42 @@
+"""The screen Approvals."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.daemon import Daemon
+from tests.tui.terminal import terminal
+
+from portico import AsyncClient, Client
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _asks(empty_daemon: Daemon) -> None:
+    """A tool that asks before each call."""
+    with Client(empty_daemon.url) as client:
+        client.tools.add("wipe", command=["echo", "wiped", "{path}"], approval="always")
+
+
+async def test_nothing_waits(empty_daemon: Daemon) -> None:
+    async with terminal(empty_daemon.url) as screen:
+        await screen.open("4", "Approvals")
+        assert screen.text("#no-questions") == "Nothing waits for an answer."
+        await screen.press("a", "r")
+        assert screen.told == []
+
+
+async def test_a_tool_is_approved_and_another_refused(empty_daemon: Daemon) -> None:
+    async with terminal(empty_daemon.url) as screen, AsyncClient(empty_daemon.url) as client:
+        await screen.open("4", "Approvals")
+        first = asyncio.create_task(client.tools.call("wipe", {"path": "/1"}))
+        await screen.until(lambda: screen.rows("#questions"))
+        assert screen.rows("#questions")[0][1:] == ["approval", "wipe", "path=/1"]
+        assert '"path": "/1"' in screen.text("#detail")
+        await screen.press("a")
+        assert (await first).text.strip() == "wiped /1"
+        await screen.until(lambda: not screen.rows("#questions"))
+        second = asyncio.create_task(client.tools.call("wipe", {"path": "/2"}))
+        await screen.until(lambda: screen.rows("#questions"))
+        await screen.press("r")
+        assert (await second).is_error

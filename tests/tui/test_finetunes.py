@@ -1,0 +1,55 @@
+"""The screen Fine-tunes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.daemon import Daemon
+from tests.tui.terminal import terminal
+from textual.widgets import Sparkline
+
+from portico import Client
+
+
+@pytest.fixture(scope="module")
+def examples(empty_daemon: Daemon) -> str:
+    def line(number: int) -> dict[str, Any]:
+        said = [{"role": "user", "content": f"{number}?"}, {"role": "assistant", "content": f"{number}!"}]
+        return {"messages": said}
+
+    data = "\n".join(json.dumps(line(number)) for number in range(12)).encode()
+    with Client(empty_daemon.url) as client:
+        client.deployments.add("echo", "fake://")
+        return client.files.add(data, filename="a.jsonl", purpose="fine-tune").id
+
+
+async def test_nothing_was_trained(empty_daemon: Daemon) -> None:
+    async with terminal(empty_daemon.url) as screen:
+        await screen.open("5", "Finetunes")
+        assert "Nothing was trained yet" in screen.text("#no-jobs")
+        await screen.press("c", "p")
+        assert screen.told == []
+
+
+async def test_a_job_is_watched_paused_resumed_and_cancelled(empty_daemon: Daemon, examples: str) -> None:
+    with Client(empty_daemon.url) as client:
+        client.tuning.create("echo", examples, hyperparameters={"n_epochs": 900, "batch_size": 1})
+    async with terminal(empty_daemon.url) as screen:
+        await screen.open("5", "Finetunes")
+        await screen.until(lambda: screen.rows("#jobs"))
+        assert screen.rows("#jobs")[0][1] == "echo"
+        await screen.until(lambda: screen.app.screen.query_one(Sparkline).data)
+        assert "training loss=" in screen.text("#figures")
+        await screen.until(lambda: screen.rows("#jobs")[0][3] == "◐ training")
+        await screen.press("p")
+        await screen.until(lambda: screen.rows("#jobs")[0][3] == "◑ paused")
+        await screen.press("p")
+        await screen.until(lambda: screen.rows("#jobs")[0][3] in ("◐ training", "○ queued"))
+        await screen.press("c")
+        await screen.until(lambda: type(screen.app.screen).__name__ == "Confirm")
+        await screen.press("y")
+        await screen.until(lambda: type(screen.app.screen).__name__ == "Finetunes")
+        await screen.until(lambda: screen.rows("#jobs")[0][3] == "○ cancelled")
+        assert screen.told == []
