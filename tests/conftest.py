@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,12 @@ DOCS = {
     "bread.txt": "Bread is baked at 230 degrees for forty minutes. Let the dough rest overnight.\n",
     "gaoshan.md": "# 高山植物\n\n雪莲花生长在海拔四千米以上的高山地带，花期在七月到八月。\n",
 }
+
+
+def pytest_configure() -> None:
+    """Ctrl-C reaches what the tests start, also where the tests themselves were started deaf to it (by ``nohup``)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

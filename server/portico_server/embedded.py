@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from portico_server import config
-from portico_server.app import Daemon, Wishes, listen, new_loop
+from portico_server.app import Daemon, Wishes
 from portico_server.core.errors import Unavailable
 from portico_server.db.database import Database
 from portico_server.home import Home
+from portico_server.listening import listen, new_loop
 from portico_server.settings import load
 
 PATIENCE = 60.0

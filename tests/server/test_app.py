@@ -96,6 +96,7 @@ def test_an_open_bind_with_a_key_serves(tmp_path: Path) -> None:
         (("--host", "256.1.1.1"), "256.1.1.1"),
         (("--file", "/nowhere.yaml"), "no configuration file"),
         (("--model", "gopher://old"), "gopher"),
+        (("--parent-watch",), "needs a pipe as its standard input"),
     ],
 )
 def test_a_wrong_argument_is_one_clear_sentence(

@@ -25,6 +25,8 @@ from typing import Any
 
 WORK = Path("/work")
 FONTS = Path("/opt/notebook/matplotlib")
+INSIST = 5
+"""How often a cell is interrupted, once a second, until it ends."""
 
 
 class Printed:
@@ -248,6 +250,8 @@ class Voice:
         self._cells: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.unwanted: Any = None
         """The last cell that was interrupted."""
+        self.idle = threading.Event()
+        """Set while no cell runs."""
         self.first: dict[str, Any] = json.loads(self._in.readline() or b"{}")
 
     def listen(self) -> None:
@@ -261,8 +265,13 @@ class Voice:
                 if "interrupt" in told:
                     # Noted before it is signalled: the cell may be in the queue, and deaf to signals.
                     self.unwanted = told["interrupt"]
-                    signal.pthread_kill(main or 0, signal.SIGINT)
+                    # Again, while it goes on: what runs around a cell may swallow an interrupt (IPython's events do).
+                    for _ in range(INSIST):
+                        signal.pthread_kill(main or 0, signal.SIGINT)
+                        if self.idle.wait(1):
+                            break
                 else:
+                    self.idle.clear()
                     self._cells.put(told)
             os._exit(0)  # the daemon is gone or done with us
 
@@ -312,16 +321,19 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
     try:
         folder.lay(told.get("files") or {})
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if voice.unwanted == told["id"]:
-            raise KeyboardInterrupt
-        shell.run(told["code"])
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            if voice.unwanted == told["id"]:
+                raise KeyboardInterrupt
+            shell.run(told["code"])
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         products, notes = folder.take(shell.pictures)
     except KeyboardInterrupt:
         shell.fail("KeyboardInterrupt")
     except BaseException as error:  # noqa: BLE001  # out of memory, a full folder: the cell's own fault, and told
         shell.fail(f"{type(error).__name__}: {error}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    voice.idle.set()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

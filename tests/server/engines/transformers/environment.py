@@ -58,7 +58,9 @@ def interpreter(name: str = "transformers") -> str:
 def _take_wheels_from_pip() -> None:
     """Tell uv of a folder that pip is told of."""
     command = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    found = os.environ.get("PIP_FIND_LINKS") or (
+        subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    )
     if found and FOLDER not in os.environ:
         os.environ[FOLDER] = found
 

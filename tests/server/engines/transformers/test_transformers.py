@@ -52,7 +52,7 @@ def spec(name: str, folder: Path, **more: Any) -> ModelSpec:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     made = environment.models()
-    async with bench(tmp_path_factory.mktemp("home")) as built:
+    async with bench(tmp_path_factory.mktemp("home"), install_engines=False) as built:
         await built.models.add(spec("vectors", made / "embedding-mean"))
         await built.models.add(spec("judge", made / "reranker"))
         await built.models.add(spec("eyes", made / "vision"))

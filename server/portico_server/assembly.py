@@ -1,0 +1,189 @@
+"""Every part of a daemon, put together once: what is handed to what."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from portico_server.api.auth import Auth
+from portico_server.api.parts import Parts
+from portico_server.apps.agent.app import Agents
+from portico_server.apps.agent.sessions import Sessions
+from portico_server.apps.ask import StoreApps
+from portico_server.apps.deployed import Apps, Kind
+from portico_server.apps.flow.flows import Flows
+from portico_server.apps.prompts.library import Library
+from portico_server.core.registry import Registry
+from portico_server.db.database import Database
+from portico_server.engines.models import Models
+from portico_server.finetune.jobs import Jobs
+from portico_server.finetune.local import LocalTrainer
+from portico_server.finetune.rehearsal import Rehearsal
+from portico_server.knowledge import filter as filters
+from portico_server.knowledge.facts import StoredFacts
+from portico_server.knowledge.files import Files
+from portico_server.knowledge.stores import Stores
+from portico_server.reconcile import Reconciler
+from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.questions import Questions
+from portico_server.runs.retention import Retention
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.telemetry import Telemetry
+from portico_server.runs.usage import UsageLog
+from portico_server.settings import MB, Loaded
+from portico_server.tools.added.added import AddedTools
+from portico_server.tools.added.packages import FunctionPackages
+from portico_server.tools.approval import Approval, rule_of
+from portico_server.tools.builtin import outward
+from portico_server.tools.code import CodeTools
+from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.fetcher import OutwardFetcher
+from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.served import Served
+from portico_server.tools.toolbox import Toolbox
+
+logger = logging.getLogger(__name__)
+
+
+class House:
+    """The parts, each layer made of those below it. Nothing runs yet: `portico_server.app` starts and ends them."""
+
+    def __init__(self, loaded: Loaded, database: Database) -> None:
+        self._loaded = loaded
+        self._settings = loaded.settings
+        self._database = database
+        self.registry = Registry()
+        self._run()
+        self._serve_models_and_stores()
+        self._serve_tools()
+        self._serve_apps()
+        self._train()
+        self.reconciler = Reconciler(self.models, self.stores, self.added, self.mcp, self.prompts, self.apps)
+        self.auth = Auth(database, self._settings, self.runner.quotas)
+        self.scheduler.principals = self.auth.principal
+
+    def _run(self) -> None:
+        settings, database = self._settings, self._database
+        self.usage = UsageLog(database)
+        self.questions = Questions(database, approvers="admin" if settings.approvals == "admin" else "owner")
+        self.runner = Runner(
+            self.registry, self.usage, timeout=settings.request_timeout, questions=self.questions
+        )
+        if settings.otel_endpoint:
+            self.runner.telemetry = Telemetry(settings.otel_endpoint)
+        self.scheduler = Scheduler(database, self.runner)
+
+    def _serve_models_and_stores(self) -> None:
+        settings, database = self._settings, self._database
+        self.models = Models(database, self.registry, self.runner, self.scheduler, settings)
+        self.files = Files(database, settings.blobs, max_bytes=settings.max_file_mb * MB)
+        self.stores = Stores(
+            database,
+            self.registry,
+            self.runner,
+            self.scheduler,
+            self.files,
+            OutwardFetcher(Policy.of(settings.tool_hosts)),
+            settings,
+        )
+        self.registry.add_source(self.stores)
+        self.registry.add_source(StoreApps(self.registry))
+
+    def _serve_tools(self) -> None:
+        settings, database = self._settings, self._database
+        self.artifacts = Artifacts(database, settings.artifacts)
+        self.toolbox = Toolbox(
+            self.registry,
+            self.artifacts,
+            Approval(rule_of(settings.tool_approval, "settings"), settings.approval_timeout),
+        )
+        self.toolbox.register()
+        self.retention = Retention(
+            database,
+            self.artifacts,
+            self.files,
+            runs_days=settings.keep_runs_days,
+            usage_days=settings.keep_usage_days,
+            sessions_days=settings.keep_sessions_days,
+        )
+        self.code = CodeTools(settings, self.artifacts)
+        for tool in (*outward(settings), *self.code.tools):
+            self.toolbox.add(tool)
+        self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs)
+        self.served = Served(self.toolbox)
+        packages = FunctionPackages(
+            settings.environments, index=settings.pypi_index, offline=settings.offline
+        )
+        self.added = AddedTools(self.toolbox, database, Policy.of(settings.tool_hosts), packages)
+
+    def _serve_apps(self) -> None:
+        database = self._database
+        self.prompts = Library(database)
+        self.flows = Flows(
+            database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse
+        )
+        self.apps = Apps(database, self.registry, self.runner.app_quotas)
+        self.apps.kind("flow", Kind(self.flows.check, self.flows.build))
+        self.agents = Agents(
+            *(self.registry, self.runner, self.code.light, Sessions(database)),
+            StoredFacts(self.stores, self.files),
+        )
+        self.apps.kind("agent", Kind(self.agents.check, self.agents.build))
+
+    def _train(self) -> None:
+        settings = self._settings
+        trainer = LocalTrainer(
+            self.models.workshop, self.code.light, settings.logs, nice=settings.finetune_nice
+        )
+        self.tuning = Jobs(
+            self._database,
+            self.registry,
+            self.runner,
+            self.scheduler,
+            self.models.bases,
+            self.files,
+            lambda base: Rehearsal() if base.format == "script" else trainer,
+            settings.home / "finetune",
+        )
+
+    def parts(self, url: str, stop: Callable[[], None]) -> Parts:
+        """What the faces may use of a daemon at ``url`` that ``stop`` ends."""
+        return Parts(
+            loaded=self._loaded,
+            database=self._database,
+            registry=self.registry,
+            runner=self.runner,
+            scheduler=self.scheduler,
+            questions=self.questions,
+            models=self.models,
+            files=self.files,
+            stores=self.stores,
+            artifacts=self.artifacts,
+            flows=self.flows,
+            apps=self.apps,
+            reconciler=self.reconciler,
+            agents=self.agents,
+            tuning=self.tuning,
+            retention=self.retention,
+            mcp=self.mcp,
+            added=self.added,
+            served=self.served,
+            prompts=self.prompts,
+            startup=[],
+            url=url,
+            started_at=time.time(),
+            stop=stop,
+        )
+
+    async def close(self) -> None:
+        """End what ends in order; what fails is logged, and the rest goes on."""
+        closing = [self.code.close, self.stores.close, self.models.close, self.usage.flush]
+        if self.runner.telemetry is not None:
+            closing.append(self.runner.telemetry.close)
+        for close in closing:
+            try:
+                await close()
+            except Exception:
+                logger.exception("an orderly end failed; going on with the rest")

@@ -1,0 +1,84 @@
+"""The socket, the event loop and the HTTP server that the daemon stands on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+
+from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.settings import Settings
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that a daemon runs on."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop  # the wheel exists for this platform alone
+
+    return uvloop.new_event_loop()
+
+
+@contextlib.contextmanager
+def listen(settings: Settings) -> Iterator[socket.socket]:
+    """The listening socket, bound before anything else is begun."""
+    if settings.port > 65535:
+        raise InvalidRequest(f"{settings.port} is not a port; ports end at 65535.", param="port")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest(f"'{settings.host}' is not an address of this machine.", param="host") from error
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except (OSError, OverflowError) as error:
+            raise _cannot_bind(settings, error) from error
+        yield listener
+
+
+def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequest:
+    where = f"{settings.host}:{settings.port}"
+    match getattr(error, "errno", None):
+        case errno.EADDRINUSE:
+            return Conflict(
+                f"Port {settings.port} on {settings.host} is in use by another program. Choose another one with "
+                "--port or PORTICO_PORT (0 takes any free one).",
+                code="port_in_use",
+                param="port",
+            )
+        case errno.EACCES:
+            return Conflict(f"This user may not listen on {where}; choose a port above 1023.", param="port")
+        case errno.EADDRNOTAVAIL:
+            return InvalidRequest(f"{settings.host} is not an address of this machine.", param="host")
+    return InvalidRequest(f"Cannot listen on {where}: {error}.", param="port")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with its start as an event and the signals left to us."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def reach(listener: socket.socket) -> str:
+    """The base URL at which this machine reaches a listener."""
+    host, port = listener.getsockname()[:2]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
