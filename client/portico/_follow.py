@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from portico._requests import EventCall, run_events
+from portico._calls.call import EventCall
+from portico._calls.runs import run_events
 from portico.errors import ConnectionLost
 from portico.values import RunEvent
 from portico.wire import Failed, Finished

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from portico._answer import Headers
-from portico._questions import question_answer
-from portico._requests import Call, EventCall
+from portico._calls.call import Call, EventCall
+from portico._calls.questions import question_answer
 from portico._serving import dropped, said
 from portico._transport import AsyncTransport, Transport
 from portico.errors import PorticoError, from_body

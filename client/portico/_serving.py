@@ -7,12 +7,12 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
-from portico import _questions as questions
 from portico import _read as read
-from portico._requests import Call
+from portico._calls.call import Call
+from portico._calls.questions import claims, question_answer, served
 from portico.errors import (
     Conflict,
     ConnectionFailed,
@@ -37,6 +37,14 @@ WAIT = 2.0
 LONGEST_PAUSE = 10.0
 """Seconds between two attempts to reach a daemon that is away."""
 
+
+@runtime_checkable
+class Serves(Protocol):
+    """What says itself which functions it needs: `portico.agent.Agent`."""
+
+    def served(self) -> list[Function]: ...
+
+
 Given = Function | Callable[..., Any] | Flow | Step
 """What can be served; a flow stands for all its functions that stay here."""
 
@@ -60,7 +68,7 @@ class Desk:
 
     def join(self) -> Call[tuple[str, ...]]:
         body = {"worker": self.worker, "functions": [item.to_json() for item in self.functions.values()]}
-        return Call("POST", "/api/workers", questions.served, json=body)
+        return Call("POST", "/api/workers", served, json=body)
 
     def claim(self, *, stopping: bool = False) -> Call[Claims]:
         """Ask for what there is room for, and say what is being worked on."""
@@ -71,7 +79,7 @@ class Desk:
             "wait": WAIT if room else 0,
             "holding": sorted(self.held - self.lost),
         }
-        return Call("POST", self._at("/claim"), questions.claims, json=body, slow=True)
+        return Call("POST", self._at("/claim"), claims, json=body, slow=True)
 
     def leave(self) -> Call[None]:
         return Call("DELETE", self._at(), read.nothing)
@@ -89,12 +97,12 @@ class Desk:
 
     def returned(self, question_id: str, value: Any) -> Call[Question]:
         """The answer of a function."""
-        return questions.question_answer(question_id, True, plain(value), "", self.worker)
+        return question_answer(question_id, True, plain(value), "", self.worker)
 
     def raised(self, question: Question, error: Exception) -> Call[Question]:
         """The answer of one that failed: what it said, not where. The place is logged here."""
         logger.warning("%s failed", question.name, exc_info=error)
-        return questions.question_answer(question.id, False, None, said(error), self.worker)
+        return question_answer(question.id, False, None, said(error), self.worker)
 
     def must_join(self, error: PorticoError) -> bool:
         """Whether the daemon does not know us any more; raises ``error`` if it is not one that passes."""
@@ -118,10 +126,12 @@ class Desk:
 def functions_in(given: Given, **options: Any) -> list[Function]:
     """The functions that are served for one thing; ``options`` are fields of those that say nothing themselves.
 
-    Raises `InvalidRequest` for a flow that needs nobody to serve it.
+    Raises `InvalidRequest` for a flow or an agent that needs nobody to serve it.
     """
     if isinstance(given, Function):
         return [given]
+    if isinstance(given, Serves):
+        return given.served()
     if not isinstance(given, Flow | Step):
         return [Function.of(given, **options)]
     made = flow_of(given)

@@ -1,12 +1,14 @@
-"""Sends what `portico._requests` builds. The network begins here and nowhere else in the SDK."""
+"""Sends what `portico._calls` builds. The network begins here and nowhere else in the SDK."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import json
 import os
 import ssl
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,8 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 import httpx
 
+from portico._calls.call import Call, EventCall, Upload
 from portico._read import error_body
-from portico._requests import Call, EventCall, Upload
 from portico._sse import Decoder
 from portico.errors import (
     ConnectionFailed,
@@ -265,6 +267,10 @@ class Transport:
                     yield from reading.feed(chunk)
                 reading.end()
 
+    def rest(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        time.sleep(seconds)
+
     def close(self) -> None:
         self._http.close()
 
@@ -320,6 +326,10 @@ class AsyncTransport:
                     for event in reading.feed(chunk):
                         yield event
                 reading.end()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        await asyncio.sleep(seconds)
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from portico._requests import Call
+from portico._calls.call import Call
 from portico._serving import LEASE, Desk, dropped
 from portico._transport import AsyncTransport, Transport
 from portico.errors import InvalidRequest, PorticoError

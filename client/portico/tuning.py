@@ -72,13 +72,14 @@ class TuningEvent:
 
 @dataclass(frozen=True, slots=True)
 class TuningCheckpoint:
-    """A state that training can go on from, and what was measured there."""
+    """A state that training can go on from, and what was measured there; ``served``: ``model`` can be called."""
 
     id: str
     model: str
     step_number: int
     created_at: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,8 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The run waits for an answer from outside: an ``approval``, a client's ``function``, or an ``input``.
+    """The run waits for an answer from outside: ``approval``, a client's ``function``, ``input``, or a ``chat`` with a
+    client's model.
 
     ``name`` is the tool, function or step that asks; ``answer_schema`` the JSON schema of an answer's value;
     ``expires_at`` the moment, in seconds since 1970, at which waiting ends.
@@ -259,10 +260,21 @@ _BY_TYPE: Mapping[str, type[Any]] = {
     )
 }
 
+_FIELDS: Mapping[type[Any], tuple[str, ...]] = {
+    cls: tuple(f.name for f in fields(cls)) for cls in _BY_TYPE.values()
+}
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
 
 def event_to_json(event: Event) -> dict[str, Any]:
     """The event as a JSON object with its ``type``."""
-    return {"type": event.type, **asdict(event)}
+    found: dict[str, Any] = {"type": event.type}
+    for name in _FIELDS[type(event)]:
+        value = getattr(event, name)
+        if type(value) not in _PLAIN:
+            return {"type": event.type, **asdict(event)}  # which takes three times as long
+        found[name] = value
+    return found
 
 
 def event_from_json(value: Mapping[str, Any]) -> Event | None:

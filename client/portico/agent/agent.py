@@ -8,7 +8,7 @@ import inspect
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 from weakref import ReferenceType, ref
@@ -25,6 +25,7 @@ from portico.agent.tree import found_in
 from portico.agent.turn import Turn
 from portico.client import AsyncClient, Client
 from portico.errors import InvalidRequest
+from portico.functions import Function
 from portico.values import AppVersion
 from portico.wire import Finished, StepFinished, StepStarted
 
@@ -37,10 +38,11 @@ Said: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any] | Message"
 class Agent:
     """An agent that a daemon runs, or a program of yours that calls such agents.
 
-    ``agent = Agent("default", "Be brief.")`` asks the model ``default``. ``tools`` and ``stores`` are names in the
-    daemon; ``agents`` are asked like tools (a deployed one by its name), or take over (`Handoff`). ``memory`` is a
-    policy (``"all"``, ``"window"``, ``"budget"``, ``"summary"``, ``"none"``) or an object with more; ``output`` one
-    format or several that are tried in order; ``options`` are OpenAI's (``temperature``, ``stop`` …).
+    ``agent = Agent("default", "Be brief.")`` asks the model ``default``. ``tools`` are names in the daemon, and
+    functions of yours, which are executed here; ``stores`` are names; ``agents`` are asked like tools (a deployed one
+    by its name), or take over (`Handoff`). ``memory`` is a policy (``"all"``, ``"window"``, ``"budget"``,
+    ``"summary"``, ``"none"``) or an object with more; ``output`` one format or several that are tried in order;
+    ``options`` are OpenAI's (``temperature``, ``stop`` …).
 
     A class of your own has agents as attributes, in lists and dicts too, and a method ``forward(self, message,
     session)``, asynchronous or not, which runs here. Within it a call goes to the session of the call around it.
@@ -76,7 +78,7 @@ class Agent:
         name: str = "",
         title: str = "",
         description: str = "",
-        tools: Sequence[str | Mapping[str, str]] = (),
+        tools: Sequence[str | Mapping[str, Any] | Function | Callable[..., Any]] = (),
         stores: Sequence[str] = (),
         agents: Sequence[Agent | Handoff | str] = (),
         strategy: Strategy = "tools",
@@ -348,10 +350,22 @@ class Agent:
         concurrency: int = 16,
         stop: threading.Event | None = None,
     ) -> None:
-        """Deploy a class with a ``forward`` and answer its calls here, until ``stop`` is set or with Ctrl-C."""
-        version = self.deploy(client, name)
+        """Deploy it, and execute its ``forward`` or its functions here, until ``stop`` is set or with Ctrl-C."""
+        functions = self.served(name or self.name)
+        self.deploy(client, name)
         house = self._scene(None).house if client is None else House.of(client)
-        house.client.serve([served(self, version.name)], concurrency=concurrency, stop=stop)
+        house.client.serve(functions, concurrency=concurrency, stop=stop)
+
+    def served(self, name: str = "") -> list[Function]:
+        """The functions that `serve` and ``portico serve`` execute for the agent deployed as ``name``."""
+        if self._composed:
+            return [served(self, name or self.name)]
+        found = specified(self.name, self._composition, self.hooks, self, "", {}).tools
+        if not found:
+            raise InvalidRequest(
+                f"All of the agent '{name or self.name}' runs in the daemon.", param="functions"
+            )
+        return list(found.values())
 
     def specified(self, session: str) -> Spec:
         """The specification, for an agent that asks this one. Raises `InvalidRequest` if it has a ``forward``."""

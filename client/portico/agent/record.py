@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico._async import Sessions as AsyncSessions
-from portico._sync import Sessions
+from portico._async.sessions import Sessions as AsyncSessions
+from portico._sync.sessions import Sessions
 from portico.agent.message import Message
 from portico.values import Session
 

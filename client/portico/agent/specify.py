@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -10,6 +11,7 @@ from portico.agent.hooks import MOMENTS, AnyHook, Hook
 from portico.agent.message import Message
 from portico.agent.output import written
 from portico.errors import InvalidRequest
+from portico.functions import Function
 
 VERSION: Final = 1
 """The version of the specification that this module writes."""
@@ -50,13 +52,34 @@ class Handoff:
     agent: Specified | str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spec:
-    """The JSON; ``functions`` are those of ours that it names, ``stays`` says what else of it is carried out here."""
+    """The JSON; ``functions`` are those of ours that the daemon calls back in a turn that we began, by name.
+
+    ``tools`` are those among them that can be served for whoever calls, ``stays`` names a hook that cannot.
+    """
 
     json: dict[str, Any]
-    functions: Mapping[str, Callable[..., Any]]
+    functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    tools: dict[str, Function] = field(default_factory=dict)
     stays: str = ""
+
+    def take(self, other: Spec) -> None:
+        """What another agent needs of us, which this one may ask. Raises `InvalidRequest` for two tools of one name."""
+        self.functions.update(other.functions)
+        for tool in other.tools.values():
+            self.serve(tool)
+        self.stays = self.stays or other.stays
+
+    def serve(self, tool: Function) -> None:
+        """One more function."""
+        known = self.tools.setdefault(tool.name, tool)
+        if known.call is not tool.call:
+            raise InvalidRequest(
+                f"Two functions among the tools are named '{tool.name}'. Name one differently: "
+                "Function.of(function, name=…).",
+                param="tools",
+            )
 
 
 def specified(
@@ -68,44 +91,74 @@ def specified(
     options: Mapping[str, Any],
 ) -> Spec:
     """The specification of an agent called ``name``. Raises `InvalidRequest` for what cannot be written."""
-    functions: dict[str, Callable[..., Any]] = {}
     made: dict[str, Any] = {"portico_agent": VERSION, "name": name, "model": given.model}
+    spec = Spec(made)
     optional = {
         "title": given.title,
         "description": given.description,
         "instructions": given.instructions,
         "variables": dict(given.variables),
-        "tools": [item if isinstance(item, str) else dict(item) for item in given.tools],
+        "tools": [_tool(item, name, spec) for item in given.tools],
         "stores": list(given.stores),
-        "agents": [_sub(item, functions, session) for item in given.agents],
+        "agents": [_sub(item, spec, session) for item in given.agents],
         "strategy": given.strategy if given.strategy != "tools" else "",
         "memory": given.memory if isinstance(given.memory, str | None) else dict(given.memory),
         "output": None if given.output is None else written(given.output),
         "aggregate": given.aggregate,
         "few_shot": [dict(item) for item in given.few_shot],
-        "hooks": [item for hook in hooks for item in _hook(hook, name, whose, session, functions)],
+        "hooks": [item for hook in hooks for item in _hook(hook, name, whose, session, spec)],
         "limits": dict(given.limits),
         "final": given.final,
         "options": {**given.options, **options},
     }
     made.update({key: value for key, value in optional.items() if value})
-    own = next((type(hook).__name__ for hook in hooks if isinstance(hook, Hook)), "")
-    return Spec(made, functions, f"the hook {own}" if own else next(iter(functions), ""))
+    return spec
 
 
-def _hook(
-    hook: AnyHook, name: str, whose: Any, session: str, functions: dict[str, Callable[..., Any]]
-) -> list[dict[str, Any]]:
+def _tool(item: Any, name: str, spec: Spec) -> Any:
+    """A tool as the daemon has it; a function of ours with all that a model must know of it."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Mapping):
+        return dict(item)
+    if not isinstance(item, Function) and not callable(item):
+        raise InvalidRequest(
+            f"{item!r} is no tool: give the name of one in the daemon, or a function.", param="tools"
+        )
+    tool = item if isinstance(item, Function) else Function.of(item)
+    spec.serve(tool)
+    spec.functions[f"{name}.{tool.name}"] = _bound(tool)
+    return {
+        "function": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.input_schema),
+        "seconds": tool.timeout,
+    }
+
+
+def _bound(tool: Function) -> Callable[..., Any]:
+    """The function, called with arguments as they come from JSON."""
+    if inspect.iscoroutinefunction(tool.call):
+
+        async def acall(**given: Any) -> Any:
+            return await tool.call(**tool.bind(given))
+
+        return acall
+    return lambda **given: tool.call(**tool.bind(given))
+
+
+def _hook(hook: AnyHook, name: str, whose: Any, session: str, spec: Spec) -> list[dict[str, Any]]:
     """A hook as the daemon has it. Of our own, only what happens around tools: the rest is done on this side."""
     if isinstance(hook, Mapping):
         return [dict(hook)]
     if not isinstance(hook, Hook):
         return [hook.to_json()]
+    spec.stays = spec.stays or f"the hook {type(hook).__name__}"
     made: list[dict[str, Any]] = []
     for moment in MOMENTS[2:]:
         if hook.has(moment):
             label = f"{name}.{type(hook).__name__}.{moment}"
-            functions[label] = _called(hook, moment, whose, session)
+            spec.functions[label] = _called(hook, moment, whose, session)
             made.append({"on": moment, "do": "client", "source": label})
     return made
 
@@ -118,7 +171,7 @@ def _called(hook: Hook, moment: str, whose: Any, session: str) -> Callable[..., 
     return call
 
 
-def _sub(given: Any, functions: dict[str, Callable[..., Any]], session: str) -> Any:
+def _sub(given: Any, spec: Spec, session: str) -> Any:
     """An agent that this one may ask: by name, or with its whole specification."""
     handoff = isinstance(given, Handoff)
     agent = given.agent if isinstance(given, Handoff) else given
@@ -126,6 +179,6 @@ def _sub(given: Any, functions: dict[str, Callable[..., Any]], session: str) -> 
         return {"agent": agent, "as": "handoff"} if handoff else agent
     if not hasattr(agent, "specified"):
         raise InvalidRequest(f"{agent!r} is no agent.", param="agents")
-    spec = agent.specified(session)
-    functions.update(spec.functions)
-    return {"agent": spec.json, "as": "handoff" if handoff else "tool"}
+    inner = agent.specified(session)
+    spec.take(inner)
+    return {"agent": inner.json, "as": "handoff" if handoff else "tool"}

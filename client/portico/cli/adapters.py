@@ -82,14 +82,14 @@ def scale(
         _print(client.adapters.scale(name, scale), as_json)
 
 
-@app.command(epilog="Example: portico adapters export polite ./polite.gguf --merged --gguf q8_0")
+@app.command(epilog="Example: portico adapters export polite ./polite.gguf --merged --gguf q4_k_m")
 def export(
     context: typer.Context,
     name: Name,
     path: Annotated[Path, typer.Argument(help="A new file or folder, on the daemon's machine.")],
     merged: Annotated[bool, typer.Option("--merged", help="With the model that it belongs to.")] = False,
     gguf: Annotated[
-        str | None, typer.Option(help="As a GGUF file, its numbers written as f16, q8_0, q4_1 and so on.")
+        str | None, typer.Option(help="As a GGUF file, its numbers written as f16, q8_0, q4_k_m and so on.")
     ] = None,
     safetensors: Annotated[bool, typer.Option("--safetensors", help="As safetensors (the default).")] = False,
     as_json: AsJson = False,
@@ -119,8 +119,6 @@ def export(
         print_json(made)
         return
     typer.echo(f"{made['path']}: {amount(made['bytes'])}")
-    if made["note"]:
-        typer.secho(made["note"], fg="yellow", err=True)
 
 
 @app.command(epilog="Example: portico adapters remove polite --yes")

@@ -94,6 +94,11 @@ def amount(size: float | None) -> str:
     return f"{size:.0f} {_UNITS[power]}" if power == 0 else f"{size:.1f} {_UNITS[power]}"
 
 
+def dollars(cost: float) -> str:
+    """Cents, and of less than a dollar three digits that say something."""
+    return f"${cost:.2f}" if cost >= 1 or not cost else f"${cost:.3g}"
+
+
 def moment(seconds: float | None) -> str:
     """A moment in local time, to the second."""
     if not seconds:

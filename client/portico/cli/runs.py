@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.render import moment, print_fields, print_json, print_rows
+from portico.cli.render import dollars, moment, print_fields, print_json, print_rows
 from portico.cli.runs_trace import fork, resume, trace
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.values import Pruned, Question
@@ -64,6 +64,7 @@ def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> N
             ("began", moment(found.created_at)),
             ("ended", moment(found.finished_at)),
             ("tokens", f"{found.usage.prompt_tokens} in, {found.usage.completion_tokens} out"),
+            ("cost", None if found.usage.cost is None else dollars(found.usage.cost)),
             ("events", found.last_event),
         ]
     )

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from portico.cli.render import console, one_line, print_json, print_rows, safe, shorten
+from portico.cli.render import console, dollars, one_line, print_json, print_rows, safe, shorten
 from portico.cli.running import given_input
 from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
@@ -37,7 +37,7 @@ def trace(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the steps of a run of a flow as a tree, with times, tokens, what came from the cache, and errors."""
+    """Show the steps of a run of a flow as a tree, with times, tokens, cost, what came from the cache, and errors."""
     with connected(context) as client:
         if mermaid:
             chart = client.runs.chart(run_id)
@@ -57,7 +57,8 @@ def trace(
 def _cells(step: TraceStep, full: bool) -> tuple[Any, ...]:
     said = (json.dumps(step.input, ensure_ascii=False), json.dumps(step.output, ensure_ascii=False))
     error = str((step.error or {}).get("message", ""))
-    return (step.path, step.kind, _standing(step), _time(step), _tokens(step), error, *(said if full else ()))
+    spent = (_time(step), _tokens(step), "" if step.cost is None else dollars(step.cost))
+    return (step.path, step.kind, _standing(step), *spent, error, *(said if full else ()))
 
 
 def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> Tree:
@@ -107,6 +108,8 @@ def _label(name: str, step: TraceStep) -> Text:
         parts.append(("  from the cache", "green"))
     if tokens := _tokens(step):
         parts.append((f"  {tokens} tokens", "magenta"))
+    if step.cost is not None:
+        parts.append((f"  {dollars(step.cost)}", "magenta"))
     if step.error:
         parts.append((f"  {one_line(step.error.get('message', ''))}", "red"))
     return Text.assemble(*parts)

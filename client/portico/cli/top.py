@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from portico.cli.render import amount, console, one_line, print_json, print_rows
+from portico.cli.render import amount, console, dollars, one_line, print_json, print_rows
 from portico.cli.session import AsJson, connected
 from portico.client import Client
 from portico.values import Deployment
@@ -79,7 +79,7 @@ def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
         per_minute = f"{calls * 60 / passed:.0f}" if passed else ""
         per_second = f"{tokens / passed:.1f}" if passed else ""
         memory = amount(model.memory_bytes)
-        dollars = [now.cost[name] for name in names if name in now.cost]
+        costs = [now.cost[name] for name in names if name in now.cost]
         found.append(
             (
                 model.name,
@@ -88,17 +88,12 @@ def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
                 model.calls,
                 per_minute,
                 per_second,
-                _dollars(sum(dollars)) if dollars else "",
+                dollars(sum(costs)) if costs else "",
                 model.starts,
                 model.crashes,
             )
         )
     return found
-
-
-def _dollars(amount: float) -> str:
-    """Cents, and of less than a dollar three digits that say something."""
-    return f"${amount:.2f}" if amount >= 1 or not amount else f"${amount:.3g}"
 
 
 def _watch(client: Client, now: Moment, interval: float) -> None:

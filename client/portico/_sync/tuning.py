@@ -1,14 +1,23 @@
+# Made from portico/_async by scripts/twin: change it there.
 """Fine-tuning in `portico.Client`. What each call sends and reads is in `portico._tuning`."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from portico import _requests as build
-from portico import _tuning as tuning
+from portico._calls.knowledge import file_add, file_remove
+from portico._calls.tuning import (
+    Following,
+    checkpoints_list,
+    events_list,
+    job_change,
+    job_create,
+    job_get,
+    jobs_list,
+    plan,
+)
 from portico._transport import Transport
 from portico.errors import ConnectionLost
 from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan, TuningWish
@@ -53,7 +62,7 @@ class Tuning:
             metadata or {},
             recipe or {},
         )
-        return self._transport.send(tuning.job_create(wish))
+        return self._transport.send(job_create(wish))
 
     def plan(
         self,
@@ -79,56 +88,57 @@ class Tuning:
                 grader,
                 recipe=recipe or {},
             )
-            return self._transport.send(tuning.plan(wish))
+            return self._transport.send(plan(wish))
         finally:
             for file, file_id in zip(given, ids, strict=True):
                 if isinstance(file, Path):
-                    self._transport.send(build.file_remove(file_id))
+                    self._transport.send(file_remove(file_id))
 
     def _file(self, file: str | Path) -> str:
         if isinstance(file, str):
             return file
-        return self._transport.send(build.file_add(file, None, PURPOSE)).id
+        uploaded = self._transport.send(file_add(file, None, PURPOSE))
+        return uploaded.id
 
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[TuningJob]:
         """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        return self._transport.send(tuning.jobs_list(after, limit))
+        return self._transport.send(jobs_list(after, limit))
 
     def get(self, job_id: str) -> TuningJob:
         """One by id. Raises `NotFound`."""
-        return self._transport.send(tuning.job_get(job_id))
+        return self._transport.send(job_get(job_id))
 
     def cancel(self, job_id: str) -> TuningJob:
         """End a job for good. Raises `Conflict` if it has ended."""
-        return self._transport.send(tuning.job_change(job_id, "cancel"))
+        return self._transport.send(job_change(job_id, "cancel"))
 
     def pause(self, job_id: str) -> TuningJob:
         """Stop a job behind its last checkpoint."""
-        return self._transport.send(tuning.job_change(job_id, "pause"))
+        return self._transport.send(job_change(job_id, "pause"))
 
     def resume(self, job_id: str) -> TuningJob:
         """Go on with a paused job."""
-        return self._transport.send(tuning.job_change(job_id, "resume"))
+        return self._transport.send(job_change(job_id, "resume"))
 
     def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> Page[TuningEvent]:
         """What happened, newest first: one page."""
-        return self._transport.send(tuning.events_list(job_id, after, limit))
+        return self._transport.send(events_list(job_id, after, limit))
 
     def checkpoints(
         self, job_id: str, *, after: str | None = None, limit: int = 10
     ) -> Page[TuningCheckpoint]:
         """Its checkpoints, newest first: one page."""
-        return self._transport.send(tuning.checkpoints_list(job_id, after, limit))
+        return self._transport.send(checkpoints_list(job_id, after, limit))
 
     def follow(self, job_id: str, *, after: int = 0) -> Iterator[TuningEvent | TuningJob]:
         """Events with a number above ``after``, in order as they come, through lost connections; last the job, when it
         has ended or is paused.
         """
-        following = tuning.Following(job_id, after)
+        following = Following(job_id, after)
         while not following.done:
             try:
                 for item in self._transport.stream(following.call()):
                     following.saw(item)
                     yield item
             except ConnectionLost as error:
-                time.sleep(following.pause(error))
+                self._transport.rest(following.pause(error))

@@ -1,4 +1,4 @@
-"""The requests of flows and deployed apps, and how to read what comes back. See `portico._requests`."""
+"""The requests of flows and deployed apps, and how to read what comes back. See `portico._calls`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from portico import _read as read
+from portico._calls.call import Call, EventCall, Message
 from portico._events import RunEvents
-from portico._requests import Call, EventCall, Message
 from portico.errors import InvalidRequest
 from portico.flow import Flow
 from portico.values import App, Applied, AppVersion, Change, CheckedFlow, Run, RunEvent, TraceStep

@@ -1,4 +1,4 @@
-"""The requests of the prompt library, and how to read what comes back; see `portico._requests`."""
+"""The requests of the prompt library, and how to read what comes back; see `portico._calls`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from portico import _read as read
-from portico._requests import Call
+from portico._calls.call import Call
 from portico.errors import InvalidRequest
 from portico.values import ImportedPrompts, Prompt
 
@@ -18,11 +18,11 @@ def prompts_list() -> Call[list[Prompt]]:
 
 def prompt_get(name: str, version: int | None) -> Call[Prompt]:
     query = {} if version is None else {"version": version}
-    return Call("GET", _at(name), _prompt, query=query)
+    return Call("GET", _path(name), _prompt, query=query)
 
 
 def prompt_history(name: str) -> Call[list[Prompt]]:
-    return Call("GET", _at(name, "/versions"), read.rows(_prompt))
+    return Call("GET", _path(name, "/versions"), read.rows(_prompt))
 
 
 def prompt_save(name: str, spec: Mapping[str, Any]) -> Call[Prompt]:
@@ -33,7 +33,7 @@ def prompt_render(
     name: str, arguments: Mapping[str, Any], version: int | None
 ) -> Call[list[Mapping[str, str]]]:
     body = {"arguments": dict(arguments), "version": version}
-    return Call("POST", _at(name, "/render"), lambda value: list(value["messages"]), json=body)
+    return Call("POST", _path(name, "/render"), lambda value: list(value["messages"]), json=body)
 
 
 def prompts_import(
@@ -44,10 +44,10 @@ def prompts_import(
 
 
 def prompt_remove(name: str) -> Call[None]:
-    return Call("DELETE", _at(name), read.nothing)
+    return Call("DELETE", _path(name), read.nothing)
 
 
-def _at(name: str, rest: str = "") -> str:
+def _path(name: str, rest: str = "") -> str:
     if not name or name.startswith(".") or "//" in name or "/." in name:
         raise InvalidRequest("Name a prompt.", param="name")
     return f"/api/prompts/{quote(name, safe='/')}{rest}"

@@ -1,6 +1,6 @@
 """The requests of questions and of workers that execute functions, and how to read what comes back.
 
-See `portico._requests`.
+See `portico._calls`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from portico import _read as read
-from portico._requests import Call, EventCall
+from portico._calls.call import Call, EventCall
 from portico._sse import ServerEvent
 from portico.errors import ConnectionLost, InvalidRequest
 from portico.values import Claims, Question
@@ -52,12 +52,12 @@ def questions_list(status: str | None, run: str | None, limit: int) -> Call[list
 
 
 def question_get(question_id: str) -> Call[Question]:
-    return Call("GET", _at(question_id), question)
+    return Call("GET", _path(question_id), question)
 
 
 def question_answer(question_id: str, accepted: bool, value: Any, note: str, worker: str) -> Call[Question]:
     body = {"accepted": accepted, "value": value, "note": note, "worker": worker}
-    return Call("POST", _at(question_id, "/answer"), question, json=body)
+    return Call("POST", _path(question_id, "/answer"), question, json=body)
 
 
 def question_events() -> EventCall[Question]:
@@ -99,7 +99,7 @@ def served(value: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(value.get("tools") or ())
 
 
-def _at(question_id: str, rest: str = "") -> str:
+def _path(question_id: str, rest: str = "") -> str:
     if question_id in ("", ".", ".."):
         raise InvalidRequest("Name a question by its id.", param="id")
     return f"/api/questions/{quote(question_id, safe='')}{rest}"

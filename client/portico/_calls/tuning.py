@@ -1,4 +1,4 @@
-"""Requests about fine-tuning, and how to read what comes back, as `portico._requests` has the others."""
+"""Requests about fine-tuning, and how to read what comes back, as `portico._calls` has the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from portico import _read as read
-from portico._requests import Call, EventCall, _at, _given, _named
+from portico._calls.call import Call, EventCall, at, given, named
 from portico._sse import ServerEvent
 from portico.errors import ConnectionLost, NotPortico
 from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan, TuningWish
@@ -26,7 +26,7 @@ def plan(wish: TuningWish) -> Call[TuningPlan]:
 
 
 def jobs_list(after: str | None, limit: int) -> Call[Page[TuningJob]]:
-    return Call("GET", "/v1/fine_tuning/jobs", read.page(job), query=_given(after=after, limit=limit))
+    return Call("GET", "/v1/fine_tuning/jobs", read.page(job), query=given(after=after, limit=limit))
 
 
 def job_get(job_id: str) -> Call[TuningJob]:
@@ -38,11 +38,11 @@ def job_change(job_id: str, what: str) -> Call[TuningJob]:
 
 
 def events_list(job_id: str, after: str | None, limit: int) -> Call[Page[TuningEvent]]:
-    return Call("GET", f"{_one(job_id)}/events", read.page(_event), query=_given(after=after, limit=limit))
+    return Call("GET", f"{_one(job_id)}/events", read.page(_event), query=given(after=after, limit=limit))
 
 
 def checkpoints_list(job_id: str, after: str | None, limit: int) -> Call[Page[TuningCheckpoint]]:
-    query = _given(after=after, limit=limit)
+    query = given(after=after, limit=limit)
     return Call("GET", f"{_one(job_id)}/checkpoints", read.page(_checkpoint), query=query)
 
 
@@ -57,7 +57,7 @@ class Following:
 
     def call(self) -> EventCall[TuningEvent | TuningJob]:
         headers = {"last-event-id": str(self._after)} if self._after else {}
-        path = _at("api", "fine_tuning", "jobs", _named(self._job, "a fine-tuning job"), "follow")
+        path = at("api", "fine_tuning", "jobs", named(self._job, "a fine-tuning job"), "follow")
         return EventCall("GET", path, _Reader, headers=headers)
 
     def saw(self, item: TuningEvent | TuningJob) -> None:
@@ -117,8 +117,8 @@ def _plan(value: Any) -> TuningPlan:
 
 
 def _body(wish: TuningWish) -> dict[str, Any]:
-    detail = _given(hyperparameters=dict(wish.hyperparameters) or None, grader=wish.grader)
-    return _given(
+    detail = given(hyperparameters=dict(wish.hyperparameters) or None, grader=wish.grader)
+    return given(
         model=wish.model,
         training_file=wish.training_file,
         validation_file=wish.validation_file,
@@ -131,4 +131,4 @@ def _body(wish: TuningWish) -> dict[str, Any]:
 
 
 def _one(job_id: str) -> str:
-    return _at("v1", "fine_tuning", "jobs", _named(job_id, "a fine-tuning job"))
+    return at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"))

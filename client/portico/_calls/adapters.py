@@ -1,4 +1,4 @@
-"""Requests about adapters and about tokens, as `portico._requests` has the others."""
+"""Requests about adapters and about tokens, as `portico._calls` has the others."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico import _read as read
-from portico._requests import Call, Message, _at, _given, _named
+from portico._calls.call import Call, Message, at, given, named
 from portico.errors import NotPortico
 from portico.values import Adapter, Tokens
 
 
 def adapters_list(base: str | None) -> Call[list[Adapter]]:
-    return Call("GET", "/api/adapters", read.rows(_adapter), query=_given(base=base))
+    return Call("GET", "/api/adapters", read.rows(_adapter), query=given(base=base))
 
 
 def adapter_get(name: str) -> Call[Adapter]:
@@ -41,9 +41,7 @@ def tokenize(
     text: str | Sequence[Message], model: str, add_special_tokens: bool | None, texts: bool
 ) -> Call[Tokens]:
     asked: dict[str, Any] = {"prompt": text} if isinstance(text, str) else {"messages": list(text)}
-    body = _given(
-        model=model, **asked, add_special_tokens=add_special_tokens, return_token_strs=texts or None
-    )
+    body = given(model=model, **asked, add_special_tokens=add_special_tokens, return_token_strs=texts or None)
     return Call("POST", "/tokenize", _tokens, json=body, slow=True)
 
 
@@ -53,7 +51,7 @@ def detokenize(tokens: Sequence[int], model: str) -> Call[str]:
 
 
 def _one(name: str) -> str:
-    return _at("api", "adapters", _named(name, "an adapter"))
+    return at("api", "adapters", named(name, "an adapter"))
 
 
 def _adapter(value: Any) -> Adapter:

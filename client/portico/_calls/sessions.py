@@ -1,4 +1,4 @@
-"""The requests of agents and their sessions, and how to read what comes back. See `portico._requests`."""
+"""The requests of agents and their sessions, and how to read what comes back. See `portico._calls`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from portico import _read as read
+from portico._calls.call import Call, EventCall
 from portico._events import RunEvents
-from portico._requests import Call, EventCall
 from portico.errors import InvalidRequest
 from portico.values import CheckedAgent, RunEvent, Session, SessionMessage
 
@@ -50,45 +50,45 @@ def session_open(app: str, name: str, title: str, metadata: Mapping[str, Any]) -
 
 
 def session_get(session_id: str) -> Call[Session]:
-    return Call("GET", _at(session_id), session)
+    return Call("GET", _path(session_id), session)
 
 
 def session_change(session_id: str, title: str | None, metadata: Mapping[str, Any] | None) -> Call[Session]:
     given = {"title": title, "metadata": None if metadata is None else dict(metadata)}
     body = {key: value for key, value in given.items() if value is not None}
-    return Call("PATCH", _at(session_id), session, json=body)
+    return Call("PATCH", _path(session_id), session, json=body)
 
 
 def session_remove(session_id: str) -> Call[None]:
-    return Call("DELETE", _at(session_id), read.nothing)
+    return Call("DELETE", _path(session_id), read.nothing)
 
 
 def session_messages(
     session_id: str, agent: str | None, after: int, limit: int
 ) -> Call[list[SessionMessage]]:
     query = {"after": after, "limit": limit, **({} if agent is None else {"agent": agent})}
-    return Call("GET", _at(session_id, "/messages"), read.rows(message), query=query)
+    return Call("GET", _path(session_id, "/messages"), read.rows(message), query=query)
 
 
 def session_add(session_id: str, messages: Sequence[Mapping[str, Any]], agent: str) -> Call[Session]:
     body = {"messages": [dict(item) for item in messages], "agent": agent}
-    return Call("POST", _at(session_id, "/messages"), session, json=body)
+    return Call("POST", _path(session_id, "/messages"), session, json=body)
 
 
 def session_reset(session_id: str) -> Call[Session]:
-    return Call("POST", _at(session_id, "/reset"), session)
+    return Call("POST", _path(session_id, "/reset"), session)
 
 
 def session_fork(session_id: str, name: str) -> Call[Session]:
-    return Call("POST", _at(session_id, "/fork"), session, json={"name": name})
+    return Call("POST", _path(session_id, "/fork"), session, json={"name": name})
 
 
 def session_state(session_id: str) -> Call[dict[str, Any]]:
-    return Call("GET", _at(session_id, "/state"), dict)
+    return Call("GET", _path(session_id, "/state"), dict)
 
 
 def session_load(session_id: str, state: Mapping[str, Any]) -> Call[Session]:
-    return Call("PUT", _at(session_id, "/state"), session, json=dict(state))
+    return Call("PUT", _path(session_id, "/state"), session, json=dict(state))
 
 
 def session(value: Any) -> Session:
@@ -103,7 +103,7 @@ def checked(value: Any) -> CheckedAgent:
     return read.value_of(CheckedAgent, value)
 
 
-def _at(session_id: str, rest: str = "") -> str:
+def _path(session_id: str, rest: str = "") -> str:
     if session_id in ("", ".", ".."):
         raise InvalidRequest("Name a session by its id.", param="id")
     return f"/api/sessions/{quote(session_id, safe='')}{rest}"

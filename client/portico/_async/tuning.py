@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from portico import _requests as build
-from portico import _tuning as tuning
+from portico._calls.knowledge import file_add, file_remove
+from portico._calls.tuning import (
+    Following,
+    checkpoints_list,
+    events_list,
+    job_change,
+    job_create,
+    job_get,
+    jobs_list,
+    plan,
+)
 from portico._transport import AsyncTransport
 from portico.errors import ConnectionLost
 from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan, TuningWish
@@ -53,7 +61,7 @@ class Tuning:
             metadata or {},
             recipe or {},
         )
-        return await self._transport.send(tuning.job_create(wish))
+        return await self._transport.send(job_create(wish))
 
     async def plan(
         self,
@@ -79,56 +87,57 @@ class Tuning:
                 grader,
                 recipe=recipe or {},
             )
-            return await self._transport.send(tuning.plan(wish))
+            return await self._transport.send(plan(wish))
         finally:
             for file, file_id in zip(given, ids, strict=True):
                 if isinstance(file, Path):
-                    await self._transport.send(build.file_remove(file_id))
+                    await self._transport.send(file_remove(file_id))
 
     async def _file(self, file: str | Path) -> str:
         if isinstance(file, str):
             return file
-        return (await self._transport.send(build.file_add(file, None, PURPOSE))).id
+        uploaded = await self._transport.send(file_add(file, None, PURPOSE))
+        return uploaded.id
 
     async def list(self, *, after: str | None = None, limit: int = 20) -> Page[TuningJob]:
         """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        return await self._transport.send(tuning.jobs_list(after, limit))
+        return await self._transport.send(jobs_list(after, limit))
 
     async def get(self, job_id: str) -> TuningJob:
         """One by id. Raises `NotFound`."""
-        return await self._transport.send(tuning.job_get(job_id))
+        return await self._transport.send(job_get(job_id))
 
     async def cancel(self, job_id: str) -> TuningJob:
         """End a job for good. Raises `Conflict` if it has ended."""
-        return await self._transport.send(tuning.job_change(job_id, "cancel"))
+        return await self._transport.send(job_change(job_id, "cancel"))
 
     async def pause(self, job_id: str) -> TuningJob:
         """Stop a job behind its last checkpoint."""
-        return await self._transport.send(tuning.job_change(job_id, "pause"))
+        return await self._transport.send(job_change(job_id, "pause"))
 
     async def resume(self, job_id: str) -> TuningJob:
         """Go on with a paused job."""
-        return await self._transport.send(tuning.job_change(job_id, "resume"))
+        return await self._transport.send(job_change(job_id, "resume"))
 
     async def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> Page[TuningEvent]:
         """What happened, newest first: one page."""
-        return await self._transport.send(tuning.events_list(job_id, after, limit))
+        return await self._transport.send(events_list(job_id, after, limit))
 
     async def checkpoints(
         self, job_id: str, *, after: str | None = None, limit: int = 10
     ) -> Page[TuningCheckpoint]:
         """Its checkpoints, newest first: one page."""
-        return await self._transport.send(tuning.checkpoints_list(job_id, after, limit))
+        return await self._transport.send(checkpoints_list(job_id, after, limit))
 
     async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[TuningEvent | TuningJob]:
         """Events with a number above ``after``, in order as they come, through lost connections; last the job, when it
         has ended or is paused.
         """
-        following = tuning.Following(job_id, after)
+        following = Following(job_id, after)
         while not following.done:
             try:
                 async for item in self._transport.stream(following.call()):
                     following.saw(item)
                     yield item
             except ConnectionLost as error:
-                await asyncio.sleep(following.pause(error))
+                await self._transport.rest(following.pause(error))

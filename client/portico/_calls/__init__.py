@@ -1,0 +1,1 @@
+"""Every request the SDK can make, by noun. Nothing here does I/O: `portico._transport` sends them."""

@@ -1,0 +1,2 @@
+# Made from portico/_async by scripts/twin: change it there.
+"""`portico.Client` and its groups of calls, by noun."""

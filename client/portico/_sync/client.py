@@ -1,0 +1,232 @@
+# Made from portico/_async by scripts/twin: change it there.
+"""`portico.Client`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from portico._answer import Answer, Opened
+from portico._calls.adapters import detokenize, tokenize
+from portico._calls.call import Message
+from portico._calls.chat import app_run, chat, the_only
+from portico._calls.daemon import health, settings, shutdown, status, usage
+from portico._calls.flows import apply, flow_check, flow_run
+from portico._calls.knowledge import search
+from portico._calls.models import embed
+from portico._running import Running
+from portico._serving import Desk, Given
+from portico._step import StepLike
+from portico._sync.apps import Agents, Apps, Prompts
+from portico._sync.keys import Keys
+from portico._sync.knowledge import Chunkers, Files, Stores
+from portico._sync.models import Adapters, Deployments, Engines, Models
+from portico._sync.runs import Artifacts, Questions, Runs
+from portico._sync.sessions import Sessions
+from portico._sync.tools import Mcp, Tools
+from portico._sync.tuning import Tuning
+from portico._transport import TIMEOUT, Address, Transport
+from portico._worker import Worker
+from portico.flow import Flow, flow_of
+from portico.values import Applied, CheckedFlow, Embeddings, Found, Ranker, RunEvent, Setting, Status, Tokens
+
+
+class Client:
+    """A daemon, for code that blocks.
+
+    ``url`` defaults to ``PORTICO_URL``, then ``http://127.0.0.1:8642``; ``key`` to ``PORTICO_API_KEY``.
+    ``timeout`` is how many seconds a call with a model behind it may stay silent. Every call raises a
+    `PorticoError`. Close it, or use it as a context manager. ``transport`` replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._transport = Transport(Address.of(url, key), timeout, transport)
+        self.models = Models(self._transport)
+        self.deployments = Deployments(self._transport)
+        self.adapters = Adapters(self._transport)
+        self.tuning = Tuning(self._transport)
+        self.engines = Engines(self._transport)
+        self.stores = Stores(self._transport)
+        self.files = Files(self._transport)
+        self.chunkers = Chunkers(self._transport)
+        self.apps = Apps(self._transport)
+        self.agents = Agents(self._transport)
+        self.sessions = Sessions(self._transport)
+        self.runs = Runs(self._transport)
+        self.keys = Keys(self._transport)
+        self.tools = Tools(self._transport)
+        self.questions = Questions(self._transport)
+        self.artifacts = Artifacts(self._transport)
+        self.prompts = Prompts(self._transport)
+        self.mcp = Mcp(self._transport)
+
+    @property
+    def url(self) -> str:
+        """Where the daemon is."""
+        return self._transport.address.url
+
+    def ask(
+        self, question: str, app: str | None = None, *, history: Sequence[Message] = (), **options: Any
+    ) -> Answer:
+        """Ask an app over documents: pieces of text, and ``passages``. Without ``app``: the only one.
+
+        ``history`` is what was said before; ``options`` are OpenAI's (``temperature``, ``max_tokens`` …).
+        """
+
+        def start(opened: Opened) -> Generator[RunEvent, None, None]:
+            name = app or the_only(self.apps.list())
+            source = self._transport.stream(app_run(name, question, history, options), opened)
+            try:
+                for item in source:
+                    yield item
+            finally:
+                source.close()
+
+        return Answer(start)
+
+    def chat(self, messages: str | Sequence[Message], model: str = "default", **options: Any) -> Answer:
+        """Talk to a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …)."""
+        return Answer(lambda opened: self._transport.stream(chat(messages, model, options), opened))
+
+    def search(
+        self,
+        store: str | Sequence[str],
+        query: str,
+        *,
+        max_num_results: int = 10,
+        filters: Mapping[str, Any] | None = None,
+        score_threshold: float | None = None,
+        ranker: Ranker | None = None,
+        trace: bool = False,
+        **options: Any,
+    ) -> Found:
+        """`Stores.search`: ranked passages of one store, or of several."""
+        return self._transport.send(
+            search(store, query, max_num_results, filters, score_threshold, ranker, trace, options)
+        )
+
+    def embed(
+        self, texts: str | Sequence[str], model: str = "default-embedding", *, dimensions: int | None = None
+    ) -> Embeddings:
+        """Texts as vectors, in order."""
+        return self._transport.send(embed(texts, model, dimensions))
+
+    def tokenize(
+        self,
+        text: str | Sequence[Message],
+        model: str = "default",
+        *,
+        add_special_tokens: bool | None = None,
+        texts: bool = False,
+    ) -> Tokens:
+        """A text, or a conversation as the model's template writes it, in the model's tokens, with their ``texts`` on
+        request. Models on llamacpp and vllm can be asked.
+        """
+        return self._transport.send(tokenize(text, model, add_special_tokens, texts))
+
+    def detokenize(self, tokens: Sequence[int], model: str = "default") -> str:
+        """The text that tokens stand for."""
+        return self._transport.send(detokenize(tokens, model))
+
+    def start(
+        self,
+        flow: Flow | StepLike | Mapping[str, Any],
+        input: Any = None,
+        *,
+        history: Sequence[Message] = (),
+    ) -> Running:
+        """Begin a flow that nobody deployed: iterate for its text as it comes; its ``events``, its ``result``.
+
+        Functions that stay here are called back meanwhile. ``history``: messages before the input.
+        """
+        made = flow_of(flow)
+        return Running(self._transport, flow_run(made, input, history), made.functions)
+
+    def run(
+        self,
+        flow: Flow | StepLike | Mapping[str, Any],
+        input: Any = None,
+        *,
+        history: Sequence[Message] = (),
+    ) -> Any:
+        """Run a flow in the daemon and wait; its output. See `start`."""
+        return self.start(flow, input, history=history).result()
+
+    def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedFlow:
+        """Whether a flow could run here, without running it: every name and reference in it."""
+        return self._transport.send(flow_check(flow_of(flow)))
+
+    def apply(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        folder: str = "",
+        prune: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> Applied:
+        """Make the daemon what a configuration says: create and change what differs, leave the rest alone.
+
+        ``folder``: what relative paths in it are relative to, on the daemon's machine. ``prune``: kinds (``apps``,
+        ``tools`` …) of which everything is removed that it does not name. ``dry_run`` only says what would be done.
+        """
+        return self._transport.send(apply(configuration, folder, prune, dry_run))
+
+    def health(self) -> dict[str, Any]:
+        """``{"status": "ok", "version": …}`` as soon as the daemon serves; needs no key."""
+        return self._transport.send(health())
+
+    def status(self) -> Status:
+        """The daemon at a glance: models, stores, apps, and the runs that its start began."""
+        return self._transport.send(status())
+
+    def settings(self) -> list[Setting]:
+        """Every setting and where its value came from."""
+        return self._transport.send(settings())
+
+    def usage(self, since: float | None = None) -> list[dict[str, Any]]:
+        """Totals of calls and tokens since a moment (seconds since 1970)."""
+        return self._transport.send(usage(since))
+
+    def shutdown(self) -> None:
+        """Ask the daemon to end."""
+        return self._transport.send(shutdown())
+
+    def serve(
+        self,
+        functions: Sequence[Given],
+        *,
+        name: str | None = None,
+        concurrency: int = 4,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Serve functions as tools: called over the daemon, executed here, ``concurrency`` at once.
+
+        Schemas come from signatures and docstrings; `Function.of` says more of one. A flow stands for all of its
+        functions that stay here. Ends when ``stop`` is set or it is interrupted, after what has begun is
+        finished. A daemon that is away is waited for. Raises `Conflict` if a name is taken.
+        """
+        desk = Desk(functions, name, concurrency)
+        Worker(self._transport, desk).run(stop)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

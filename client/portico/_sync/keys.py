@@ -1,0 +1,32 @@
+# Made from portico/_async by scripts/twin: change it there.
+"""Keys of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from portico._calls.keys import key_add, key_revoke, keys_list
+from portico._sync.group import Group
+from portico.values import (
+    Key,
+    NewKey,
+)
+
+
+class Keys(Group):
+    """Who may call, and what."""
+
+    def list(self) -> list[Key]:
+        """All keys, without their secrets."""
+        return self._transport.send(keys_list())
+
+    def add(self, name: str, scopes: Sequence[str], *, limits: Mapping[str, int] | None = None) -> NewKey:
+        """Make a key. Its secret is told here and never again.
+
+        ``limits``: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``, ``tokens_per_day``.
+        """
+        return self._transport.send(key_add(name, scopes, limits))
+
+    def revoke(self, key_id: str) -> None:
+        """Make a key worthless at once."""
+        return self._transport.send(key_revoke(key_id))

@@ -1,0 +1,60 @@
+"""The daemon itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico.values.knowledge import (
+    Store,
+)
+from portico.values.models import (
+    Deployment,
+    Recommendation,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key without its secret."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...] = ()
+    created_at: float = 0
+    hint: str = ""
+    last_used_at: float | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey(Key):
+    """A key with its secret, which the daemon tells once."""
+
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of the daemon and where its value came from."""
+
+    name: str
+    value: Any
+    origin: str
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The daemon at a glance. ``startup`` lists the runs that its start began."""
+
+    version: str
+    home: str
+    url: str
+    started_at: float = 0
+    startup: tuple[str, ...] = ()
+    models: tuple[Deployment, ...] = ()
+    stores: tuple[Store, ...] = ()
+    apps: tuple[str, ...] = ()
+    recommended: Recommendation | None = None

@@ -1,0 +1,157 @@
+"""Stores, their files, and what a search finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from portico.wire import Passage, Place
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """How many files of a store are in which state."""
+
+    in_progress: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A knowledge base. ``folder`` is the one it follows, if any, ``source`` an address, several, or a bucket that it
+    follows instead; ``app``: whether it is a chat app.
+
+    ``next_embedding_model``: the one whose vectors are being made; ``paused``: nothing is followed now.
+    """
+
+    id: str
+    name: str
+    description: str = ""
+    folder: str | None = None
+    source: str | tuple[str, ...] | None = None
+    app: bool = False
+    embedding_model: str | None = None
+    next_embedding_model: str | None = None
+    paused: bool = False
+    file_counts: FileCounts = FileCounts()
+    usage_bytes: int = 0
+    created_at: float = 0
+
+    @property
+    def follows(self) -> str | None:
+        """What it mirrors, in a few words; ``None`` if its files are uploaded."""
+        if self.source is None or isinstance(self.source, str):
+            return self.source or self.folder
+        return f"{self.source[0]} and {len(self.source) - 1} more" if self.source[1:] else self.source[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkGroup:
+    """The files of a store cut in one way. ``parent`` is the group in whose chunks these lie.
+
+    ``completed`` files are in it, ``failed`` ones cannot be, ``waiting`` ones are not yet.
+    """
+
+    name: str
+    parent: str = ""
+    chunking: Mapping[str, Any] = field(default_factory=dict)
+    embedding_model: str = ""
+    completed: int = 0
+    failed: int = 0
+    waiting: int = 0
+    chunks: int = 0
+    errors: tuple[tuple[str, str], ...] = ()
+    """Of the failed files the first hundred of the store: (name, why)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What a sync of a store with its folder would do, in names of files; ``moved`` as (from, to)."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    moved: tuple[tuple[str, str], ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFile:
+    """A file in a store. ``error`` is the sentence that says why it could not be read, if so."""
+
+    id: str
+    filename: str
+    status: str
+    bytes: int = 0
+    usage_bytes: int = 0
+    error: str | None = None
+    created_at: float = 0
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunker:
+    """A way to cut documents. Sizes in columns; ``formats`` are the ends of file names that get it by themselves."""
+
+    name: str
+    description: str = ""
+    size: int = 0
+    overlap: int = 0
+    formats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document, and where it stands."""
+
+    text: str
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What one strategy makes of a document: its first chunks, how many there are, their lengths in characters."""
+
+    strategy: Mapping[str, Any]
+    chunks: tuple[Chunk, ...] = ()
+    total: int = 0
+    shortest: int = 0
+    longest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An uploaded file."""
+
+    id: str
+    filename: str
+    bytes: int
+    purpose: str = ""
+    created_at: float = 0
+    status: str = "processed"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStage:
+    """One stage of a search: its name, milliseconds, candidates in order as (chunk, score)."""
+
+    name: str
+    milliseconds: float
+    candidates: tuple[tuple[int, float], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Passages in rank order; ``trace`` if it was asked for."""
+
+    passages: tuple[Passage, ...]
+    trace: tuple[TraceStage, ...] = ()
+
+
+Ranker = Literal["auto", "lexical", "vector", "hybrid", "rrf"]

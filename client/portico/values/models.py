@@ -1,0 +1,154 @@
+"""Models, and what they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico.wire import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A name that answers at ``/v1``: a model, an alias or a chat app."""
+
+    id: str
+    owned_by: str = ""
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One process of a model that has several."""
+
+    source: str
+    engine: str
+    state: str
+    pid: int | None = None
+    memory_bytes: int | None = None
+    error: str | None = None
+    calls: int = 0
+    starts: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model on an engine. ``state`` is ``cold``, ``downloading``, ``loading``, ``ready`` or ``failed``."""
+
+    name: str
+    source: str
+    engine: str
+    task: str
+    state: str
+    pid: int | None = None
+    memory_bytes: int | None = None
+    error: str | None = None
+    aliases: tuple[str, ...] = ()
+    loaded_at: float | None = None
+    last_used_at: float | None = None
+    context_length: int | None = None
+    dimensions: int | None = None
+    description: str = ""
+    pin: bool = False
+    keep_alive: float | None = None
+    calls: int = 0
+    starts: int = 0
+    crashes: int = 0
+    replicas: tuple[Replica, ...] = ()
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model would run on a machine, and why. ``estimate`` is bytes by purpose; if it does not fit, ``nearest``
+    says what would.
+    """
+
+    model: str
+    hardware: str
+    engine: str
+    fits: bool
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    estimate: Mapping[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    nearest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A small set of weights on top of the model ``base``, and a model name of its own.
+
+    ``state``: ``cold`` until the base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
+    there is no base any more. ``kind``: ``peft`` or ``gguf``.
+    """
+
+    name: str
+    base: str
+    kind: str = ""
+    scale: float = 1.0
+    state: str = ""
+    engine: str | None = None
+    rank: int | None = None
+    alpha: float | None = None
+    targets: tuple[str, ...] = ()
+    trained_on: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    configured: bool = False
+    created_at: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text as a model reads it. ``max_model_len``: tokens that one call may have; ``texts`` if asked for."""
+
+    count: int
+    tokens: tuple[int, ...]
+    max_model_len: int | None = None
+    texts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What runs models. ``state`` is ``built in``, ``absent``, ``building``, ``ready``, ``outdated`` or ``broken``."""
+
+    name: str
+    state: str
+    version: str = ""
+    python: str = ""
+    packages: int = 0
+    gigabytes: float = 0
+    path: str = ""
+    built_at: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A better open model for the daemon's machine. ``raw`` holds every field the daemon sent."""
+
+    name: str
+    source: str
+    size_gb: float | None = None
+    reason: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per text, in order."""
+
+    data: tuple[tuple[float, ...], ...]
+    model: str = ""
+    usage: Usage = Usage()

@@ -1,0 +1,119 @@
+"""Runs, and what they ask, keep and leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico.wire import ErrorBody, Event, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution. ``status`` is ``queued``, ``running``, ``waiting``, ``completed``, ``failed`` or ``cancelled``."""
+
+    id: str
+    kind: str
+    name: str
+    status: str
+    created_at: float = 0
+    finished_at: float | None = None
+    error: ErrorBody | None = None
+    usage: Usage = Usage()
+    last_event: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much old age took away, or would: ended runs and their questions, artifacts, expired files, usage."""
+
+    runs: int
+    questions: int
+    artifacts: int
+    files: int
+    usage: int
+    dry_run: bool = False
+    sessions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """An event and its number in the run, from 1."""
+
+    seq: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a run waits for. ``kind``: approval, function, input or chat.
+
+    ``status``: pending, answered, expired or cancelled. ``answer_schema`` is the JSON schema of a ``value``.
+    ``accepted``, ``value``, ``note`` and ``answered_by`` are the answer; ``worker`` is the client that executes a
+    function.
+    """
+
+    id: str
+    run: str
+    kind: str
+    name: str
+    message: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    answer_schema: Mapping[str, Any] | None = None
+    status: str = "pending"
+    created_at: float = 0
+    expires_at: float = 0
+    accepted: bool | None = None
+    value: Any = None
+    note: str = ""
+    answered_by: str = ""
+    answered_at: float | None = None
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Functions that a worker has taken; ``lost`` are ids of those it held that another one has now."""
+
+    taken: tuple[Question, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a run made: a figure, a table. ``run`` and ``created_at`` are told by `Artifacts` alone."""
+
+    id: str
+    name: str
+    media_type: str = "application/octet-stream"
+    bytes: int = 0
+    link: str = ""
+    run: str = ""
+    created_at: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """A finished step of a run. ``hit``: its output came out of the step cache; ``cost`` in US dollars, ``None`` where
+    no price is known.
+    """
+
+    path: str
+    kind: str
+    status: str
+    attempt: int
+    started_at: float
+    milliseconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    hit: bool
+    input: Any = None
+    output: Any = None
+    error: Mapping[str, Any] | None = None
+    cost: float | None = None

@@ -1,0 +1,69 @@
+"""Tools and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico.values.runs import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Something a model may call. ``input_schema`` is a JSON schema; ``source`` says where the tool comes from,
+    ``group`` what it is found under, ``cost`` what a call costs in US dollars.
+    """
+
+    name: str
+    description: str = ""
+    input_schema: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    read_only: bool = False
+    destructive: bool = False
+    source: str = ""
+    needs_approval: bool = False
+    group: str = ""
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSource:
+    """A tool that was added, or an API that gives many. ``kind``: command, function, openapi or database."""
+
+    name: str
+    kind: str = ""
+    what: str = ""
+    state: str = ""
+    error: str | None = None
+    tools: tuple[str, ...] = ()
+    configured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool answered: text, the same as JSON where there is a structure, and files that it made."""
+
+    text: str
+    structured: Any = None
+    is_error: bool = False
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class McpServer:
+    """An MCP server of somebody else. ``state``: starting, ready, waiting (to be tried again) or stopped.
+
+    ``env`` and ``headers`` are names: their values stay with the daemon. ``tools`` are names here.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    env: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    state: str = "stopped"
+    error: str | None = None
+    tools: tuple[str, ...] = ()
+    restarts: int = 0
+    configured: bool = False
