@@ -14,45 +14,19 @@ from typer.core import TyperGroup
 from portico.cli.session import Session
 from portico.errors import PorticoError
 
-COMMANDS = {
-    "up": "up",
-    "down": "down",
-    "apply": "apply",
-    "status": "status",
-    "ask": "ask",
-    "chat": "chat",
-    "search": "search",
-    "models": "models",
-    "adapters": "adapters",
-    "tune": "tune",
-    "compare": "compare",
-    "tokens": "tokens",
-    "engines": "engines",
-    "pull": "pull",
-    "ps": "ps",
-    "top": "top",
-    "logs": "logs",
-    "stores": "stores",
-    "files": "files",
-    "chunk": "chunk",
-    "chunkers": "chunkers",
-    "apps": "apps",
-    "agents": "agents",
-    "sessions": "sessions",
-    "run": "run",
-    "runs": "runs",
-    "approvals": "approvals",
-    "serve": "serve",
-    "tools": "tools",
-    "prompts": "prompts",
-    "keys": "keys",
-    "mcp": "mcp",
-    "tui": "tui",
-    "settings": "settings",
-    "doctor": "doctor",
-    "version": "version",
+PANELS = {
+    "Start and stop": ("up", "down", "status", "apply", "doctor", "settings", "version"),
+    "Ask": ("ask", "chat", "search", "tui"),
+    "Models": ("models", "adapters", "engines", "pull", "tokens", "ps", "top", "logs"),
+    "Fine-tuning": ("tune", "compare"),
+    "Knowledge": ("stores", "files", "chunk", "chunkers"),
+    "Apps and agents": ("apps", "agents", "sessions", "facts", "prompts", "run", "runs", "approvals"),
+    "Tools": ("tools", "serve", "mcp"),
+    "Access": ("keys",),
 }
-"""Each command and the module of this package that holds its typer application ``app``."""
+"""The commands as ``portico --help`` shows them. Each is the typer application ``app`` of the module of its name."""
+
+COMMANDS = {command: panel for panel, commands in PANELS.items() for command in commands}
 
 
 class _Loaded(MutableMapping[str, Any]):
@@ -63,9 +37,11 @@ class _Loaded(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._ready:
-            application = import_module(f"portico.cli.{COMMANDS[name]}").app
-            command = typer.main.get_command(application)
+            panel = COMMANDS[name]
+            application = import_module(f"portico.cli.{name}").app
+            command: Any = typer.main.get_command(application)
             command.name = name
+            command.rich_help_panel = panel
             self._ready[name] = command
         return self._ready[name]
 
