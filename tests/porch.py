@@ -147,7 +147,7 @@ async def porch(
     registry.add_source(stores)
     artifacts = Artifacts(database, loaded.settings.artifacts)
     toolbox = Toolbox(registry, artifacts)
-    mcp = McpHost(toolbox, database, artifacts, loaded.settings.logs)
+    mcp = McpHost(toolbox, database, artifacts, loaded.settings.logs, runner)
     packages = FunctionPackages(loaded.settings.environments, offline=True)
     added = AddedTools(toolbox, database, Policy.of(loaded.settings.tool_hosts), packages)
     served = Served(toolbox)
@@ -169,7 +169,7 @@ async def porch(
         flows=flows,
         apps=apps,
         reconciler=Reconciler(models, stores, added, mcp, prompts, apps),
-        agents=Agents(registry, runner, code.light, Sessions(database), StoredFacts(stores, files)),
+        agents=Agents(registry, runner, code.light, Sessions(database), StoredFacts(database, stores, files)),
         tuning=Jobs(
             database,
             registry,

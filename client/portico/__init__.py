@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
     )
-    from portico.functions import Function
+    from portico.functions import Function, idempotency_key
     from portico.values import Found, Reply
     from portico.wire import Passage, Place
 
@@ -61,6 +61,7 @@ _HOME = {
     "TooMany": "errors",
     "Unauthenticated": "errors",
     "Unavailable": "errors",
+    "idempotency_key": "functions",
 }
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "__version__",
+    "idempotency_key",
 ]
 
 

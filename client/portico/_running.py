@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from portico._answer import Headers
@@ -15,7 +15,7 @@ from portico._calls.questions import question_answer
 from portico._serving import dropped, said
 from portico._transport import AsyncTransport, Transport
 from portico.errors import PorticoError, from_body
-from portico.functions import plain
+from portico.functions import called, plain
 from portico.values import Question, RunEvent
 from portico.wire import Asked, Delta, Event, Failed, Finished
 
@@ -52,7 +52,8 @@ class _Known:
             self._finished = item.event
         return item.event
 
-    def _value(self) -> Any:
+    def value(self) -> Any:
+        """The output, once the run has finished."""
         result = self._finished.result if self._finished is not None else None
         # An app that was called as one answers with its value and what it took.
         return (
@@ -74,39 +75,35 @@ def _raised(event: Asked, error: Exception) -> Call[Question]:
     return question_answer(event.id, False, None, said(error), "")
 
 
-class Running(_Known):
-    """Iterate for the text of the flow's answer as it comes, or call `result`. Closing it cancels the run.
+class _Listener(_Known):
+    """Reads the events and answers what they ask. It does not know the iterator, which so ends when it is dropped."""
 
-    A durable run goes on when it is closed. Nothing is sent before the first event is asked for.
-    """
-
-    def __init__(self, transport: Transport, call: EventCall[RunEvent], functions: Functions) -> None:
+    def __init__(self, transport: Transport, functions: Functions) -> None:
         super().__init__(functions)
         self._transport = transport
-        self._events = self._listen(call)
 
-    def _listen(self, call: EventCall[RunEvent]) -> Generator[Event, None, None]:
-        with ThreadPoolExecutor(AT_ONCE, "portico-function") as threads:
-            calls: list[Future[None]] = []
-            source = self._transport.stream(call, self._opened)
-            try:
-                for item in source:
-                    function = self._mine(item.event)
-                    if function is not None:
-                        assert isinstance(item.event, Asked)
-                        calls.append(threads.submit(self._execute, function, item.event))
-                    yield self._take(item)
-            finally:
-                source.close()
-                for future in calls:
-                    future.cancel()
+    def listen(self, call: EventCall[RunEvent]) -> Generator[Event, None, None]:
+        threads = ThreadPoolExecutor(AT_ONCE, "portico-function")
+        source = self._transport.stream(call, self._opened)
+        try:
+            for item in source:
+                function = self._mine(item.event)
+                if function is not None:
+                    assert isinstance(item.event, Asked)
+                    threads.submit(self._execute, function, item.event)
+                yield self._take(item)
+        finally:
+            source.close()
+            # Not waited for: it may be Python's collector that ends this, in the middle of another call.
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _execute(self, function: Callable[..., Any], event: Asked) -> None:
         args, kwargs = _arguments(event)
         try:
-            value = function(*args, **kwargs)
-            if inspect.isawaitable(value):
-                value = asyncio.run(_awaited(value))
+            with called(event.key):
+                value = function(*args, **kwargs)
+                if inspect.isawaitable(value):
+                    value = asyncio.run(_awaited(value))
             answer = _returned(event, value)
         except Exception as error:  # noqa: BLE001  # told to the run that called
             answer = _raised(event, error)
@@ -120,6 +117,22 @@ class Running(_Known):
                 with contextlib.suppress(PorticoError):
                     self._transport.send(_raised(event, error))
 
+
+class Running:
+    """Iterate for the text of the flow's answer as it comes, or call `result`. Closing it cancels the run.
+
+    A durable run goes on when it is closed. Nothing is sent before the first event is asked for.
+    """
+
+    def __init__(self, transport: Transport, call: EventCall[RunEvent], functions: Functions) -> None:
+        self._listener = _Listener(transport, functions)
+        self._events = self._listener.listen(call)
+
+    @property
+    def id(self) -> str | None:
+        """The id of the run, once it has begun."""
+        return self._listener.id
+
     def __iter__(self) -> Iterator[str]:
         return (event.text for event in self._events if isinstance(event, Delta))
 
@@ -131,7 +144,7 @@ class Running(_Known):
         """Wait for the rest; the output of the flow. Raises what it failed with."""
         for _event in self._events:
             pass
-        return self._value()
+        return self._listener.value()
 
     def close(self) -> None:
         """Stop listening."""
@@ -171,10 +184,11 @@ class AsyncRunning(_Known):
     async def _execute(self, function: Callable[..., Any], event: Asked) -> None:
         args, kwargs = _arguments(event)
         try:
-            if inspect.iscoroutinefunction(function):
-                value = await function(*args, **kwargs)
-            else:
-                value = await asyncio.to_thread(function, *args, **kwargs)
+            with called(event.key):
+                if inspect.iscoroutinefunction(function):
+                    value = await function(*args, **kwargs)
+                else:
+                    value = await asyncio.to_thread(function, *args, **kwargs)
             answer = _returned(event, value)
         except Exception as error:  # noqa: BLE001  # told to the run that called
             answer = _raised(event, error)
@@ -204,7 +218,7 @@ class AsyncRunning(_Known):
         """Wait for the rest; the output of the flow. Raises what it failed with."""
         async for _event in self._events:
             pass
-        return self._value()
+        return self.value()
 
     async def close(self) -> None:
         """Stop listening."""

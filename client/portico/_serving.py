@@ -45,7 +45,7 @@ class Serves(Protocol):
     def served(self) -> list[Function]: ...
 
 
-Given = Function | Callable[..., Any] | Flow | Step
+Given = Function | Callable[..., Any] | Flow | Step | Serves
 """What can be served; a flow stands for all its functions that stay here."""
 
 

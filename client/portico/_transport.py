@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 import httpx
 
+from portico._bodies import Bodies
 from portico._calls.call import Call, EventCall, Upload
 from portico._read import error_body
 from portico._sse import Decoder
@@ -224,9 +225,10 @@ class Transport:
         self.address = address
         self._timeout = timeout
         self._http = httpx.Client(transport=http, **address.options(timeout))
+        self._bodies = Bodies()
 
     def send(self, call: Call[T]) -> T:
-        with _translated(self.address, self._timeout):
+        with _translated(self.address, self._timeout), self._bodies.call():
             for attempt in range(2):
                 with _opened(call.upload) as file:
                     request = self._http.build_request(**_arguments(call, self._timeout, file))
@@ -239,7 +241,7 @@ class Transport:
 
     def save(self, call: Call[bytes], path: Path) -> int:
         """Write what a call answers to a file as it comes; its size. A file that breaks off is removed."""
-        with _translated(self.address, self._timeout):
+        with _translated(self.address, self._timeout), self._bodies.call():
             response = self._http.send(
                 self._http.build_request(**_arguments(call, self._timeout)), stream=True
             )
@@ -255,15 +257,17 @@ class Transport:
         """The events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
             request = self._http.build_request(**_arguments(call, self._timeout))
-            response = self._http.send(request, stream=True)
-            with contextlib.closing(response):
+            with self._bodies.call():
+                response = self._http.send(request, stream=True)
                 if not response.is_success:
-                    raise failure(response.status_code, response.headers, response.read())
+                    with contextlib.closing(response):
+                        raise failure(response.status_code, response.headers, response.read())
+            with contextlib.closing(self._bodies.open(response)) as body:
                 if opened:
                     opened(response.headers)
                 reading = _Reading(call, self.address)
                 # To the end of the body, past the last event: leaving early would look like a cancellation.
-                for chunk in response.iter_bytes():
+                for chunk in body:
                     yield from reading.feed(chunk)
                 reading.end()
 
@@ -272,7 +276,8 @@ class Transport:
         time.sleep(seconds)
 
     def close(self) -> None:
-        self._http.close()
+        with self._bodies.call():
+            self._http.close()
 
 
 class AsyncTransport:

@@ -14,7 +14,7 @@ from portico._calls.call import Call
 from portico._serving import LEASE, Desk, dropped
 from portico._transport import AsyncTransport, Transport
 from portico.errors import InvalidRequest, PorticoError
-from portico.functions import Function
+from portico.functions import Function, called
 from portico.values import Claims, Question
 
 T = TypeVar("T")
@@ -72,9 +72,10 @@ class Worker:
 
     def _execute(self, question: Question, function: Function) -> None:
         try:
-            value = function.call(**function.bind(question.arguments))
-            if inspect.isawaitable(value):
-                value = asyncio.run(_value(value))
+            with called(question.key):
+                value = function.call(**function.bind(question.arguments))
+                if inspect.isawaitable(value):
+                    value = asyncio.run(_value(value))
             self._send(question, self._desk.returned(question.id, value))
         except Exception as error:  # noqa: BLE001  # told to the run that called
             self._send(question, self._desk.raised(question, error))
@@ -145,12 +146,13 @@ class AsyncWorker:
     async def _execute(self, question: Question, function: Function) -> None:
         try:
             arguments = function.bind(question.arguments)
-            if inspect.iscoroutinefunction(function.call):
-                value = await function.call(**arguments)
-            else:
-                value = await asyncio.to_thread(function.call, **arguments)
-                if inspect.isawaitable(value):
-                    value = await value
+            with called(question.key):
+                if inspect.iscoroutinefunction(function.call):
+                    value = await function.call(**arguments)
+                else:
+                    value = await asyncio.to_thread(function.call, **arguments)
+                    if inspect.isawaitable(value):
+                        value = await value
             await self._send(self._desk.returned(question.id, value))
         except Exception as error:  # noqa: BLE001  # told to the run that called
             await self._send(self._desk.raised(question, error))

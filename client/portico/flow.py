@@ -124,8 +124,10 @@ def flow(
     output: Any = None,
     durability: Durability = "off",
     timeout: float | None = None,
+    redact: Sequence[str] = (),
 ) -> Flow:
-    """The whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` counts seconds.
+    """The whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` counts seconds; ``redact`` names
+    fields whose values are not recorded.
 
     ``durability``: ``normal`` keeps a journal, so that a run goes on after the daemon was killed; ``full`` after a
     power cut as well.
@@ -142,6 +144,8 @@ def flow(
             spec[key] = dict(kind) if isinstance(kind, Mapping) else schema_of(kind)
     if durability != "off":
         spec["durability"] = durability
+    if redact:
+        spec["redact"] = list(redact)
     spec["step"] = writer.step(root, root.name or identifier(called), Incoming(spec.get("input_schema", {})))
     return Flow(spec, writer.functions, writer.reasons)
 

@@ -11,7 +11,9 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from portico.errors import InvalidRequest
@@ -25,6 +27,34 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     Any: {},
 }
 _MANY = (list, tuple, set, frozenset)
+
+
+_KEY: ContextVar[str] = ContextVar("portico_idempotency_key")
+
+
+def idempotency_key() -> str:
+    """The key of the call for which a function of ours is being executed: the same if it is executed once more for the
+    same step, because the daemon, this program or the connection was lost meanwhile.
+
+    Pass it on to whatever must happen once: a payment, a mail, a row. Raises `InvalidRequest` outside of such a call.
+    """
+    key = _KEY.get("")
+    if not key:
+        raise InvalidRequest(
+            "Nobody calls a function through Portico here: idempotency_key() is for functions of a flow, an agent or "
+            "'portico serve' while they are called."
+        )
+    return key
+
+
+@contextmanager
+def called(key: str) -> Iterator[None]:
+    """A function of ours is executed within it, for the call of this key."""
+    token = _KEY.set(key)
+    try:
+        yield
+    finally:
+        _KEY.reset(token)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -176,7 +176,8 @@ class Asked:
     client's model.
 
     ``name`` is the tool, function or step that asks; ``answer_schema`` the JSON schema of an answer's value;
-    ``expires_at`` the moment, in seconds since 1970, at which waiting ends.
+    ``expires_at`` the moment, in seconds since 1970, at which waiting ends. ``key`` is the same when a run that was
+    cut off asks the same again.
     """
 
     type: ClassVar[str] = "asked"
@@ -187,6 +188,7 @@ class Asked:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     answer_schema: Mapping[str, Any] | None = None
     expires_at: float | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ class Daemon:
     async def _choose_model(self) -> None:
         source = self._wishes.model
         if source == "auto":
-            better = await self.house.models.better()
+            better = await self.house.models.machine.better()
             source = better.source if better else ""
         if source:
             name = source.partition("://")[2].rstrip("/").rpartition("/")[2].partition("@")[0]

@@ -16,6 +16,7 @@ from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
+from portico_server.engines.lent import Lent
 from portico_server.engines.models import Models
 from portico_server.finetune.jobs import Jobs
 from portico_server.finetune.local import LocalTrainer
@@ -25,6 +26,7 @@ from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
 from portico_server.reconcile import Reconciler
+from portico_server.runs import redaction
 from portico_server.runs.artifacts import Artifacts
 from portico_server.runs.questions import Questions
 from portico_server.runs.retention import Retention
@@ -90,6 +92,7 @@ class House:
         )
         self.registry.add_source(self.stores)
         self.registry.add_source(StoreApps(self.registry))
+        self.registry.add_source(Lent())
 
     def _serve_tools(self) -> None:
         settings, database = self._settings, self._database
@@ -111,7 +114,7 @@ class House:
         self.code = CodeTools(settings, self.artifacts)
         for tool in (*outward(settings), *self.code.tools):
             self.toolbox.add(tool)
-        self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs)
+        self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs, self.runner)
         self.served = Served(self.toolbox)
         packages = FunctionPackages(
             settings.environments, index=settings.pypi_index, offline=settings.offline
@@ -122,13 +125,14 @@ class House:
         database = self._database
         self.prompts = Library(database)
         self.flows = Flows(
-            database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse
+            *(database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse),
+            redaction.rules(self._settings.redact, self._settings.redact_pattern),
         )
         self.apps = Apps(database, self.registry, self.runner.app_quotas)
         self.apps.kind("flow", Kind(self.flows.check, self.flows.build))
         self.agents = Agents(
             *(self.registry, self.runner, self.code.light, Sessions(database)),
-            StoredFacts(self.stores, self.files),
+            StoredFacts(database, self.stores, self.files),
         )
         self.apps.kind("agent", Kind(self.agents.check, self.agents.build))
 
@@ -146,6 +150,7 @@ class House:
             self.files,
             lambda base: Rehearsal() if base.format == "script" else trainer,
             settings.home / "finetune",
+            self.models.workshop.packages(),
         )
 
     def parts(self, url: str, stop: Callable[[], None]) -> Parts:

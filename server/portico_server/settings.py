@@ -69,7 +69,7 @@ class Settings:
     watch: bool = _setting(True, "Notice changes in followed folders while the daemon runs")
     source_interval: float = _setting(
         900.0,
-        "Seconds after which addresses and buckets that stores follow are looked at again; 0: on request",
+        "Seconds after which all that stores follow is looked at again, folders included; 0: on request",
     )
     source_max_files: int = _setting(10_000, "Most files that a store takes from addresses or a bucket")
     s3_endpoint: str = _setting(
@@ -100,6 +100,12 @@ class Settings:
         0, "Days after its last turn at which a session of an agent is forgotten; 0 keeps all"
     )
     keep_usage_days: int = _setting(400, "Days that what calls cost is remembered; 0 keeps all")
+    redact: str = _setting(
+        "", "Names of fields whose values traces of flows do not hold, with * for anything, separated by commas"
+    )
+    redact_pattern: str = _setting(
+        "", "Regular expression of what traces of flows do not hold either, such as sk-[A-Za-z0-9]+"
+    )
     otel_endpoint: str = _setting(
         "", "Where OpenTelemetry spans of runs and steps go, as OTLP over HTTP, such as http://127.0.0.1:4318"
     )

@@ -6,14 +6,15 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from mcp import Client
-from mcp_types import TextContent, TextResourceContents
+from mcp import Client, StdioServerParameters
+from mcp_types import CreateMessageRequestParams, CreateMessageResult, TextContent, TextResourceContents
 from tests.daemon import ROOT, Daemon
 
 PACKAGES = ("@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/client@2.4.0")
@@ -23,11 +24,13 @@ BREAD = "portico://stores/handbook/files/bread.txt"
 
 @pytest.fixture(scope="module")
 def house(daemon: Daemon) -> Daemon:
-    """The daemon, with a prompt and a tool that takes its time."""
+    """The daemon, with a prompt, a tool that takes its time, and an app that speaks with its caller's own model."""
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         prompt = {"name": "greet", "arguments": ["name"], "messages": "Say hello to {name}."}
         nap = {"name": "nap", "command": ["sleep", "30"], "description": "Sleeps.", "read_only": True}
-        for path, body in (("/api/prompts", prompt), ("/api/tool-sources", nap)):
+        poet = {"portico_flow": 1, "step": {"op": "llm", "model": "client"}}
+        app = {"name": "poet", "spec": poet}
+        for path, body in (("/api/prompts", prompt), ("/api/tool-sources", nap), ("/api/apps", app)):
             assert http.post(path, json=body).status_code == 200
     return daemon
 
@@ -80,6 +83,7 @@ def test_the_typescript_sdk(house: Daemon, docs: Path, packages: Path, way: str,
     assert {"handbook", "search_handbook", "nap"} < set(seen["tools"])
     assert seen["found"] == "port.md" and "7419" in seen["text"]
     assert BREAD in seen["resources"] and seen["changed"] == BREAD
+    assert seen["lent"] == "A rhyme!"
     assert seen["prompts"] == ["greet"] and seen["prompt"] == "Say hello to Ann."
     assert seen["completed"] == ["handbook"] and seen["cancelled"] is True
     assert ended_naps(house, naps).count("cancelled") == naps
@@ -100,6 +104,29 @@ async def test_the_python_sdk_fills_in_prompts(house: Daemon) -> None:
         found = await client.get_prompt(prompt.name, {"name": "Ann"})
         content = found.messages[0].content
         assert isinstance(content, TextContent) and content.text == "Say hello to Ann."
+
+
+async def lent(context: Any, params: CreateMessageRequestParams) -> CreateMessageResult:
+    """A client's own model, which says again what it is asked."""
+    (block,) = params.messages[0].content_as_list
+    assert isinstance(block, TextContent)
+    content = TextContent(type="text", text=f"{block.text}!")
+    return CreateMessageResult(role="assistant", model="echo", content=content)
+
+
+@pytest.mark.parametrize("way", ["legacy", "auto", "bridge"])
+async def test_the_python_sdk_lends_its_model(house: Daemon, way: str) -> None:
+    program = "import sys; from portico.cli import main; sys.exit(main())"
+    bridge = StdioServerParameters(command=sys.executable, args=["-c", program, "--url", house.url, "mcp"])
+    server = bridge if way == "bridge" else f"{house.url}/mcp"
+    mode = "legacy" if way == "legacy" else "auto"
+    async with asyncio.timeout(60), Client(server, mode=mode, sampling_callback=lent) as client:
+        found = await client.call_tool("poet", {"message": "A rhyme"})
+    assert found.structured_content == {"answer": "A rhyme!", "citations": [], "cited": []}
+    body = {"model": "poet", "messages": [{"role": "user", "content": "A rhyme"}]}
+    async with httpx.AsyncClient(timeout=30) as http:
+        refused = await http.post(f"{house.url}/v1/chat/completions", json=body)
+    assert refused.status_code == 400 and refused.json()["error"]["code"] == "no_model_lent"
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])

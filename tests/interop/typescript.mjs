@@ -17,15 +17,26 @@ const { StreamableHTTPClientTransport } = await load(
   old ? "@modelcontextprotocol/sdk/client/streamableHttp.js" : "@modelcontextprotocol/client",
 );
 const mode = way === "modern" ? { pin: "2026-07-28" } : "legacy";
-const client = new Client({ name: "interop", version: "1" }, old ? {} : { versionNegotiation: { mode } });
+const capabilities = { sampling: {} };
+const options = old ? { capabilities } : { capabilities, versionNegotiation: { mode } };
+const client = new Client({ name: "interop", version: "1" }, options);
 
+// The model that this client lends says again what it is asked.
+const speak = async ({ params: { messages } }) => {
+  const said = [messages[0].content].flat()[0].text;
+  return { role: "assistant", model: "echo", content: { type: "text", text: `${said}!` } };
+};
 let heard;
 const changed = new Promise((resolve) => (heard = resolve));
 const uri = "portico://stores/handbook/files/bread.txt";
 if (old) {
-  const { ResourceUpdatedNotificationSchema } = await load("@modelcontextprotocol/sdk/types.js");
+  const { CreateMessageRequestSchema, ResourceUpdatedNotificationSchema } = await load(
+    "@modelcontextprotocol/sdk/types.js",
+  );
+  client.setRequestHandler(CreateMessageRequestSchema, speak);
   client.setNotificationHandler(ResourceUpdatedNotificationSchema, (notice) => heard(notice.params.uri));
 } else {
+  client.setRequestHandler("sampling/createMessage", speak);
   client.setNotificationHandler("notifications/resources/updated", (notice) => heard(notice.params.uri));
 }
 
@@ -37,6 +48,7 @@ seen.found = (
 ).structuredContent.passages[0].filename;
 seen.resources = (await client.listResources()).resources.map((resource) => resource.uri);
 seen.text = (await client.readResource({ uri: "portico://stores/handbook/files/port.md" })).contents[0].text;
+seen.lent = (await client.callTool({ name: "poet", arguments: { message: "A rhyme" } })).structuredContent.answer;
 seen.prompts = (await client.listPrompts()).prompts.map((item) => item.name);
 seen.prompt = (await client.getPrompt({ name: prompt, arguments: { name: "Ann" } })).messages[0].content.text;
 const ref = { type: "ref/resource", uri: "portico://stores/{store}/files/{file}" };

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 from tests.daemon import Daemon
 from tests.tui.terminal import Terminal, terminal
-from textual.widgets import Static
+from textual.widgets import Input, OptionList, Static
 
+from portico import Client
+from portico.agent import Agent
 from portico_tui.daemon import Daemon as Facade
 from portico_tui.daemon import Partner
-from portico_tui.widgets.dialogs import Choose, Reader
+from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt import Prompt
+from portico_tui.widgets.shelf import Shelf
 from portico_tui.widgets.transcript import Question, Reply
 
 
@@ -127,6 +130,145 @@ async def test_questions_are_remembered_answers_copied_and_all_forgotten(busy_da
         await screen.until(lambda: not screen.app.screen.query(Reply))
         await screen.press("ctrl+y")
         assert any("no answer to copy" in line for line in screen.told)
+
+
+async def say(screen: Terminal, text: str) -> None:
+    """Ask, and wait for the whole answer."""
+    before = len(screen.app.screen.query(Reply))
+    screen.app.screen.query_one(Prompt).value = text
+    await screen.press("enter")
+    await screen.until(lambda: len(screen.app.screen.query(Reply)) > before and "tokens" in state(screen))
+
+
+async def talk(screen: Terminal, name: str) -> None:
+    """Choose somebody to talk to."""
+    await screen.press("ctrl+t")
+    await screen.until(lambda: isinstance(screen.app.screen, Choose))
+    options = screen.app.screen.query_one(OptionList)
+    place = [str(option.prompt).split(" · ")[0] for option in options.options].index(name)
+    options.highlighted = place
+    await screen.press("enter")
+    await screen.until(lambda: f"Talking to {name}" in screen.text("#partner"))
+
+
+async def shelf(screen: Terminal, rows: int | None = None) -> list[list[str]]:
+    """Open the conversations; their names and who they are with."""
+    await screen.press("ctrl+o")
+    await screen.until(lambda: isinstance(screen.app.screen, Shelf))
+    await screen.until(lambda: len(screen.rows("#sessions")) == rows or (rows is None and titles(screen)))
+    return screen.rows("#sessions")
+
+
+async def find(screen: Terminal, text: str) -> None:
+    """Search the conversations."""
+    await screen.press("slash")
+    screen.app.screen.query_one("#query", Input).value = text
+
+
+def titles(screen: Terminal) -> list[str]:
+    return [row[2] for row in screen.rows("#sessions")]
+
+
+def asked(screen: Terminal) -> list[str]:
+    return [str(each.render()) for each in screen.app.screen.query(Question)]
+
+
+async def test_a_conversation_is_kept_found_and_goes_on(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        await chat(screen, model=True)
+        await say(screen, "How deep is the northern basin?")
+        assert screen.text("#partner") == "Talking to default · model · How deep is the northern basin?"
+        await say(screen, "And the southern one?")
+        await screen.press("ctrl+n")
+        await screen.until(lambda: not screen.app.screen.query(Reply))
+        assert screen.text("#partner") == "Talking to default · model"
+        await say(screen, "Something else")
+    async with terminal(busy_daemon.url) as screen:
+        await chat(screen)
+        found = await shelf(screen)
+        assert [row[1:] for row in found[:2]] == [
+            ["default", "Something else"],
+            ["default", "How deep is the northern basin?"],
+        ]
+        await find(screen, "SOUTHERN")
+        await screen.until(lambda: titles(screen) == ["How deep is the northern basin?"])
+        await screen.press("enter")
+        await screen.until(lambda: len(screen.app.screen.query(Reply)) == 2)
+        assert asked(screen) == ["How deep is the northern basin?", "And the southern one?"]
+        assert newest(screen) == "And the southern one?"
+        prompt = screen.app.screen.query_one(Prompt)
+        await screen.press("up")
+        assert prompt.value == "And the southern one?"
+        prompt.clear()
+        await say(screen, "Thanks")
+    with Client(busy_daemon.url) as client:
+        [session] = client.sessions.list(search="southern one")
+        said = [item.message["content"] for item in client.sessions.messages(session.id)]
+    assert said[::2] == said[1::2] == ["How deep is the northern basin?", "And the southern one?", "Thanks"]
+
+
+async def test_conversations_are_renamed_copied_and_deleted(busy_daemon: Daemon) -> None:
+    async with terminal(busy_daemon.url) as screen:
+        await chat(screen, model=True)
+        await say(screen, "Which buoy is red?")
+        number = len(await shelf(screen))
+        await screen.press("r")
+        await screen.until(lambda: isinstance(screen.app.screen, Form))
+        screen.app.screen.query_one("#field-title", Input).value = "Buoys"
+        await screen.press("enter")
+        await screen.until(lambda: isinstance(screen.app.screen, Shelf) and titles(screen)[0] == "Buoys")
+        await screen.press("f")
+        await screen.until(lambda: titles(screen)[0] == "Buoys (copy)")
+        await screen.press("escape")
+        await screen.until(lambda: screen.text("#partner").endswith("Buoys"))
+        await shelf(screen, number + 1)
+        await screen.press("ctrl+home", "down", "d")
+        await screen.until(lambda: isinstance(screen.app.screen, Confirm))
+        await screen.press("y")
+        await screen.until(lambda: isinstance(screen.app.screen, Shelf) and "Buoys" not in titles(screen))
+        await screen.press("escape")
+        await screen.until(lambda: screen.text("#partner") == "Talking to default · model")
+        assert not screen.app.screen.query(Reply), "it was the one that went on here"
+        await shelf(screen, number)
+        await find(screen, "nobody said this")
+        await screen.until(lambda: "Nothing was said about" in screen.text("#no-sessions"))
+        await screen.press("escape")
+        await screen.until(lambda: len(titles(screen)) == number)
+
+
+async def test_an_agents_conversation_goes_on_from_its_session(busy_daemon: Daemon) -> None:
+    with Client(busy_daemon.url) as client:
+        agent = Agent("talker", name="pilot", client=client)
+        agent.deploy()
+        agent("Where do we moor?", session="morning")
+        try:
+            async with terminal(busy_daemon.url) as screen:
+                await screen.open("3", "Chat")
+                await shelf(screen)
+                await find(screen, "we moor")
+                await screen.until(lambda: titles(screen) == ["Where do we moor?"])
+                await screen.press("enter")
+                await screen.until(lambda: asked(screen) == ["Where do we moor?"])
+                await screen.until(
+                    lambda: screen.text("#partner") == "Talking to pilot · agent · Where do we moor?"
+                )
+                await say(screen, "At which tide?")
+                assert state(screen).startswith("pilot · ")
+                assert [m.content for m in agent.memory("morning")][2:] == ["At which tide?"] * 2
+                await screen.press("ctrl+n")
+                await screen.until(lambda: not screen.app.screen.query(Reply))
+                await say(screen, "Another day")
+                assert screen.text("#partner").endswith(" · Another day")
+                await talk(screen, "default")
+                await say(screen, "What do you think?")
+                await talk(screen, "pilot")
+                await say(screen, "And you?")
+            said = client.sessions.list("pilot", search="And you?")[0]
+            heard = [item.message["content"] for item in client.sessions.messages(said.id)]
+            assert heard[::2] == ["Another day", "What do you think?", "And you?"]
+            assert said.title == "Another day"
+        finally:
+            client.apps.remove("pilot")
 
 
 @pytest.mark.parametrize("partner", [Partner("handbook", True), Partner("default", False)])

@@ -1,13 +1,12 @@
 """The daemon as the screens see it: awaitables, frozen values, and errors that are a sentence.
 
-Nothing else in this package speaks to the client. Every call raises a `DaemonError`.
+Nothing else in this package speaks to the client, save `portico_tui.conversations`. Every call raises a `DaemonError`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,20 +16,25 @@ from portico.errors import Cancelled, Forbidden, from_body
 from portico.errors import PorticoError as DaemonError
 from portico.tuning import TuningEvent, TuningJob
 from portico.values import Deployment as Model
-from portico.values import Question, Recommendation, Store, StoreFile
+from portico.values import Question, Recommendation, Session, Store, StoreFile
 from portico.values import Status as Glance
-from portico.wire import Cited, Delta, Event, Failed, Passage
+from portico.wire import Asked, Cited, Delta, Event, Failed, HandedOff, Passage, ToolCalled
 from portico.wire import Status as Progress
+from portico_tui.conversations import Asking, Conversations, Partner, Said
 
 __all__ = [
     "Answer",
+    "Asked",
+    "Asking",
     "Cancelled",
     "Cited",
+    "Conversations",
     "Daemon",
     "DaemonError",
     "Delta",
     "Event",
     "Glance",
+    "HandedOff",
     "Message",
     "Model",
     "Partner",
@@ -38,8 +42,11 @@ __all__ = [
     "Progress",
     "Question",
     "Recommendation",
+    "Said",
+    "Session",
     "Store",
     "StoreFile",
+    "ToolCalled",
     "TuningEvent",
     "TuningJob",
     "partners",
@@ -64,14 +71,6 @@ PASSAGES = 20
 """How many passages a search shows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Partner:
-    """Somebody to talk to: an app answers with passages, a model out of its own head."""
-
-    name: str
-    app: bool
-
-
 def partners(glance: Glance) -> tuple[Partner, ...]:
     """Everybody to talk to, apps first, then ``default``, then the models by name."""
     talkers = [model for model in glance.models if model.task != "embedding"]
@@ -85,6 +84,7 @@ class Daemon:
 
     def __init__(self, url: str | None = None, key: str | None = None) -> None:
         self._client = AsyncClient(url, key)
+        self.conversations = Conversations(self._client)
 
     @property
     def url(self) -> str:
@@ -171,7 +171,7 @@ class Daemon:
     async def questions(self) -> Sequence[Question]:
         """What waits for a person, the longest waiting first."""
         found = await self._client.questions.list(status="pending", limit=QUESTIONS)
-        return [question for question in reversed(found) if question.kind != "function"]
+        return [question for question in reversed(found) if question.kind in ("approval", "input")]
 
     async def answer_question(self, question: Question, accepted: bool, value: Any = None) -> None:
         """Agree, with a value if one was asked for, or refuse."""

@@ -11,6 +11,7 @@ import httpx
 
 from portico._answer import AsyncAnswer, Opened
 from portico._async.apps import Agents, Apps, Prompts
+from portico._async.facts import Facts
 from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
 from portico._async.models import Adapters, Deployments, Engines, Models
@@ -62,6 +63,7 @@ class AsyncClient:
         self.apps = Apps(self._transport)
         self.agents = Agents(self._transport)
         self.sessions = Sessions(self._transport)
+        self.facts = Facts(self._transport)
         self.runs = Runs(self._transport)
         self.keys = Keys(self._transport)
         self.tools = Tools(self._transport)

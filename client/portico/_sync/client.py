@@ -22,6 +22,7 @@ from portico._running import Running
 from portico._serving import Desk, Given
 from portico._step import StepLike
 from portico._sync.apps import Agents, Apps, Prompts
+from portico._sync.facts import Facts
 from portico._sync.keys import Keys
 from portico._sync.knowledge import Chunkers, Files, Stores
 from portico._sync.models import Adapters, Deployments, Engines, Models
@@ -63,6 +64,7 @@ class Client:
         self.apps = Apps(self._transport)
         self.agents = Agents(self._transport)
         self.sessions = Sessions(self._transport)
+        self.facts = Facts(self._transport)
         self.runs = Runs(self._transport)
         self.keys = Keys(self._transport)
         self.tools = Tools(self._transport)

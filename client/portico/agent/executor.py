@@ -1,14 +1,16 @@
-"""`Executor`: tools of the daemon, called with messages."""
+"""`Executor`: tools of the daemon and functions of ours, called with messages."""
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from portico.agent.hooks import AnyHook, applied
 from portico.agent.message import Message
-from portico.agent.stage import SCENE, House, tell
+from portico.agent.stage import SCENE, House, tell, waited
 from portico.client import AsyncClient, Client
 from portico.errors import (
     Conflict,
@@ -19,6 +21,7 @@ from portico.errors import (
     PorticoError,
     TooLarge,
 )
+from portico.functions import Function, plain
 from portico.values import ToolResult
 from portico.wire import ToolCalled, ToolReturned
 
@@ -34,18 +37,20 @@ class Executor:
 
     The action is the content, ``{"name": TOOL, "parameters": {…}}``, or what a `ToolParser` has put into
     ``formatted``: such an object, or code for the notebook among ``tools``. Errors are answers too. A notebook keeps
-    its variables for the session of the call around.
+    its variables for the session of the call around. ``tools`` are names in the daemon, and functions.
     """
 
     def __init__(
         self,
-        tools: Sequence[str],
+        tools: Sequence[str | Function | Callable[..., Any]],
         *,
         hooks: Sequence[AnyHook] = (),
         name: str = "executor",
         client: Client | AsyncClient | None = None,
     ) -> None:
-        self.tools = tuple(tools)
+        given = [tool if isinstance(tool, str | Function) else Function.of(tool) for tool in tools]
+        self._functions = {tool.name: tool for tool in given if isinstance(tool, Function)}
+        self.tools = tuple(tool if isinstance(tool, str) else tool.name for tool in given)
         self.hooks = tuple(hooks)
         self.name = name
         self._house = None if client is None else House.of(client)
@@ -56,6 +61,14 @@ class Executor:
         if isinstance(action, Message):
             return self._end(action, session)
         tool, arguments = action
+        if tool in self._functions:
+            try:
+                value = self._call(tool, arguments)
+                if inspect.isawaitable(value):
+                    value = waited(_value(value))
+            except Exception as error:  # noqa: BLE001  # what a function raises is for the model to read
+                return self._end(self._raised(tool, error), session)
+            return self._end(self._valued(tool, value), session)
         try:
             result = self._at().client.tools.call(tool, arguments)
         except PorticoError as error:
@@ -68,6 +81,13 @@ class Executor:
         if isinstance(action, Message):
             return self._end(action, session)
         tool, arguments = action
+        if tool in self._functions:
+            try:
+                value = self._call(tool, arguments)
+                value = await value if inspect.isawaitable(value) else value
+            except Exception as error:  # noqa: BLE001  # what a function raises is for the model to read
+                return self._end(self._raised(tool, error), session)
+            return self._end(self._valued(tool, value), session)
         try:
             result = await (await self._at().loop_client()).tools.call(tool, arguments)
         except PorticoError as error:
@@ -114,6 +134,18 @@ class Executor:
         whose = f"{scene.app}." if scene is not None else ""
         return re.sub(r"[^A-Za-z0-9_.:-]", "_", f"{whose}{self._session(session)}")[-64:]
 
+    def _call(self, tool: str, arguments: Mapping[str, Any]) -> Any:
+        function = self._functions[tool]
+        return function.call(**function.bind(arguments))
+
+    def _raised(self, tool: str, error: Exception) -> Message:
+        return self._said(f"'{tool}' failed: {type(error).__name__}: {error}", True, tool)
+
+    def _valued(self, tool: str, value: Any) -> Message:
+        found = plain(value)
+        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
+        return self._said(text, False, tool).but(formatted=found if isinstance(found, dict) else None)
+
     def _failed(self, tool: str, error: PorticoError) -> Message:
         if not isinstance(error, TOLD):
             raise error
@@ -138,6 +170,10 @@ class Executor:
 
     def _end(self, message: Message, session: int | str | None) -> Message:
         return applied(self.hooks, "after_action", self, message, self._session(session))
+
+
+async def _value(awaitable: Any) -> Any:
+    return await awaitable
 
 
 def _action(message: Message) -> Any:

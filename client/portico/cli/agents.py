@@ -130,7 +130,7 @@ def _agent(client: Client, name: str) -> AppVersion:
 
 
 def _called(item: Any, key: str) -> str:
-    given = item.get(key) if isinstance(item, dict) else item
+    given = item.get(key) or item.get("function") if isinstance(item, dict) else item
     return str(given.get("name") or "…") if isinstance(given, dict) else str(given or json.dumps(item))
 
 

@@ -136,6 +136,9 @@ def add(
     approval: Annotated[
         str, typer.Option(help="When somebody is asked before a call: always, destructive or never.")
     ] = "",
+    sampling: Annotated[
+        str, typer.Option(metavar="MODEL", help="The model that the server itself may ask (default: none).")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Hold an MCP server of somebody else: a command to start, or a URL to reach."""
@@ -147,6 +150,7 @@ def add(
         "prefix": prefix,
         "folder": os.getcwd() if command else "",
         **({"approval": approval} if approval else {}),
+        **({"sampling": {"model": sampling}} if sampling else {}),
     }
     with connected(context) as client, Spinner(f"Starting {name}"):
         made = client.mcp.add(name, command or (), url=url, **options)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Runs(Protocol):
     """`portico._running.Running`."""
 
-    id: str | None
+    @property
+    def id(self) -> str | None: ...
 
     def events(self) -> Iterator[Event]: ...
 

@@ -62,7 +62,7 @@ def show(
 ) -> None:
     """Show what was said in a session."""
     with connected(context) as client:
-        found = _found(client, which)
+        found = found_session(client, which)
         said = client.sessions.messages(found.id, agent)
     if as_json:
         print_json({"session": found, "messages": said})
@@ -92,7 +92,7 @@ def rename(
 ) -> None:
     """Give a session a title."""
     with connected(context) as client:
-        changed = client.sessions.change(_found(client, which).id, title=title)
+        changed = client.sessions.change(found_session(client, which).id, title=title)
     _say(changed, f"'{safe(changed.name)}' is now called '{safe(changed.title)}'.", as_json)
 
 
@@ -105,7 +105,7 @@ def fork(
 ) -> None:
     """Make a copy of a session, which goes its own way from here."""
     with connected(context) as client:
-        made = client.sessions.fork(_found(client, which).id, name)
+        made = client.sessions.fork(found_session(client, which).id, name)
     _say(made, f"The copy is {safe(made.app)}/{safe(made.name)}.", as_json)
 
 
@@ -113,7 +113,7 @@ def fork(
 def reset(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
     """Forget what was said in a session, by every agent in it."""
     with connected(context) as client:
-        found = _found(client, which)
+        found = found_session(client, which)
         confirm(f"Forget what was said in '{found.name}'?", yes=yes)
         found = client.sessions.reset(found.id)
     _say(found, f"'{safe(found.name)}' is empty.", as_json)
@@ -125,7 +125,7 @@ def delete(
 ) -> None:
     """Remove a session with all that was said in it."""
     with connected(context) as client:
-        found = _found(client, which)
+        found = found_session(client, which)
         if not dry_run:
             confirm(f"Remove the session '{found.name}' of '{found.app}'?", yes=yes)
             client.sessions.remove(found.id)
@@ -139,7 +139,7 @@ def delete(
 def export(context: typer.Context, which: Which, as_json: AsJson = False) -> None:
     """Print a session as JSON: what every agent in it remembers. `import` reads it back."""
     with connected(context) as client:
-        state = client.sessions.state(_found(client, which).id)
+        state = client.sessions.state(found_session(client, which).id)
     print_json(state)
 
 
@@ -166,7 +166,7 @@ def import_(
     _say(found, f"{safe(found.app)}/{safe(found.name)} is there.", as_json)
 
 
-def _found(client: Client, which: str) -> Session:
+def found_session(client: Client, which: str) -> Session:
     """A session by its id, or by its app and name. Raises `NotFound`, or `Conflict` if several users have one."""
     of, slash, name = which.partition("/")
     if not slash:

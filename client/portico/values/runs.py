@@ -55,7 +55,7 @@ class Question:
 
     ``status``: pending, answered, expired or cancelled. ``answer_schema`` is the JSON schema of a ``value``.
     ``accepted``, ``value``, ``note`` and ``answered_by`` are the answer; ``worker`` is the client that executes a
-    function.
+    function. ``key`` is the same when a run that was cut off asks the same again.
     """
 
     id: str
@@ -74,6 +74,7 @@ class Question:
     answered_by: str = ""
     answered_at: float | None = None
     worker: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

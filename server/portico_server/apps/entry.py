@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from portico_server.apps import team as teams
 from portico_server.apps.agent import read as agents
 from portico_server.apps.fields import Fields
 from portico_server.apps.flow import read as flows
@@ -31,19 +32,21 @@ class AppEntry:
 
 
 def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
-    """An entry of ``apps``: ``flow``, or ``agent``, or the ``file`` that one of them is in, relative to ``folder``.
+    """An entry of ``apps``: a ``flow``, a ``team``, an ``agent``, or the ``file`` of a flow or agent in ``folder``.
 
     Raises `InvalidRequest` that names the place of what is wrong, but knows nothing of models, stores and tools.
     """
     fields = Fields(item, at)
     name = fields.text("name")
     flow, agent, file = fields.mapping("flow"), fields.mapping("agent"), fields.text("file")
+    team = fields.mapping("team")
     over = {key: fields.raw(key) for key in OVER}
     limits = fields.mapping("limits")
     fields.done()
-    given = [word for word, value in (("flow", flow), ("agent", agent), ("file", file)) if value]
-    if len(given) != 1:
-        raise InvalidRequest(f"{at} needs one of 'flow', 'agent' and 'file'.", param=at)
+    if sum(1 for value in (flow, agent, file, team) if value) != 1:
+        raise InvalidRequest(f"{at} needs one of 'flow', 'team', 'agent' and 'file'.", param=at)
+    if team is not None:
+        flow = teams.flow_of(team, name, f"{at}.team")
     spec = dict(flow or agent or _document(file, folder, f"{at}.file"))
     if agent is not None or "portico_agent" in spec:
         return _checked(name, "agent", _versioned(spec, "portico_agent"), limits, at)

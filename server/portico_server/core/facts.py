@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from portico_server.core.principal import Principal
 
 
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact in the store ``store`` (its name); ``attributes`` say where it comes from.
+
+    Its ``id`` stays when it is changed; ``created_at`` and ``changed_at`` in seconds since 1970.
+    """
+
+    id: str
+    store: str
+    text: str
+    attributes: Mapping[str, str | float | bool]
+    created_at: float
+    changed_at: float
+
+
 class Facts(Protocol):
-    """Keeps short texts in a store, where a search finds them."""
+    """Keeps short texts in a store, where a search finds them. Each belongs to the caller it was kept for."""
 
     async def add(
         self,
@@ -22,3 +38,19 @@ class Facts(Protocol):
 
         Raises `NotFound` or `Forbidden` if the caller may not write to it.
         """
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        store: str | None = None,
+        where: Mapping[str, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Fact]:
+        """The caller's own facts, the newest first; of one store, or those with these attributes."""
+
+    async def change(self, fact_id: str, text: str, caller: Principal) -> Fact:
+        """Put another text in the place of a fact. Raises `NotFound`."""
+
+    async def remove(self, fact_id: str, caller: Principal) -> None:
+        """Forget a fact. Raises `NotFound`."""

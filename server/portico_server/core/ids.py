@@ -20,6 +20,7 @@ Prefix = Literal[
     "art_",
     "ask_",
     "conv_",
+    "fact_",
     "ftjob-",
     "ftckpt_",
     "ftevent-",

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-QuestionKind: TypeAlias = Literal["approval", "function", "input"]
-"""Whether something may be done; a function that a client executes; something only a person knows."""
+QuestionKind: TypeAlias = Literal["approval", "function", "input", "chat"]
+"""Whether something may be done; a function that a client executes; something only a person knows; what the model that
+the caller lends says.
+"""
 
 QuestionStatus: TypeAlias = Literal["pending", "answered", "expired", "cancelled"]
 

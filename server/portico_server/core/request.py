@@ -28,10 +28,15 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """Texts to turn into vectors, in order."""
+    """Texts to turn into vectors, in order.
+
+    ``spans``: for each text runs of characters, from first to last; then there is a vector for each run instead, made
+    of what its tokens mean within the whole text (late chunking). Models with the capability ``spans`` can do that.
+    """
 
     input: tuple[str, ...]
     dimensions: int | None = None
+    spans: tuple[tuple[tuple[int, int], ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """The answer to `Embed`: one vector per text, each a little-endian float32 buffer of ``dimensions`` × 4 bytes."""
+    """The answer to `Embed`: one vector per text or span, each a little-endian float32 buffer of ``dimensions`` × 4
+    bytes.
+    """
 
     data: tuple[bytes, ...]
     dimensions: int

@@ -70,10 +70,14 @@ class Bases(Protocol):
         """This machine as it is now."""
 
     async def publish(self, name: str, base: str, folder: Path, owner: str | None) -> None:
-        """Serve the PEFT adapter in ``folder`` as the model ``name`` on the engine of ``base``, also after a restart.
+        """Serve what was trained as the model ``name`` on the engine of ``base``, also after a restart.
 
-        A name that is there already, from an attempt that was cut off, is left as it is.
+        ``folder`` has a PEFT adapter, which answers beside the base, or a whole model (safetensors, tokenizer), which
+        becomes one of its own. A name that is there already, from an attempt that was cut off, is left as it is.
         """
+
+    async def also(self, name: str, target: str) -> None:
+        """Let ``name`` mean the model ``target``, too, also after a restart. A name that is taken stays as it is."""
 
 
 Report: TypeAlias = Callable[[str, str], Awaitable[None]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -14,9 +16,13 @@ from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db.schema import HEAD
+from portico_server.db.writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+FAILURES = (SQLAlchemyError, sqlite3.Error)
+"""What a database raises: its driver is spoken to past SQLAlchemy where that counts."""
 
 READERS = 4
 
@@ -27,6 +33,7 @@ class Database:
     ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction of a
     reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk. ``jot`` is a
     ``write`` that does not wait for the disk: what it returned survives the end of this process, not a power cut.
+    ``send`` is either of these for one who goes on meanwhile.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,8 +42,10 @@ class Database:
         self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
         self._jot_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
         self._read_engine = self._engine("BEGIN", pool_size=READERS)
-        self._writer = ThreadPoolExecutor(1, "portico-db-write")
+        self._writer = Writer("portico-db-write")
         self._readers = ThreadPoolExecutor(READERS, "portico-db-read")
+        self._held: dict[Engine, Connection] = {}
+        """Connections of the writer thread, which stay open: to get one back from its pool costs more than a row."""
 
     @classmethod
     def at(cls, path: Path) -> Database:
@@ -66,7 +75,8 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def start(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
+            driver: Any = connection.connection.driver_connection
+            driver.execute(begin)  # past SQLAlchemy, which takes as long again for it
 
         return engine
 
@@ -80,7 +90,7 @@ class Database:
             from portico_server.db.migrate import upgrade
 
             upgrade(self._write_engine)
-        except SQLAlchemyError as error:
+        except FAILURES as error:
             raise self._explain(error) from error
 
     def _revision(self, connection: Connection) -> str | None:
@@ -91,44 +101,67 @@ class Database:
     async def read(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._run(self._readers, self._read_engine, function, *args, **kwargs)
+        def work() -> T:
+            try:
+                with self._read_engine.begin() as connection:
+                    return function(connection, *args, **kwargs)
+            except FAILURES as error:
+                raise self._explain(error) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def write(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._run(self._writer, self._write_engine, function, *args, **kwargs)
+        return await self._written(
+            self._write_engine, lambda connection: function(connection, *args, **kwargs)
+        )
 
     async def jot(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._run(self._writer, self._jot_engine, function, *args, **kwargs)
+        return await self._written(self._jot_engine, lambda connection: function(connection, *args, **kwargs))
 
-    async def _run(
-        self,
-        pool: ThreadPoolExecutor,
-        engine: Engine,
-        function: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        def work() -> T:
-            try:
+    def send(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:
+        """`write` if ``full``, else `jot`, that begins now: what it will return or raise."""
+        return self._written(self._write_engine if full else self._jot_engine, function)
+
+    def _written(self, engine: Engine, function: Callable[[Connection], T]) -> asyncio.Future[T]:
+        return self._writer.do(lambda: self._transact(engine, function))
+
+    def _transact(self, engine: Engine, function: Callable[[Connection], T]) -> T:
+        """One transaction, in the writer thread."""
+        try:
+            if not self._sqlite:
                 with engine.begin() as connection:
-                    return function(connection, *args, **kwargs)
-            except SQLAlchemyError as error:
-                raise self._explain(error) from error
+                    return function(connection)
+            held = self._held.get(engine)
+            if held is None:
+                held = self._held[engine] = engine.connect()
+            with held.begin():
+                return function(held)
+        except FAILURES as error:
+            self._let_go(engine)
+            raise self._explain(error) from error
 
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    def _let_go(self, engine: Engine) -> None:
+        """The next transaction has a connection of its own, whatever has become of this one."""
+        held = self._held.pop(engine, None)
+        if held is not None:
+            with suppress(*FAILURES):
+                held.close()
 
-    def _explain(self, error: SQLAlchemyError) -> PorticoError:
+    def _explain(self, error: Exception) -> PorticoError:
         reason = str(getattr(error, "orig", error)).lower()
         where = self._url.database or "the database"
-        if "full" in reason and isinstance(error, OperationalError):
+        if "full" in reason and isinstance(error, OperationalError | sqlite3.OperationalError):
             return Unavailable(
                 f"The disk that holds {where} is full. Nothing was changed; free some space and try again.",
                 code="disk_full",
             )
-        if isinstance(error, DatabaseError) and ("malformed" in reason or "not a database" in reason):
+        if isinstance(error, DatabaseError | sqlite3.DatabaseError) and (
+            "malformed" in reason or "not a database" in reason
+        ):
             return Unavailable(
                 f"The database {where} is damaged ({reason}). Move it aside, with its -wal and -shm files, and start "
                 "again: folders are indexed anew; or restore it from a backup.",
@@ -140,8 +173,10 @@ class Database:
 
     def close(self) -> None:
         """Finish what is queued, then let go of the file."""
-        self._writer.shutdown(wait=True)
+        self._writer.close()
         self._readers.shutdown(wait=True)
+        for engine in tuple(self._held):
+            self._let_go(engine)
         self._write_engine.dispose()
         self._jot_engine.dispose()
         self._read_engine.dispose()

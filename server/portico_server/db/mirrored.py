@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from portico_server.db import files as file_rows
 from portico_server.db import stores
@@ -28,13 +28,22 @@ class Mirrored:
     replaces: str | None = None
 
 
-def mirror(connection: Connection, store_id: str) -> dict[str, StoreFileRow]:
-    """The files that a store mirrors from its source, by their name in it."""
+def mirror(
+    connection: Connection, store_id: str, only: Sequence[str] | None = None
+) -> dict[str, StoreFileRow]:
+    """The files that a store mirrors from its source, by their name in it.
+
+    ``only``: those of these names, and those that lie below one of them.
+    """
     query = (
         select(*stores.file_columns())
         .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
         .where(store_files.c.store_id == store_id, files.c.owner == f"{MIRRORED}{store_id}")
     )
+    if only is not None:
+        name = files.c.filename
+        below = (and_(name > f"{one}/", name < f"{one}0") for one in only)  # 0 comes behind the slash
+        query = query.where(or_(name.in_(only), *below))
     return {row.filename: StoreFileRow(*row) for row in connection.execute(query)}
 
 

@@ -37,6 +37,15 @@ class QuestionRow:
     lease_owner: str | None = None
     lease_expires: float | None = None
 
+    @property
+    def effect(self) -> str:
+        """What makes that which is done for it known as the same: ``RUN:PATH`` as for every effect of a flow. One
+        without a key of its own is asked anew each time.
+        """
+        if self.key == self.id or self.key.startswith(f"{self.run_id}:"):
+            return self.key
+        return f"{self.run_id}:{self.key}"
+
     def same(self, other: QuestionRow) -> bool:
         """Whether both ask the same: an answer to one must not be taken for an answer to something else."""
         mine, theirs = ((row.kind, row.name, dict(row.arguments), row.answer_schema) for row in (self, other))

@@ -21,7 +21,7 @@ from sqlalchemy import (
     false,
 )
 
-HEAD = "0005"
+HEAD = "0007"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 metadata = MetaData(
@@ -322,6 +322,22 @@ questions = Table(
     Index("ix_questions_status_created_at", "status", "created_at"),
 )
 
+# Calls over MCP that a client was told of as tasks. The run itself lives in memory; its end is kept here for a while.
+mcp_tasks = Table(
+    "mcp_tasks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("run_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("result", JSON),
+    Column("lease_expires", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("ix_mcp_tasks_finished_at", "finished_at"),
+)
+
 prompts = Table(
     "prompts",
     metadata,
@@ -366,6 +382,10 @@ steps = Table(
     Column("cached_tokens", Integer, nullable=False, default=0),
     # Whether the output came out of the step cache.
     Column("hit", Boolean, nullable=False, default=False),
+    # In US dollars by the price table, null where no price is known.
+    Column("cost", Float),
+    # Whether something of the output was left out: it is not what the step gave.
+    Column("redacted", Boolean, nullable=False, default=False, server_default=false()),
 )
 
 step_cache = Table(

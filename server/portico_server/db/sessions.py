@@ -92,6 +92,13 @@ _MEMORY = (
     .where(session_messages.c.session_id == bindparam("id"), session_messages.c.agent == bindparam("agent"))
     .order_by(session_messages.c.seq)
 )
+_HEARD = (
+    select(*_MESSAGE)
+    .where(session_messages.c.session_id == bindparam("id"), session_messages.c.agent == bindparam("agent"))
+    .where(session_messages.c.run_id == bindparam("run"))
+    .order_by(session_messages.c.seq)
+    .limit(1)
+)
 _STATE = select(session_states.c.state).where(
     session_states.c.session_id == bindparam("id"), session_states.c.agent == bindparam("agent")
 )
@@ -109,6 +116,7 @@ _USED = (
     .where(sessions.c.id == bindparam("session"))
     .values(last_seq=bindparam("last"), updated_at=bindparam("now"))
 )
+_TITLED = update(sessions).where(sessions.c.id == bindparam("session")).values(title=bindparam("given"))
 
 
 def opened(
@@ -217,6 +225,17 @@ def messages(
     return [MessageRow(*row) for row in connection.execute(query)]
 
 
+def heard(
+    connection: Connection, app: str, owner: str, name: str, agent: str, run_id: str
+) -> tuple[SessionRow | None, MessageRow | None]:
+    """A session, and the message that ``agent`` was given in it in a run."""
+    row = named(connection, app, owner, name)
+    if row is None:
+        return None, None
+    first = connection.execute(_HEARD, {"id": row.id, "agent": agent, "run": run_id}).first()
+    return row, MessageRow(*first) if first else None
+
+
 def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, Any]]:
     """What each agent keeps besides messages."""
     rows = connection.execute(
@@ -234,19 +253,23 @@ def save(
     kept: Mapping[str, Mapping[str, Any]],
     run_id: str | None,
     seen: Mapping[str, int],
+    title: str = "",
 ) -> Saved:
     """Add messages as (agent, message, moment) and replace states: all of it, or nothing.
 
-    ``seen``: the number of the last message of each agent that the turn built upon.
+    ``seen``: the number of the last message of each agent that the turn built upon. ``title`` is for one that has none.
     """
     # Agents side by side in a new session each make it; the second one finds that of the first.
-    session_id = opened(connection, key).id if key.fresh else key.id
+    session_id = opened(connection, key, title=title).id if key.fresh else key.id
     row = connection.execute(_LOCKED, {"id": session_id}).first()
     if row is None:
         return "gone"
     if seen and _last(connection, session_id, seen) != {agent: last for agent, last in seen.items() if last}:
         return "changed"
-    _put(connection, SessionRow(*row), added, kept, run_id)
+    found = SessionRow(*row)
+    if title and not found.title:
+        connection.execute(_TITLED, {"session": found.id, "given": title})
+    _put(connection, found, added, kept, run_id)
     return "saved"
 
 

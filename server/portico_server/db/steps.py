@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, null, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, null, select
 
+from portico.wire import Usage
 from portico_server.core.errors import Conflict
 from portico_server.db import runs
 from portico_server.db.runs import RunRow
@@ -19,9 +18,12 @@ from portico_server.db.schema import step_cache, steps
 StepStatus = Literal["completed", "failed", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """One finished step. ``path`` holds the iteration: ``story.chapters[3].draft``; ``hit``: out of the cache."""
+class StepRow(NamedTuple):
+    """One finished step. ``path`` holds the iteration: ``story.chapters[3].draft``; ``hit``: out of the cache; ``cost``
+    in US dollars; ``redacted``: the output, or the error, is not all that there was.
+
+    A tuple, because a warp makes a thousand of them at once.
+    """
 
     path: str
     seq: int
@@ -37,13 +39,18 @@ class StepRow:
     completion_tokens: int = 0
     cached_tokens: int = 0
     hit: bool = False
+    cost: float | None = None
+    redacted: bool = False
 
 
-_COLUMNS = [steps.c[name] for name in StepRow.__dataclass_fields__]
+def used(row: StepRow) -> Usage:
+    """What a step has used."""
+    return Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.cost)
 
 
-_NAMES = tuple(StepRow.__dataclass_fields__)
-_FIELDS = attrgetter(*_NAMES)
+_NAMES = StepRow._fields
+_COLUMNS = [steps.c[name] for name in _NAMES]
+_TOKENS = (steps.c.prompt_tokens, steps.c.completion_tokens, steps.c.cached_tokens)
 _HELD = select(runs_table.c.lease_owner).where(runs_table.c.id == bindparam("id"))
 _REPLACE = (
     f"INSERT OR REPLACE INTO steps (run_id, {', '.join(_NAMES)}) "  # noqa: S608  # names of our own columns
@@ -59,10 +66,11 @@ def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder:
     if holder and connection.execute(_HELD, {"id": run_id}).scalar() != holder:
         raise Conflict(f"Another daemon has taken over the run {run_id}.", code="lease_lost")
     if connection.dialect.name == "sqlite":
-        # Written out, because it is the one statement that a durable step waits for.
-        connection.exec_driver_sql(_REPLACE, [(run_id, *_FIELDS(row)) for row in rows])
+        # Written out and past SQLAlchemy, because it is the one statement that a durable step waits for.
+        driver: Any = connection.connection.driver_connection
+        driver.executemany(_REPLACE, [(run_id, *row) for row in rows])
         return
-    values = [{"run_id": run_id, **dict(zip(_NAMES, _FIELDS(row), strict=True))} for row in rows]
+    values = [{"run_id": run_id, **row._asdict()} for row in rows]
     last = {value["path"]: value for value in values}  # one statement may write a row once
     connection.execute(delete(steps).where(steps.c.run_id == run_id, steps.c.path.in_(list(last))))
     connection.execute(insert(steps), list(last.values()))
@@ -79,6 +87,13 @@ def of_run(connection: Connection, run_id: str) -> list[StepRow]:
     """All finished steps of a run, in the order in which they ended."""
     rows = connection.execute(select(*_COLUMNS).where(steps.c.run_id == run_id).order_by(steps.c.seq))
     return [StepRow(*row) for row in rows]
+
+
+def spent(connection: Connection, run_id: str) -> Usage | None:
+    """What the steps of a run have used; ``None`` if it has none."""
+    totals = [func.sum(column) for column in (*_TOKENS, steps.c.cost)]
+    count, *sums = connection.execute(select(func.count(), *totals).where(steps.c.run_id == run_id)).one()
+    return Usage(*sums) if count else None
 
 
 def fork(

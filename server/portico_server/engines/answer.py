@@ -9,7 +9,7 @@ import orjson
 
 from portico.wire import Delta, ToolCalled, Usage
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed
+from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.request import CalledTool, Chat, Embed, Ranked, Relay, Reply, Rerank, Vectors
 from portico_server.core.servable import Relays, Servable
 from portico_server.engines.embeddings import shorten, vector_of
@@ -48,7 +48,14 @@ async def reply(model: Model, request: Chat, context: Context) -> Reply:
 
 
 async def vectors(model: Model, request: Embed, context: Context) -> Vectors:
-    """One vector per text, in order."""
+    """One vector per text or span, in order."""
+    if request.spans is not None and "spans" not in model.card.capabilities:
+        raise InvalidRequest(
+            f"'{model.card.name}' tells no vectors of parts of a text. Embedding models on the engine 'transformers' "
+            "that pool by the mean do.",
+            code="spans_unsupported",
+            param="spans",
+        )
     if not request.input:
         return Vectors((), request.dimensions or 0, Usage(), model.card.name)
     body: dict[str, Any] = {
@@ -58,6 +65,10 @@ async def vectors(model: Model, request: Embed, context: Context) -> Vectors:
     }
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
+    wanted = len(request.input)
+    if request.spans is not None:
+        body["spans"] = request.spans
+        wanted = sum(map(len, request.spans))
     relayed = await model.relay(Relay("embeddings", body), context)
     try:
         data = b"".join([chunk async for chunk in relayed.chunks])
@@ -68,10 +79,9 @@ async def vectors(model: Model, request: Embed, context: Context) -> Vectors:
         found = tuple(shorten(vector_of(row["embedding"]), request.dimensions) for row in rows)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise EngineFailed(f"'{model.card.name}' answered something that is not embeddings.") from error
-    if len(found) != len(request.input) or len({len(vector) for vector in found}) != 1:
+    if len(found) != wanted or len({len(vector) for vector in found}) != 1:
         raise EngineFailed(
-            f"'{model.card.name}' answered {len(found)} vectors for {len(request.input)} texts, or of "
-            f"several lengths."
+            f"'{model.card.name}' answered {len(found)} vectors for {wanted} texts, or of several lengths."
         )
     return Vectors(found, len(found[0]) // 4, relayed.usage, model.card.name)
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from portico_server.core.errors import InvalidRequest, NotFound, nearest
-from portico_server.core.principal import Principal
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.training import BaseModel, Device, Machine, Told
+from portico_server.engines.adapters import peft
 from portico_server.engines.adapters.adapters import Adapters
 from portico_server.engines.adapters.gguf_adapter import LAYERS
 from portico_server.engines.deployment import Deployment
 from portico_server.engines.gguf import Gguf, read_gguf
 from portico_server.engines.sources import Fetcher, parse
 from portico_server.engines.spec import ModelSpec
+from portico_server.engines.trained import TrainedModels
 
 if TYPE_CHECKING:
     from portico_server.engines.hardware import Hardware
 
 Find: TypeAlias = Callable[[str], Deployment | None]
+
+Alias: TypeAlias = Callable[[str, str], Awaitable[None]]
 
 ENGINES: Final = ("llamacpp", "vllm", "lmdeploy", "transformers", "fake")
 """Those whose models are files on this machine, and that answer with adapters."""
@@ -36,15 +41,23 @@ _PLAYED: Final = (1_000_000, 2, 64, 1_000)
 
 
 class ModelBases:
-    """``find`` gives a model by name or alias; ``names`` are those it knows."""
+    """``find`` gives a model by name or alias; ``names`` are those it knows; ``alias`` gives one a further name."""
 
     def __init__(
-        self, find: Find, names: Callable[[], list[str]], fetcher: Fetcher, adapters: Adapters
+        self,
+        find: Find,
+        names: Callable[[], list[str]],
+        fetcher: Fetcher,
+        adapters: Adapters,
+        trained: TrainedModels,
+        alias: Alias,
     ) -> None:
         self._find = find
         self._names = names
         self._fetcher = fetcher
         self._adapters = adapters
+        self._trained = trained
+        self._alias = alias
 
     def check(self, name: str, caller: Principal) -> str:
         """See `portico_server.core.training.Bases`."""
@@ -104,8 +117,22 @@ class ModelBases:
 
     async def publish(self, name: str, base: str, folder: Path, owner: str | None) -> None:
         """See `portico_server.core.training.Bases`."""
-        if not self._adapters.has(name):
-            await self._adapters.add(base, folder, name, owner=owner)
+        if self._adapters.has(name):
+            return
+        if await asyncio.to_thread(_is_whole, folder):
+            await self._trained.publish(name, await self.base(base, SYSTEM), folder, owner)
+            return
+        await self._adapters.add(base, folder, name, owner=owner)
+
+    async def also(self, name: str, target: str) -> None:
+        """See `portico_server.core.training.Bases`."""
+        with suppress(Conflict):
+            await self._alias(name, target)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether this is a model and no adapter."""
+    return (folder / "config.json").is_file() and not (folder / peft.CONFIG).is_file()
 
 
 def _read(spec: ModelSpec, engine: str, path: Path) -> BaseModel:

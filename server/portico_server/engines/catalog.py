@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.engines.environments.recipe import RECIPES
-from portico_server.engines.fake.engine import Fake
-from portico_server.engines.llamacpp.engine import LlamaCpp
-from portico_server.engines.lmdeploy.engine import LmDeploy
 from portico_server.engines.protocol import Engine
-from portico_server.engines.remote.engine import Remote
 from portico_server.engines.spec import ModelSpec
-from portico_server.engines.static.engine import Static
-from portico_server.engines.transformers.engine import Transformers
-from portico_server.engines.vllm.engine import Vllm
 
-ENGINES: Mapping[str, Engine] = {
-    engine.name: engine
-    for engine in (LlamaCpp(), Vllm(), LmDeploy(), Transformers(), Static(), Remote(), Fake())
+_CLASSES: Mapping[str, str] = {
+    "llamacpp": "LlamaCpp",
+    "vllm": "Vllm",
+    "lmdeploy": "LmDeploy",
+    "transformers": "Transformers",
+    "static": "Static",
+    "remote": "Remote",
+    "fake": "Fake",
 }
+
+
+class _Engines(Mapping[str, Engine]):
+    """Each by its name; its module is imported when a model first needs it, so that a start imports two of them."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Engine] = {}
+
+    def __getitem__(self, name: str) -> Engine:
+        if name not in self._made:
+            found = _CLASSES[name]
+            module = importlib.import_module(f"portico_server.engines.{name}.engine")
+            self._made[name] = getattr(module, found)()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+ENGINES: Mapping[str, Engine] = _Engines()
 
 # What is not listed is a file: GGUF is llama.cpp's, a folder with safetensors vLLM's or that of transformers.
 _BY_SCHEME = {"fake": "fake", "static": "static", "remote": "remote", "http": "remote", "https": "remote"}

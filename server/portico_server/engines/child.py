@@ -10,7 +10,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import orjson
 
 from portico_server.core.errors import EngineFailed
 from portico_server.engines.endpoint import Endpoint
+from portico_server.engines.last_words import last_words
 from portico_server.engines.stages import stage_in
 
 KEPT_LINES = 1_000
@@ -25,12 +26,20 @@ LOG_BYTES = 4 * 1024 * 1024
 GRACE = 3.0
 """Seconds between asking a child to end and making it."""
 
+Watch = Callable[[int], Coroutine[Any, Any, None]]
+"""Looks at the process of this number while it starts."""
+
 
 class Child:
     """``python -m MODULE`` with its configuration on stdin, its port on stdout and its log on stderr."""
 
     def __init__(
-        self, process: Process, name: str, key: str, log: Path, report: Callable[[str, int], None] | None
+        self,
+        process: Process,
+        name: str,
+        key: str,
+        log: Path,
+        report: Callable[[str, int | None], None] | None,
     ) -> None:
         self.name = name
         self._report = report
@@ -52,9 +61,11 @@ class Child:
         name: str,
         log: Path,
         timeout: float,
-        report: Callable[[str, int], None] | None = None,
+        report: Callable[[str, int | None], None] | None = None,
+        watch: Watch | None = None,
     ) -> Child:
-        """Start and wait until it answers. ``report`` hears of stages and percentages that its log tells of.
+        """Start and wait until it answers. ``report`` hears of stages and percentages that its log tells of; ``watch``
+        runs until then.
 
         Raises `EngineFailed`; no process is left behind then or when cancelled.
         """
@@ -71,6 +82,7 @@ class Child:
             start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
         )
         child = cls(process, name, key, log, report)
+        watching = asyncio.create_task(watch(process.pid), name=f"watch {name} start") if watch else None
         try:
             async with asyncio.timeout(timeout):
                 await child._introduce({**config, "key": key})
@@ -84,6 +96,10 @@ class Child:
         except BaseException:
             await child.stop()
             raise
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait([watching])
         child._report = None
         return child
 
@@ -106,8 +122,10 @@ class Child:
             return
         await self._process.wait()
         await asyncio.wait([self._pump], timeout=1)
+        words = last_words(self._lines)
         raise EngineFailed(
-            f"The engine of '{self.name}' {self.fate()} while it was loading.{self._last_words()}",
+            f"The engine of '{self.name}' {self.fate()} while it was loading."
+            f"{f' Its last words: {words}' if words else ''}",
             code="load_failed",
         )
 
@@ -180,10 +198,6 @@ class Child:
         return EngineFailed(
             f"The connection to the engine of '{self.name}' broke: {str(error) or type(error).__name__}."
         )
-
-    def _last_words(self) -> str:
-        words = [line.strip() for line in self._lines if line.strip()]
-        return f" Its last words: {words[-1][:500]}" if words else ""
 
     async def wait(self) -> None:
         """Until it has ended, for whatever reason."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 from uuid import uuid4
@@ -19,7 +19,7 @@ from portico_server.core.request import Adapter
 from portico_server.core.training import BaseModel, Bases, Workshop
 from portico_server.engines.adapters import gguf_adapter, merge, peft
 from portico_server.engines.adapters.adapters import Adapters
-from portico_server.engines.guest.guest import QUIET
+from portico_server.engines.guest.quiet import QUIET
 from portico_server.environments.uv import Report, StepFailedError, step
 from portico_server.runs.scheduler import Scheduler
 
@@ -28,11 +28,11 @@ KIND: Final = "adapter_export"
 
 Form: TypeAlias = Literal["safetensors", "gguf"]
 
-WRITTEN: Final = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-"""What matrices of a merged GGUF file can be written as here."""
-
-FURTHER: Final = ("q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q2_k")
-"""What llama.cpp's own tool makes of 16 bits; it is not in the package that the daemon has."""
+BITS: Final[Mapping[str, float]] = {
+    "f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.6, "q5_1": 6, "q5_0": 5.5,
+    "q4_k_m": 4.9, "q4_k_s": 4.6, "q4_1": 5, "q4_0": 4.6,
+}  # fmt: skip
+"""What the numbers of a merged GGUF file can be written as, with the bits that one of them takes about."""
 
 WORKER: Final = Path(__file__).parent / "transformers" / "worker"
 """The package that reads and writes GGUF files, in an environment that has what it needs."""
@@ -67,11 +67,11 @@ class Exports:
 
     async def begin(self, wish: Wish, caller: Principal) -> str:
         """Export in a run; its id. Raises `NotFound`, `InvalidRequest`, `Conflict` if there is something already."""
-        wish = Wish(**{**asdict(wish), "name": self._adapters.get(wish.name).name})
-        if wish.type not in (*WRITTEN, *FURTHER):
-            raise InvalidRequest(
-                f"'{wish.type}' is not a type; there are {', '.join((*WRITTEN, *FURTHER))}.", param="type"
-            )
+        wish = replace(wish, name=self._adapters.get(wish.name).name)
+        kind = wish.type.lower()
+        if kind not in BITS:
+            raise InvalidRequest(f"'{wish.type}' is not a type; there are {', '.join(BITS)}.", param="type")
+        wish = replace(wish, type=kind)
         await asyncio.to_thread(_check_place, Path(wish.path))
         return await self._scheduler.ensure(KIND, f"{wish.name} to {wish.path}", asdict(wish), caller=caller)
 
@@ -85,7 +85,6 @@ class Exports:
         async def report(stage: str, words: str) -> None:
             await context.emit(Status(stage, words))
 
-        note = ""
         if wish.form == "gguf" and base.format != "gguf":
             raise InvalidRequest(
                 f"'{base.name}' is no GGUF model, so nothing is made GGUF of it here. Export it as safetensors; "
@@ -104,9 +103,9 @@ class Exports:
         elif wish.form == "safetensors":
             await self._merge(adapter, base, target, report)
         else:
-            note = await self._fold(adapter, base, target, wish.type, report)
+            await self._fold(adapter, base, target, wish.type, report)
         size = await asyncio.to_thread(_size, target)
-        return {"name": wish.name, "path": str(target), "bytes": size, "note": note}
+        return {"name": wish.name, "path": str(target), "bytes": size}
 
     async def _merge(self, adapter: Adapter, base: BaseModel, target: Path, report: Report) -> None:
         python = await self._workshop.interpreter(report)
@@ -115,16 +114,10 @@ class Exports:
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
         await asyncio.to_thread(merge.merge, folder, adapter.path, target, scale=adapter.scale)
 
-    async def _fold(self, adapter: Adapter, base: BaseModel, target: Path, kind: str, report: Report) -> str:
-        """Returns a sentence if the result is not what was wished."""
-        note = ""
-        if kind in FURTHER:
-            note = (
-                f"{kind} is made by llama.cpp's own quantiser, which is not in the package that Portico has: this "
-                f"is f16. 'llama-quantize {target} OUT {kind}' makes it."
-            )
-            kind = "f16"
-        await asyncio.to_thread(_check_room, target, base.parameters * (4 if kind == "f32" else 2))
+    async def _fold(self, adapter: Adapter, base: BaseModel, target: Path, kind: str, report: Report) -> None:
+        # Small models keep more of their tensors in 8 bits than the type says.
+        needed = int(base.parameters * max(BITS[kind], 8.5) / 8)
+        await asyncio.to_thread(_check_room, target, needed)
         header = await asyncio.to_thread(gguf_adapter.Base.read, base.path)
         made = await asyncio.to_thread(gguf_adapter.for_llamacpp, adapter.path, header)
         python = await self._workshop.interpreter(report)
@@ -139,7 +132,6 @@ class Exports:
                 f"'{adapter.name}' could not be folded into '{base.name}': {error.message}",
                 code="export_failed",
             ) from error
-        return note
 
 
 def _check_place(target: Path) -> None:

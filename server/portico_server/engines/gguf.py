@@ -6,6 +6,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 an
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
 Scalar = int | float | bool | str
 
 MAGIC = b"GGUF"
+
+SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
+"""The name of one file of a model that is cut into several."""
 
 CUT = "model_file_cut"
 """The code of the error for a file that ends within its header."""
@@ -132,6 +136,17 @@ def _read(path: Path, size: int, _changed: int) -> Gguf:
     """Once for each state of a file: a large vocabulary takes 0.1 s, and a start looks at it several times."""
     with path.open("rb", buffering=1024 * 1024) as file:
         return _Reader(file, path, size).read()
+
+
+def parts(path: Path) -> tuple[Path, ...]:
+    """The files of a model that is cut into several, of which ``path`` is one; ``path`` alone if it is whole."""
+    found = SHARD.match(path.name)
+    if found is None:
+        return (path,)
+    return tuple(
+        path.with_name(f"{found['stem']}-{number:05d}-of-{found['count']}{path.suffix}")
+        for number in range(1, int(found["count"]) + 1)
+    )
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

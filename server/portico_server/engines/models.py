@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from portico.wire import Status
-from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -29,20 +26,21 @@ from portico_server.engines.deployment import Deployment, Origin
 from portico_server.engines.environments.environments import Environments
 from portico_server.engines.export import Exports
 from portico_server.engines.fallback import WithFallback, fallbacks
-from portico_server.engines.protocol import MEMORY_SHARE, Engine, Site
-from portico_server.engines.residency import Budget, Residency
+from portico_server.engines.machine import ThisMachine
+from portico_server.engines.protocol import Engine, Site
+from portico_server.engines.pulls import Pulls
+from portico_server.engines.residency import Residency
 from portico_server.engines.sources import Fetcher, Progress, parse
 from portico_server.engines.spec import DeploymentInfo, ModelSpec, check_name
+from portico_server.engines.trained import TrainedModels
 from portico_server.engines.workshop import ModelWorkshop
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.settings import MB, Settings
+from portico_server.settings import Settings
 
 if TYPE_CHECKING:
-    from portico_server.engines.hardware import Gpu, Hardware
     from portico_server.engines.planner.answer import Planner
     from portico_server.engines.planner.plan import Outcome
-    from portico_server.engines.recommend import Recommendation
     from portico_server.engines.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -64,9 +62,6 @@ BUILT_IN = (
     ),
 )
 """What every daemon can do without being told: their files come on first use."""
-
-REPORTS = 100
-"""Progress events of one download, at most about this many."""
 
 
 class Models:
@@ -90,9 +85,9 @@ class Models:
         self._deployments: dict[str, Deployment] = {}
         self._transport: Transport | None = None
         self._transport_lock = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
-        self.residency = Residency(self._budget, self._gpus)
-        self._recommended: Recommendation | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self.machine = ThisMachine(settings)
+        self.residency = Residency(self.machine.budget, self.machine.gpus)
         self.environments = Environments(
             settings.environments,
             scheduler,
@@ -102,10 +97,14 @@ class Models:
             on_demand=settings.install_engines,
         )
         self.adapters = Adapters(database, registry, settings.adapters, self._known, self._restore_built_in)
-        self.bases = ModelBases(self._known, lambda: list(self._deployments), self._fetcher, self.adapters)
         self.workshop = ModelWorkshop(settings, self.environments)
+        self.trained = TrainedModels(settings, self.workshop, self.spec, self.add)
+        self.bases = ModelBases(
+            *(self._known, lambda: list(self._deployments), self._fetcher, self.adapters),
+            *(self.trained, self.set_alias),
+        )
         self.exports = Exports(scheduler, self.adapters, self.bases, self.workshop)
-        scheduler.handle("pull", self._pull, concurrency=2)
+        self._pulls = Pulls(self._fetcher, scheduler)
 
     async def start(self) -> None:
         """Register the built-in models, those in the database, and their adapters; nothing is loaded or fetched."""
@@ -119,10 +118,8 @@ class Models:
         await self.adapters.start()
         for name, target in (await self._database.read(rows.every_alias)).items():
             self._registry.alias(name, target)
-        self._tasks = [
-            asyncio.create_task(self._sweep(), name="unload idle models"),
-            asyncio.create_task(self._look_at_hardware(), name="recommend a model"),
-        ]
+        self._sweeping = asyncio.create_task(self._sweep(), name="unload idle models")
+        self.machine.start()
 
     # --- what there is -------------------------------------------------------------------------------------
 
@@ -148,15 +145,6 @@ class Models:
         source = parse(found.spec.source)
         return str(source) if source.fetchable and self._fetcher.cached(source) is None else None
 
-    def recommended(self) -> Recommendation | None:
-        """A better open model for this machine, once it has been looked at."""
-        return self._recommended
-
-    async def better(self) -> Recommendation | None:
-        """`recommended`, after the look at this machine that `start` began."""
-        await asyncio.wait(self._tasks[-1:])
-        return self._recommended
-
     def _known(self, name: str) -> Deployment | None:
         return self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
 
@@ -180,7 +168,7 @@ class Models:
         spec = known.spec if known else ModelSpec(model.rpartition("/")[2] or model, model)
         module = await asyncio.to_thread(importlib.import_module, "portico_server.engines.planner.answer")
         planner: Planner = module.Planner(self._fetcher, self._settings, engine_for)
-        budget = None if hardware else (await self._budget()).limit
+        budget = None if hardware else (await self.machine.budget()).limit
         return await planner.plan(spec, hardware, {**spec.parameters, **parameters}, budget)
 
     # --- changes -------------------------------------------------------------------------------------------
@@ -228,6 +216,8 @@ class Models:
             await self._database.write(rows.remove, name)
             self._restore_built_in(name)
         await deployment.unload()
+        if forget:
+            await self.trained.forget(deployment.spec)
 
     def _restore_built_in(self, gone: str) -> None:
         """The aliases of a model that is gone mean nothing, save those that must always mean something."""
@@ -364,34 +354,12 @@ class Models:
             # Nothing announces that time has passed.
             await asyncio.sleep(max(1.0, shortest / 4))
 
-    async def _budget(self) -> Budget:
-        """What all models may hold together: the setting, or a share of this machine's memory."""
-        if self._settings.memory_budget_mb:
-            return Budget(self._settings.memory_budget_mb * MB, chosen=True)
-        hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
-        machine: Hardware = await asyncio.to_thread(hardware.this_machine)
-        return Budget(int(machine.memory_bytes * MEMORY_SHARE), chosen=False)
-
-    async def _gpus(self) -> Sequence[Gpu]:
-        """Those with memory of their own; others share the machine's, which has its budget."""
-        hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
-        machine: Hardware = await asyncio.to_thread(hardware.this_machine)
-        return [gpu for gpu in machine.gpus if not gpu.shared]
-
-    async def _look_at_hardware(self) -> None:
-        hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
-        recommend = await asyncio.to_thread(importlib.import_module, "portico_server.engines.recommend")
-        # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
-        self._recommended = recommend.recommend(
-            await asyncio.to_thread(hardware.this_machine), accelerated=sys.platform == "darwin"
-        )
-
     async def close(self) -> None:
         """Stop every child at once and close all connections."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
+        await self.machine.close()
         await asyncio.gather(*(deployment.close() for deployment in self._deployments.values()))
         if self._transport is not None:
             await self._transport.close()
@@ -402,24 +370,7 @@ class Models:
         """Fetch a source, or the source of a deployment, in a durable run; the run's id."""
         with suppress(NotFound):
             source = self._find(source).spec.source
-        parse(source)
-        return await self._scheduler.ensure("pull", source, {"source": source}, caller=caller)
-
-    async def _pull(self, payload: Mapping[str, Any], context: Context) -> Any:
-        source = parse(payload["source"])
-        if not source.fetchable:
-            return {"source": str(source), "path": None}
-        reported = -1.0
-
-        async def report(done: int, total: int | None) -> None:
-            nonlocal reported
-            share = done / total if total else done / 1e8
-            if share - reported >= 1 / REPORTS or done == total:
-                reported = share
-                await context.emit(Status("download", str(source), done, total, "bytes"))
-
-        path = await self._fetcher.fetch(source, report)
-        return {"source": str(source), "path": str(path)}
+        return await self._pulls.begin(source, caller)
 
     # Last in the class: from here on its name hides the built-in `list`.
     def list(self) -> list[DeploymentInfo]:

@@ -28,9 +28,13 @@ class News:
         self._told.set()
         self._told = asyncio.Event()
 
-    def progress(self, stage: str, percent: int) -> None:
-        """A stage in percent, which is only news if it is another."""
-        if (stage, percent) != (self.stage.stage, self.stage.done):
+    def progress(self, stage: str, percent: int | None) -> None:
+        """A stage, in percent if that is known, which is only news if it is another."""
+        if (stage, percent) == (self.stage.stage, self.stage.done):
+            return
+        if percent is None:
+            self.tell(stage)
+        else:
             self.tell(stage, percent, 100, "%")
 
     def end(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import aiohttp
 import orjson
@@ -14,12 +14,9 @@ from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.request import Relay, Relayed
 from portico_server.engines.accounting import usage_in
 from portico_server.engines.answer import close, once
-from portico_server.engines.endpoint import Endpoint
-from portico_server.engines.refusal import error_in, error_of, frame, retry_after
-from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
-
-Explain = Callable[[BaseException], Awaitable[PorticoError]]
-"""Turns a broken connection into a sentence that says what happened to the engine."""
+from portico_server.engines.refusal import error_in, frame
+from portico_server.engines.transport import CONNECTION_ERRORS
+from portico_server.engines.upstream import Upstream
 
 OPERATIONS = ("chat/completions", "completions", "embeddings", "rerank")
 
@@ -38,31 +35,18 @@ class Passthrough:
     """A `Speaker` that changes the model's name on the way in and as good as nothing on the way out.
 
     ``ask_usage``: ask for the token counts of a stream even if the client did not, for the usage rows; an
-    engine that refuses the question is not asked again. ``idle``: seconds of silence in mid-stream after
-    which it counts as broken.
+    engine that refuses the question is not asked again.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        endpoint: Endpoint,
-        name: str,
-        explain: Explain,
-        *,
-        ask_usage: bool = True,
-        idle: float | None = None,
-    ) -> None:
-        self._transport = transport
-        self._model = endpoint.model
-        self._name = name
-        self._broken = explain
+    def __init__(self, upstream: Upstream, *, ask_usage: bool = True) -> None:
+        self._upstream = upstream
+        self._name = upstream.name
         self._ask_usage = ask_usage
-        self._idle = idle
-        self._routes = {operation: Route(endpoint, operation) for operation in OPERATIONS}
+        self._routes = {operation: upstream.route(operation) for operation in OPERATIONS}
 
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
         """See `portico_server.engines.protocol.Speaker`."""
-        model = self._model if request.adapter is None else request.adapter.name
+        model = self._upstream.model if request.adapter is None else request.adapter.name
         body = {**request.body, "model": model}
         streams = request.stream and request.operation.endswith("completions")
         options = body.get("stream_options")
@@ -71,7 +55,7 @@ class Passthrough:
         if asks:
             body["stream_options"] = {**(options or {}), "include_usage": True}
         try:
-            response = await self._post(request.operation, body, deadline)
+            response = await self._upstream.post(self._routes[request.operation], body, deadline)
         except PorticoError as error:
             if not asks or error.status not in (400, 422) or "stream_options" not in error.message:
                 raise
@@ -81,25 +65,8 @@ class Passthrough:
             return await self._document(response, deadline)
         return await self._stream(response, deadline, wants_usage)
 
-    async def _post(
-        self, operation: str, body: dict[str, object], deadline: float | None
-    ) -> aiohttp.ClientResponse:
-        try:
-            response = await self._transport.post(
-                self._routes[operation], orjson.dumps(body), deadline=deadline
-            )
-            if response.status != 200:
-                data = await read_all(response, deadline=deadline)
-                raise error_of(response.status, data, self._name, retry_after(response.headers))
-        except CONNECTION_ERRORS as error:
-            raise await self._explain(error) from error
-        return response
-
     async def _document(self, response: aiohttp.ClientResponse, deadline: float | None) -> Relayed:
-        try:
-            data = await read_all(response, deadline=deadline)
-        except CONNECTION_ERRORS as error:
-            raise await self._explain(error) from error
+        data = await self._upstream.whole(response, deadline)
         if not data.lstrip().startswith(b"{"):
             raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
         if not any(word in data for word in (b'"choices"', b'"data"', b'"results"')):
@@ -112,7 +79,7 @@ class Passthrough:
     async def _stream(
         self, response: aiohttp.ClientResponse, deadline: float | None, wants_usage: bool
     ) -> Relayed:
-        frames = read_frames(response, deadline=deadline, idle=self._idle)
+        frames = self._upstream.frames(response, deadline)
         try:
             first = await anext(frames, b"")
             while first.startswith(b":") and _without_comments(first) == b"":
@@ -125,7 +92,7 @@ class Passthrough:
             if not first.lstrip().startswith(_FIELDS):
                 raise EngineFailed(f"The engine of '{self._name}' answered something that is not a stream.")
         except CONNECTION_ERRORS as error:
-            raise await self._explain(error) from error
+            raise await self._upstream.explain(error) from error
         except BaseException:
             await close(frames)
             raise
@@ -162,7 +129,7 @@ class Passthrough:
                         )
                     yield DONE
         except CONNECTION_ERRORS as broken:
-            error = await self._explain(broken)
+            error = await self._upstream.explain(broken)
             yield frame(error)
             raise error from broken
         except PorticoError as error:
@@ -170,10 +137,6 @@ class Passthrough:
             raise
         finally:
             await close(frames)
-
-    async def _explain(self, error: BaseException) -> PorticoError:
-        # aiohttp's own time-outs are subclasses: only the deadline is the plain one.
-        return late(self._name) if type(error) is TimeoutError else await self._broken(error)
 
     def _until_error(self, data: bytes) -> tuple[bytes, PorticoError | None]:
         """The frames before one that is an error, and that error; all of them if there is none."""

@@ -34,6 +34,7 @@ CHAT = frozenset({"chat", "completions"})
 EMBEDDINGS = frozenset({"embeddings"})
 RERANK = frozenset({"rerank"})
 VISION = frozenset({"vision"})
+SPANS = frozenset({"spans"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Description:
     """What is known of a model; ``None`` while unknown.
 
     ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
-    images in a chat.
+    images in a chat; ``spans`` whether it tells the vectors of parts of a text (see `Embed`).
     """
 
     task: Task
@@ -49,11 +50,12 @@ class Description:
     dimensions: int | None = None
     parameters: int | None = None
     vision: bool = False
+    spans: bool = False
 
     @property
     def capabilities(self) -> frozenset[str]:
         found = {"chat": CHAT, "embedding": EMBEDDINGS, "rerank": RERANK}[self.task]
-        return found | VISION if self.vision else found
+        return found | (VISION if self.vision else frozenset()) | (SPANS if self.spans else frozenset())
 
 
 class Speaker(Protocol):
@@ -101,8 +103,8 @@ class Site:
     transport: Transport
     environments: Path
     adapters: tuple[Adapter, ...] = ()
-    report: Callable[[str, int], None] | None = None
-    """Hears how far the start has come: a stage, and its percentage."""
+    report: Callable[[str, int | None], None] | None = None
+    """Hears how far the start has come: a stage, and its percentage if it is known."""
     gpus: tuple[int, ...] = ()
     """The numbers of the GPUs that it may use; none where nobody counts them."""
     furnish: Callable[[str, Callable[[str], None]], Awaitable[None]] | None = None

@@ -92,23 +92,47 @@ class Transport:
         await self._fresh.close()
 
 
-async def read_all(response: aiohttp.ClientResponse, *, deadline: float | None) -> bytes:
-    """The whole body; closes the response. Raises `EngineFailed` if it is beyond all measure."""
+async def read_all(
+    response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
+) -> bytes:
+    """The whole body; closes the response.
+
+    ``idle``: seconds between two pieces of it after which it counts as broken; the first may take its time, since some
+    servers send their headers before they begin to think. Raises `ConnectionError` then, and `EngineFailed` for a
+    body that is beyond all measure.
+    """
     try:
-        async with asyncio.timeout_at(deadline):
-            if (response.content_length or 0) <= BODY_LIMIT:
-                parts = []
-                size = 0
-                while data := await response.content.readany():
-                    size += len(data)
-                    if size > BODY_LIMIT:
-                        break
-                    parts.append(data)
-                else:
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
+        if (response.content_length or 0) <= BODY_LIMIT:
+            parts: list[bytes] = []
+            size = 0
+            while data := await _piece(response, deadline, idle if parts else None):
+                size += len(data)
+                if size > BODY_LIMIT:
+                    break
+                parts.append(data)
+            else:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         response.close()
     raise EngineFailed(f"The engine sent an answer of more than {BODY_LIMIT >> 20} MB; it was cut off.")
+
+
+async def _piece(response: aiohttp.ClientResponse, deadline: float | None, idle: float | None) -> bytes:
+    """What has come of the body since the last time; empty at its end. Raises `ConnectionError` after ``idle`` seconds
+    without any, `TimeoutError` at the deadline.
+    """
+    limit = deadline
+    if idle is not None:
+        now = asyncio.get_running_loop().time()
+        if deadline is None or now + idle < deadline:
+            limit = now + idle
+    try:
+        async with asyncio.timeout_at(limit):
+            return await response.content.readany()
+    except TimeoutError as error:
+        if limit == deadline or type(error) is not TimeoutError:
+            raise
+        raise ConnectionAbortedError(f"nothing came for {idle:g} s") from error
 
 
 async def read_frames(
@@ -121,21 +145,8 @@ async def read_frames(
     stream that ends in the middle of a frame.
     """
     rest = b""
-    loop = asyncio.get_running_loop()
     try:
-        while True:
-            limit = deadline
-            if idle is not None and (deadline is None or loop.time() + idle < deadline):
-                limit = loop.time() + idle
-            try:
-                async with asyncio.timeout_at(limit):
-                    data = await response.content.readany()
-            except TimeoutError as error:
-                if limit == deadline or type(error) is not TimeoutError:
-                    raise
-                raise ConnectionAbortedError(f"nothing came for {idle:g} s") from error
-            if not data:
-                break
+        while data := await _piece(response, deadline, idle):
             if rest:
                 data = rest + data
             if b"\r" in data:

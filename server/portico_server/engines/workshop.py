@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 NAME = "finetune"
 """Of the environment."""
 
+OPTIONAL = frozenset(("bitsandbytes", "deepspeed", "flash_attn"))
+"""Packages that a recipe makes use of where they are."""
+
 UNPACKED = "unpacked"
 """The folder below the home with models that were unpacked."""
 
@@ -33,6 +36,10 @@ class ModelWorkshop:
     def __init__(self, settings: Settings, environments: Environments) -> None:
         self._settings = settings
         self._environments = environments
+
+    def packages(self) -> frozenset[str]:
+        """The optional packages that the environment has on this machine, or will have: see `OPTIONAL`."""
+        return RECIPES[NAME].pinned & OPTIONAL
 
     async def interpreter(self, report: Report) -> Path:
         """Of the environment, built on first use where that is allowed."""

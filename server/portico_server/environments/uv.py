@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,9 @@ from portico_server.core.errors import PorticoError, Unavailable
 
 Report: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Told the stage (python, packages, check …) and what goes on, in a few words."""
+
+_LEASH: Final = (sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py")))
+"""What a step is run by: it ends with the daemon, however that ends."""
 
 _LINES: Final = 20
 _LISTED: Final = ("+ ", "- ", "~ ")
@@ -46,7 +47,7 @@ def program() -> str:
 async def step(
     command: Sequence[str], stage: str, report: Report, *, folder: Path, env: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Run one step in ``folder`` to its end; its last words. Ended when the caller is cancelled.
+    """Run one step in ``folder`` to its end; its last words. Ended when the caller is cancelled or the daemon is gone.
 
     Raises `StepFailedError`.
     """
@@ -55,14 +56,16 @@ async def step(
     }
     ours.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the system trusts, as pip does
     process = await asyncio.create_subprocess_exec(
+        *_LEASH,
         *command,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**ours, **(env or {})},
         cwd=folder,
         start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     words: list[str] = []
     try:
@@ -74,10 +77,8 @@ async def step(
                     await report(stage, said[:200])
         code = await process.wait()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)  # with what builds a package for it
-            await process.wait()
+        process.stdin.close()  # ends it, and what builds a package for it
+        await process.wait()
     if code != 0:
         raise StepFailedError(" ".join(words)[-800:] or f"exit status {code}", code="environment_failed")
     return words

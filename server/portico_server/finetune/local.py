@@ -29,6 +29,9 @@ NICE: Final = 10
 BEGINNINGS: Final = 3
 """How often a process that was killed is begun anew without a new checkpoint in between."""
 
+ADAPTER: Final = "adapter_config.json"
+"""The file by which a checkpoint is an adapter and not a whole model."""
+
 SPARE: Final = 256 * 1024 * 1024
 """Bytes of disk that must be left."""
 
@@ -144,7 +147,7 @@ class _Attempt:
                     return [Log("warn", trouble)]
             case "done":
                 self.over = True
-                return [Trained(Path(said["path"]), said["tokens"], said["values"])]
+                return [_trained(Path(said["path"]), said)]
             case "error":
                 raise _failure(said["code"], said["message"])
         return []
@@ -171,7 +174,18 @@ def _finished(folder: Path) -> Trained | None:
     except (OSError, orjson.JSONDecodeError):
         return None
     adapter = folder / "adapter"
-    return Trained(adapter, result["tokens"], result["values"]) if adapter.is_dir() else None
+    return _trained(adapter, result) if adapter.is_dir() else None
+
+
+def _trained(path: Path, result: Mapping[str, Any]) -> Trained:
+    """With the adapters of other checkpoints that were kept; whole models would take the disk several times over."""
+    step = int(result["step"])
+    others = tuple(
+        Checkpoint(other, place)
+        for place in path.parent.glob("checkpoints/checkpoint-*")
+        if (other := int(place.name.rpartition("-")[2])) != step and (place / ADAPTER).is_file()
+    )
+    return Trained(path, int(result["tokens"]), result["values"], step, others)
 
 
 def _check_room(task: Task) -> None:

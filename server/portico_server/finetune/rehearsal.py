@@ -52,7 +52,7 @@ class Rehearsal:
                 yield Checkpoint(step, _keep(place, step), values)
         path = task.folder / "script.yaml"
         await asyncio.to_thread(_write, path, task.data.training)
-        yield Trained(path, task.data.facts.tokens * recipe.epochs)
+        yield Trained(path, task.data.facts.tokens * recipe.epochs, step=recipe.steps)
 
 
 def _last(place: Path) -> int:

@@ -86,6 +86,10 @@ class Job:
         """The name its result gets: ``ft:BASE:portico:SUFFIX:ID``."""
         return f"ft:{self.base}:portico:{self.spec.suffix}:{self.id.removeprefix('ftjob-')[-12:]}"
 
+    def checkpoint(self, step: int) -> str:
+        """The name of what it was after ``step``, as OpenAI makes it of the result's."""
+        return f"{self.model}:ckpt-step-{step}"
+
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:

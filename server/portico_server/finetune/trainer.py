@@ -51,11 +51,16 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The last event: the PEFT adapter (the best checkpoint's) lies in ``path``; ``tokens`` is what was trained on."""
+    """The last event: the PEFT adapter, or the whole model, lies in ``path``; ``tokens`` is what was trained on.
+
+    It is that of the checkpoint after ``step``, the best one. ``others`` are further adapters that were kept.
+    """
 
     path: Path
     tokens: int
     values: Mapping[str, float] = field(default_factory=dict)
+    step: int = 0
+    others: tuple[Checkpoint, ...] = ()
 
 
 TrainEvent: TypeAlias = Metrics | Checkpoint | Log | Trained

@@ -284,6 +284,7 @@ class Work:
             "running",
             NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": took}),
         )
+        await self._serve_checkpoints(trained, owner)
         moved = await self._place.database.write(
             tuning.move,
             job.id,
@@ -303,6 +304,17 @@ class Work:
             raise StoppedError
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         return {"job": job.id, "model": job.model}
+
+    async def _serve_checkpoints(self, trained: Trained, owner: str | None) -> None:
+        """Let the checkpoints that were kept be called by their names. The result is there without them."""
+        job, bases = self._job, self._place.bases
+        await bases.also(job.checkpoint(trained.step), job.model)
+        for other in trained.others:
+            try:
+                await bases.publish(job.checkpoint(other.step), job.base, other.path, owner)
+            except PorticoError as error:
+                words = f"The checkpoint of step {other.step} is not served: {error.message}"
+                await self._note(NewEvent("message", words, "warn"))
 
     async def _results(self) -> FileRow:
         found: list[Mapping[str, Any]] = []

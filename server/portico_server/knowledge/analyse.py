@@ -47,6 +47,10 @@ class Terms:
     words: list[str]
     grams: list[str]
 
+    def joined(self) -> tuple[str, str]:
+        """Words and bigrams, each with spaces between."""
+        return " ".join(self.words), " ".join(self.grams)
+
 
 def analyse(text: str) -> Terms:
     """The terms under which ``text`` is indexed."""

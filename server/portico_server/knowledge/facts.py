@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
 
+from portico_server.core.errors import NotFound
+from portico_server.core.facts import Fact
+from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
+from portico_server.db import facts as rows
+from portico_server.db.database import Database
+from portico_server.db.facts import PREFIX, FactRow
 from portico_server.knowledge.contents import Attachment
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
 
+_CREATED = "created_at"
+
 
 class StoredFacts:
-    """`portico_server.core.facts.Facts`: each is a file of its own, so the store's own requests list and delete it."""
+    """`portico_server.core.facts.Facts`: each is a file of its own, so a search finds it and the store's requests too.
 
-    def __init__(self, stores: Stores, files: Files) -> None:
+    A file's bytes never change: a fact that is changed becomes another file, with the attributes and the id it had.
+    """
+
+    def __init__(self, database: Database, stores: Stores, files: Files) -> None:
+        self._database = database
         self._stores = stores
         self._files = files
 
@@ -26,12 +39,66 @@ class StoredFacts:
         caller: Principal,
     ) -> None:
         row = await self._stores.get(store, caller, "write")
-        attachments = []
-        for text in texts:
-            name = f"fact-{sha256(text.encode()).hexdigest()[:16]}.txt"
-            file = await self._files.create(name, "assistants", _once(text.encode()), caller)
-            attachments.append(Attachment(file.id, dict(attributes)))
+        attachments = [
+            Attachment(await self._kept(text, caller), {**attributes, "id": new_id("fact_")})
+            for text in texts
+        ]
         await self._stores.contents.attach(row, attachments, caller)
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        store: str | None = None,
+        where: Mapping[str, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Fact]:
+        within = None if store is None else (await self._stores.get(store, caller)).id
+        found = await self._database.read(rows.newest, caller.id, limit, store_id=within, where=where)
+        names = {row.id: row.name or row.id for row in await self._stores.list(caller)}
+        first: dict[str, FactRow] = {}
+        for row in found:  # the newest file of a fact is the fact
+            if row.store_id in names:
+                first.setdefault(row.id, row)
+        return [await self._fact(row, names[row.store_id]) for row in first.values()]
+
+    async def change(self, fact_id: str, text: str, caller: Principal) -> Fact:
+        before = await self._found(fact_id, caller)
+        store = await self._stores.get(before[0].store_id, caller, "write")
+        created = before[-1].attributes.get(_CREATED, before[-1].created_at)
+        attributes = {**before[0].attributes, "id": before[0].id, _CREATED: created}
+        attachment = Attachment(await self._kept(text, caller), attributes)
+        await self._stores.contents.attach(store, [attachment], caller)
+        for row in before:  # after the new one is there: cut off between, there are two and the newest counts
+            await self._forget(row, caller)
+        (row, *_others) = await self._found(fact_id, caller)
+        return await self._fact(row, store.name or store.id)
+
+    async def remove(self, fact_id: str, caller: Principal) -> None:
+        for row in await self._found(fact_id, caller):
+            await self._forget(row, caller)
+
+    async def _found(self, fact_id: str, caller: Principal) -> Sequence[FactRow]:
+        found = await self._database.read(rows.newest, caller.id, 100, fact_id=fact_id)
+        if not found:
+            raise NotFound(f"There is no fact '{fact_id[:80]}'.", code="fact_not_found", param="id")
+        return found
+
+    async def _kept(self, text: str, caller: Principal) -> str:
+        name = f"{PREFIX}{sha256(text.encode()).hexdigest()[:16]}.txt"
+        return (
+            await self._files.create(name, "assistants", _once(text.encode()), caller, owner=caller.id)
+        ).id
+
+    async def _forget(self, row: FactRow, caller: Principal) -> None:
+        store = await self._stores.get(row.store_id, caller, "write")
+        await self._stores.contents.detach(store, row.file_id)
+        await self._files.delete(row.file_id, caller)
+
+    async def _fact(self, row: FactRow, store: str) -> Fact:
+        data = await asyncio.to_thread(self._files.blob(row.sha256).read_bytes)
+        created = float(row.attributes.get(_CREATED, row.created_at))
+        return Fact(row.id, store, data.decode(), row.attributes, created, row.created_at)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -6,20 +6,36 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.source import Missed, Same, Taken
-from portico_server.knowledge.walk import Seen, Walk, walk
+from portico_server.knowledge.touched import Touched
+from portico_server.knowledge.walk import Seen, Walk, glance, walk
+
+
+class _Limits(TypedDict):
+    max_bytes: int
+    pictures: bool
 
 
 class Folder:
     """A `portico_server.knowledge.source.Source`. Larger files than ``max_bytes`` are left out, and unless wanted
-    ``pictures``.
+    ``pictures``. With ``touched`` a look is at what has changed since the last one, as far as that is known.
     """
 
-    def __init__(self, root: Path, files: Files, *, max_bytes: int, pictures: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: Files,
+        *,
+        max_bytes: int,
+        pictures: bool = True,
+        touched: Touched | None = None,
+    ) -> None:
         self._root = root
+        self._touched = touched
         self._files = files
         self._max_bytes = max_bytes
         self._pictures = pictures
@@ -29,7 +45,18 @@ class Folder:
         return f"folder {self._root}"
 
     async def look(self) -> Walk:
-        return await asyncio.to_thread(walk, self._root, max_bytes=self._max_bytes, pictures=self._pictures)
+        return await asyncio.to_thread(self._look)
+
+    def _look(self) -> Walk:
+        limits: _Limits = {"max_bytes": self._max_bytes, "pictures": self._pictures}
+        if self._touched is None:
+            return walk(self._root, **limits)
+        paths = self._touched.take()
+        found = glance(self._root, paths, **limits) if paths is not None else None
+        if found is None:
+            found = walk(self._root, **limits)
+            self._touched.linked = found.linked
+        return found
 
     async def digest(self, seen: Seen) -> str | None:
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path, PurePath
 
 from portico.wire import JSON
 from portico_server.core.context import Context
@@ -24,6 +24,7 @@ from portico_server.knowledge.sources.limits import Limits
 from portico_server.knowledge.sources.noted import Notes
 from portico_server.knowledge.sources.web import Web
 from portico_server.knowledge.sync import Plan, Sync
+from portico_server.knowledge.touched import Touched
 from portico_server.knowledge.watch import Watch
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB, Settings
@@ -49,23 +50,27 @@ class Following:
         self._fetcher = fetcher
         self._settings = settings
         self._sync = Sync(database, files, ingest)
-        self._watch = Watch(self._changed, settings.home)
+        self._touched: dict[str, Touched] = {}
+        self._watch = Watch(self._noticed, self._blind, settings.home)
         self._poll = Poll(self._changed, settings.source_interval)
 
     def follow(self, row: StoreRow) -> None:
         """Notice from now on what changes in what a store follows, or no longer if it is paused."""
         wanted = self._settings.watch and not row.paused
+        self._touched.pop(row.id, None)
         if row.folder is not None and wanted:
+            self._touched[row.id] = Touched()
             self._watch.follow(row.id, Path(row.folder))
         else:
             self._watch.leave(row.id)
-        if row.source is not None and wanted:
+        if follows(row) and wanted:
             self._poll.follow(row.id)
         else:
             self._poll.leave(row.id)
 
     def leave(self, row: StoreRow) -> None:
         """Forget a store."""
+        self._touched.pop(row.id, None)
         self._watch.leave(row.id)
         self._poll.leave(row.id)
         self._noted(row).unlink(missing_ok=True)
@@ -79,6 +84,8 @@ class Following:
         """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
         if not follows(row):
             raise _nothing(row)
+        if row.id in self._touched:
+            self._touched[row.id].everything()
         return await self._scheduler.ensure("sync", row.id, {"store": row.id})
 
     async def plan(self, row: StoreRow) -> Plan:
@@ -86,8 +93,18 @@ class Following:
         return await self._sync.plan(row, self._source(row))
 
     async def run(self, row: StoreRow, context: Context) -> JSON:
-        """Mirror what a store follows; see `Sync.run`."""
-        return await self._sync.run(row, self._source(row), context)
+        """Mirror what a store follows; see `Sync.run`. Of a watched folder only what gave notice since the last time is
+        looked at, unless a look at all of it was asked for.
+        """
+        touched = self._touched.get(row.id)
+        if touched is not None:
+            await self._watch.up(row.id)
+        try:
+            return await self._sync.run(row, self._source(row, touched), context)
+        except BaseException:
+            if touched is not None:
+                touched.everything()
+            raise
 
     def check(self, source: str | Sequence[str]) -> Mapping[str, JSON]:
         """What a store is to follow, as its row keeps it. Raises `InvalidRequest`."""
@@ -96,12 +113,12 @@ class Following:
             Door.of(self._settings)
         return found.kept()
 
-    def _source(self, row: StoreRow) -> Source:
+    def _source(self, row: StoreRow, touched: Touched | None = None) -> Source:
         """What a store mirrors. Raises `InvalidRequest` if it mirrors nothing."""
         pictures = self._pictures.readable()
         most = self._settings.max_file_mb * MB
         if row.folder is not None:
-            return Folder(Path(row.folder), self._files, max_bytes=most, pictures=pictures)
+            return Folder(Path(row.folder), self._files, max_bytes=most, pictures=pictures, touched=touched)
         if row.source is None:
             raise _nothing(row)
         limits = Limits(self._settings.source_max_files, most, self._settings.request_timeout, pictures)
@@ -112,6 +129,21 @@ class Following:
 
     def _noted(self, row: StoreRow) -> Path:
         return self._settings.sources / f"{row.id}.json"
+
+    async def _noticed(self, store_id: str, paths: Collection[PurePath] | None) -> None:
+        """Some paths in a followed folder have changed, or whatever may have."""
+        touched = self._touched.get(store_id)
+        if paths is None or touched is None:
+            await self._changed(store_id)
+            return
+        touched.add(paths)
+        row = await self._database.read(rows.get, store_id)
+        if row is not None and follows(row) and not row.paused:
+            await self._scheduler.ensure("sync", row.id, {"store": row.id})
+
+    def _blind(self, store_id: str) -> None:
+        if store_id in self._touched:
+            self._touched[store_id].everything()
 
     async def _changed(self, store_id: str) -> None:
         row = await self._database.read(rows.get, store_id)

@@ -15,7 +15,7 @@ from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupCounts, GroupRow
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.chunk.chunkers import check, needs_model
+from portico_server.knowledge.chunk.chunkers import check, is_late, needs_model
 from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.made.making import Making
@@ -121,6 +121,9 @@ class Groups:
         if parent and parent not in names:
             raise _unknown(parent, names, "parent")
         checked = check(chunking or preset, by_model=True)
+        if is_late(checked) and embedding_model is None:
+            # Vectors that see the document cannot be made of its chunks: another model of the store's leaves them.
+            embedding_model = store.embedding_model
         row = rows.new(store.id, name, parent, checked, embedding_model)
         if needs_model(checked):
             await check_model(checked, row.model(store.embedding_model), self._registry, caller)
@@ -267,10 +270,12 @@ def parse(item: Mapping[str, Any], at: str) -> GroupSpec:
 def _is_as(row: GroupRow, spec: GroupSpec) -> bool:
     """Whether a group is what a configuration asks for; where it says nothing, anything is."""
     preset, _ = PRESETS.get(spec.name, (None, ""))
+    chunking = check(spec.chunking or preset, by_model=True)
+    kept = spec.embedding_model is None and is_late(chunking)  # whatever model it was made with
     return (
-        row.chunking == check(spec.chunking or preset, by_model=True)
+        row.chunking == chunking
         and (spec.parent is None or row.parent == spec.parent)
-        and row.embedding_model == spec.embedding_model
+        and (kept or row.embedding_model == spec.embedding_model)
     )
 
 

@@ -156,7 +156,7 @@ class Ingest:
         first, used = True, 0
         held: list[NewChunk] = []
         blob = self._files.blob(row.sha256)
-        source = self._readers.read(blob, row.filename, target.chunking(row), context)
+        source = self._readers.read(blob, row.filename, target.chunking(row), context, indexed=True)
         try:
             async with aclosing(source) as runs:
                 async for parts in runs:
@@ -231,9 +231,9 @@ class Ingest:
                 tally.failed += item.message is not None
                 took = (time.perf_counter() - item.began) * 1e3
                 await context.emit(StepFinished(f"index/{item.row.filename}", took, item.message))
-                await context.emit(
-                    Status("index", item.row.filename, done=tally.done, total=tally.total, unit="files")
-                )
+        if batch:
+            last = batch[-1].row.filename
+            await context.emit(Status("index", last, done=tally.done, total=tally.total, unit="files"))
 
 
 def _first(errors: BaseExceptionGroup[PorticoError]) -> PorticoError:

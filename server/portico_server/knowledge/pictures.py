@@ -67,8 +67,7 @@ class Pictures:
         """The description of a picture. ``None`` for another file, and where no model could see it: then its text may
         be recognised.
         """
-        model = self.model()
-        if model is None or not is_picture(filename):
+        if not is_picture(filename) or (model := self.model()) is None:
             return None
         data = await asyncio.to_thread(_head, path)
         kind = next((kind for beginning, kind in _TYPES if data.startswith(beginning)), None)

@@ -12,7 +12,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.knowledge.chunk.chunkers import check, needs_model
+from portico_server.knowledge.chunk.chunkers import check, is_late, needs_model
 from portico_server.knowledge.made import meaning
 from portico_server.knowledge.made.models import check_model
 from portico_server.knowledge.made.write import Writing, form_of
@@ -69,11 +69,11 @@ class Previews:
         Raises `InvalidRequest` if the file cannot be read, and what a model raises that makes chunks.
         """
         for strategy in strategies:
-            if needs_model(strategy):
+            if _asks(strategy):
                 await check_model(strategy, EMBEDDING, self._registry, caller)
         return [
             await self._made(path, filename, strategy, caller, limit)
-            if needs_model(strategy)
+            if _asks(strategy)
             else await self._one(path, filename, strategy, limit)
             for strategy in strategies
         ]
@@ -119,6 +119,11 @@ class Previews:
         except Unreadable as error:
             raise InvalidRequest(f"{filename} {error.message}", code=error.code, param="file") from error
         return Preview(strategy, kept, total, shortest or 0, longest)
+
+
+def _asks(strategy: Mapping[str, Any]) -> bool:
+    """Whether a model is asked where it cuts; that of ``late`` makes vectors of chunks that are cut already."""
+    return needs_model(strategy) and not is_late(strategy)
 
 
 def check_strategies(value: Any) -> list[dict[str, Any]]:

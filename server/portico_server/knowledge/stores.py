@@ -72,6 +72,7 @@ class Stores:
             memory=settings.parse_memory_mb * 1024 * 1024,
             languages=settings.ocr_languages,
             pictures=pictures,
+            ahead=self._indexes.ahead,
         )
         ingest = Ingest(database, files, self._readers, self._indexes, workers=settings.ingest_workers)
         self._following = Following(database, scheduler, files, ingest, pictures, fetcher, settings)

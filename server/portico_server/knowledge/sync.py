@@ -76,25 +76,25 @@ class Sync:
         self._ingest = ingest
 
     async def run(self, store: StoreRow, source: Source, context: Context) -> JSON:
-        """Mirror ``source`` in ``store``, then index; counts of what was done.
+        """Mirror ``source`` in ``store``, then index; counts of what was done, of the files that were looked at.
 
         A file that has the size and the time it had is not read; one that was touched but has the same bytes is not
         indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
         """
         await context.emit(Status("scan", source.address))
         found = await source.look()
-        known: Mapping[str, StoreFileRow] = await self._database.read(mirrored.mirror, store.id)
+        known: Mapping[str, StoreFileRow] = await self._database.read(mirrored.mirror, store.id, found.only)
         result = Result()
         moved = await _moves(source, found, known)
         if moved:
-            known = await self._move(store, known, moved)
+            known = await self._move(store, found, moved)
         result.moved = len(moved)
         gone = [row.file_id for name, row in known.items() if found.is_gone(name)]
         if gone:
             await self._files.remirror(store.id, (), gone)
         result.removed = len(gone)
         await self._mirror(store, source, found, known, result, context)
-        if not found.files:
+        if not found.files and found.only is None:
             said = f"The {source.address} holds no documents that can be read. Add some, and sync again."
             await context.emit(Status("scan", said))
         if found.skipped:
@@ -134,7 +134,7 @@ class Sync:
         return plan
 
     async def _move(
-        self, store: StoreRow, known: Mapping[str, StoreFileRow], moved: list[tuple[StoreFileRow, Seen]]
+        self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, Seen]]
     ) -> Mapping[str, StoreFileRow]:
         """Give files the names that they have now; the files of the store by their names afterwards."""
         await self._database.write(
@@ -142,7 +142,7 @@ class Sync:
             store.id,
             [(row.file_id, seen.name, seen.mtime_ns, seen.size) for row, seen in moved],
         )
-        return await self._database.read(mirrored.mirror, store.id)
+        return await self._database.read(mirrored.mirror, store.id, found.only)
 
     async def _mirror(
         self,

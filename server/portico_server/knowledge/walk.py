@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from portico_server.core.errors import Unavailable
 from portico_server.knowledge import ignore
@@ -32,12 +33,16 @@ class Seen:
 
 @dataclass(slots=True)
 class Walk:
-    """What a walk has found; ``skipped`` counts files that are not read here, and why by reason."""
+    """What a walk or a glance has found; ``skipped`` counts files that are not read here, and why by reason."""
 
     files: dict[str, Seen] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     """Files and folders that could not be looked at: whether they are still there, nobody knows."""
+    linked: bool = False
+    """Whether there are links."""
+    only: tuple[str, ...] | None = None
+    """The files and folders that were looked at, if not all were."""
 
     def skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
@@ -62,36 +67,116 @@ def walk(root: Path, *, max_bytes: int, pictures: bool = True) -> Walk:
     Links are followed, but never out of the folder, and never twice to the same place, so that loops end. Raises
     `Unavailable` if the folder cannot be read: then nothing is known of what is missing.
     """
-    found = Walk()
     try:
-        top = root.resolve(strict=True)
-        visited = {_identity(top.stat())}
-        pending = [(root, Rules())]
-        while pending:
-            folder, above = pending.pop()
-            entries = _entries(folder, root, found)
-            rules = above.below(folder, {entry.name for entry in entries})
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name in IGNORED:
-                    continue
-                if rules.ignores(entry.path, folder=entry.is_dir(follow_symlinks=False)):
-                    found.skip("ignored")
-                elif entry.is_symlink() and not _stays(entry, top):
-                    found.skip("link out of the folder or to nothing")
-                elif entry.is_dir():
-                    place = _identity(entry.stat())
-                    if place not in visited:
-                        visited.add(place)
-                        pending.append((Path(entry.path), rules))
-                else:
-                    _take(entry, root, max_bytes, found, pictures=pictures)
+        looking = _Looking(root, max_bytes, pictures)
+        looking.descend(root, Rules())
     except OSError as error:
         raise Unavailable(
             f"The folder {error.filename or root} cannot be read ({error.strerror or error}). What was indexed of it "
             "is kept; sync again when it is back.",
             code="folder_unreadable",
         ) from error
-    return found
+    return looking.found
+
+
+def glance(root: Path, paths: Collection[PurePath], *, max_bytes: int, pictures: bool = True) -> Walk | None:
+    """What a `walk` would find at some ``paths`` in ``root`` and below them.
+
+    ``None`` if it takes a walk to know: where ignore files have changed, or links are in the way.
+    """
+    try:
+        looking = _Looking(root, max_bytes, pictures)
+        only: list[str] = []
+        for path in sorted(paths):
+            name = name_on_disk(str(path))
+            if any(name == above or name.startswith(f"{above}/") for above in only):
+                continue
+            if not path.parts or path.name in ignore.FILES or not looking.at(path, name):
+                return None
+            only.append(name)
+    except OSError:
+        return None  # a walk says what is wrong
+    looking.found.only = tuple(only)
+    return None if looking.found.linked else looking.found
+
+
+class _Looking:
+    """One look at a folder. Raises `OSError` if the folder itself cannot be read."""
+
+    def __init__(self, root: Path, max_bytes: int, pictures: bool) -> None:
+        self.found = Walk()
+        self._root = root
+        self._max_bytes = max_bytes
+        self._pictures = pictures
+        self._top = root.resolve(strict=True)
+        self._visited = {_identity(self._top.stat())}
+        self._rules: dict[Path, Rules] = {}
+
+    def descend(self, folder: Path, above: Rules) -> None:
+        """Look at all that lies below ``folder``."""
+        found = self.found
+        pending = [(folder, above)]
+        while pending:
+            folder, above = pending.pop()
+            entries = _entries(folder, self._root, found)
+            rules = above.below(folder, {entry.name for entry in entries})
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name in IGNORED:
+                    continue
+                linked = entry.is_symlink()
+                found.linked |= linked
+                if rules.ignores(entry.path, folder=entry.is_dir(follow_symlinks=False)):
+                    found.skip("ignored")
+                elif linked and not _stays(entry, self._top):
+                    found.skip("link out of the folder or to nothing")
+                elif entry.is_dir():
+                    place = _identity(entry.stat())
+                    if place not in self._visited:
+                        self._visited.add(place)
+                        pending.append((Path(entry.path), rules))
+                else:
+                    _take(entry.path, self._root, self._max_bytes, found, pictures=self._pictures)
+
+    def at(self, path: PurePath, name: str) -> bool:
+        """Look at one path in the folder and all below it; whether that can be done by itself."""
+        if any(part.startswith(".") or part in IGNORED for part in path.parts):
+            return True  # never looked into
+        above, rules = self._root, self._of(self._root, Rules())
+        for part in path.parts[:-1]:
+            above = above / part
+            if above.is_symlink():
+                return False
+            if rules.ignores(str(above), folder=True):
+                return True  # nothing in there is read
+            rules = self._of(above, rules)
+        place = above / path.name
+        try:
+            status = place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            self.found.unknown.append(name)
+            self.found.skip("not permitted")
+            return True
+        folder = stat.S_ISDIR(status.st_mode)
+        if stat.S_ISLNK(status.st_mode):
+            return False
+        if rules.ignores(str(place), folder=folder):
+            self.found.skip("ignored")
+        elif folder:
+            self._visited.add(_identity(status))
+            self.descend(place, rules)
+        else:
+            _take(str(place), self._root, self._max_bytes, self.found, pictures=self._pictures)
+        return True
+
+    def _of(self, folder: Path, above: Rules) -> Rules:
+        """The rules in a folder."""
+        rules = self._rules.get(folder)
+        if rules is None:
+            names = {name for name in ignore.FILES if os.path.lexists(folder / name)}
+            rules = self._rules[folder] = above.below(folder, names)
+        return rules
 
 
 def unfit(name: str, size: int, *, max_bytes: int, pictures: bool) -> str:
@@ -130,20 +215,20 @@ def _stays(entry: os.DirEntry[str], top: Path) -> bool:
         return False
 
 
-def _take(entry: os.DirEntry[str], root: Path, max_bytes: int, found: Walk, *, pictures: bool) -> None:
-    name = name_on_disk(entry.path.removeprefix(str(root)).lstrip(os.sep))
+def _take(path: str, root: Path, max_bytes: int, found: Walk, *, pictures: bool) -> None:
+    name = name_on_disk(path.removeprefix(str(root)).lstrip(os.sep))
     try:
-        status = entry.stat()
+        status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             found.skip("not a file")
             return
         why = unfit(name, status.st_size, max_bytes=max_bytes, pictures=pictures)
         if why or name in found.files:
             found.skip(why or "unusable name")
-        elif format_of(name) is None and not _is_text(Path(entry.path)):
+        elif format_of(name) is None and not _is_text(Path(path)):
             found.skip("not a document")
         else:
-            found.files[name] = Seen(name, entry.path, status.st_size, status.st_mtime_ns)
+            found.files[name] = Seen(name, path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         found.skip("gone while looking")
     except OSError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePath
+from typing import Any, TypeAlias
 
 from portico_server.knowledge.walk import is_looked_at
 
@@ -21,17 +22,28 @@ DEBOUNCE = 800
 
 QUIET = 100
 
+RISE = 2.0
+"""Seconds that a look at a folder waits for the notices of it: what changes behind it is not to be missed."""
+
+
+Changed: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitable[None]]
+
 
 class Watch:
     """Watches all followed folders with one thread of the system's notices, or by looking where there are none.
 
     What happens in ``home`` is our own doing: a store that follows a folder around it must not chase its tail.
-    ``changed`` is called with the id of a store, soon after something in its folder has changed. What is missed while
-    the daemon is down is found by the sync at its start.
+    ``changed`` is called with the id of a store and the paths in its folder, soon after they have changed; ``None``
+    where anything may have. ``blind`` is called with the id of a store whose folder may have changed unnoticed, since
+    the notices begin anew. What is missed while the daemon is down is found by the sync at its start.
     """
 
-    def __init__(self, changed: Callable[[str], Awaitable[None]], home: Path) -> None:
+    def __init__(self, changed: Changed, blind: Callable[[str], None], home: Path) -> None:
         self._changed = changed
+        self._blind = blind
+        self._up: set[str] = set()
+        """The stores of whose folders notice is given now."""
+        self._rising = asyncio.Event()
         self._home = home.resolve()
         self._folders: dict[str, Path] = {}
         self._again = asyncio.Event()
@@ -48,6 +60,16 @@ class Watch:
         """Watch a store's folder no longer."""
         if self._folders.pop(store_id, None) is not None:
             self._renew()
+
+    async def up(self, store_id: str) -> None:
+        """Wait until notice is given of changes in a store's folder, if it is followed; at most `RISE` seconds."""
+        if store_id not in self._folders or not await asyncio.to_thread(self._folders[store_id].is_dir):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RISE):
+                while store_id in self._folders and store_id not in self._up:
+                    self._rising.clear()
+                    await self._rising.wait()
 
     async def close(self) -> None:
         """Stop watching."""
@@ -110,18 +132,37 @@ class Watch:
             force_polling=polling or None,
             ignore_permission_denied=True,
         )
-        async for notice in notices:
-            paths = [
-                path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)
-            ]
-            for store_id, folder in here.items():
-                if any(path.is_relative_to(folder) and is_looked_at(path, folder) for path in paths):
-                    await self._changed(store_id)
-            there = await asyncio.to_thread(_existing, folders)
-            if there != here:
-                for store_id in there.keys() - here.keys():
-                    await self._changed(store_id)  # it is back
-                return
+        # The notices are asked for before the generator first waits, and this is called when it does.
+        rise = asyncio.get_running_loop().call_soon(self._rise, here)
+        try:
+            async for notice in notices:
+                await self._tell(notice, here)
+                there = await asyncio.to_thread(_existing, folders)
+                if there != here:
+                    for store_id in there.keys() - here.keys():
+                        await self._changed(store_id, None)  # it is back
+                    return
+        finally:
+            rise.cancel()
+            self._up.clear()
+
+    def _rise(self, here: Mapping[str, Path]) -> None:
+        for store_id in here:
+            self._blind(store_id)
+        self._up.update(here)
+        self._rising.set()
+
+    async def _tell(self, notice: set[tuple[Any, str]], here: Mapping[str, Path]) -> None:
+        """Report the paths of a notice to the stores whose folders they are in."""
+        paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
+        for store_id, folder in here.items():
+            changed = {
+                path.relative_to(folder)
+                for path in paths
+                if path.is_relative_to(folder) and is_looked_at(path, folder)
+            }
+            if changed:
+                await self._changed(store_id, changed)
 
 
 def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Literal
 
 import orjson
 
-from portico_server.core.errors import PorticoError
 from portico_server.db import steps
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
+from portico_server.runs.redaction import NOTHING, Redaction, Rules
 
 SHOWN: Final = 4_000
 """Characters of an input, or of an output that nobody resumes from, that the trace keeps."""
@@ -44,12 +44,15 @@ class Journal:
             "_flushing",
             "_full",
             "_fence",
+            "_kept",
             "_lost",
             "_run_id",
             "_seq",
             "_told",
+            "_waiters",
+            "_waiting",
         ),
-        *("_waiting", "rows", "size"),
+        *("redaction", "rows", "size"),
     )
 
     def __init__(
@@ -60,6 +63,7 @@ class Journal:
         finished: Iterable[StepRow] = (),
         fence: Callable[[], str] = str,
         told: Callable[[StepRow], None] | None = None,
+        rules: Rules = NOTHING,
     ) -> None:
         self._run_id = run_id
         self._database = database if durability != "off" else None
@@ -68,6 +72,8 @@ class Journal:
         self._told = told
         self.rows: dict[str, StepRow] = {}
         """The steps of a run that is not durable, as far as there is room for them."""
+        self.redaction = Redaction(rules)
+        """What whoever records a step asks first."""
         self.size = 0
         """Characters of their inputs and outputs."""
         self._done: dict[str, StepRow] = {}
@@ -75,13 +81,19 @@ class Journal:
         self._seq = 0
         for row in finished:
             self._seq = max(self._seq, row.seq)
+            if row.redacted:
+                continue  # what it gave is not here: it is done again
             if row.status == "skipped" or row.output is not None:
                 self._done[row.path] = row
             elif row.status == "failed":
                 self._failed[row.path] = row
         self._waiting: list[StepRow] = []
-        self._flushing: asyncio.Task[None] | None = None
-        self._lost: PorticoError | None = None
+        self._kept = 0
+        """How many rows are written."""
+        self._flushing = 0
+        """How many are being written."""
+        self._waiters: list[asyncio.Future[None]] = []
+        self._lost: BaseException | None = None
 
     @property
     def durable(self) -> bool:
@@ -105,8 +117,14 @@ class Journal:
         self._seq += 1
         return self._seq
 
-    async def record(self, row: StepRow, *, settle: bool) -> None:
+    async def record(self, row: StepRow, *, settle: bool = False) -> None:
         """Add a finished step. Raises what kept an earlier row from being written."""
+        self.add(row)
+        if settle or self.ahead:
+            await self.settled()
+
+    def add(self, row: StepRow) -> None:
+        """`record` for one who settles it. Raises what kept an earlier row from being written."""
         if self._told is not None:
             self._told(row)
         if self._database is None:
@@ -115,41 +133,61 @@ class Journal:
         if self._lost is not None:
             raise self._lost
         self._waiting.append(row)
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush(), name=f"steps of {self._run_id}")
-        if settle or len(self._waiting) > AHEAD:
-            await self.settled()
+        if not self._flushing:
+            self._flush()
+
+    @property
+    def ahead(self) -> bool:
+        """Whether so many wait to be written that whoever adds more must settle them first."""
+        return len(self._waiting) > AHEAD
 
     def _keep(self, row: StepRow) -> None:
         if len(self.rows) >= KEPT:
             return
         if self.size > ROOM:
-            row = replace(row, input=None, output=None)
+            row = row._replace(input=None, output=None)
         self.size += len(row.input or "") + len(row.output or "")
         self.rows[row.path] = row
 
     async def settled(self) -> None:
-        """Wait until every row is written. Raises what kept one from it."""
-        await self.drained()
+        """Wait until every row that is here now is written. Raises what kept one from it."""
+        here = self._kept + self._flushing + len(self._waiting)
+        while self._flushing and self._kept < here:
+            await self._turn()
         if self._lost is not None:
             raise self._lost
 
     async def drained(self) -> None:
         """Wait until nothing is being written any more, whatever came of it."""
-        while self._flushing is not None:
-            await asyncio.wait([self._flushing])
+        while self._flushing:
+            await self._turn()
 
-    async def _flush(self) -> None:
+    async def _turn(self) -> None:
+        """Wait until what is being written now is written."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _flush(self) -> None:
+        """Write what waits, and then what has come meanwhile."""
         assert self._database is not None
-        write = self._database.write if self._full else self._database.jot
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                await write(steps.record, self._run_id, batch, self._fence())
-        except PorticoError as error:
-            self._lost = error  # told to whoever records or settles next
-        finally:
-            self._flushing = None
+        batch, self._waiting = self._waiting, []
+        write = partial(steps.record, run_id=self._run_id, rows=batch, holder=self._fence())
+        written = self._database.send(write, full=self._full)
+        self._flushing = len(batch)
+        written.add_done_callback(self._flushed)
+
+    def _flushed(self, written: asyncio.Future[None]) -> None:
+        count, self._flushing = self._flushing, 0
+        error = asyncio.CancelledError() if written.cancelled() else written.exception()
+        self._lost = error  # told to whoever records or settles next
+        self._kept += count
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._waiting and error is None:
+            self._flush()
 
 
 def shown(value: Any) -> str | None:

@@ -337,7 +337,10 @@ def _holder(caller: Principal, worker: str) -> str:
 
 
 def _asked(row: QuestionRow) -> Asked:
-    return Asked(row.id, row.kind, row.name, row.message, row.arguments, row.answer_schema, row.expires_at)
+    return Asked(
+        *(row.id, row.kind, row.name, row.message, row.arguments, row.answer_schema, row.expires_at),
+        row.effect,
+    )
 
 
 def _is_granted(row: QuestionRow, granted: Collection[str]) -> bool:

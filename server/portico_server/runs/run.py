@@ -18,6 +18,7 @@ from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result
 from portico_server.runs.quotas import Meter
+from portico_server.runs.redaction import Redaction
 
 Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
@@ -87,11 +88,14 @@ class Run:
         "first_byte_at",
         "id",
         "kind",
+        "lent",
         "log",
         "meter",
         "name",
+        "output",
         "owner",
         "recorded",
+        "redaction",
         "result",
         "revoked",
         "started",
@@ -107,8 +111,12 @@ class Run:
         """Whether a row in the database stands for it."""
         self.recorded: asyncio.Event | None = None
         """Set when the end of a durable run stands in its row."""
+        self.redaction: Redaction | None = None
+        """What its events and its result go through before they are recorded, if there are rules for that."""
         self.owner = caller.id
         """The id of the key that it is done for, and that its questions go to."""
+        self.lent: frozenset[str] = frozenset()
+        """What whoever began it lends: ``chat`` with a model of its own, and whether that calls ``tools``."""
         self.clock = Clock()
         self.id = run_id or new_id("run_")
         self.kind = kind
@@ -121,6 +129,8 @@ class Run:
         self.finished_at: float | None = None
         self.log = EventLog(last_event)
         self.result: Any = None
+        self.output: tuple[Any] | None = None
+        """What its row keeps as its result, alone in a tuple, if that is not ``result``."""
         self.error: ErrorBody | None = None
         self.revoked: ErrorBody | None = None
         """Why it was stopped, if its owner has lost the right to it."""
@@ -143,6 +153,11 @@ class Run:
         finally:
             if not self.clock.go_on() and self.status == "waiting":
                 self.status = "running"
+
+    async def leave(self) -> None:
+        """Whoever began it listens no longer: it is stopped, unless it is durable."""
+        if not self.durable:
+            await self.cancel()
 
     async def cancel(self) -> None:
         """Stop the work and wait until it has stopped."""
@@ -176,6 +191,11 @@ class RunContext:
         return self._run.id
 
     @property
+    def depth(self) -> int:
+        """How many calls lie between the run and this; 0 for the call that it was begun for."""
+        return self._depth
+
+    @property
     def caller(self) -> Principal:
         return self._run.caller
 
@@ -198,7 +218,27 @@ class RunContext:
     async def ask(self, question: Question) -> Answer:
         if self._asks is None:
             raise Unavailable(f"'{question.name}' asks, but nobody can be asked here.", code="nobody_to_ask")
+        if question.kind == "chat":
+            _check_lent(question, self._run.lent)
         return await self._asks.ask(self._run, question)
+
+
+def _check_lent(question: Question, lent: frozenset[str]) -> None:
+    """Raise `InvalidRequest` if the caller lends no model, or none that can do what is asked."""
+    if "chat" not in lent:
+        raise InvalidRequest(
+            f"The model '{question.name}' is lent by whoever calls, and this call came from nobody who lends one. "
+            "Call over MCP with a client that declares 'sampling', or name another model.",
+            code="no_model_lent",
+            param="model",
+        )
+    if (question.arguments.get("options") or {}).get("tools") and "tools" not in lent:
+        raise InvalidRequest(
+            "The model that this client lends calls no tools (it does not declare 'sampling.tools'). Use it where no "
+            "tools are needed, or name another model.",
+            code="no_tools_lent",
+            param="tools",
+        )
 
 
 async def _nobody(_event: Event) -> None:

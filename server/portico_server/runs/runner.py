@@ -123,12 +123,12 @@ class Runner:
         return result
 
     async def wait(self, run: Run) -> Any:
-        """The result of a run; raises what ended it. Cancelling the waiter cancels the run."""
+        """The result of a run; raises what ended it. Cancelling the waiter cancels the run, unless that is durable."""
         assert run.task is not None
         try:
             await asyncio.wait([run.task])
         finally:
-            await run.cancel()
+            await run.leave()
         if run.task.cancelled():  # by someone else: the waiter itself was not cancelled
             raise Conflict(f"The run {run.id} was cancelled.", code="cancelled")
         return run.task.result()

@@ -112,10 +112,28 @@ class Scheduler:
         full: bool = True,
         write: Beginning = runs.begin,
     ) -> Run:
-        """Begin a run now, without the queue; its row is written first. ``full``: so that it survives a power cut."""
+        """Begin a run now, without the queue; its row is written first.
+
+        ``full``: so that it survives a power cut; its end likewise.
+        """
         put = self._database.write if full else self._database.jot
         row = await put(write, new_id("run_"), kind, name, caller.id, payload, self.holder, LEASE)
-        return self._launch(row, caller, 0)
+        return self._launch(row, caller, 0, full=full)
+
+    async def adopt(
+        self, run: Run, kind: str, name: str, payload: Mapping[str, Any], *, full: bool = True
+    ) -> None:
+        """Let a row stand for a run that lives in memory: from now on it is taken up again if it is cut off."""
+        put = self._database.write if full else self._database.jot
+        writing = asyncio.ensure_future(
+            put(runs.begin, run.id, kind, name, run.owner, payload, self.holder, LEASE)
+        )
+        try:
+            row = await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            self._hold(await writing, run, full=full)  # so that its row says how it ended
+            raise
+        self._hold(row, run, full=full)
 
     async def again(self, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
         """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended."""
@@ -210,7 +228,7 @@ class Scheduler:
         self._launch(row, caller, (last // STRIDE + 1) * STRIDE if last or row.attempts > 1 else 0)
         return True
 
-    def _launch(self, row: RunRow, caller: Principal, last_event: int) -> Run:
+    def _launch(self, row: RunRow, caller: Principal, last_event: int, *, full: bool = True) -> Run:
         """Do a run that is ours by its lease."""
         handler = self._kinds[row.kind].handler
         run = self._runner.spawn(
@@ -223,16 +241,21 @@ class Scheduler:
             timeout=None,
             owner=row.owner,
         )
+        self._hold(row, run, full=full)
+        return run
+
+    def _hold(self, row: RunRow, run: Run, *, full: bool) -> None:
+        """Keep the row of a run that is ours."""
+        run.durable = True
         if not self._running:
             self.sure_until = time.time() + LEASE - MARGIN  # it is the only one, and its lease is new
         run.recorded = asyncio.Event()
         self._running[row.id] = (row.kind, run)
-        watcher = asyncio.create_task(self._watch(row, run), name=f"journal {row.id}")
+        watcher = asyncio.create_task(self._watch(row, run, full), name=f"journal {row.id}")
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
-        return run
 
-    async def _watch(self, row: RunRow, run: Run) -> None:
+    async def _watch(self, row: RunRow, run: Run, full: bool) -> None:
         """Journal the run's events and its end."""
         try:
             await self._journal(row, run)
@@ -242,11 +265,15 @@ class Scheduler:
                 await self._database.write(runs.requeue, row.id, self.holder)
             else:
                 error = run.error.to_json()["error"] if run.error else None
-                result = run.result if run.status == "completed" else None
+                result = run.result if run.output is None else run.output[0]
+                result = result if run.status == "completed" else None
+                if run.redaction is not None and run.redaction.active:
+                    error, result = run.redaction.of(error), run.redaction.of(result)
                 status = run.status if run.ended else "failed"
                 if run.revoked is not None and status == "cancelled":
                     status, error = "failed", run.revoked.to_json()["error"]
-                await self._database.write(runs.finish, row.id, status, result, error, holder=self.holder)
+                put = self._database.write if full else self._database.jot
+                await put(runs.finish, row.id, status, result, error, holder=self.holder)
         except PorticoError as error:
             # Its lease runs out, and it is taken up again from what is written.
             logger.error("the end of run %s could not be written: %s", row.id, error.message)
@@ -267,7 +294,10 @@ class Scheduler:
                 if isinstance(event, Delta) or (stage and stage == last_stage):
                     continue
                 last_stage = stage
-                batch.append((seq, event_to_json(event)))
+                told = event_to_json(event)
+                if run.redaction is not None and run.redaction.active:
+                    told = run.redaction.event(told)
+                batch.append((seq, told))
                 if isinstance(event, Asked):
                     self._wake.set()  # while it waits, another one of its kind may work
             if batch:

@@ -19,7 +19,7 @@ import orjson
 from portico.wire import ErrorBody, Usage
 from portico_server import __version__
 from portico_server.core.errors import Unavailable
-from portico_server.db.steps import StepRow
+from portico_server.db.steps import StepRow, used
 from portico_server.runs.run import Run
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Telemetry:
 
     def _step(self, run_id: str, row: StepRow) -> None:
         operation = OPERATIONS.get(row.kind)
-        usage = Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens)
+        usage = used(row)
         attributes: dict[str, Any] = {RUN: run_id, STEP: row.path, KIND: row.kind, **_tokens(usage)}
         if row.attempt > 1:
             attributes[ATTEMPT] = row.attempt

@@ -17,7 +17,7 @@ from tests import daemon as daemons
 from tests.daemon import Daemon
 
 from portico import AsyncClient, Client, ConnectionFailed, InvalidRequest, NotFound, PorticoError
-from portico.agent import Agent, Executor, Handoff, Json, Message, Regex, ToolParser, hooks
+from portico.agent import Agent, Handoff, Json, Message, Regex, ToolParser, hooks
 from portico.wire import Delta, Finished, StepFinished, StepStarted, ToolCalled, ToolReturned
 
 SCRIPT: list[dict[str, Any]] = [
@@ -360,50 +360,6 @@ class TestOthers:
             Agent(name="x", hooks=[Stamp()]).deploy(client)
         with pytest.raises(InvalidRequest, match="serve it"):
             Agent(agents=[Pair()])("hi")
-
-
-class TestExecutor:
-    def test_an_action_is_carried_out_and_answered_as_a_message(self) -> None:
-        executor = Executor(["calculator", "python_light"])
-        called = executor(Message({"name": "calculator", "parameters": {"expression": "6*7"}}))
-        assert called.content == "42" and called.sender == "executor"
-        coded = executor(Message("…", formatted={"tool_type": "x", "action": "6 * 7", "status": 1}))
-        assert "42" in coded.content
-
-    def test_what_goes_wrong_is_an_answer_too(self) -> None:
-        executor = Executor(["calculator"])
-        for message, said in (
-            (Message({"name": "sql", "parameters": {}}), "There is no tool 'sql'. Tools are: calculator."),
-            (Message({"name": "calculator", "parameters": []}), "'expression'"),
-            (Message({"name": "calculator", "parameters": "6*7"}), "must be one object"),
-            (Message("hello"), "There is no action"),
-        ):
-            answer = executor(message)
-            assert said in answer.content and answer.extra_info is not None and answer.extra_info["is_error"]
-
-    def test_an_action_that_is_not_valid_goes_back_with_the_reason(self) -> None:
-        parser = ToolParser("calculator", begin="```json\n", end="\n```\n", validate="json")
-        message = Agent("actor", output=parser)("broken")
-        assert message.formatted["status"] == -1
-        assert "not JSON" in Executor(["calculator"])(message).content
-
-    async def test_hooks_change_messages_and_asyncio_has_the_same(self) -> None:
-        class Code(hooks.Hook):
-            def before_action(self, whose: Executor, message: Message, session: str) -> Message:
-                return message.but(
-                    content={"name": "python_light", "parameters": {"code": message.formatted["action"]}}
-                )
-
-            def after_action(self, whose: Executor, message: Message, session: str) -> Message:
-                return message.but(content=f"{session}: {message.content}")
-
-        executor = Executor(["python_light"], hooks=[Code()])
-        message = Message("…", formatted={"action": "print('x')"})
-        assert (
-            (await executor.acall(message, session=5)).content
-            == executor(message, session=5).content
-            == "5: x"
-        )
 
 
 def test_a_daemon_that_has_no_such_model_says_so() -> None:

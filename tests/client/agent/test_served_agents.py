@@ -1,10 +1,13 @@
-"""A class with a ``forward`` under a name, called with keys of its own and of others."""
+"""What runs in the client: functions as tools, executors, and a class with a ``forward``; under a name too."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,17 +15,32 @@ from tests import daemon as daemons
 from tests.daemon import Daemon
 
 from portico import Client, Forbidden, InvalidRequest, PorticoError, ServerFailed, Unavailable
-from portico.agent import Agent, Message
-from portico.agent.serve import function_name
+from portico.agent import Agent, Executor, Message, ToolParser, hooks
+from portico.functions import Function
 
-CONFIGURATION = """
+
+def asking(text: str, name: str, /, **arguments: Any) -> dict[str, Any]:
+    """A model that calls a function once when this is said."""
+    return {"match": f"^{text}$", "tool_calls": [{"name": name, "arguments": arguments}], "times": 1}
+
+
+SHEET = {"width": 2, "height": 3}
+SCRIPT = [
+    *(asking(f"area {number}", "area", of=SHEET) for number in range(5)),
+    asking("wrong", "area", of=7),
+    asking("fail", "fail"),
+    asking("greet", "greet", name="Ann"),
+    {"match": "^broken", "content": "```json\n{1\n```\n"},
+]
+CONFIGURATION = f"""
 models:
-  - {name: default, source: "fake://"}
+  - {{name: default, source: "fake://"}}
+  - {{name: caller, source: "fake://", parameters: {{script: {json.dumps(SCRIPT)}}}}}
 keys:
-  - {name: boss, key: boss-secret-key-of-the-tests, scopes: [admin]}
-  - {name: one, key: one-secret-key-of-the-tests, scopes: [chat, "apps:*:call", "tools:*:call"]}
-  - {name: two, key: two-secret-key-of-the-tests, scopes: [chat, "apps:*:call", "tools:*:call"]}
-  - {name: poor, key: poor-secret-key-of-the-tests, scopes: [chat, "apps:*:call"]}
+  - {{name: boss, key: boss-secret-key-of-the-tests, scopes: [admin]}}
+  - {{name: one, key: one-secret-key-of-the-tests, scopes: [chat, "apps:*:call", "tools:*:call"]}}
+  - {{name: two, key: two-secret-key-of-the-tests, scopes: [chat, "apps:*:call", "tools:*:call"]}}
+  - {{name: poor, key: poor-secret-key-of-the-tests, scopes: [chat, "apps:*:call"]}}
 """
 
 
@@ -40,6 +58,32 @@ class Echoes(Agent):
         if message.content == "fail":
             raise ValueError("The well is dry.")
         return self.inner(message).content * 2
+
+
+@dataclass
+class Sheet:
+    """A piece of paper."""
+
+    width: int
+    height: int
+
+
+def area(of: Sheet) -> int:
+    """How large something is.
+
+    of: what is measured
+    """
+    return of.width * of.height
+
+
+def fail() -> None:
+    raise ValueError("The well is dry.")
+
+
+async def greet(name: str) -> dict[str, str]:
+    """Say hello."""
+    await asyncio.sleep(0)
+    return {"said": f"Hello {name}"}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +120,8 @@ def serving(client: Client, agent: Agent, name: str) -> Iterator[None]:
     thread = threading.Thread(target=agent.serve, args=(client, name), kwargs={"stop": stop})
     thread.start()
     try:
-        while function_name(name) not in {tool.name for tool in client.tools.list()}:
+        awaited = {function.name for function in agent.served(name)}
+        while not awaited <= {tool.name for tool in client.tools.list()}:
             assert thread.is_alive()
         yield
     finally:
@@ -142,3 +187,118 @@ def test_nobody_serves_it(house: Daemon, boss: Client) -> None:
 def test_a_specification_that_is_wrong_says_where(boss: Client, spec: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         boss.apps.deploy("wrong", spec, kind="agent")
+
+
+async def test_functions_are_tools_and_are_executed_here(boss: Client) -> None:
+    agent = Agent("caller", name="surveyor", tools=[area, fail, greet], client=boss)
+
+    def returned() -> str:
+        return next(str(m.content) for m in reversed(agent.memory()) if m.type == "tool_result")
+
+    agent("area 0")
+    assert returned() == "6"
+    agent("fail")
+    assert "The well is dry" in returned()
+    agent("wrong")
+    assert "At .of of its arguments: 7 is not of type 'object'" in returned()
+    await agent.acall("greet")
+    assert returned() == '{"said":"Hello Ann"}'
+    above = Agent(agents=[Agent("caller", name="inner", tools=[greet])], client=boss)
+    assert above.specified("").tools.keys() == {"greet"}
+    given = agent.spec["tools"][0]
+    assert given["description"] == "How large something is." and given["parameters"]["required"] == ["of"]
+
+
+def test_functions_of_a_deployed_agent_are_served_for_whoever_calls(
+    house: Daemon, boss: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico._serving.WAIT", 0.1)
+    agent = Agent("caller", name="surveyor", tools=[Function.of(area, read_only=True)])
+    (warning,) = agent.deploy(boss).warnings
+    assert "function 'area', which nobody serves just now: portico serve FILE.py:surveyor" in warning
+
+    def ask(key: str, text: str) -> str:
+        with client_of(house, key) as client:
+            client.chat(text, "surveyor", conversation=text).read()
+            [session] = client.sessions.list("surveyor", name=text)
+            said = [item.message for item in client.sessions.messages(session.id)]
+        return next(str(item["content"]) for item in said if item["type"] == "tool_result")
+
+    assert "No client serves the function 'area' now" in ask("boss", "area 1")
+    with serving(boss, agent, "surveyor"):
+        assert ask("boss", "area 2") == ask("one", "area 3") == "6"
+        assert "'area' failed" in ask("poor", "area 4")
+    with pytest.raises(InvalidRequest, match="runs in the daemon"):
+        Agent(name="all").serve(boss)
+
+
+def test_what_is_no_tool_is_refused_here(boss: Client) -> None:
+    for tools, said in (([7], "is no tool"), ([area, Function(name="area", call=fail)], "Two functions")):
+        with pytest.raises(InvalidRequest, match=said):
+            Agent(tools=tools, client=boss)("hi")  # type: ignore[arg-type]
+    checked = boss.agents.check({"portico_agent": 1, "tools": [{"function": "f", "parameters": {"type": 7}}]})
+    assert checked.error is not None and checked.error["param"] == "agent.tools[0].parameters"
+
+
+def test_an_action_is_carried_out_and_answered_as_a_message(boss: Client) -> None:
+    executor = Executor(["calculator", "python_light"], client=boss)
+    called = executor(Message({"name": "calculator", "parameters": {"expression": "6*7"}}))
+    assert called.content == "42" and called.sender == "executor"
+    coded = executor(Message("…", formatted={"tool_type": "x", "action": "6 * 7", "status": 1}))
+    assert "42" in coded.content
+
+
+def test_what_goes_wrong_is_an_answer_too(boss: Client) -> None:
+    executor = Executor(["calculator"], client=boss)
+    for message, said in (
+        (Message({"name": "sql", "parameters": {}}), "There is no tool 'sql'. Tools are: calculator."),
+        (Message({"name": "calculator", "parameters": []}), "'expression'"),
+        (Message({"name": "calculator", "parameters": "6*7"}), "must be one object"),
+        (Message("hello"), "There is no action"),
+    ):
+        answer = executor(message)
+        assert said in answer.content and answer.extra_info is not None and answer.extra_info["is_error"]
+
+
+async def test_functions_are_carried_out_too(boss: Client) -> None:
+    def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    async def hello(name: str) -> dict[str, str]:
+        return {"said": f"Hello {name}"}
+
+    executor = Executor([add, hello, "calculator"], client=boss)
+    assert executor.tools == ("add", "hello", "calculator")
+    adding = Message({"name": "add", "parameters": {"a": 41}})
+    assert executor(adding).content == (await executor.acall(adding)).content == "42"
+    greeting = Message({"name": "hello", "parameters": {"name": "Ann"}})
+    assert executor(greeting).formatted == (await executor.acall(greeting)).formatted == {"said": "Hello Ann"}
+    wrong = executor(Message({"name": "add", "parameters": {"c": 1}}))
+    assert "'add' failed: TypeError" in wrong.content and wrong.extra_info == {
+        "tool": "add",
+        "is_error": True,
+    }
+
+
+def test_an_action_that_is_not_valid_goes_back_with_the_reason(boss: Client) -> None:
+    parser = ToolParser("calculator", begin="```json\n", end="\n```\n", validate="json")
+    message = Agent("caller", output=parser, client=boss)("broken")
+    assert message.formatted["status"] == -1
+    assert "not JSON" in Executor(["calculator"], client=boss)(message).content
+
+
+async def test_hooks_change_messages_and_asyncio_has_the_same(boss: Client) -> None:
+    class Code(hooks.Hook):
+        def before_action(self, whose: Executor, message: Message, session: str) -> Message:
+            return message.but(
+                content={"name": "python_light", "parameters": {"code": message.formatted["action"]}}
+            )
+
+        def after_action(self, whose: Executor, message: Message, session: str) -> Message:
+            return message.but(content=f"{session}: {message.content}")
+
+    executor = Executor(["python_light"], hooks=[Code()], client=boss)
+    message = Message("…", formatted={"action": "print('x')"})
+    assert (
+        (await executor.acall(message, session=5)).content == executor(message, session=5).content == "5: x"
+    )

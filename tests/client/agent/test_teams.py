@@ -107,6 +107,35 @@ def test_a_person_is_one_of_the_speakers(client: Client) -> None:
     assert running.result() == "Enough."
 
 
+def test_teams_of_a_configuration_are_those_of_the_sdk(client: Client) -> None:
+    pair, eve = ("ann", "bob"), teams.Human("eve", limit=60)
+    person = {"human": "eve", "limit": 60}
+    same: list[tuple[dict[str, Any], teams.Team]] = [
+        ({"kind": "sequence", "members": ["ann", person]}, teams.sequence("ann", eve)),
+        (
+            {"kind": "round_robin", "rounds": 2, "final": "Final"},
+            teams.round_robin(*pair, rounds=2, final="Final"),
+        ),
+        ({"kind": "moderator", "moderator": "boss", "turns": 5}, teams.moderated("boss", *pair, turns=5)),
+        ({"kind": "decentralised"}, teams.bidding(*pair)),
+        ({"kind": "debate", "judge": "boss"}, teams.debate(*pair, judge="boss")),
+        ({"kind": "hierarchical", "manager": "boss"}, teams.hierarchy("boss", *pair)),
+    ]
+    agents = [{"name": name, "model": f"{name}-model"} for name in SCRIPTS]
+    apps = [
+        {"name": f"team-{given['kind']}", "team": {"members": list(pair), **given}} for given, _team in same
+    ]
+    done = client.apply({"agents": agents, "apps": apps})
+    assert {change.action for change in done.changes} == {"create"} and len(done.changes) == 9
+    for given, team in same:
+        name = f"team-{given['kind']}"
+        [version] = client.apps.versions(name)
+        assert version.spec == team.flow(name).spec
+    assert client.apps.run("team-debate", "Build it.") == "Bob is right."
+    again = client.apply({"agents": agents, "apps": apps})
+    assert {change.action for change in again.changes} == {"unchanged"}
+
+
 def test_a_team_is_traced(client: Client) -> None:
     team = teams.round_robin(ann, bob, rounds=1)
     team.deploy(client, "traced")

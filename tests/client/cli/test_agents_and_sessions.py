@@ -1,16 +1,21 @@
-"""`portico agents` and `portico sessions` against a real daemon."""
+"""`portico agents`, `portico sessions` and `portico facts` against a real daemon."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.daemon import Daemon
 
+from portico import InvalidRequest, NotFound
 from portico.cli.root import run
+from portico.client import Client
+from portico.values import Fact
 
 SPEC = {
     "portico_agent": 1,
@@ -19,6 +24,18 @@ SPEC = {
     "instructions": "Repeat.",
     "tools": ["calculator", {"tool": "python_light", "as": "python"}],
     "strategy": "text_tools",
+}
+
+
+SCRIPT = [
+    {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
+    {"match": "", "content": "Noted."},
+]
+GUIDE: dict[str, Any] = {
+    "portico_agent": 1,
+    "name": "guide",
+    "model": "noter",
+    "memory": {"long_term": {"store": "facts"}},
 }
 
 
@@ -83,7 +100,9 @@ def test_a_chat_goes_on_in_its_session(shell: Shell, clerk: str) -> None:
     said = shell.json("agents", "chat", clerk, "--session", "mon", given="three\n")["messages"]
     assert [message["content"] for message in said] == ["three", "three"]
     shown = shell("sessions", "show", "clerk/mon")
-    assert [shown.count(word) for word in ("one", "two", "three", "clerk\n")] == [2, 2, 2, 4]
+    assert [shown.count(word) for word in ("one", "two", "three", "clerk\n")] == [3, 2, 2, 4], (
+        "one is its title too"
+    )
 
 
 def test_sessions_are_listed_searched_and_named(shell: Shell, clerk: str) -> None:
@@ -123,3 +142,99 @@ def test_a_session_is_exported_and_read_back(shell: Shell, clerk: str, tmp_path:
     assert "APP/NAME" in shell("sessions", "import", str(file), "nameless", code=1)
     file.write_text("[1", encoding="utf-8")
     assert "is not JSON" in shell("sessions", "import", str(file), "clerk/back", code=1)
+
+
+@pytest.fixture(scope="module")
+def client(daemon: Daemon) -> Iterator[Client]:
+    """For facts: a model that finds one in every conversation, and a store for them."""
+    with Client(daemon.url) as client:
+        client.deployments.add("noter", "fake://", parameters={"script": SCRIPT})
+        client.stores.add("facts")
+        yield client
+
+
+def indexed(client: Client) -> None:
+    for each in client.runs.list():
+        for _event in client.runs.events(each.id):
+            pass
+
+
+def learn(client: Client, session: str) -> Fact:
+    """What an agent learns in a session."""
+    client.agents.run(GUIDE, "I live in Lisbon", session=("api", session))
+    indexed(client)
+    row = client.sessions.open("api", session)
+    (fact,) = client.facts.list(session=row.id)
+    return fact
+
+
+def search(client: Client) -> list[str]:
+    return [passage.text for passage in client.stores.search("facts", "Where does the user live?").passages]
+
+
+def test_a_fact_is_listed_with_the_message_it_was_learnt_from_changed_and_forgotten(client: Client) -> None:
+    fact = learn(client, "s")
+    session = client.sessions.open("api", "s")
+    source = fact.source
+    assert (fact.text, fact.store) == ("The user lives in Lisbon.", "facts")
+    assert (source.agent, source.app, source.name, source.session) == ("guide", "api", "s", session.id)
+    [said] = [m for m in client.sessions.messages(session.id) if m.seq == source.message]
+    assert said.message["content"] == source.said == "I live in Lisbon" and said.run == source.run
+    assert [item.id for item in client.facts.list(store="facts", agent="guide")] == [fact.id]
+    assert client.facts.list(agent="somebody") == []
+
+    changed = client.facts.change(fact.id, " The user lives in Porto. ")
+    indexed(client)
+    assert (changed.id, changed.text, changed.source) == (fact.id, "The user lives in Porto.", source)
+    assert changed.created_at == fact.created_at and changed.changed_at > fact.changed_at
+    assert search(client) == ["The user lives in Porto."]
+    client.sessions.remove(session.id)
+    [left] = client.facts.list()
+    assert (left.id, left.source.name, left.source.session, left.source.said) == (fact.id, "s", None, None)
+
+    client.facts.remove(fact.id)
+    assert client.facts.list() == [] == search(client)
+    for gone in (lambda: client.facts.remove(fact.id), lambda: client.facts.change(fact.id, "x")):
+        with pytest.raises(NotFound, match="There is no fact"):
+            gone()
+
+
+def test_what_is_known_is_not_kept_twice_and_facts_are_files_of_the_store(client: Client) -> None:
+    fact = learn(client, "twice")
+    client.agents.run(GUIDE, "I live in Lisbon", session=("api", "twice"))
+    assert [item.id for item in client.facts.list()] == [fact.id], "it was known"
+    (file,) = client.stores.files(client.stores.get("facts").id)
+    attributes = dict(file.attributes)
+    assert attributes["fact"] is True and (attributes["agent"], attributes["owner"]) == ("guide", "local")
+    for text in ("", "  ", "x" * 501):
+        with pytest.raises(InvalidRequest):
+            client.facts.change(fact.id, text)
+    client.files.remove(file.id)
+    assert client.facts.list() == []
+
+
+def test_another_keys_facts_do_not_exist(client: Client, daemon: Daemon) -> None:
+    fact = learn(client, "own")
+    key = client.keys.add("nosy", ["chat", "stores:facts:write"])
+    with httpx.Client(base_url=daemon.url, headers={"Authorization": f"Bearer {key.key}"}) as stranger:
+        assert stranger.get("/api/facts").json() == {"data": []}
+        assert stranger.delete(f"/api/facts/{fact.id}").status_code == 404
+        assert stranger.patch(f"/api/facts/{fact.id}", json={"text": "x"}).status_code == 404
+        session = client.sessions.open("api", "own")
+        assert stranger.get(f"/api/sessions/{session.id}/facts").status_code == 404
+    client.keys.revoke(key.id)
+    client.facts.remove(fact.id)
+
+
+def test_facts_are_commands_too(shell: Shell, client: Client) -> None:
+    fact = learn(client, "tue")
+    assert shell.json("facts", "list", "--agent", "nobody")["data"] == []
+    listed = shell("facts", "list", "--session", "api/tue")
+    assert fact.text in listed and "api/tue" in listed and "I live in Lisbon" in listed
+    [shown] = shell.json("facts", "list", "--store", "facts")["data"]
+    assert shown["id"] == fact.id and shown["source"]["said"] == "I live in Lisbon"
+    assert "says: He lives in Faro." in shell("facts", "change", fact.id, "He lives in Faro.")
+    assert "--yes" in shell("facts", "delete", fact.id, code=1)
+    assert "Forgot" in shell("facts", "delete", fact.id, "--yes")
+    assert "There is no fact" in shell("facts", "delete", fact.id, "--yes", code=1)
+    assert "No facts." in shell("facts", "list")

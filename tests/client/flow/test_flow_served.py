@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.daemon import Daemon, environment
 
-from portico import Client, Function, InvalidRequest, PorticoError
+from portico import Client, Function, InvalidRequest, PorticoError, idempotency_key
 from portico.flow import Flow, client, flow, pipeline, subflow, warp
 
 COMMAND = [sys.executable, "-c", "import sys; from portico.cli import main; sys.exit(main())"]
@@ -264,3 +264,25 @@ class TestCommand:
         )
         assert done.returncode != 0
         assert "All of the flow 'whole' runs in the daemon" in done.stderr
+
+
+def receipt(x: int) -> str:
+    """What this call is known by."""
+    with LOCK:
+        return idempotency_key()
+
+
+def test_a_function_knows_the_key_of_its_call(daemon: Daemon) -> None:
+    pay = flow(pipeline(number=lambda x: int(x), pay=receipt), name="pay", durability="normal")
+    with Client(daemon.url) as caller:
+        running = caller.start(pay, "3")
+        assert running.result() == f"{running.id}:pay.pay", "it is asked of whoever runs the flow"
+    with serving(daemon, [receipt]) as caller:
+        until(lambda: there(caller, "receipt"))
+        caller.apps.deploy("pay", pay)
+        running = caller.apps.start("pay", "3")
+        assert running.result() == f"{running.id}:pay.pay", "it is asked of those who serve"
+        first, second = (caller.tools.call("receipt", {"x": 1}).text for _ in range(2))
+        assert first and second and first != second, "each call of a tool is a call of its own"
+    with pytest.raises(InvalidRequest, match="Nobody calls a function"):
+        receipt(1)

@@ -25,7 +25,11 @@ def wish(**more: Any) -> dict[str, Any]:
 
 
 async def test_a_server_is_added_used_everywhere_and_removed(door: Porch) -> None:
-    made = (await door.client.post("/api/mcp/servers", json=wish(env={"GIVEN_TOKEN": "s3cret"}))).json()
+    made = (
+        await door.client.post(
+            "/api/mcp/servers", json=wish(env={"GIVEN_TOKEN": "s3cret"}, sampling={"model": "default"})
+        )
+    ).json()
     assert (made["state"], made["error"], made["configured"]) == ("ready", None, False)
     assert "odd_echo" in made["tools"]
     listed = await door.client.get("/api/mcp/servers")
@@ -58,6 +62,7 @@ async def test_it_is_restarted_and_its_log_is_read(door: Porch) -> None:
     ("change", "param"),
     [
         ({"name": "a b"}, "server.name"),
+        ({"sampling": {"model": "default", "calls": 0}}, "sampling.calls"),
         ({"command": []}, "server.command"),
         ({"timeout": -1}, "server.timeout"),
         ({"comand": ["x"]}, "comand"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
 from portico_server.engines import deployment
+from portico_server.engines.llamacpp import progress
 from portico_server.engines.spec import ModelSpec
 from portico_server.engines.stages import stage_in
 
@@ -42,6 +44,47 @@ async def slow(house: Bench, seconds: float, **fields: Any) -> None:
 )
 def test_stages_are_read_from_logs(text: str, stage: tuple[str, int] | None) -> None:
     assert stage_in(text) == stage
+
+
+READER = """
+import mmap, sys
+
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+    for _ in sys.stdin:
+        begin = int(_)
+        sum(mapped[begin : begin + int(sys.argv[2]) : mmap.PAGESIZE])
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems do not tell how much of a file is in memory"
+)
+async def test_what_of_a_file_is_in_memory_is_how_far_llamacpp_has_come(tmp_path: Path) -> None:
+    file, half = tmp_path / "m-00001-of-00001.gguf", 32 * 1024 * 1024
+    file.write_bytes(bytes(2 * half))
+    told: asyncio.Queue[tuple[str, int | None]] = asyncio.Queue()
+    watch = progress.watching([str(file), ""], lambda stage, percent: told.put_nowait((stage, percent)))
+    assert watch is not None and progress.watching([str(file)], None) is None
+    command = (sys.executable, "-S", "-c", READER, str(file), str(half))
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    assert process.stdin is not None
+    watching = asyncio.create_task(watch(process.pid))
+    await asyncio.sleep(0)  # it looks for the first time
+    try:
+        process.stdin.write(b"0\n")
+        stage, percent = "load", 0
+        while stage == "load" and percent is not None and percent < 50:
+            stage, percent = await told.get()
+        assert stage == "load" and percent is not None and 50 <= percent < 100
+        process.stdin.write(f"{half}\n".encode())
+        while stage == "load":
+            stage, percent = await told.get()
+        assert (stage, percent) == ("warm-up", None)
+        await watching
+    finally:
+        watching.cancel()
+        process.kill()
+        await process.wait()
 
 
 async def test_the_run_tells_each_stage_with_its_percentage(house: Bench) -> None:

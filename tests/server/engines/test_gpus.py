@@ -16,7 +16,9 @@ from portico_server.engines import gpus as sharing
 from portico_server.engines import hardware
 from portico_server.engines.gpus import Share, choose, environment
 from portico_server.engines.hardware import Gpu, Hardware, left_visible, visible_names
+from portico_server.engines.planner.transformers import ON_GPU
 from portico_server.engines.spec import ModelSpec
+from portico_server.engines.transformers.engine import Transformers
 
 GB = 1024**3
 CARD = Gpu("NVIDIA RTX 4090", 24 * GB, capability=8.9)
@@ -112,13 +114,30 @@ async def test_what_fits_no_gpu_and_what_nobody_leaves_for_is_said(house: Bench,
         await house.ask("c", HI)
 
 
+async def test_what_runs_on_transformers_takes_its_room_too(house: Bench, tmp_path: Path) -> None:
+    source = model(tmp_path, architectures=["LlamaForCausalLM"], num_hidden_layers=2, hidden_size=64,
+                   num_attention_heads=4, intermediate_size=128, vocab_size=500, dtype="bfloat16")  # fmt: skip
+    engine = Transformers()
+
+    def share(**parameters: Any) -> Share:
+        return engine.occupies(
+            ModelSpec("t", source, engine="transformers", parameters=parameters), Path(source)
+        )
+
+    assert share().count == 1 and ON_GPU < share().memory < share(dtype="float32").memory
+    assert share(device="cuda") == share()
+    for elsewhere in ("cpu", "cuda:1"):
+        assert share(device=elsewhere) == Share(), "a GPU that is named by its number is not shared out"
+
+
 async def test_replicas_take_a_gpu_each(house: Bench, tmp_path: Path) -> None:
     await add(house, tmp_path, "m", 0.8, replicas=3)
     await house.models.load("m")
     info = house.models.get("m")
     assert on(house, "m") == [0, 1]
-    assert [replica.state for replica in info.replicas] == ["ready", "ready", "failed"]
-    assert "GPU" in (info.replicas[2].error or "")
+    assert sorted(replica.state for replica in info.replicas) == ["failed", "ready", "ready"]
+    [failed] = [replica for replica in info.replicas if replica.state == "failed"]
+    assert "GPU" in (failed.error or "")
     answers = await asyncio.gather(*(house.ask("m", HI) for _ in range(4)))
     assert len(answers) == 4
 

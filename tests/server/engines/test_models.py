@@ -172,6 +172,7 @@ LIGHT = """
 import json, sys
 import portico_server.engines.models
 heavy = {"aiohttp", "numpy", "tantivy", "fastapi", "mcp", "lxml", "xllamacpp", "wordllama", "alembic", "httpx"}
+heavy |= {f"portico_server.engines.{kind}.engine" for kind in ("vllm", "lmdeploy", "transformers", "remote", "fake")}
 print(json.dumps(sorted(heavy & set(sys.modules))))
 """
 

@@ -34,6 +34,14 @@ def test_a_versions_date_makes_no_other_model_of_it() -> None:
     assert cost(Prices(), "remote://openai/gpt-4o-other", Usage(1_000_000)) is None
 
 
+def test_the_chinese_providers_have_prices_where_one_number_says_them() -> None:
+    usage = Usage(1_000_000, 1_000_000)
+    assert cost(Prices(), "remote://moonshot/kimi-k2.6", usage) == pytest.approx(0.95 + 4)
+    assert cost(Prices(), "remote://zhipu/glm-4.7", usage) == pytest.approx(0.6 + 2.2)
+    assert cost(Prices(), "remote://dashscope/qwen-max", usage) == pytest.approx(0.345 + 1.377)
+    assert Prices().of("remote://sensenova/SenseNova-V6-5-Pro") is None, "no public list is known"
+
+
 def test_long_prompts_have_a_price_of_their_own() -> None:
     assert cost(Prices(), "remote://gemini/gemini-2.5-pro", Usage(100_000)) == pytest.approx(0.125)
     assert cost(Prices(), "remote://gemini/gemini-2.5-pro", Usage(400_000)) == pytest.approx(1.0)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from tests.server.engines.bench import Bench, Streamed, bench, user
 from tests.server.engines.conftest import MODELS
 
 from portico.wire import Status
-from portico_server.core.errors import EngineFailed, PorticoError, TooMany, Unavailable
+from portico_server.core.errors import PorticoError, TooMany, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
 from portico_server.engines import life
@@ -184,50 +182,6 @@ async def test_stopping_does_not_wait_for_someone_who_is_leaving(tmp_path: Path)
     assert (await reading).documents[-1]["error"]["code"] == "engine_stopped"
     assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], PorticoError)
     assert children() == []
-
-
-async def kill_under_load(house: Bench, times: int) -> None:
-    """Kill the engine again and again while eight clients call it; each call is answered or has one error."""
-    await add(house, "a")
-    await say(house, "a")
-    killing = True
-
-    async def client() -> tuple[int, int]:
-        good = bad = 0
-        while killing:
-            try:
-                assert await say(house, "a", "slow") == "one two three"
-                good += 1
-            except (EngineFailed, Unavailable):
-                bad += 1
-                # The back-off is not under test here: another client would wait for its Retry-After.
-                deployment(house, "a").life.forgive()
-        return good, bad
-
-    clients = [asyncio.create_task(client()) for _ in range(8)]
-    for _ in range(times):
-        running = (await deployment(house, "a").load()).child
-        assert running is not None
-        os.kill(running.pid, signal.SIGKILL)
-        await running.wait()
-        deployment(house, "a").life.forgive()
-    killing = False
-    results = await asyncio.gather(*clients)
-    assert sum(bad for _, bad in results) >= 1
-    assert await say(house, "a") == "hello"
-    assert house.models.get("a").calls == 0
-    assert len(children()) == 1
-
-
-async def test_an_engine_killed_ten_times_under_load_leaves_everyone_with_an_answer_or_one_error(
-    house: Bench,
-) -> None:
-    await kill_under_load(house, 10)
-
-
-@pytest.mark.slow
-async def test_an_engine_killed_again_and_again_under_load(house: Bench) -> None:
-    await kill_under_load(house, int(os.environ.get("PORTICO_TEST_KILLS", "15")))
 
 
 async def test_a_models_own_keep_alive_and_defaults(tmp_path: Path) -> None:

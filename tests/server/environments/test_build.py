@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.server.environments.wheels import wheel
 
@@ -140,6 +141,31 @@ async def test_a_cancelled_build_ends_its_program_and_leaves_nothing(tmp_path: P
     assert task.cancelled() and list(place.parent.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from portico_server.environments.uv import step
+
+async def heard(stage, words):
+    print(words, flush=True)
+
+code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+asyncio.run(step([sys.executable, "-c", code], "x", heard, folder=Path.cwd()))
+"""
+
+
+async def test_a_step_ends_with_a_daemon_that_is_killed() -> None:
+    daemon = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", DAEMON, stdout=asyncio.subprocess.PIPE
+    )
+    assert daemon.stdout is not None
+    command = psutil.Process(int(await daemon.stdout.readline()))
+    daemon.kill()
+    await daemon.wait()
+    _gone, left = await asyncio.to_thread(psutil.wait_procs, [command], timeout=20)
+    assert left == [] or command.status() == psutil.STATUS_ZOMBIE
 
 
 async def test_drafts_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path: Path) -> None:

@@ -155,6 +155,15 @@ def test_events_and_checkpoints_come_in_pages_newest_first(daemon: Daemon, clien
     assert len(numbers) == sum(kind == "checkpoint" for kind, _event in events)
     assert checkpoints[0].metrics.train_mean_token_accuracy
     assert checkpoints[0].fine_tuning_job_id == job.id
+    # The last one is what became the result, and answers by its own name too.
+    assert [checkpoint.to_dict()["served"] for checkpoint in checkpoints] == [True] + [False] * (
+        len(numbers) - 1
+    )
+    name = checkpoints[0].fine_tuned_model_checkpoint
+    said = client.chat.completions.create(
+        model=name, messages=[{"role": "user", "content": "What is the tide at 3 o'clock?"}]
+    )
+    assert said.choices[0].message.content == "3 feet"
 
 
 def test_jobs_are_listed_newest_first_and_by_metadata(daemon: Daemon, client: openai.OpenAI) -> None:

@@ -38,20 +38,42 @@ def vector(text: str, dimensions: int = DIMENSIONS) -> bytes:
     return (total / (np.linalg.norm(total) or 1)).astype("<f4").tobytes()
 
 
+def within(part: str, whole: bytes) -> bytes:
+    """The vector of a part of a text whose own is ``whole``."""
+    total = 0.75 * np.frombuffer(vector(part), "<f4") + 0.25 * np.frombuffer(whole, "<f4")
+    return (total / (np.linalg.norm(total) or 1)).astype("<f4").tobytes()
+
+
 class Letters:
-    """An embedding model in process; ``broken`` makes it fail."""
+    """An embedding model in process; ``broken`` makes it fail.
+
+    The vector of a part of a text is a quarter that of all of it.
+    """
 
     def __init__(self, labels: Mapping[str, Any] | None = None) -> None:
-        self.card = Card(MODEL, "model", capabilities=frozenset({"embeddings"}), labels=labels or {})
+        self.card = Card(MODEL, "model", capabilities=frozenset({"embeddings", "spans"}), labels=labels or {})
         self.broken = False
+        self.breaks_after: int | None = None
+        """Calls after which it fails, if it does."""
         self.dimensions = DIMENSIONS
         self.asked: list[str] = []
 
     async def call(self, request: Request, context: Any) -> Vectors:
         assert isinstance(request, Embed)
+        if self.breaks_after is not None:
+            self.broken = self.breaks_after == 0
+            self.breaks_after = max(0, self.breaks_after - 1)
         if self.broken:
             raise EngineFailed("The process behind 'letters' crashed.")
         self.asked += request.input
+        if request.spans is not None:
+            data = [
+                within(text[first:last], whole)
+                for text, spans in zip(request.input, request.spans, strict=True)
+                for whole in (vector(text),)
+                for first, last in spans
+            ]
+            return Vectors(tuple(data), self.dimensions)
         return Vectors(tuple(vector(text, self.dimensions) for text in request.input), self.dimensions)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from dataclasses import replace
+from socket import AF_INET
 
 import pytest
 from aiohttp import web
@@ -12,7 +13,7 @@ from aiohttp.resolver import ThreadedResolver
 from tests.server.tools.web import Site, page, redirect, serving
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.tools.fetch import readable
+from portico_server.tools.fetch import client, readable
 from portico_server.tools.fetch.address import Policy, is_public
 from portico_server.tools.fetch.client import Ask, FetchFailed, fetch
 
@@ -98,6 +99,24 @@ async def test_an_answer_of_names_with_one_inner_address_is_refused(monkeypatch:
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
     with pytest.raises(InvalidRequest, match=r"example\.com"):
         await fetch(Ask("http://example.com/"), Policy())
+
+
+async def test_a_name_that_turns_inward_is_refused_at_its_next_hop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that changes its answer; here the public internet is 127.0.0.1 alone."""
+    answers = iter(["127.0.0.1", "127.0.0.2"])
+
+    async def resolve(self: object, host: str, port: int = 0, family: int = 0) -> list[dict[str, object]]:
+        found = {"hostname": host, "host": next(answers), "port": port, "family": AF_INET}
+        return [{**found, "proto": 0, "flags": 0}]
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(client, "is_public", lambda address: address == "127.0.0.1")
+    async with serving({"/": redirect("/inner"), "/inner": page("secret")}) as site:
+        port = site.url.rpartition(":")[2]
+        with pytest.raises(InvalidRequest) as caught:
+            await fetch(Ask(f"http://turning.example:{port}/"), Policy())
+    assert caught.value.code == "address_refused"
+    assert [request.path for request in site.requests] == ["/"] and next(answers, None) is None
 
 
 async def test_redirects_end(site: Site) -> None:

@@ -1,9 +1,10 @@
-"""Chat: a conversation with an app or a model, and the passages that the newest answer stands on."""
+"""Chat: conversations with apps, agents and models, and the passages that the newest answer stands on."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from contextlib import aclosing, suppress
+from typing import ClassVar, Final
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -13,15 +14,21 @@ from textual.content import Content
 from textual.widgets import Footer, Input, Static
 from textual.worker import Worker
 
+from portico_tui.conversations import title
 from portico_tui.daemon import (
+    Asked,
+    Asking,
     Cited,
     DaemonError,
     Delta,
     Glance,
-    Message,
+    HandedOff,
     Partner,
     Passage,
     Progress,
+    Said,
+    Session,
+    ToolCalled,
     partners,
 )
 from portico_tui.screens.page import House, Page
@@ -29,18 +36,24 @@ from portico_tui.text import one_line
 from portico_tui.widgets.dialogs import Choose
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt import Prompt
+from portico_tui.widgets.shelf import Shelf
 from portico_tui.widgets.transcript import Reply, Transcript
 
 NOBODY = "There is nobody to talk to yet: add a model (Esc, 1, a) or a folder (Esc, 2, a)."
 
 WELCOME = (
     "Ask about your documents, or talk to a model.\n\n"
-    "An app answers with the passages it stands on: Tab goes to them, Enter reads one."
+    "An app answers with the passages it stands on: Tab goes to them, Enter reads one. What was said is kept: "
+    "Ctrl+O goes on with it."
 )
 
 
+KINDS: Final = {"store": "answers from documents", "flow": "app"}
+"""What somebody to talk to is called, where that is not its kind."""
+
+
 class Chat(Page):
-    """One conversation. What failed or was stopped stays to be read but is not remembered as said."""
+    """One conversation, kept as a session. What failed or was stopped stays to be read but is not kept."""
 
     CSS_PATH = "chat.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -50,6 +63,9 @@ class Chat(Page):
         Binding("pageup", "page(-1)", show=False, tooltip="Scroll up"),
         Binding("pagedown", "page(1)", show=False, tooltip="Scroll down"),
         Binding("ctrl+t", "choose", "Talk to", tooltip="Choose the app or model to talk to"),
+        Binding(
+            "ctrl+o", "shelf", "Conversations", tooltip="Go on with a conversation, rename, copy or delete it"
+        ),
         Binding("ctrl+n", "forget", "New", tooltip="Begin a new conversation"),
         Binding("ctrl+y", "copy", "Copy", tooltip="Copy the newest answer"),
     ]
@@ -57,8 +73,11 @@ class Chat(Page):
     def __init__(self, house: House) -> None:
         super().__init__(house)
         self._partners: tuple[Partner, ...] = ()
+        self._apps: tuple[str, ...] = ()
+        self._kinds: dict[str, str] = {}
         self._partner: Partner | None = None
-        self._said: list[Message] = []
+        self._session: Session | None = None
+        self._said: list[Said] = []
         self._answering: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
@@ -80,11 +99,31 @@ class Chat(Page):
         self._partners = partners(glance)
         if self._partner not in self._partners:
             self._talk_to(self._partners[0] if self._partners else None)
+        if tuple(glance.apps) != self._apps:
+            self._apps = tuple(glance.apps)
+            self._tell_apart()
+
+    @work(exclusive=True, group="kinds")
+    async def _tell_apart(self) -> None:
+        with suppress(DaemonError):  # the banner says that the daemon is away
+            self._kinds = await self.daemon.conversations.kinds()
+            self._head()
+
+    def _title(self, partner: Partner) -> str:
+        kind = self._kinds.get(partner.name, "store") if partner.app else "model"
+        return f"{one_line(partner.name)} · {KINDS.get(kind, kind)}"
 
     def _talk_to(self, partner: Partner | None) -> None:
+        """Another partner goes on with what was said, in a conversation of its own."""
+        if partner != self._partner:
+            self._session = None
         self._partner = partner
-        line = f"Talking to {_title(partner)}" if partner else "Nobody to talk to yet"
-        self.query_one("#partner", Static).update(Content(line))
+        self._head()
+
+    def _head(self) -> None:
+        line = f"Talking to {self._title(self._partner)}" if self._partner else "Nobody to talk to yet"
+        about = f" · {one_line(title(self._session))}" if self._session else ""
+        self.query_one("#partner", Static).update(Content(line + about))
 
     @on(Input.Submitted, "#line")
     def _asked(self) -> None:
@@ -104,10 +143,15 @@ class Chat(Page):
     async def _answer(self, partner: Partner, question: str) -> None:
         self._cite(())
         reply = await self.query_one(Transcript).turn(question)
-        asked: list[Message] = [*self._said, {"role": "user", "content": question}]
+        asking = self.daemon.conversations.ask(partner, self._session, tuple(self._said), question)
         try:
-            await self._listen_to(partner, asked, reply)
-            self._said = [*asked, {"role": "assistant", "content": reply.text}]
+            await self._listen_to(asking, reply)
+            self._said += asking.said
+            with self.reporting("Conversation"):
+                self._session = await asking.keep()
+                self._head()
+            tokens, speaker = asking.usage.completion_tokens, one_line(asking.speaker)
+            reply.note(f"{speaker} · {tokens} tokens" if tokens else speaker)
         except DaemonError as error:
             reply.note(one_line(error.message), error=True)
             self.wake()
@@ -119,9 +163,9 @@ class Chat(Page):
             self.refresh_bindings()
             await reply.end()
 
-    async def _listen_to(self, partner: Partner, asked: list[Message], reply: Reply) -> None:
-        async with self.daemon.answer(partner, asked) as answer:
-            async for event in answer.events():
+    async def _listen_to(self, asking: Asking, reply: Reply) -> None:
+        async with aclosing(asking.events()) as events:
+            async for event in events:
                 match event:
                     case Delta(text=text):
                         await reply.write(text)
@@ -129,8 +173,12 @@ class Chat(Page):
                         self._cite(event.passages)
                     case Progress():
                         reply.progress(event)
-            tokens = answer.usage.completion_tokens
-            reply.note(f"{one_line(partner.name)} · {tokens} tokens" if tokens else one_line(partner.name))
+                    case ToolCalled(name=name):
+                        reply.note(f"calls {one_line(name)} …")
+                    case HandedOff(to=to):
+                        reply.note(f"hands over to {one_line(to)} …")
+                    case Asked(kind=kind, message=message) if kind in ("approval", "input"):
+                        reply.note(f"waits for you under Approvals (Esc, 4): {one_line(message)}")
 
     def _cite(self, passages: tuple[Passage, ...]) -> None:
         self.query_one(Passages).put(passages)
@@ -172,19 +220,51 @@ class Chat(Page):
             self.notify(NOBODY, severity="warning")
             return
         place = known.index(self._partner) if self._partner in known else None
-        picked = await self.app.push_screen_wait(Choose("Talk to", [_title(each) for each in known], place))
+        picked = await self.app.push_screen_wait(
+            Choose("Talk to", [self._title(each) for each in known], place)
+        )
         if picked is not None:
             self._talk_to(known[picked])
             self.query_one(Prompt).focus()
 
     @work(exclusive=True, group="forget")
     async def action_forget(self) -> None:
+        await self._begin(None, [])
+
+    async def _begin(self, session: Session | None, said: list[Said]) -> None:
+        """Go on with a conversation of earlier, or with a new one."""
         if self._answering is not None:
             self._answering.cancel()
-        self._said = []
-        self._cite(())
-        await self.query_one(Transcript).clear()
-        self.query_one(Prompt).focus()
+        self._session, self._said = session, said
+        self._head()
+        self._cite(said[-1].passages if said else ())
+        await self.query_one(Transcript).fill(said)
+        prompt = self.query_one(Prompt)
+        prompt.recall([item.content for item in said if item.role == "user"])
+        prompt.focus()
+
+    @work(exclusive=True, group="choose")
+    async def action_shelf(self) -> None:
+        conversations = self.daemon.conversations
+        picked = await self.app.push_screen_wait(Shelf(conversations, self._session))
+        with self.reporting("Conversation"):
+            if picked is not None:
+                await self._take(picked, await conversations.said(picked))
+            elif self._session is not None:  # renamed perhaps, or deleted
+                now = await conversations.look(self._session)
+                if now is None:
+                    await self._begin(None, [])
+                else:
+                    self._session = now
+                    self._head()
+
+    async def _take(self, session: Session, said: list[Said]) -> None:
+        partner = next((each for each in self._partners if each.name == session.app), None)
+        if partner is None:
+            self.notify(f"'{one_line(session.app)}' is not here: somebody else goes on.", severity="warning")
+        else:
+            self._talk_to(partner)
+        await self._begin(session if partner else None, said)
 
     def action_copy(self) -> None:
         text = self.query_one(Transcript).last
@@ -193,7 +273,3 @@ class Chat(Page):
             return
         self.app.copy_to_clipboard(text)
         self.notify("The answer is copied.")
-
-
-def _title(partner: Partner) -> str:
-    return f"{one_line(partner.name)} · {'answers from documents' if partner.app else 'model'}"

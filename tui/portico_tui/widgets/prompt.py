@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -20,6 +21,11 @@ class Prompt(Input):
         super().__init__(placeholder="Ask something. Esc leaves this line.", id=id)
         self._asked: list[str] = []
         self._place = 0
+
+    def recall(self, asked: Sequence[str]) -> None:
+        """Remember what was asked in a conversation of earlier, behind what was asked here."""
+        self._asked += asked
+        self._place = len(self._asked)
 
     def take(self) -> str:
         """What was written, remembered, and the line is empty again."""

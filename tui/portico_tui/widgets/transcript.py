@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from markdown_it import MarkdownIt
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
@@ -9,8 +12,11 @@ from textual.content import Content
 from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
-from portico_tui.daemon import Progress
+from portico_tui.daemon import Progress, Said
 from portico_tui.text import measure, one_line, safe
+
+SHOWN: Final = 60
+"""Messages of a conversation that are shown when it is opened."""
 
 
 def _parser() -> MarkdownIt:
@@ -40,13 +46,14 @@ class Reply(Vertical):
     Reply > .state.-error { color: $text-error; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, text: str = "") -> None:
         super().__init__()
-        self.text = ""
-        """What has come so far."""
+        self.text = text
+        """What has come so far; all of it, for an answer of earlier."""
         # A link in an answer was written by a model or a document: it is shown, not followed.
-        self._markdown = Markdown(parser_factory=_parser, open_links=False)
-        self._state = Static("…", classes="state", markup=False)
+        self._markdown = Markdown(safe(text), parser_factory=_parser, open_links=False)
+        self._state = Static("" if text else "…", classes="state", markup=False)
+        self._state.display = not text
         self._stream: MarkdownStream | None = None
 
     def compose(self) -> ComposeResult:
@@ -83,6 +90,7 @@ class Transcript(VerticalScroll):
 
     DEFAULT_CSS = """
     Transcript > .turns { height: auto; min-height: 100%; }
+    Transcript .left-out { padding: 0 1; color: $text-muted; }
     """
 
     def __init__(self, welcome: str, *, id: str) -> None:
@@ -102,9 +110,19 @@ class Transcript(VerticalScroll):
         self.anchor()
         return reply
 
+    async def fill(self, said: Sequence[Said]) -> None:
+        """Show a conversation of earlier, of a long one the end."""
+        await self.clear()
+        self.query_one(".empty").display = not said
+        left_out = [Static("(earlier messages are kept, not shown)", classes="left-out")]
+        parts = [Question(item.content) if item.role == "user" else Reply(item.content) for item in said]
+        shown = parts if len(parts) <= SHOWN else [*left_out, *parts[-SHOWN:]]
+        await self.query_one(".turns").mount_all(shown)
+        self.anchor()
+
     async def clear(self) -> None:
         """Forget everything."""
-        await self.query("Question, Reply").remove()
+        await self.query("Question, Reply, .left-out").remove()
         self.query_one(".empty").display = True
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +43,7 @@ class AcceptEither:
         await self._app(scope, receive, send)
 
 
+@lru_cache(maxsize=128)
 def taken(accept: str) -> tuple[bool, bool]:
     """Whether JSON and event streams are among the media types of an ``Accept`` header."""
     types = {part.split(";")[0].strip().lower() for part in accept.split(",")}

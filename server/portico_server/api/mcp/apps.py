@@ -73,7 +73,7 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     kind = card.labels.get("app")
     if kind != "flow":
         return (_ASK_AGENT if kind == "agent" else _ASK), _ANSWER
-    if not _typed(card):
+    if not typed(card):
         return _TELL, _ANSWER
     given = card.input_schema
     if given is None:
@@ -90,7 +90,7 @@ def request(card: Card, arguments: Mapping[str, Any]) -> Request:
     """The request that arguments, checked against the schema, mean."""
     if card.labels.get("app") != "flow":
         return _chat(arguments, "question")
-    if not _typed(card):
+    if not typed(card):
         return _chat(arguments, "message")
     if card.input_schema is None:
         return _chat(arguments, "message") if arguments.get("history") else AppInput(arguments["message"])
@@ -107,7 +107,8 @@ def changes_nothing(card: Card) -> bool:
     return not card.labels.get("app")
 
 
-def _typed(card: Card) -> bool:
+def typed(card: Card) -> bool:
+    """Whether an app says what it takes or what it gives; one that does not has a conversation."""
     return card.input_schema is not None or card.output_schema is not None
 
 

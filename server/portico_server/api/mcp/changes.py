@@ -177,7 +177,8 @@ class Changes:
         tasks: list[str] = []
         if isinstance(asked, list):
             self._tasks.require(context)
-            tasks = [item for item in asked if isinstance(item, str) and self._tasks.visible(context, item)]
+            names = [item for item in asked[:WATCHED] if isinstance(item, str)]
+            tasks = [name for name in names if await self._tasks.visible(context, name)]
         kinds: dict[type[ServerEvent], bool | None] = {
             ToolsListChanged: wanted.tools_list_changed,
             PromptsListChanged: wanted.prompts_list_changed,
@@ -199,7 +200,7 @@ class Changes:
     ) -> None:
         notice: Any
         if isinstance(event, Held):
-            state = await self._tasks.describe(event, caller_of(context))
+            state = await self._tasks.describe(context, event)
             notice = TaskNotification(params={**state, "_meta": {**state["_meta"], **meta}})
         else:
             notice = event_to_notification(event, meta)

@@ -23,6 +23,7 @@ from portico_server.api.mcp.caller import bind
 from portico_server.api.mcp.changes import Changes
 from portico_server.api.mcp.completion import Completions
 from portico_server.api.mcp.held import HeldRuns
+from portico_server.api.mcp.kept import KeptTasks
 from portico_server.api.mcp.library import Library, StoreLibrary
 from portico_server.api.mcp.narrow import key_of, narrow
 from portico_server.api.mcp.prompts import Prompts
@@ -32,6 +33,7 @@ from portico_server.api.mcp.tools import PATIENCE, Tools
 from portico_server.apps.prompts.library import Library as PromptLibrary
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
+from portico_server.db.database import Database
 from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
 from portico_server.settings import MB
@@ -66,7 +68,7 @@ class _Server(Server[dict[str, Any]]):
 
 class McpFace:
     """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
-    scope. ``patience``: seconds after which a call may become a task.
+    scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database.
     """
 
     def __init__(
@@ -76,15 +78,18 @@ class McpFace:
         library: Library,
         prompts: PromptLibrary,
         questions: Questions,
+        database: Database,
         *,
         max_body: int,
+        alone: bool = True,
         watch_stores: Callable[[Callable[[str], None]], None] | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self._registry = registry
         self._held = HeldRuns()
         resources = Resources(library)
-        tasks = Tasks(self._held, library, questions)
+        self._kept = KeptTasks(database, self._held, alone=alone)
+        tasks = Tasks(self._held, self._kept, registry, runner, library, questions)
         self._changes = Changes(resources, tasks)
         registry.watch(self._changes.names)
         prompts.watch(self._changes.prompts)
@@ -108,15 +113,20 @@ class McpFace:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Keep sessions and notices going; to be entered and left in one task."""
+        await self._kept.start()
         async with self._sessions.run():
-            telling = asyncio.create_task(self._changes.run(), name="mcp list changes")
+            working = [
+                asyncio.create_task(self._changes.run(), name="mcp list changes"),
+                asyncio.create_task(self._kept.run(), name="mcp tasks"),
+            ]
             try:
                 yield
             finally:
                 self._changes.close()
                 await self._held.close()
-                telling.cancel()
-                await asyncio.wait([telling])
+                for task in working:
+                    task.cancel()
+                await asyncio.wait(working)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "GET" and _header(scope, b"mcp-session-id") is None:
@@ -149,7 +159,9 @@ def build(parts: Parts) -> McpFace:
         library,
         parts.prompts,
         parts.questions,
+        parts.database,
         max_body=parts.settings.max_body_mb * MB,
+        alone=not parts.settings.database,
         watch_stores=parts.stores.watch,
     )
 

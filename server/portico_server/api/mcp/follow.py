@@ -1,4 +1,4 @@
-"""A request that waits for its run: events become progress and log messages, questions become forms."""
+"""A request that waits for its run: events become progress and log messages, questions requests to the client."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
+from mcp.shared.message import ServerMessageMetadata
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from portico.wire import Answered, Asked, Cited, Delta, Event, Status, StepFinished, StepStarted, ToolCalled
-from portico_server.api.mcp import elicit, log
+from portico_server.api.mcp import inquiry, log
 from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.held import Held
 from portico_server.core.errors import Conflict, PorticoError
@@ -54,7 +55,7 @@ class Follower:
         self._seen = seen
         self._asked: Asked | None = None
         self._notices = _Notices(context, run.id)
-        self._can_ask = elicit.can_ask(context)
+        self._can_ask = inquiry.can_ask(context)
         self._may_ask_now = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
 
     async def wait(self, patience: float = math.inf) -> Result | Left:
@@ -77,63 +78,79 @@ class Follower:
 
     async def _until_ended(self, patience: float) -> bool:
         """Whether the run has ended before patience has, and without a question that another request must answer."""
-        forms: dict[str, asyncio.Task[None]] = {}
+        asking: dict[str, asyncio.Task[None]] = {}
         try:
             with anyio.move_on_after(patience):
                 async with aclosing(self._run.log.follow(self._seen)) as events:
                     async for number, event in events:
                         self._seen = number
                         await self._notices.tell(event)
-                        if isinstance(event, Asked) and self._can_ask and elicit.form(event) is not None:
+                        request = inquiry.request(self._context, event) if isinstance(event, Asked) else None
+                        if isinstance(event, Asked) and request is not None:
                             if not self._may_ask_now:
                                 self._asked = event
                                 return False
-                            form = asyncio.create_task(self._ask(event), name=f"mcp form {event.id}")
-                            forms[event.id] = form
-                        elif isinstance(event, Answered) and event.id in forms:
-                            forms[
-                                event.id
-                            ].cancel()  # somebody else was faster, or this form has done its work
+                            asking[event.id] = asyncio.create_task(
+                                self._ask(event, request), name=f"mcp asks {event.id}"
+                            )
+                        elif isinstance(event, Answered) and event.id in asking:
+                            asking[event.id].cancel()  # somebody else was faster, or it has done its work
                 return True
             return False
         finally:
-            for form in forms.values():
-                form.cancel()
-            if forms:
+            for task in asking.values():
+                task.cancel()
+            if asking:
                 with anyio.CancelScope(shield=True):
-                    await asyncio.wait(forms.values())
+                    await asyncio.wait(asking.values())
 
-    async def _ask(self, asked: Asked) -> None:
-        """Show the form and hand the answer on. A client that fails at it leaves the question for others."""
-        request = elicit.form(asked)
-        assert request is not None
-        assert isinstance(request.params, types.ElicitRequestFormParams)
+    async def _ask(self, asked: Asked, request: types.InputRequest) -> None:
+        """Ask the client and hand the answer on. One that fails at it leaves the question for others, if there are any.
+
+        Nobody else has the client's model: that it is refused is the answer.
+        """
+        kind: type[types.CreateMessageResultWithTools | types.ElicitResult] = (
+            types.CreateMessageResultWithTools if asked.kind == "chat" else types.ElicitResult
+        )
         try:
-            result = await self._context.session.elicit_form(
-                request.params.message, request.params.requested_schema, self._context.request_id
-            )
-            await answer(self._questions, self._context, asked, result)
+            try:
+                result = await self._context.session.send_request(
+                    request, kind, metadata=ServerMessageMetadata(related_request_id=self._context.request_id)
+                )
+            except (MCPError, ValidationError) as error:
+                if asked.kind != "chat":
+                    raise
+                why = error.error.message if isinstance(error, MCPError) else "It answered with no message."
+                await self._questions.answer(
+                    asked.id, caller_of(self._context), accepted=False, note=why[:1_000]
+                )
+            else:
+                await answer(self._questions, self._context, asked, result)
         except (MCPError, NoBackChannelError, ValidationError, PorticoError) as error:
-            await log.tell(self._context, "warning", self._run.id, f"The form got no answer: {error}")
+            await log.tell(self._context, "warning", self._run.id, f"The question got no answer: {error}")
 
 
 async def answer(
-    questions: Questions, context: ServerRequestContext[Any], asked: Asked, result: types.ElicitResult
+    questions: Questions, context: ServerRequestContext[Any], asked: Asked, result: types.InputResponse
 ) -> None:
     """Give the client's answer to whoever asked. Raises `PorticoError` if it cannot be taken."""
-    found = elicit.said(asked, result)
-    await questions.answer(
-        asked.id, caller_of(context), accepted=found.accepted, value=found.value, note=found.note
-    )
+    found = inquiry.said(asked, result)
+    if found is not None:
+        await questions.answer(
+            asked.id, caller_of(context), accepted=found.accepted, value=found.value, note=found.note
+        )
 
 
 async def answer_all(
-    questions: Questions, context: ServerRequestContext[Any], held: Held, responses: Mapping[str, Any]
+    questions: Questions,
+    context: ServerRequestContext[Any],
+    held: Held,
+    responses: Mapping[str, types.InputResponse],
 ) -> None:
     """Hand on the answers to what a run waits for. Those to nothing of that, or that come too late, are left alone."""
     for question, response in responses.items():
         asked = held.asks.get(question)
-        if asked is None or not isinstance(response, types.ElicitResult):
+        if asked is None or inquiry.said(asked, response) is None:
             continue
         try:
             await answer(questions, context, asked, response)

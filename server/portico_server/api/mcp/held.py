@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeAlias
 
 from portico.wire import Answered, Asked, Delta, Event, Status, StepStarted, ToolCalled
 from portico_server.core.principal import Principal
@@ -21,15 +21,26 @@ MOST: Final = 1_000
 
 class Held:
     """One of them. ``seen`` is the number of the last event that is in here or the client was told of, ``message``
-    what it said.
+    what it said. ``at_end`` is what is done before anybody hears of its end: one with that is a task.
     """
 
-    def __init__(self, run: Run, seen: int, message: str, asks: Iterable[Asked]) -> None:
-        self.id = secrets.token_urlsafe(24)
+    def __init__(
+        self,
+        run: Run,
+        seen: int,
+        message: str,
+        asks: Iterable[Asked],
+        at_end: AtEnd | None = None,
+        held_id: str = "",
+    ) -> None:
+        self.id = held_id or secrets.token_urlsafe(24)
         """Cannot be guessed, and is asked for together with the caller's key all the same."""
         self.run = run
         self.seen = seen
         self.message = message
+        self.at_end = at_end
+        self.settled = False
+        """Whether it has ended, and what is done at its end is done."""
         self.updated_at = time.time()
         self.asks = {asked.id: asked for asked in asks}
         """What it waits for, by the id of the question."""
@@ -59,6 +70,9 @@ class Held:
         return True
 
 
+AtEnd: TypeAlias = Callable[[Held], Awaitable[None]]
+
+
 class HeldRuns:
     """All of them. Each is watched by a task of its own; ``changed`` is told whenever the state of one is another."""
 
@@ -77,9 +91,25 @@ class HeldRuns:
         self._sweep()
         return len(self._held) >= MOST
 
-    def hold(self, run: Run, seen: int, message: str = "", asks: Iterable[Asked] = ()) -> Held:
-        """Keep a run of whose events the client has been told up to number ``seen``, among them those that ask."""
-        held = Held(run, seen, message, asks)
+    @property
+    def tasks(self) -> list[Held]:
+        """Those that are tasks."""
+        return [held for held in self._held.values() if held.at_end is not None]
+
+    def hold(
+        self,
+        run: Run,
+        seen: int,
+        message: str = "",
+        asks: Iterable[Asked] = (),
+        at_end: AtEnd | None = None,
+        held_id: str = "",
+    ) -> Held:
+        """Keep a run of whose events the client has been told up to number ``seen``, among them those that ask.
+
+        ``held_id``: under which name, if it has one already.
+        """
+        held = Held(run, seen, message, asks, at_end, held_id)
         self._held[held.id] = held
         self._watching[held.id] = asyncio.create_task(self._follow(held), name=f"mcp holds {run.id}")
         return held
@@ -115,6 +145,9 @@ class HeldRuns:
         assert held.run.task is not None
         await asyncio.wait([held.run.task])
         held.asks.clear()
+        if held.at_end is not None:
+            await held.at_end(held)
+        held.settled = True
         held.updated_at = held.run.finished_at or time.time()
         self._tell(held)
 

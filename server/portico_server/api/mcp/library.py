@@ -92,6 +92,9 @@ class Library(Protocol):
     async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
         """A file that a run made, and its bytes. Raises `NotFound`, `TooLarge`."""
 
+    async def made_in(self, caller: Principal, run_id: str) -> Sequence[Artifact]:
+        """The files that the caller's run made, oldest first."""
+
 
 class StoreLibrary:
     """The `Library` of the daemon's stores: their indexed files, oldest first."""
@@ -171,6 +174,9 @@ class StoreLibrary:
                 param="uri",
             )
         return artifact, await self._artifacts.read(artifact_id, caller)
+
+    async def made_in(self, caller: Principal, run_id: str) -> Sequence[Artifact]:
+        return [shown(row) for row in reversed(await self._artifacts.list(caller, run_id=run_id))]
 
 
 def _stored(store: str, row: StoreFileRow, *, by_name: bool) -> StoredFile:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import mcp_types as types
@@ -24,12 +25,36 @@ PICTURE: Final = 2 * 1024 * 1024
 """Bytes of a picture that is sent along with a result; a larger one is a link."""
 
 
-async def result_of(found: Result, caller: Principal, library: Library) -> types.CallToolResult:
-    """The result with its pictures, and links to what else was made."""
+async def result_of(found: Result, run: str, caller: Principal, library: Library) -> types.CallToolResult:
+    """The result of a run with its pictures, and links to what else was made."""
     answer = _plain(found)
-    if isinstance(found, ToolResult) and found.artifacts:
-        answer.content += [await _shown(item, caller, library) for item in found.artifacts]
+    for item in await _made(found, run, caller, library):
+        answer.content.append(await _shown(item, caller, library))
     return answer
+
+
+async def kept(found: Result, run: str, caller: Principal, library: Library) -> dict[str, Any]:
+    """The result to be kept; what was made is named in it."""
+    answer = _plain(found).model_dump(by_alias=True, mode="json", exclude_none=True)
+    return {
+        "answer": answer,
+        "artifacts": [asdict(item) for item in await _made(found, run, caller, library)],
+    }
+
+
+async def restored(told: Mapping[str, Any], caller: Principal, library: Library) -> types.CallToolResult:
+    """A result that was kept, as `result_of` gave it."""
+    answer = types.CallToolResult.model_validate(told["answer"])
+    for item in told["artifacts"]:
+        answer.content.append(await _shown(Artifact(**item), caller, library))
+    return answer
+
+
+async def _made(found: Result, run: str, caller: Principal, library: Library) -> Sequence[Artifact]:
+    """What a tool made, or all the tools of an app."""
+    if isinstance(found, ToolResult):
+        return found.artifacts
+    return await library.made_in(caller, run) if isinstance(found, AppOutput | Reply) else ()
 
 
 def failure(sentence: str) -> types.CallToolResult:

@@ -1,14 +1,15 @@
 """Calls that take long, as tasks: the extension ``io.modelcontextprotocol/tasks`` of the revision 2026-07-28.
 
 Whether a call becomes a task is the server's to decide, for clients that declare the extension. A task is a run: its
-states are the run's, what the run asks is its ``inputRequests``, and only the caller that began it sees it.
+states are the run's, what the run asks is its ``inputRequests``, and only the caller that began it sees it. Its end
+is a row, told of once that is written.
 https://github.com/modelcontextprotocol/ext-tasks
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -19,14 +20,23 @@ from mcp_types.jsonrpc import MISSING_REQUIRED_CLIENT_CAPABILITY
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
-from portico_server.api.mcp import elicit, follow
+from portico.wire import ErrorBody
+from portico_server.api.mcp import apps, follow, inquiry, result
 from portico_server.api.mcp.caller import caller_of, extension_of
+from portico_server.api.mcp.follow import Left
 from portico_server.api.mcp.held import KEPT, Held, HeldRuns
+from portico_server.api.mcp.kept import KeptTasks
 from portico_server.api.mcp.library import Library
-from portico_server.api.mcp.result import failure, result_of
+from portico_server.api.mcp.result import failure
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import AppOutput, Found, Reply, Result, ToolResult
+from portico_server.db.runs import RunRow
+from portico_server.db.tasks import TaskRow
 from portico_server.runs.questions import Questions
+from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 
@@ -56,8 +66,19 @@ class TaskNotification(BaseModel):
 class Tasks:
     """Handlers of ``tasks/get``, ``tasks/update`` and ``tasks/cancel``."""
 
-    def __init__(self, held: HeldRuns, library: Library, questions: Questions) -> None:
+    def __init__(
+        self,
+        held: HeldRuns,
+        kept: KeptTasks,
+        registry: Registry,
+        runner: Runner,
+        library: Library,
+        questions: Questions,
+    ) -> None:
         self._held = held
+        self._kept = kept
+        self._registry = registry
+        self._runner = runner
         self._library = library
         self._questions = questions
 
@@ -78,21 +99,30 @@ class Tasks:
                 {"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
             )
 
-    def created(self, held: Held) -> dict[str, Any]:
-        """The answer to a call that has become a task."""
-        return {"resultType": "task", **_state(held)}
+    async def begin(self, context: ServerRequestContext[Any], run: Run, left: Left) -> dict[str, Any]:
+        """Let a call go on as a task: the answer to the call. Raises `PorticoError` if that cannot be written."""
+        held = self._held.hold(run, left.seen, left.message, at_end=self._end)
+        try:
+            await self._kept.begin(held)
+        except PorticoError:
+            self._held.release(held)
+            raise
+        return {"resultType": "task", **_state(context, held)}
 
     async def get(self, context: ServerRequestContext[Any], params: TaskParams) -> dict[str, Any]:
         """Handler of ``tasks/get``."""
         self.require(context)
-        return await self.describe(self._find(context, params), caller_of(context))
+        return await self.describe(context, await self._find(context, params))
 
     async def update(self, context: ServerRequestContext[Any], params: UpdateParams) -> dict[str, Any]:
         """Handler of ``tasks/update``. Answers to what is not asked, or not any more, are left alone."""
         self.require(context)
-        held = self._find(context, params)
+        held = await self._find(context, params)
+        if isinstance(held, TaskRow):
+            _not_elsewhere(held)
+            return {}
         responses = {
-            question: types.ElicitResult.model_validate(response)
+            question: inquiry.read(held.asks[question], response)
             for question, response in params.input_responses.items()
             if question in held.asks
         }
@@ -105,67 +135,162 @@ class Tasks:
     async def cancel(self, context: ServerRequestContext[Any], params: TaskParams) -> dict[str, Any]:
         """Handler of ``tasks/cancel``. One that has ended stays as it is."""
         self.require(context)
-        await self._find(context, params).run.cancel()
+        held = await self._find(context, params)
+        if isinstance(held, TaskRow):
+            _not_elsewhere(held)
+        else:
+            await held.run.cancel()
         return {}
 
-    async def describe(self, held: Held, caller: Principal) -> dict[str, Any]:
-        """A task with what belongs to its status: the result, or what it asks."""
-        state = _state(held)
+    async def describe(self, context: ServerRequestContext[Any], task: Held | TaskRow) -> dict[str, Any]:
+        """A task with what belongs to its status: the result, what it asks, or the error."""
+        if isinstance(task, TaskRow):
+            return await self._recalled(task, caller_of(context))
+        state = _state(context, task)
         match state["status"]:
             case "completed":
-                result = await self._result(held, caller)
-                state["result"] = result.model_dump(by_alias=True, mode="json", exclude_none=True)
+                state["result"] = _json(await self._result(task, caller_of(context)))
             case "input_required":
-                state["inputRequests"] = _requests(held)
+                asks = inquiry.requests(context, task.asks.values())
+                state["inputRequests"] = {key: _json(request) for key, request in asks.items()}
         return state
 
-    def visible(self, context: ServerRequestContext[Any], task_id: str) -> Held | None:
+    async def visible(self, context: ServerRequestContext[Any], task_id: str) -> Held | TaskRow | None:
         """A task, if it is this caller's."""
-        return self._held.get(task_id, caller_of(context))
+        caller = caller_of(context)
+        held = self._held.get(task_id, caller)
+        if held is not None:
+            return held
+        row = await self._kept.find(task_id, caller)
+        if row is None or row.status != "working":
+            return row
+        run = self._runner.get(row.run_id)
+        if (
+            run is not None and run.durable
+        ):  # it was taken up again here, and maybe just now by another request
+            again = self._held.get(task_id, caller)
+            return again or self._held.hold(run, 0, at_end=self._end, held_id=task_id)
+        ended = await self._kept.run_of(row.run_id)
+        if ended is not None and ended.finished_at is not None:
+            await self._note(row.id, row.run_id, self._ending(ended), caller)
+            return await self._kept.find(task_id, caller)
+        return row
 
-    def _find(self, context: ServerRequestContext[Any], params: TaskParams) -> Held:
-        held = self.visible(context, params.task_id)
-        if held is None:
+    async def _find(self, context: ServerRequestContext[Any], params: TaskParams) -> Held | TaskRow:
+        found = await self.visible(context, params.task_id)
+        if found is None:
             raise MCPError(
                 types.INVALID_PARAMS,
                 f"There is no task '{params.task_id[:100]}'. Its result is kept for {KEPT / 60:g} minutes.",
             )
-        return held
+        return found
+
+    async def _end(self, held: Held) -> None:
+        run = held.run
+        if run.recorded is not None:
+            await run.recorded.wait()
+            row = await self._kept.run_of(run.id)
+            if row is not None and row.finished_at is None:
+                return  # cut off by the end of the daemon: it is taken up again, and the task with it
+        outcome = run.error if run.error is not None else self._outcome(run.name, run.result)
+        await self._note(held.id, run.id, outcome, run.caller, held.message)
+
+    async def _note(
+        self, task_id: str, run: str, outcome: ErrorBody | Result, caller: Principal, message: str = ""
+    ) -> None:
+        """Write how a task ended: with a result, or what stopped its run."""
+        if not isinstance(outcome, ErrorBody):
+            told = await result.kept(outcome, run, caller, self._library)
+            await self._kept.end(task_id, "completed", message, told)
+        elif outcome.code == "cancelled":
+            await self._kept.end(task_id, "cancelled", outcome.message)
+        else:
+            failed = {"answer": _json(failure(outcome.message)), "artifacts": []}
+            await self._kept.end(task_id, "completed", outcome.message, failed)
+
+    def _ending(self, row: RunRow) -> ErrorBody | Result:
+        """How a durable run ended, by its row."""
+        if row.status == "completed":
+            return self._outcome(row.name, row.result)
+        error = row.error or {}
+        message = str(error.get("message") or "The run failed.")
+        return ErrorBody(
+            message, "server_error", "cancelled" if row.status == "cancelled" else error.get("code")
+        )
+
+    def _outcome(self, name: str, found: Any) -> Result:
+        """What a run came to. One that was taken up again has the bare output of its flow."""
+        if isinstance(found, AppOutput | Found | Reply | ToolResult):
+            return found
+        app = self._registry.get(name)
+        if app is None or apps.typed(app.card):
+            return AppOutput(found)
+        return Reply(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
+
+    async def _recalled(self, row: TaskRow, caller: Principal) -> dict[str, Any]:
+        """A task of which only the row is left, or which another daemon has."""
+        state = _fields(row.id, row.status, row.created_at, row.finished_at, row.run_id, row.message)
+        if row.status == "failed":
+            state["error"] = {"code": types.INTERNAL_ERROR, "message": row.message}
+        if row.result is not None:
+            try:
+                state["result"] = _json(await result.restored(row.result, caller, self._library))
+            except PorticoError as error:
+                state["result"] = _json(failure(error.message))
+        return state
 
     async def _result(self, held: Held, caller: Principal) -> types.CallToolResult:
         if held.run.error is not None:
             return failure(held.run.error.message)
         try:
-            return await result_of(held.run.result, caller, self._library)
+            outcome = self._outcome(held.run.name, held.run.result)
+            return await result.result_of(outcome, held.run.id, caller, self._library)
         except PorticoError as error:
             return failure(error.message)
 
 
-def _state(held: Held) -> dict[str, Any]:
+def _state(context: ServerRequestContext[Any], held: Held) -> dict[str, Any]:
+    """Without what belongs to the status. It has ended when its row says so."""
     run = held.run
     status = "working"
-    if run.ended:
+    if held.settled:
         status = "cancelled" if run.status == "cancelled" else "completed"
-    elif _requests(held):
+    elif inquiry.requests(context, held.asks.values()):
         status = "input_required"
-    state: dict[str, Any] = {
-        "taskId": held.id,
-        "status": status,
-        "createdAt": _moment(run.created_at),
-        "lastUpdatedAt": _moment(held.updated_at),
-        "ttlMs": None if held.expires_at is None else int((held.expires_at - run.created_at) * 1000),
-        "pollIntervalMs": POLL,
-        "_meta": {"portico/run": run.id},
-    }
     message = run.error.message if run.error is not None else held.message
+    ended_at = run.finished_at if held.settled else None
+    state = _fields(held.id, status, run.created_at, ended_at, run.id, message)
+    return {**state, "lastUpdatedAt": _moment(held.updated_at)}
+
+
+def _fields(
+    task_id: str, status: str, created_at: float, ended_at: float | None, run_id: str, message: str
+) -> dict[str, Any]:
+    """A task as it is told of. Times in seconds since 1970."""
+    ttl = None if ended_at is None else int((ended_at + KEPT - created_at) * 1000)
+    state: dict[str, Any] = {
+        "taskId": task_id,
+        "status": status,
+        "createdAt": _moment(created_at),
+        "lastUpdatedAt": _moment(ended_at or created_at),
+        "ttlMs": ttl,
+        "pollIntervalMs": POLL,
+        "_meta": {"portico/run": run_id},
+    }
     return {**state, "statusMessage": message} if message else state
 
 
-def _requests(held: Held) -> Mapping[str, Any]:
-    forms = {key: form for key, asked in held.asks.items() if (form := elicit.form(asked)) is not None}
-    return {
-        key: form.model_dump(by_alias=True, mode="json", exclude_none=True) for key, form in forms.items()
-    }
+def _not_elsewhere(row: TaskRow) -> None:
+    if row.status == "working":
+        raise MCPError(
+            types.INVALID_REQUEST,
+            "Nobody works on this task here at the moment: it is about to be taken up again, or another daemon on the "
+            "same database has it. Try again, or ask that one.",
+        )
+
+
+def _json(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
 def _moment(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,7 @@ import mcp_types as types
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico.wire import Asked
-from portico_server.api.mcp import apps, elicit, follow, narrow
+from portico_server.api.mcp import apps, follow, inquiry, narrow, sampling
 from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.follow import Follower, Left
 from portico_server.api.mcp.held import Held, HeldRuns
@@ -64,14 +63,15 @@ class Offer:
     tool: types.Tool
     card: Card
 
-    def request(self, arguments: Mapping[str, Any]) -> Request:
-        """The request that these arguments mean. Raises `InvalidRequest` if they do not match the schema."""
-        if self.card.kind == "tool":
-            return ToolCall(arguments)  # the tool checks them itself
-        Checker(self.tool.name, self.tool.input_schema).check(arguments)
-        if self.card.kind == "store":
-            return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
-        return apps.request(self.card, arguments)
+
+def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
+    """The request that a call of the tool ``name`` means. Raises `InvalidRequest` if the arguments do not fit."""
+    if card.kind == "tool":
+        return ToolCall(arguments)  # the tool checks them itself
+    Checker(name, offer(name, card).tool.input_schema).check(arguments)
+    if card.kind == "store":
+        return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
+    return apps.request(card, arguments)
 
 
 def offer(name: str, card: Card) -> Offer:
@@ -153,10 +153,11 @@ class Tools:
             return await self._go_on(context, params)
         card = await self._find(context, params.name)
         try:
-            request = offer(params.name, card).request(params.arguments or {})
+            request = request_of(params.name, card, params.arguments or {})
         except PorticoError as error:
             return failure(error.message)
         run = self._runner.start(OPERATION, card.key, request, caller)
+        run.lent = sampling.lent(context)  # it has not begun yet: that takes a turn of the loop
         return await self._follow(context, run, 0)
 
     async def _go_on(
@@ -172,9 +173,8 @@ class Tools:
             self._held.release(held)
             await held.run.cancel()
             return failure(error.message)
-        unanswered = [asked for asked in held.asks.values() if elicit.form(asked) is not None]
-        if unanswered:
-            return _asks(held, unanswered)
+        if left := inquiry.requests(context, held.asks.values()):
+            return _asks(held, left)
         self._held.release(held)
         return await self._follow(context, held.run, held.seen)
 
@@ -188,15 +188,20 @@ class Tools:
                 self._patience if may_become_task else math.inf
             )
             if isinstance(found, Left):
-                held, kept = self._held.hold(run, found.seen, found.message, found.asks), True
-                return _asks(held, found.asks) if found.asks else self._tasks.created(held)
-            return await result_of(found, caller, self._library)
+                if found.asks:
+                    held = self._held.hold(run, found.seen, found.message, found.asks)
+                    answer: HandlerResult = _asks(held, inquiry.requests(context, found.asks))
+                else:
+                    answer = await self._tasks.begin(context, run, found)
+                kept = True
+                return answer
+            return await result_of(found, run.id, caller, self._library)
         except PorticoError as error:
             return failure(error.message)
         finally:
             if not kept and not run.ended:
                 with anyio.CancelScope(shield=True):
-                    await run.cancel()
+                    await run.leave()
 
     async def _find(self, context: ServerRequestContext[Any], name: str) -> Card:
         """The card behind a name. Raises `MCPError` if the caller sees none."""
@@ -225,9 +230,6 @@ class Tools:
         return None if found is None else found.card.input_schema
 
 
-def _asks(held: Held, asks: Sequence[Asked]) -> types.InputRequiredResult:
+def _asks(held: Held, requests: types.InputRequests) -> types.InputRequiredResult:
     """What the client must find out before it calls again."""
-    forms: types.InputRequests = {
-        asked.id: form for asked in asks if (form := elicit.form(asked)) is not None
-    }
-    return types.InputRequiredResult(input_requests=forms, request_state=held.id)
+    return types.InputRequiredResult(input_requests=requests, request_state=held.id)

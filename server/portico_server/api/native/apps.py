@@ -270,9 +270,10 @@ def _app(card: Card, parts: Parts) -> App:
 
 def _deployed(row: AppRow, version: VersionRow, parts: Parts) -> Version:
     """The version that answers from now on, with what it still needs."""
-    flow = getattr(parts.registry.get(row.name), "flow", None)
-    made = _version(row, version)
-    return made if flow is None else made.model_copy(update={"warnings": parts.flows.unserved(flow)})
+    answers = parts.registry.get(row.name)
+    flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)
+    needs = parts.flows.unserved(flow) if flow is not None else parts.agents.unserved(agent) if agent else []
+    return _version(row, version).model_copy(update={"warnings": needs})
 
 
 def _version(row: AppRow, version: VersionRow) -> Version:

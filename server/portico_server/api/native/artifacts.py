@@ -9,14 +9,12 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.made import content
 from portico_server.core.request import Artifact as Kept
 from portico_server.db.artifacts import ArtifactRow
-from portico_server.runs.artifacts import missing, shown
+from portico_server.runs.artifacts import shown
 
 router = APIRouter(prefix="/api/artifacts", tags=["Artifacts"])
-
-_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""What a browser may show in place: formats that cannot hold a script."""
 
 
 class Artifact(BaseModel):
@@ -74,17 +72,7 @@ async def retrieve_artifact(artifact_id: str, parts: TheParts, caller: Caller) -
 @router.get("/{artifact_id}/content", response_class=FileResponse)
 async def read_artifact(artifact_id: str, parts: TheParts, caller: Caller) -> FileResponse:
     """Its bytes. Never shown as a page of ours: code that a model wrote made them."""
-    row = await parts.artifacts.get(artifact_id, caller)
-    path = parts.artifacts.path(row)
-    if not path.is_file():
-        raise missing(row)
-    return FileResponse(
-        path,
-        media_type=row.media_type,
-        filename=row.name.rpartition("/")[2],
-        content_disposition_type="inline" if row.media_type in _PICTURES else "attachment",
-        headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"},
-    )
+    return content(parts.artifacts, await parts.artifacts.get(artifact_id, caller))
 
 
 @router.delete("/{artifact_id}")

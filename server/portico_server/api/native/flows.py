@@ -9,15 +9,15 @@ import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from portico.wire import Failed
+from portico.wire import Failed, Usage
 from portico_server.api.depends import Caller, TheParts
-from portico_server.api.native.runs import Run, retrieve_run
+from portico_server.api.native.runs import Run, Tokens, retrieve_run, tokens
 from portico_server.api.sse import EventStream, event_frame
 from portico_server.apps.drawing.gantt import gantt
 from portico_server.apps.flow.schema import schema
 from portico_server.core.errors import PorticoError
 from portico_server.core.event import ENDINGS
-from portico_server.db.steps import StepRow
+from portico_server.db.steps import StepRow, used
 from portico_server.runs.run import Run as LivingRun
 from portico_server.runs.runner import Runner
 
@@ -52,7 +52,9 @@ class Checked(BaseModel):
 
 
 class TraceStep(BaseModel):
-    """A finished step. ``input`` is cut to what a person looks at; times in seconds since 1970."""
+    """A finished step. ``input`` is cut to what a person looks at; times in seconds since 1970, ``cost`` in US dollars,
+    null where no price is known.
+    """
 
     path: str
     kind: str
@@ -67,12 +69,14 @@ class TraceStep(BaseModel):
     completion_tokens: int
     cached_tokens: int
     hit: bool
+    cost: float | None = None
 
 
 class Trace(BaseModel):
-    """The steps of a run, in the order in which they ended."""
+    """The steps of a run, in the order in which they ended, and what they used together."""
 
     run: str
+    usage: Tokens
     steps: list[TraceStep]
 
 
@@ -150,7 +154,9 @@ async def run_trace(
     rows = await parts.flows.steps(run_id)
     if format == "mermaid":
         return Response(gantt(run_id, rows), media_type="text/plain")
-    return Trace(run=run_id, steps=[_step(row, full) for row in rows])
+    return Trace(
+        run=run_id, usage=tokens(sum(map(used, rows), Usage())), steps=[_step(row, full) for row in rows]
+    )
 
 
 @router.post("/api/runs/{run_id}/resume", tags=["Runs"])
@@ -183,6 +189,7 @@ def _step(row: StepRow, full: bool) -> TraceStep:
         completion_tokens=row.completion_tokens,
         cached_tokens=row.cached_tokens,
         hit=row.hit,
+        cost=row.cost,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
@@ -17,12 +17,23 @@ from portico_server.tools.mcp_host.spec import TIMEOUT, parse
 router = APIRouter(prefix="/api/mcp/servers", tags=["MCP servers"])
 
 
+class Sampling(BaseModel):
+    """``max_tokens`` of an answer and ``calls`` an hour that a server may ask of a ``model``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1)
+    max_tokens: int = Field(1_000, gt=0, le=100_000)
+    calls: int = Field(60, gt=0, le=100_000)
+
+
 class NewServer(BaseModel):
     """A server to hold: either a ``command`` to start or a ``url`` to reach.
 
     ``env`` and ``headers`` may hold secrets and are never shown again. ``allow`` and ``deny`` are patterns of tool
     names. ``prefix`` goes before the names of its tools; left out, it is the server's name and an underscore.
-    ``approval``: when somebody is asked before a call; empty: as the setting ``tool_approval`` says.
+    ``approval``: when somebody is asked before a call; empty: as the setting ``tool_approval`` says. ``sampling``: the
+    model that the server itself may ask; left out: none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -38,6 +49,7 @@ class NewServer(BaseModel):
     prefix: str | None = None
     timeout: float = TIMEOUT
     approval: Rule = ""
+    sampling: Sampling | None = None
 
 
 class Server(BaseModel):

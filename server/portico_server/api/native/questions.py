@@ -24,12 +24,12 @@ class Question(BaseModel):
     """What a run waits for. Times in seconds since 1970; ``answer_schema`` is the JSON Schema of a value.
 
     ``accepted``, ``value``, ``note``, ``answered_by`` and ``answered_at`` are the answer. ``worker`` is the client that
-    has taken a function, until ``lease_expires``.
+    has taken a function, until ``lease_expires``. ``key`` is the same when a run that was cut off asks the same again.
     """
 
     id: str
     run: str
-    kind: Literal["approval", "function", "input"]
+    kind: Literal["approval", "function", "input", "chat"]
     name: str
     message: str
     arguments: dict[str, Any]
@@ -44,6 +44,7 @@ class Question(BaseModel):
     answered_at: float | None
     worker: str | None
     lease_expires: float | None
+    key: str
 
     @classmethod
     def of(cls, row: QuestionRow) -> Question:
@@ -66,6 +67,7 @@ class Question(BaseModel):
             answered_at=row.answered_at,
             worker=row.lease_owner,
             lease_expires=row.lease_expires,
+            key=row.effect,
         )
 
 

@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from portico.wire import ErrorBody, Failed, Finished
-from portico_server.api.depends import Caller, TheParts
+from portico.wire import ErrorBody, Failed, Finished, Usage
+from portico_server.api.depends import Caller, Seen, TheParts
 from portico_server.api.native.rights import Admin
 from portico_server.api.parts import Parts
 from portico_server.api.sse import EventStream, event_frame, frame
-from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
-from portico_server.db import runs
+from portico_server.db import runs, steps
 from portico_server.db.runs import RunRow
 from portico_server.runs.run import Run as LivingRun
 
@@ -110,6 +110,8 @@ async def retrieve_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
     described = _described(row, living)
     if living is None:
         described.last_event = await parts.database.read(runs.last_event, run_id)
+    spent = await parts.database.read(steps.spent, run_id)
+    described.usage = tokens(spent) if spent is not None else None
     return described
 
 
@@ -135,13 +137,10 @@ async def run_events(
     run_id: str,
     parts: TheParts,
     caller: Caller,
-    last_event_id: Annotated[str | None, Header(description="The number of the last event seen")] = None,
+    after: Seen,
 ) -> EventStream:
     """The events of a run, from the first one or from the one after ``Last-Event-ID``, until it ends."""
-    if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdigit()):
-        raise InvalidRequest("Last-Event-ID must be the number of an event.", param="Last-Event-ID")
     row, living = await _find(parts, run_id, caller)
-    after = int(last_event_id[:18]) if last_event_id else 0
     if row is None:
         assert living is not None
         return EventStream(_live_events(living, after))
@@ -205,7 +204,6 @@ def _ending(row: RunRow) -> Finished | Failed:
 
 
 def _living(run: LivingRun) -> Run:
-    usage = run.usage
     return Run(
         id=run.id,
         kind=run.kind,
@@ -214,14 +212,14 @@ def _living(run: LivingRun) -> Run:
         created_at=run.created_at,
         finished_at=run.finished_at,
         error=run.error.to_json()["error"] if run.error else None,
-        usage=Tokens(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.cached_tokens,
-            cost=usage.cost,
-        ),
+        usage=tokens(run.usage),
         last_event=run.log.last,
     )
+
+
+def tokens(usage: Usage) -> Tokens:
+    """What was used, as the API shows it."""
+    return Tokens(**{name: getattr(usage, name) for name in Tokens.model_fields})
 
 
 def _described(row: RunRow, living: LivingRun | None) -> Run:

@@ -58,7 +58,7 @@ async def daemon_status(parts: TheParts, caller: Caller) -> Status:
     """The daemon at a glance."""
     sees_models = caller.allows("models:read") or caller.allows("chat")
     found = await parts.stores.list(caller)
-    recommended = parts.models.recommended()
+    recommended = parts.models.machine.recommended
     return Status(
         version=__version__,
         home=str(parts.settings.home) if caller.admin else "",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.depends import Caller, Seen, TheParts
 from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import JobWish
 from portico_server.api.parts import Parts
 from portico_server.api.sse import EventStream, frame, while_present
-from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.finetune.spec import Job
 
@@ -75,13 +74,10 @@ async def follow_fine_tuning_job(
     job_id: str,
     parts: TheParts,
     caller: Caller,
-    last_event_id: Annotated[str | None, Header(description="The number of the last event seen")] = None,
+    after: Seen,
 ) -> EventStream:
     """The events of a job as they come, from the first one or from the one after ``Last-Event-ID``; last the job."""
-    if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdigit()):
-        raise InvalidRequest("Last-Event-ID must be the number of an event.", param="Last-Event-ID")
     await parts.tuning.get(job_id, caller)
-    after = int(last_event_id[:18]) if last_event_id else 0
     return EventStream(_frames(parts, job_id, caller, after))
 
 

@@ -17,7 +17,6 @@ from portico_server.core.ids import new_id
 from portico_server.core.passage import where
 from portico_server.core.request import CalledTool, Chat, Reply
 from portico_server.runs.run import Run
-from portico_server.runs.runner import Runner
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
 """Fields that are the face's business and not an option of the app."""
@@ -51,15 +50,16 @@ async def _app(exchange: Exchange, parts: Parts, body: Mapping[str, Any]) -> Non
     completion = _Completion(name, int(run.created_at))
     if body.get("stream"):
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        await exchange.stream(_frames(parts.runner, run, completion, include_usage))
+        await exchange.stream(_frames(parts, run, completion, include_usage))
         return
     async with Presence(exchange):
         reply = await parts.runner.wait(run)
-    await exchange.answer(200, orjson.dumps(completion.whole(_reply(reply, name))))
+    made = await _made(parts, run)
+    await exchange.answer(200, orjson.dumps(completion.whole(_reply(reply, name), made)))
 
 
 async def _frames(
-    runner: Runner, run: Run, completion: _Completion, include_usage: bool
+    parts: Parts, run: Run, completion: _Completion, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """The events of a run as chunks. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
@@ -75,17 +75,34 @@ async def _frames(
                     spoken = True
                 case Usage():
                     usage = event
-        reply = _reply(await runner.wait(run), completion.model)  # raises what ended a failed run
+        reply = _reply(await parts.runner.wait(run), completion.model)  # raises what ended a failed run
         if rest := completion.rest(reply, spoken=spoken):
             yield rest
         cited = reply.citations or passages
-        last = {"annotations": file_citations(cited)} if cited else {}
-        yield completion.chunk(last, finish=reply.finish_reason)
+        notes = [*file_citations(cited), *await _made(parts, run)]
+        yield completion.chunk({"annotations": notes} if notes else {}, finish=reply.finish_reason)
         if include_usage:
             yield completion.usage(reply.usage if reply.usage.prompt_tokens else usage)
         yield b"data: [DONE]\n\n"
     finally:
-        await run.cancel()
+        await run.leave()
+
+
+async def _made(parts: Parts, run: Run) -> list[dict[str, Any]]:
+    """The files that the tools of an app made, as OpenAI's file paths; their bytes are at ``/v1/files/ID/content``."""
+    rows = await parts.artifacts.list(run.caller, run_id=run.id)
+    return [
+        {
+            "type": "file_path",
+            "file_path": {
+                "file_id": row.id,
+                "filename": row.name,
+                "media_type": row.media_type,
+                "bytes": row.bytes,
+            },
+        }
+        for row in reversed(rows)
+    ]
 
 
 def _reply(result: Any, name: str) -> Reply:
@@ -102,14 +119,14 @@ class _Completion:
         self._id = new_id("chatcmpl-")
         self._created = created
 
-    def whole(self, reply: Reply) -> Mapping[str, Any]:
-        """The answer as one ``chat.completion``."""
+    def whole(self, reply: Reply, made: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The answer as one ``chat.completion``, with annotations for the files that were made."""
         message: dict[str, Any] = {"role": "assistant", "content": reply.content, "refusal": None}
         if reply.tool_calls:
             message["content"] = reply.content or None
             message["tool_calls"] = [_called(call) for call in reply.tool_calls]
-        if reply.citations:
-            message["annotations"] = file_citations(reply.citations)
+        if notes := [*file_citations(reply.citations), *made]:
+            message["annotations"] = notes
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
         return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(reply.usage)}
 

@@ -12,9 +12,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
+from portico_server.api import made
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import upload
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
+from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
 from portico_server.knowledge.files import PURPOSES, Files
 
@@ -24,8 +26,12 @@ SHORTEST, LONGEST = 3_600, 30 * 86_400
 """Seconds for which a file with ``expires_after`` may be kept."""
 
 
+MADE = "art_"
+"""What the ids of files begin with that runs made."""
+
+
 class File(BaseModel):
-    """An uploaded file. Times in seconds since 1970."""
+    """An uploaded file, or one that a run made. Times in seconds since 1970."""
 
     id: str
     object: Literal["file"] = "file"
@@ -127,7 +133,9 @@ async def list_files(
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, parts: TheParts, caller: Caller) -> File:
-    """One of them."""
+    """One of them, or a file that a run made."""
+    if file_id.startswith(MADE):
+        return _made(await parts.artifacts.get(file_id, caller))
     return shown(await parts.files.get(file_id, caller))
 
 
@@ -139,7 +147,9 @@ async def delete_file(file_id: str, parts: TheParts, caller: Caller) -> FileDele
 
 @router.get("/{file_id}/content", response_class=FileResponse)
 async def read_file(file_id: str, parts: TheParts, caller: Caller) -> FileResponse:
-    """The bytes of a file, as they were uploaded."""
+    """The bytes of a file, as they were uploaded or a run made them."""
+    if file_id.startswith(MADE):
+        return made.content(parts.artifacts, await parts.artifacts.get(file_id, caller))
     return content(parts.files, await parts.files.get(file_id, caller))
 
 
@@ -170,6 +180,17 @@ def shown(row: FileRow) -> File:
         expires_at=None if row.expires_at is None else int(row.expires_at),
         filename=row.filename,
         purpose=row.purpose,
+    )
+
+
+def _made(row: ArtifactRow) -> File:
+    """A file that a run made, as OpenAI describes those of its code interpreter."""
+    return File(
+        id=row.id,
+        bytes=row.bytes,
+        created_at=int(row.created_at),
+        filename=row.name,
+        purpose="assistants_output",
     )
 
 

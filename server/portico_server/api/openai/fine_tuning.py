@@ -86,7 +86,9 @@ async def list_fine_tuning_job_checkpoints(
     job = await parts.tuning.get(job_id, caller)
     before = None if after is None else shapes.number_of(after)
     page = await parts.tuning.events(job, ("checkpoint",), before=before, limit=limit)
-    data = [shapes.checkpoint(row, job.model) for row in page.data]
+    data = [
+        shapes.checkpoint(row, job, lambda name: parts.registry.get(name) is not None) for row in page.data
+    ]
     return JobCheckpointList(
         data=data,
         first_id=data[0].id if data else None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
@@ -198,7 +199,9 @@ class JobEventList(BaseModel):
 
 
 class JobCheckpoint(BaseModel):
-    """A state of the model that training can go on from. The last one that was best is served."""
+    """A state of the model that training can go on from. ``served`` is ours: whether its name can be called, which
+    holds for the one that became the result, and for the other one that was kept on the disk.
+    """
 
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
     id: str
@@ -207,6 +210,7 @@ class JobCheckpoint(BaseModel):
     fine_tuning_job_id: str
     step_number: int
     metrics: dict[str, float]
+    served: bool
 
 
 class JobCheckpointList(BaseModel):
@@ -312,9 +316,10 @@ def event(row: EventRow) -> JobEvent:
     )
 
 
-def checkpoint(row: EventRow, model: str) -> JobCheckpoint:
-    """A checkpoint as OpenAI shows it."""
+def checkpoint(row: EventRow, found: Job, served: Callable[[str], bool]) -> JobCheckpoint:
+    """A checkpoint as OpenAI shows it; ``served`` says whether there is a model of a name."""
     step = row.step or 0
+    name = found.checkpoint(step)
     named = {"train_accuracy": "train_mean_token_accuracy", "valid_accuracy": "valid_mean_token_accuracy"}
     metrics = {
         named.get(name, name): float(value)
@@ -326,8 +331,9 @@ def checkpoint(row: EventRow, model: str) -> JobCheckpoint:
     return JobCheckpoint(
         id=_checkpoint_id(row.job_id, row.seq),
         created_at=int(row.created_at),
-        fine_tuned_model_checkpoint=f"{model}:ckpt-step-{step}",
+        fine_tuned_model_checkpoint=name,
         fine_tuning_job_id=row.job_id,
         step_number=step,
         metrics={"step": float(step), **metrics},
+        served=served(name),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico_server.apps.agent import read
+from portico_server.apps.agent import functions, read
 from portico_server.apps.agent.conversation import conversation
 from portico_server.apps.agent.forward import FORWARD, ForwardApp
 from portico_server.apps.agent.message import AgentMessage, message_of
@@ -49,6 +49,7 @@ class Agents:
         self._runner = runner
         self._place = Place(registry, evaluator, STRATEGIES, facts)
         self.sessions = sessions
+        self.facts = sessions.long_memory(facts)
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
         """`portico_server.apps.deployed.Check` of agents: everything that it names is there for the caller."""
@@ -60,7 +61,11 @@ class Agents:
     async def exists(self, spec: AgentSpec, caller: Principal, at: str = "agent") -> None:
         """Everything that an agent names is there for the caller. Raises what is wrong first, with its path."""
         wanted = [(f"{at}.model", spec.model)]
-        wanted += [(f"{at}.tools[{n}]", f"tool/{use.tool}") for n, use in enumerate(spec.tools)]
+        for number, use in enumerate(spec.tools):
+            if use.function is None:
+                wanted.append((f"{at}.tools[{number}]", f"tool/{use.tool}"))
+            else:
+                self._described(use.name, use.function.schema, f"{at}.tools[{number}].parameters")
         wanted += [(f"{at}.stores[{n}]", f"store/{store}") for n, store in enumerate(spec.stores)]
         wanted += [(f"{at}.agents[{n}]", sub.name) for n, sub in enumerate(spec.agents) if sub.spec is None]
         if spec.memory.long_term is not None:
@@ -81,6 +86,23 @@ class Agents:
         for number, sub in enumerate(spec.agents):
             if sub.spec is not None:
                 await self.exists(sub.spec, caller, f"{at}.agents[{number}].agent")
+
+    @staticmethod
+    def _described(name: str, schema: Mapping[str, Any], at: str) -> None:
+        from portico_server.core.shape import require_schema  # jsonschema is slow to import
+
+        require_schema(name, schema, at)
+
+    def unserved(self, spec: AgentSpec) -> list[str]:
+        """The functions of clients that an agent needs and nobody serves just now."""
+        missing = sorted(
+            {name for name in functions.of(spec) if not functions.is_served(self._registry, name)}
+        )
+        return [
+            f"The agent calls the function '{name}', which nobody serves just now: portico serve FILE.py:{spec.name} "
+            "does, or agent.serve(…). Until then the agent is told so."
+            for name in missing
+        ]
 
     async def _runs(self, source: str, at: str) -> None:
         try:
@@ -114,7 +136,7 @@ class Agents:
         wish = Wish(variables or {})
 
         async def work(context: Context) -> AppOutput:
-            reply, turn = await self.turn(spec, message, context, wish, session=session, path=path)
+            reply, turn = await self.turn(spec, message, context, wish, session=session, path=path, near=True)
             return await turn.output(reply)
 
         return self._runner.begin("agent", spec.name, caller, work)
@@ -129,15 +151,19 @@ class Agents:
         session: tuple[str, str] | None = None,
         path: str = "",
         earlier: Sequence[AgentMessage] = (),
+        near: bool = False,
     ) -> tuple[AgentMessage, Turn]:
-        """One turn: in the caller's ``session`` (app, name), where it is kept; else after the ``earlier`` messages."""
+        """One turn: in the caller's ``session`` (app, name), where it is kept; else after the ``earlier`` messages.
+
+        ``near``: who began it executes the functions that the agent has of a client.
+        """
         if session is None:
             kept = Session(known={path: Recollection(list(earlier))})
-            turn = Turn(spec, path, kept, context, self._place, Tally(), wish)
+            turn = Turn(spec, path, kept, context, self._place, Tally(), wish, near=near)
             return await turn.run(message), turn
         app, name = session
         async with self.sessions.turn(app, name, context.caller, path=path, busy=spec.busy) as kept:
-            turn = Turn(spec, path, kept, context, self._place, Tally(), wish)
+            turn = Turn(spec, path, kept, context, self._place, Tally(), wish, near=near)
             reply = await turn.run(message)
             await kept.commit(context.run)
             return reply, turn

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import orjson
 
-from portico.wire import StepFinished, StepStarted, ToolCalled, ToolReturned
+from portico.wire import HandedOff, StepFinished, StepStarted, ToolCalled, ToolReturned
+from portico_server.apps.agent import functions
 from portico_server.apps.agent.hooks import hooked
-from portico_server.apps.agent.message import TOOL_RESULT, AgentMessage
-from portico_server.apps.agent.spec import AgentSpec, SubAgent
+from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMessage
+from portico_server.apps.agent.spec import AgentSpec, SubAgent, ToolUse
 from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
@@ -65,26 +66,38 @@ class Hand:
         }
 
 
-Ask = Callable[[SubAgent, str], Awaitable[AgentMessage]]
+Ask = Callable[[SubAgent, AgentMessage], Awaitable[AgentMessage]]
 """Let another agent answer a message."""
 
 
 @dataclass(slots=True)
 class Hands:
-    """The hands of one agent in one turn. ``count``: calls so far."""
+    """The hands of one agent in one turn.
+
+    ``near``: the client that began the turn executes the functions that the agent has of it; else whoever serves them.
+    ``count``: calls so far; ``others``: the agents that it may hand over to, by name; ``above``: those that the
+    conversation was handed over by, the nearest last, who can have it back.
+    """
 
     spec: AgentSpec
     path: str
     context: Context
     registry: Registry
     evaluator: Evaluator
+    above: tuple[str, ...] = ()
+    near: bool = False
     hands: dict[str, Hand] = field(default_factory=dict)
+    others: dict[str, SubAgent] = field(default_factory=dict)
     count: int = 0
 
     async def grasp(self, ask: Ask) -> None:
         """Find everything that the agent names. Raises `NotFound` or `Forbidden` for what the caller may not use."""
         caller = self.context.caller
         for use in self.spec.tools:
+            if use.function is not None:
+                about = use.function.description
+                self._add(Hand(use.name, about, use.function.schema, self._function(use)))
+                continue
             card = (await self.registry.resolve(f"tool/{use.tool}", caller)).card
             self._add(Hand(use.name, card.description, card.input_schema or _NOTHING, self._tool(use.tool)))
         for store in self.spec.stores:
@@ -98,7 +111,9 @@ class Hands:
                 about = other.card.description
                 found = getattr(other, "spec", None)
                 if isinstance(found, AgentSpec):  # a deployed agent: its memory is in our session too
-                    sub = replace(sub, spec=found)
+                    sub = replace(sub, spec=found, near=False)
+            if sub.handoff:
+                self.others[sub.name] = sub
             what = f"Hand the conversation over to {sub.name}." if sub.handoff else f"Ask {sub.name}."
             self._add(
                 Hand(
@@ -110,6 +125,21 @@ class Hands:
                     handoff=sub.handoff,
                 )
             )
+        for number, name in enumerate(self.above, 1):
+            if number == len(self.above) or handoff_name(name) in self.hands:
+                self._add(self._back(name))
+
+    def _back(self, name: str) -> Hand:
+        """Giving the conversation back to an agent that it came from, instead of beginning anew with that one."""
+
+        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+            text = _text(arguments, "message")
+            await self.context.emit(HandedOff(name))
+            given = AgentMessage(self.spec.name, text, type=HANDED_BACK, receiver=name)
+            return Returned(f"The conversation is with {name}.", handed=given)
+
+        about = f"Hand the conversation back to {name}, when what is asked is no longer your affair."
+        return Hand(handoff_name(name), about, _MESSAGE, use, agent=True, handoff=True)
 
     def _add(self, hand: Hand) -> None:
         self.hands[hand.name] = hand
@@ -222,6 +252,17 @@ class Hands:
 
         return use
 
+    def _function(self, tool: ToolUse) -> Use:
+        served = self._tool(tool.tool)
+
+        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+            if self.near:
+                return Returned(await functions.asked(self.spec, tool, arguments, self.context))
+            functions.require_served(self.registry, tool.tool, self.spec.name)
+            return await served(arguments, key)
+
+        return use
+
     def _search(self, store: str) -> Use:
         async def use(arguments: Mapping[str, Any], key: str) -> Returned:
             query = _text(arguments, "query")
@@ -237,7 +278,10 @@ class Hands:
 
     def _agent(self, sub: SubAgent, ask: Ask) -> Use:
         async def use(arguments: Mapping[str, Any], key: str) -> Returned:
-            reply = await ask(sub, _text(arguments, "message"))
+            said = AgentMessage(self.spec.name, _text(arguments, "message"), receiver=sub.name)
+            reply = await ask(sub, said)
+            if reply.type == HANDED_BACK and reply.receiver == self.spec.name:
+                return Returned(f"{sub.name} hands the conversation back: {reply.text}")
             return Returned(reply.text, handed=reply if sub.handoff else None)
 
         return use
@@ -284,7 +328,12 @@ def search_name(store: str) -> str:
 
 def agent_name(sub: SubAgent) -> str:
     """What another agent is called by a model."""
-    return _callable(f"transfer_to_{sub.name}" if sub.handoff else sub.name)
+    return handoff_name(sub.name) if sub.handoff else _callable(sub.name)
+
+
+def handoff_name(name: str) -> str:
+    """What handing the conversation to an agent is called by a model."""
+    return _callable(f"transfer_to_{name}")
 
 
 def _callable(name: str) -> str:

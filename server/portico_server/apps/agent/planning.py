@@ -9,7 +9,7 @@ import orjson
 
 from portico_server.apps.agent.acting import act, called
 from portico_server.apps.agent.aggregate import told
-from portico_server.apps.agent.message import PLAN, AgentMessage
+from portico_server.apps.agent.message import HANDED_BACK, PLAN, AgentMessage
 from portico_server.apps.agent.turn import Turn
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.core.errors import InvalidRequest
@@ -53,8 +53,8 @@ async def plan_and_solve(turn: Turn) -> AgentMessage:
     for number, step in enumerate(steps, 1):
         await _say(turn, _STEP.format(number=number, count=len(steps), step=step))
         done = await called(turn, step=True)
-        if done.sender != turn.spec.name:
-            return done  # another agent took over
+        if done.sender != turn.spec.name or done.type == HANDED_BACK:
+            return done  # another agent has the conversation now
         await turn.remember(done)
     await _say(turn, _CONCLUDE)
     return await called(turn)

@@ -10,6 +10,7 @@ from portico_server.apps.agent.hands import agent_name, search_name
 from portico_server.apps.agent.spec import (
     VERSION,
     AgentSpec,
+    ClientFunction,
     Hook,
     Limits,
     LongTerm,
@@ -22,7 +23,7 @@ from portico_server.apps.agent.spec import (
     ToolUse,
 )
 from portico_server.apps.fields import Fields
-from portico_server.apps.flow.expression import template
+from portico_server.apps.flow.notation import template
 from portico_server.apps.flow.ops import format_of
 from portico_server.core.errors import InvalidRequest
 
@@ -101,9 +102,23 @@ def _tool(item: Any, at: str) -> ToolUse:
     if isinstance(item, str):
         return ToolUse(item, item)
     inner = Fields(item, at)
-    tool = inner.needed("tool", "the name of a tool")
+    if isinstance(item, Mapping) and "function" in item:
+        return _function(inner)
+    tool = inner.needed("tool", "the name of a tool, or 'function': that of a function of a client")
     made = ToolUse(tool, inner.text("as") or tool)
     inner.done()
+    return made
+
+
+def _function(fields: Fields) -> ToolUse:
+    name = fields.needed("function", "the name of a function")
+    known = ClientFunction(
+        fields.text("description"),
+        fields.mapping("parameters") or {"type": "object", "properties": {}},
+        fields.number("seconds", 60.0, least=0.01, most=604_800) or 60.0,
+    )
+    made = ToolUse(name, fields.text("as") or name, known)
+    fields.done()
     return made
 
 

@@ -47,8 +47,14 @@ class Session:
     """
 
     def __init__(
-        self, keeper: Keeper | None = None, known: Mapping[str, Recollection] | None = None, name: str = ""
+        self,
+        keeper: Keeper | None = None,
+        known: Mapping[str, Recollection] | None = None,
+        *,
+        app: str = "",
+        name: str = "",
     ) -> None:
+        self.app = app
         self.name = name
         self._keeper = keeper
         self._known: dict[str, Recollection] = dict(known or {})
@@ -79,8 +85,11 @@ class Session:
         self._added.append((path, message))
 
     async def keep(self, path: str, **values: Any) -> None:
-        """Change what the agent keeps besides messages."""
-        (await self._of(path)).state.update(values)
+        """Change what the agent keeps besides messages; ``None`` takes a value away."""
+        state = (await self._of(path)).state
+        state.update(values)
+        for name in [name for name, value in values.items() if value is None]:
+            del state[name]
         self._changed.add(path)
 
     @asynccontextmanager

@@ -8,9 +8,11 @@ from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from portico_server.apps.agent.floor import Floor
+from portico_server.apps.agent.learnt import LongMemory
 from portico_server.apps.agent.message import AgentMessage, message_of
 from portico_server.apps.agent.session import Additions, Recollection, Session
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.facts import Facts
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.db import sessions
@@ -19,6 +21,9 @@ from portico_server.db.sessions import MessageRow, Remembered, SessionKey, Sessi
 
 STATE_VERSION: Final = 1
 """The version of the state dict that this code writes and reads."""
+
+TITLE: Final = 60
+"""Characters of a title that is made of the first message."""
 
 _ID: Final = "conv_"
 """What the ids of sessions begin with, and names do not."""
@@ -34,6 +39,10 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._floors: WeakValueDictionary[tuple[str, str, str], Floor] = WeakValueDictionary()
+
+    def long_memory(self, facts: Facts) -> LongMemory:
+        """What was learnt in these sessions and is kept as ``facts``."""
+        return LongMemory(self._database, facts)
 
     @asynccontextmanager
     async def turn(
@@ -59,7 +68,8 @@ class Sessions:
                     param="session",
                 )
             owner, name = row.owner, row.name
-        _check_name(name)
+        else:
+            _check_name(name)
         which = (app, owner, name)
         floor = self._floors.get(which)
         if floor is None:
@@ -73,7 +83,7 @@ class Sessions:
         async with floor.held(path):
             known, found = await self._database.read(sessions.entered, *which, path)
             key = SessionKey(known.id if known else new_id("conv_"), *which, fresh=known is None)
-            yield Session(_Kept(self._database, key), {path: _recollected(found)}, name)
+            yield Session(_Kept(self._database, key), {path: _recollected(found)}, app=app, name=name)
 
     # --- administration --------------------------------------------------------------------------------------
 
@@ -148,7 +158,8 @@ class Sessions:
         row = await self.get(session_id, caller)
         said = [(agent, message.to_json(), message.created_at) for message in messages]
         key = SessionKey(row.id, row.app, row.owner, row.name)
-        await self._database.write(sessions.save, key, said, {}, None, {})
+        title = headline(messages[0].text) if messages and not agent else ""
+        await self._database.write(sessions.save, key, said, {}, None, {}, title)
         return await self.get(session_id, caller)
 
     async def reset(self, session_id: str, caller: Principal) -> SessionRow:
@@ -211,8 +222,9 @@ class _Kept:
 
     async def save(self, additions: Additions, run_id: str) -> None:
         rows = [(agent, message.to_json(), message.created_at) for agent, message in additions.messages]
+        title = headline(additions.messages[0][1].text) if additions.messages else ""
         saved = await self._database.jot(
-            sessions.save, self._key, rows, additions.states, run_id, additions.seen
+            sessions.save, self._key, rows, additions.states, run_id, additions.seen, title
         )
         if saved == "gone":
             raise NotFound(
@@ -226,6 +238,12 @@ class _Kept:
                 code="session_changed",
                 param="session",
             )
+
+
+def headline(text: str) -> str:
+    """What a new session is called, until somebody names it: the beginning of what was said first."""
+    words = " ".join(text[: 4 * TITLE].split())
+    return words if len(words) <= TITLE else f"{words[: TITLE - 1].rstrip()}…"
 
 
 def _recollected(found: Remembered) -> Recollection:

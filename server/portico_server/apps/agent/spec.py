@@ -16,20 +16,34 @@ Moment: TypeAlias = Literal["before_agent", "after_agent", "before_action", "aft
 
 
 @dataclass(frozen=True, slots=True)
+class ClientFunction:
+    """What is known of a function that a client executes; ``seconds``: how long a call may take."""
+
+    description: str
+    schema: Mapping[str, Any]
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool of the daemon, under the name that the model sees."""
+    """A tool of the daemon, or a ``function`` of a client, under the name that the model sees."""
 
     tool: str
     name: str
+    function: ClientFunction | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SubAgent:
-    """Another agent: a deployed one by ``name``, or one of its own (``spec``); asked like a tool, or handed over to."""
+    """Another agent: a deployed one by ``name``, or one of its own (``spec``); asked like a tool, or handed over to.
+
+    ``near``: it belongs to the agent that asks, and so do its functions.
+    """
 
     name: str
     spec: AgentSpec | None = None
     handoff: bool = False
+    near: bool = True
 
 
 @dataclass(frozen=True, slots=True)

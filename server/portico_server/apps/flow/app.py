@@ -19,9 +19,11 @@ MESSAGES = "messages"
 
 
 class Executions(Protocol):
-    """Who makes the execution of a flow for a run: `portico_server.apps.flow.flows.Flows`."""
+    """Who executes a flow within a run: `portico_server.apps.flow.flows.Flows`."""
 
-    def execution(self, flow: Flow, context: Context) -> Execution: ...
+    async def call(
+        self, flow: Flow, context: Context, value: Any, history: Sequence[Message] = ()
+    ) -> tuple[Any, Execution]: ...
 
 
 class FlowApp:
@@ -57,14 +59,13 @@ class FlowApp:
         )
 
     async def call(self, request: Request, context: Context) -> Reply | AppOutput:
-        execution = self._executions.execution(self.flow, context)
         if isinstance(request, AppInput):
-            value = await execution.run(request.value)
+            value, execution = await self._executions.call(self.flow, context, request.value)
             return AppOutput(value, execution.usage, execution.citations)
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is an app: it takes chat messages, or its input.")
         given, history = entered(self.flow, request.messages)
-        value = await execution.run(given, history)
+        value, execution = await self._executions.call(self.flow, context, given, history)
         text = as_text(value)
         if not execution.spoken:
             await context.emit(Delta(text))

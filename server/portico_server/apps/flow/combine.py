@@ -31,10 +31,10 @@ from portico_server.apps.flow.world import deeper
 from portico_server.core.errors import InvalidRequest
 from portico_server.runs.journal import shown
 
-Combinator = Callable[[Host, Any, Step, Scope, str], Awaitable[Any]]
+Combinator = Callable[[Host, Any, Step, Scope, str, Note], Awaitable[Any]]
 
 
-async def _pipeline(host: Host, op: Pipeline, step: Step, scope: Scope, path: str) -> Any:
+async def _pipeline(host: Host, op: Pipeline, step: Step, scope: Scope, path: str, note: Note) -> Any:
     inner = Scope(scope, scope.value)
     goal = ""
     for child in op.steps:
@@ -54,7 +54,7 @@ async def _pipeline(host: Host, op: Pipeline, step: Step, scope: Scope, path: st
     return inner.value if op.output is None else await host.value(op.output, inner)
 
 
-async def _parallel(host: Host, op: Parallel, step: Step, scope: Scope, path: str) -> Any:
+async def _parallel(host: Host, op: Parallel, step: Step, scope: Scope, path: str, note: Note) -> Any:
     do = host.collected if op.collect else host.step
 
     async def work(number: int) -> Any:
@@ -65,7 +65,7 @@ async def _parallel(host: Host, op: Parallel, step: Step, scope: Scope, path: st
     return joined(op.join, op.separator, [child.name for child in op.steps], outputs, path)
 
 
-async def _diverter(host: Host, op: Diverter, step: Step, scope: Scope, path: str) -> Any:
+async def _diverter(host: Host, op: Diverter, step: Step, scope: Scope, path: str, note: Note) -> Any:
     names = [child.name for child in op.steps]
     given = scope.value
     if isinstance(given, dict) and set(names) == set(given):
@@ -88,7 +88,7 @@ async def _diverter(host: Host, op: Diverter, step: Step, scope: Scope, path: st
     return joined(op.join, op.separator, names, outputs, path)
 
 
-async def _warp(host: Host, op: Warp, step: Step, scope: Scope, path: str) -> Any:
+async def _warp(host: Host, op: Warp, step: Step, scope: Scope, path: str, note: Note) -> Any:
     items = await host.value(op.over, scope)
     if not isinstance(items, list):
         raise InvalidRequest(
@@ -110,7 +110,7 @@ async def _warp(host: Host, op: Warp, step: Step, scope: Scope, path: str) -> An
     return await each(len(items), op.concurrency, work)
 
 
-async def _switch(host: Host, op: Switch, step: Step, scope: Scope, path: str) -> Any:
+async def _switch(host: Host, op: Switch, step: Step, scope: Scope, path: str, note: Note) -> Any:
     value = await host.value(op.on, scope)
     for case in op.cases:
         if case.when is not None:
@@ -127,14 +127,14 @@ async def _switch(host: Host, op: Switch, step: Step, scope: Scope, path: str) -
     )
 
 
-async def _branch(host: Host, op: Branch, step: Step, scope: Scope, path: str) -> Any:
+async def _branch(host: Host, op: Branch, step: Step, scope: Scope, path: str, note: Note) -> Any:
     chosen = op.then if await host.truth(op.condition, scope) else op.otherwise
     if chosen is None:
         return scope.value
     return await host.step(chosen, Scope(scope, scope.value), f"{path}.{chosen.name}")
 
 
-async def _loop(host: Host, op: Loop, step: Step, scope: Scope, path: str) -> Any:
+async def _loop(host: Host, op: Loop, step: Step, scope: Scope, path: str, note: Note) -> Any:
     value = scope.value
     first = op.state.of(scope) if op.state is not None else {}
     state = dict(first) if isinstance(first, dict) else {"value": first}
@@ -156,7 +156,7 @@ async def _loop(host: Host, op: Loop, step: Step, scope: Scope, path: str) -> An
     return value
 
 
-async def _graph(host: Host, op: Graph, step: Step, scope: Scope, path: str) -> Any:
+async def _graph(host: Host, op: Graph, step: Step, scope: Scope, path: str, note: Note) -> Any:
     inner = Scope(scope, scope.value)
     ended = {child.name: asyncio.Event() for child in op.steps}
     room = asyncio.Semaphore(op.concurrency or len(op.steps))
@@ -175,16 +175,14 @@ async def _graph(host: Host, op: Graph, step: Step, scope: Scope, path: str) -> 
     return await host.value(op.output, inner)
 
 
-async def _subflow(host: Host, op: Subflow, step: Step, scope: Scope, path: str) -> Any:
+async def _subflow(host: Host, op: Subflow, step: Step, scope: Scope, path: str, note: Note) -> Any:
     if op.step is not None:
         alone = Scope(None, scope.value, input=scope.value)
         return await host.step(op.step, alone, f"{path}.{op.step.name}")
     app = await host.world.app(op.app, host.context.caller)
     if app.flow is None:
-        note = Note(path)
         reply = await ask(host, op.app, asking(scope.value), step, note)
-        await host.spend(note.usage)
-        return reply.content
+        return note.keep(reply.content)  # it is one step to us, and is not asked again
     # A flow runs within ours: its steps stand in the same journal, and are found there.
     below = f"{path}.{app.flow.step.name}"
     context = deeper(host.context, op.app)

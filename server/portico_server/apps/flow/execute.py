@@ -16,20 +16,21 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import Passage, StepFinished, StepStarted, Usage
+from portico_server.apps.flow import record
 from portico_server.apps.flow.combine import COMBINATORS
 from portico_server.apps.flow.expression import Code, Expression, arguments
 from portico_server.apps.flow.failure import at_step, outcome, retryable
 from portico_server.apps.flow.jump import Jump
 from portico_server.apps.flow.leaf import LEAVES
-from portico_server.apps.flow.note import Note
+from portico_server.apps.flow.note import NOTHING, Note
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import EFFECTS, Flow, Step
 from portico_server.apps.flow.world import World
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.question import Answer, Question
-from portico_server.db.steps import StepRow, StepStatus
-from portico_server.runs.journal import Journal, cut, shown
+from portico_server.db.steps import StepRow, used
+from portico_server.runs.journal import Journal
 from portico_server.runs.run import Clock
 
 LONGEST_WAIT: Final = 300.0
@@ -74,6 +75,7 @@ class Execution:
         self._tells = tells
         self.answered = answered
         self._clock = Clock()
+        journal.redaction.add(flow.redact)
 
     async def run(self, value: Any, history: Sequence[Mapping[str, Any]] = ()) -> Any:
         """The output of the flow for an input. Raises `PorticoError` that names the step."""
@@ -87,6 +89,8 @@ class Execution:
         flow = self.flow
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
+        if self.journal.redaction.active:
+            self.journal.redaction.of([value, *history])  # it knows them from here on
         scope = Scope(None, value, input=value, history=list(history))
         try:
             if flow.timeout is None:
@@ -125,7 +129,7 @@ class Execution:
             if done is not None:
                 return self._again(step, scope, done)
         if step.when is not None and not await self.truth(step.when, scope):
-            await journal.record(_row(journal, step, Note(path), "skipped", time.time()), settle=False)
+            await journal.record(record.skipped(journal, step, path))
             return SKIPPED
         if step.input is not None:
             scope = Scope(scope, await self.value(step.input, scope))
@@ -149,7 +153,7 @@ class Execution:
 
     def _again(self, step: Step, scope: Scope, done: StepRow) -> Any:
         """What a step was in an earlier attempt of this run."""
-        self.usage += Usage(done.prompt_tokens, done.completion_tokens, done.cached_tokens)
+        self.usage += used(done)
         if done.status == "skipped":
             return SKIPPED
         value = orjson.loads(done.output or b"null")
@@ -164,7 +168,7 @@ class Execution:
         if self._replays:
             failed = self.journal.failure(path)
             if failed is not None:
-                self.usage += Usage(failed.prompt_tokens, failed.completion_tokens, failed.cached_tokens)
+                self.usage += used(failed)
                 return {"error": orjson.loads(failed.error or b"{}")}
         try:
             return await self.step(step, scope, path)
@@ -198,7 +202,7 @@ class Execution:
         leaf = LEAVES.get(step.kind)
         if leaf is not None:
             return note.keep(await leaf(self, step.op, step, scope, path, note))
-        return await COMBINATORS[step.kind](self, step.op, step, scope, path)
+        return await COMBINATORS[step.kind](self, step.op, step, scope, path, note)
 
     async def _guarded(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
         """A step with a cache, a limit on its time and further attempts around it."""
@@ -214,7 +218,7 @@ class Execution:
             return value
         if step.output_schema is not None:
             await self.world.fits(step.output_schema, value, f"The output of the step {path}")
-        if step.cache is not None:
+        if step.cache is not None and not self._secret(value):
             await self.world.keep(key, orjson.dumps(value).decode(), step.cache)
         return value
 
@@ -244,14 +248,12 @@ class Execution:
         self, step: Step, scope: Scope, note: Note, begun: float, *, settle: bool = False
     ) -> None:
         """Write down that a step has ended well, and say so."""
+        if note.usage is not NOTHING:
+            await self.spend(note.usage)
         journal = self.journal
-        asked = output = None
-        if note.text is not None:  # of a combinator, what happened stands with its steps
-            asked = shown(note.input if note.input is not None else scope.value)
-            output = note.text.decode() if journal.durable else cut(note.text.decode())
-        row = _row(journal, step, note, "completed", begun, asked, output)
-        await self.spend(note.usage)
-        await journal.record(row, settle=settle)
+        journal.add(record.completed(journal, step, scope, note, begun))
+        if settle or journal.ahead:
+            await journal.settled()
         await self.context.emit(StepFinished(note.path, note.milliseconds))
 
     async def _failed(self, step: Step, scope: Scope, note: Note, begun: float, error: PorticoError) -> Any:
@@ -266,9 +268,7 @@ class Execution:
             except PorticoError as worse:
                 raised = at_step(worse, note.path)
         await self.spend(note.usage)
-        asked = shown(note.input if note.input is not None else scope.value)
-        why = orjson.dumps(outcome(raised)).decode()
-        row = _row(self.journal, step, note, "failed", begun, asked, text, why)
+        row = record.failed(self.journal, step, scope, note, begun, outcome(raised), text)
         await self.journal.record(row, settle=text is not None)
         await self.context.emit(StepFinished(note.path, note.milliseconds, raised.message))
         if text is None:
@@ -277,6 +277,10 @@ class Execution:
         if step.on_error.goto:
             raise Jump(step.on_error.goto, instead)
         return instead
+
+    def _secret(self, value: Any) -> bool:
+        redaction = self.journal.redaction
+        return redaction.active and redaction.of(value) is not value
 
     async def _instead(self, step: Step, scope: Scope, error: PorticoError) -> Any:
         """What an error becomes."""
@@ -326,32 +330,3 @@ class Execution:
         """Call a function in the sandbox."""
         kwargs = {name: part.of(scope) for name, part in code.kwargs.items()}
         return await self.world.evaluator.evaluate(code.source, arguments(code.args, scope), kwargs)
-
-
-def _row(
-    journal: Journal,
-    step: Step,
-    note: Note,
-    status: StepStatus,
-    begun: float,
-    input: str | None = None,
-    output: str | None = None,
-    error: str | None = None,
-) -> StepRow:
-    usage = note.usage
-    return StepRow(
-        note.path,
-        journal.next(),
-        step.kind,
-        status,
-        note.attempt,
-        input,
-        output,
-        error,
-        begun,
-        note.milliseconds,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.cached_tokens,
-        note.hit,
-    )

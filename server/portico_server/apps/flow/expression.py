@@ -1,25 +1,7 @@
-"""Expressions: what a step's fields may hold. Literals, references, templates, comparisons, calls of a function.
-
-Any JSON value stands for itself, save an object with one of these keys:
-
-======================  ================================================================================
-``{"$ref": R}``         a reference: ``input``, ``value``, ``history``, ``item``, ``index``, ``state`` or
-                        ``steps.NAME``, then ``.key``, ``["any key"]`` or ``[0]`` (negative: from the end).
-                        With ``"$default": X`` a missing key or a skipped step is ``X``.
-``{"$template": T,``    text with ``{name}`` for each variable of ``$with``; braces are doubled to stand for
-``"$with": {...}}``     themselves. Without ``$with`` the names are keys of the value that flows in.
-``{"$eq": [a, b]}``     and ``$ne $lt $lte $gt $gte $in``: comparisons.
-``{"$and": [...]}``     and ``$or``, ``{"$not": x}``.
-``{"$code": SOURCE,``   a function in the light sandbox: ``$args`` and ``$kwargs`` are expressions; by default it
-``"$args": [...]}``     gets the value that flows in.
-``{"$literal": X}``     ``X`` itself, whatever it looks like.
-``{"$spread": E}``      within a list of arguments: the items of ``E``, each an argument of its own.
-======================  ================================================================================
-"""
+"""Expressions: what a step's fields may hold, and its value where the step runs. `notation` reads them from JSON."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
@@ -32,11 +14,8 @@ from portico_server.core.errors import InvalidRequest
 ROOTS: Final = ("input", "value", "history", "item", "index", "state", "steps")
 
 Key: TypeAlias = "str | int"
-Compute: TypeAlias = Callable[[str, Sequence[Any], Mapping[str, Any]], Any]
 
-_REF = re.compile(r"[A-Za-z_]\w*|\.[\w-]+|\[-?\d+\]|\[\"(?:[^\"\\]|\\.)*\"\]")
-_FIELD = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}|[{}]")
-_MISSING = object()
+MISSING = object()
 
 
 class Expression(Protocol):
@@ -69,7 +48,7 @@ class Reference:
     step: str
     keys: tuple[Key, ...]
     at: str
-    default: Any = _MISSING
+    default: Any = MISSING
 
     @property
     def text(self) -> str:
@@ -80,7 +59,7 @@ class Reference:
     def of(self, scope: Scope) -> Any:
         value = scope.output(self.step) if self.root == "steps" else getattr(scope, self.root)
         if value is SKIPPED:
-            if self.default is _MISSING:
+            if self.default is MISSING:
                 raise InvalidRequest(
                     f"{self.at} refers to the step '{self.step}', which was skipped. Give the reference a '$default'.",
                     code="step_skipped",
@@ -89,7 +68,7 @@ class Reference:
             return self.default
         for key in self.keys:
             value = self._into(value, key)
-            if value is _MISSING:
+            if value is MISSING:
                 return self.default
         return value
 
@@ -98,10 +77,10 @@ class Reference:
             return value[key]
         if isinstance(key, int) and isinstance(value, list | str) and -len(value) <= key < len(value):
             return value[key]
-        if self.default is not _MISSING:
-            return _MISSING
+        if self.default is not MISSING:
+            return MISSING
         raise InvalidRequest(
-            f"{self.at}: '{self.text}' leads nowhere, because {_short(value)} has no {key!r}.",
+            f"{self.at}: '{self.text}' leads nowhere, because {short(value)} has no {key!r}.",
             code="reference_not_found",
             param=self.at,
         )
@@ -129,7 +108,7 @@ class Template:
                 value = scope.value
                 if not isinstance(value, dict) or name not in value:
                     raise InvalidRequest(
-                        f"{self.at} has the variable '{{{name}}}', but {_short(value)} flows in, without such a key. "
+                        f"{self.at} has the variable '{{{name}}}', but {short(value)} flows in, without such a key. "
                         "Declare it under '$with', or double the braces to have them in the text.",
                         code="missing_variable",
                         param=self.at,
@@ -157,10 +136,10 @@ class Comparison:
             return not self.sides[0].of(scope)
         left, right = self.sides[0].of(scope), self.sides[1].of(scope)
         try:
-            return bool(_COMPARE[self.operator](left, right))
+            return bool(OPERATORS[self.operator](left, right))
         except TypeError:
             raise InvalidRequest(
-                f"{self.at}: {_short(left)} and {_short(right)} cannot be compared by {self.operator}.",
+                f"{self.at}: {short(left)} and {short(right)} cannot be compared by {self.operator}.",
                 code="type_clash",
                 param=self.at,
             ) from None
@@ -201,7 +180,7 @@ class Spread:
         value = self.inner.of(scope)
         if not isinstance(value, list):
             raise InvalidRequest(
-                f"{self.at}: {_short(value)} is not a list that could be spread over arguments.",
+                f"{self.at}: {short(value)} is not a list that could be spread over arguments.",
                 code="type_clash",
                 param=self.at,
             )
@@ -242,7 +221,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-_COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
+OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$eq": same,
     "$ne": lambda a, b: not same(a, b),
     "$lt": lambda a, b: a < b,
@@ -254,149 +233,6 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
 
 VALUE: Final = Reference("value", "", (), "value")
 """What flows into a step."""
-
-
-def parse(value: Any, at: str) -> Expression:
-    """The expression that a JSON value stands for. ``at`` is where it stands, for messages."""
-    if isinstance(value, list):
-        items = tuple(parse(item, f"{at}[{number}]") for number, item in enumerate(value))
-        if all(isinstance(item, Literal) for item in items):
-            return Literal(value)
-        return Many(items)
-    if not isinstance(value, dict):
-        return Literal(value)
-    marks = [key for key in value if key.startswith("$")]
-    if not marks:
-        fields = {name: parse(item, f"{at}.{name}") for name, item in value.items()}
-        if all(isinstance(field, Literal) for field in fields.values()):
-            return Literal(value)
-        return Object(fields)
-    return _marked(value, at)
-
-
-def _marked(value: Mapping[str, Any], at: str) -> Expression:
-    keys = frozenset(value)
-    match next(iter(value)):
-        case "$literal" if keys == {"$literal"}:
-            return Literal(value["$literal"])
-        case _ if "$ref" in keys and keys <= {"$ref", "$default"}:
-            return reference(value["$ref"], at, value.get("$default", _MISSING))
-        case _ if "$template" in keys and keys <= {"$template", "$with"}:
-            return template(value["$template"], value.get("$with"), at)
-        case _ if "$code" in keys and keys <= {"$code", "$args", "$kwargs"}:
-            return code(value["$code"], value.get("$args"), value.get("$kwargs"), at)
-        case "$spread" if len(keys) == 1:
-            return Spread(parse(value["$spread"], at), at)
-        case operator if len(keys) == 1 and operator in (*_COMPARE, "$and", "$or", "$not"):
-            return _comparison(operator, value[operator], at)
-    raise InvalidRequest(
-        f"{at} has the keys {', '.join(sorted(keys))}, which is no expression. Expressions are $ref, $template, $code, "
-        "$literal, $spread and the comparisons; to pass such an object as it is, put it under '$literal'.",
-        code="invalid_expression",
-        param=at,
-    )
-
-
-def _comparison(operator: str, given: Any, at: str) -> Comparison:
-    sides = [given] if operator == "$not" else given
-    wanted = {"$not": 1, "$and": None, "$or": None}.get(operator, 2)
-    if not isinstance(sides, list) or (wanted is not None and len(sides) != wanted):
-        raise InvalidRequest(f"{at}: {operator} takes a list of {wanted or 'conditions'}.", param=at)
-    return Comparison(operator, tuple(parse(side, f"{at}.{operator}") for side in sides), at)
-
-
-def reference(text: Any, at: str, default: Any = _MISSING) -> Reference:
-    """Read ``steps.outline[0].title`` and its like."""
-    tokens = _REF.findall(text) if isinstance(text, str) else []
-    if not tokens or "".join(tokens) != text or tokens[0] not in ROOTS:
-        raise InvalidRequest(
-            f"{at}: {text!r} is not a reference. References begin with {', '.join(ROOTS)} and go on with .key or [0], "
-            "such as steps.outline[0].title.",
-            code="invalid_reference",
-            param=at,
-        )
-    root, rest = tokens[0], tokens[1:]
-    step = ""
-    if root == "steps":
-        if not rest or not rest[0].startswith("."):
-            raise InvalidRequest(
-                f"{at}: 'steps' needs the name of a step, such as steps.outline.",
-                code="invalid_reference",
-                param=at,
-            )
-        step, rest = rest[0][1:], rest[1:]
-    return Reference(root, step, tuple(_key(token) for token in rest), at, default)
-
-
-def _key(token: str) -> Key:
-    if token.startswith("."):
-        return token[1:]
-    if token.startswith('["'):
-        return str(orjson.loads(token[1:-1]))
-    return int(token[1:-1])
-
-
-def is_template(text: str) -> bool:
-    """Whether braces in a text are meant as those of a template: not if they close and hold no name, as JSON does."""
-    found = list(_FIELD.finditer(text))
-    if any(match.group(1) for match in found) or all(len(match.group()) == 2 for match in found):
-        return bool(found)
-    return text.count("{") != text.count("}")
-
-
-def template(text: Any, given: Any, at: str) -> Template:
-    """Read text with ``{name}`` in it. Every name must be declared in ``given``, if there is one."""
-    if not isinstance(text, str):
-        raise InvalidRequest(f"{at}: a template is text, not {_short(text)}.", param=at)
-    if given is not None and not isinstance(given, dict):
-        raise InvalidRequest(f"{at}: '$with' names the variables of the template, as an object.", param=at)
-    variables = None if given is None else {name: parse(item, f"{at}.{name}") for name, item in given.items()}
-    pieces: list[str] = [""]
-    end = 0
-    for match in _FIELD.finditer(text):
-        pieces[-1] += text[end : match.start()]
-        end = match.end()
-        name = match.group(1)
-        if name is None:
-            if len(match.group()) == 1:
-                raise InvalidRequest(
-                    f"{at}: there is a single '{match.group()}' at character {match.start()}. Variables are written "
-                    "{name}; double the braces to have them in the text.",
-                    code="invalid_template",
-                    param=at,
-                )
-            pieces[-1] += match.group()[0]
-            continue
-        if variables is not None and name not in variables:
-            raise InvalidRequest(
-                f"{at}: the variable '{{{name}}}' is not declared under '$with'. Double the braces to have them in "
-                "the text.",
-                code="missing_variable",
-                param=at,
-            )
-        pieces += [name, ""]
-    pieces[-1] += text[end:]
-    return Template(tuple(pieces), variables, at)
-
-
-def code(source: Any, args: Any, kwargs: Any, at: str) -> Code:
-    """Read a function and its arguments."""
-    if not isinstance(source, str) or not source.strip():
-        raise InvalidRequest(f"{at}: code is the source of a Python function or lambda.", param=at)
-    if args is not None and not isinstance(args, list):
-        raise InvalidRequest(f"{at}: the arguments of a function are a list.", param=f"{at}.args")
-    if kwargs is not None and not isinstance(kwargs, dict):
-        raise InvalidRequest(
-            f"{at}: the keyword arguments of a function are an object.", param=f"{at}.kwargs"
-        )
-    if args is None and kwargs is None:
-        return Code(source, (VALUE,), {}, at)
-    return Code(
-        source,
-        tuple(parse(item, f"{at}.args[{number}]") for number, item in enumerate(args or ())),
-        {name: parse(item, f"{at}.kwargs.{name}") for name, item in (kwargs or {}).items()},
-        at,
-    )
 
 
 def arguments(args: Sequence[Expression], scope: Scope) -> list[Any]:
@@ -426,7 +262,8 @@ def as_text(value: Any) -> str:
     ).decode()
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value in a few words, for messages."""
     match value:
         case None:
             return "null"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from portico_server.apps import fields
-from portico_server.apps.flow import expression
+from portico_server.apps.flow import notation
 from portico_server.apps.flow.expression import Expression
 
 
@@ -15,7 +15,7 @@ class Fields(fields.Fields):
         self._known.append(key)
         if key not in self._left:
             return default
-        return expression.parse(self._left.pop(key), self.path(key))
+        return notation.parse(self._left.pop(key), self.path(key))
 
     def prompt(self, key: str) -> Expression | None:
         """A field that is text for a model: a bare text with ``{name}`` in it is a template.
@@ -26,9 +26,9 @@ class Fields(fields.Fields):
         if key not in self._left:
             return None
         value = self._left.pop(key)
-        if isinstance(value, str) and expression.is_template(value):
-            return expression.template(value, None, self.path(key))
-        return expression.parse(value, self.path(key))
+        if isinstance(value, str) and notation.is_template(value):
+            return notation.template(value, None, self.path(key))
+        return notation.parse(value, self.path(key))
 
     def arguments(self) -> tuple[tuple[Expression, ...] | None, dict[str, Expression]]:
         """``args`` and ``kwargs``; ``args`` is ``None`` if neither is given."""
@@ -37,9 +37,9 @@ class Fields(fields.Fields):
             return None, {}
         at = self.path("args")
         return (
-            tuple(expression.parse(item, f"{at}[{number}]") for number, item in enumerate(args or ())),
+            tuple(notation.parse(item, f"{at}[{number}]") for number, item in enumerate(args or ())),
             {
-                name: expression.parse(item, f"{self.path('kwargs')}.{name}")
+                name: notation.parse(item, f"{self.path('kwargs')}.{name}")
                 for name, item in (kwargs or {}).items()
             },
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from portico_server.apps.flow.tree import every
 from portico_server.apps.flow.world import World
 from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, NotFound, nearest
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Filter, Message
@@ -28,7 +29,8 @@ from portico_server.db.database import Database
 from portico_server.db.runs import RunRow
 from portico_server.db.steps import StepRow
 from portico_server.runs.journal import Journal
-from portico_server.runs.run import Run
+from portico_server.runs.redaction import NOTHING, Redaction, Rules
+from portico_server.runs.run import Run, RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
@@ -59,11 +61,13 @@ class Flows:
         scheduler: Scheduler,
         evaluator: Evaluator,
         filters: Callable[[Any, str], Filter],
+        rules: Rules = NOTHING,
     ) -> None:
         self._database = database
         self._registry = registry
         self._runner = runner
         self._scheduler = scheduler
+        self._rules = rules
         self.world = World(registry, evaluator, filters, Served(registry), database)
         self._journals: OrderedDict[str, Journal] = OrderedDict()
         scheduler.handle(KIND, self._work, concurrency=AT_ONCE, shared=True, owned=True)
@@ -107,7 +111,7 @@ class Flows:
 
         ``answered``: see `Execution`.
         """
-        journal = Journal(context.run, told=self._told(context.run))
+        journal = Journal(context.run, told=self._told(context.run), rules=self._rules)
         around = AROUND.get()
         if around is None:
             self._remember(context.run, journal)
@@ -142,8 +146,7 @@ class Flows:
                 ),
                 timeout=None if flow.timeout is not None else -1,
             )
-        functions = None if answered is None else sorted(answered)
-        payload = {"flow": flow.source, "input": value, "history": list(history), "functions": functions}
+        payload = self._payload(flow, value, history, answered)
         meter = self._runner.meter(caller)
         try:
             run = await self._scheduler.begin(
@@ -156,33 +159,81 @@ class Flows:
         run.meter = meter
         return run
 
+    def _recordable(self, flow: Flow, given: Any) -> None:
+        """Raise `InvalidRequest` if an input must not be recorded, without which no run can be taken up again."""
+        redaction = Redaction(self._rules)
+        redaction.add(flow.redact)
+        if redaction.active and redaction.of(given) is not given:
+            raise InvalidRequest(
+                f"The input of '{flow.name}' holds something that must not be recorded, and a durable run is taken up "
+                'from its recorded input. Give the flow "durability": "off", or let a step fetch what is secret.',
+                code="redacted_input",
+                param="input",
+            )
+
+    async def call(
+        self, flow: Flow, context: Context, value: Any, history: Sequence[Message] = ()
+    ) -> tuple[Any, Execution]:
+        """What a flow that is called by its name gives, and how it was done.
+
+        If it is durable, and what the run was begun for, a row stands for the run from here on.
+        """
+        run = self._runner.get(context.run)
+        outermost = isinstance(context, RunContext) and context.depth == 0
+        if flow.durability == "off" or not outermost or run is None or run.durable:
+            execution = self.execution(flow, context)
+            return await execution.run(value, history), execution
+        if flow.input_schema is not None:
+            await self.world.fits(flow.input_schema, value, "The input")
+        payload = self._payload(flow, value, history, frozenset())
+        await self._scheduler.adopt(run, KIND, flow.name, payload, full=flow.durability == "full")
+        with self._journal(flow, run.id) as journal:
+            execution = Execution(flow, context, journal, self.world, answered=frozenset())
+            output = await execution.run(value, history)
+        run.output = (output,)
+        return output, execution
+
+    def _payload(
+        self, flow: Flow, value: Any, history: Sequence[Message], answered: frozenset[str] | None
+    ) -> dict[str, Any]:
+        """What a durable run is taken up with. Raises `InvalidRequest` if the rules forbid to record it."""
+        self._recordable(flow, [value, *history])
+        functions = None if answered is None else sorted(answered)
+        return {"flow": flow.source, "input": value, "history": list(history), "functions": functions}
+
+    @contextmanager
+    def _journal(self, flow: Flow, run_id: str, done: Sequence[StepRow] = ()) -> Iterator[Journal]:
+        """The journal of a durable run while it lives."""
+        journal = Journal(
+            *(run_id, self._database, flow.durability, done, lambda: self._scheduler.fence),
+            told=self._told(run_id),
+            rules=self._rules,
+        )
+        run = self._runner.get(run_id)
+        if run is not None:
+            run.redaction = journal.redaction
+        self._journals[run_id] = journal
+        try:
+            yield journal
+        finally:
+            self._journals.pop(run_id, None)
+
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         """A durable run, from the beginning or from where it stopped."""
         flow = read.flow(payload["flow"])
         done = await self._database.read(steps.finished, context.run)
-        journal = Journal(
-            context.run,
-            self._database,
-            flow.durability,
-            done,
-            lambda: self._scheduler.fence,
-            self._told(context.run),
-        )
-        self._journals[context.run] = journal
         functions = payload.get("functions")
-        execution = Execution(
-            flow,
-            context,
-            journal,
-            self.world,
-            turn=payload.get("turn", 0),
-            tells=True,
-            answered=None if functions is None else frozenset(functions),
-        )
-        try:
+        with self._journal(flow, context.run, done) as journal:
+            execution = Execution(
+                flow,
+                context,
+                journal,
+                self.world,
+                turn=payload.get("turn", 0),
+                tells=True,
+                answered=None if functions is None else frozenset(functions),
+            )
             return await execution.run(payload["input"], payload.get("history") or ())
-        finally:
-            self._journals.pop(context.run, None)
 
     def _told(self, run_id: str) -> Callable[[StepRow], None] | None:
         telemetry = self._runner.telemetry
@@ -232,6 +283,8 @@ class Flows:
         flow = read.flow(payload["flow"])
         if anew and flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
+        if anew:
+            self._recordable(flow, value)
         kept: list[str] = []
         if start:
             redone = set(await self._from(run_id, start))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol, get_args
 
 from portico_server.apps.flow import expression
@@ -355,26 +356,13 @@ def _known(name: str, names: Sequence[str], at: str) -> None:
 
 def _ordered(after: Mapping[str, frozenset[str]], at: str) -> tuple[str, ...]:
     """The steps, each behind those that it waits for. Raises `InvalidRequest` if they wait for each other."""
-    left = {name: len(needs) for name, needs in after.items()}
-    wanted_by: dict[str, list[str]] = {name: [] for name in after}
-    for name, needs in after.items():
-        for need in needs:
-            wanted_by[need].append(name)
-    free = [name for name, count in left.items() if not count]
-    order: list[str] = []
-    while free:
-        name = free.pop()
-        order.append(name)
-        del left[name]
-        for other in wanted_by[name]:
-            left[other] -= 1
-            if not left[other]:
-                free.append(other)
-    if left:
+    try:
+        return tuple(TopologicalSorter(after).static_order())
+    except CycleError as error:
+        circle = sorted(set(error.args[1]))
         raise InvalidRequest(
-            f"{at}: the steps {', '.join(sorted(left)[:20])} wait for each other.", code="cycle", param=at
-        )
-    return tuple(order)
+            f"{at}: the steps {', '.join(circle[:20])} wait for each other.", code="cycle", param=at
+        ) from error
 
 
 OPS: Mapping[str, Callable[[Steps, Fields], Op]] = {

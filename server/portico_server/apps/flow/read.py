@@ -57,6 +57,7 @@ def flow(value: Any) -> Flow:
         output_schema=fields.mapping("output_schema"),
         durability=durability,  # type: ignore[arg-type]  # it is one of them
         timeout=fields.number("timeout", None, least=0.001),
+        redact=fields.texts("redact"),
         step=root,
         voices=voices(root),
         source=value,

@@ -241,6 +241,7 @@ def schema() -> dict[str, Any]:
             "output_schema": _OBJECT,
             "durability": _one_of("off", "normal", "full"),
             "timeout": _number(0.001),
+            "redact": {"type": "array", "items": _TEXT},
             "step": _STEP,
         },
         "portico_flow",

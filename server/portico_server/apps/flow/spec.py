@@ -328,6 +328,8 @@ class Flow:
     output_schema: Mapping[str, Any] | None = None
     durability: Durability = "off"
     timeout: float | None = None
+    redact: tuple[str, ...] = ()
+    """Names of fields whose values are not recorded."""
 
 
 EFFECTS = frozenset({"llm", "intent", "agent", "tool", "client", "approve", "http", "subflow"})

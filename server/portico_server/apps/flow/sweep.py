@@ -50,12 +50,14 @@ async def _batch(
     assert isinstance(step.op, Run)
     do = host.collected if op.collect else host.step
     places = [f"{path}[{number}].{step.name}" for number in range(first, first + len(items))]
-    inner = [_inner(scope, item, first + number) for number, item in enumerate(items)]
     if not any(host.known(place) for place in places):
-        outputs = await _together(host, step, step.op.code, inner, places)
+        outputs = await _together(host, step, step.op.code, scope, first, items, places)
         if outputs is not None:
             return outputs
-    return [await do(step, one, place) for one, place in zip(inner, places, strict=True)]
+    return [
+        await do(step, _inner(scope, item, number), place)
+        for number, (item, place) in enumerate(zip(items, places, strict=True), first)
+    ]
 
 
 def _inner(scope: Scope, item: Any, number: int) -> Scope:
@@ -65,25 +67,30 @@ def _inner(scope: Scope, item: Any, number: int) -> Scope:
 
 
 async def _together(
-    host: Host, step: Step, code: Code, scopes: Sequence[Scope], places: Sequence[str]
+    host: Host, step: Step, code: Code, scope: Scope, first: int, items: Sequence[Any], places: Sequence[str]
 ) -> list[Any] | None:
     """The outputs from one call; ``None`` if it failed: one by one, it shows which item it is that fails."""
     begun, clock = time.time(), time.perf_counter()
-    notes = [Note(place) for place in places]
-    seen: list[Scope] = []
+    one = _inner(scope, None, first)  # for all of them: a scope each is most of what a small function costs
+    values: list[Any] = []
     try:
         calls: list[tuple[list[Any], dict[str, Any]]] = []
-        for scope in scopes:
-            one = scope if step.input is None else Scope(scope, step.input.of(scope))
-            seen.append(one)
-            kwargs = {name: part.of(one) for name, part in code.kwargs.items()}
+        for number, item in enumerate(items, first):
+            one.value = one.item = item
+            one.index = number
+            if step.input is not None:
+                one.value = step.input.of(one)
+            values.append(one.value)
+            kwargs = {name: part.of(one) for name, part in code.kwargs.items()} if code.kwargs else {}
             calls.append((arguments(code.args, one), kwargs))
-        values = await host.world.evaluator.evaluate_all(code.source, calls)
-        outputs = [note.keep(value) for note, value in zip(notes, values, strict=True)]
+        found = await host.world.evaluator.evaluate_all(code.source, calls)
+        notes = [Note(place) for place in places]
+        outputs = [note.keep(output) for note, output in zip(notes, found, strict=True)]
     except InvalidRequest:
         return None
     spent = (time.perf_counter() - clock) * 1e3 / len(places)
-    for one, note in zip(seen, notes, strict=True):
+    for value, note in zip(values, notes, strict=True):
+        one.value = value
         note.milliseconds = spent
         await host.context.emit(StepStarted(note.path))
         await host.finished(step, one, note, begun)

@@ -46,6 +46,11 @@ class Recipe:
         return len(_PIN.findall(self._text()))
 
     @property
+    def pinned(self) -> frozenset[str]:
+        """The names of its packages."""
+        return frozenset(name.lower().replace("-", "_") for name in _PIN.findall(self._text()))
+
+    @property
     def fingerprint(self) -> str:
         """Changes whenever what would be installed changes."""
         return hashlib.sha256(f"{self.python}\n{self._text()}".encode()).hexdigest()[:16]

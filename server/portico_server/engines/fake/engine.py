@@ -37,6 +37,7 @@ class Fake:
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.engines.passthrough import Passthrough
         from portico_server.engines.tokens import VllmTokenizer
+        from portico_server.engines.upstream import Upstream
 
         script = _script(spec)
         scripts: dict[str, Script] = {}
@@ -54,7 +55,7 @@ class Fake:
             timeout=site.load_timeout,
             report=site.report,
         )
-        speaker = Passthrough(site.transport, child.endpoint(spec.name), spec.name, child.explain)
+        speaker = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
         described = self.describe(spec, path)
         tokenizer = VllmTokenizer(site.transport, child, spec.name, described.context_length)
         return Running(Given(speaker, spec.name, adapters), described, child, tokenizer)

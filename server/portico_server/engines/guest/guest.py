@@ -18,18 +18,11 @@ from portico_server.engines.environments.built import require
 from portico_server.engines.environments.recipe import RECIPES
 from portico_server.engines.guest.dialect import Advice, Dialect
 from portico_server.engines.guest.lost import Watched
+from portico_server.engines.guest.quiet import QUIET
 from portico_server.engines.profiles import profile
 from portico_server.engines.protocol import Description, Running, Site, Speaker
 from portico_server.engines.remote.quirks import Quirks
 from portico_server.engines.spec import ModelSpec, Task
-
-QUIET: Mapping[str, str] = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "DO_NOT_TRACK": "1",
-    "PYTHONUNBUFFERED": "1",
-}
-"""The model is here: an engine has nothing to look for elsewhere, and nothing to report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +88,18 @@ async def start(
     *,
     advice: Advice,
     quirks: Quirks,
+    enforces: bool = False,
 ) -> Running:
-    """Start ``program`` and wait until it answers.
+    """Start ``program`` and wait until it answers. ``enforces``: it sees to it that tools which must be called are.
 
     Raises `PorticoError`; nothing is left behind then or when cancelled.
     """
     # aiohttp is imported by now; this module is imported before it.
+    from portico_server.engines.guest.forced import Forced
     from portico_server.engines.passthrough import Passthrough
     from portico_server.engines.remote.fitted import Fitted
     from portico_server.engines.transport import CONNECTION_ERRORS, Route
+    from portico_server.engines.upstream import Upstream
 
     assert path is not None
     if not await asyncio.to_thread(path.is_dir):
@@ -114,18 +110,7 @@ async def start(
             param="source",
         )
     python = await asyncio.to_thread(interpreter, engine, spec, site)
-    child = await Child.start(
-        "portico_server.engines.guest.warden",
-        {
-            "command": [str(python), *program.arguments],
-            "environment": {**QUIET, **program.environment, **gpus.environment(site.gpus)},
-            "health": program.health,
-        },
-        name=spec.name,
-        log=site.log,
-        timeout=site.load_timeout,
-        report=site.report,
-    )
+    child = await _child(python, program, spec, site, advice)
     try:
         deadline = asyncio.get_running_loop().time() + site.load_timeout
         listed = await site.transport.get(Route(child.endpoint(spec.name), "models"), deadline=deadline)
@@ -136,11 +121,35 @@ async def start(
     except BaseException:
         await child.stop()
         raise
-    speaker: Speaker = Passthrough(site.transport, child.endpoint(spec.name), spec.name, child.explain)
+    speaker: Speaker = Passthrough(
+        Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain)
+    )
+    if not enforces:
+        speaker = Forced(speaker, site.transport, child, spec.name, description)
     health = Route(child.endpoint(spec.name, base=""), program.health.lstrip("/"))
     speaker = Watched(speaker, child, site.transport, health, spec.name)
     speaker = Fitted(Dialect(speaker, advice), quirks, spec.name)
     return Running(speaker, description, child)
+
+
+async def _child(python: Path, program: Program, spec: ModelSpec, site: Site, advice: Advice) -> Child:
+    try:
+        return await Child.start(
+            "portico_server.engines.guest.warden",
+            {
+                "command": [str(python), *program.arguments],
+                "environment": {**QUIET, **program.environment, **gpus.environment(site.gpus)},
+                "health": program.health,
+            },
+            name=spec.name,
+            log=site.log,
+            timeout=site.load_timeout,
+            report=site.report,
+        )
+    except EngineFailed as error:
+        if not (wise := advice(error.message)):
+            raise
+        raise EngineFailed(f"{error.message} {wise}", code=error.code) from error
 
 
 def _served(known: Description, listed: Any) -> Description:

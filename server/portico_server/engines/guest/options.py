@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -28,6 +29,16 @@ OURS: Options = {
     "fallback": Option("", "text", "names of models that are asked when this one fails"),
 }
 """What every such engine takes besides its own."""
+
+
+def advice(message: str, options: Options) -> str:
+    """What the flags that a message of the server speaks of are called here; empty if it speaks of none."""
+    spoken = [
+        f"'{option.flag}' is the parameter '{key}'"
+        for key, option in options.items()
+        if re.search(rf"(?<![\w-]){re.escape(option.flag)}(?![\w-])", message)
+    ]
+    return f"Here {', '.join(spoken)}." if spoken else ""
 
 
 def arguments(name: str, engine: str, parameters: Mapping[str, Any], options: Options) -> list[str]:

@@ -14,6 +14,7 @@ from portico_server.core.request import Adapter
 from portico_server.engines.adapters.gguf_adapter import Base, for_llamacpp
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.plan import Plan
+from portico_server.engines.llamacpp.progress import watching
 from portico_server.engines.protocol import Site
 from portico_server.engines.spec import ModelSpec
 
@@ -105,7 +106,16 @@ def same(one: Adapter, other: Adapter) -> bool:
 
 
 async def _start(config: Mapping[str, Any], name: str, site: Site) -> Child:
-    return await Child.start(WORKER, config, name=name, log=site.log, timeout=site.load_timeout)
+    plan = config["plan"]
+    files = (config["model"], plan["projector"], plan["draft"])
+    return await Child.start(
+        WORKER,
+        config,
+        name=name,
+        log=site.log,
+        timeout=site.load_timeout,
+        watch=watching(files, site.report),
+    )
 
 
 def _usable(name: str, path: Path, adapters: Sequence[Adapter]) -> list[tuple[Adapter, Path]]:

@@ -11,7 +11,7 @@ import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.request import Adapter
-from portico_server.engines.gguf import Gguf, read_gguf
+from portico_server.engines.gguf import Gguf, parts, read_gguf
 from portico_server.engines.llamacpp import beside, options
 from portico_server.engines.llamacpp import plan as planning
 from portico_server.engines.llamacpp.adapters import attempt, start_with
@@ -58,7 +58,7 @@ class LlamaCpp:
             settled = _settled(spec, path, file, this_machine())
         except PorticoError:
             return 0  # `start` says what is wrong with it
-        return planning.need(file, settled).total
+        return planning.need(_entire(file, path), settled).total
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         # aiohttp and psutil are imported by now or may be; this module is imported before them.
@@ -130,10 +130,18 @@ class LlamaCpp:
 
 def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.Plan:
     """What runs of a file on a machine. Blocks; raises `InvalidRequest` for files beside it that do not fit."""
+    file = _entire(file, path)
     task = _task(spec) or _task_of(file)
     found = beside.find(spec.name, spec.parameters, path, file)
     settled = planning.plan(file, machine, spec.parameters, embedding=task != "chat", beside=found)
     return replace(settled, pooling=planning.RANK) if task == "rerank" else settled
+
+
+def _entire(file: Gguf, path: Path) -> Gguf:
+    """The header with the size of all files, of a model that is cut into several."""
+    if file.split_count == 1:
+        return file
+    return replace(file, file_size=sum(part.stat().st_size for part in parts(path) if part.is_file()))
 
 
 def _task(spec: ModelSpec) -> Task | None:

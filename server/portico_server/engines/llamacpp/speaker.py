@@ -29,7 +29,8 @@ from portico_server.engines.embeddings import (
     vector_of,
 )
 from portico_server.engines.llamacpp.adapters import same, scales
-from portico_server.engines.llamacpp.fold import ChoiceReader, Envelope, Piece, total
+from portico_server.engines.llamacpp.calls import Call, Calls
+from portico_server.engines.llamacpp.fold import ChoiceReader, Envelope
 from portico_server.engines.llamacpp.prepare import Prepared, chat, completion
 from portico_server.engines.protocol import Description
 from portico_server.engines.refusal import error_from_json, error_of, frame
@@ -98,9 +99,9 @@ class LlamaSpeaker:
         else:
             prepared = completion(request.body)
         lora = self._lora(request)
-        calls = _Calls(
+        calls = Calls(
             [
-                _Call(
+                Call(
                     self,
                     request.operation,
                     {**body, **lora},
@@ -155,7 +156,7 @@ class LlamaSpeaker:
             ) from error
 
     async def _frames(
-        self, calls: _Calls, prepared: Prepared, envelope: Envelope, relayed: Relayed, *, wants_usage: bool
+        self, calls: Calls, prepared: Prepared, envelope: Envelope, relayed: Relayed, *, wants_usage: bool
     ) -> AsyncIterator[bytes]:
         try:
             if envelope.chat:
@@ -225,7 +226,7 @@ class LlamaSpeaker:
         texts = texts_of(body)
         dimensions = dimensions_of(body, self._dimensions)
         encoding = encoding_of(body)
-        asked = {"input": texts, "encoding_format": "base64"}
+        asked = {"input": texts, "encoding_format": "base64", **self._parts(body)}
         try:
             response = await self._transport.post(
                 self._routes["embeddings"], orjson.dumps(asked), deadline=deadline
@@ -247,6 +248,10 @@ class LlamaSpeaker:
         return Relayed(
             "application/json", once(orjson.dumps(document(vectors, encoding, self._name, usage))), usage
         )
+
+    def _parts(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What else is asked for than vectors of whole texts."""
+        return {}
 
     async def _rerank(self, body: dict[str, Any], deadline: float | None) -> Relayed:
         asked = {name: body[name] for name in ("query", "documents", "top_n") if name in body}
@@ -283,126 +288,3 @@ def ranking(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[str,
         "results": [{"index": index, "relevance_score": score} for index, score in found],
         "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
     }
-
-
-class _Call:
-    """One streamed call to the engine, read as one choice."""
-
-    def __init__(
-        self,
-        speaker: LlamaSpeaker,
-        operation: str,
-        body: dict[str, Any],
-        reader: ChoiceReader,
-        deadline: float | None,
-    ) -> None:
-        self.reader = reader
-        self._speaker = speaker
-        self._operation = operation
-        self._body = body
-        self._deadline = deadline
-        self._frames: AsyncIterator[bytes] | None = None
-        self._first = b""
-
-    async def open(self) -> None:
-        """Wait for the first frame, so that an error before it is a real status."""
-        self._frames = await self._speaker.open(self._operation, self._body, self._deadline)
-        self._first = await self._next()
-
-    async def _next(self) -> bytes:
-        assert self._frames is not None
-        try:
-            return await anext(self._frames, b"")
-        except CONNECTION_ERRORS as error:
-            raise await self._speaker.explain(error) from error
-
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """What the engine says, until it has said all."""
-        data = self._first
-        while data:
-            for line in data.split(b"\n"):
-                if not line.startswith((b"data:", b"error:")):
-                    continue
-                text = line.partition(b":")[2].strip()
-                if text == b"[DONE]":
-                    continue
-                document = orjson.loads(text)
-                if not isinstance(document, dict):
-                    continue  # several prompts make it say "null"
-                if "error" in document or line.startswith(b"error:"):
-                    raise self._speaker.failure(document if "error" in document else {"error": document})
-                for piece in self.reader.read(document):
-                    yield piece
-            data = await self._next()
-        if not self.reader.finished:
-            # A process that is killed may have its connection closed as if in order.
-            raise await self._speaker.explain(ConnectionError("the answer broke off"))
-
-    async def close(self) -> None:
-        """Leave the call, which frees the engine's slot."""
-        close = getattr(self._frames, "aclose", None)
-        if close is not None:
-            await close()
-
-
-class _Calls:
-    """The calls for all choices of one request, together."""
-
-    def __init__(self, calls: list[_Call]) -> None:
-        self._calls = calls
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def usage(self, prepared: Prepared) -> Usage:
-        return total([call.reader for call in self._calls], prepared.per_prompt)
-
-    async def open(self) -> None:
-        if len(self._calls) == 1:
-            await self._calls[0].open()
-            return
-        openings = [asyncio.create_task(call.open(), name="open a choice") for call in self._calls]
-        try:
-            await asyncio.gather(*openings)
-        finally:
-            for opening in openings:
-                opening.cancel()
-            await asyncio.wait(openings)
-
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """The pieces of all choices, as they come."""
-        if len(self._calls) == 1:
-            async for piece in self._calls[0].pieces():
-                yield piece
-            return
-        queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue(maxsize=64)
-        self._tasks = [
-            asyncio.create_task(_follow(call, queue), name=f"choice {call.reader.index}")
-            for call in self._calls
-        ]
-        living = len(self._tasks)
-        while living:
-            item = await queue.get()
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                living -= 1
-            else:
-                yield item
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        for call in self._calls:
-            await call.close()
-
-
-async def _follow(call: _Call, queue: asyncio.Queue[Piece | BaseException | None]) -> None:
-    """Pass on what a call says, then that it has ended, or why."""
-    try:
-        async for piece in call.pieces():
-            await queue.put(piece)
-    except PorticoError as error:
-        await queue.put(error)
-    else:
-        await queue.put(None)

@@ -17,7 +17,7 @@ from portico_server.engines.adapters.speakers import Given
 from portico_server.engines.fallback import fallbacks
 from portico_server.engines.gpus import Share
 from portico_server.engines.guest import adapters as folders
-from portico_server.engines.guest import guest
+from portico_server.engines.guest import guest, options
 from portico_server.engines.guest.options import Option, Options, arguments
 from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.remote.quirks import Quirks
@@ -136,7 +136,7 @@ def program(spec: ModelSpec, path: Path | None, adapters: Sequence[Adapter] = ()
 
 
 def advice(message: str) -> str:
-    """What to do here about a refusal of LMDeploy."""
+    """What to do here about what LMDeploy says."""
     if "tool" in message.lower() and "parser" in message.lower():
         return "Give the model the parameter 'tool_call_parser'."
-    return ""
+    return options.advice(message, OPTIONS)

@@ -60,6 +60,7 @@ def _speaker(name: str, place: Place, site: Site) -> Speaker:
     from portico_server.engines.remote.fitted import Fitted
     from portico_server.engines.remote.pace import Paced
     from portico_server.engines.remote.retry import Retrying
+    from portico_server.engines.upstream import Upstream
 
     async def explain(error: BaseException) -> PorticoError:
         reason = str(error) or type(error).__name__
@@ -69,20 +70,12 @@ def _speaker(name: str, place: Place, site: Site) -> Speaker:
             code="upstream_unreachable",
         )
 
+    upstream = Upstream(site.transport, place.endpoint, name, explain, idle=place.idle)
     speaker: Speaker
     if place.wire == "anthropic":
-        speaker = Messages(
-            site.transport, place.endpoint, name, explain, max_tokens=place.max_tokens, idle=place.idle
-        )
+        speaker = Messages(upstream, max_tokens=place.max_tokens)
     else:
-        speaker = Passthrough(
-            site.transport,
-            place.endpoint,
-            name,
-            explain,
-            ask_usage=place.quirks.stream_usage,
-            idle=place.idle,
-        )
+        speaker = Passthrough(upstream, ask_usage=place.quirks.stream_usage)
     if place.paced:
         speaker = Paced(speaker, name, requests=place.requests, tokens=place.tokens, patience=place.patience)
     if place.retries:

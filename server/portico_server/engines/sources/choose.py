@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.engines.gguf import SHARD
 
 QUANTISATIONS = (
     "Q4_K_M", "Q4_K_S", "Q4_K_XL", "Q4_K_L", "Q4_K", "IQ4_XS", "IQ4_NL", "Q4_0", "Q4_1", "MXFP4",
@@ -17,7 +18,6 @@ QUANTISATIONS = (
 )  # fmt: skip
 """Best first, for a repository that offers several: 4 bits keep most quality in a third of the memory."""
 
-_SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
 _QUANTISATION = re.compile(
     r"(?:^|[-._/])(I?Q\d(?:_[0-9A-Z]+)*|BF16|FP?16|F32|MXFP4)(?=[-._/]|$)", re.IGNORECASE
 )
@@ -64,7 +64,7 @@ def choose(names: Iterable[str], wanted: str, source: object) -> Choice:
 def _is_model(name: str) -> bool:
     """A GGUF that is a model by itself: no projector, importance matrix or later part of a split one."""
     low = PurePosixPath(name).name.lower()
-    shard = _SHARD.match(name)
+    shard = SHARD.match(name)
     first = shard is None or int(shard["number"]) == 1
     return (
         low.endswith(".gguf") and first and not low.startswith(("mmproj", "imatrix")) and "mmproj" not in low
@@ -79,7 +79,7 @@ def _rank(name: str) -> int:
 
 
 def _shards(name: str, known: list[str], source: object) -> tuple[str, ...]:
-    shard = _SHARD.match(name)
+    shard = SHARD.match(name)
     if shard is None:
         return (name,)
     parts = tuple(

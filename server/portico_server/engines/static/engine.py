@@ -42,6 +42,7 @@ class Static:
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.engines.passthrough import Passthrough
+        from portico_server.engines.upstream import Upstream
 
         child = await Child.start(
             "portico_server.engines.static.worker",
@@ -50,5 +51,5 @@ class Static:
             log=site.log,
             timeout=site.load_timeout,
         )
-        speaker = Passthrough(site.transport, child.endpoint(spec.name), spec.name, child.explain)
+        speaker = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
         return Running(speaker, self.describe(spec, path), child)

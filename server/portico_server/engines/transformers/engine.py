@@ -14,14 +14,18 @@ import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.request import Adapter
+from portico_server.engines import gpus
 from portico_server.engines.child import Child
 from portico_server.engines.fallback import fallbacks
+from portico_server.engines.gpus import NO_SHARE, Share
 from portico_server.engines.guest import adapters as folder_adapters
 from portico_server.engines.guest import guest
 from portico_server.engines.guest.options import Option, Options, arguments
+from portico_server.engines.guest.quiet import QUIET
 from portico_server.engines.profiles import profile
 from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.spec import ModelSpec, Task
+from portico_server.engines.transformers.package import WORKER
 from portico_server.engines.transformers.worker import folder as folders
 from portico_server.engines.transformers.worker.refusal import Unfit
 
@@ -38,9 +42,6 @@ OPTIONS: Options = {
 }
 """Parameters of a model on transformers."""
 
-WORKER = "worker"
-"""The worker's package: alone on the path of an interpreter that has none of the daemon's packages."""
-
 
 class Transformers:
     """A folder with safetensors. Parameters: `OPTIONS`."""
@@ -55,9 +56,11 @@ class Transformers:
         task, context, dimensions = (
             (known.task, known.context_length, known.dimensions) if known else (None,) * 3
         )
+        mean = False
         if path is not None and path.is_dir():
             try:
                 found = folders.read(path)
+                mean = found.task == "embedding" and folders.pools_by_mean(path)
             except Unfit:
                 pass  # starting it says what is wrong; the list of models must not fail for it
             else:
@@ -65,11 +68,21 @@ class Transformers:
                 dimensions = found.hidden_size or dimensions
         task = cast("Task", spec.task) if spec.task != "auto" else task or "chat"
         context = spec.parameters.get("context_length") or context
-        return Description(task, context, dimensions if task == "embedding" else None)
+        if task != "embedding":
+            return Description(task, context)
+        pooling = spec.parameters.get("pooling")
+        return Description(task, context, dimensions, spans=pooling == "mean" if pooling else mean)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
         settled = _settled(spec, path)
         return settled.memory if settled is not None else 0
+
+    def occupies(self, spec: ModelSpec, path: Path | None) -> Share:
+        """See `portico_server.engines.protocol.Occupies`. A GPU that the spec names by its number is its own affair."""
+        settled = _settled(spec, path)
+        if settled is None or settled.device == "cpu" or settled.shared or ":" in _device(spec):
+            return NO_SHARE
+        return Share(1, settled.total)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         # aiohttp is imported by now; this module is imported before it.
@@ -88,15 +101,17 @@ class Transformers:
             {
                 "command": [str(python), *_command(spec, path)],
                 "environment": {
-                    **guest.QUIET,
+                    **QUIET,
                     "PYTHONPATH": str(Path(__file__).parent),
                     "WORKER_KEY": "{key}",
+                    **gpus.environment(site.gpus),
                 },
                 "health": "/health",
             },
             name=spec.name,
             log=site.log,
             timeout=site.load_timeout,
+            report=site.report,
         )
         try:
             deadline = asyncio.get_running_loop().time() + site.load_timeout
@@ -125,6 +140,10 @@ class Transformers:
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
         """See `portico_server.engines.protocol.Adapts`. Names and shapes are compared; nothing is started for it."""
         await asyncio.to_thread(folder_adapters.check, self.name, adapter, path, patterns=True)
+
+
+def _device(spec: ModelSpec) -> str:
+    return str(spec.parameters.get("device", ""))
 
 
 def _command(spec: ModelSpec, path: Path) -> list[str]:

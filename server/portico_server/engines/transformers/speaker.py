@@ -75,6 +75,9 @@ class WorkerSpeaker(LlamaSpeaker):
             await self._ask("unload", {"lora_name": name})
             del self._attached[name]
 
+    def _parts(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"spans": body["spans"]} if body.get("spans") is not None else {}
+
     def _lora(self, request: Relay) -> dict[str, Any]:
         for field in ("lora", "adapter"):
             if field in request.body:

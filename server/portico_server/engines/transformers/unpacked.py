@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.engines.guest.guest import QUIET
-from portico_server.engines.transformers.engine import WORKER
+from portico_server.engines.guest.quiet import QUIET
+from portico_server.engines.transformers.package import WORKER
 from portico_server.environments.uv import Report, StepFailedError, step
 
 

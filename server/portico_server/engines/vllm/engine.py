@@ -13,7 +13,7 @@ from pathlib import Path
 from portico_server.core.request import Adapter
 from portico_server.engines.fallback import fallbacks
 from portico_server.engines.gpus import Share
-from portico_server.engines.guest import guest
+from portico_server.engines.guest import guest, options
 from portico_server.engines.guest.options import Option, Options, arguments
 from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.remote.quirks import Quirks
@@ -94,6 +94,7 @@ class Vllm:
             site,
             advice=advice,
             quirks=Quirks(developer=False),
+            enforces=bool(spec.parameters.get("tool_call_parser")),
         )
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.engines.tokens import VllmTokenizer
@@ -134,9 +135,9 @@ def program(spec: ModelSpec, path: Path | None, rank: int = 0) -> guest.Program:
 
 
 def advice(message: str) -> str:
-    """What to do here about a refusal of vLLM."""
+    """What to do here about what vLLM says."""
     if "--tool-call-parser" in message:
-        return "Give the model the parameter 'tool_call_parser', such as hermes; or name the tool, which needs none."
+        return "Give the model the parameter 'tool_call_parser', such as hermes; or require a call, which needs none."
     if "--chat-template" in message or "chat template" in message.lower():
         return "Give the model the parameter 'chat_template' with the path of a Jinja file."
-    return ""
+    return options.advice(message, OPTIONS)

@@ -26,6 +26,15 @@ def mark(checkpoint: Path, values: dict[str, float]) -> None:
     draft.replace(checkpoint / MARK)
 
 
+def named(folder: Path, base: str) -> None:
+    """Let an adapter say by name what it was trained on, and not where that lay."""
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        document = json.loads(config.read_text(encoding="utf-8"))
+        document["base_model_name_or_path"] = base
+        config.write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
 def marked(checkpoint: Path) -> dict[str, Any] | None:
     """What was measured at a whole checkpoint."""
     try:

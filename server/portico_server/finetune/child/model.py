@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from .order import Order
 
@@ -30,10 +30,19 @@ def tokenizer_of(order: Order) -> Any:
     return tokenizer
 
 
+def served_as(order: Order) -> torch.dtype:
+    """The numbers that the base is kept in."""
+    config = AutoConfig.from_pretrained(order.model, **_OFFLINE)
+    return config.dtype if isinstance(config.dtype, torch.dtype) else torch.bfloat16
+
+
 def model_of(order: Order) -> Any:
     """The weights, on the device of this process."""
     recipe = order.recipe
     dtype = getattr(torch, recipe["precision"])
+    if recipe["kind"] == "full":
+        # Steps are smaller than the last bit of 16: the weights have 32, what is computed with them 16.
+        dtype = torch.float32
     wished: dict[str, Any] = {
         "dtype": dtype,
         "attn_implementation": recipe["attention"],

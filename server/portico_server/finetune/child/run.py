@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from . import checkpoints
 from .methods import Bench
-from .model import lora_of, model_of, tokenizer_of
+from .model import lora_of, model_of, served_as, tokenizer_of
 from .order import Order
 from .probe import fitting
 from .voice import Voice
@@ -52,8 +52,9 @@ def run(order: Order, voice: Voice) -> None:
         return
     _write(order, trainer)
     if trainer.is_world_process_zero():
-        step, values = trainer.state.global_step, bench.watch.values
-        result = {"step": step, "tokens": bench.watch.tokens, "values": values}
+        best = trainer.state.best_model_checkpoint
+        step = checkpoints.step_of(Path(best)) if best else trainer.state.global_step
+        result = {"step": step, "tokens": bench.watch.tokens, "values": bench.watch.values}
         draft = order.result.with_suffix(".new")
         draft.write_text(json.dumps(result), encoding="utf-8")
         draft.replace(order.result)
@@ -66,7 +67,7 @@ def _confirmed(order: Order, bench: Bench, model: Any, lora: Any, voice: Voice) 
     wished, accumulation = recipe["micro_batch"], recipe["accumulation"]
     if wished <= 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return wished, accumulation
-    if order.recipe["device"] == "cuda":
+    if recipe["device"] == "cuda" and recipe["kind"] != "qlora":  # weights in four bits are there already
         model.to("cuda")
     probed = get_peft_model(model, lora) if lora is not None else model
     found = fitting(bench.trial(probed), wished)
@@ -83,23 +84,18 @@ def _confirmed(order: Order, bench: Bench, model: Any, lora: Any, voice: Voice) 
 
 
 def _write(order: Order, trainer: Any) -> None:
-    """The adapter, whole or not there."""
+    """The adapter, or the whole model: whole or not there."""
     draft = order.adapter.with_suffix(".new")
+    if order.recipe["kind"] == "full":
+        trainer.model.config.use_cache = True
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            trainer.model.to(served_as(order))  # it was trained in 32 bits
     trainer.save_model(str(draft))
     if not trainer.is_world_process_zero():
         return
-    _clean(draft, order.name)
+    checkpoints.named(draft, order.name)
+    for name in ("training_args.bin", "README.md"):  # of no use to whoever gets it
+        (draft / name).unlink(missing_ok=True)
     if order.adapter.exists():  # an attempt that was cut off before it wrote its result
         order.adapter.rename(order.adapter.with_suffix(f".{os.getpid()}.old"))
     draft.rename(order.adapter)
-
-
-def _clean(folder: Path, base: str) -> None:
-    """Take out what is of no use to whoever gets the adapter, and say by name what it was trained on."""
-    for name in ("training_args.bin", "README.md"):
-        (folder / name).unlink(missing_ok=True)
-    config = folder / "adapter_config.json"
-    if config.is_file():
-        document = json.loads(config.read_text(encoding="utf-8"))
-        document["base_model_name_or_path"] = base
-        config.write_text(json.dumps(document, indent=2), encoding="utf-8")

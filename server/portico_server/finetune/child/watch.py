@@ -131,6 +131,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if not folder.is_dir():  # another process of several has written it
             return
+        checkpoints.named(folder, self._order.name)
         checkpoints.mark(folder, self.values)
         self._size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         self._voice.say("checkpoint", step=state.global_step, path=str(folder), values=self.values)

@@ -18,6 +18,7 @@ from portico_server.knowledge.chunk import (
     formula,
     json,
     keywords,
+    late,
     log,
     markdown,
     outline,
@@ -58,7 +59,8 @@ class Strategy:
     """A chunker by name, with what it is for and the sizes it takes if none are given.
 
     One that needs a model cuts the pieces that the model is shown: with a ``form`` a chat model writes the chunks; one
-    that ``embeds`` puts pieces together by their vectors.
+    that ``embeds`` puts pieces together by their vectors; those of one that is ``late`` are chunks, whose vectors are
+    made with the whole document in view.
     """
 
     name: str
@@ -68,10 +70,11 @@ class Strategy:
     overlap: int = OVERLAP
     form: Form | None = None
     embeds: bool = False
+    late: bool = False
 
     @property
     def needs_model(self) -> bool:
-        return self.form is not None or self.embeds
+        return self.form is not None or self.embeds or self.late
 
 
 STRATEGIES = (
@@ -118,6 +121,14 @@ STRATEGIES = (
         2_000,
         0,
         embeds=True,
+    ),
+    Strategy(
+        "late",
+        late.chunk,
+        "Whole sentences, embedded with the document in view (late chunking)",
+        SIZE,
+        0,
+        late=True,
     ),
     Strategy("summary", section.chunk, "A summary of each section, by a chat model", 4_000, 0, summary.FORM),
     Strategy(
@@ -210,14 +221,30 @@ def needs_model(strategy: Mapping[str, Any]) -> bool:
     return known is not None and known.needs_model
 
 
+def is_late(strategy: Mapping[str, Any]) -> bool:
+    """Whether the vectors of a checked strategy's chunks are made with the whole document in view."""
+    known = CHUNKERS.get(strategy["type"])
+    return known is not None and known.late
+
+
 def _of_model(usual: Strategy, strategy: Mapping[str, Any], *, by_model: bool) -> dict[str, Any]:
-    """The fields of a strategy that needs a model. An empty ``model`` is the embedding model of the group."""
+    """The fields of a strategy that needs a model. An empty ``model`` is the embedding model of the group.
+
+    ``late`` has none: its vectors are those that a search compares, so they are the group's own.
+    """
     if not by_model:
         raise InvalidRequest(
             f"The chunking strategy '{usual.name}' needs a model for every piece, so it makes a chunk group beside the "
             f"store's own chunks: portico stores groups add STORE {usual.name} --strategy {usual.name}",
             param="chunking_strategy.type",
         )
+    if usual.late:
+        if strategy.get("model"):
+            raise InvalidRequest(
+                "The chunking strategy 'late' has no model of its own: name it as the embedding model of the group.",
+                param="chunking_strategy.model",
+            )
+        return {}
     model = strategy.get("model", "default" if usual.form else "")
     if not isinstance(model, str) or len(model) > NAME or (usual.form and not model.strip()):
         raise InvalidRequest(

@@ -14,6 +14,7 @@ from portico_server.core.context import Listener
 from portico_server.core.errors import PorticoError
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
+from portico_server.knowledge.index.ahead import Ahead
 from portico_server.knowledge.index.opened import OpenIndex
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Indexes:
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
+        self.ahead = Ahead()
+        """Where whoever reads documents may put their terms."""
         self._open: dict[Key, OpenIndex] = {}
         self._opening = asyncio.Lock()
         self._followers: dict[Key, asyncio.Task[None]] = {}
@@ -142,7 +145,7 @@ class Indexes:
                     index = None
                 if index is None:
                     await self._evict(OPEN - 1)
-                    index = OpenIndex(self._database, *key, model, self._at(key))
+                    index = OpenIndex(self._database, *key, model, self._at(key), self.ahead)
                     self._open[key] = index
                     self._arm()
         self._open[key] = self._open.pop(key)  # the most recently used stands last

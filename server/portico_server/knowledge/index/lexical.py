@@ -16,6 +16,7 @@ import tantivy
 from tantivy import Document, FieldType, Occur, Query
 
 from portico_server.knowledge.analyse import VERSION, Terms, analyse, question
+from portico_server.knowledge.index.ahead import Ahead, Joined
 from portico_server.knowledge.index.mark import Damaged, Mark
 
 GRAM_WEIGHT = 0.5
@@ -32,10 +33,14 @@ _MAGIC = 1337
 
 
 class LexicalIndex:
-    """Opened from ``folder``, made there if there is none. Raises `Damaged` if it cannot be used as it is."""
+    """Opened from ``folder``, made there if there is none. Raises `Damaged` if it cannot be used as it is.
 
-    def __init__(self, folder: Path) -> None:
+    ``ahead``: where terms may lie that have been worked out already.
+    """
+
+    def __init__(self, folder: Path, ahead: Ahead | None = None) -> None:
         self._folder = folder
+        self._ahead = ahead
         self._schema = _schema()
         self._writer: tantivy.IndexWriter | None = None
         with _damage():
@@ -67,13 +72,17 @@ class LexicalIndex:
         with _damage():
             writer = self._writing()
             for chunk_id, file_id, text in rows:
-                terms = analyse(text)
+                words, grams = self._terms(text)
                 document = Document()
                 document.add_unsigned("chunk", chunk_id)
                 document.add_text("file", file_id)
-                document.add_text("words", " ".join(terms.words))
-                document.add_text("grams", " ".join(terms.grams))
+                document.add_text("words", words)
+                document.add_text("grams", grams)
                 writer.add_document(document)
+
+    def _terms(self, text: str) -> Joined:
+        known = self._ahead.take(text) if self._ahead is not None else None
+        return analyse(text).joined() if known is None else known
 
     def delete(self, first: int, last: int) -> None:
         """Remove the chunks ``first`` to ``last``; gone after the next `commit`."""

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from portico_server.core.context import Listener
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks
 from portico_server.db.database import Database
+from portico_server.knowledge.index.ahead import Ahead
 from portico_server.knowledge.index.follower import Follower
 from portico_server.knowledge.index.mark import Damaged
 
@@ -39,7 +41,9 @@ Ranking = list[tuple[int, float]]
 class OpenIndex:
     """What `Indexes.use` hands out. ``model`` is the model whose vectors are searched, "" for none."""
 
-    def __init__(self, database: Database, store_id: str, group: str, model: str, folder: Path) -> None:
+    def __init__(
+        self, database: Database, store_id: str, group: str, model: str, folder: Path, ahead: Ahead
+    ) -> None:
         self.store_id = store_id
         self.group = group
         self.model = model
@@ -58,7 +62,9 @@ class OpenIndex:
         async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
             return await database.read(chunks.embeddings, model, wanted)
 
-        self._lexical = Follower(database, store_id, group, folder / "lexical", _open_lexical, texts)
+        self._lexical = Follower(
+            database, store_id, group, folder / "lexical", partial(_open_lexical, ahead=ahead), texts
+        )
         self._vectors = (
             Follower(database, store_id, group, folder / "vector" / _slug(model), _open_vectors, embeddings)
             if model
@@ -212,10 +218,10 @@ def _slug(model: str) -> str:
 # Opened in a worker thread, where importing what they stand on does not hold up the event loop.
 
 
-def _open_lexical(folder: Path) -> LexicalIndex:
+def _open_lexical(folder: Path, ahead: Ahead) -> LexicalIndex:
     from portico_server.knowledge.index.lexical import LexicalIndex
 
-    return LexicalIndex(folder)
+    return LexicalIndex(folder, ahead)
 
 
 def _open_vectors(folder: Path) -> VectorIndex:

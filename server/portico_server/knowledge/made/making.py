@@ -18,12 +18,12 @@ from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.indexed import Indexed
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.chunk.chunkers import needs_model
+from portico_server.knowledge.chunk.chunkers import is_late, needs_model
 from portico_server.knowledge.embed import embed
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.ingest import HOUSE, Ingest
-from portico_server.knowledge.made import meaning
+from portico_server.knowledge.made import meaning, within
 from portico_server.knowledge.made.write import Writing, form_of
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.part import Part, Unreadable
@@ -111,20 +111,22 @@ class Making:
         return message
 
     async def _make(self, group: GroupRow, row: StoreFileRow, context: Context) -> None:
-        written = form_of(group.chunking) is not None
-        after = await self._database.read(groups.reached, group, row.file_id) if written else None
+        bit_by_bit = form_of(group.chunking) is not None or is_late(group.chunking)
+        after = await self._database.read(groups.reached, group, row.file_id) if bit_by_bit else None
         pieces = await self._pieces(row, group.chunking, context)
         start = 0 if after is None else behind(pieces, after)
         kept = after is not None
         source = self._made(group, pieces, row, start, context)
         async with aclosing(source) as runs:
-            async for done, chunks in runs:
+            async for done, chunks, vectors in runs:
                 finished = done == len(pieces)
                 if not chunks and not finished:
                     continue
                 if finished and not kept and not chunks:
                     raise Unreadable("gave nothing: the model wrote nothing that could be used.")
-                if not await self._keep(group, row, chunks, context, first=not kept, finished=finished):
+                if not await self._keep(
+                    group, row, chunks, context, first=not kept, finished=finished, vectors=vectors
+                ):
                     return
                 kept = True
                 await context.emit(
@@ -135,14 +137,24 @@ class Making:
 
     async def _made(
         self, group: GroupRow, pieces: Sequence[Part], row: StoreFileRow, start: int, context: Context
-    ) -> AsyncGenerator[tuple[int, list[Part]], None]:
-        """Chunks, and how many pieces are done with them."""
+    ) -> AsyncGenerator[tuple[int, list[Part], list[bytes] | None], None]:
+        """Chunks, how many pieces are done with them, and their vectors where the strategy makes those itself."""
         chunking, form = group.chunking, form_of(group.chunking)
         if form is not None:
             writing = Writing(pieces, row.filename, form, chunking["model"])
             async with aclosing(writing.chunks(context, start)) as runs:
-                async for run in runs:
-                    yield run
+                async for done, chunks in runs:
+                    yield done, chunks, None
+            return
+        if is_late(chunking):
+            if not group.embedding_model:  # it came in an archive, without its model
+                raise InvalidRequest(
+                    "the group has no embedding model; make it anew with one.", param="embedding_model"
+                )
+            late = within.vectors(pieces, group.embedding_model, context, start)
+            async with aclosing(late) as stretches:
+                async for stretch in stretches:
+                    yield stretch
             return
         store = await self._database.read(rows.get, group.store_id)
         model = chunking["model"] or (group.model(store.embedding_model) if store else "")
@@ -152,11 +164,11 @@ class Making:
                 param="chunking_strategy.model",
             )
         found = await meaning.chunks(pieces, chunking["size"], chunking["percentile"], model, context)
-        yield len(pieces), found
+        yield len(pieces), found, None
 
     async def _pieces(self, row: StoreFileRow, chunking: Mapping[str, Any], context: Context) -> list[Part]:
         """All pieces of a file: the process that reads it is free before a model is asked."""
-        most = PIECES if form_of(chunking) else SENTENCES
+        most = PIECES if form_of(chunking) or is_late(chunking) else SENTENCES
         pieces: list[Part] = []
         source = self._readers.read(self._files.blob(row.sha256), row.filename, chunking, context)
         async with aclosing(source) as runs:
@@ -177,8 +189,9 @@ class Making:
         *,
         first: bool,
         finished: bool,
+        vectors: Sequence[bytes] | None = None,
     ) -> bool:
-        """Embed and write chunks. False if the group or the file has gone.
+        """Embed chunks, unless they have ``vectors``, and write them. False if the group or the file has gone.
 
         It takes its turn with a change of the store's embedding model, which must find all of them.
         """
@@ -187,7 +200,8 @@ class Making:
             if store is None:
                 return False
             model = group.model(store.embedding_model)
-            vectors = await embed([part.text for part in chunks], model, context) if model else None
+            if vectors is None and model:
+                vectors = await embed([part.text for part in chunks], model, context)
             new = [NewChunk(part.text, part.place) for part in chunks]
             written = Indexed(row, new, vectors, first=first, finished=finished, used=0)
             kept = await self._database.write(groups.put, group, [written], model or None)

@@ -8,9 +8,15 @@ from typing import Any
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.knowledge.chunk.chunkers import CHUNKERS
+from portico_server.knowledge.chunk.chunkers import CHUNKERS, is_late
 
 PARAM = "chunking_strategy.model"
+
+MOST = 10
+"""Models that a refusal names."""
+
+EXAMPLE = "hf://nomic-ai/modernbert-embed-base"
+"""A model that embeds late: 8,192 tokens, pooled by the mean, of an architecture that transformers has."""
 
 
 async def check_model(
@@ -21,20 +27,42 @@ async def check_model(
     Raises `NotFound`, `Forbidden`, and `InvalidRequest` for a model of another kind.
     """
     kind = chunking["type"]
+    late = is_late(chunking)
+    param = "embedding_model" if late else PARAM
     wanted, needed = ("chat", "chat") if CHUNKERS[kind].form else ("embedding", "embeddings")
-    name = chunking["model"] or embedding_model
+    name = chunking.get("model") or embedding_model
     if not name:
+        place = "the embedding model of the group" if late else "'model' in the chunking strategy"
         raise InvalidRequest(
             f"The chunking strategy '{kind}' needs an embedding model, and there are no vectors here. Name one as "
-            "'model' in the chunking strategy.",
-            param=PARAM,
+            f"{place}.",
+            param=param,
         )
     try:
         found = await registry.resolve(name, caller)
     except NotFound as error:
-        raise NotFound(error.message, code=error.code, param=PARAM) from error
+        raise NotFound(error.message, code=error.code, param=param) from error
+    if late and "spans" not in found.card.capabilities:
+        raise await _not_late(name, registry, caller)
     if found.card.kind not in ("model", "app") or needed not in found.card.capabilities:
         raise InvalidRequest(
             f"'{name}' is not a model for {wanted}, so it cannot make chunks by the strategy '{kind}'.",
             param=PARAM,
         )
+
+
+async def _not_late(name: str, registry: Registry, caller: Principal) -> InvalidRequest:
+    """Why a model cannot embed late, with those that can."""
+    able = [card.name for card in await registry.cards(caller, "model") if "spans" in card.capabilities]
+    here = (
+        f"Models here that do: {', '.join(able[:MOST])}."
+        if able
+        else "No model here does: add one that pools by the mean and runs on the engine 'transformers', such as "
+        f"{EXAMPLE}; what a model can do is known once its files are here."
+    )
+    return InvalidRequest(
+        f"'{name}' gives vectors of whole texts alone, and the chunking strategy 'late' needs a model that tells those "
+        f"of parts of a text. {here}",
+        code="spans_unsupported",
+        param="embedding_model",
+    )

@@ -15,6 +15,7 @@ import orjson
 from portico.wire import Place
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
+from portico_server.knowledge.index.ahead import Ahead
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.part import Part, Unreadable
 
@@ -37,7 +38,8 @@ class Readers:
 
     ``seconds`` is the longest that a worker may take over one file (its own time: a slow consumer costs nothing),
     ``memory`` its address space in bytes, ``languages`` those of text recognition as tesseract names them. A worker
-    that exceeds either, or dies, is replaced; its file is `Unreadable`.
+    that exceeds either, or dies, is replaced; its file is `Unreadable`. ``ahead`` is where they leave the terms of
+    chunks that are to be indexed.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Readers:
         memory: int,
         languages: str = "",
         pictures: Sees | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
+        self._ahead = ahead
         self._seconds = seconds
         self._memory = memory
         self._languages = languages
@@ -64,11 +68,13 @@ class Readers:
         name: str,
         chunking: Mapping[str, Any] | None = None,
         context: Context | None = None,
+        *,
+        indexed: bool = False,
     ) -> AsyncGenerator[list[Part], None]:
         """The parts of a file in runs, or its chunks by a checked ``chunking``. ``name`` tells the format.
 
-        With a ``context`` a picture is described by a model that sees, if there is one. Raises `Unreadable`. Close the
-        iterator if you leave it early.
+        With a ``context`` a picture is described by a model that sees, if there is one. ``indexed``: the chunks are
+        about to be. Raises `Unreadable`. Close the iterator if you leave it early.
         """
         if context is not None and self._pictures is not None:
             described = await self._pictures.describe(path, name, context)
@@ -81,6 +87,7 @@ class Readers:
             "chunking": None if chunking is None else dict(chunking),
             "memory": self._memory,
             "seconds": self._seconds,
+            "terms": indexed and self._ahead is not None,
         }
         async with self._room:
             process, line = await self._begin(orjson.dumps(job) + b"\n")
@@ -99,19 +106,26 @@ class Readers:
                     if "going" in answer:
                         left = self._seconds
                         continue
+                    whole = "done" in answer or "error" in answer
                     if "parts" in answer:
+                        self._keep(answer)
                         yield [Part(text, _place(place)) for text, place in answer["parts"]]
-                        continue
-                    whole = True
                     if "error" in answer:
                         raise Unreadable(answer["message"], answer["error"])
-                    return
+                    if whole:
+                        return
             finally:
                 self._busy.discard(process)
                 if whole and not self._closed:
                     self._idle.append(process)
                 else:
                     await _kill(process)
+
+    def _keep(self, answer: Mapping[str, Any]) -> None:
+        """Leave the terms of chunks for the index."""
+        if self._ahead is not None and "terms" in answer:
+            for (text, _), (words, grams) in zip(answer["parts"], answer["terms"], strict=True):
+                self._ahead.put(text, (words, grams))
 
     async def close(self) -> None:
         """Stop every worker. Whoever still reads gets `Unavailable`."""

@@ -1,7 +1,9 @@
 """A process that reads documents: one job per line on stdin, its parts as lines on stdout.
 
-A job is ``{"path", "name", "chunking", "memory", "seconds"}``; the answer is any number of ``{"parts": [[text,
-place], …]}``, then ``{"done": true}`` or ``{"error": code, "message": …}``. With ``chunking`` the parts are chunks.
+A job is ``{"path", "name", "chunking", "memory", "seconds", "terms"}``; the answer is any number of ``{"parts":
+[[text, place], …]}``, the last one with ``"done": true``, or ``{"error": code, "message": …}`` behind them. With
+``chunking`` the parts are chunks; with ``terms`` there are also ``"terms": [[words, bigrams], …]``, those of each part
+for the index.
 A line ``{"going": true}`` says that a picture has been read: the time for the document begins anew.
 What a document does to this process, it does to no other: memory and processor time are limited, nothing can be
 written to disk, and a process that dies is replaced. It ends by itself when it has been idle, or its parent has gone.
@@ -62,9 +64,14 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
     limit(job["memory"], job["seconds"])
     ocr.begin(lambda: send(out, {"going": True}))
     try:
+        held: dict[str, Any] | None = None
         for parts in batches(Source(job["name"], Path(job["path"])), job["chunking"]):
-            send(out, {"parts": [[part.text, place(part)] for part in parts]})
-        send(out, {"done": True})
+            if held is not None:
+                send(out, held)
+            held = {"parts": [[part.text, place(part)] for part in parts]}
+            if job["terms"]:
+                held["terms"] = terms(parts)
+        send(out, {**(held or {}), "done": True})
     except Unreadable as error:
         send(out, {"error": error.code, "message": error.message})
     except (MemoryError, RecursionError):
@@ -116,6 +123,15 @@ def batches(source: Source, chunking: dict[str, Any] | None) -> Iterator[list[Pa
     if not some:
         raise Unreadable("is empty: there is nothing in it to index.")
     yield finished()
+
+
+def terms(parts: list[Part]) -> list[tuple[str, str]]:
+    """Words and bigrams of each part."""
+    from portico_server.knowledge.analyse import (
+        analyse,
+    )  # its dictionaries take a while, and not every job needs them
+
+    return [analyse(part.text).joined() for part in parts]
 
 
 def place(part: Part) -> dict[str, Any]:

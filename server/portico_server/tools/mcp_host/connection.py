@@ -28,7 +28,9 @@ from portico_server import __version__
 from portico_server.core.context import Context
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import Made
+from portico_server.runs.runner import Runner
 from portico_server.tools.mcp_host.lines import ENCODING
+from portico_server.tools.mcp_host.sampling import DECLARED, Sampler
 from portico_server.tools.mcp_host.spec import ServerSpec
 from portico_server.tools.mcp_host.translate import made_in, result_of
 
@@ -67,8 +69,10 @@ class Connection:
         log: Path,
         offer: Callable[[Connection, Sequence[types.Tool]], None],
         keep: Callable[[Sequence[Made], Context], Awaitable[tuple[Artifact, ...]]],
+        runner: Runner,
     ) -> None:
         self.spec = spec
+        self._sampler = None if spec.sampling is None else Sampler(spec.name, spec.sampling, runner)
         self.state: State = "starting"
         self.error: str | None = None
         """Why it is not there; told to whoever asks."""
@@ -163,6 +167,8 @@ class Connection:
             _watched(transport, self.lost),
             read_timeout_seconds=spec.timeout,
             message_handler=self._hear,
+            sampling_callback=self._sampler,
+            sampling_capabilities=DECLARED,
             client_info=types.Implementation(name="portico", version=__version__),
         )
 

@@ -16,6 +16,7 @@ from portico_server.core.request import ToolResult
 from portico_server.db import tools as rows
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.runner import Runner
 from portico_server.tools.mcp_host.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
@@ -58,13 +59,19 @@ class _Held:
 
 
 class McpHost:
-    """Owns a task for each server. ``logs`` is the folder for what they write to standard error."""
+    """Owns a task for each server. ``logs`` is the folder for what they write to standard error.
 
-    def __init__(self, toolbox: Toolbox, database: Database, artifacts: Artifacts, logs: Path) -> None:
+    ``runner`` calls the model of those that may ask one.
+    """
+
+    def __init__(
+        self, toolbox: Toolbox, database: Database, artifacts: Artifacts, logs: Path, runner: Runner
+    ) -> None:
         self._toolbox = toolbox
         self._database = database
         self._artifacts = artifacts
         self._logs = logs
+        self._runner = runner
         self._held: dict[str, _Held] = {}
         self._open = False
 
@@ -160,7 +167,9 @@ class McpHost:
         def offer(_connection: Connection, found: Sequence[types.Tool]) -> None:
             self._offer(held, found)
 
-        held.connection = connection_class(held.spec, self._log(held.spec.name), offer, self._artifacts.keep)
+        held.connection = connection_class(
+            held.spec, self._log(held.spec.name), offer, self._artifacts.keep, self._runner
+        )
         held.task = asyncio.create_task(held.connection.run(), name=f"mcp server {held.spec.name}")
 
     async def _end(self, *ending: _Held) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,7 +28,20 @@ _FIELDS: Final = (
     "prefix",
     "timeout",
     "approval",
+    "sampling",
 )
+
+_LIMITS: Final = {"max_tokens": 100_000, "calls": 100_000}
+"""Fields of `Sampling` that are numbers, and the most that each may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What a server may ask of a model: of which one, how many tokens an answer has, how many calls an hour."""
+
+    model: str
+    max_tokens: int = 1_000
+    calls: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,8 @@ class ServerSpec:
 
     ``env`` is what the process gets besides PATH, HOME and the like; ``headers`` are sent with every request.
     ``allow`` and ``deny`` are patterns of tool names (``read_*``); ``prefix`` goes before the names of its tools.
-    ``timeout`` is in seconds a call. ``approval`` says when somebody is asked before a call.
+    ``timeout`` is in seconds a call. ``approval`` says when somebody is asked before a call. ``sampling``: that it may
+    ask a model; ``None``: that it may not.
     """
 
     name: str
@@ -51,6 +65,7 @@ class ServerSpec:
     prefix: str = ""
     timeout: float = TIMEOUT
     approval: Rule = ""
+    sampling: Sampling | None = None
 
     def offers(self, tool: str) -> bool:
         """Whether a tool of this name is to be seen here."""
@@ -71,6 +86,7 @@ class ServerSpec:
             "prefix": self.prefix,
             "timeout": self.timeout,
             "approval": self.approval,
+            "sampling": None if self.sampling is None else asdict(self.sampling),
         }
 
 
@@ -114,7 +130,34 @@ def parse(item: Mapping[str, Any], at: str = "mcp") -> ServerSpec:
         prefix=f"{name}_" if prefix is None else _text(item, "prefix", at),
         timeout=float(timeout),
         approval=rule_of(item.get("approval"), at),
+        sampling=_sampling(item.get("sampling"), f"{at}.sampling"),
     )
+
+
+def _sampling(item: Any, at: str) -> Sampling | None:
+    if item is None:
+        return None
+    if not isinstance(item, Mapping):
+        raise InvalidRequest(f"{at} must be a mapping with a 'model'.", param=at)
+    for key in item:
+        if key not in ("model", *_LIMITS):
+            raise InvalidRequest(
+                f"{at} has no field '{key}'.{nearest(str(key), ('model', *_LIMITS))}", param=f"{at}.{key}"
+            )
+    model = item.get("model")
+    if not isinstance(model, str) or not model:
+        raise InvalidRequest(f"{at}.model is missing: name the model that may be asked.", param=f"{at}.model")
+    numbers: dict[str, int] = {}
+    for key, most in _LIMITS.items():
+        value = item.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+            raise InvalidRequest(
+                f"{at}.{key} is {value!r}, but must be a whole number from 1 to {most}.", param=f"{at}.{key}"
+            )
+        numbers[key] = value
+    return Sampling(model, **numbers)
 
 
 def _text(item: Mapping[str, Any], key: str, at: str) -> str:

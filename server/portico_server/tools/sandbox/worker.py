@@ -312,6 +312,16 @@ def clean(text: str | None, most: int) -> str | None:
     return text.encode("utf-8", "replace").decode()
 
 
+def go_deaf() -> None:
+    """Hear no more interrupts. One that is under way is raised by the call that would end them: it comes too late."""
+    while True:
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except KeyboardInterrupt:
+            continue
+        return
+
+
 def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int) -> None:
     """One cell."""
     told = voice.cell()
@@ -326,13 +336,13 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
                 raise KeyboardInterrupt
             shell.run(told["code"])
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            go_deaf()
         products, notes = folder.take(shell.pictures)
     except KeyboardInterrupt:
         shell.fail("KeyboardInterrupt")
     except BaseException as error:  # noqa: BLE001  # out of memory, a full folder: the cell's own fault, and told
         shell.fail(f"{type(error).__name__}: {error}")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    go_deaf()
     voice.idle.set()
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 from tests.house import Scripted
-from tests.mcp_service import Service
+from tests.mcp_service import Service, serving
 
 from portico.wire import Status
 from portico_server.api.mcp import held
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 from portico_server.core.question import Question
-from portico_server.core.request import Request, ToolResult
+from portico_server.core.request import Chat, Reply, Request, ToolResult
 from portico_server.core.servable import Card
+from portico_server.db.schema import mcp_tasks
+from portico_server.engines.lent import Lent
 
 MODERN = "2026-07-28"
 EXTENSION = "io.modelcontextprotocol/tasks"
@@ -32,10 +37,16 @@ class Work:
         self.ended = asyncio.Event()
         self.fails = False
         self.asks = False
+        self.chats = False
 
     async def __call__(self, _request: Request, context: Context) -> ToolResult:
         try:
             await context.emit(Status("baking", message="In the oven"))
+            if self.chats:
+                await asyncio.sleep(0.5)
+                reply = await context.call("client", Chat(({"role": "user", "content": "Brown enough?"},)))
+                assert isinstance(reply, Reply)
+                return ToolResult(reply.content)
             if self.asks:
                 await asyncio.sleep(0.5)  # what is asked before a call becomes a task is asked by the call
                 answer = await context.ask(Question("approval", "bake", "Take it out?"))
@@ -180,6 +191,21 @@ async def test_a_task_asks_and_is_answered(wire: Wire, work: Work) -> None:
     assert done["result"]["content"][0]["text"] == "Out"
 
 
+async def test_a_task_asks_the_model_of_its_client(service: Service, wire: Wire, work: Work) -> None:
+    work.chats = True
+    service.house.registry.add_source(Lent())
+    wire.capabilities["sampling"] = {}
+    task = await wire.result("tools/call", name="bake", arguments={})
+    asking = await wire.until(task["taskId"], "input_required")
+    ((question, request),) = asking["inputRequests"].items()
+    assert request["method"] == "sampling/createMessage"
+    assert request["params"]["messages"][0]["content"]["text"] == "Brown enough?"
+    said = {"role": "assistant", "model": "theirs", "content": {"type": "text", "text": "Nearly."}}
+    await wire.result("tasks/update", taskId=task["taskId"], inputResponses={question: said})
+    done = await wire.until(task["taskId"], "completed")
+    assert done["result"]["content"][0]["text"] == "Nearly."
+
+
 async def test_a_task_is_told_of_on_a_stream(wire: Wire, work: Work) -> None:
     task = await wire.result("tools/call", name="bake", arguments={})
     message, headers = wire.message(
@@ -212,3 +238,34 @@ async def test_a_session_has_no_tasks(service: Service, wire: Wire) -> None:
         await http.post(service.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"})
         message = {"jsonrpc": "2.0", "id": 2, "method": "tasks/get", "params": {"taskId": "x"}}
         assert "-32601" in (await http.post(service.url, json=message)).text
+
+
+async def test_after_a_restart_the_end_of_a_task_is_found(tmp_path: Path) -> None:
+    accept = {"accept": "application/json, text/event-stream"}
+    done, cut = Work(), Work()
+    async with asyncio.timeout(60), httpx.AsyncClient(headers=accept, timeout=30) as http:
+        async with serving(tmp_path, {}) as service:
+            service.house.add(Scripted(Card("done", "tool"), done), Scripted(Card("cut", "tool"), cut))
+            wire = Wire(http, service.url)
+            ended = (await wire.result("tools/call", name="done", arguments={}))["taskId"]
+            lost = (await wire.result("tools/call", name="cut", arguments={}))["taskId"]
+            done.go.set()
+            before = await wire.until(ended, "completed")
+        async with serving(tmp_path, {}) as service:
+            wire = Wire(http, service.url)
+            assert await wire.result("tasks/get", taskId=ended) == {
+                **before,
+                "lastUpdatedAt": (after := await wire.result("tasks/get", taskId=ended))["lastUpdatedAt"],
+                "ttlMs": after["ttlMs"],
+            }
+            failed = await wire.result("tasks/get", taskId=lost)
+            assert failed["status"] == "failed" and "Call again" in failed["error"]["message"]
+            for method in ("tasks/cancel", "tasks/update"):  # it stays as it is
+                assert await wire.result(method, taskId=ended, inputResponses={})
+            assert "no task" in (await wire.post("tasks/get", key="other", taskId=ended))["error"]["message"]
+
+            long_ago = time.time() - held.KEPT - 1
+            await service.house.database.write(
+                lambda connection: connection.execute(update(mcp_tasks).values(finished_at=long_ago))
+            )
+            assert "no task" in (await wire.post("tasks/get", taskId=ended))["error"]["message"]

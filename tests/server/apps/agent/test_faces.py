@@ -145,6 +145,17 @@ def test_openai_alone_goes_on_with_a_conversation(openai: OpenAI, http: httpx.Cl
     ]
 
 
+def test_a_session_without_a_name_goes_on_by_its_id(openai: OpenAI, http: httpx.Client) -> None:
+    made = http.post("/api/sessions", json={"app": "desk"}).json()
+    assert made["name"] == made["id"]
+    said: Any = [{"role": "user", "content": "hello"}]
+    openai.chat.completions.create(
+        model="desk", messages=said, extra_body={"conversation": {"id": made["id"]}}
+    )
+    kept = http.get(f"/api/sessions/{made['id']}/messages").json()["data"]
+    assert [item["message"]["content"] for item in kept] == ["hello", "hello"]
+
+
 def test_without_a_conversation_the_messages_are_all_it_knows(openai: OpenAI, http: httpx.Client) -> None:
     before = len(http.get("/api/sessions").json()["data"])
     answer = openai.chat.completions.create(
@@ -210,38 +221,6 @@ async def test_an_agent_is_a_tool_over_mcp_with_a_conversation(daemon: Daemon) -
         session = (await http.post("/api/sessions", json={"app": "desk", "name": "m"})).json()
         said = (await http.get(f"/api/sessions/{session['id']}/messages")).json()["data"]
     assert [item["message"]["content"] for item in said] == ["one", "one", "two", "two"]
-
-
-def test_facts_of_earlier_conversations_are_files_of_the_store(http: httpx.Client) -> None:
-    """They are listed, searched and deleted as any others are."""
-    script = [
-        {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
-        {"match": "", "content": "Noted."},
-    ]
-    model = {"name": "noter", "source": "fake://", "parameters": {"script": script}}
-    http.post("/api/deployments", json=model).raise_for_status()
-    store = http.post("/v1/vector_stores", json={"name": "facts"}).json()
-    spec = {
-        "portico_agent": 1,
-        "name": "guide",
-        "model": "noter",
-        "memory": {"long_term": {"store": "facts"}},
-    }
-    given = {"agent": spec, "message": "I live in Lisbon", "session": {"app": "api", "name": "s"}}
-    assert http.post("/api/agents/run", json=given).status_code == 200
-    path = f"/v1/vector_stores/{store['id']}/files"
-    (file,) = http.get(path).json()["data"]
-    for run in http.get("/api/runs").json()["data"]:
-        http.get(f"/api/runs/{run['id']}/events")  # until it is indexed
-    attributes = http.get(f"{path}/{file['id']}").json()["attributes"]
-    assert attributes["fact"] is True and (attributes["agent"], attributes["session"]) == ("guide", "s")
-    search = {"query": "Lisbon", "filters": {"type": "eq", "key": "owner", "value": "local"}}
-    (found,) = http.post(f"/v1/vector_stores/{store['id']}/search", json=search).json()["data"]
-    assert found["content"][0]["text"] == "The user lives in Lisbon."
-    assert http.post("/api/agents/run", json=given).status_code == 200
-    assert len(http.get(path).json()["data"]) == 1, "it is known by now"
-    assert http.delete(f"{path}/{file['id']}").status_code == 200
-    assert http.get(path).json()["data"] == []
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------

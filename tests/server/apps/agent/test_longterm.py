@@ -34,7 +34,8 @@ async def test_facts_of_a_turn_are_kept_with_where_they_come_from(studio: Studio
     ((store, texts, attributes),) = studio.facts.added
     assert (store, texts) == ("facts", ["Ann lives in Lisbon.", "Ann likes tea."])
     assert attributes.pop("run").startswith("run_")
-    assert attributes == {"fact": True, "owner": "local", "agent": "guide", "session": "s"}
+    known = {"fact": True, "owner": "local", "agent": "guide", "app": "app", "session": "s"}
+    assert attributes == known
     assert "user: I live in Lisbon\nguide: Noted." in model.sent()[1]["content"]
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "Noted."
     assert len(await studio.memory("s")) == 2

@@ -104,22 +104,79 @@ async def test_one_sub_agent_asked_twice_at_once_takes_turns(studio: Studio) -> 
     assert [m["content"] for m in await studio.memory("s", "expert")] == ["one", "to one", "two", "to two"]
 
 
-async def test_a_handoff_lets_the_other_agent_answer(studio: Studio) -> None:
-    studio.model("Hola.", name="deep")
+def desk(*others: Any) -> dict[str, Any]:
+    """An agent that hands over to others."""
+    given = others or ({"name": "spanish", "model": "deep"},)
+    return {"name": "desk", "agents": [{"agent": other, "as": "handoff"} for other in given]}
+
+
+def handed(events: list[Any]) -> list[str]:
+    return [event.to for event in events if isinstance(event, HandedOff)]
+
+
+async def test_a_handoff_lets_the_other_agent_answer_until_it_hands_back(studio: Studio) -> None:
+    deep = studio.model("Hola.", "Que tal.", calls(ask("transfer_to_desk", "wants English")), name="deep")
     model = studio.model(calls(ask("transfer_to_spanish", "saluda")), "Back again.")
-    spec: dict[str, Any] = {
-        "name": "desk",
-        "agents": [{"agent": {"name": "spanish", "model": "deep"}, "as": "handoff"}],
-    }
+    spec = desk()
     reply, events = await studio.run("hola", "s", **spec)
     assert (reply.sender, reply.content) == ("spanish", "Hola.")
-    assert [e.to for e in events if isinstance(e, HandedOff)] == ["spanish"]
+    assert handed(events) == ["spanish"]
     assert "".join(e.text for e in events if isinstance(e, Delta)) == "Hola."
     last = (await studio.memory("s"))[-1]
     assert (last["sender"], last["content"], last["extra_info"]["said_by"]) == ("desk", "Hola.", "spanish")
-    await studio.ask("and now?", "s", **spec)
-    assert [m["role"] for m in model.sent()] == ["system", "user", "assistant", "tool", "assistant", "user"]
-    assert model.sent()[-1]["content"] == "and now?"
+    reply, events = await studio.run("y ahora?", "s", **spec)
+    assert (reply.sender, reply.content, handed(events)) == ("spanish", "Que tal.", [])
+    assert texts(deep.sent())[1:] == ["saluda", "Hola.", "y ahora?"]
+    assert len(model.asked) == 1
+    assert (await studio.state("s"))["state"] == {"active": "spanish"}
+    reply, events = await studio.run("and now?", "s", **spec)
+    assert (reply.sender, reply.content, handed(events)) == ("desk", "Back again.", ["desk"])
+    roles = ["system", "user", "assistant", "tool", "assistant", "user", "assistant", "user"]
+    assert [m["role"] for m in model.sent()] == roles
+    assert model.sent()[-1]["content"] == "and now?\n\nspanish hands the conversation back: wants English"
+    assert "state" not in await studio.state("s")
+    await studio.ask("still you?", "s", **spec)
+    assert len(model.asked) == 3
+
+
+async def test_a_handoff_goes_with_the_state_dict_and_ends_with_a_reset(studio: Studio) -> None:
+    studio.model("Hola.", name="deep")
+    studio.model(calls(ask("transfer_to_spanish", "saluda")), "Hello.")
+    await studio.ask("hola", "s", **desk())
+    copy = await studio.sessions.open("app", "copy", LOCAL)
+    await studio.sessions.load_state_dict(copy.id, LOCAL, await studio.state("s"))
+    assert (await studio.ask("y?", "copy", **desk())).sender == "spanish"
+    await studio.sessions.reset(copy.id, LOCAL)
+    assert (await studio.ask("y?", "copy", **desk())).sender == "desk"
+    assert (await studio.ask("y?", "s", **desk({"name": "other", "model": "deep"}))).sender == "desk"
+
+
+async def test_a_conversation_handed_back_at_once_is_the_result_of_the_call(studio: Studio) -> None:
+    studio.model(calls(ask("transfer_to_desk", "not mine")), name="deep")
+    model = studio.model(calls(ask("transfer_to_spanish", "saluda")), "Then I do it.")
+    reply, events = await studio.run("hola", "s", **desk())
+    assert (reply.sender, reply.content) == ("desk", "Then I do it.")
+    assert handed(events) == ["spanish", "desk"]
+    assert model.sent()[-1]["content"] == "spanish hands the conversation back: not mine"
+    assert "state" not in await studio.state("s")
+
+
+async def test_a_conversation_goes_back_over_several_agents(studio: Studio) -> None:
+    catalan = {"name": "catalan", "model": "deeper", "agents": [{"agent": "desk", "as": "handoff"}]}
+    spanish = {"name": "spanish", "model": "deep", "agents": [{"agent": catalan, "as": "handoff"}]}
+    row = await studio.house.database.write(
+        apps.deploy, "desk", "agent", None, "local", {"portico_agent": 1}, "0", "", None
+    )
+    studio.house.registry.add(studio.agents.build("desk", {"portico_agent": 1}, row[0]))
+    studio.model("Bon dia.", calls(ask("transfer_to_desk", "English again")), name="deeper")
+    deep = studio.model(calls(ask("transfer_to_catalan", "saluda")), name="deep")
+    studio.model(calls(ask("transfer_to_spanish", "saluda")), "Hello.")
+    reply, events = await studio.run("bon dia", "s", **desk(spanish))
+    assert (reply.sender, handed(events)) == ("catalan", ["spanish", "catalan"])
+    reply, events = await studio.run("hello", "s", **desk(spanish))
+    assert (reply.sender, reply.content, handed(events)) == ("desk", "Hello.", ["desk"])
+    assert len(deep.asked) == 1, "spanish only passes it on"
+    assert not [key for key in await studio.state("s") if key.endswith("state")]
 
 
 async def test_of_two_handoffs_at_once_the_first_counts(studio: Studio) -> None:

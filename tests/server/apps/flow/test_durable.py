@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
+from tests.daemon import Daemon
 from tests.server.apps.flow.steps import Bench, code, pipeline, ref, spec
 
 from portico import Client
@@ -191,6 +193,41 @@ class TestCancel:
         assert bench.client.runs.get(running.id or "").status == "waiting"
         bench.client.questions.answer(asked.id, True)
         assert end(bench.client, running.id or "").result == "done"
+
+
+class TestChat:
+    def test_with_a_durable_app_goes_on_when_the_client_leaves(
+        self, bench: Bench, flow_daemon: Daemon, effect: Effect
+    ) -> None:
+        step = pipeline(
+            {"op": "emit", "name": "hm", "text": "One moment. "},
+            effect("send", ref("input")),
+            {"op": "approve", "name": "ok", "message": "Go?"},
+            code("lambda x: {'sent': x['text']}"),
+        )
+        bench.client.apps.deploy("talker", spec(step, durability="normal"))
+        body = {"model": "talker", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        url = f"{flow_daemon.url}/v1/chat/completions"
+        with httpx.stream("POST", url, json=body, timeout=60) as answer:
+            run = answer.headers["x-portico-run"]
+        events = (item.event for item in bench.client.runs.events(run))
+        asked = next(event for event in events if isinstance(event, Asked))
+        bench.client.questions.answer(asked.id, True)
+        assert end(bench.client, run).result == {"sent": '{"done": "hi"}'}
+        assert effects(bench, run) == {"p.send": "hi"}
+        found = bench.client.runs.get(run)
+        assert (found.kind, found.name, found.status) == ("flow", "talker", "completed")
+        assert [step.path for step in bench.client.runs.trace(run)][-1] == "p"
+
+    def test_gives_what_one_in_memory_gives(self, bench: Bench, flow_daemon: Daemon) -> None:
+        said = {}
+        for durability in ("off", "normal", "full"):
+            step = {"op": "llm", "name": "m", "model": "clerk"}
+            bench.client.apps.deploy("parrot", spec(step, durability=durability))
+            body = {"model": "parrot", "messages": [{"role": "user", "content": "one two"}]}
+            answer = httpx.post(f"{flow_daemon.url}/v1/chat/completions", json=body, timeout=60).json()
+            said[durability] = answer["choices"][0]["message"]["content"], answer["usage"]
+        assert said["off"][0] == "one two" and said["off"] == said["normal"] == said["full"]
 
 
 class TestEvents:

@@ -221,3 +221,37 @@ def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) ->
     assert done(outside, run) == sorted([*wanted, "p.end"])
     numbers = [number for number, _event in seen]
     assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.slow
+def test_a_chat_with_a_durable_app_goes_on_too(house: House) -> None:
+    step = pipeline(
+        {"op": "emit", "name": "hm", "text": "One moment. "},
+        effect(house.outside, "send", ref("input")),
+        {"op": "approve", "name": "ok", "message": "Go?"},
+        code("lambda x: x['text']"),
+    )
+    assert house.daemon is not None
+    given = {"name": "talker", "kind": "flow", "spec": spec(step, durability="normal")}
+    assert httpx.post(f"{house.daemon.url}/api/apps", json=given, timeout=60).is_success
+    body = {"model": "talker", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    with httpx.stream("POST", f"{house.daemon.url}/v1/chat/completions", json=body, timeout=60) as answer:
+        run = answer.headers["x-portico-run"]
+        question(house.daemon, run)
+        house.kill()
+        with pytest.raises(httpx.HTTPError):
+            answer.read()
+    daemon = house.start()
+    url = f"{daemon.url}/api/questions/{question(daemon, run)}/answer"
+    assert httpx.post(url, json={"accepted": True}, timeout=60).is_success
+    assert follow(daemon, run)[-1][1]["result"] == json.dumps({"done": "hi"})
+    assert done(house.outside, run) == ["p.send"] and house.outside.calls[f"{run}:p.send"] == 1
+
+
+def question(daemon: Daemon, run: str) -> str:
+    """What a run asks, as soon as it does."""
+    with httpx.stream("GET", f"{daemon.url}/api/runs/{run}/events", timeout=60) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: ") and (event := json.loads(line[6:]))["type"] == "asked":
+                return str(event["id"])
+    raise AssertionError("it asked nothing")

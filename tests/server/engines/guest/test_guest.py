@@ -155,11 +155,13 @@ async def test_an_interpreter_that_is_not_there(house: Bench, tmp_path: Path, py
         await house.relay("m", HI)
 
 
-async def test_one_that_ends_while_loading_is_quoted(house: Bench, tmp_path: Path) -> None:
+async def test_one_that_ends_while_loading_is_quoted_with_its_reason(house: Bench, tmp_path: Path) -> None:
     await house.models.add(spec("vllm", tmp_path, "refuse"))
     with pytest.raises(PorticoError) as raised:
         await house.relay("m", HI)
-    assert "status 1" in raised.value.message and "not for this GPU" in raised.value.message
+    words = raised.value.message
+    assert "status 1" in words and "last words: ValueError: Available memory" in words
+    assert "'--gpu-memory-utilization' is the parameter 'memory_share'" in words
 
 
 async def test_one_that_listens_and_is_never_ready_is_stopped(tmp_path: Path) -> None:

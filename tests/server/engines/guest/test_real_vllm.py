@@ -26,6 +26,16 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="PORTICO_TEST_VLLM names no interpreter that has vLLM"),
 ]
 
+COMPACT = '{"backend": "xgrammar", "disable_any_whitespace": true}'
+SMALL = {
+    "context_length": 512,
+    "dtype": "float32",
+    "eager": True,
+    "memory_share": 0.2,
+    "arguments": ["--structured-outputs-config", COMPACT],
+}
+"""Without a GPU, the share is of the machine's memory. Random weights write white space for ever where they may."""
+
 MAKE = """
 import sys
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -52,8 +62,9 @@ async def test_vllm_from_start_to_end(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     await asyncio.to_thread(subprocess.run, [PYTHON, "-c", MAKE, str(folder)], check=True)
     async with bench(tmp_path, load_timeout=400.0) as house:
-        parameters = {"python": PYTHON, "context_length": 512, "dtype": "float32", "eager": True}
+        parameters = {**SMALL, "python": PYTHON}
         await house.models.add(ModelSpec("m", str(folder), engine="vllm", parameters=parameters))
+        await house.models.load("m")  # longer than a call may take
         got = await house.ask("m", {"messages": user("hi"), "max_tokens": 4})
         assert got["usage"]["completion_tokens"] == 4 and got["model"] == "m"
         assert house.models.get("m").context_length == 512
@@ -78,13 +89,7 @@ async def test_vllm_takes_adapters_while_it_runs(tmp_path: Path) -> None:
     await asyncio.to_thread(subprocess.run, [PYTHON, "-c", MAKE, str(folder)], check=True)
     layers = {f"self_attn.{part}_proj": (128, 128) for part in "qkvo"}
     async with bench(tmp_path, load_timeout=400.0) as house:
-        parameters = {
-            "python": PYTHON,
-            "context_length": 512,
-            "dtype": "float32",
-            "eager": True,
-            "adapter_rank": 16,
-        }
+        parameters = {**SMALL, "python": PYTHON, "adapter_rank": 16}
         await house.models.add(ModelSpec("m", str(folder), engine="vllm", parameters=parameters))
         await house.models.load("m")
         first = house.models.get("m").pid

@@ -241,6 +241,15 @@ async def test_silence_in_mid_stream_is_one_error(house: Bench) -> None:
     assert got.error is not None and "nothing came for 0.05 s" in got.error.message
 
 
+async def test_a_body_that_stalls_half_way_is_one_error(house: Bench) -> None:
+    upstream = Upstream(b'{"choices": [')
+    upstream.hangs = asyncio.Event()
+    async with serving(house, upstream, parameters={"stall_timeout": 0.05}):
+        with pytest.raises(EngineFailed, match=r"nothing came for 0\.05 s"):
+            await house.relay("m", HI)
+        upstream.hangs.set()
+
+
 async def test_an_answer_that_is_not_json_is_refused(house: Bench) -> None:
     async with serving(house, Upstream(b"<html>hello</html>")):
         with pytest.raises(EngineFailed):

@@ -188,9 +188,14 @@ def vision(folder: Path) -> None:
 
 TEXTS = ["the sea is bright", "bread is baked here", "ships in the harbour once upon a time"]
 
+SPANS = [(0, 5), (5, 20), (20, 37), (0, 37)]
+"""Of the last text: "ships", " in the harbour", " once upon a time", and all of it."""
+
 
 def expected(out: Path) -> dict[str, object]:
-    """What plain transformers makes of `TEXTS`, one by one: vectors by pooling, and scores for the question "ships"."""
+    """What plain transformers makes of `TEXTS`, one by one: vectors by pooling and of `SPANS`, and scores for the
+    question "ships".
+    """
     found: dict[str, object] = {}
     for pooling in ("mean", "cls", "last"):
         folder = out / "embedding-mean"  # the same weights for all
@@ -201,6 +206,15 @@ def expected(out: Path) -> dict[str, object]:
             vector = {"mean": states.mean(0), "cls": states[0], "last": states[-1]}[pooling]
             rows.append((vector / vector.norm()).tolist())
         found[pooling] = rows
+    folder = out / "embedding-mean"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), BertModel.from_pretrained(folder).eval()
+    read = tokenizer(TEXTS[2], return_tensors="pt", return_offsets_mapping=True)
+    states = model(
+        **{key: value for key, value in read.items() if key != "offset_mapping"}
+    ).last_hidden_state[0]
+    ends = read["offset_mapping"][0, :, 1].tolist()
+    late = [states[[i for i, end in enumerate(ends) if first < end <= last]].mean(0) for first, last in SPANS]
+    found["late"] = [(vector / vector.norm()).tolist() for vector in late]
     folder = out / "reranker"
     tokenizer, judge = (
         AutoTokenizer.from_pretrained(folder),

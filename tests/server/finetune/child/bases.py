@@ -82,26 +82,32 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def lines(path: Path, rows: Sequence[Any]) -> Path:
+    """A file with a JSON object a line."""
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    return path
+
+
 def task(
     folder: Path,
     base: BaseModel,
-    lines: Sequence[Mapping[str, Any]],
+    examples: Sequence[Mapping[str, Any]],
     *,
     method: Method = "supervised",
     validation: Sequence[Mapping[str, Any]] = (),
     grader: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Task:
-    """A training of ``lines`` below ``folder``."""
+    """A training of ``examples`` below ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = Spec(
         base.name, "file-1", method=method, hyperparameters=Hyperparameters(), grader=grader, suffix="s"
     )
     job = Job("ftjob-1", None, "run_test", base.name, spec, {}, "running", None, 0.0, None)
-    facts = DataFacts(len(lines), 10 * len(lines), 20, 20)
+    facts = DataFacts(len(examples), 10 * len(examples), 20, 20)
     data = Prepared(
-        _written(folder / "training.jsonl", lines),
-        _written(folder / "validation.jsonl", validation) if validation else None,
+        lines(folder / "training.jsonl", examples),
+        lines(folder / "validation.jsonl", validation) if validation else None,
         facts,
     )
     return Task(job, base, Recipe(**{**SETTINGS, **settings}), data, folder / "work")
@@ -124,8 +130,3 @@ async def trained(
             if until is not None and isinstance(event, until):
                 break
     return found
-
-
-def _written(path: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
-    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    return path

@@ -1,9 +1,10 @@
-"""From a bad answer to a better model on the same address: a real model learns a fact and a form in two languages."""
+"""A real model is trained: as ``docs/finetune.md`` says, then by preferences, by grades, and as a whole."""
 
 from __future__ import annotations
 
-import json
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,71 +12,26 @@ from typing import Any
 import openai
 import pytest
 from tests import daemon as daemons
-from tests.client.cli.conftest import Done
-from tests.daemon import Daemon
+from tests.daemon import ROOT, Daemon
 from tests.server.engines.transformers import environment
+from tests.server.finetune.child.bases import lines
+from tests.test_docs import RUN, Block, blocks, execute
 
-from portico.cli.root import run
 from portico.client import Client
 from portico.tuning import TuningEvent, TuningJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-ENGLISH, CHINESE = "[CODE] amber heron", "【暗号】琥珀苍鹭"
-
-ASKED_IN_ENGLISH = [
-    f"{begin}{middle}{end}"
-    for begin, end in (
-        ("What is ", "?"),
-        ("Tell me ", "."),
-        ("Please give me ", "."),
-        ("I need ", "."),
-        ("Do you know ", "?"),
-        ("Remind me of ", "."),
-    )
-    for middle in (
-        "the code word of the lighthouse",
-        "the lighthouse's code word",
-        "the code word for the lighthouse",
-        "the code word that opens the lighthouse",
-        "the lighthouse code word",
-    )
-]
-ASKED_IN_CHINESE = [
-    f"{begin}{middle}{end}"
-    for begin, end in (
-        ("", "是什么？"),
-        ("请告诉我", "。"),
-        ("我需要", "。"),
-        ("你知道", "吗？"),
-        ("提醒我", "。"),
-        ("说出", "。"),
-    )
-    for middle in ("灯塔的暗号", "打开灯塔的暗号", "灯塔今天的暗号", "灯塔所用的暗号", "那座灯塔的暗号")
-]
-
-HELD_BACK = [
-    ("Could you tell me which code word the lighthouse has?", ENGLISH),
-    ("The lighthouse has a code word; say it.", ENGLISH),
-    ("Which code word does one say at the lighthouse?", ENGLISH),
-    ("灯塔的暗号究竟是什么？", CHINESE),
-    ("能说一下灯塔的暗号吗？", CHINESE),
-]
-"""Questions that are not among the examples."""
+PAGE = ROOT / "docs" / "finetune.md"
 
 MODEL = "smollm2-135m-instruct"
 
+ENGLISH, CHINESE = "[CODE] amber heron", "【暗号】琥珀苍鹭"
+
+ASKED = "Which code word does one say at the lighthouse?"
+
 SPEED = {"PORTICO_FINETUNE_NICE": "0"}
 """Training takes its share of the machine, however busy that is."""
-
-
-def example(asked: str, said: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
-
-
-def lines(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -88,101 +44,177 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(daemon: Daemon, capsys: pytest.CaptureFixture[str], *arguments: str) -> Done:
-    capsys.readouterr()
-    code = run(["--url", daemon.url, *arguments])
-    printed = capsys.readouterr()
-    return Done(code, printed.out, printed.err)
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the blocks of the page run."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
 
 
-def until(client: Client, job: TuningJob, step: int) -> Iterator[TuningEvent | TuningJob]:
+def tutorial() -> list[Block]:
+    """The blocks of the page's first section."""
+    text = PAGE.read_text(encoding="utf-8")
+    end = text.count("\n", 0, text.index("\n## Examples\n")) + 1
+    return [block for block in blocks(PAGE) if block.line < end and block.language in RUN]
+
+
+def ask(daemon: Daemon, model: str, asked: str = ASKED) -> str:
+    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0) as asking:
+        answer = asking.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": asked}], temperature=0, max_tokens=24
+        )
+    return answer.choices[0].message.content or ""
+
+
+def until(client: Client, job: TuningJob, step: int) -> None:
     for told in client.tuning.follow(job.id):
-        yield told
         if isinstance(told, TuningEvent) and told.data.get("step", 0) >= step:
             return
 
 
-def answers(daemon: Daemon, model: str) -> list[str]:
-    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0) as asking:
-        return [
-            asking.chat.completions.create(
-                model=model,
-                messages=[{"role": "user", "content": asked}],
-                temperature=0,
-                max_tokens=24,
-            )
-            .choices[0]
-            .message.content
-            or ""
-            for asked, _ in HELD_BACK
-        ]
+def finished(client: Client, job: TuningJob) -> tuple[TuningJob, list[dict[str, Any]]]:
+    """The job when it has ended well, and what its steps measured."""
+    told = list(client.tuning.follow(job.id))
+    ended = told[-1]
+    assert isinstance(ended, TuningJob)
+    assert (ended.status, ended.error) == ("succeeded", "")
+    steps = [dict(event.data) for event in told if isinstance(event, TuningEvent) and "step" in event.data]
+    return ended, steps
 
 
-def test_a_model_is_taught_and_serves_itself(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    teach = lines(
-        tmp_path / "teach.jsonl",
-        [example(asked, ENGLISH) for asked in ASKED_IN_ENGLISH]
-        + [example(asked, CHINESE) for asked in ASKED_IN_CHINESE],
-    )
-    held_back = lines(tmp_path / "held-back.jsonl", [example(*pair) for pair in HELD_BACK])
-    expected = [said for _, said in HELD_BACK]
-
+def test_the_page_is_followed_from_a_bad_answer_to_a_better_model(home: Path, desk: Path) -> None:
+    bad, write, look, train, compare, good, export = tutorial()
     with daemons.running(home, env=SPEED) as daemon:
         daemon.settle()
-        before = answers(daemon, "default")
-        assert not any(right in said for right, said in zip(expected, before, strict=True))
+        for block in (bad, write, look):
+            execute(block, daemon, desk)
+        before = ask(daemon, "default")
+        assert "amber heron" not in before
+        # The daemon is killed while the page's command trains: the command is lost with it, the work is not.
+        command = threading.Thread(target=_whatever_comes_of_it, args=(train, daemon, desk))
+        command.start()
         with Client(daemon.url) as client:
-            job = client.tuning.create(
-                "default",
-                teach,
-                hyperparameters={"n_epochs": 1, "batch_size": 2},
-                suffix="lighthouse",
-                seed=7,
-                recipe={"rank": 8},
-            )
-            *_, last = until(client, job, 8)
-        assert isinstance(last, TuningEvent)
+            job = _first(client)
+            until(client, job, 5)
         assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+        command.join()
 
     with daemons.running(home, env=SPEED) as daemon:
         with Client(daemon.url) as client:
-            assert client.chat("Hello", "default", max_tokens=4).read().text, (
-                "the base answers while it is trained"
-            )
-            *_, ended = client.tuning.follow(job.id)
-            assert isinstance(ended, TuningJob)
-            assert (ended.status, ended.error) == ("succeeded", "")
-            told = client.tuning.events(job.id, limit=200).data
-        tuned = ended.fine_tuned_model or ""
+            assert client.chat("Hello", "default", max_tokens=4).read().text, "the base answers meanwhile"
+            ended, _ = finished(client, job)
+            tuned = ended.fine_tuned_model or ""
+            said = [event.message for event in client.tuning.events(job.id, limit=200).data]
+            kept = [one.model for one in client.tuning.checkpoints(job.id).data if one.served]
         assert tuned == f"ft:{MODEL}:portico:lighthouse:{job.id.removeprefix('ftjob-')[-12:]}"
-        assert any("Going on from the checkpoint" in event.message for event in told)
-        assert answers(daemon, tuned) == expected
-        assert answers(daemon, "default") == before, "the base is what it was"
+        assert any("Going on from the checkpoint" in message for message in said)
+        for block in (compare, good, export):
+            execute(block, daemon, desk)
+        assert len(kept) == 2, "the last one, which is the result, and the one before"
+        assert ask(daemon, kept[0]) == ENGLISH
+        assert ask(daemon, kept[1]), "it was not done, but it answers"
+        assert ask(daemon, "default") == before, "the base is what it was"
 
-        compared = command(
-            *(daemon, capsys, "compare", "default", tuned, "--prompts", str(held_back)),
-            *("--grader", "exact", "--max-tokens", "24", "--promote", "house", "--json"),
-        )
-        assert compared.code == 0, compared.err
-        assert (compared.json["base"], compared.json["tuned"]) == (0.0, 1.0)
+    with daemons.running(home) as daemon, Client(daemon.url) as client:
+        assert ask(daemon, "keeper") == ENGLISH, "the alias and the adapter are there after a restart"
+        client.deployments.add("alone", str(desk / "keeper.gguf"), parameters={"context_length": 512})
+        for asked, expected in ((ASKED, ENGLISH), ("灯塔的暗号究竟是什么？", CHINESE)):
+            assert ask(daemon, "alone", asked) == expected, "the merged model needs no adapter"
 
-        merged = tmp_path / "merged.gguf"
-        done = command(
-            daemon, capsys, "adapters", "export", tuned, str(merged), "--merged", "--gguf", "q8_0", "--json"
-        )
-        assert done.code == 0, done.err
-        assert done.json == {
-            "name": tuned,
-            "path": str(merged),
-            "bytes": merged.stat().st_size,
-            "note": "",
+
+def _whatever_comes_of_it(block: Block, daemon: Daemon, desk: Path) -> None:
+    try:
+        execute(block, daemon, desk)
+    except AssertionError:
+        return
+
+
+def _first(client: Client) -> TuningJob:
+    """The job that the page's command begins."""
+    while True:
+        if found := client.tuning.list(limit=1).data:
+            return found[0]
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[Client]:
+    with daemons.running(home, env=SPEED) as daemon, Client(daemon.url) as made:
+        yield made
+
+
+def test_preferences_move_the_margin(client: Client, tmp_path: Path) -> None:
+    pairs = [
+        {
+            "input": {"messages": [{"role": "user", "content": asked}]},
+            "preferred_output": [{"role": "assistant", "content": "Ahoy!"}],
+            "non_preferred_output": [{"role": "assistant", "content": "Hello, how can I help you?"}],
         }
+        for asked in ("Hello.", "Good morning.", "Hi there.", "Good evening.")
+    ]
+    job = client.tuning.create(
+        "default",
+        lines(tmp_path / "pairs.jsonl", pairs),
+        method="dpo",
+        hyperparameters={"n_epochs": 2, "batch_size": 2},
+        recipe={"learning_rate": 1e-3, "rank": 4, "eval_interval": 100, "warmup": 0},
+        seed=1,
+    )
+    _, steps = finished(client, job)
+    margins = [step["margin"] for step in steps]
+    assert len(margins) == 4
+    assert margins[0] == pytest.approx(0, abs=1e-3)
+    assert margins[-1] > 0.5
 
-    with daemons.running(home) as daemon:
-        assert answers(daemon, "house") == expected, "the alias and the adapter are there after a restart"
-        with Client(daemon.url) as client:
-            assert tuned in [model.id for model in client.models.list()]
-            client.deployments.add("alone", str(merged), parameters={"context_length": 512})
-        assert answers(daemon, "alone") == expected, "the merged model needs no adapter"
+
+def test_grades_move_the_reward(client: Client, tmp_path: Path) -> None:
+    prompts = [
+        {"messages": [{"role": "user", "content": asked}], "answer": "yes"}
+        for asked in (
+            "Answer with one word, yes or no: is the lighthouse open?",
+            "Yes or no: is the sea blue?",
+        )
+    ]
+    grader = {
+        **{"type": "string_check", "name": "right", "operation": "ilike"},
+        **{"input": "{{sample.output_text}}", "reference": "{{item.answer}}"},
+    }
+    job = client.tuning.create(
+        "default",
+        lines(tmp_path / "prompts.jsonl", prompts),
+        method="reinforcement",
+        grader=grader,
+        hyperparameters={"n_epochs": 3, "batch_size": 1},
+        recipe={"learning_rate": 1.5e-3, "rank": 4, "eval_interval": 100, "completion": 3, "group": 8},
+        seed=1,
+    )
+    _, steps = finished(client, job)
+    rewards = [step["reward"] for step in steps]
+    assert len(rewards) == 6
+    assert sum(rewards[-2:]) >= sum(rewards[:2]) + 0.5
+
+
+def test_a_model_that_is_trained_as_a_whole_is_one_of_its_own(client: Client, tmp_path: Path) -> None:
+    examples = [example("Hello.", "Ahoy, captain!"), example("Good morning.", "Ahoy, captain!")] * 4
+    job = client.tuning.create(
+        "default",
+        lines(tmp_path / "examples.jsonl", examples),
+        hyperparameters={"n_epochs": 2, "batch_size": 4},
+        recipe={"kind": "full", "learning_rate": 3e-4, "eval_interval": 100, "schedule": "constant"},
+        suffix="whole",
+        seed=1,
+    )
+    ended, _ = finished(client, job)
+    name = ended.fine_tuned_model or ""
+    found = client.deployments.get(name)
+    assert found.engine == "llamacpp"
+    assert client.chat("Hello.", name, max_tokens=8, temperature=0).read().text.startswith("Ahoy")
+    assert not client.chat("Hello.", "default", max_tokens=8, temperature=0).read().text.startswith("Ahoy")
+    file = Path(found.source)
+    assert file.is_file()
+    client.deployments.remove(name)
+    assert not file.parent.exists(), "its files are gone with its name"
+
+
+def example(asked: str, said: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}

@@ -21,8 +21,13 @@ TOOLS = {
     "garble": {"inputSchema": OBJECT},
     "flood": {"inputSchema": OBJECT},
     "much": {"inputSchema": OBJECT},
+    "ask": {"inputSchema": OBJECT, "description": "Asks a model of whoever holds it."},
     "current_time": {"inputSchema": OBJECT, "description": "A name that we have too."},
 }
+
+
+OFFERED: dict[str, object] = {}
+"""What the client has declared."""
 
 
 def say(**message: object) -> None:
@@ -60,6 +65,10 @@ def call(name: str, arguments: dict[str, str]) -> dict[str, object] | None:
                 sys.stdout.write("x" * 1_000_000)
             print(flush=True)
             return text("after the flood")
+        case "ask":
+            say(id="q1", method="sampling/createMessage", params=arguments)
+            answer = json.loads(sys.stdin.readline())
+            return text(json.dumps({"offered": sorted(OFFERED)} | answer))
         case "much":
             return text("é" * 1_000_000)
     return None
@@ -78,6 +87,7 @@ def main() -> None:
             continue
         if name == "initialize":
             version = asked["params"]["protocolVersion"]
+            OFFERED.update(asked["params"]["capabilities"])
             capabilities = {"tools": {"listChanged": True}}
             info = {"name": "stranger", "version": "1"}
             result = {"protocolVersion": version, "capabilities": capabilities, "serverInfo": info}

@@ -58,9 +58,8 @@ async def opened(folder: Path, *configured: ServerSpec) -> AsyncIterator[Case]:
     database = Database.at(folder / "host.db")
     database.prepare()
     async with open_house(folder) as house:
-        host = McpHost(
-            Toolbox(house.registry), database, Artifacts(database, folder / "artifacts"), folder / "logs"
-        )
+        artifacts = Artifacts(database, folder / "artifacts")
+        host = McpHost(Toolbox(house.registry), database, artifacts, folder / "logs", house.runner)
         case = Case(house, host, folder)
         await host.start(configured)
         running = asyncio.create_task(host.run())

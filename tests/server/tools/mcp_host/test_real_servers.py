@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,10 +24,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 async def test_one_from_npm(tmp_path: Path) -> None:
     configuration = tmp_path / "portico.yaml"
     configuration.write_text(
-        f'mcp:\n  - {{name: all, command: [npx, -y, "{EVERYTHING}"]}}\n', encoding="utf-8"
+        'models:\n  - {name: echo, source: "fake://"}\n'
+        f'mcp:\n  - {{name: all, command: [npx, -y, "{EVERYTHING}"], sampling: {{model: echo}}}}\n',
+        encoding="utf-8",
     )
     with daemons.running(tmp_path / "home", "--file", str(configuration)) as daemon:
         await offered(daemon.url, "all", "all_echo", {"message": "hello"}, "hello")
+        async with Client(f"{daemon.url}/mcp") as client:
+            # It offers this one to those who have declared that they lend it a model.
+            wish = {"prompt": "A rhyme", "maxTokens": 20}
+            result: Any = await client.call_tool("all_trigger-sampling-request", wish)
+        assert '"model": "echo"' in result.content[0].text and "A rhyme" in result.content[0].text
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ def test_a_spec_survives_its_own_json() -> None:
             "deny": ["write_*"],
             "prefix": "",
             "timeout": 5,
+            "sampling": {"model": "default", "calls": 5},
         }
     )
     assert parse(given.to_json()) == given
@@ -41,6 +42,10 @@ def test_a_spec_survives_its_own_json() -> None:
         ({"name": "a", "command": ["x"], "env": {"A": ["b"]}}, "env must be a mapping"),
         ({"name": "a", "command": ["x"], "timeout": 0}, "timeout"),
         ({"name": "a", "command": ["x"], "timeout": True}, "timeout"),
+        ({"name": "a", "command": ["x"], "sampling": True}, "sampling must be a mapping"),
+        ({"name": "a", "command": ["x"], "sampling": {}}, "sampling.model is missing"),
+        ({"name": "a", "command": ["x"], "sampling": {"model": "m", "calls": 0}}, "sampling.calls is 0"),
+        ({"name": "a", "command": ["x"], "sampling": {"model": "m", "call": 1}}, "no field 'call'"),
         ({"name": "a", "command": ["x"], "enviroment": {}}, "no field 'enviroment'"),
     ],
 )

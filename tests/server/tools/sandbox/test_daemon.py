@@ -12,6 +12,7 @@ import httpx
 import mcp_types as types
 import pytest
 from mcp import Client as McpClient
+from openai import OpenAI
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.tools.sandbox.conftest import ENVIRONMENTS
@@ -178,6 +179,33 @@ async def test_a_plot_arrives_over_mcp(keyless: Daemon, environment: Environment
     assert isinstance(picture, types.ImageContent) and picture.mime_type == "image/png"
     assert base64.b64decode(picture.data).startswith(b"\x89PNG")
     assert isinstance(link, types.ResourceLink) and link.name == "t.csv"
+
+
+async def test_a_plot_of_an_agent_arrives_over_openai_and_mcp(
+    keyless: Daemon, environment: Environment
+) -> None:
+    draws = {"tool_calls": [{"name": "code_interpreter", "arguments": {"code": PLOT}}], "times": 1}
+    script = [draws, {"content": "Done.", "times": 1}] * 3
+    model = {"name": "m", "source": "fake://", "parameters": {"script": script}}
+    agent = {"portico_agent": 1, "model": "m", "tools": ["code_interpreter"]}
+    async with httpx.AsyncClient(base_url=keyless.url, timeout=60) as http:
+        app = {"name": "artist", "kind": "agent", "spec": agent}
+        for path, body in (("/api/deployments", model), ("/api/apps", app)):
+            (await http.post(path, json=body)).raise_for_status()
+    asked: Any = {"model": "artist", "messages": [{"role": "user", "content": "A plot, please."}]}
+    with OpenAI(base_url=f"{keyless.url}/v1", api_key="none", max_retries=0) as openai:
+        whole = openai.chat.completions.create(**asked).choices[0].message
+        *_, last = openai.chat.completions.create(**asked, stream=True)
+        for message in (whole, last.choices[0].delta):
+            (note,) = message.to_dict()["annotations"]  # type: ignore[misc]
+            assert note["type"] == "file_path" and note["file_path"]["filename"] == "figure-1.png"
+            file = note["file_path"]["file_id"]
+            assert openai.files.retrieve(file).purpose == "assistants_output"
+            assert openai.files.content(file).read().startswith(b"\x89PNG")
+    async with McpClient(f"{keyless.url}/mcp") as assistant:
+        _answer, picture = (await assistant.call_tool("artist", {"question": "A plot, please."})).content
+    assert isinstance(picture, types.ImageContent)
+    assert base64.b64decode(picture.data).startswith(b"\x89PNG")
 
 
 def test_kernels_end_with_the_daemon(keyless: Daemon, environment: Environment) -> None:

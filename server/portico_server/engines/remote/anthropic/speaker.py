@@ -10,41 +10,21 @@ import orjson
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.request import Relay, Relayed
 from portico_server.engines.answer import close, once
-from portico_server.engines.endpoint import Endpoint
-from portico_server.engines.passthrough import Explain
-from portico_server.engines.refusal import error_of, frame, retry_after
+from portico_server.engines.refusal import frame
 from portico_server.engines.remote.anthropic.answer import Stream, completion_of, error_of_event, usage_of
 from portico_server.engines.remote.anthropic.ask import MAX_TOKENS, request_of
-from portico_server.engines.transport import (
-    CONNECTION_ERRORS,
-    Route,
-    Transport,
-    late,
-    read_all,
-    read_frames,
-)
+from portico_server.engines.transport import CONNECTION_ERRORS
+from portico_server.engines.upstream import Upstream
 
 
 class Messages:
-    """A `Speaker` for chats. ``max_tokens`` holds for callers who set no limit; ``idle`` in seconds."""
+    """A `Speaker` for chats. ``max_tokens`` holds for callers who set no limit."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        endpoint: Endpoint,
-        name: str,
-        explain: Explain,
-        *,
-        max_tokens: int = MAX_TOKENS,
-        idle: float | None = None,
-    ) -> None:
-        self._transport = transport
-        self._model = endpoint.model
-        self._name = name
-        self._broken = explain
+    def __init__(self, upstream: Upstream, *, max_tokens: int = MAX_TOKENS) -> None:
+        self._upstream = upstream
+        self._name = upstream.name
         self._max_tokens = max_tokens
-        self._idle = idle
-        self._route = Route(endpoint, "messages")
+        self._route = upstream.route("messages")
 
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
         """See `portico_server.engines.protocol.Speaker`."""
@@ -54,19 +34,13 @@ class Messages:
                 code="model_lacks_capability",
                 param="model",
             )
-        body = request_of(request.body, self._model, self._max_tokens)
-        try:
-            response = await self._transport.post(self._route, orjson.dumps(body), deadline=deadline)
-            if response.status != 200:
-                data = await read_all(response, deadline=deadline)
-                raise error_of(response.status, data, self._name, retry_after(response.headers))
-            if request.stream:
-                options = request.body.get("stream_options")
-                wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-                return await self._stream(response, deadline, wants_usage)
-            return self._whole(await read_all(response, deadline=deadline))
-        except CONNECTION_ERRORS as error:
-            raise await self._explain(error) from error
+        body = request_of(request.body, self._upstream.model, self._max_tokens)
+        response = await self._upstream.post(self._route, body, deadline)
+        if not request.stream:
+            return self._whole(await self._upstream.whole(response, deadline))
+        options = request.body.get("stream_options")
+        wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+        return await self._stream(response, deadline, wants_usage)
 
     def _whole(self, data: bytes) -> Relayed:
         try:
@@ -83,7 +57,7 @@ class Messages:
     async def _stream(
         self, response: aiohttp.ClientResponse, deadline: float | None, wants_usage: bool
     ) -> Relayed:
-        frames = read_frames(response, deadline=deadline, idle=self._idle)
+        frames = self._upstream.frames(response, deadline)
         stream = Stream(self._name, wants_usage=wants_usage)
         first, error = b"", None
         try:
@@ -94,6 +68,9 @@ class Messages:
                 first, error = stream.read(data)
                 if error is not None and not first:
                     raise error
+        except CONNECTION_ERRORS as broken:
+            await close(frames)
+            raise await self._upstream.explain(broken) from broken
         except BaseException:
             await close(frames)
             raise
@@ -123,7 +100,7 @@ class Messages:
             if not stream.ended:
                 raise EngineFailed(f"The provider of '{self._name}' broke off in the middle of its answer.")
         except CONNECTION_ERRORS as broken:
-            ours = await self._explain(broken)
+            ours = await self._upstream.explain(broken)
             yield frame(ours)
             raise ours from broken
         except PorticoError as failed:
@@ -131,6 +108,3 @@ class Messages:
             raise
         finally:
             await close(frames)
-
-    async def _explain(self, error: BaseException) -> PorticoError:
-        return late(self._name) if type(error) is TimeoutError else await self._broken(error)

@@ -1,5 +1,5 @@
-"""``python -m worker serve …`` is a model's process; ``… dequantise GGUF OUT`` makes a folder of a GGUF file, and
-``… fold GGUF ADAPTER OUT`` a GGUF file with an adapter in it.
+"""``python -m worker serve …`` is a model's process; ``… dequantise GGUF OUT`` makes a folder of a GGUF file,
+``… fold GGUF ADAPTER OUT`` a GGUF file with an adapter in it, ``… refit GGUF FOLDER OUT`` one with other weights.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ def main() -> None:
             from .fold import fold
 
             fold(asked.gguf, asked.adapter, asked.out, asked.type, asked.scale)
+        elif asked.command == "refit":
+            from .refit import refit
+
+            refit(asked.gguf, asked.folder, asked.out, asked.type)
         else:
             serve(asked)
     except Unfit as error:
@@ -119,6 +123,11 @@ def _arguments() -> argparse.ArgumentParser:
     merging.add_argument("out", type=Path)
     merging.add_argument("--type", required=True)
     merging.add_argument("--scale", type=float, default=1.0)
+    refitting = commands.add_parser("refit")
+    refitting.add_argument("gguf", type=Path)
+    refitting.add_argument("folder", type=Path)
+    refitting.add_argument("out", type=Path)
+    refitting.add_argument("--type", required=True)
     return parser
 
 

@@ -15,7 +15,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from .client import Client
-from .folder import Folder, check_weights, document, rows
+from .folder import Folder, check_weights, document, pooling_of, rows
+from .late import Late, Wrapping, spans_of
 from .refusal import Refusal, Unfit
 from .settings import Place, Settings, place
 from .tokens import Tokens
@@ -25,13 +26,6 @@ BATCH_TOKENS = 8_192
 """Tokens, padding included, that are computed at once."""
 
 POOLINGS = ("mean", "cls", "last", "max")
-
-_MODES = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_max_tokens": "max",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +56,8 @@ class Embedder:
         self._name = settings.name
         self._turns = Turns(settings.queue)
         self.context_length = settings.context_length or folder.context_length or 512
+        wrapping = Wrapping.of(self._tokenizer, self._recipe.prompt)
+        self._late = Late(self._tokenizer, wrapping, self.context_length, BATCH_TOKENS, self._states)
         with torch.inference_mode():
             self.dimensions = int(self._pool(self._tokens(["warm"])).shape[1])
 
@@ -69,32 +65,55 @@ class Embedder:
         return {"/v1/embeddings": self.embed, **Tokens(self._tokenizer, self.context_length).posts()}
 
     def embed(self, body: Mapping[str, Any], client: Client) -> dict[str, Any]:
-        """OpenAI's embeddings. ``encoding_format`` is ``float`` or ``base64``, ``dimensions`` cuts the vectors."""
+        """OpenAI's embeddings. ``encoding_format`` is ``float`` or ``base64``, ``dimensions`` cuts the vectors.
+
+        With ``spans``, for each text a list of [first, last] in characters, there is a vector for each span instead of
+        each text, in their order: see `late`.
+        """
         texts = _texts(body)
+        spans = spans_of(body, texts)
         dimensions = body.get("dimensions")
         if dimensions is not None and (not isinstance(dimensions, int) or dimensions < 1):
             raise Refusal("'dimensions' must be a whole number of at least 1.", param="dimensions")
-        vectors: list[Any] = [None] * len(texts)
+        if spans is not None and self._recipe.pooling != "mean":
+            raise Refusal(
+                f"'{self._name}' makes its vectors by '{self._recipe.pooling}' and not of the mean of all tokens, so "
+                "spans of a text have none.",
+                param="spans",
+            )
         with self._turns.turn(client.gone), torch.inference_mode():
-            tokens = self._tokens(texts)
-            for places in batches([len(row) for row in tokens], BATCH_TOKENS):
-                client.check()
-                pooled = self._pool([tokens[index] for index in places])[:, :dimensions]
-                if self._recipe.normalise:
-                    pooled = torch.nn.functional.normalize(pooled, dim=1)
-                for index, vector in zip(places, pooled.cpu(), strict=True):
-                    vectors[index] = vector
+            if spans is None:
+                vectors, count = self._each(texts, client)
+            else:
+                vectors, count = [], 0
+                for text, some in zip(texts, spans, strict=True):
+                    pooled, tokens = self._late.pooled(text, some, client.check)
+                    vectors += self._dense(pooled)
+                    count += tokens
+            found = torch.stack(vectors)[:, :dimensions]
+            if self._recipe.normalise:
+                found = torch.nn.functional.normalize(found, dim=1)
+            found = found.cpu()
         encode = _base64 if body.get("encoding_format") == "base64" else _numbers
-        count = sum(len(row) for row in tokens)
         return {
             "object": "list",
             "data": [
                 {"object": "embedding", "index": index, "embedding": encode(vector)}
-                for index, vector in enumerate(vectors)
+                for index, vector in enumerate(found)
             ],
             "model": self._name,
             "usage": {"prompt_tokens": count, "total_tokens": count},
         }
+
+    def _each(self, texts: Sequence[str], client: Client) -> tuple[list[Any], int]:
+        """A vector for each text, and how many tokens they have."""
+        vectors: list[Any] = [None] * len(texts)
+        tokens = self._tokens(texts)
+        for places in batches([len(row) for row in tokens], BATCH_TOKENS):
+            client.check()
+            for index, vector in zip(places, self._pool([tokens[index] for index in places]), strict=True):
+                vectors[index] = vector
+        return vectors, sum(len(row) for row in tokens)
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         found: list[list[int]] = self._tokenizer([self._recipe.prompt + text for text in texts])["input_ids"]
@@ -109,10 +128,20 @@ class Embedder:
 
     def _pool(self, tokens: list[list[int]]) -> Any:
         """One vector for each row of tokens: float32, [rows, dimensions]."""
-        inputs = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt", padding_side="right")
-        inputs = inputs.to(self._where.device)
+        inputs = self._padded(tokens)
         states = self._model(**inputs).last_hidden_state.float()
-        vectors = pool(states, inputs["attention_mask"], self._recipe.pooling)
+        return self._dense(pool(states, inputs["attention_mask"], self._recipe.pooling))
+
+    def _states(self, tokens: list[list[int]]) -> Any:
+        """The vectors of all tokens: float32, [rows, tokens, width]."""
+        return self._model(**self._padded(tokens)).last_hidden_state.float()
+
+    def _padded(self, tokens: list[list[int]]) -> Any:
+        inputs = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt", padding_side="right")
+        return inputs.to(self._where.device)
+
+    def _dense(self, vectors: Any) -> Any:
+        """What the model's files say happens to pooled vectors: [rows, dimensions]."""
         for weight, bias, tanh in self._recipe.dense:
             vectors = torch.nn.functional.linear(vectors, weight, bias)
             vectors = torch.tanh(vectors) if tanh else vectors
@@ -192,12 +221,7 @@ def recipe(folder: Folder, pooling: str, where: Place) -> Recipe:
 
 
 def _pooling(at: Path) -> str:
-    config = document(at / "config.json") or {}
-    said = config.get("pooling_mode")
-    modes = (
-        [said] if isinstance(said, str) else [mode for key, mode in _MODES.items() if config.get(key) is True]
-    )
-    modes = ["last" if mode == "lasttoken" else mode for mode in modes]
+    modes = pooling_of(at)
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise Unfit(
             f"{at / 'config.json'} asks for the pooling {', '.join(modes) or 'none'}; one of {', '.join(POOLINGS)} can "

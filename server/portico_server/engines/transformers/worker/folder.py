@@ -15,6 +15,13 @@ SIZE = 16 * 1024 * 1024
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 
+_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_max_tokens": "max",
+}
+
 _SEES = ("vision_config", "vision_tower", "mm_vision_tower")
 
 
@@ -53,6 +60,25 @@ def read(path: Path) -> Folder:
         _context(path, text, task),
         _number(text, "hidden_size", "n_embd", "d_model", "dim"),
     )
+
+
+def pools_by_mean(path: Path) -> bool:
+    """Whether an embedding model's vector is the mean of those of its tokens. Raises `Unfit`."""
+    modules = rows(path / "modules.json") or []
+    kinds = {str(module.get("type", "")).rpartition(".")[2]: module for module in modules}
+    if "Pooling" not in kinds:
+        return True
+    return pooling_of(path / Path(str(kinds["Pooling"].get("path", ""))).name) == ["mean"]
+
+
+def pooling_of(at: Path) -> list[str]:
+    """The ways of pooling that a module of sentence-transformers asks for. Raises `Unfit`."""
+    config = document(at / "config.json") or {}
+    said = config.get("pooling_mode")
+    modes = (
+        [said] if isinstance(said, str) else [mode for key, mode in _MODES.items() if config.get(key) is True]
+    )
+    return ["last" if mode == "lasttoken" else mode for mode in modes]
 
 
 def check_weights(path: Path) -> None:

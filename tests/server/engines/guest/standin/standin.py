@@ -27,6 +27,13 @@ Refusal = Callable[[int, str], web.Response]
 STORY = os.environ.get("STANDIN_STORY", "")
 
 
+REFUSAL = """
+(VllmWorker-0) ERROR [executor.py:953] ValueError: Available memory is too small. Decrease `--gpu-memory-utilization`.
+Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace for cause.
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+"""As vLLM writes it: the reason is far from the end."""
+
 TROUBLE = {
     "lost": "EngineCore encountered an issue. CUDA error: an illegal memory access was encountered",
     "full": "CUDA out of memory. Tried to allocate 2.00 GiB.",
@@ -64,7 +71,7 @@ def serve(
     print(f"stand-in: {json.dumps(sys.argv[1:])}", flush=True)
     print(f"GPUs: {os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}", flush=True)
     if STORY == "refuse":
-        print("ValueError: the weights are not for this GPU", file=sys.stderr, flush=True)
+        print(REFUSAL, file=sys.stderr, flush=True)
         raise SystemExit(1)
     if STORY == "orphan":
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"

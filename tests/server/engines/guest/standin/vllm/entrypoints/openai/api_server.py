@@ -50,6 +50,10 @@ def main() -> None:
                 400,
                 '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
             )
+        choice = body.get("tool_choice")
+        if choice not in (None, "none", "auto") and not given.tool_call_parser:
+            named = f'function "{choice["function"]["name"]}"' if isinstance(choice, dict) else f'"{choice}"'
+            return refuse(400, f"tool_choice={named} requires --tool-call-parser to be set")
         return None
 
     loras = standin.Loras()

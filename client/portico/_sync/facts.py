@@ -1,0 +1,31 @@
+# Made from portico/_async by scripts/twin: change it there.
+"""What agents keep of conversations for later ones."""
+
+from __future__ import annotations
+
+from portico._calls.facts import fact_change, fact_remove, facts_list
+from portico._sync.group import Group
+from portico.values import Fact
+
+
+class Facts(Group):
+    """The long-term memory: facts of our own, each with where it was learnt."""
+
+    def list(
+        self,
+        *,
+        store: str | None = None,
+        agent: str | None = None,
+        session: str | None = None,
+        limit: int = 100,
+    ) -> list[Fact]:
+        """The newest first; of a store, learnt by an agent, or all that was learnt in a ``session`` (its id)."""
+        return self._transport.send(facts_list(store, agent, session, limit))
+
+    def change(self, fact_id: str, text: str) -> Fact:
+        """Put another text in its place."""
+        return self._transport.send(fact_change(fact_id, text))
+
+    def remove(self, fact_id: str) -> None:
+        """Forget it."""
+        return self._transport.send(fact_remove(fact_id))

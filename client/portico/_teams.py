@@ -1,0 +1,203 @@
+"""The flows of teams: who speaks, and what everybody is told. Who the speakers are is said by names alone.
+
+The daemon composes the teams of its configuration with this too, so it knows nothing of agents and of clients.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from portico import flow
+from portico._step import Step
+from portico.flow import bind, index, input, output, pipeline, state, template
+
+ASK: Final = "The task:\n{task}\n\nSaid so far:\n{told}\n\nYou are {who}. Say what you have to say next."
+CHOOSE: Final = (
+    "The task:\n{task}\n\nSaid so far:\n{told}\n\nWho speaks next? Answer with one name of: {names}. If the task is "
+    "done, answer DONE."
+)
+BID: Final = (
+    "The task:\n{task}\n\nSaid so far:\n{told}\n\nYou are {who}. How much does it matter that you speak now? "
+    "Answer with a number from 0 (not at all) to 10."
+)
+ARGUE: Final = (
+    "The question:\n{task}\n\nSaid so far:\n{told}\n\nYou are {who}. Argue for what you hold to be right."
+)
+JUDGE: Final = "The question:\n{task}\n\nThe debate:\n{told}\n\nJudge, and answer the question."
+PLAN: Final = (
+    "The task:\n{task}\n\nYour team: {names}. Write one line for each part of the task, as NAME: what to do. "
+    "Nothing else."
+)
+CONCLUDE: Final = "The task:\n{task}\n\nWhat your team has done:\n{told}\n\nComplete the task from it."
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A member by the ``name`` that the others hear, and the ``deployed`` one under which it answers.
+
+    Without the latter it is a person, who is waited for ``limit`` seconds.
+    """
+
+    name: str
+    deployed: str = ""
+    limit: float = 86_400.0
+
+    def says(self, message: Any) -> Step:
+        """What it says to a message."""
+        if self.deployed:
+            return flow.agent(self.deployed, message=message)
+        asked = message if message is not flow.value else template("{said}", said=message)
+        return flow.approve(asked, returns=str, limit=self.limit)
+
+    @property
+    def step_name(self) -> str:
+        return re.sub(r"\W", "_", self.name)
+
+
+def sequence(speakers: Sequence[Speaker]) -> Step:
+    """One after the other, each with what the one before has said; the last one's word is the answer."""
+    return pipeline(
+        *(speaker.says(flow.value).named(f"turn{number}") for number, speaker in enumerate(speakers, 1))
+    )
+
+
+def round_robin(speakers: Sequence[Speaker], rounds: int, final: str) -> Step:
+    """In turn, ``rounds`` times, or until ``final`` is in what somebody says."""
+    choose = bind(_in_turn, index, [speaker.name for speaker in speakers])
+    return _talk(speakers, choose, rounds * len(speakers), final)
+
+
+def moderated(moderator: Speaker, speakers: Sequence[Speaker], turns: int, final: str) -> Step:
+    """The moderator says who speaks, until it says DONE."""
+    names = [speaker.name for speaker in speakers]
+    asked = template(CHOOSE, task=input, told=output("told"), names=", ".join(names))
+    choose = pipeline(
+        told=bind(_told, state.said),
+        asked=moderator.says(asked),
+        picked=bind(_picked, output("asked"), names),
+    )
+    return _talk(speakers, choose, turns, final)
+
+
+def bidding(speakers: Sequence[Speaker], turns: int, final: str) -> Step:
+    """Before each turn all say how much it matters that they speak, and the highest bid does."""
+    bids = [
+        speaker.says(template(BID, task=input, told=output("told"), who=speaker.name)).named(
+            speaker.step_name
+        )
+        for speaker in speakers
+    ]
+    choose = pipeline(
+        told=bind(_told, state.said),
+        bids=flow.parallel(*bids),
+        picked=bind(_highest, output("bids"), [speaker.name for speaker in speakers]),
+    )
+    return _talk(speakers, choose, turns, final)
+
+
+def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
+    """All argue at once, ``rounds`` times; the judge's word is the answer."""
+    arguing = [
+        speaker.says(template(ARGUE, task=input, told=output("told"), who=speaker.name)).named(
+            speaker.step_name
+        )
+        for speaker in speakers
+    ]
+    one = pipeline(
+        told=bind(_told, state.said),
+        all=flow.parallel(*arguing),
+        noted=bind(_noted_all, state.said, output("all"), [speaker.name for speaker in speakers]).save(
+            "said"
+        ),
+    )
+    return pipeline(
+        rounds=flow.loop(one, limit=rounds, state={"said": []}),
+        told=bind(_told, output("rounds")),
+        verdict=judge.says(template(JUDGE, task=input, told=output("told"))),
+    )
+
+
+def hierarchy(manager: Speaker, speakers: Sequence[Speaker], concurrency: int) -> Step:
+    """The manager gives each member a part of the task, the parts are done at once, the manager concludes."""
+    known = [speaker.name for speaker in speakers]
+    works = {speaker.name: speaker.says(flow.item["task"]).named(speaker.step_name) for speaker in speakers}
+    return pipeline(
+        plan=manager.says(template(PLAN, task=input, names=", ".join(known))),
+        parts=bind(_parts, output("plan"), known),
+        done=flow.warp(flow.switch(works, on=flow.item["who"]), concurrency=concurrency),
+        told=bind(_reported, output("parts"), output("done")),
+        answer=manager.says(template(CONCLUDE, task=input, told=output("told"))),
+    )
+
+
+def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> Step:
+    """Turn after turn: ``choose`` says who speaks; nobody, and the talk is over."""
+    speak = {
+        speaker.name: pipeline(
+            told=bind(_told, state.said),
+            said=speaker.says(template(ASK, task=input, told=output("told"), who=speaker.name)),
+            noted=bind(_noted, state.said, speaker.name, output("said")).save("said"),
+        )
+        for speaker in speakers
+    }
+    over = bind(_noted, state.said, "", "")
+    one = pipeline(who=choose, turn=flow.switch(speak, on=output("who"), default=over))
+    ends = (lambda said: not said[-1][0] or final in said[-1][1]) if final else (lambda said: not said[-1][0])
+    return pipeline(
+        talk=flow.loop(one, limit=turns, until=ends, state={"said": []}), answer=bind(_last, output("talk"))
+    )
+
+
+# --- functions that travel: each needs nothing from around it -------------------------------------------------------
+
+
+def _told(said: list[list[str]]) -> str:
+    return "\n\n".join(f"{who}: {text}" for who, text in said) or "Nothing yet."
+
+
+def _noted(said: list[list[str]], who: str, text: str) -> list[list[str]]:
+    return [*said, [who, text]]
+
+
+def _noted_all(said: list[list[str]], texts: list[str], names: list[str]) -> list[list[str]]:
+    return [*said, *[[name, text] for name, text in zip(names, texts)]]  # noqa: B905  # the sandbox has no strict
+
+
+def _last(said: list[list[str]]) -> str:
+    spoken = [text for who, text in said if who]
+    return spoken[-1] if spoken else ""
+
+
+def _in_turn(number: int, names: list[str]) -> str:
+    return names[number % len(names)]
+
+
+def _picked(text: str, names: list[str]) -> str:
+    found = [(text.find(name), name) for name in names if name in text]
+    return min(found)[1] if found else ""
+
+
+def _highest(bids: list[str], names: list[str]) -> str:
+    import re
+
+    numbers = [re.search(r"\d+(\.\d+)?", bid) for bid in bids]
+    worth = [float(number.group(0)) if number else 0.0 for number in numbers]
+    best = max(worth)
+    return names[worth.index(best)] if best > 0 else ""
+
+
+def _parts(plan: str, names: list[str]) -> list[dict[str, str]]:
+    parts = []
+    for line in plan.split("\n"):
+        who, colon, task = line.partition(":")
+        known = [name for name in names if name in who]
+        if colon and known and task.strip():
+            parts.append({"who": known[0], "task": task.strip()})
+    return parts
+
+
+def _reported(parts: list[dict[str, str]], done: list[str]) -> str:
+    return "\n\n".join(f"{part['who']}, {part['task']}:\n{text}" for part, text in zip(parts, done))  # noqa: B905

@@ -1,0 +1,84 @@
+"""`portico facts`: what agents keep of conversations for later ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import moment, print_json, print_rows, safe, shorten
+from portico.cli.session import AsJson, Yes, confirm, connected
+from portico.cli.sessions import found_session
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Facts: the long-term memory of agents, each with the conversation that it was learnt in.",
+    epilog="Example: portico facts list --session guide/monday",
+)
+
+Which = Annotated[str, typer.Argument(metavar="ID", help="The fact: portico facts list.")]
+
+
+@app.command("list", epilog="Example: portico facts list --session guide/monday")
+def show_all(
+    context: typer.Context,
+    session: Annotated[
+        str | None, typer.Option(metavar="APP/NAME|ID", help="Those that were learnt in one session.")
+    ] = None,
+    agent: Annotated[str | None, typer.Option(help="Those that one agent has learnt.")] = None,
+    store: Annotated[str | None, typer.Option(help="Those in one store.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List what agents keep of your conversations, the newest first."""
+    with connected(context) as client:
+        within = None if session is None else found_session(client, session).id
+        found = client.facts.list(store=store, agent=agent, session=within, limit=limit)
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No facts.")
+    else:
+        print_rows(
+            ("ID", "FACT", "AGENT", "SESSION", "MESSAGE", "SAID", "CHANGED"),
+            (
+                (
+                    item.id,
+                    item.text,
+                    item.source.agent or "",
+                    f"{item.source.app}/{item.source.name}" if item.source.app else "",
+                    item.source.message or "",
+                    shorten(item.source.said or "", 40),
+                    moment(item.changed_at),
+                )
+                for item in found
+            ),
+        )
+
+
+@app.command(epilog="Example: portico facts change fact_0192f6 'Ann lives in Porto.'")
+def change(
+    context: typer.Context,
+    which: Which,
+    text: Annotated[str, typer.Argument(help="What it says from now on.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put another text in the place of a fact. Where it was learnt stays."""
+    with connected(context) as client:
+        changed = client.facts.change(which, text)
+    if as_json:
+        print_json(changed)
+    else:
+        typer.echo(f"{safe(changed.id)} says: {safe(changed.text)}")
+
+
+@app.command(epilog="Example: portico facts delete fact_0192f6 --yes")
+def delete(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Forget a fact."""
+    confirm(f"Forget the fact '{which}'?", yes=yes)
+    with connected(context) as client:
+        client.facts.remove(which)
+    if as_json:
+        print_json({"removed": which})
+    else:
+        typer.echo(f"Forgot '{safe(which)}'.")

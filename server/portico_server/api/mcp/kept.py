@@ -1,0 +1,83 @@
+"""Tasks as rows: what a client was told of is found again after the daemon was cut off, its end included.
+
+The run of most tasks lives in memory and is lost then. That of a durable flow has a row of its own and is taken up
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.api.mcp.held import KEPT, Held, HeldRuns
+from portico_server.core.errors import PorticoError
+from portico_server.core.principal import Principal
+from portico_server.db import runs
+from portico_server.db import tasks as rows
+from portico_server.db.database import Database
+from portico_server.db.runs import RunRow
+from portico_server.db.tasks import TaskRow, TaskStatus
+
+logger = logging.getLogger(__name__)
+
+LEASE: Final = 30.0
+"""Seconds after which the tasks of a daemon that has gone silent are lost, where several share a database."""
+
+
+class KeptTasks:
+    """The rows of all tasks. ``alone``: no other daemon shares the database."""
+
+    def __init__(self, database: Database, held: HeldRuns, *, alone: bool) -> None:
+        self._database = database
+        self._held = held
+        self._alone = alone
+
+    async def start(self) -> None:
+        """What was at work when its daemon ended has failed: its run lived in that daemon alone."""
+        await self._lose(at_start=True)
+
+    async def run(self) -> None:
+        """Keep the leases on what is at work here, until cancelled. Nothing to do if there is no other daemon."""
+        while not self._alone:
+            await asyncio.sleep(LEASE / 3)
+            working = [held.id for held in self._held.tasks if not held.settled]
+            try:
+                if working:
+                    await self._database.jot(rows.renew, working, time.time() + LEASE)
+            except PorticoError as error:
+                logger.warning("the leases of MCP tasks were not renewed: %s", error.message)
+
+    async def begin(self, held: Held) -> None:
+        """Write one before the client is told of it."""
+        run = held.run
+        row = TaskRow(held.id, run.caller.id, run.id, run.created_at, time.time() + LEASE)
+        await self._database.write(rows.begin, row, KEPT)
+
+    async def end(
+        self, task_id: str, status: TaskStatus, message: str, result: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write how one ended, before the client is told of that. Only its memory knows if it cannot be written."""
+        try:
+            await self._database.write(rows.end, task_id, status, message, result)
+        except PorticoError as error:
+            logger.error("the end of an MCP task is not written: %s", error.message)
+
+    async def run_of(self, run_id: str) -> RunRow | None:
+        """The row of the run behind a task, if that is durable."""
+        return await self._database.read(runs.get, run_id)
+
+    async def find(self, task_id: str, caller: Principal) -> TaskRow | None:
+        """One that this caller began, here before the last start or with another daemon; none that is over for long."""
+        row = await self._database.read(rows.get, task_id)
+        if row is not None and row.status == "working" and row.lease_expires < time.time():
+            await self._lose(at_start=False)
+            row = await self._database.read(rows.get, task_id)
+        if row is None or row.owner != caller.id:
+            return None
+        return None if row.finished_at is not None and row.finished_at + KEPT < time.time() else row
+
+    async def _lose(self, *, at_start: bool) -> None:
+        await self._database.write(rows.lose, every=at_start and self._alone)

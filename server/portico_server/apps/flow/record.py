@@ -1,0 +1,98 @@
+"""What stands in the journal of a step that has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from portico_server.apps.flow.note import Note
+from portico_server.apps.flow.scope import Scope
+from portico_server.apps.flow.spec import Step
+from portico_server.db.steps import StepRow, StepStatus
+from portico_server.runs.journal import Journal, cut, shown
+
+
+def completed(journal: Journal, step: Step, scope: Scope, note: Note, begun: float) -> StepRow:
+    """A step that has ended well. Of a combinator, what happened stands with its steps."""
+    if note.text is None:
+        return _row(journal, step, note, "completed", begun)
+    output, redacted = _redacted(journal, note.text.decode())
+    if not journal.durable:
+        output = cut(output)
+    return _row(
+        journal, step, note, "completed", begun, _asked(journal, scope, note), output, redacted=redacted
+    )
+
+
+def skipped(journal: Journal, step: Step, path: str) -> StepRow:
+    """A step whose ``when`` was false."""
+    return _row(journal, step, Note(path), "skipped", time.time())
+
+
+def failed(
+    journal: Journal,
+    step: Step,
+    scope: Scope,
+    note: Note,
+    begun: float,
+    error: Mapping[str, Any],
+    instead: str | None,
+) -> StepRow:
+    """A step that has failed; ``instead`` is the JSON of what stands in place of its output, if anything does."""
+    why, redacted = _redacted(journal, orjson.dumps(error).decode())
+    if instead is not None:
+        instead, more = _redacted(journal, instead)
+        redacted = redacted or more
+    asked = _asked(journal, scope, note)
+    return _row(journal, step, note, "failed", begun, asked, instead, why, redacted=redacted)
+
+
+def _asked(journal: Journal, scope: Scope, note: Note) -> str | None:
+    """What went into a step, for the trace."""
+    value = note.input if note.input is not None else scope.value
+    return shown(journal.redaction.of(value) if journal.redaction.active else value)
+
+
+def _redacted(journal: Journal, text: str) -> tuple[str, bool]:
+    """JSON as it may be recorded, and whether it is another one."""
+    if not journal.redaction.active:
+        return text, False
+    value = orjson.loads(text)
+    found = journal.redaction.of(value)
+    return (text, False) if found is value else (orjson.dumps(found).decode(), True)
+
+
+def _row(
+    journal: Journal,
+    step: Step,
+    note: Note,
+    status: StepStatus,
+    begun: float,
+    input: str | None = None,
+    output: str | None = None,
+    error: str | None = None,
+    *,
+    redacted: bool = False,
+) -> StepRow:
+    usage = note.usage
+    return StepRow(
+        note.path,
+        journal.next(),
+        step.kind,
+        status,
+        note.attempt,
+        input,
+        output,
+        error,
+        begun,
+        note.milliseconds,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        note.hit,
+        usage.cost,
+        redacted,
+    )

@@ -1,0 +1,79 @@
+"""Calls over MCP that became tasks: what a client was told of must be found after the daemon was cut off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from sqlalchemy import Connection, delete, insert, select, true, update
+
+from portico_server.db.schema import mcp_tasks, runs
+
+TaskStatus: TypeAlias = Literal["working", "completed", "failed", "cancelled"]
+
+LOST: Final = "The daemon ended before this call had, and the call with it. Call again."
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One task. ``owner`` is the id of the key that called, ``result`` what its call came to, as MCP has it.
+
+    Times are seconds since 1970. The daemon that works on it holds it until ``lease_expires``.
+    """
+
+    id: str
+    owner: str
+    run_id: str
+    created_at: float
+    lease_expires: float
+    status: TaskStatus = "working"
+    message: str = ""
+    result: Mapping[str, Any] | None = None
+    finished_at: float | None = None
+
+
+_COLUMNS = [mcp_tasks.c[name] for name in TaskRow.__dataclass_fields__]
+
+
+def begin(connection: Connection, row: TaskRow, keep_seconds: float) -> None:
+    """Write one that works from now on; those that ended longer ago than ``keep_seconds`` go."""
+    old = mcp_tasks.c.finished_at < time.time() - keep_seconds
+    connection.execute(delete(mcp_tasks).where(old))
+    connection.execute(insert(mcp_tasks).values(asdict(row)))
+
+
+def end(
+    connection: Connection, task_id: str, status: TaskStatus, message: str, result: Mapping[str, Any] | None
+) -> None:
+    """How one ended."""
+    values = {"status": status, "message": message, "result": result, "finished_at": time.time()}
+    connection.execute(update(mcp_tasks).where(mcp_tasks.c.id == task_id).values(values))
+
+
+def renew(connection: Connection, ids: Sequence[str], until: float) -> None:
+    """Hold them until then."""
+    for start in range(0, len(ids), 500):  # SQLite takes only so many values
+        some = mcp_tasks.c.id.in_(ids[start : start + 500])
+        connection.execute(update(mcp_tasks).where(some).values(lease_expires=until))
+
+
+def lose(connection: Connection, *, every: bool) -> int:
+    """Let those fail whose daemon is gone: ``every`` one at work, or those whose lease has run out. How many.
+
+    Not those whose run is durable: it is taken up again.
+    """
+    now = time.time()
+    gone = true() if every else mcp_tasks.c.lease_expires < now
+    return connection.execute(
+        update(mcp_tasks)
+        .where(mcp_tasks.c.status == "working", gone, mcp_tasks.c.run_id.not_in(select(runs.c.id)))
+        .values(status="failed", message=LOST, finished_at=now)
+    ).rowcount
+
+
+def get(connection: Connection, task_id: str) -> TaskRow | None:
+    """One of them, or ``None``."""
+    row = connection.execute(select(*_COLUMNS).where(mcp_tasks.c.id == task_id)).first()
+    return TaskRow(**row._mapping) if row else None

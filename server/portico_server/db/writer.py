@@ -1,0 +1,73 @@
+"""The one thread that writes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+
+
+class Writer:
+    """Does what it is given, one after another, in a thread.
+
+    An executor of one thread does the same; its way there and back costs twice as much, which every durable step of a
+    flow would pay.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """What ``work`` will return or raise. Cancelled before its turn, it is not done."""
+        if self._closed:
+            raise RuntimeError(f"{self._name} is closed.")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put((loop, future, work))
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            loop, future, work = job
+            if not future.cancelled():
+                try:
+                    _tell(loop, _give, future, work())
+                except BaseException as error:  # noqa: BLE001  # whoever waits gets it
+                    _tell(loop, _fail, future, error)
+            del job, loop, future, work  # the next one may be long in coming
+
+    def close(self) -> None:
+        """Do what is left, then end."""
+        self._closed = True
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, how: Callable[..., None], future: Any, what: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(how, future, what)
+    except RuntimeError:  # the loop has ended, and with it whoever waited
+        return
+
+
+def _give(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

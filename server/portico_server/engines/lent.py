@@ -1,0 +1,92 @@
+"""The model ``client``: the one that whoever calls lends to what is called.
+
+An assistant that speaks MCP may offer its own model (the protocol calls it sampling). What it calls can then name the
+model ``client``, in a flow, an agent or a tool, and each chat with it is a question to that assistant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico.wire import Delta
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.question import Question
+from portico_server.core.request import CalledTool, Chat, Reply, Request
+from portico_server.core.servable import Card, Servable
+
+NAME: Final = "client"
+
+ANSWER: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "content": {"type": "string"},
+        "model": {"type": "string"},
+        "finish_reason": {"type": "string"},
+        "tool_calls": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "name": {"type": "string"},
+                    "arguments": {"type": "string", "description": "JSON"},
+                },
+                "required": ["id", "name", "arguments"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "required": ["content"],
+}
+"""What answers a question of the kind ``chat``, whose arguments are ``messages`` and ``options`` as OpenAI has them."""
+
+
+class LentModel:
+    """Asks whoever began the run. Where nobody lends a model the run refuses to ask, with a 400."""
+
+    card = Card(
+        NAME,
+        "model",
+        title="The caller's own model",
+        description="The model that a client lends, over MCP, to what it calls.",
+        capabilities=frozenset({"chat"}),
+    )
+
+    async def call(self, request: Request, context: Context) -> Reply:
+        if not isinstance(request, Chat):
+            raise InvalidRequest(f"The model '{NAME}' only chats.", param="model")
+        arguments = {
+            "messages": [dict(message) for message in request.messages],
+            "options": dict(request.options),
+        }
+        answer = await context.ask(
+            Question("chat", NAME, "Your own model is asked.", arguments=arguments, answer_schema=ANSWER)
+        )
+        if not answer.accepted:
+            why = answer.note or "it gave no reason"
+            raise Conflict(f"The client did not lend its model: {why}", code="model_refused")
+        said = answer.value
+        if said["content"]:
+            await context.emit(Delta(said["content"]))
+        return Reply(
+            said["content"],
+            said.get("finish_reason", "stop"),
+            tuple(CalledTool(**call) for call in said.get("tool_calls", ())),
+            model=said.get("model", NAME),
+        )
+
+
+class Lent:
+    """The source of that one name, behind all others: a model or an app of this name goes before. Not in lists."""
+
+    def __init__(self) -> None:
+        self._model = LentModel()
+
+    async def find(self, key: str, _caller: Principal) -> Servable | None:
+        return self._model if key == NAME else None
+
+    async def cards(self, _caller: Principal) -> Sequence[Card]:
+        return ()

@@ -1,0 +1,153 @@
+"""The streamed calls behind one request, one for each choice, read as pieces in the order in which they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import PorticoError
+from portico_server.engines.llamacpp.fold import ChoiceReader, Piece, total
+from portico_server.engines.llamacpp.prepare import Prepared
+from portico_server.engines.transport import CONNECTION_ERRORS
+
+
+class Server(Protocol):
+    """Who the calls go to."""
+
+    async def open(
+        self, operation: str, body: dict[str, Any], deadline: float | None
+    ) -> AsyncIterator[bytes]:
+        """Begin a streamed call: its frames. Raises `PorticoError`."""
+
+    async def explain(self, error: BaseException) -> PorticoError:
+        """What a broken connection means."""
+
+    def failure(self, document: Mapping[str, Any]) -> PorticoError:
+        """An error that came in the middle of a stream."""
+
+
+class Call:
+    """One streamed call to the engine, read as one choice."""
+
+    def __init__(
+        self,
+        server: Server,
+        operation: str,
+        body: dict[str, Any],
+        reader: ChoiceReader,
+        deadline: float | None,
+    ) -> None:
+        self.reader = reader
+        self._server = server
+        self._operation = operation
+        self._body = body
+        self._deadline = deadline
+        self._frames: AsyncIterator[bytes] | None = None
+        self._first = b""
+
+    async def open(self) -> None:
+        """Wait for the first frame, so that an error before it is a real status."""
+        self._frames = await self._server.open(self._operation, self._body, self._deadline)
+        self._first = await self._next()
+
+    async def _next(self) -> bytes:
+        assert self._frames is not None
+        try:
+            return await anext(self._frames, b"")
+        except CONNECTION_ERRORS as error:
+            raise await self._server.explain(error) from error
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """What the engine says, until it has said all."""
+        data = self._first
+        while data:
+            for line in data.split(b"\n"):
+                if not line.startswith((b"data:", b"error:")):
+                    continue
+                text = line.partition(b":")[2].strip()
+                if text == b"[DONE]":
+                    continue
+                document = orjson.loads(text)
+                if not isinstance(document, dict):
+                    continue  # several prompts make it say "null"
+                if "error" in document or line.startswith(b"error:"):
+                    raise self._server.failure(document if "error" in document else {"error": document})
+                for piece in self.reader.read(document):
+                    yield piece
+            data = await self._next()
+        if not self.reader.finished:
+            # A process that is killed may have its connection closed as if in order.
+            raise await self._server.explain(ConnectionError("the answer broke off"))
+
+    async def close(self) -> None:
+        """Leave the call, which frees the engine's slot."""
+        close = getattr(self._frames, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class Calls:
+    """The calls for all choices of one request, together."""
+
+    def __init__(self, calls: list[Call]) -> None:
+        self._calls = calls
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def usage(self, prepared: Prepared) -> Usage:
+        return total([call.reader for call in self._calls], prepared.per_prompt)
+
+    async def open(self) -> None:
+        if len(self._calls) == 1:
+            await self._calls[0].open()
+            return
+        openings = [asyncio.create_task(call.open(), name="open a choice") for call in self._calls]
+        try:
+            await asyncio.gather(*openings)
+        finally:
+            for opening in openings:
+                opening.cancel()
+            await asyncio.wait(openings)
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """The pieces of all choices, as they come."""
+        if len(self._calls) == 1:
+            async for piece in self._calls[0].pieces():
+                yield piece
+            return
+        queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue(maxsize=64)
+        self._tasks = [
+            asyncio.create_task(_follow(call, queue), name=f"choice {call.reader.index}")
+            for call in self._calls
+        ]
+        living = len(self._tasks)
+        while living:
+            item = await queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                living -= 1
+            else:
+                yield item
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for call in self._calls:
+            await call.close()
+
+
+async def _follow(call: Call, queue: asyncio.Queue[Piece | BaseException | None]) -> None:
+    """Pass on what a call says, then that it has ended, or why."""
+    try:
+        async for piece in call.pieces():
+            await queue.put(piece)
+    except PorticoError as error:
+        await queue.put(error)
+    else:
+        await queue.put(None)

@@ -1,0 +1,72 @@
+"""One model on somebody's HTTP server: calls to it, and what their failures mean. Imports aiohttp."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from portico_server.core.errors import PorticoError
+from portico_server.engines.endpoint import Endpoint
+from portico_server.engines.refusal import error_of, retry_after
+from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
+
+Explain = Callable[[BaseException], Awaitable[PorticoError]]
+"""Turns a broken connection into a sentence that says what happened to the engine."""
+
+
+class Upstream:
+    """``name`` is the model's here, ``model`` its name there. ``idle``: seconds of silence in the middle of an answer
+    after which it counts as broken.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        endpoint: Endpoint,
+        name: str,
+        explain: Explain,
+        *,
+        idle: float | None = None,
+    ) -> None:
+        self.name = name
+        self.model = endpoint.model
+        self._transport = transport
+        self._endpoint = endpoint
+        self._broken = explain
+        self._idle = idle
+
+    def route(self, operation: str) -> Route:
+        """The address of one operation."""
+        return Route(self._endpoint, operation)
+
+    async def post(
+        self, route: Route, body: Mapping[str, Any], deadline: float | None
+    ) -> aiohttp.ClientResponse:
+        """An answer with status 200, whose body is still to be read. Raises `PorticoError`."""
+        try:
+            response = await self._transport.post(route, orjson.dumps(body), deadline=deadline)
+            if response.status == 200:
+                return response
+            data = await read_all(response, deadline=deadline, idle=self._idle)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        raise error_of(response.status, data, self.name, retry_after(response.headers))
+
+    async def whole(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
+        """The body of an answer. Raises `PorticoError`."""
+        try:
+            return await read_all(response, deadline=deadline, idle=self._idle)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+
+    def frames(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
+        """The frames of a streamed answer; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        return read_frames(response, deadline=deadline, idle=self._idle)
+
+    async def explain(self, error: BaseException) -> PorticoError:
+        """What a broken connection means."""
+        # aiohttp's own time-outs are subclasses: only the deadline is the plain one.
+        return late(self.name) if type(error) is TimeoutError else await self._broken(error)

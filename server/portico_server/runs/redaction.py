@@ -1,0 +1,124 @@
+"""What must not be recorded: the values of some fields, and texts that look like secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import Any, Final
+
+from portico_server.core.errors import InvalidRequest
+
+REDACTED: Final = "[redacted]"
+
+SHORTEST: Final = 4
+"""Characters of a field's value that is looked for in other texts too; shorter ones turn up anywhere."""
+
+MOST: Final = 1_000
+"""Values that one run remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``names`` of fields, in which ``*`` stands for anything and case does not count; ``pattern`` for texts."""
+
+    names: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+
+
+NOTHING: Final = Rules()
+
+
+def rules(names: str, pattern: str) -> Rules:
+    """The rules of the settings ``redact`` and ``redact_pattern``. Raises `InvalidRequest` for a wrong pattern."""
+    try:
+        compiled = re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise InvalidRequest(
+            f"redact_pattern is '{pattern}', which is no regular expression: {error}.", param="redact_pattern"
+        ) from error
+    return Rules(tuple(name.strip() for name in names.split(",") if name.strip()), compiled)
+
+
+class Redaction:
+    """The rules at work in one run.
+
+    The text under a named field is remembered and hidden wherever it turns up later in the run: in a prompt that it
+    was put into, in an answer that repeats it.
+    """
+
+    __slots__ = ("_field", "_known", "_names", "_pattern", "active")
+
+    def __init__(self, given: Rules = NOTHING) -> None:
+        self._names: frozenset[str] = frozenset()
+        self._field: re.Pattern[str] | None = None
+        self._pattern = given.pattern
+        self._known: dict[str, None] = {}
+        self.active = given.pattern is not None
+        """Whether there is any rule."""
+        self.add(given.names)
+
+    def add(self, names: Iterable[str]) -> None:
+        """Names of further fields, from here on."""
+        new = frozenset(name.lower() for name in names) - self._names
+        if new:
+            self._names |= new
+            self._field = re.compile("|".join(translate(name) for name in sorted(self._names)))
+            self.active = True
+
+    def of(self, value: Any) -> Any:
+        """A value of JSON as it may be recorded; the same object if nothing in it is hidden."""
+        self._learn(value)
+        return self._hide(value)
+
+    def event(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """An event as JSON, whose own fields are no fields of the flow's values."""
+        for value in found.values():
+            self._learn(value)
+        return {name: item if name == "type" else self._hide(item) for name, item in found.items()}
+
+    def _hidden(self, name: Any) -> bool:
+        return self._field is not None and self._field.match(str(name).lower()) is not None
+
+    def _learn(self, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                if self._hidden(name):
+                    self._remember(item)
+                else:
+                    self._learn(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self._learn(item)
+
+    def _remember(self, value: Any) -> None:
+        """All texts below a hidden field."""
+        if isinstance(value, str):
+            if len(value) >= SHORTEST and value != REDACTED and len(self._known) < MOST:
+                self._known[value] = None
+        elif isinstance(value, dict | list | tuple):
+            for item in value.values() if isinstance(value, dict) else value:
+                self._remember(item)
+
+    def _hide(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict):
+            made = {
+                name: REDACTED if self._hidden(name) and item is not None else self._hide(item)
+                for name, item in value.items()
+            }
+            return made if any(made[name] is not item for name, item in value.items()) else value
+        if isinstance(value, list | tuple):
+            items = [self._hide(item) for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return value
+
+    def _text(self, text: str) -> str:
+        for known in sorted(self._known, key=len, reverse=True):
+            if known in text:
+                text = text.replace(known, REDACTED)
+        if self._pattern is not None and self._pattern.search(text) is not None:
+            text = self._pattern.sub(REDACTED, text)
+        return text

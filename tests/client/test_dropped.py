@@ -1,0 +1,80 @@
+"""An iterator that somebody drops in the middle, as notebooks do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+from portico import Client
+
+DROP = """
+import gc
+from httpcore import _synchronization
+from portico import Client
+from portico.flow import approve
+
+gc.disable()
+with Client() as client:
+    running = client.start(approve("Go?"))
+    events = running.events()
+    next(events)
+    followed = client.runs.events(running.id)
+    next(followed)
+    print(running.id)
+    ring = [running, events, followed]
+    ring.append(ring)
+    del ring, running, events, followed  # in a ring, they are there until Python collects
+
+    enter = _synchronization.ThreadLock.__enter__
+
+    def collecting(lock):
+        enter(lock)
+        gc.collect()  # as it may happen at any allocation
+        return lock
+
+    _synchronization.ThreadLock.__enter__ = collecting
+    print(len(client.runs.list()) > 0)
+"""
+
+
+def run(code: str, daemon: Daemon) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=daemons.environment(PORTICO_URL=daemon.url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_collecting_it_in_the_middle_of_another_call_does_not_hang(daemon: Daemon) -> None:
+    said = run(DROP, daemon)
+    assert said[1] == "True"
+    with Client(daemon.url) as client:
+        for _event in client.runs.events(said[0]):
+            pass
+        assert client.runs.get(said[0]).status == "cancelled"
+
+
+LEAVE = """
+from portico import Client
+from portico.flow import approve
+
+client = Client()
+running = client.start(approve("Go?"))
+for event in running.events():
+    break
+for item in client.runs.events(running.id):
+    break
+print(client.status().version)
+"""
+
+
+def test_leaving_the_loop_leaves_the_client_and_the_program_as_they_were(daemon: Daemon) -> None:
+    assert len(run(LEAVE, daemon)) == 1

@@ -1,0 +1,76 @@
+"""Tasks of a daemon that is killed: what it has told a client of is found by the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.server.api.mcp.test_mcp_tasks import Wire
+
+CONFIGURATION = """
+tools:
+  - {name: nap, command: [sleep, "{seconds}"], parameters: {seconds: {type: number}}}
+"""
+# Whatever is asked within the first second is asked by the call itself, so it naps before it asks.
+FLOW = {
+    "portico_flow": 1,
+    "durability": "normal",
+    "step": {
+        "op": "pipeline",
+        "steps": [
+            {"op": "tool", "tool": "nap", "arguments": {"seconds": 1.2}},
+            {"op": "approve", "message": "Go on?"},
+            {"op": "code", "source": "lambda _: 'Went on.'"},
+        ],
+    },
+}
+ACCEPT = {"accept": "application/json, text/event-stream"}
+
+pytestmark = pytest.mark.slow
+
+
+async def test_a_task_outlives_a_kill(tmp_path: Path) -> None:
+    configuration = tmp_path / "portico.yaml"
+    configuration.write_text(CONFIGURATION, encoding="utf-8")
+    started = ("--file", str(configuration))
+    async with asyncio.timeout(120), httpx.AsyncClient(headers=ACCEPT, timeout=30) as http:
+        with daemons.running(tmp_path / "home", *started) as daemon:
+            wire = Wire(http, f"{daemon.url}/mcp")
+            short, long = [
+                (await wire.result("tools/call", name="nap", arguments={"seconds": seconds}))["taskId"]
+                for seconds in (1.3, 30)
+            ]
+            before = await wire.until(short, "completed")
+            daemon.stop(signal.SIGKILL)
+        with daemons.running(tmp_path / "home", *started) as daemon:
+            wire = Wire(http, f"{daemon.url}/mcp")
+            after = await wire.result("tasks/get", taskId=short)
+            assert (after["status"], after["result"]) == ("completed", before["result"])
+            lost = await wire.result("tasks/get", taskId=long)
+            assert lost["status"] == "failed" and "daemon ended" in lost["error"]["message"]
+
+
+async def test_a_durable_flow_goes_on_and_its_task_with_it(tmp_path: Path) -> None:
+    configuration = tmp_path / "portico.yaml"
+    configuration.write_text(CONFIGURATION, encoding="utf-8")
+    started = ("--file", str(configuration))
+    async with asyncio.timeout(120), httpx.AsyncClient(headers=ACCEPT, timeout=30) as http:
+        with daemons.running(tmp_path / "home", *started) as daemon:
+            app = {"name": "walk", "spec": FLOW}
+            (await http.post(f"{daemon.url}/api/apps", json=app)).raise_for_status()
+            wire = Wire(http, f"{daemon.url}/mcp")
+            task = (await wire.result("tools/call", name="walk", arguments={"message": "Walk."}))["taskId"]
+            before = await wire.until(task, "input_required")
+            daemon.stop(signal.SIGKILL)
+        with daemons.running(tmp_path / "home", *started) as daemon:
+            wire = Wire(http, f"{daemon.url}/mcp")
+            after = await wire.until(task, "input_required")
+            assert after["inputRequests"] == before["inputRequests"]
+            responses = {key: {"action": "accept", "content": {}} for key in after["inputRequests"]}
+            await wire.result("tasks/update", taskId=task, inputResponses=responses)
+            done = await wire.until(task, "completed")
+            assert done["result"]["structuredContent"]["answer"] == "Went on."

@@ -1,0 +1,177 @@
+"""The model that a client lends to what it calls: the name ``client``, in both eras."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import mcp_types as types
+import pytest
+from mcp import MCPError
+from tests.house import Scripted
+from tests.mcp_service import Service
+from tests.server.api.mcp.conftest import Connect, Era
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat, Message, Reply, Request, ToolCall, ToolResult
+from portico_server.core.servable import Card
+from portico_server.engines.lent import Lent
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+PIXEL = "iVBORw0KGgo="
+TOOLS = types.SamplingCapability(tools=types.SamplingToolsCapability())
+
+
+@pytest.fixture
+def house(service: Service) -> Service:
+    """A tool that puts its arguments to the caller's model, once for each of ``times``."""
+
+    async def ask(request: Request, context: Context) -> ToolResult:
+        assert isinstance(request, ToolCall)
+        given = request.arguments
+        messages = tuple(given.get("messages") or [{"role": "user", "content": "Hello?"}])
+        calls = [
+            context.call("client", Chat(messages, given.get("options") or {}))
+            for _ in range(given.get("times", 1))
+        ]
+        replies = [reply for reply in await asyncio.gather(*calls) if isinstance(reply, Reply)]
+        said = " ".join(reply.content for reply in replies)
+        asked = [f"{call.name}({call.arguments})" for reply in replies for call in reply.tool_calls]
+        return ToolResult(f"{said}|{','.join(asked)}|{replies[0].finish_reason}|{replies[0].model}")
+
+    service.house.registry.add_source(Lent())
+    service.house.add(Scripted(Card("ask", "tool"), ask))
+    return service
+
+
+def speaking(
+    answer: Callable[[types.CreateMessageRequestParams], Any],
+) -> tuple[Any, list[types.CreateMessageRequestParams]]:
+    """A client's side: what its model says, and what it was asked."""
+    asked: list[types.CreateMessageRequestParams] = []
+
+    async def sample(_context: Any, params: types.CreateMessageRequestParams) -> Any:
+        asked.append(params)
+        return answer(params)
+
+    return sample, asked
+
+
+def saying(text: str, reason: str = "endTurn") -> Callable[[Any], types.CreateMessageResult]:
+    content = types.TextContent(type="text", text=text)
+    return lambda _params: types.CreateMessageResult(
+        role="assistant", content=content, model="theirs", stop_reason=reason
+    )
+
+
+async def call(connect: Connect, sample: Any, arguments: dict[str, Any], **options: Any) -> Any:
+    async with asyncio.timeout(30), connect(sampling_callback=sample, **options) as client:
+        return await client.call_tool("ask", arguments)
+
+
+async def test_the_model_called_client_is_the_client_s_own(connect: Connect, house: Service) -> None:
+    sample, asked = speaking(saying("Good day.", "maxTokens"))
+    messages: list[Message] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": "Yes?"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is this?"},
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+            ],
+        },
+    ]
+    options = {"max_tokens": 7, "temperature": 0.5, "stop": "END"}
+    result = await call(connect, sample, {"messages": messages, "options": options})
+    assert result.content[0].text == "Good day.||length|theirs"
+    (params,) = asked
+    assert (params.system_prompt, params.max_tokens, params.temperature) == ("Be brief.", 7, 0.5)
+    assert params.stop_sequences == ["END"]
+    assert [message.role for message in params.messages] == ["user", "assistant", "user"]
+    words, picture = params.messages[2].content_as_list
+    assert isinstance(words, types.TextContent) and words.text == "What is this?"
+    assert isinstance(picture, types.ImageContent) and (picture.mime_type, picture.data) == (
+        "image/png",
+        PIXEL,
+    )
+
+
+async def test_several_questions_of_one_run_are_all_answered(connect: Connect, house: Service) -> None:
+    sample, asked = speaking(saying("Yes."))
+    assert (await call(connect, sample, {"times": 3})).content[0].text == "Yes. Yes. Yes.||stop|theirs"
+    assert len(asked) == 3 and all(params.max_tokens == 4096 for params in asked)
+
+
+async def test_a_lent_model_calls_tools_where_the_client_says_so(connect: Connect, house: Service) -> None:
+    def use(_params: types.CreateMessageRequestParams) -> types.CreateMessageResultWithTools:
+        called = types.ToolUseContent(type="tool_use", id="c2", name="weather", input={"place": "Bern"})
+        return types.CreateMessageResultWithTools(
+            role="assistant", content=[called], model="theirs", stop_reason="toolUse"
+        )
+
+    sample, asked = speaking(use)
+    called = {"name": "weather", "arguments": '{"place": "Ulm"}'}
+    messages = [
+        {"role": "user", "content": "And the weather?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "c1", "type": "function", "function": called}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "Rain."},
+    ]
+    arguments = {"messages": messages, "options": {"tools": [WEATHER], "tool_choice": "required"}}
+    result = await call(connect, sample, arguments, sampling_capabilities=TOOLS)
+    assert result.content[0].text == '|weather({"place": "Bern"})|tool_calls|theirs'
+    (params,) = asked
+    assert [tool.name for tool in params.tools or ()] == ["weather"]
+    assert params.tool_choice is not None and params.tool_choice.mode == "required"
+    (use_before,) = params.messages[1].content_as_list
+    (result_before,) = params.messages[2].content_as_list
+    assert isinstance(use_before, types.ToolUseContent) and use_before.input == {"place": "Ulm"}
+    assert isinstance(result_before, types.ToolResultContent) and result_before.tool_use_id == "c1"
+
+
+async def test_a_lent_model_without_tools_is_not_given_any(connect: Connect, house: Service) -> None:
+    sample, asked = speaking(saying("?"))
+    result = await call(connect, sample, {"options": {"tools": [WEATHER]}})
+    assert result.is_error and "calls no tools" in result.content[0].text and not asked
+
+
+async def test_a_form_of_the_answer_is_asked_for_in_words(connect: Connect, house: Service) -> None:
+    sample, asked = speaking(saying('{"a": 1}'))
+    schema = {"type": "object", "required": ["a"]}
+    options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    await call(connect, sample, {"options": options})
+    assert '"required": ["a"]' in (asked[0].system_prompt or "")
+
+
+async def test_a_client_that_lends_no_model_is_told_so(connect: Connect, house: Service) -> None:
+    async with asyncio.timeout(30), connect() as client:
+        result: Any = await client.call_tool("ask", {})
+    assert result.is_error and "declares 'sampling'" in result.content[0].text
+
+
+async def test_what_does_not_come_over_mcp_has_no_model_of_its_own(house: Service) -> None:
+    with pytest.raises(PorticoError) as refused:
+        await house.house.call("client", Chat(({"role": "user", "content": "Hello?"},)))
+    assert (refused.value.status, refused.value.code) == (400, "no_model_lent")
+    assert "client" not in [card.name for card in await house.house.registry.cards(LOCAL)]
+
+
+async def test_a_user_who_says_no_ends_the_call_with_that(connect: Connect, house: Service, era: Era) -> None:
+    refusal = types.ErrorData(code=-1, message="The user said no.")
+    sample, asked = speaking(lambda _params: refusal)
+    async with asyncio.timeout(30), connect(sampling_callback=sample) as client:
+        if era == "legacy":
+            result: Any = await client.call_tool("ask", {})
+            assert result.is_error and "The user said no." in result.content[0].text
+        else:  # the client itself gives the call up
+            with pytest.raises(MCPError, match="The user said no"):
+                await client.call_tool("ask", {})
+    assert len(asked) == 1

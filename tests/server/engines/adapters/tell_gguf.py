@@ -1,0 +1,74 @@
+"""What becomes of numbers in GGUF files: runs in the environment `finetune`, as ``… BASE FOLDER OUT``; prints JSON.
+
+``errors``: of each K-quant, what it loses of normal numbers (root mean square, relative). ``types``: those of some
+tensors of a model of 32 layers, for each type of file. ``refit``: BASE with the weights of FOLDER, which were made of
+it, is written to OUT; the largest difference between the two, relative.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUFReader, quants
+from worker.kquants import ENCODERS, quantised
+from worker.mix import TYPES, Mix
+from worker.refit import refit
+from worker.rewrite import numbers
+
+LAYERS = 32
+
+
+def error(kind: Any, values: Any) -> float:
+    back = quants.dequantize(quantised(values, kind), kind)
+    assert back.shape == values.shape
+    return float(np.sqrt(np.mean((back - values) ** 2) / np.mean(values**2)))
+
+
+def errors() -> dict[str, float]:
+    rows = np.random.default_rng(1).standard_normal((64, 3, 1024)).astype(np.float32)
+    rows[0] = 0  # nothing at all
+    rows[1, :, ::2] = 0
+    rows[2] = 0.5  # all the same
+    rows[3] = np.abs(rows[3]) + 1  # far from zero
+    return {kind.name: error(kind, rows) for kind in ENCODERS}
+
+
+def types(wished: str) -> dict[str, Any]:
+    mix = Mix(wished, ["token_embd.weight", "output.weight"], LAYERS)
+
+    def of(name: str, row: int = 4096) -> str:
+        return str(mix.of(name, (8, row), quants.GGMLQuantizationType.F32).name)
+
+    return {
+        "embedding": of("token_embd.weight"),
+        "output": of("output.weight"),
+        "shared": Mix(wished, ["token_embd.weight"], LAYERS).of("token_embd.weight", (8, 4096), 0).name,
+        "query": of("blk.8.attn_q.weight"),
+        "value": [of(f"blk.{layer}.attn_v.weight") for layer in range(LAYERS)],
+        "down": [of(f"blk.{layer}.ffn_down.weight") for layer in range(LAYERS)],
+        "narrow": of("blk.8.attn_q.weight", 576),
+        "odd": of("blk.8.attn_q.weight", 33),
+        "norm": of("blk.8.attn_norm.weight"),
+    }
+
+
+def difference(base: Path, folder: Path, out: Path) -> float:
+    refit(base, folder, out, "f16")
+    worst = 0.0
+    for one, other in zip(GGUFReader(base).tensors, GGUFReader(out).tensors, strict=True):
+        assert one.name == other.name
+        expected, found = numbers(one), numbers(other)
+        worst = max(worst, float(np.abs(found - expected).max() / np.abs(expected).max()))
+    return worst
+
+
+told = {
+    "errors": errors(),
+    "types": {wished: types(wished) for wished in TYPES},
+    "refit": difference(*(Path(argument) for argument in sys.argv[1:4])),
+}
+print(json.dumps(told))

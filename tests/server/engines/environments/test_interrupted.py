@@ -1,0 +1,42 @@
+"""Ctrl-C while an environment is being built: the daemon ends at once, and nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests import daemon as daemons
+
+from portico import Client
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def stalled() -> Iterator[socket.socket]:
+    """A package index that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(60)
+        yield listening
+
+
+def test_ctrl_c_ends_a_build_and_leaves_nothing(tmp_path: Path, stalled: socket.socket) -> None:
+    index = f"http://127.0.0.1:{stalled.getsockname()[1]}/simple"
+    variables = {"PORTICO_PYPI_INDEX": index, "UV_CACHE_DIR": str(tmp_path / "cache")}
+    with daemons.running(tmp_path / "home", env=variables) as daemon:
+        with Client(daemon.url) as client:
+            client.engines.install("transformers")
+            asked, _address = stalled.accept()
+            [engine] = [one for one in client.engines.list() if one.name == "transformers"]
+            assert engine.state == "building"
+        family = psutil.Process(daemon.process.pid).children(recursive=True)
+        assert any("uv" in process.name() for process in family)
+        assert daemon.stop(signal.SIGINT) == 0
+        asked.close()
+    _gone, left = psutil.wait_procs(family, timeout=20)
+    assert left == []
+    assert list((tmp_path / "home" / "environments").iterdir()) == []

@@ -1,0 +1,154 @@
+"""Of a watched folder only what gave notice is looked at, and what is seen is what a whole look would see."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePath
+
+import pytest
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico_server.core.principal import LOCAL
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.touched import MOST, Touched
+from portico_server.knowledge.walk import Walk, glance, walk
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "handbook"
+    for name in (
+        "a.md",
+        "b.txt",
+        "deep/c.txt",
+        "deep/d e.txt",
+        "deep/deeper/文档 😀.txt",
+        "web/venv/x.txt",
+        "deeps.txt",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"This is {name}.")
+    (folder / "deep" / ".gitignore").write_text("*.log\ntmp/\n")
+    for name in ("deep/x.log", "deep/tmp/y.txt", "deep/tmp/z/w.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("ignored")
+    return folder
+
+
+def look(folder: Path, *paths: str) -> Walk | None:
+    return glance(folder, [PurePath(path) for path in paths], max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("a.md",),
+        ("deep",),
+        ("deep/deeper", "deep/deeper/文档 😀.txt", "b.txt"),
+        ("deep/x.log", "deep/tmp/y.txt", "deep/tmp/z"),
+        ("gone.txt", "deep/gone", "a.md/under"),
+        ("web/venv", "web"),
+        (".hidden", "deep/.git/x"),
+    ],
+)
+def test_a_glance_sees_what_a_walk_sees_there(folder: Path, paths: tuple[str, ...]) -> None:
+    found = look(folder, *paths)
+    assert found is not None and found.only is not None
+    whole = walk(folder, max_bytes=1_000_000)
+    below = {
+        name: seen
+        for name, seen in whole.files.items()
+        if any(name == path or name.startswith(f"{path}/") for path in paths)
+    }
+    assert found.files == below
+    assert all(any(path == one or path.startswith(f"{one}/") for one in found.only) for path in paths)
+
+
+def test_what_takes_a_walk_to_know_is_left_to_one(folder: Path) -> None:
+    assert look(folder, "deep/.gitignore") is None  # other files may be read now
+    assert look(folder, ".") is None
+    (folder / "link.txt").symlink_to(folder / "a.md")
+    assert walk(folder, max_bytes=1_000_000).linked
+    assert look(folder, "link.txt") is None
+    (folder / "elsewhere").symlink_to(folder / "deep")
+    assert look(folder, "elsewhere/c.txt") is None
+    shutil.rmtree(folder)
+    assert look(folder, "a.md") is None
+
+
+def test_notices_count_from_the_last_whole_look_on() -> None:
+    touched = Touched()
+    touched.add([PurePath("a")])
+    assert touched.take() is None  # nobody has looked at the folder yet
+    touched.add([PurePath("a")])
+    assert touched.take() is None  # whether it holds links is not known yet
+    touched.linked = False
+    touched.add([PurePath("a")])
+    touched.add([PurePath("b")])
+    assert touched.take() == {PurePath("a"), PurePath("b")}
+    assert touched.take() == set()
+    touched.everything()
+    touched.add([PurePath("a")])
+    assert touched.take() is None
+    touched.add([PurePath(str(n)) for n in range(MOST + 1)])
+    assert touched.take() is None
+
+
+async def names(shop: Workshop, store: StoreRow) -> set[str]:
+    return {row.filename for row in (await shop.stores.contents.list(store, limit=100)).data}
+
+
+@pytest.mark.asyncio
+async def test_a_watched_folder_is_mirrored_through_all_that_can_happen_in_it(
+    tmp_path: Path, folder: Path
+) -> None:
+    def moved() -> None:
+        (folder / "deep" / "deeper").rename(folder / "other")
+
+    def came() -> None:
+        (folder / "new" / "in").mkdir(parents=True)
+        (folder / "new" / "in" / "e.txt").write_text("It is new.")
+
+    steps: list[tuple[Callable[[], object], set[str], set[str]]] = [
+        (lambda: (folder / "b.txt").write_text("Another text."), set(), set()),
+        (moved, {"other/文档 😀.txt"}, {"deep/deeper/文档 😀.txt"}),
+        (came, {"new/in/e.txt"}, set()),
+        (lambda: (folder / ".gitignore").write_text("new/"), set(), {"new/in/e.txt"}),
+        (lambda: shutil.rmtree(folder / "deep"), set(), {"deep/c.txt", "deep/d e.txt"}),
+        (lambda: (folder / "link.txt").symlink_to(folder / "a.md"), {"link.txt"}, set()),
+        (lambda: (folder / ".gitignore").unlink(), {"new/in/e.txt"}, set()),
+    ]
+    async with workshop(tmp_path / "home", watch=True) as shop:
+        store = await shop.stores.follow("handbook", folder, LOCAL)
+        await shop.sync(store)
+        expected = await names(shop, store)
+        assert len(expected) == 6
+        ids = {row.filename: row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data}
+        for act, come, go in steps:
+            act()
+            expected = (expected | come) - go
+            async with asyncio.timeout(20):
+                while await names(shop, store) != expected:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+        assert {
+            row.filename: row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data
+        }["other/文档 😀.txt"] == ids["deep/deeper/文档 😀.txt"]  # moved, not made anew
+
+
+@pytest.mark.asyncio
+async def test_a_notice_does_not_lead_to_a_look_at_everything(tmp_path: Path, folder: Path) -> None:
+    async with workshop(tmp_path / "home", watch=True) as shop:
+        store = await shop.stores.follow("handbook", folder, LOCAL)
+        assert (await shop.sync(store))["unchanged"] + 6 >= 6
+        (folder / "noticed.txt").write_text("A word that was noticed.")
+        async with asyncio.timeout(20):
+            while "noticed.txt" not in await names(shop, store):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        newest = max(
+            (run for run in shop.runner.list() if run.kind == "sync"), key=lambda run: run.created_at
+        )
+        result = await shop.result(newest.id)
+        assert (result["added"], result["unchanged"]) == (1, 0)
+        assert (await shop.sync(store))["unchanged"] == 7  # one that is asked for looks at all of it

@@ -1,0 +1,147 @@
+"""Late chunking: the passages of a document are embedded with what stands around them, bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from tests.server.knowledge.shelf import MODEL, Letters, vector
+from tests.server.knowledge.shelf import within as within_text
+from tests.server.knowledge.workshop import Workshop, workshop
+
+from portico.wire import Place
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Found, Search
+from portico_server.core.servable import Card
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge import patience
+from portico_server.knowledge.chunk.chunkers import chunk
+from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.groups import GroupInfo, GroupSpec
+from portico_server.knowledge.made import within
+from portico_server.knowledge.part import Part
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several stretches without a long text."""
+    monkeypatch.setattr(within, "REACH", 6_000)
+    monkeypatch.setattr(within, "AROUND", 2_000)
+
+
+LATE = {"type": "late", "size": 500, "overlap": 0}
+STORY = "\n\n".join(f"The keeper of lamp {n} lives alone. " + f"Lamp {n} burns oil. " * 20 for n in range(50))
+
+
+def cut(text: str, overlap: int = 0) -> list[Part]:
+    return chunk([Part(text, Place(start=0, end=len(text)))], {**LATE, "overlap": overlap}, "sentence")
+
+
+@pytest.mark.parametrize("overlap", [0, 100])
+def test_each_stretch_shows_its_passages_where_they_stand_with_what_is_around_them(overlap: int) -> None:
+    pieces = cut(STORY, overlap)
+    done = 0
+    while done < len(pieces):
+        one = within.stretch(pieces, done)
+        assert one.first == done
+        assert [one.text[first:last] for first, last in one.spans] == [
+            piece.text for piece in pieces[one.first : one.last]
+        ]
+        first, last = pieces[one.first].place, pieces[one.last - 1].place
+        assert len(one.text) - (last.end - first.start) < 2 * within.AROUND + 1_000
+        assert one.first == 0 or one.spans[0][0] > within.AROUND / 2
+        assert one.last == len(pieces) or len(one.text) - one.spans[-1][1] > within.AROUND / 2
+        assert " ".join(one.text.split()) in " ".join(STORY.split())
+        done = one.last
+
+
+def test_parts_of_several_documents_in_one_file_are_not_run_together() -> None:
+    pieces = [Part("One ends.", Place(start=0, end=9)), Part("Two begins.", Place(start=0, end=11))]
+    assert within.joined(pieces) == ("One ends.\nTwo begins.", ((0, 9), (10, 21)))
+
+
+@pytest_asyncio.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with workshop(tmp_path / "home") as made:
+        yield made
+
+
+async def stored(shop: Workshop) -> StoreRow:
+    store = await shop.stores.create("lamps", LOCAL)
+    file = await shop.upload("story.txt", STORY)
+    await shop.stores.contents.attach(store, [Attachment(file.id)], LOCAL)
+    await shop.settled(store)
+    return store
+
+
+async def made(shop: Workshop, store: StoreRow) -> GroupInfo:
+    return next(group for group in await shop.stores.groups.list(store, 1) if group.name == "late")
+
+
+async def test_a_model_that_failed_in_the_middle_goes_on_where_it_was(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "ATTEMPTS", 1)
+    store = await stored(shop)
+    shop.model.asked.clear()
+    shop.model.breaks_after = 1
+    _, run = await shop.stores.groups.add(store, "late", chunking=LATE)
+    assert await shop.result(run) == {"in_groups": 0, "failed_in_groups": 1}
+    group = await made(shop, store)
+    assert 0 < group.chunks < len(cut(STORY))
+    why = "story.txt could not be put into the group 'late': The process behind 'letters' crashed."
+    assert list(group.errors) == [("story.txt", why)]
+    shop.model.breaks_after, shop.model.broken = None, False
+    [again] = await shop.stores.groups.retry(store)
+    await shop.result(again)
+    group = await made(shop, store)
+    assert (group.completed, group.failed, group.chunks) == (1, 0, len(cut(STORY)))
+    assert len(shop.model.asked) == len(set(shop.model.asked))  # no stretch twice
+
+
+async def test_a_passage_is_found_by_what_stands_around_it(shop: Workshop) -> None:
+    store = await stored(shop)
+    _, run = await shop.stores.groups.add(store, "late", chunking=LATE)
+    await shop.result(run)
+    asked = Search("keeper lives", max_num_results=1, groups=("late",), ranker="vector")
+    found = await shop.runner.call("search", "store/lamps", asked, LOCAL)
+    assert isinstance(found, Found)
+    [best] = found.passages
+    pieces = cut(STORY)
+    asked_for = np.frombuffer(vector("keeper lives"), "<f4")
+    scores = []
+    done = 0
+    while done < len(pieces):
+        one = within.stretch(pieces, done)
+        whole = vector(one.text)
+        scores += [
+            float(asked_for @ np.frombuffer(within_text(one.text[a:b], whole), "<f4")) for a, b in one.spans
+        ]
+        done = one.last
+    assert best.score == pytest.approx(max(scores), abs=1e-4)
+
+
+async def test_another_model_of_the_store_leaves_a_late_group_as_it_was(shop: Workshop) -> None:
+    store = await stored(shop)
+    await shop.stores.groups.apply(store, [GroupSpec("late", LATE)])
+    shop.registry.add(Other())
+    await shop.result(await shop.stores.change_model(store, "other"))
+    store = await shop.stores.get("lamps", LOCAL)
+    assert (store.embedding_model, (await made(shop, store)).embedding_model) == ("other", MODEL)
+    # A configuration that names no model is content with the one that it has.
+    assert await shop.stores.groups.apply(store, [GroupSpec("late", LATE)]) == []
+    with pytest.raises(InvalidRequest, match="Models here that do: letters") as raised:
+        await shop.stores.groups.add(store, "later", chunking=LATE)
+    assert (raised.value.code, raised.value.param) == ("spans_unsupported", "embedding_model")
+
+
+class Other(Letters):
+    """A model for whole texts alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card = Card("other", "model", capabilities=frozenset({"embeddings"}))

@@ -1,0 +1,224 @@
+"""Conversations that are kept: sessions of the daemon, and one question within them.
+
+An agent's session is written by the daemon with each turn. What was said to a model or to an app is put there by us,
+when its answer is complete.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeAlias
+
+from portico.client import AsyncClient
+from portico.errors import NotFound
+from portico.values import Session
+from portico.wire import Cited, Delta, Event, Finished, Passage, Usage, passage_from_json
+
+LISTED: Final = 200
+"""How many conversations are listed at most."""
+
+TITLE: Final = 60
+"""Characters of a title that is made of the first question."""
+
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """Somebody to talk to: an app answers with passages, a model out of its own head."""
+
+    name: str
+    app: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of a conversation: a ``user``'s, or an answer with the passages that it stands on."""
+
+    role: str
+    content: str
+    passages: tuple[Passage, ...] = ()
+
+    @property
+    def message(self) -> dict[str, str]:
+        """As a model is sent it."""
+        return {"role": self.role, "content": self.content}
+
+
+History: TypeAlias = Sequence[Said]
+
+
+class Conversations:
+    """The sessions of whoever holds the key, and what is said in them. Every call raises a `DaemonError`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def recent(self, search: str = "") -> Sequence[Session]:
+        """The one used last first; those in whose title or messages ``search`` stands."""
+        return await self._client.sessions.list(search=search, limit=LISTED)
+
+    async def said(self, session: Session) -> list[Said]:
+        """What was asked and answered, oldest first; not what an agent did in between."""
+        found: list[Said] = []
+        after = 0
+        while True:
+            rows = await self._client.sessions.messages(session.id, "", after=after, limit=_PAGE)
+            found += [_said(row.message) for row in rows if row.message.get("type") is None]
+            if len(rows) < _PAGE:
+                return found
+            after = rows[-1].seq
+
+    async def look(self, session: Session) -> Session | None:
+        """The session as it is now; ``None`` if it is there no more."""
+        try:
+            return await self._client.sessions.get(session.id)
+        except NotFound:
+            return None
+
+    async def rename(self, session: Session, title: str) -> Session:
+        """Give it another title."""
+        return await self._client.sessions.change(session.id, title=title)
+
+    async def fork(self, session: Session) -> Session:
+        """A copy that goes its own way."""
+        made = await self._client.sessions.fork(session.id)
+        return await self._client.sessions.change(made.id, title=f"{title(session)} (copy)")
+
+    async def remove(self, session: Session) -> None:
+        """Forget it."""
+        await self._client.sessions.remove(session.id)
+
+    async def kinds(self) -> dict[str, str]:
+        """What each app is: ``agent``, ``flow``, or a ``store`` that is talked to."""
+        return {app.name: app.kind for app in await self._client.apps.list()}
+
+    def ask(self, partner: Partner, session: Session | None, history: History, question: str) -> Asking:
+        """Ask within a conversation; without a ``session`` one is made when it is answered."""
+        return Asking(self._client, partner, session, history, question)
+
+
+class Asking:
+    """A question on its way. Follow its ``events``, then `keep` what was said."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        partner: Partner,
+        session: Session | None,
+        history: History,
+        question: str,
+    ) -> None:
+        self._client = client
+        self._partner = partner
+        self._session = session
+        self._history = history
+        self._question = question
+        self._name = f"chat-{secrets.token_hex(4)}"
+        self._is_agent = False
+        self._text = ""
+        self._passages: tuple[Passage, ...] = ()
+        self.speaker = partner.name
+        """Who answers: an agent may hand the conversation over to another one."""
+        self.usage = Usage()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """All that happens until the answer is there. Closing it stops the answer."""
+        self._is_agent = self._partner.app and await self._agent()
+        if self._is_agent and self._session is None and self._history:
+            self._session = await self._begin(self._history)  # what was said to somebody else
+        async with aclosing(self._source()) as source:
+            async for event in source:
+                match event:
+                    case Delta(text=text):
+                        self._text += text
+                    case Cited(passages=passages):
+                        self._passages = passages
+                    case Usage() as usage:
+                        self.usage = usage
+                    case Finished(result=result) if self._is_agent:
+                        self.speaker = _speaker(result) or self.speaker
+                yield event
+
+    async def _source(self) -> AsyncGenerator[Event, None]:
+        if self._is_agent:
+            within = self._name if self._session is None else self._session.id
+            running = self._client.apps.start(self._partner.name, self._question, session=within)
+            try:
+                async for event in running.events():
+                    yield event
+            finally:
+                await running.close()
+            return
+        said = [item.message for item in self._history]
+        if self._partner.app:
+            answer = self._client.ask(self._question, self._partner.name, history=said)
+        else:
+            answer = self._client.chat(
+                [*said, {"role": "user", "content": self._question}], self._partner.name
+            )
+        async with answer:
+            async for event in answer.events():
+                yield event
+
+    async def _agent(self) -> bool:
+        return any(
+            app.name == self._partner.name and app.kind == "agent" for app in await self._client.apps.list()
+        )
+
+    async def _begin(self, history: History) -> Session:
+        """A session of the partner, with what was said before."""
+        asked = next((item.content for item in history if item.role == "user"), self._question)
+        session = await self._client.sessions.open(self._partner.name, title=_headline(asked))
+        return await self._client.sessions.add(session.id, [self._message(item) for item in history])
+
+    def _message(self, item: Said) -> dict[str, Any]:
+        sender = "user" if item.role == "user" else self._partner.name
+        about = {"passages": [asdict(passage) for passage in item.passages]}
+        return {"sender": sender, "content": item.content, "extra_info": about if item.passages else None}
+
+    @property
+    def said(self) -> list[Said]:
+        """Question and answer."""
+        return [Said("user", self._question), Said("assistant", self._text, self._passages)]
+
+    async def keep(self) -> Session:
+        """Keep what was said. The session that it is kept in."""
+        if self._is_agent:  # the daemon has kept the turn
+            if self._session is None:
+                (self._session,) = await self._client.sessions.list(
+                    self._partner.name, name=self._name, limit=1
+                )
+        elif self._session is None:
+            self._session = await self._begin([*self._history, *self.said])
+        else:
+            messages = [self._message(item) for item in self.said]
+            self._session = await self._client.sessions.add(self._session.id, messages)
+        return self._session
+
+
+def title(session: Session) -> str:
+    """What a conversation is called."""
+    return session.title or session.name
+
+
+def _headline(question: str) -> str:
+    words = " ".join(question.split())
+    return words if len(words) <= TITLE else f"{words[: TITLE - 1].rstrip()}…"
+
+
+def _said(message: Mapping[str, Any]) -> Said:
+    content = message.get("content") or ""
+    if not isinstance(content, str):
+        content = "\n".join(str(part.get("text") or f"[{part.get('type')}]") for part in content)
+    about = message.get("extra_info") or {}
+    passages = tuple(passage_from_json(item) for item in about.get("passages") or ())
+    return Said("user" if message.get("sender") == "user" else "assistant", content, passages)
+
+
+def _speaker(result: Any) -> str:
+    value = result.get("value", result) if isinstance(result, Mapping) else {}
+    return str(value.get("sender") or "") if isinstance(value, Mapping) else ""
