@@ -1,7 +1,8 @@
 """Fine-tuning: ``python bench/finetune.py``. Set PORTICO_ENVIRONMENTS and PORTICO_MODELS to folders that stay.
 
-Tokens per second of a job and of the same trl script run bare, in turn; chat while a job runs and while none does;
-seconds until the result is served. Goals: ≥0.95 ×, ≥0.8 ×, ≤5 s.
+Tokens per second of a job and of the same trl script run bare, at the same priority and in turn; chat beside a job and
+while it is paused, in turn; seconds until the result is served. Shares are medians over rounds.
+Goals: ≥0.95 ×, ≥0.8 ×, ≤5 s.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from decode import Target, decode
-from harness import HERE, Report, call, daemon, ratio
+from harness import HERE, Report, call, daemon
 
 from portico.client import Client
 from portico.tuning import TuningEvent, TuningJob
 from portico_server.settings import load
 
-MODEL = "smollm2-135m-instruct"
+WISHED = {"micro_batch": 4}
+"""What a job and the script are both told."""
 
 
 def examples(path: Path, count: int) -> Path:
@@ -62,12 +65,44 @@ def speed(client: Client, job: TuningJob) -> tuple[float, float]:
     return (looks[-1][0] - looks[0][0]) / spent, live
 
 
-def bare(python: Path, base: Path, file: Path, recipe: Mapping[str, Any]) -> float:
-    """Tokens per second of the script."""
-    command = [str(python), str(HERE / "bare_trl.py"), str(base), str(file), json.dumps(recipe)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+def bare(python: Path, base: Path, file: Path, recipe: Mapping[str, Any], nice: int) -> float:
+    """Tokens per second of the script, as far behind everything else on the machine as a job is."""
+    command = ["nice", "-n", str(nice), str(python), str(HERE / "bare_trl.py"), str(base), str(file)]
+    done = subprocess.run([*command, json.dumps(recipe)], check=True, capture_output=True, text=True)
     said = json.loads(done.stdout.splitlines()[-1])
     return float(said["tokens"] / said["seconds"])
+
+
+class Training:
+    """A job and the bare script, in turn; who begins changes from round to round."""
+
+    def __init__(self, client: Client, home: Path, file: Path) -> None:
+        self._client = client
+        self._home = home
+        self._file = file
+        self._settings = load().settings
+        self._recipe = client.tuning.plan("default", file, recipe=WISHED).recipe
+        self.rates: dict[str, list[float]] = {"bare": [], "portico": []}
+        self.lives: list[float] = []
+
+    def job(self) -> None:
+        rate, live = speed(self._client, begin(self._client, self._file, WISHED))
+        self.rates["portico"].append(rate)
+        self.lives.append(live)
+        for adapter in self._client.adapters.list():  # the next round finds the model as this one did
+            self._client.adapters.remove(adapter.name)
+
+    def script(self) -> None:
+        [base] = (self._home / "unpacked").iterdir()
+        python = self._settings.environments / "finetune" / "bin" / "python"
+        recipe = {**self._recipe, "seed": 1}
+        self.rates["bare"].append(bare(python, base, self._file, recipe, self._settings.finetune_nice))
+
+    def run(self, rounds: int) -> None:
+        for number in range(rounds):
+            first, second = (self.job, self.script) if number % 2 == 0 else (self.script, self.job)
+            first()
+            second()
 
 
 def chat(url: str, rounds: int) -> float:
@@ -76,22 +111,51 @@ def chat(url: str, rounds: int) -> float:
     return statistics.median(asyncio.run(decode(target, 1, 64)) for _ in range(rounds))
 
 
-def while_training(client: Client, url: str, file: Path, recipe: Mapping[str, Any], rounds: int) -> float:
-    """The same while a job is in the middle of its steps."""
-    job = begin(client, file, {**recipe, "micro_batch": 2})
+def beside(client: Client, url: str, file: Path, rounds: int) -> dict[str, list[float]]:
+    """Chat while a job is in the middle of its steps, and while it is paused, in turn."""
+    rates: dict[str, list[float]] = {"alone": [], "beside a job": []}
+    job = begin(client, file, {"micro_batch": 2})
     try:
-        for told in client.tuning.follow(job.id):
-            if isinstance(told, TuningEvent) and told.data.get("step"):
-                return chat(url, rounds)
+        for number in range(rounds):
+            if number:
+                client.tuning.resume(job.id)
+            seen = max((event.number for event in client.tuning.events(job.id, limit=1).data), default=0)
+            if not any(told.data.get("step") for told in _further(client, job, seen)):
+                raise SystemExit("the job ended before anybody chatted")
+            rates["beside a job"].append(chat(url, 2))
+            client.tuning.pause(job.id)
+            rates["alone"].append(chat(url, 2))
     finally:
         client.tuning.cancel(job.id)
-    raise SystemExit("the job ended before anybody chatted")
+    return rates
+
+
+def _further(client: Client, job: TuningJob, seen: int) -> Iterator[TuningEvent]:
+    """The job's events behind the number ``seen``."""
+    for told in client.tuning.follow(job.id):
+        if isinstance(told, TuningEvent) and told.number > seen:
+            yield told
+
+
+def show(report: Report, what: str, rates: Mapping[str, list[float]], base: str) -> None:
+    """Medians, and the median of each round's share: what slows a whole round leaves that alone."""
+    for name, found in rates.items():
+        shares = [one / other for one, other in zip(found, rates[base], strict=True)]
+        report.add(
+            **{
+                "what": f"{what}, {name}",
+                "tokens/s": statistics.median(found),
+                "share": "1"
+                if name == base
+                else f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})",
+            }
+        )
 
 
 def main() -> None:
     """Measure in turn, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -100,29 +164,14 @@ def main() -> None:
         file = examples(Path(folder) / "examples.jsonl", 4 * options.steps)
         many = examples(Path(folder) / "many.jsonl", 4_000)
         call(f"{portico.url}/api/deployments/default/load", {})
-        samples: dict[str, list[float]] = {"bare": [], "portico": []}
-        lives: list[float] = []
+        report.notes["load before"] = os.getloadavg()[0]
         with Client(portico.url) as client:
-            recipe = client.tuning.plan("default", file, recipe={"micro_batch": 4}).recipe
-            for _ in range(options.rounds):
-                rate, live = speed(client, begin(client, file, {"micro_batch": 4}))
-                samples["portico"].append(rate)
-                lives.append(live)
-                [base] = (Path(folder) / "home" / "unpacked").iterdir()
-                python = load().settings.environments / "finetune" / "bin" / "python"
-                samples["bare"].append(bare(python, base, file, {**recipe, "seed": 1}))
-            rates = {name: statistics.median(found) for name, found in samples.items()}
-            for name, rate in rates.items():
-                report.add(
-                    **{"what": f"training, {name}", "tokens/s": rate, "share": ratio(rates, name, "bare")}
-                )
-            chats = {"alone": chat(portico.url, options.rounds + 1)}
-            chats["beside a job"] = while_training(client, portico.url, many, {}, options.rounds + 1)
-            for name, rate in chats.items():
-                report.add(
-                    **{"what": f"chat, {name}", "tokens/s": rate, "share": ratio(chats, name, "alone")}
-                )
-        report.notes["seconds until served"] = statistics.median(lives)
+            training = Training(client, Path(folder) / "home", file)
+            training.run(options.rounds)
+            show(report, "training", training.rates, "bare")
+            show(report, "chat", beside(client, portico.url, many, options.rounds), "alone")
+        report.notes["seconds until served"] = statistics.median(training.lives)
+        report.notes["load after"] = os.getloadavg()[0]
     report.show(options.json)
 
 

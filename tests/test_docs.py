@@ -132,7 +132,10 @@ def execute(block: Block, house: Daemon, desk: Path) -> None:
     code = block.code.replace(ADDRESS, house.url)
     command = ["bash", "-euo", "pipefail", "-c", code]
     if block.language == "python":
-        command = [sys.executable, "-W", "error", "-c", code]
+        # A file, as cells of a notebook are to Python: what is defined in it has a source.
+        cell = desk / "cell.py"
+        cell.write_text(code, encoding="utf-8")
+        command = [sys.executable, "-W", "error", str(cell)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     variables = daemons.environment(PATH=path, PORTICO_URL=house.url, PORTICO_HOME=str(house.home))
     done = subprocess.run(

@@ -126,7 +126,7 @@ class ToolReturned:
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """An agent has handed the conversation over to the agent ``to``, whose answer is the answer."""
+    """The conversation went over, or back, to the agent ``to``, whose answer is the answer."""
 
     type: ClassVar[str] = "handed_off"
     to: str

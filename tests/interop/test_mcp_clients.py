@@ -14,7 +14,17 @@ from typing import Any
 import httpx
 import pytest
 from mcp import Client, StdioServerParameters
-from mcp_types import CreateMessageRequestParams, CreateMessageResult, TextContent, TextResourceContents
+from mcp_types import (
+    CreateMessageRequestParams,
+    CreateMessageResult,
+    CreateMessageResultWithTools,
+    SamplingCapability,
+    SamplingToolsCapability,
+    TextContent,
+    TextResourceContents,
+    ToolResultContent,
+    ToolUseContent,
+)
 from tests.daemon import ROOT, Daemon
 
 PACKAGES = ("@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/client@2.4.0")
@@ -30,7 +40,14 @@ def house(daemon: Daemon) -> Daemon:
         nap = {"name": "nap", "command": ["sleep", "30"], "description": "Sleeps.", "read_only": True}
         poet = {"portico_flow": 1, "step": {"op": "llm", "model": "client"}}
         app = {"name": "poet", "spec": poet}
-        for path, body in (("/api/prompts", prompt), ("/api/tool-sources", nap), ("/api/apps", app)):
+        agent = {"portico_agent": 1, "model": "client", "tools": ["calculator"]}
+        other = {"name": "reckoner", "kind": "agent", "spec": agent}
+        for path, body in (
+            ("/api/prompts", prompt),
+            ("/api/tool-sources", nap),
+            ("/api/apps", app),
+            ("/api/apps", other),
+        ):
             assert http.post(path, json=body).status_code == 200
     return daemon
 
@@ -127,6 +144,28 @@ async def test_the_python_sdk_lends_its_model(house: Daemon, way: str) -> None:
     async with httpx.AsyncClient(timeout=30) as http:
         refused = await http.post(f"{house.url}/v1/chat/completions", json=body)
     assert refused.status_code == 400 and refused.json()["error"]["code"] == "no_model_lent"
+
+
+async def reckoning(context: Any, params: CreateMessageRequestParams) -> CreateMessageResultWithTools:
+    """A client's own model, which calls the first tool that it is given, and then says what that said."""
+    (block,) = params.messages[-1].content_as_list
+    if isinstance(block, ToolResultContent):
+        said: Any = block.content[0]
+        return CreateMessageResultWithTools(
+            role="assistant", model="echo", content=said, stop_reason="endTurn"
+        )
+    assert params.tools is not None
+    use = ToolUseContent(id="c1", name=params.tools[0].name, input={"expression": "40 + 2"})
+    return CreateMessageResultWithTools(role="assistant", model="echo", content=[use], stop_reason="toolUse")
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_an_agent_with_the_model_of_its_caller_uses_its_own_tools(house: Daemon, mode: str) -> None:
+    tools = SamplingCapability(tools=SamplingToolsCapability())
+    client = Client(f"{house.url}/mcp", mode=mode, sampling_callback=reckoning, sampling_capabilities=tools)
+    async with asyncio.timeout(60), client:
+        found: Any = await client.call_tool("reckoner", {"question": "What is 40 + 2?"})
+    assert "42" in found.structured_content["answer"]
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])

@@ -40,3 +40,24 @@ async def test_a_tool_is_approved_and_another_refused(empty_daemon: Daemon) -> N
         await screen.until(lambda: screen.rows("#questions"))
         await screen.press("r")
         assert (await second).is_error
+
+
+async def test_an_agent_in_the_chat_says_that_it_waits(empty_daemon: Daemon) -> None:
+    script = [{"match": "wipe", "tool_calls": [{"name": "wipe", "arguments": {"path": "/3"}}], "times": 1}]
+    async with AsyncClient(empty_daemon.url) as client:
+        await client.deployments.add("careful", "fake://", parameters={"script": script})
+        await client.apps.deploy(
+            "janitor", {"portico_agent": 1, "model": "careful", "tools": ["wipe"]}, kind="agent"
+        )
+        async with terminal(empty_daemon.url) as screen:
+            await screen.open("3", "Chat")
+            await screen.until(lambda: screen.text("#partner") == "Talking to janitor · agent")
+            await screen.type("wipe it")
+            await screen.until(lambda: "waits for you under Approvals" in screen.text(".state"))
+            await screen.press("tab")
+            await screen.open("4", "Approvals")
+            await screen.until(lambda: screen.rows("#questions"))
+            await screen.press("a")
+            await screen.open("3", "Chat")
+            await screen.until(lambda: "tokens" in screen.text(".state"))
+        await client.apps.remove("janitor")

@@ -260,6 +260,7 @@ async def test_an_agents_conversation_goes_on_from_its_session(busy_daemon: Daem
                 await say(screen, "Another day")
                 assert screen.text("#partner").endswith(" · Another day")
                 await talk(screen, "default")
+                assert screen.text("#partner") == "Talking to default · model"
                 await say(screen, "What do you think?")
                 await talk(screen, "pilot")
                 await say(screen, "And you?")

@@ -140,6 +140,29 @@ def last_place(connection: Connection, store_id: str, file_id: str, group: str) 
     return None if found is None else _place(found)
 
 
+def with_some(connection: Connection, store_id: str, file_ids: Sequence[str]) -> set[str]:
+    """Those of the files that have chunks in the group that every store has."""
+    found: set[str] = set()
+    for part in _parts(file_ids):
+        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == GROUP)
+        found |= set(connection.execute(select(chunks.c.file_id).where(ours).distinct()).scalars())
+    return found
+
+
+def begun(connection: Connection, store_id: str, file_id: str, model: str) -> tuple[int, int] | None:
+    """How many chunks a file has in the group that every store has, and the bytes of their vectors of ``model`` ("" for
+    none); ``None`` unless each has one.
+    """
+    ours = _ours(store_id, file_id, GROUP)
+    count = int(connection.execute(select(func.count()).select_from(chunks).where(ours)).scalar_one())
+    if not count or not model:
+        return (count, 0) if count else None
+    joined = chunks.join(vectors, (vectors.c.chunk_id == chunks.c.id) & (vectors.c.model == model))
+    query = select(func.count(), func.sum(func.length(vectors.c.data))).select_from(joined).where(ours)
+    embedded, weight = connection.execute(query).one()
+    return (count, int(weight)) if embedded == count else None
+
+
 def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
     """Delete the file's chunks and vectors of all groups and log it; the store's last change number.
 
@@ -225,7 +248,8 @@ def hits(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[i
                 store_files,
                 (store_files.c.store_id == store_id) & (store_files.c.file_id == chunks.c.file_id),
             )
-            .where(chunks.c.id.in_(part))
+            # Of a file that could not be indexed to its end there may be chunks, for the next attempt.
+            .where(chunks.c.id.in_(part), store_files.c.status != "failed")
         )
         for row in rows:
             found[row.id] = HitRow(**{**row._mapping, "place": _place(row.place)})

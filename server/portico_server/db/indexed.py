@@ -67,13 +67,18 @@ def put(connection: Connection, store_id: str, batch: Sequence[Indexed], model: 
     return kept
 
 
-def fail_file(connection: Connection, row: StoreFileRow, code: str, message: str) -> None:
-    """Mark a file that could not be indexed, and take what there was of it out of searches."""
+def fail_file(
+    connection: Connection, row: StoreFileRow, code: str, message: str, *, keep: bool = False
+) -> None:
+    """Mark a file that could not be indexed, and take what there was of it out of searches. ``keep`` its chunks, for an
+    attempt that goes on behind them.
+    """
     this = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
     now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(this)).first()
     if now is None or now.status != "in_progress" or now.chunking != row.chunking:
         return
-    chunks.remove_file(connection, row.store_id, row.file_id)
+    if not keep:
+        chunks.remove_file(connection, row.store_id, row.file_id)
     connection.execute(
         update(store_files)
         .where(this)

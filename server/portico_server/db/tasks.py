@@ -39,9 +39,13 @@ _COLUMNS = [mcp_tasks.c[name] for name in TaskRow.__dataclass_fields__]
 
 def begin(connection: Connection, row: TaskRow, keep_seconds: float) -> None:
     """Write one that works from now on; those that ended longer ago than ``keep_seconds`` go."""
-    old = mcp_tasks.c.finished_at < time.time() - keep_seconds
-    connection.execute(delete(mcp_tasks).where(old))
+    forget(connection, keep_seconds)
     connection.execute(insert(mcp_tasks).values(asdict(row)))
+
+
+def forget(connection: Connection, keep_seconds: float) -> None:
+    """Remove those that ended longer ago."""
+    connection.execute(delete(mcp_tasks).where(mcp_tasks.c.finished_at < time.time() - keep_seconds))
 
 
 def end(

@@ -35,6 +35,8 @@ class Read:
     """Bytes of text up to the end of this run."""
     code: str = ""
     message: str | None = None
+    keep: bool = False
+    """Whether what is there of a file that failed is to be gone on from."""
 
 
 class Gathering:

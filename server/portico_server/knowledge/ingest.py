@@ -19,6 +19,7 @@ from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.indexed import Indexed
 from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.begun import Begun, OtherwiseError
 from portico_server.knowledge.chunk.chunkers import needs_model
 from portico_server.knowledge.embed import embed
 from portico_server.knowledge.files import Files
@@ -118,10 +119,15 @@ class Ingest:
         gathering = Gathering()
         queue = iter(waiting)
         dropped: set[str] = set()
+        some = await target.begun(waiting)
 
         async def read() -> None:
             for row in queue:
-                await self._read(row, target, gathering, dropped, context)
+                begun = await Begun.find(self._database, row, target.model) if row.file_id in some else None
+                try:
+                    await self._read(row, target, gathering, dropped, context, begun)
+                except OtherwiseError:
+                    await self._read(row, target, gathering, dropped, context)
 
         async def read_all() -> None:
             async with asyncio.TaskGroup() as readers:
@@ -149,24 +155,34 @@ class Ingest:
         gathering: Gathering,
         dropped: Collection[str],
         context: Context,
+        begun: Begun | None = None,
     ) -> None:
-        """Read and cut one file; what cannot be read is handed on as a sentence."""
+        """Read and cut one file; what cannot be read is handed on as a sentence.
+
+        Of a file that is ``begun`` the chunks behind those that are there are handed on. Raises `OtherwiseError`,
+        before anything is.
+        """
         began = time.perf_counter()
         await context.emit(StepStarted(f"index/{row.filename}"))
-        first, used = True, 0
+        first, used = begun is None, 0
+        if begun is not None:
+            target.went_on(row, begun.weight)
         held: list[NewChunk] = []
         blob = self._files.blob(row.sha256)
         source = self._readers.read(blob, row.filename, target.chunking(row), context, indexed=True)
         try:
             async with aclosing(source) as runs:
                 async for parts in runs:
-                    held += [NewChunk(part.text, part.place) for part in parts]
+                    new = [NewChunk(part.text, part.place) for part in parts]
+                    held += new if begun is None else await begun.rest(new)
                     used += sum(len(part.text.encode()) for part in parts)
                     while len(held) > CHUNKS:
                         await gathering.put(Read(row, began, held[:CHUNKS], first, last=False))
                         held, first = held[CHUNKS:], False
                     if row.file_id in dropped:
                         return
+            if begun is not None:
+                begun.end()
             await gathering.put(Read(row, began, held, first, used=used))
         except Unreadable as error:
             message = f"{row.filename} {error.message}"
@@ -185,10 +201,10 @@ class Ingest:
                 good.append(Indexed(item.row, item.chunks, data, item.first, item.last, item.used))
                 continue
             logger.warning("store %s: %s", item.row.store_id, item.message)
-            # What there was of it goes, whatever is still to come.
+            # What there was of it goes, unless the next attempt can begin behind it; nothing is added in any case.
             good = [other for other in good if other.row.file_id != item.row.file_id]
             dropped.add(item.row.file_id)
-            await target.fail(item.row, item.code, item.message)
+            await target.fail(item.row, item.code, item.message, keep=item.keep)
         if good:
             kept = await target.put(good)
             dropped |= {item.row.file_id for item in good} - kept
@@ -215,6 +231,7 @@ class Ingest:
                 }
             for item in batch:
                 item.code, item.message = "server_error", target.failure(item.row, error)
+                item.keep = True
             return {}
         found: dict[int, Sequence[bytes]] = {}
         begin = 0

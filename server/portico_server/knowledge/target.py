@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from portico_server.core.errors import NotFound, PorticoError
-from portico_server.db import groups, indexed
+from portico_server.db import chunks, groups, indexed
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.indexed import Indexed
@@ -29,8 +29,14 @@ class Target(Protocol):
     async def put(self, batch: Sequence[Indexed]) -> set[str]:
         """Write runs of files in one transaction; the files that are still wanted."""
 
-    async def fail(self, row: StoreFileRow, code: str, message: str) -> None:
-        """Note that a file could not be indexed."""
+    async def begun(self, waiting: Sequence[StoreFileRow]) -> set[str]:
+        """Those of the files of which an attempt that was cut off has left something to go on from."""
+
+    def went_on(self, row: StoreFileRow, weight: int) -> None:
+        """A file is gone on with behind chunks whose vectors take ``weight`` bytes."""
+
+    async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
+        """Note that a file could not be indexed. ``keep`` what there is of it, to go on from there."""
 
 
 class StoreTarget:
@@ -68,9 +74,16 @@ class StoreTarget:
             self._vectors[item.row.file_id] = weight
         return weight
 
-    async def fail(self, row: StoreFileRow, code: str, message: str) -> None:
+    async def begun(self, waiting: Sequence[StoreFileRow]) -> set[str]:
+        ids = [row.file_id for row in waiting]
+        return await self._database.read(chunks.with_some, self._store, ids)
+
+    def went_on(self, row: StoreFileRow, weight: int) -> None:
+        self._vectors[row.file_id] = weight
+
+    async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
         self._vectors.pop(row.file_id, None)
-        await self._database.write(indexed.fail_file, row, code, message)
+        await self._database.write(indexed.fail_file, row, code, message, keep=keep)
 
 
 class GroupTarget:
@@ -94,5 +107,11 @@ class GroupTarget:
             self._indexes.changed(self._group.store_id, self.model, self._group.name)
         return kept
 
-    async def fail(self, row: StoreFileRow, code: str, message: str) -> None:
+    async def begun(self, waiting: Sequence[StoreFileRow]) -> set[str]:
+        return set()
+
+    def went_on(self, row: StoreFileRow, weight: int) -> None:
+        raise NotImplementedError("nothing is begun")
+
+    async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
         await self._database.write(groups.fail_file, self._group, row, message)

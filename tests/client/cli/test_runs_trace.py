@@ -42,7 +42,7 @@ def test_the_steps_of_a_run_are_shown_with_times_tokens_and_errors(command: Comm
     assert cells["story.titles"][1:3] == ["code", "completed"]
     write = next(row for path, row in cells.items() if "chapters[0]" in path)
     assert write[1] == "llm" and write[4] == "2+2"
-    assert cells["story.last"][2] == "failed" and cells["story.last"][5]
+    assert cells["story.last"][2] == "failed" and cells["story.last"][6]
     steps = command("runs", "trace", ended, "--json").json["steps"]
     assert {step["path"] for step in steps} == set(cells)
     chart = command("runs", "trace", ended, "--mermaid").out

@@ -1,28 +1,43 @@
 """The protocol's own conformance suite, as far as its scenarios ask for what there is here.
 
-Left out are those that want resources under addresses of their own, prompts and results with pictures or sounds of
-their own, sampling, and tools that send notices of their own. The tools and prompts that the others name are added.
+Left out are those that want resources under addresses of their own, and prompts and results that hold resources. The
+tools, apps and prompts that the others name are added; those that answer with pictures and sounds are a hosted one's.
 Both revisions: the release of the suite knows the sessions, its coming one 2026-07-28. It needs Node 22, which npx
 fetches along with it.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
 
-SESSIONS = ("server-initialize", "ping", "logging-set-level")
+SESSIONS = (
+    "server-initialize",
+    "ping",
+    "logging-set-level",
+    "tools-call-with-logging",
+    "tools-call-sampling",
+    "tools-call-elicitation",
+    "elicitation-sep1034-defaults",
+    "elicitation-sep1330-enums",
+)
 BOTH = (
     "server-sse-multiple-streams",
     "tools-list",
     "tools-call-simple-text",
     "tools-call-error",
+    "tools-call-with-progress",
+    "tools-call-image",
+    "tools-call-audio",
     "resources-list",
     "prompts-list",
     "prompts-get-simple",
@@ -44,7 +59,61 @@ prompts:
 tools:
   - {{name: test_simple_text, function: "conformance_tools:test_simple_text", folder: "{TOOLS}"}}
   - {{name: test_error_handling, function: "conformance_tools:test_error_handling", folder: "{TOOLS}"}}
+mcp:
+  - {{name: hosted, command: ["{sys.executable}", "{TOOLS}/conformance_server.py"], prefix: ""}}
+apps:
 """
+
+
+def _form(**fields: Any) -> dict[str, Any]:
+    """A flow that asks a person for some fields."""
+    step = {"op": "approve", "message": "Please fill this in.", "answer_schema": _object(**fields)}
+    return {"input_schema": {"type": "object"}, "step": step}
+
+
+def _object(**fields: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": fields}
+
+
+TEXT = {"type": "string"}
+CHOICES = [{"const": f"value{number}", "title": f"Option {number}"} for number in (1, 2, 3)]
+WORDS = ["option1", "option2", "option3"]
+THREE_STEPS = {
+    "input_schema": {"type": "object"},
+    "step": {"op": "pipeline", "steps": [{"op": "emit", "text": word} for word in WORDS]},
+}
+FLOWS = {
+    "test_sampling": {
+        "input_schema": _object(prompt=TEXT),
+        "step": {
+            "op": "llm",
+            "model": "client",
+            "user": {"$ref": "input.prompt"},
+            "options": {"max_tokens": 100},
+        },
+    },
+    "test_tool_with_progress": THREE_STEPS,
+    "test_tool_with_logging": THREE_STEPS,
+    "test_elicitation": {
+        **_form(username=TEXT, email={"type": "string", "format": "email"}),
+        "input_schema": _object(message=TEXT),
+    },
+    "test_elicitation_sep1034_defaults": _form(
+        name={"type": "string", "default": "John Doe"},
+        age={"type": "integer", "default": 30},
+        score={"type": "number", "default": 95.5},
+        status={"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
+        verified={"type": "boolean", "default": True},
+    ),
+    "test_elicitation_sep1330_enums": _form(
+        untitledSingle={"type": "string", "enum": WORDS},
+        titledSingle={"type": "string", "oneOf": CHOICES},
+        legacyEnum={"type": "string", "enum": ["opt1", "opt2", "opt3"], "enumNames": ["One", "Two", "Three"]},
+        untitledMulti={"type": "array", "items": {"type": "string", "enum": WORDS}},
+        titledMulti={"type": "array", "items": {"anyOf": CHOICES}},
+    ),
+}
+CONFIGURATION += "".join(f"  - {json.dumps({'name': name, 'flow': flow})}\n" for name, flow in FLOWS.items())
 
 pytestmark = [
     pytest.mark.slow,

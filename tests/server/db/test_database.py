@@ -1,6 +1,7 @@
 """The database: migrations, damage, one writer."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.db import migrate
+from portico_server.db import migrate, steps
 from portico_server.db.database import Database
 from portico_server.db.schema import HEAD, metadata
 
@@ -57,6 +58,47 @@ async def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         await database.write(half)
     rows = await database.read(lambda c: c.execute(text("select count(*) from aliases")).scalar_one())
     assert rows == 0
+    database.close()
+
+
+async def test_the_writer_goes_on_after_every_kind_of_failure(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    broken = steps.StepRow("p", 1, "code", None, 1, None, "1", None, 0.0, 0.0)  # type: ignore[arg-type]
+
+    def careless(connection: Connection) -> None:
+        steps.record(connection, "run_1", [broken._replace(status="completed")])
+        raise ValueError("not the database's fault")
+
+    for write in (database.write, database.jot):
+        with pytest.raises(PorticoError, match=r"steps\.status"):
+            await write(steps.record, "run_1", [broken])
+        with pytest.raises(ValueError, match="not the database's fault"):
+            await write(careless)
+        assert await database.read(steps.of_run, "run_1") == []
+    await database.jot(steps.record, "run_1", [broken._replace(status="completed")])
+    assert [row.path for row in await database.read(steps.of_run, "run_1")] == ["p"]
+    database.close()
+
+
+async def test_a_write_that_nobody_waits_for_is_whole_or_not_done(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection, number: int) -> None:
+        begun.set()
+        go_on.wait(20)
+        connection.execute(text("insert into aliases values (:n, 'x')"), {"n": str(number)})
+
+    first, second = (asyncio.create_task(database.write(slow, number)) for number in (1, 2))
+    await asyncio.to_thread(begun.wait, 20)
+    for task in (first, second):
+        task.cancel()
+    await asyncio.wait([first, second])
+    go_on.set()
+    found = await database.write(lambda c: c.execute(text("select name from aliases")).scalars().all())
+    assert found == ["1"], "what has begun is finished, what has not is not begun"
     database.close()
 
 

@@ -15,6 +15,8 @@ from openai.types.fine_tuning import FineTuningJob
 from tests import daemon as daemons
 from tests.daemon import Daemon
 
+from portico.client import Client
+
 CONFIGURATION = """
 models:
   - {{name: echo, source: "fake://", aliases: [default]}}
@@ -220,6 +222,58 @@ def test_cancel_ends_a_job_at_work_and_one_that_waits(daemon: Daemon, client: op
     _, ended = followed(daemon, first.id)
     assert ended["fine_tuned_model"] is None
     assert not (daemon.home / "finetune" / first.id).exists()
+
+
+def test_cancel_ends_a_job_whose_files_are_read_and_one_that_is_paused(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    large = b"".join(json.dumps(EXAMPLES[0]).encode() + b"\n" for _ in range(30_000))
+    reading = client.fine_tuning.jobs.create(model="echo", training_file=upload(client, large))
+    assert reading.status == "validating_files"
+    assert client.fine_tuning.jobs.cancel(reading.id).status == "cancelled"
+    assert not (daemon.home / "finetune" / reading.id).exists()
+
+    paused = long_job(client)
+    until_step(daemon, paused.id, 1)
+    client.fine_tuning.jobs.pause(paused.id)
+    assert client.fine_tuning.jobs.cancel(paused.id).status == "cancelled"
+    with pytest.raises(openai.ConflictError, match="not paused, but cancelled"):
+        client.fine_tuning.jobs.resume(paused.id)
+    assert not (daemon.home / "finetune" / paused.id).exists()
+
+
+def test_a_base_that_is_removed_is_missed_by_its_job_and_by_its_model(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    with Client(daemon.url, KEYS["admin"]) as admin:
+        admin.deployments.add("base", "fake://")
+        file = upload(client, EXAMPLES)
+        done = client.fine_tuning.jobs.create(model="base", training_file=file)
+        _, ended = followed(daemon, done.id)
+        numbers: Any = {"n_epochs": FOREVER, "batch_size": 1}
+        working = client.fine_tuning.jobs.create(
+            model="base",
+            training_file=file,
+            method={"type": "supervised", "supervised": {"hyperparameters": numbers}},
+        )
+        until_step(daemon, working.id, 1)
+        client.fine_tuning.jobs.pause(working.id)
+        admin.deployments.remove("base")
+        client.fine_tuning.jobs.resume(working.id)
+        followed(daemon, working.id)
+        failed = client.fine_tuning.jobs.retrieve(working.id)
+        assert (failed.status, failed.error and failed.error.code) == ("failed", "model_not_found")
+        with pytest.raises(openai.APIStatusError, match="'base', which is not here any more") as caught:
+            client.chat.completions.create(
+                model=ended["fine_tuned_model"], messages=[{"role": "user", "content": "hello"}]
+            )
+        assert caught.value.code == "base_model_missing"
+        admin.deployments.add("base", "fake://")
+        said = client.chat.completions.create(
+            model=ended["fine_tuned_model"],
+            messages=[{"role": "user", "content": "What is the tide at 3 o'clock?"}],
+        )
+        assert said.choices[0].message.content == "3 feet"
 
 
 def test_a_run_that_is_cancelled_takes_its_job_along(daemon: Daemon, client: openai.OpenAI) -> None:

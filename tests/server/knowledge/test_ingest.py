@@ -17,8 +17,9 @@ from portico_server.core.errors import EngineFailed
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Embed, Request, Vectors
 from portico_server.db import chunks as chunk_rows
+from portico_server.db import stores
 from portico_server.db.files import FileRow
-from portico_server.knowledge import ingest, patience
+from portico_server.knowledge import gather, ingest, patience
 from portico_server.knowledge.contents import Attachment
 
 
@@ -148,6 +149,54 @@ async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
     shop.model.broken = False
     await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
     assert [file.status for file in await shop.settled(store)] == ["completed"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.setattr(patience, "ATTEMPTS", 1)
+    monkeypatch.setattr(ingest, "CHUNKS", 20)
+    monkeypatch.setattr(gather, "CHUNKS", 20)
+    text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(300))
+    async with workshop(tmp_path / "home") as first:
+        store = await first.stores.create("long", LOCAL)
+        row = await first.upload("long.txt", text)
+        first.model.breaks_after = 3
+        await first.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+        [file] = await first.settled(store)
+        assert (file.status, file.usage_bytes) == ("failed", 0)
+        once = list(first.model.asked)
+        assert 40 <= len(once) < 90
+        assert not (await first.search(store, "paragraph number 3")).passages  # half a file is none
+        if killed:
+            waits = {"status": "in_progress", "error_code": None, "error_message": None}
+            await first.database.write(stores.set_file, store.id, row.id, waits)
+    async with workshop(tmp_path / "home") as second:
+        if not killed:
+            await second.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+        [file] = await second.settled(store)
+        assert (file.status, file.error_message) == ("completed", None)
+        found = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
+        assert [chunk.text for chunk in found] == [
+            *once,
+            *second.model.asked,
+        ]  # nothing twice, nothing left out
+        assert [chunk.ordinal for chunk in found] == list(range(len(found)))
+        assert (
+            (await second.search(store, "paragraph number 3"))
+            .passages[0]
+            .text.startswith("Paragraph number 3 ")
+        )
+        whole = await second.stores.create("whole", LOCAL)
+        await second.stores.contents.attach(whole, [Attachment(row.id)], LOCAL)
+        assert [each.usage_bytes for each in await second.settled(whole)] == [file.usage_bytes]
+        await second.stores.contents.attach(
+            store, [Attachment(row.id, chunking={"type": "sentence", "size": 500})], LOCAL
+        )
+        await second.settled(store)
+        again = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
+        assert len(again) > len(found)  # cut otherwise, it is made anew
 
 
 async def test_a_store_without_a_model_is_indexed_by_words(shop: Workshop) -> None:

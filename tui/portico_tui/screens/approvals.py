@@ -61,6 +61,8 @@ class Approvals(Page):
             found = await self.daemon.questions()
         except DaemonError:
             return  # the banner says that the daemon is away
+        if not self.query(Table):
+            return  # the app was left meanwhile
         self._questions = {question.id: question for question in found}
         self._draw()
         self.refresh_bindings()

@@ -107,6 +107,7 @@ class Chat(Page):
     async def _tell_apart(self) -> None:
         with suppress(DaemonError):  # the banner says that the daemon is away
             self._kinds = await self.daemon.conversations.kinds()
+        if self.query("#partner"):  # else the app was left meanwhile
             self._head()
 
     def _title(self, partner: Partner) -> str:
@@ -148,8 +149,10 @@ class Chat(Page):
             await self._listen_to(asking, reply)
             self._said += asking.said
             with self.reporting("Conversation"):
-                self._session = await asking.keep()
-                self._head()
+                kept = await asking.keep()
+                if partner == self._partner:  # else somebody else goes on with what was said
+                    self._session = kept
+                    self._head()
             tokens, speaker = asking.usage.completion_tokens, one_line(asking.speaker)
             reply.note(f"{speaker} · {tokens} tokens" if tokens else speaker)
         except DaemonError as error:
@@ -178,7 +181,7 @@ class Chat(Page):
                     case HandedOff(to=to):
                         reply.note(f"hands over to {one_line(to)} …")
                     case Asked(kind=kind, message=message) if kind in ("approval", "input"):
-                        reply.note(f"waits for you under Approvals (Esc, 4): {one_line(message)}")
+                        reply.note(f"waits for you under Approvals (Tab, 4): {one_line(message)}")
 
     def _cite(self, passages: tuple[Passage, ...]) -> None:
         self.query_one(Passages).put(passages)

@@ -78,6 +78,8 @@ class Finetunes(Page):
             found = await self.daemon.tuning_jobs()
         except DaemonError:
             return  # the banner says that the daemon is away
+        if not self.query(Table):
+            return  # the app was left meanwhile
         self._jobs = {job.id: job for job in found}
         self._draw()
         self.refresh_bindings()

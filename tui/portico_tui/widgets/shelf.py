@@ -58,7 +58,10 @@ class Shelf(ModalScreen[Session | None]):
     async def _look(self) -> None:
         search = self.query_one(Input).value.strip()
         with self._reporting("Conversations"):
-            self._put(await self._conversations.recent(search))
+            found = await self._conversations.recent(search)
+            if not self.query(Table):
+                return  # it was closed meanwhile
+            self._put(found)
             nothing = f"Nothing was said about '{search}'." if search else "Nothing was said yet."
             self.query_one("#no-sessions", Static).update(Content(nothing))
 

@@ -68,13 +68,23 @@ def _message(asked: Asked) -> str:
 
 
 def _schema(asked: Asked) -> Mapping[str, Any] | None:
-    """The protocol's forms are objects of plain fields; anything else that is plain becomes one field, ``value``."""
+    """The protocol's forms are objects of plain fields; anything else that is such a field becomes one, ``value``."""
     schema = asked.answer_schema or {"type": "string"}
     if schema.get("type") == "object":
         fields = schema.get("properties") or {}
-        plain = all(isinstance(item, Mapping) and item.get("type") in _PLAIN for item in fields.values())
+        plain = all(_is_field(item) for item in fields.values())
         kept = {key: schema[key] for key in ("type", "properties", "required") if key in schema}
         return kept if plain and fields else None
-    if schema.get("type") in _PLAIN:
+    if _is_field(schema):
         return {"type": "object", "properties": {"value": dict(schema)}, "required": ["value"]}
     return None
+
+
+def _is_field(schema: Any) -> bool:
+    """Whether a form has a field for that: one plain value, or several of a list of words."""
+    if not isinstance(schema, Mapping):
+        return False
+    items = schema.get("items")
+    if schema.get("type") == "array" and isinstance(items, Mapping):
+        return bool(items.get("enum") or items.get("anyOf"))
+    return schema.get("type") in _PLAIN

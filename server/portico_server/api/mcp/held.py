@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,6 +12,8 @@ from typing import Final, TypeAlias
 from portico.wire import Answered, Asked, Delta, Event, Status, StepStarted, ToolCalled
 from portico_server.core.principal import Principal
 from portico_server.runs.run import Run
+
+logger = logging.getLogger(__name__)
 
 KEPT: Final = 3600.0
 """Seconds for which the result of a run can be fetched after its end."""
@@ -145,8 +148,11 @@ class HeldRuns:
         assert held.run.task is not None
         await asyncio.wait([held.run.task])
         held.asks.clear()
-        if held.at_end is not None:
-            await held.at_end(held)
+        try:
+            if held.at_end is not None:
+                await held.at_end(held)
+        except Exception:  # whatever it is, the client is told of the end
+            logger.exception("the end of run %s could not be kept", held.run.id)
         held.settled = True
         held.updated_at = held.run.finished_at or time.time()
         self._tell(held)

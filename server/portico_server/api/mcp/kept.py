@@ -38,6 +38,7 @@ class KeptTasks:
     async def start(self) -> None:
         """What was at work when its daemon ended has failed: its run lived in that daemon alone."""
         await self._lose(at_start=True)
+        await self._database.write(rows.forget, KEPT)
 
     async def run(self) -> None:
         """Keep the leases on what is at work here, until cancelled. Nothing to do if there is no other daemon."""

@@ -21,8 +21,11 @@ from portico_server.core.request import AppOutput, Artifact, Found, Reply, Resul
 PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """What assistants show."""
 
+SOUNDS: Final = ("audio/wav", "audio/x-wav", "audio/mpeg", "audio/ogg", "audio/flac", "audio/mp4")
+"""What assistants play."""
+
 PICTURE: Final = 2 * 1024 * 1024
-"""Bytes of a picture that is sent along with a result; a larger one is a link."""
+"""Bytes of a picture or a sound that is sent along with a result; a larger one is a link."""
 
 
 async def result_of(found: Result, run: str, caller: Principal, library: Library) -> types.CallToolResult:
@@ -85,12 +88,14 @@ def _plain(result: Result) -> types.CallToolResult:
 
 
 async def _shown(artifact: Artifact, caller: Principal, library: Library) -> types.ContentBlock:
-    """A small picture as itself, anything else as a link to a resource."""
-    if artifact.media_type in PICTURES and artifact.bytes <= PICTURE:
+    """A small picture or sound as itself, anything else as a link to a resource."""
+    kind = artifact.media_type
+    if kind in (*PICTURES, *SOUNDS) and artifact.bytes <= PICTURE:
         _artifact, data = await library.made(caller, artifact.id)
-        return types.ImageContent(
-            type="image", data=base64.b64encode(data).decode(), mime_type=artifact.media_type
-        )
+        shown = base64.b64encode(data).decode()
+        if kind in SOUNDS:
+            return types.AudioContent(type="audio", data=shown, mime_type=kind)
+        return types.ImageContent(type="image", data=shown, mime_type=kind)
     return types.ResourceLink(
         type="resource_link",
         name=artifact.name,

@@ -165,9 +165,8 @@ class Tasks:
         if row is None or row.status != "working":
             return row
         run = self._runner.get(row.run_id)
-        if (
-            run is not None and run.durable
-        ):  # it was taken up again here, and maybe just now by another request
+        if run is not None and run.durable:
+            # It was taken up again here. Another request may have seen that just now.
             again = self._held.get(task_id, caller)
             return again or self._held.hold(run, 0, at_end=self._end, held_id=task_id)
         ended = await self._kept.run_of(row.run_id)

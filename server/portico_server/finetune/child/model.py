@@ -48,14 +48,18 @@ def model_of(order: Order) -> Any:
         "attn_implementation": recipe["attention"],
         "use_safetensors": True,
     }
+    cut = recipe["sharding"] in ("fsdp", "zero3")
     if recipe["kind"] == "qlora":
         wished["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
+            # What is cut up over several GPUs must be kept as numbers of one kind.
+            bnb_4bit_quant_storage=dtype if cut else torch.uint8,
         )
-        wished["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+        if not cut:
+            wished["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     model = AutoModelForCausalLM.from_pretrained(order.model, **wished, **_OFFLINE)
     model.config.use_cache = False
     return model

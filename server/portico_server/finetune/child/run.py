@@ -70,6 +70,9 @@ def _confirmed(order: Order, bench: Bench, model: Any, lora: Any, voice: Voice) 
     if recipe["device"] == "cuda" and recipe["kind"] != "qlora":  # weights in four bits are there already
         model.to("cuda")
     probed = get_peft_model(model, lora) if lora is not None else model
+    if recipe["checkpointing"]:
+        probed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        probed.enable_input_require_grads()
     found = fitting(bench.trial(probed), wished)
     if lora is not None:
         probed.unload()

@@ -7,6 +7,7 @@ import binascii
 import mimetypes
 import re
 from typing import Any, Final
+from urllib.parse import unquote
 
 import mcp_types as types
 from jsonschema import Draft202012Validator
@@ -62,17 +63,33 @@ def plain(text: str) -> str:
 
 
 def made_in(result: types.CallToolResult) -> list[Made]:
-    """The pictures and sounds of a result; what is no base64 is left out."""
+    """The pictures, sounds and files of a result; what is no base64 is left out."""
     found = []
     for number, block in enumerate(result.content, 1):
-        if isinstance(block, types.ImageContent | types.AudioContent):
-            ending = mimetypes.guess_extension(block.mime_type) or ""
-            try:
-                data = base64.b64decode(block.data, validate=True)
-            except binascii.Error:
+        match block:
+            case (
+                types.ImageContent(mime_type=kind, data=text) | types.AudioContent(mime_type=kind, data=text)
+            ):
+                name = f"{block.type}-{number}{mimetypes.guess_extension(kind) or ''}"
+            case types.EmbeddedResource(
+                resource=types.BlobResourceContents(uri=uri, mime_type=given, blob=text)
+            ):
+                name = _file_of(uri) or f"file-{number}"
+                kind = given or mimetypes.guess_type(name)[0] or "application/octet-stream"
+            case _:
                 continue
-            found.append(Made(f"{block.type}-{number}{ending}", block.mime_type, data))
+        try:
+            data = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            continue
+        found.append(Made(name, kind, data))
     return found
+
+
+def _file_of(uri: str) -> str:
+    """The name of the file that an address ends in, without a folder; it may be any text."""
+    path = unquote(uri.partition("#")[0].partition("?")[0]).replace("\\", "/")
+    return plain(path.rpartition("/")[2])[:150].strip(". ")
 
 
 def result_of(result: types.CallToolResult, kept: tuple[Artifact, ...]) -> ToolResult:

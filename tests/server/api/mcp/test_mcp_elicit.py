@@ -133,6 +133,7 @@ async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
         (Asked("q", "input", "f"), ["value"]),
         (Asked("q", "input", "f", answer_schema={"type": "boolean"}), ["value"]),
         (Asked("q", "input", "f", answer_schema={"type": "array"}), None),
+        (Asked("q", "input", "f", answer_schema={"type": "array", "items": {"enum": ["a"]}}), ["value"]),
         (Asked("q", "input", "f", answer_schema={"type": "object"}), None),
         (
             Asked(

@@ -176,8 +176,11 @@ def test_grades_move_the_reward(client: Client, tmp_path: Path) -> None:
         )
     ]
     grader = {
-        **{"type": "string_check", "name": "right", "operation": "ilike"},
-        **{"input": "{{sample.output_text}}", "reference": "{{item.answer}}"},
+        "type": "string_check",
+        "name": "right",
+        "operation": "ilike",
+        "input": "{{sample.output_text}}",
+        "reference": "{{item.answer}}",
     }
     job = client.tuning.create(
         "default",

@@ -56,7 +56,9 @@ def call(name: str, arguments: dict[str, str]) -> dict[str, object] | None:
             say(method="notifications/tools/list_changed")
             return text("grown")
         case "picture":
-            return {"content": [{"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"}]}
+            report = {"uri": "file:///x/The%20report.pdf", "mimeType": "application/pdf", "blob": "aGVsbG8="}
+            picture = {"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"}
+            return {"content": [picture, {"type": "resource", "resource": report}]}
         case "garble":
             print('{"half": ', flush=True)
             return {"content": 7}

@@ -85,9 +85,10 @@ async def test_its_tools_are_ours_under_its_name(case: Case) -> None:
     assert (result.text, result.is_error) == ("Grüße 高山", False)
     assert (await case.use("odd_sum")).structured == {"sum": 3}
     picture = await case.use("odd_picture")
-    assert picture.text == "[image/png, 6 bytes]"
+    assert picture.text == "[image/png, 6 bytes]\n[application/pdf at file:///x/The%20report.pdf]"
     assert [(item.name, item.media_type, item.bytes) for item in picture.artifacts] == [
-        ("image-1.png", "image/png", 5)
+        ("image-1.png", "image/png", 5),
+        ("The report.pdf", "application/pdf", 5),
     ]
     failed = await case.use("odd_fail")
     assert failed.is_error and failed.text == "It did not work."

@@ -1,0 +1,167 @@
+"""The tables of files and stores: what is indexed, and in which pieces. See `portico_server.db.schema`."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    false,
+)
+
+from portico_server.db.metadata import metadata
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String),
+    Column("filename", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Index("ix_files_sha256", "sha256"),
+    Index("ix_files_owner_created_at", "owner", "created_at"),
+)
+
+stores = Table(
+    "stores",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("description", String, nullable=False, default=""),
+    Column("owner", String),
+    Column("folder", String),
+    # Whether the store answers as a chat app of the same name, listed among the models.
+    Column("app", Boolean, nullable=False, default=False),
+    Column("embedding_model", String, nullable=False),
+    # The model whose vectors are being made, to take the place of embedding_model when all are there.
+    Column("next_embedding_model", String),
+    # Whether changes in the folder are left alone until somebody resumes.
+    Column("paused", Boolean, nullable=False, default=False, server_default=false()),
+    Column("metadata", JSON, nullable=False),
+    Column("expires_after_days", Integer),
+    Column("last_active_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("last_change", Integer, nullable=False, default=0),
+    # What is mirrored instead of a folder: an address and its kind. Null: nothing but the folder.
+    Column("source", JSON),
+    # The measured share of the vectors in the ranking; null: that of the embedding model's profile.
+    Column("vector_weight", Float),
+    Index("ix_stores_name", "name"),
+)
+
+store_files = Table(
+    "store_files",
+    metadata,
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column("file_id", String, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    Column("status", String, nullable=False),
+    Column("error_code", String),
+    Column("error_message", String),
+    Column("attributes", JSON, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    Column("usage_bytes", BigInteger, nullable=False, default=0),
+    Column("created_at", Float, nullable=False),
+    # How the file looked in a followed folder when it was last read; null for uploaded files.
+    Column("source_mtime_ns", BigInteger),
+    Column("source_size", BigInteger),
+    Index("ix_store_files_file_id", "file_id"),
+    Index("ix_store_files_store_id_status", "store_id", "status"),
+)
+
+# Files that were attached together, asked about together.
+file_batches = Table(
+    "file_batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), nullable=False),
+    Column("file_ids", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("cancelled_at", Float),
+    Index("ix_file_batches_store_id", "store_id"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("store_id", String, nullable=False),
+    Column("file_id", String, nullable=False),
+    Column("group_name", String, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("place", JSON, nullable=False),
+    # All that is asked of a store's chunks besides their text: an index that covers it.
+    Index("ix_chunks_store_id_file_id_group_name_ordinal", "store_id", "file_id", "group_name", "ordinal"),
+    sqlite_autoincrement=True,
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("chunk_id", Integer, ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# The ordered change log of each store. Indexes know the number they have applied and catch up from there.
+changes = Table(
+    "changes",
+    metadata,
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("op", String, nullable=False),
+    Column("file_id", String, nullable=False),
+    # The chunks that this change added or removed: ids of one file are contiguous. Null when there are none.
+    Column("first_chunk", Integer),
+    Column("last_chunk", Integer),
+    Column("group_name", String, nullable=False, default="chunk", server_default="chunk"),
+)
+
+# Further chunk groups of a store, beside the one named "chunk" that every store has.
+groups = Table(
+    "groups",
+    metadata,
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("parent", String, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    # Null: whatever the store has; empty: words alone.
+    Column("embedding_model", String),
+    Column("created_at", Float, nullable=False),
+)
+
+# Which files a group has been made of. A row is written with the last of their chunks.
+group_files = Table(
+    "group_files",
+    metadata,
+    Column("store_id", String, primary_key=True),
+    Column("group_name", String, primary_key=True),
+    Column("file_id", String, primary_key=True),
+    Column("error", String),
+    ForeignKeyConstraint(
+        ["store_id", "group_name"],
+        ["groups.store_id", "groups.name"],
+        name="fk_group_files_group",
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["store_id", "file_id"],
+        ["store_files.store_id", "store_files.file_id"],
+        name="fk_group_files_file",
+        ondelete="CASCADE",
+    ),
+)
