@@ -29,6 +29,9 @@ from portico_server.settings import load
 WISHED = {"micro_batch": 4}
 """What a job and the script are both told."""
 
+ONCE = {"n_epochs": 1}
+"""Times through the examples."""
+
 
 def examples(path: Path, count: int) -> Path:
     """Chat examples of some sixty tokens each."""
@@ -46,7 +49,7 @@ def examples(path: Path, count: int) -> Path:
 
 
 def begin(client: Client, file: Path, recipe: Mapping[str, Any]) -> TuningJob:
-    return client.tuning.create("default", file, recipe=recipe, hyperparameters={"n_epochs": 1}, seed=1)
+    return client.tuning.create("default", file, recipe=recipe, hyperparameters=ONCE, seed=1)
 
 
 def speed(client: Client, job: TuningJob) -> tuple[float, float]:
@@ -81,7 +84,7 @@ class Training:
         self._home = home
         self._file = file
         self._settings = load().settings
-        self._recipe = client.tuning.plan("default", file, recipe=WISHED).recipe
+        self._recipe = client.tuning.plan("default", file, recipe=WISHED, hyperparameters=ONCE).recipe
         self.rates: dict[str, list[float]] = {"bare": [], "portico": []}
         self.lives: list[float] = []
 

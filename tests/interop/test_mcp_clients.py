@@ -137,8 +137,17 @@ async def test_the_python_sdk_lends_its_model(house: Daemon, way: str) -> None:
     bridge = StdioServerParameters(command=sys.executable, args=["-c", program, "--url", house.url, "mcp"])
     server = bridge if way == "bridge" else f"{house.url}/mcp"
     mode = "legacy" if way == "legacy" else "auto"
-    async with asyncio.timeout(60), Client(server, mode=mode, sampling_callback=lent) as client:
+    waiting: list[str] = []
+
+    async def speak(context: Any, params: CreateMessageRequestParams) -> CreateMessageResult:
+        async with httpx.AsyncClient(base_url=house.url, timeout=30) as http:
+            asked = (await http.get("/api/questions", params={"status": "pending"})).json()["data"]
+        waiting.extend(question["kind"] for question in asked)
+        return await lent(context, params)
+
+    async with asyncio.timeout(60), Client(server, mode=mode, sampling_callback=speak) as client:
         found = await client.call_tool("poet", {"message": "A rhyme"})
+    assert waiting == ["chat"]
     assert found.structured_content == {"answer": "A rhyme!", "citations": [], "cited": []}
     body = {"model": "poet", "messages": [{"role": "user", "content": "A rhyme"}]}
     async with httpx.AsyncClient(timeout=30) as http:

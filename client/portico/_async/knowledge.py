@@ -30,6 +30,7 @@ from portico._calls.knowledge import (
     store_get,
     store_import,
     store_plan,
+    store_reindex,
     store_remove,
     store_sync,
     stores_list,
@@ -83,6 +84,12 @@ class Stores(Group):
     async def sync(self, name: str) -> str:
         """Bring a store up to date with its folder; the id of the run that does it."""
         return await self._transport.send(store_sync(name))
+
+    async def reindex(self, name: str, *, files: bool = False) -> str:
+        """Build the indexes of a store from zero, with ``files`` after reading all its files again; the id of the run
+        that does it.
+        """
+        return await self._transport.send(store_reindex(name, files))
 
     async def search(
         self,

@@ -63,6 +63,11 @@ def store_sync(name: str) -> Call[str]:
     return Call("POST", at("api", "stores", named(name, "a store"), "sync"), read.text_of("run"))
 
 
+def store_reindex(name: str, files: bool) -> Call[str]:
+    path = at("api", "stores", named(name, "a store"), "reindex")
+    return Call("POST", path, read.text_of("run"), json={"files": files})
+
+
 def store_plan(name: str) -> Call[SyncPlan]:
     path = at("api", "stores", named(name, "a store"), "sync", "plan")
     return Call("GET", path, read.sync_plan, slow=True)

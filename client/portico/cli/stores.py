@@ -160,6 +160,27 @@ def sync(
         typer.echo(f"Begun: portico runs tail {run}")
 
 
+@app.command(epilog="Example: portico stores reindex docs --files")
+def reindex(
+    context: typer.Context,
+    name: Name,
+    files: Annotated[bool, typer.Option("--files", help="Read all its files again first.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it can be searched.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Build a store's indexes from zero. Nothing is lost by it; searches wait meanwhile."""
+    with connected(context) as client:
+        run = client.stores.reindex(name, files=files)
+        if wait:
+            require_success(follow_here(client.url, session(context).key, [run]))
+            _print(client.stores.get(name), as_json)
+            return
+    if as_json:
+        print_json({"run": run})
+    else:
+        typer.echo(f"Begun: portico runs tail {run}")
+
+
 @app.command(epilog="Example: portico stores change docs --embedding-model wordllama")
 def change(
     context: typer.Context,

@@ -319,6 +319,16 @@ def set_file(
     return connection.execute(query.values(**values)).rowcount > 0
 
 
+def wait_again(connection: Connection, store_id: str) -> None:
+    """Let all files of a store wait to be indexed."""
+    done = store_files.c.status.in_(("completed", "failed"))
+    connection.execute(
+        update(store_files)
+        .where(store_files.c.store_id == store_id, done)
+        .values(status="in_progress", error_code=None, error_message=None)
+    )
+
+
 def detach(connection: Connection, store_id: str, file_id: str) -> bool:
     """Take a file out of a store. Whether it was in it."""
     chunks.remove_file(connection, store_id, file_id)

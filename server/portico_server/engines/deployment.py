@@ -309,6 +309,7 @@ class Deployment:
         word = {
             "cold": "loading",
             "load": "loading",
+            "environment": "building the engine for",
             "download": "downloading",
             "memory": "waiting for memory to load",
             "warm-up": "warming up",

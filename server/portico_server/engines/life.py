@@ -303,8 +303,8 @@ class Life:
         logger.info("model %s is ready", self.name)
         return running
 
-    def _building(self, words: str) -> None:
-        self._news.say(Status("environment", f"{self.name}: {words}"))
+    def _building(self, told: Status) -> None:
+        self._news.say(replace(told, message=f"{self.name}: {told.message}"))
 
     async def _fetched(self) -> Path:
         async def report(done: int, total: int | None) -> None:

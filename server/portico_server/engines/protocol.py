@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from portico.wire import Status
 from portico_server.core.request import (
     Adapter,
     Detokenize,
@@ -107,8 +108,8 @@ class Site:
     """Hears how far the start has come: a stage, and its percentage if it is known."""
     gpus: tuple[int, ...] = ()
     """The numbers of the GPUs that it may use; none where nobody counts them."""
-    furnish: Callable[[str, Callable[[str], None]], Awaitable[None]] | None = None
-    """Builds the environment of the engine of this name, where there is none yet; hears each stage in words."""
+    furnish: Callable[[str, Callable[[Status], None]], Awaitable[None]] | None = None
+    """Builds the environment of the engine of this name, where there is none yet; tells how far it is."""
 
 
 class Engine(Protocol):

@@ -49,7 +49,7 @@ class ModelWorkshop:
             if reason := recipe.unsuited():
                 raise Unavailable(f"Nothing can be trained here: {reason}.", code="engine_unsuited")
             await report("environment", f"The environment '{NAME}' is needed, about {recipe.gigabytes:g} GB")
-            await self._environments.furnish(NAME, logger.info)
+            await self._environments.furnish(NAME, lambda told: logger.info("%s", told.message))
         return await asyncio.to_thread(require, place, recipe)
 
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:

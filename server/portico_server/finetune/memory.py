@@ -69,18 +69,19 @@ def weights(base: BaseModel, setup: Setup) -> int:
         size = int((base.parameters - min(embeddings, base.parameters)) * 0.56) + embeddings * 2
     else:
         size = base.parameters * width
+    if setup.kind == "full" and width < 4:
+        size = base.parameters * (4 + width)  # trained in 32 bits, and a copy in 16 to compute with
     if setup.kind == "full" and setup.method != "supervised":
         size *= 2  # the base beside it, to be compared with
     return size // setup.processes if setup.sharding in ("zero3", "fsdp") else size
 
 
 def states(base: BaseModel, setup: Setup) -> int:
-    """Bytes of gradients, optimiser and the exact copy of what is trained, on one device."""
+    """Bytes of gradients and optimiser, on one device."""
     count = trainable(base, setup)
-    exact = 0 if setup.precision == "float32" or setup.kind != "full" else 4
     own = 0 if setup.kind == "full" else 4  # the adapter's own numbers are not among the weights
-    gradient = 4 if setup.kind != "full" else WIDTH[setup.precision]
-    size = count * (own + gradient + exact + (2 if setup.small_states else 8))
+    gradient = 4
+    size = count * (own + gradient + (2 if setup.small_states else 8))
     return size // setup.processes if setup.sharding in ("zero2", "zero3", "fsdp") else size
 
 

@@ -313,6 +313,10 @@ class Stores:
         """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
         return await self._following.sync(row)
 
+    async def reindex(self, row: StoreRow, *, files: bool = False) -> str:
+        """Queue `portico_server.knowledge.reindex.Reindex`; the id of the run."""
+        return await self._scheduler.ensure("reindex", row.id, {"store": row.id, "files": files})
+
     async def plan(self, row: StoreRow) -> Plan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
         return await self._following.plan(row)

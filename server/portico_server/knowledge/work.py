@@ -18,12 +18,15 @@ from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.made.making import Making
 from portico_server.knowledge.model_change import ModelChange
+from portico_server.knowledge.reindex import Reindex
 from portico_server.knowledge.store import is_expired
 from portico_server.runs.scheduler import Scheduler
 
 
 class Work:
-    """Carries out ``ingest``, ``sync``, ``embed`` and ``calibrate``. ``changed`` is called when a store is another."""
+    """Carries out ``ingest``, ``sync``, ``embed``, ``reindex`` and ``calibrate``. ``changed`` is called when a store is
+    another.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Work:
         self._making = making
         self._calibration = calibration
         self._models = ModelChange(database, ingest)
+        self._reindex = Reindex(database, indexes, ingest)
         self._changed = changed
 
     async def start(self) -> list[str]:
@@ -56,6 +60,7 @@ class Work:
         self._scheduler.handle("ingest", self._run_ingest, concurrency=2)
         self._scheduler.handle("sync", self._run_sync, concurrency=2)
         self._scheduler.handle("embed", self._run_embed)
+        self._scheduler.handle("reindex", self._run_reindex)
         self._scheduler.handle("calibrate", self._run_calibrate, owned=True)
         found = await self._database.read(rows.visible, None, everyone=True)
         for gone in await self._indexes.sweep({row.id for row in found}):
@@ -103,6 +108,10 @@ class Work:
         result = {} if row is None else await self._models.run(row, context)
         self._changed()
         return result
+
+    async def _run_reindex(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._row(payload)
+        return {} if row is None else await self._reindex.run(row, context, files=bool(payload.get("files")))
 
     async def _run_calibrate(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)

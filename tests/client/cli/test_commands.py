@@ -14,6 +14,7 @@ from tests.daemon import Daemon
 @pytest.fixture(autouse=True)
 def _indexed(command: Command) -> None:
     assert command("stores", "sync", "handbook", "--json").code == 0
+    assert command("stores", "reindex", "handbook", "--files", "--json").code == 0
 
 
 def test_ask_writes_the_answer_and_then_its_citations(command: Command) -> None:

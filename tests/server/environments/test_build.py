@@ -25,6 +25,7 @@ from portico_server.environments.build import (
     python_in,
     receipt_in,
 )
+from portico_server.environments.downloads import Downloads
 from portico_server.environments.uv import StepFailedError, silent, step
 
 
@@ -192,6 +193,16 @@ def test_what_is_discarded_is_gone_and_twice_is_fine(tmp_path: Path) -> None:
     discard(place, "tiny")
     discard(place, "tiny")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_fetched_is_counted_by_the_words_of_uv() -> None:
+    """As uv 0.13 writes them where nobody looks at a terminal."""
+    fetched = Downloads()
+    assert fetched.hear("Resolved 4 packages in 488ms") is None
+    assert fetched.hear("Downloading scipy (33.5MiB)") == (0, 35_127_296)
+    assert fetched.hear("Downloading torch (1.5GiB)") == (0, 35_127_296 + 3 * 2**29)
+    assert fetched.hear("Downloaded scipy") == (35_127_296, 35_127_296 + 3 * 2**29)
+    assert fetched.hear("Downloaded six") is None
 
 
 async def test_a_step_without_words_says_how_it_ended(tmp_path: Path) -> None:

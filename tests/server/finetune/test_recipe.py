@@ -79,11 +79,11 @@ TABLE: list[tuple[str, str, Any, dict[str, Any], str, str, int, str, bool]] = [
     ("a100", "7b", "supervised", {}, "lora", "bfloat16", 1, "none", False),
     ("a100", "32b", "dpo", {}, "lora", "bfloat16", 1, "none", True),
     ("a100", "72b", "supervised", {}, "qlora", "bfloat16", 1, "none", True),
-    ("h200", "7b", "supervised", FULL, "full", "bfloat16", 1, "none", False),
+    ("h200", "7b", "supervised", FULL, "full", "bfloat16", 1, "none", True),
     ("h200", "14b", "reinforcement", {}, "lora", "bfloat16", 1, "none", True),
     ("h200", "72b", "dpo", {}, "qlora", "bfloat16", 1, "none", True),
     ("2x4090", "135m", "supervised", {}, "lora", "bfloat16", 2, "ddp", False),
-    ("2x4090", "1.7b", "supervised", FULL, "full", "bfloat16", 2, "ddp", True),
+    ("2x4090", "1.7b", "supervised", FULL, "full", "bfloat16", 2, "zero2", True),
     ("2x4090", "14b", "supervised", {}, "lora", "bfloat16", 2, "zero3", True),
     ("2x4090", "32b", "supervised", {}, "qlora", "bfloat16", 2, "fsdp", True),
     ("4xa100", "7b", "supervised", {}, "lora", "bfloat16", 4, "ddp", False),
@@ -91,9 +91,9 @@ TABLE: list[tuple[str, str, Any, dict[str, Any], str, str, int, str, bool]] = [
     ("4xa100", "32b", "reinforcement", {}, "lora", "bfloat16", 4, "ddp", True),
     ("4xa100", "72b", "supervised", {}, "lora", "bfloat16", 4, "zero3", True),
     ("8xh200", "7b", "supervised", FULL, "full", "bfloat16", 8, "ddp", False),
-    ("8xh200", "32b", "supervised", FULL, "full", "bfloat16", 8, "zero2", False),
+    ("8xh200", "32b", "supervised", FULL, "full", "bfloat16", 8, "zero3", False),
     ("8xh200", "72b", "supervised", {}, "lora", "bfloat16", 8, "zero3", False),
-    ("8xh200", "72b", "supervised", FULL, "full", "bfloat16", 8, "zero3", False),
+    ("8xh200", "72b", "supervised", FULL, "full", "bfloat16", 8, "zero3", True),
 ]
 
 

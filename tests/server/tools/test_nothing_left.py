@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import httpx
@@ -27,4 +30,29 @@ def test_servers_and_functions_end_with_the_daemon(tmp_path: Path, number: signa
         assert worker in {child.pid for child in children} and len(children) >= 2
         daemon.stop(number)
     _gone, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="the system has no setpriv")
+def test_a_command_that_runs_ends_with_a_daemon_that_is_killed(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    os.mkfifo(told)  # whoever reads it waits for the program
+    code = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    with (
+        daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon,
+        httpx.Client(base_url=daemon.url, timeout=60) as http,
+    ):
+        source = {"name": "slow", "command": [sys.executable, "-c", code], "description": "Takes long."}
+        assert http.post("/api/tool-sources", json=source).json()["state"] == "ready"
+
+        def call() -> None:
+            with pytest.raises(httpx.HTTPError):
+                http.post("/api/tools/slow/call", json={})
+
+        calling = threading.Thread(target=call)
+        calling.start()
+        program = psutil.Process(int(told.read_text()))
+        daemon.stop(signal.SIGKILL)
+        calling.join(20)
+    _gone, alive = psutil.wait_procs([program], timeout=20)
     assert alive == []

@@ -190,6 +190,19 @@ async def sync_store(store: str, parts: TheParts, caller: Caller) -> Begun:
     return Begun(run=await parts.stores.sync(await parts.stores.get(store, caller, "write")))
 
 
+class Reindexing(BaseModel):
+    """``files``: read all files again before."""
+
+    files: bool = False
+
+
+@router.post("/{store}/reindex")
+async def reindex_store(store: str, parts: TheParts, caller: Caller, wish: Reindexing | None = None) -> Begun:
+    """Build the indexes of a store from zero."""
+    row = await parts.stores.get(store, caller, "manage")
+    return Begun(run=await parts.stores.reindex(row, files=wish is not None and wish.files))
+
+
 @router.get("/{store}/sync/plan")
 async def plan_sync(store: str, parts: TheParts, caller: Caller) -> SyncPlan:
     """What a sync would do now, without doing it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from portico_server.engines.environments import build as building
 from portico_server.engines.environments.built import Built, look
 from portico_server.engines.environments.recipe import RECIPES, Recipe
 from portico_server.environments.build import discard, findings
+from portico_server.environments.downloads import Downloads
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
@@ -133,10 +134,10 @@ class Environments:
             )
         return await self._scheduler.ensure(KIND, name, {"name": name, "rebuild": rebuild}, caller=caller)
 
-    async def furnish(self, name: str, report: Callable[[str], None]) -> None:
+    async def furnish(self, name: str, report: Callable[[Status], None]) -> None:
         """Build the environment of an engine that a model needs now, if it is absent and may be built.
 
-        ``report`` hears each stage in words. What is broken, or cannot work here, is left to whoever asks for it to
+        ``report`` hears how far that is. What is broken, or cannot work here, is left to whoever asks for it to
         say. Raises what ended the build.
         """
         recipe = self._recipes.get(name)
@@ -145,7 +146,7 @@ class Environments:
         built = await asyncio.to_thread(look, self._folder / name, recipe)
         if built.state != "absent":
             return
-        report(f"building the engine {name}, about {recipe.gigabytes:g} GB")
+        report(Status("environment", f"building the engine {name}, about {recipe.gigabytes:g} GB"))
         run_id = await self._scheduler.ensure(KIND, name, {"name": name, "rebuild": False})
         run = await self._runner.arrival(run_id, PATIENCE)
         if run is None:
@@ -157,8 +158,9 @@ class Environments:
             )
         async for _number, event in run.log.follow():
             match event:
-                case Status(stage=stage, message=words):
-                    report(f"{stage}: {words}" if words else stage)
+                case Status(stage=stage, message=words) as told:
+                    words = f"{stage}: {words}" if words else stage
+                    report(replace(told, stage="environment", message=words))
                 case Failed(error=error):
                     raise Unavailable(
                         f"The engine '{name}' could not be built: {error.message}", code=error.code
@@ -177,8 +179,11 @@ class Environments:
                 code="offline",
             )
 
+        fetched = Downloads()
+
         async def report(stage: str, words: str) -> None:
-            await context.emit(Status(stage, words))
+            sizes = fetched.hear(words)
+            await context.emit(Status(stage, words, *sizes, "bytes") if sizes else Status(stage, words))
 
         self._working.add(recipe.name)
         try:

@@ -102,6 +102,13 @@ class Indexes:
         gone = self._folder / store_id if group is None else self._at((store_id, group))
         await asyncio.to_thread(shutil.rmtree, gone, True)
 
+    async def begin_anew(self, store_id: str) -> None:
+        """Close and delete the indexes of a store that stays: the next search or `ready` builds them from SQL."""
+        async with self._opening:
+            for key in [key for key in self._open if _is_of(key, store_id, None)]:
+                await self._shut(self._open[key])
+            await asyncio.to_thread(shutil.rmtree, self._folder / store_id, True)
+
     async def reserve(self, store_id: str) -> None:
         """Make the folder of a store that does not exist yet: should it never, the next `sweep` finds it."""
         await asyncio.to_thread((self._folder / store_id).mkdir, parents=True, exist_ok=True)

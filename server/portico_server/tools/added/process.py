@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
+import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +42,7 @@ async def start(
     """Start a program in a session of its own. Raises `PorticoError` in words if it cannot be."""
     try:
         return await asyncio.create_subprocess_exec(
-            *command,
+            *_mortal(command),
             stdin=stdin,
             stdout=PIPE,
             stderr=stderr,
@@ -53,6 +55,14 @@ async def start(
         raise PorticoError(
             f"'{command[0]}' cannot be started: {error.strerror or error}.", code="program_failed"
         ) from error
+
+
+def _mortal(command: Sequence[str]) -> Sequence[str]:
+    """A command that ends even with a daemon that is killed, where the system has a way to say so."""
+    guard = shutil.which("setpriv") if sys.platform == "linux" else None
+    if guard is None or shutil.which(command[0]) is None:  # what is not there must fail in its own name
+        return command
+    return (guard, "--pdeathsig", "KILL", "--", *command)
 
 
 async def finish(process: Process) -> Done:

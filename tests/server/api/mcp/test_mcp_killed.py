@@ -33,28 +33,7 @@ ACCEPT = {"accept": "application/json, text/event-stream"}
 pytestmark = pytest.mark.slow
 
 
-async def test_a_task_outlives_a_kill(tmp_path: Path) -> None:
-    configuration = tmp_path / "portico.yaml"
-    configuration.write_text(CONFIGURATION, encoding="utf-8")
-    started = ("--file", str(configuration))
-    async with asyncio.timeout(120), httpx.AsyncClient(headers=ACCEPT, timeout=30) as http:
-        with daemons.running(tmp_path / "home", *started) as daemon:
-            wire = Wire(http, f"{daemon.url}/mcp")
-            short, long = [
-                (await wire.result("tools/call", name="nap", arguments={"seconds": seconds}))["taskId"]
-                for seconds in (1.3, 30)
-            ]
-            before = await wire.until(short, "completed")
-            daemon.stop(signal.SIGKILL)
-        with daemons.running(tmp_path / "home", *started) as daemon:
-            wire = Wire(http, f"{daemon.url}/mcp")
-            after = await wire.result("tasks/get", taskId=short)
-            assert (after["status"], after["result"]) == ("completed", before["result"])
-            lost = await wire.result("tasks/get", taskId=long)
-            assert lost["status"] == "failed" and "daemon ended" in lost["error"]["message"]
-
-
-async def test_a_durable_flow_goes_on_and_its_task_with_it(tmp_path: Path) -> None:
+async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
     configuration = tmp_path / "portico.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
     started = ("--file", str(configuration))
@@ -63,14 +42,29 @@ async def test_a_durable_flow_goes_on_and_its_task_with_it(tmp_path: Path) -> No
             app = {"name": "walk", "spec": FLOW}
             (await http.post(f"{daemon.url}/api/apps", json=app)).raise_for_status()
             wire = Wire(http, f"{daemon.url}/mcp")
-            task = (await wire.result("tools/call", name="walk", arguments={"message": "Walk."}))["taskId"]
-            before = await wire.until(task, "input_required")
+            short, long, durable = [
+                task["taskId"]
+                for task in await asyncio.gather(
+                    wire.result("tools/call", name="nap", arguments={"seconds": 1.3}),
+                    wire.result("tools/call", name="nap", arguments={"seconds": 30}),
+                    wire.result("tools/call", name="walk", arguments={"message": "Walk."}),
+                )
+            ]
+            ended = await wire.until(short, "completed")
+            asking = await wire.until(durable, "input_required")
             daemon.stop(signal.SIGKILL)
         with daemons.running(tmp_path / "home", *started) as daemon:
             wire = Wire(http, f"{daemon.url}/mcp")
-            after = await wire.until(task, "input_required")
-            assert after["inputRequests"] == before["inputRequests"]
-            responses = {key: {"action": "accept", "content": {}} for key in after["inputRequests"]}
-            await wire.result("tasks/update", taskId=task, inputResponses=responses)
-            done = await wire.until(task, "completed")
+            after = await wire.result("tasks/get", taskId=short)
+            assert (after["status"], after["result"]) == ("completed", ended["result"])
+            lost = await wire.result("tasks/get", taskId=long)
+            assert lost["status"] == "failed" and "daemon ended" in lost["error"]["message"]
+
+            again = await wire.until(
+                durable, "input_required"
+            )  # a durable flow goes on, and its task with it
+            assert again["inputRequests"] == asking["inputRequests"]
+            responses = {key: {"action": "accept", "content": {}} for key in again["inputRequests"]}
+            await wire.result("tasks/update", taskId=durable, inputResponses=responses)
+            done = await wire.until(durable, "completed")
             assert done["result"]["structuredContent"]["answer"] == "Went on."

@@ -212,11 +212,12 @@ def test_recipes_pin_every_package_by_hash(name: str) -> None:
 
 
 async def test_a_model_that_needs_an_engine_has_it_built(house: Bench, tmp_path: Path) -> None:
-    told: list[str] = []
+    told: list[Status] = []
     async with environments(house, recipe(tmp_path)) as made:
         await made.furnish("tiny", told.append)
         assert made.get("tiny").state == "ready"
-        assert told[0].startswith("building the engine tiny")
+        assert told[0].message.startswith("building the engine tiny")
+        assert {one.stage for one in told} == {"environment"}
         told.clear()
         await made.furnish("tiny", told.append)
     assert not told

@@ -17,6 +17,7 @@ from tests.server.engines.model_files import gguf
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.engines.child import Child
+from portico_server.engines.guest.forced import must_call
 from portico_server.engines.lmdeploy.engine import program as lmdeploy
 from portico_server.engines.spec import ModelSpec
 from portico_server.engines.vllm.engine import program as vllm
@@ -45,6 +46,23 @@ async def gone(*pids: int) -> None:
     async with asyncio.timeout(10):
         while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
             await asyncio.to_thread(psutil.wait_procs, [], 0.02)
+
+
+@pytest.mark.parametrize(
+    ("choice", "must"),
+    [
+        (None, False),
+        ("auto", False),
+        ("none", False),
+        ("required", True),
+        ({"type": "function", "function": {"name": "f"}}, True),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, False),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, True),
+    ],
+)
+def test_which_choices_leave_the_model_none(choice: Any, must: bool) -> None:
+    assert must_call({"tools": [{"type": "function"}], "tool_choice": choice}) == must
+    assert not must_call({"tool_choice": choice})
 
 
 # --- command lines ------------------------------------------------------------------------------------------

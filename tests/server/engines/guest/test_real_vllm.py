@@ -84,6 +84,26 @@ async def test_vllm_from_start_to_end(tmp_path: Path) -> None:
             await house.relay("m", {"messages": user("hi"), "tools": [tool]})
 
 
+async def test_vllm_embeds(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    await asyncio.to_thread(subprocess.run, [PYTHON, "-c", MAKE, str(folder)], check=True)
+    async with bench(tmp_path, load_timeout=400.0) as house:
+        parameters = {**SMALL, "python": PYTHON}
+        await house.models.add(
+            ModelSpec("e", str(folder), engine="vllm", task="embedding", parameters=parameters)
+        )
+        await house.models.load("e")
+        info = house.models.get("e")
+        assert (info.task, info.dimensions) == ("embedding", 128)
+        got = await house.ask("e", {"input": ["one", "two", "one"]}, "embeddings")
+        first, second, again = (row["embedding"] for row in got["data"])
+        assert len(first) == 128 and sum(x * x for x in first) == pytest.approx(1, abs=1e-3)
+        assert first == pytest.approx(again, abs=1e-4) and first != pytest.approx(second, abs=1e-4)
+        with pytest.raises(PorticoError) as raised:
+            await house.relay("e", {"input": "word " * 900}, "embeddings")
+        assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
+
+
 async def test_vllm_takes_adapters_while_it_runs(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     await asyncio.to_thread(subprocess.run, [PYTHON, "-c", MAKE, str(folder)], check=True)

@@ -140,25 +140,6 @@ async def test_pairs_move_the_margin(tmp_path: Path) -> None:
     assert config["base_model_name_or_path"] == "tiny", "the base by its name"
 
 
-async def test_graded_answers_are_graded_by_the_daemon(tmp_path: Path) -> None:
-    prompts = [{"prompt": line["messages"][:1], "item": {"wanted": "e"}} for line in LINES]
-    grader = {
-        "type": "python",
-        "source": "def grade(sample, item):\n    return min(1.0, sample['output_text'].count(item['wanted']) / 4)",
-    }
-    asked = task(tmp_path, tiny(), prompts, method="reinforcement", grader=grader, steps=3, group=4)
-    light = bases.Light()
-    try:
-        events = await trained(trainer(tmp_path, light), asked)
-    finally:
-        await light.close()
-    rewards = [event.values["reward"] for event in events if isinstance(event, Metrics)]
-    assert len(rewards) == 3
-    assert all(0 <= reward <= 1 for reward in rewards)
-    assert any(reward > 0 for reward in rewards)
-    assert isinstance(events[-1], Trained)
-
-
 async def test_several_processes_train_one_model(tmp_path: Path) -> None:
     asked = task(tmp_path, tiny(), LINES, steps=2, processes=2, threads=1, micro_batch=1)
     events = await trained(trainer(tmp_path), asked)

@@ -45,10 +45,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield running
 
 
-@pytest.fixture
-def keyless(tmp_path: Path) -> Iterator[Daemon]:
+@pytest.fixture(scope="module")
+def keyless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon without keys. The last test here kills it."""
     env = {"PORTICO_ENVIRONMENTS": str(ENVIRONMENTS), "PORTICO_OFFLINE": "true"}
-    with daemons.running(tmp_path / "home", env=env) as running:
+    with daemons.running(tmp_path_factory.mktemp("keyless"), env=env) as running:
         yield running
 
 
