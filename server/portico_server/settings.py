@@ -101,7 +101,8 @@ class Settings:
     )
     keep_usage_days: int = _setting(400, "Days that what calls cost is remembered; 0 keeps all")
     redact: str = _setting(
-        "", "Names of fields whose values traces of flows do not hold, with * for anything, separated by commas"
+        "",
+        "Names of fields whose values traces of flows do not hold, with * for anything, separated by commas",
     )
     redact_pattern: str = _setting(
         "", "Regular expression of what traces of flows do not hold either, such as sk-[A-Za-z0-9]+"

@@ -26,6 +26,9 @@ LOG_BYTES = 4 * 1024 * 1024
 GRACE = 3.0
 """Seconds between asking a child to end and making it."""
 
+BURIAL = 2.0
+"""Seconds that a broken connection waits for the end of the process which would explain it."""
+
 Watch = Callable[[int], Coroutine[Any, Any, None]]
 """Looks at the process of this number while it starts."""
 
@@ -183,7 +186,7 @@ class Child:
         """What a broken connection to it means."""
         with contextlib.suppress(TimeoutError):
             # The connection breaks a moment before the system tells us of the process.
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(BURIAL):
                 await self._process.wait()
         if not self.alive:
             if self._stopping:

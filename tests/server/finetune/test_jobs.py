@@ -181,21 +181,15 @@ def test_jobs_are_listed_newest_first_and_by_metadata(daemon: Daemon, client: op
     assert [job.id for job in client.fine_tuning.jobs.list(metadata={"round": "1"})] == [made[1].id]
 
 
-def long_job(client: openai.OpenAI, **more: Any) -> FineTuningJob:
-    numbers: Any = {"n_epochs": FOREVER, "batch_size": 1}
+def long_job(client: openai.OpenAI, model: str = "echo", epochs: int = FOREVER) -> FineTuningJob:
+    numbers: Any = {"n_epochs": epochs, "batch_size": 1}
     method: Any = {"type": "supervised", "supervised": {"hyperparameters": numbers}}
-    return client.fine_tuning.jobs.create(
-        model="echo", training_file=upload(client, EXAMPLES), method=method, **more
-    )
+    file = upload(client, EXAMPLES)
+    return client.fine_tuning.jobs.create(model=model, training_file=file, method=method)
 
 
 def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: openai.OpenAI) -> None:
-    numbers: Any = {"n_epochs": 20, "batch_size": 1}
-    job = client.fine_tuning.jobs.create(
-        model="echo",
-        training_file=upload(client, EXAMPLES),
-        method={"type": "supervised", "supervised": {"hyperparameters": numbers}},
-    )
+    job = long_job(client, epochs=20)
     until_step(daemon, job.id, 30)
     status: str = client.fine_tuning.jobs.pause(job.id).status  # OpenAI's types do not know the word
     assert status == "paused"
@@ -247,15 +241,8 @@ def test_a_base_that_is_removed_is_missed_by_its_job_and_by_its_model(
 ) -> None:
     with Client(daemon.url, KEYS["admin"]) as admin:
         admin.deployments.add("base", "fake://")
-        file = upload(client, EXAMPLES)
-        done = client.fine_tuning.jobs.create(model="base", training_file=file)
-        _, ended = followed(daemon, done.id)
-        numbers: Any = {"n_epochs": FOREVER, "batch_size": 1}
-        working = client.fine_tuning.jobs.create(
-            model="base",
-            training_file=file,
-            method={"type": "supervised", "supervised": {"hyperparameters": numbers}},
-        )
+        _, ended = followed(daemon, long_job(client, "base", epochs=1).id)
+        working = long_job(client, "base")
         until_step(daemon, working.id, 1)
         client.fine_tuning.jobs.pause(working.id)
         admin.deployments.remove("base")
@@ -388,10 +375,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(daemon: Daemon, client:
 def test_a_job_goes_on_after_the_daemon_is_killed(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:
-        numbers: Any = {"n_epochs": 20, "batch_size": 1}
-        method: Any = {"type": "supervised", "supervised": {"hyperparameters": numbers}}
-        file = upload(client, EXAMPLES)
-        job = client.fine_tuning.jobs.create(model="echo", training_file=file, method=method)
+        job = long_job(client, epochs=20)
         until_step(daemon, job.id, 30)
         daemon.stop(signal.SIGKILL)
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:

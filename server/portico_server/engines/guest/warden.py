@@ -25,8 +25,9 @@ LOOK = 0.1
 GRACE = 2.0
 """Seconds between asking the engine to end and making it; less than the daemon gives us."""
 
-LAST_WORDS = 1.0
-"""Seconds that the log of an engine which has ended is waited for; a child of its may hold it open for ever."""
+LAST_WORDS = 0.3
+"""Seconds that the log of an engine which has ended is waited for; vLLM's own children hold it open until we end them, and
+until we end nobody knows that the engine has."""
 
 _PR_SET_PDEATHSIG = 1
 

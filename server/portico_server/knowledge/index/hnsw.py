@@ -28,7 +28,8 @@ AVAILABLE: bool = hnswlib is not None
 
 M = 16
 EF_CONSTRUCTION = 200
-EF = 64
+EF = 192
+"""How many neighbours a walk keeps in view. 64 found 93 % of the nearest ten among a million vectors, in 0.25 ms."""
 
 _BATCH = 64
 """Vectors added in one go."""

@@ -34,6 +34,9 @@ IDLE = 60.0
 BATCH = 128 * 1024
 """Characters that are chunked together and sent in one line, about."""
 
+ANALYSED = 2_000_000
+"""Characters of a document whose terms are worked out here, about: the time for reading it must do for that, too."""
+
 LONGEST = 64_000_000
 """Characters that any file may give; a file larger than half of that may give twice its size."""
 
@@ -65,12 +68,14 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
     ocr.begin(lambda: send(out, {"going": True}))
     try:
         held: dict[str, Any] | None = None
+        analysed = 0
         for parts in batches(Source(job["name"], Path(job["path"])), job["chunking"]):
             if held is not None:
                 send(out, held)
             held = {"parts": [[part.text, place(part)] for part in parts]}
-            if job["terms"]:
+            if job["terms"] and analysed < ANALYSED:
                 held["terms"] = terms(parts)
+                analysed += sum(len(part.text) for part in parts)
         send(out, {**(held or {}), "done": True})
     except Unreadable as error:
         send(out, {"error": error.code, "message": error.message})
