@@ -15,11 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import aiohttp
 from harness import Report, Serving, call, daemon, end, medians, ratio
+
+from portico_server.engines.llamacpp.plan import Plan
 
 PROMPT = "Tell a long story about a lighthouse keeper and the ships that pass by at night."
 SLOTS, CONTEXT = 8, 1024
@@ -38,18 +40,13 @@ class Target:
 def worker(model: Path, threads: int) -> Iterator[Serving]:
     """The engine's own process, without the daemon before it. Its ``url`` carries the key as a fragment."""
     key = secrets.token_hex(16)
-    plan = {
-        "slots": SLOTS,
-        "context_length": CONTEXT,
-        "threads": threads,
-        "gpu_layers": -1,
-        "embedding": False,
-    }
+    plan = Plan(embedding=False, slots=SLOTS, context_length=CONTEXT, threads=threads)
     config = {
         "model": str(model),
         "name": "bench",
         "key": key,
-        "plan": {**plan, "prompts_mb": 0, "cache_type": "f16", "pooling": "", "chat_template": ""},
+        "plan": asdict(plan),
+        "adapters": [],
     }
     command = (sys.executable, "-m", "portico_server.engines.llamacpp.worker")
     child = subprocess.Popen(

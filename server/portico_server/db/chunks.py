@@ -276,6 +276,20 @@ def texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str,
     return sorted(found)
 
 
+def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str, str]]:
+    """As `texts`, with the headings above each chunk as one text."""
+    found: list[tuple[int, str, str, str]] = []
+    for part in _parts(wanted):
+        query = select(chunks.c.id, chunks.c.file_id, chunks.c.text, chunks.c.place).where(
+            chunks.c.id.in_(part)
+        )
+        found += [
+            (row.id, row.file_id, row.text, "\n".join(row.place.get("heading", ())))
+            for row in connection.execute(query)
+        ]
+    return sorted(found)
+
+
 def embeddings(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, bytes]]:
     """(chunk id, vector of ``model``) of those of the chunks ``wanted`` that have one, by id."""
     found: list[tuple[int, bytes]] = []

@@ -24,7 +24,7 @@ import Stemmer
 from portico_server.knowledge import stopwords
 from portico_server.knowledge.cjk import HAN, RUN, bigrams
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same text may give other terms: indexes made by another version are built again."""
 
 LONGEST = 64

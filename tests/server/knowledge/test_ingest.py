@@ -151,6 +151,20 @@ async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
     assert [file.status for file in await shop.settled(store)] == ["completed"]
 
 
+async def test_a_passage_is_found_by_the_headings_above_it(shop: Workshop) -> None:
+    store = await shop.stores.create("harbour", LOCAL, embedding_model="")
+    moored = "\n\n".join(f"A boat of {i} feet lies at berth {i}. " * 12 for i in range(6))
+    text = f"# Harbour\n\n## 停泊 Tariffs\n\n{moored}\n\n## Weather\n\nIt is mild. Tariffs are not told here."
+    row = await shop.upload("a.md", text)
+    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.settled(store)
+    for query in ("tariffs berth 4", "停泊 berth 4"):
+        best = (await shop.search(store, query)).passages[0]
+        assert "berth 4" in best.text and "Tariffs" not in best.text
+        assert best.place.heading[-1] == "停泊 Tariffs"
+    assert len((await shop.search(store, "停泊")).passages) > 1  # also those whose own text does not say it
+
+
 @pytest.mark.parametrize("killed", [False, True])
 async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool

@@ -26,8 +26,9 @@ GRACE = 2.0
 """Seconds between asking the engine to end and making it; less than the daemon gives us."""
 
 LAST_WORDS = 0.3
-"""Seconds that the log of an engine which has ended is waited for; vLLM's own children hold it open until we end them, and
-until we end nobody knows that the engine has."""
+"""Seconds that the log of an engine which has ended is waited for. Children of vLLM hold it open until we end them, and
+until we end nobody knows that the engine has.
+"""
 
 _PR_SET_PDEATHSIG = 1
 

@@ -10,6 +10,7 @@ import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import tantivy
@@ -21,6 +22,12 @@ from portico_server.knowledge.index.mark import Damaged, Mark
 
 GRAM_WEIGHT = 0.5
 """What a matching bigram counts beside a matching word; measured."""
+
+HEAD_WEIGHT = 0.3
+"""What a word in a heading above a chunk counts beside one in its text."""
+
+HEADS = 4_096
+"""Headings of which the terms are kept: all chunks of a section have the same."""
 
 HEAP = 32_000_000
 """Bytes the writer collects before it writes a segment."""
@@ -67,17 +74,19 @@ class LexicalIndex:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def put(self, rows: Sequence[tuple[int, str, str]]) -> None:
-        """Add chunks (id, file id, text); found after the next `commit`."""
+    def put(self, rows: Sequence[tuple[int, str, str, str]]) -> None:
+        """Add chunks (id, file id, text, headings above it); found after the next `commit`."""
         with _damage():
             writer = self._writing()
-            for chunk_id, file_id, text in rows:
+            for chunk_id, file_id, text, head in rows:
                 words, grams = self._terms(text)
                 document = Document()
                 document.add_unsigned("chunk", chunk_id)
                 document.add_text("file", file_id)
                 document.add_text("words", words)
                 document.add_text("grams", grams)
+                if head:
+                    document.add_text("heads", _heads(head))
                 writer.add_document(document)
 
     def _terms(self, text: str) -> Joined:
@@ -170,11 +179,24 @@ class LexicalIndex:
             )
             for gram in terms.grams
         ]
+        parts += [
+            (
+                Occur.Should,
+                Query.boost_query(Query.term_query(self._schema, "heads", word, "freq"), HEAD_WEIGHT),
+            )
+            for word in terms.words
+        ]
         asked = Query.boolean_query(parts)
         if files is None:
             return asked
         allowed = Query.const_score_query(Query.term_set_query(self._schema, "file", list(files)), 0.0)
         return Query.boolean_query([(Occur.Must, asked), (Occur.Must, allowed)])
+
+
+@lru_cache(HEADS)
+def _heads(head: str) -> str:
+    """The words of headings, with spaces between."""
+    return analyse(head).joined()[0]
 
 
 def _schema() -> tantivy.Schema:
@@ -184,6 +206,7 @@ def _schema() -> tantivy.Schema:
         .add_text_field("file", tokenizer_name="raw", index_option="basic")
         .add_text_field("words", tokenizer_name="whitespace", index_option="freq")
         .add_text_field("grams", tokenizer_name="whitespace", index_option="freq")
+        .add_text_field("heads", tokenizer_name="whitespace", index_option="freq")
         # The mark is a document of its own, of the file "": one commit writes both or neither.
         .add_text_field("mark", stored=True, tokenizer_name="raw", index_option="basic")
         .build()

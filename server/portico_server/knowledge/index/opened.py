@@ -57,7 +57,7 @@ class OpenIndex:
         self._graph: asyncio.Task[None] | None = None
 
         async def texts(wanted: Sequence[int]) -> Sequence[Any]:
-            return await database.read(chunks.texts, wanted)
+            return await database.read(chunks.indexed_texts, wanted)
 
         async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
             return await database.read(chunks.embeddings, model, wanted)

@@ -193,6 +193,7 @@ def test_grades_move_the_reward(client: Client, tmp_path: Path) -> None:
     )
     _, steps = finished(client, job)
     rewards = [step["reward"] for step in steps]
+    print(rewards)
     assert len(rewards) == 6
     assert sum(rewards[-2:]) >= sum(rewards[:2]) + 0.5
 
