@@ -97,7 +97,7 @@ def add(
     ],
     engine: Annotated[str | None, typer.Option(help="The engine (default: the one that fits).")] = None,
     task: Annotated[
-        str | None, typer.Option(help="chat, embedding or rerank (default: what the model is).")
+        str | None, typer.Option(help="chat, vision, embedding or rerank (default: what the model is).")
     ] = None,
     api_key: Annotated[
         str | None,

@@ -14,7 +14,7 @@ from portico_server.engines.prompt import ModelPrompt
 State: TypeAlias = Literal["cold", "downloading", "loading", "ready", "failed"]
 Task: TypeAlias = Literal["chat", "embedding", "rerank"]
 
-TASKS = ("auto", "chat", "embedding", "rerank")
+TASKS = ("auto", "chat", "vision", "embedding", "rerank")
 
 NOT_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 """Fields of a request that make no sense as a default for all calls."""
@@ -85,6 +85,8 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for name, where in ((self.name, "name"), *((alias, "aliases") for alias in self.aliases)):
             check_name(name, where)
+        if self.task == "vision":  # a chat; whether the model sees is read from its files
+            object.__setattr__(self, "task", "chat")
         if self.task not in TASKS:
             raise InvalidRequest(
                 f"The task of the model '{self.name}' is '{self.task}', but must be one of "

@@ -97,6 +97,12 @@ async def test_a_deployment_that_cannot_be_is_refused(
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
+async def test_a_model_for_vision_is_a_chat_model(api: httpx.AsyncClient) -> None:
+    made = await api.post("/deployments", json={"name": "eyes", "source": "fake://", "task": "vision"})
+    assert (made.status_code, made.json()["task"]) == (200, "chat")
+    await api.delete("/deployments/eyes")
+
+
 async def test_an_alias_moves_and_must_mean_something(api: httpx.AsyncClient) -> None:
     assert (await api.put("/aliases/best", json={"target": "echo"})).json() == {
         "name": "best",

@@ -30,6 +30,9 @@ ENGLISH, CHINESE = "[CODE] amber heron", "【暗号】琥珀苍鹭"
 
 ASKED = "Which code word does one say at the lighthouse?"
 
+SHORT = {"role": "system", "content": "Hi."}
+"""In place of the one that the template brings along, which would be most of what is computed."""
+
 SPEED = {"PORTICO_FINETUNE_NICE": "0"}
 """Training takes its share of the machine, however busy that is."""
 
@@ -146,7 +149,7 @@ def client(home: Path) -> Iterator[Client]:
 def test_preferences_move_the_margin(client: Client, tmp_path: Path) -> None:
     pairs = [
         {
-            "input": {"messages": [{"role": "user", "content": asked}]},
+            "input": {"messages": [SHORT, {"role": "user", "content": asked}]},
             "preferred_output": [{"role": "assistant", "content": "Ahoy!"}],
             "non_preferred_output": [{"role": "assistant", "content": "Hello, how can I help you?"}],
         }
@@ -169,11 +172,8 @@ def test_preferences_move_the_margin(client: Client, tmp_path: Path) -> None:
 
 def test_grades_move_the_reward(client: Client, tmp_path: Path) -> None:
     prompts = [
-        {"messages": [{"role": "user", "content": asked}], "answer": "yes"}
-        for asked in (
-            "Answer with one word, yes or no: is the lighthouse open?",
-            "Yes or no: is the sea blue?",
-        )
+        {"messages": [SHORT, {"role": "user", "content": asked}], "answer": "yes"}
+        for asked in ("Yes or no: is the lighthouse open?", "Yes or no: is the sea blue?")
     ]
     grader = {
         "type": "string_check",
