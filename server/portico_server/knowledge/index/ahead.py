@@ -36,6 +36,12 @@ class Ahead:
         with self._lock:
             return self._forget(text)
 
+    def clear(self) -> None:
+        """Forget what nobody has fetched."""
+        with self._lock:
+            self._terms.clear()
+            self._wide = 0
+
     def _forget(self, text: str) -> Joined | None:
         terms = self._terms.pop(text, None)
         if terms is not None:

@@ -200,6 +200,7 @@ class Indexes:
         self._reaping = asyncio.create_task(self._close_idle(), name="idle indexes")
 
     async def _close_idle(self) -> None:
+        self.ahead.clear()
         async with self._opening:
             await self._evict(0, asyncio.get_running_loop().time() - IDLE)
         if self._open:

@@ -29,7 +29,9 @@ AVAILABLE: bool = hnswlib is not None
 M = 16
 EF_CONSTRUCTION = 200
 EF = 192
-"""How many neighbours a walk keeps in view. 64 found 93 % of the nearest ten among a million vectors, in 0.25 ms."""
+"""How many neighbours a walk keeps in view. Of the nearest ten among a million vectors of 256 numbers 64 found 94 %,
+192 find 99 %, in 0.22 and 0.34 ms.
+"""
 
 _BATCH = 64
 """Vectors added in one go."""
