@@ -55,7 +55,9 @@ def main(loaded: Loaded, wishes: Wishes) -> int:
     """
     settings = loaded.settings
     if wishes.parent_watch and not _is_pipe(sys.stdin.fileno()):
-        raise InvalidRequest("--parent-watch needs a pipe as its standard input: its end is what it waits for.")
+        raise InvalidRequest(
+            "--parent-watch needs a pipe as its standard input: its end is what it waits for."
+        )
     for folder in wishes.docs:
         if not folder.is_dir():
             raise InvalidRequest(
