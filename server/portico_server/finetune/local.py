@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import shutil
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.training import Report, Workshop
+from portico_server.finetune.courtesy import courtesy
 from portico_server.finetune.grading import Answer, Grading
 from portico_server.finetune.launch import Launcher, Local
 from portico_server.finetune.process import Training
@@ -37,7 +38,10 @@ SPARE: Final = 256 * 1024 * 1024
 
 
 class LocalTrainer:
-    """A `portico_server.finetune.trainer.Trainer`. ``logs`` is the folder for the logs of the processes."""
+    """A `portico_server.finetune.trainer.Trainer`. ``logs`` is the folder for the logs of the processes.
+
+    ``answering`` says whether a model on the processor is at work: what is trained there then stands still.
+    """
 
     def __init__(
         self,
@@ -46,12 +50,14 @@ class LocalTrainer:
         logs: Path,
         *,
         nice: int = NICE,
+        answering: Callable[[], bool] | None = None,
         launcher: Launcher | None = None,
     ) -> None:
         self._workshop = workshop
         self._light = light
         self._logs = logs
         self._nice = nice
+        self._answering = answering
         self._launcher = launcher or Local()
 
     async def train(self, task: Task, context: Context) -> AsyncGenerator[TrainEvent, None]:
@@ -70,13 +76,14 @@ class LocalTrainer:
         order = await asyncio.to_thread(self._write, task, base)
         command = self._launcher.command(python, task.recipe, order)
         attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
+        answering = self._answering if task.recipe.device == "cpu" else None
         left = BEGINNINGS
         while True:
             left -= 1
             reached = attempt.saved
             process = await Training.start(command, self._logs / f"{task.job.id}.log")
             try:
-                async with contextlib.aclosing(process.events()) as heard:
+                async with courtesy(process, answering), contextlib.aclosing(process.events()) as heard:
                     async for said in heard:
                         for event in await attempt.heard(said, process):
                             yield event

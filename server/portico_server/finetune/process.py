@@ -95,6 +95,19 @@ class Training:
     def pid(self) -> int:
         return self._process.pid
 
+    def hold(self) -> None:
+        """Stand still, with all that is in memory, until `go_on`."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Work again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
     async def pause(self) -> None:
         """Ask for a checkpoint and the end, and wait for them a moment."""
         if self._process.returncode is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
@@ -113,9 +113,11 @@ def task(
     return Task(job, base, Recipe(**{**SETTINGS, **settings}), data, folder / "work")
 
 
-def trainer(folder: Path, light: Light | None = None) -> LocalTrainer:
+def trainer(
+    folder: Path, light: Light | None = None, answering: Callable[[], bool] | None = None
+) -> LocalTrainer:
     """Trains as fast as the machine can."""
-    return LocalTrainer(Shop(), light or Light(), folder / "logs", nice=0)
+    return LocalTrainer(Shop(), light or Light(), folder / "logs", nice=0, answering=answering)
 
 
 async def trained(

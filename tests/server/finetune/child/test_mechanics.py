@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.server.finetune.child import bases
 from tests.server.finetune.child.bases import task, tiny, trained, trainer
@@ -140,12 +141,22 @@ async def test_pairs_move_the_margin(tmp_path: Path) -> None:
     assert config["base_model_name_or_path"] == "tiny", "the base by its name"
 
 
-async def test_several_processes_train_one_model(tmp_path: Path) -> None:
+async def test_several_processes_train_one_model_and_stand_still_while_a_model_answers(
+    tmp_path: Path,
+) -> None:
+    looks: list[set[str]] = []
+
+    def answering() -> bool:
+        looks.append({child.status() for child in psutil.Process().children(recursive=True)})
+        return len(looks) < 10
+
     asked = task(tmp_path, tiny(), LINES, steps=2, processes=2, threads=1, micro_batch=1)
-    events = await trained(trainer(tmp_path), asked)
+    events = await trained(trainer(tmp_path, answering=answering), asked)
     assert isinstance(events[-1], Trained)
     assert set(losses(events)) == {1, 2}
     assert (events[-1].path / "adapter_config.json").is_file()
+    assert {psutil.STATUS_STOPPED} in looks[:10]
+    assert psutil.STATUS_STOPPED not in looks[-1]
 
 
 async def test_what_there_is_no_room_for_is_not_begun(tmp_path: Path) -> None:
