@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, null, select
@@ -11,6 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, null, select
 from portico.wire import Usage
 from portico_server.core.errors import Conflict
 from portico_server.db import runs
+from portico_server.db.database import Database
 from portico_server.db.runs import RunRow
 from portico_server.db.schema import runs as runs_table
 from portico_server.db.schema import step_cache, steps
@@ -58,6 +61,18 @@ _REPLACE = (
 )
 
 
+def write(
+    database: Database, run_id: str, rows: Sequence[StepRow], holder: str, *, full: bool
+) -> asyncio.Future[None]:
+    """`record`, by the shortest way that there is."""
+    if not holder:
+        # The one statement that a durable step waits for.
+        written = database.rows(_REPLACE, [(run_id, *row) for row in rows], full=full)
+        if written is not None:
+            return written
+    return database.send(partial(record, run_id=run_id, rows=rows, holder=holder), full=full)
+
+
 def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder: str = "") -> None:
     """Write finished steps; a step that ended before, in an attempt that was cut off, is replaced.
 
@@ -66,7 +81,6 @@ def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder:
     if holder and connection.execute(_HELD, {"id": run_id}).scalar() != holder:
         raise Conflict(f"Another daemon has taken over the run {run_id}.", code="lease_lost")
     if connection.dialect.name == "sqlite":
-        # Written out and past SQLAlchemy, because it is the one statement that a durable step waits for.
         driver: Any = connection.connection.driver_connection
         driver.executemany(_REPLACE, [(run_id, *row) for row in rows])
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Final, Literal
 
 import orjson
@@ -172,8 +171,7 @@ class Journal:
         """Write what waits, and then what has come meanwhile."""
         assert self._database is not None
         batch, self._waiting = self._waiting, []
-        write = partial(steps.record, run_id=self._run_id, rows=batch, holder=self._fence())
-        written = self._database.send(write, full=self._full)
+        written = steps.write(self._database, self._run_id, batch, self._fence(), full=self._full)
         self._flushing = len(batch)
         written.add_done_callback(self._flushed)
 

@@ -84,5 +84,5 @@ def test_a_few_kills_lose_and_double_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Twenty; PORTICO_TEST_KILLS=100 takes a few minutes."""
-    kill_often(tmp_path, int(os.environ.get("PORTICO_TEST_KILLS", "20")))
+    """Ten; PORTICO_TEST_KILLS=100 takes a few minutes."""
+    kill_often(tmp_path, int(os.environ.get("PORTICO_TEST_KILLS", "10")))

@@ -19,7 +19,7 @@ from tests.daemon import Daemon
 from tests.server.apps.flow.outside import Outside
 from tests.server.apps.flow.steps import code, pipeline, ref, spec
 
-KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "10"))
 """How many moments the daemon is killed at; 100 before a release."""
 
 ITEMS = 6

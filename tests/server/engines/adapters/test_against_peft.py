@@ -73,7 +73,7 @@ def run(python: Path, code: str, *arguments: str) -> None:
 async def test_an_adapter_that_peft_wrote_says_here_what_it_says_there(tmp_path: Path) -> None:
     python = Path(environment.interpreter())
     [gguf] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
-    model = await unpacked(gguf, tmp_path / "unpacked", python, silent)
+    model = await unpacked(gguf, environment.unpacked(), python, silent)
     configs: list[dict[str, Any]] = [
         {"r": 4, "lora_alpha": 8, "target_modules": LINEAR},
         {

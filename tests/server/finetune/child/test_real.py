@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -197,6 +198,9 @@ def test_grades_move_the_reward(client: Client, tmp_path: Path) -> None:
     assert sum(rewards[-2:]) >= sum(rewards[:2]) + 0.5
 
 
+@pytest.mark.skipif(
+    not os.environ.get("PORTICO_TEST_LONG"), reason="PORTICO_TEST_LONG=1 runs it, for a minute"
+)
 def test_a_model_that_is_trained_as_a_whole_is_one_of_its_own(client: Client, tmp_path: Path) -> None:
     examples = [example("Hello.", "Ahoy, captain!"), example("Good morning.", "Ahoy, captain!")] * 4
     job = client.tuning.create(
