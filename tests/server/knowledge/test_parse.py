@@ -130,7 +130,11 @@ async def test_html_gives_what_a_reader_sees(readers: Readers, tmp_path: Path) -
     <ul><li>One</li><li>Two</li></ul><pre>  keep
     this</pre></body></html>"""
     found = await parts(readers, tmp_path / "page.html", page.encode())
-    assert [part.place.heading for part in found] == [(), ("Fees & berths",), ("Fees & berths", "Tables")]
+    assert [part.place.heading for part in found] == [
+        ("Harbour",),
+        ("Harbour", "Fees & berths"),
+        ("Harbour", "Fees & berths", "Tables"),
+    ]
     assert found[0].text == "Harbour"
     assert "A berth costs 40 crowns." in found[1].text
     assert "Boat | Fee\n" in found[2].text
@@ -138,6 +142,12 @@ async def test_html_gives_what_a_reader_sees(readers: Readers, tmp_path: Path) -
     assert "- One" in found[2].text
     whole = "".join(part.text for part in found)
     assert not any(word in whole for word in ("alert", "color", "About"))
+
+
+async def test_a_title_that_the_first_heading_repeats_stands_once(readers: Readers, tmp_path: Path) -> None:
+    page = "<title>Harbour</title><h1>Harbour</h1><p>It is deep.</p><h2>Fees</h2><p>None.</p>"
+    found = await parts(readers, tmp_path / "page.html", page.encode())
+    assert [part.place.heading for part in found][1:] == [("Harbour",), ("Harbour", "Fees")]
 
 
 @pytest.mark.parametrize("declared", ["gb2312", "GBK", "utf-8", "no-such-charset"])

@@ -35,7 +35,7 @@ _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 
 
 def read(source: Source) -> Iterator[Part]:
-    """Sections with the path of headings above them; the title comes first."""
+    """Sections with the path of headings above them, the title of the page outermost."""
     writer = Writer()
     for heading, text in sections(source):
         yield writer.part(text, heading=heading)
@@ -67,7 +67,9 @@ class _Sections:
         self._sections: list[tuple[tuple[str, ...], list[str]]] = [((), [])]
 
     def title(self, text: str) -> None:
-        self._sections[-1][1].append(text + "\n\n")
+        """The title of the page: a heading above all others, unless the first of them says the same."""
+        self._path.append((0, text))
+        self._sections.append(((text,), [text + "\n\n"]))
 
     def hides(self, tag: str, node: Any) -> bool:
         return tag in UNSEEN
@@ -79,6 +81,8 @@ class _Sections:
                 self._path.pop()
             title = " ".join("".join(node.itertext()).split())
             if title:
+                if self._path == [(0, title)]:
+                    self._path.clear()
                 self._path.append((level, title))
                 self._sections.append((tuple(text for _, text in self._path), []))
         self._break(tag)
