@@ -159,7 +159,9 @@ async def test_a_book_is_read_in_the_order_of_its_chapters(read: Reading) -> Non
     "name", ["x.pptx", "x.xlsx", "x.ods", "x.epub", "x.ipynb", "x.zip", "x.tar.gz", "x.docx"]
 )
 @pytest.mark.parametrize(
-    "data", [b"", b"PK\x03\x04 and then nothing", b"not at all", office.zipped({"a/b": "c"})[:40]]
+    "data",
+    [b"", b"PK\x03\x04 and then nothing", b"not at all", office.zipped({"a/b": "c"})[:40]],
+    ids=["empty", "begun", "other", "half"],
 )
 async def test_what_is_damaged_says_so(read: Reading, name: str, data: bytes) -> None:
     with pytest.raises(Unreadable, match=r"is empty|damaged|is not a|missing"):
