@@ -32,6 +32,7 @@ from portico_server.core.request import Reply, Request
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.knowledge import filter as filters
+from portico_server.listening import new_loop
 from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -220,7 +221,8 @@ def main() -> None:
     parser.add_argument("--peers", help="the Python of an environment with the others in it")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    measured = medians(asyncio.run(ours(options.rounds)))
+    with asyncio.Runner(loop_factory=new_loop) as runner:  # the loop of the daemon
+        measured = medians(runner.run(ours(options.rounds)))
     peers = ("langgraph", "haystack", "lazyllm") if options.peers else ()
     others = {peer: theirs(options.peers, peer) for peer in peers}
     report = Report("Flows", ("what", "goal", "portico", *peers))

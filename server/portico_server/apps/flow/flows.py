@@ -46,6 +46,14 @@ ROOM: Final = 64 * 2**20
 """Characters of inputs and outputs in all of them."""
 
 
+class Begun(dict[str, Any]):
+    """What a durable run is taken up with, and the flow as it was read; what comes from the database has to be read."""
+
+    def __init__(self, read: Flow, /, **fields: Any) -> None:
+        super().__init__(fields)
+        self.read = read
+
+
 class Flows:
     """Begins, resumes and forks runs of flows, and knows their steps.
 
@@ -195,11 +203,11 @@ class Flows:
 
     def _payload(
         self, flow: Flow, value: Any, history: Sequence[Message], answered: frozenset[str] | None
-    ) -> dict[str, Any]:
+    ) -> Begun:
         """What a durable run is taken up with. Raises `InvalidRequest` if the rules forbid to record it."""
         self._recordable(flow, [value, *history])
         functions = None if answered is None else sorted(answered)
-        return {"flow": flow.source, "input": value, "history": list(history), "functions": functions}
+        return Begun(flow, flow=flow.source, input=value, history=list(history), functions=functions)
 
     @contextmanager
     def _journal(self, flow: Flow, run_id: str, done: Sequence[StepRow] = ()) -> Iterator[Journal]:
@@ -220,7 +228,7 @@ class Flows:
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         """A durable run, from the beginning or from where it stopped."""
-        flow = read.flow(payload["flow"])
+        flow = payload.read if isinstance(payload, Begun) else read.flow(payload["flow"])
         done = await self._database.read(steps.finished, context.run)
         functions = payload.get("functions")
         with self._journal(flow, context.run, done) as journal:
