@@ -145,7 +145,7 @@ class Database:
                 driver.executemany(statement, rows)
                 driver.execute("COMMIT")
             except BaseException:
-                driver.execute("ROLLBACK")
+                driver.rollback()  # nothing where SQLite has done so itself: a full disk must keep its name
                 raise
         except FAILURES as error:
             self._let_go(engine)

@@ -20,9 +20,9 @@ from portico_server.core.errors import EngineFailed
 from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.last_words import last_words
 from portico_server.engines.stages import stage_in
+from portico_server.transcript import transcribe
 
 KEPT_LINES = 1_000
-LOG_BYTES = 4 * 1024 * 1024
 GRACE = 3.0
 """Seconds between asking a child to end and making it."""
 
@@ -51,7 +51,10 @@ class Child:
         self._process = process
         self._key = key
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self._pump = asyncio.create_task(self._copy_log(log), name=f"log of {name}")
+        assert process.stderr is not None
+        self._pump = asyncio.create_task(
+            transcribe(process.stderr, log, self._lines, self._heard), name=f"log of {name}"
+        )
         self._burial = asyncio.create_task(self._bury(), name=f"end of {name}")
         self._stopping = False
 
@@ -138,23 +141,10 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def _copy_log(self, path: Path) -> None:
-        """Keep the last lines in memory and a bounded log on disk."""
-        assert self._process.stderr is not None
-        rest = b""
-        with path.open("ab") as file:
-            while data := await self._process.stderr.read(65_536):
-                if file.tell() > LOG_BYTES:
-                    file.truncate(0)
-                file.write(data)
-                file.flush()
-                if self._report is not None and (told := stage_in(data.decode("utf-8", "replace"))):
-                    self._report(*told)
-                *lines, rest = (rest + data).split(b"\n")
-                self._lines.extend(line.decode("utf-8", "replace") for line in lines)
-                rest = rest[-65_536:]
-        if rest:
-            self._lines.append(rest.decode("utf-8", "replace"))
+    def _heard(self, text: str) -> None:
+        """Tell whoever waits for the start how far it has come, where the log says that."""
+        if self._report is not None and (told := stage_in(text)):
+            self._report(*told)
 
     @property
     def pid(self) -> int:

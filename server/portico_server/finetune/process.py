@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import orjson
 
+from portico_server.transcript import transcribe
+
 LINE: Final = 64 * 1024 * 1024
 """Bytes of one event at most: answers that are to be graded travel in one."""
 
 KEPT: Final = 40
 """Lines of the log that are kept for an error."""
-
-LOG_BYTES: Final = 4 * 1024 * 1024
 
 GRACE: Final = 4.0
 """Seconds for a last checkpoint when it is asked to end; less than the daemon has for its own end."""
@@ -43,7 +43,10 @@ class Training:
     def __init__(self, process: Process, log: Path) -> None:
         self._process = process
         self._lines: deque[str] = deque(maxlen=KEPT)
-        self._pump = asyncio.create_task(self._copy(log), name="log of a training")
+        assert process.stderr is not None
+        self._pump = asyncio.create_task(
+            transcribe(process.stderr, log, self._lines), name="log of a training"
+        )
 
     @classmethod
     async def start(cls, command: Sequence[str], log: Path) -> Training:
@@ -127,20 +130,6 @@ class Training:
         if not self._pump.done():
             await asyncio.wait([self._pump], timeout=1)
             self._pump.cancel()
-
-    async def _copy(self, path: Path) -> None:
-        """Keep the last lines, and a bounded log on disk."""
-        assert self._process.stderr is not None
-        rest = b""
-        with path.open("ab") as file:
-            while data := await self._process.stderr.read(65_536):
-                if file.tell() > LOG_BYTES:
-                    file.truncate(0)
-                file.write(data)
-                file.flush()
-                *lines, rest = (rest + data).split(b"\n")
-                self._lines.extend(line.decode("utf-8", "replace") for line in lines)
-                rest = rest[-65_536:]
 
 
 def _environment() -> dict[str, str]:

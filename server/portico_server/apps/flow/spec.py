@@ -189,8 +189,8 @@ class Pipeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Parallel:
-    """The same value to every step, at once. ``collect``: an error of a step becomes its output."""
+class _Abreast:
+    """Steps at once, and what is made of their outputs. ``collect``: an error of a step becomes its output."""
 
     steps: tuple[Step, ...]
     join: Join = "list"
@@ -199,15 +199,16 @@ class Parallel:
     collect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Diverter:
-    """The first item to the first step, the second to the second, at once."""
+class Parallel(_Abreast):
+    """The same value to every step."""
 
-    steps: tuple[Step, ...]
-    join: Join = "list"
-    separator: str = "\n"
-    concurrency: int = 0
-    collect: bool = False
+    __slots__ = ()
+
+
+class Diverter(_Abreast):
+    """The first item to the first step, the second to the second."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
