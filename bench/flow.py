@@ -152,10 +152,18 @@ async def begun(made: House, step: Any, durability: str) -> float:
     spec = {"portico_flow": 1, "name": "bench", "durability": durability, "step": step}
     flow = await made.flows.read(spec, LOCAL)
 
-    async def work() -> None:
-        await made.runner.wait(await made.flows.begin(flow, None, LOCAL))
+    run: Any = None
 
-    return await timed(work)
+    async def work() -> None:
+        nonlocal run
+        run = await made.flows.begin(flow, None, LOCAL)
+        await made.runner.wait(run)
+
+    taken = await timed(work)
+    await made.scheduler.settled(
+        run.id
+    )  # its events are written behind it, and are no part of what comes next
+    return taken
 
 
 async def again(made: House) -> float:

@@ -79,10 +79,12 @@ def process(command: Sequence[str], url: str, ready: str, **env: str) -> Iterato
 
 
 @contextlib.contextmanager
-def daemon(home: Path, *arguments: str) -> Iterator[Serving]:
-    """Portico with its data in ``home``."""
+def daemon(
+    home: Path, *arguments: str, program: Sequence[str] = ("-m", "portico_server")
+) -> Iterator[Serving]:
+    """Portico with its data in ``home``. ``program``: what Python runs, if not the daemon itself."""
     command = (
-        *(sys.executable, "-m", "portico_server", "serve", "--home", str(home), "--port", "0"),
+        *(sys.executable, *program, "serve", "--home", str(home), "--port", "0"),
         *("--parent-watch", "--quiet", *arguments),
     )
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

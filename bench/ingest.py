@@ -192,7 +192,7 @@ def stages(folder: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         index = lexical.LexicalIndex(Path(temporary) / "index")
         lexical.analyse = lambda _text: next(terms)
-        index.put([(number, "file", text, "") for number, text in enumerate(texts)])
+        index.put([(number, "file", text, "", "", number) for number, text in enumerate(texts)])
         index.commit(Mark(1, 1))
         index.close()
     return {

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import httpx
+import httpx2
 import pytest
 
+from portico_server.db import migrate
+from tests import blank
 from tests import daemon as daemons
 from tests.daemon import Daemon
 
@@ -40,9 +46,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (-slow[item.path], -many[item.path], str(item.path)))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
+def _copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New databases of this process are copies of one that was migrated; those in ``tests/server/db`` are not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrate, "upgrade", blank.copying(tmp_path_factory.mktemp("blank") / "portico.db"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trusted() -> Iterator[None]:
+    """The certificates that this process trusts are read once: to do it for each client takes 25 milliseconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for library in (httpx, httpx2):
+            patch.setattr(
+                library._transports.default, "create_ssl_context", cache(library.create_ssl_context)
+            )
+        yield
+
+
+@pytest.fixture(scope="session")
 def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder named ``handbook`` with three small documents, English and Chinese."""
+    """A folder named ``handbook`` with three small documents, English and Chinese, which nobody changes."""
     folder = tmp_path_factory.mktemp("docs") / "handbook"
     folder.mkdir()
     for name, text in DOCS.items():
@@ -50,12 +75,22 @@ def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Daemon]:
-    """A daemon over the folder ``handbook``, with the scripted model ``echo`` as ``default``."""
-    home = tmp_path_factory.mktemp("home")
+@pytest.fixture(scope="session")
+def settled(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Path:
+    """``test.yaml``, and beside it ``data``, the home of a daemon that has indexed ``handbook`` and ended."""
+    home = tmp_path_factory.mktemp("settled")
     configuration = home / "test.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
     with daemons.running(home / "data", "--file", str(configuration), "--docs", str(docs)) as running:
+        running.settle()
+    return home
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path, settled: Path) -> Iterator[Daemon]:
+    """A daemon over the folder ``handbook``, with the scripted model ``echo`` as ``default``."""
+    home = tmp_path_factory.mktemp("home") / "data"
+    shutil.copytree(settled / "data", home)
+    with daemons.running(home, "--file", str(settled / "test.yaml"), "--docs", str(docs)) as running:
         running.settle()
         yield running

@@ -23,6 +23,9 @@ from portico_server.apps.agent.sessions import Sessions
 from portico_server.apps.deployed import Apps
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
+from portico_server.apps.respond.bench import Surroundings
+from portico_server.apps.respond.conversations import Conversations
+from portico_server.apps.respond.responder import Responder
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
@@ -36,6 +39,7 @@ from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.uploaded import Uploaded
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import Artifacts
 from portico_server.runs.questions import Questions
@@ -154,6 +158,7 @@ async def porch(
     code = CodeTools(loaded.settings, artifacts)
     flows = Flows(database, registry, runner, scheduler, code.light, filters.parse)
     apps, prompts = Apps(database, registry, runner.app_quotas), Library(database)
+    around = Surroundings(registry, Uploaded(files, artifacts), filters.parse, mcp.addresses)
     stopped = asyncio.Event()
     parts = Parts(
         loaded=loaded,
@@ -185,6 +190,8 @@ async def porch(
         added=added,
         served=served,
         prompts=prompts,
+        responder=Responder(database, runner, scheduler, around, prompts),
+        conversations=Conversations(database),
         startup=[],
         url=url,
         started_at=time.time(),

@@ -160,8 +160,9 @@ def _translated(address: Address, timeout: float) -> Iterator[None]:
         advice = "start it with `portico up`" if address.loopback else "check the URL and the network"
         raise ConnectionFailed(f"No Portico daemon at {address.url}; {advice}.") from error
     except httpx.TimeoutException as error:
+        limit = error.request.extensions.get("timeout", {}).get("read") or timeout  # of this call
         raise DeadlineExceeded(
-            f"The daemon at {address.url} was silent for too long (limit {timeout:g} s)."
+            f"The daemon at {address.url} was silent for too long (limit {limit:g} s)."
         ) from error
     except httpx.TransportError as error:
         raise ConnectionLost(

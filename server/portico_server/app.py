@@ -60,9 +60,8 @@ def main(loaded: Loaded, wishes: Wishes) -> int:
         )
     for folder in wishes.docs:
         if not folder.is_dir():
-            raise InvalidRequest(
-                f"There is no folder {folder}. Give --docs an existing folder.", param="docs"
-            )
+            found = f"{folder} is a file" if folder.exists() else f"There is no folder {folder}"
+            raise InvalidRequest(f"{found}. Give --docs an existing folder.", param="docs")
     with Home(settings.home) as home, listen(settings) as listener:
         logs.configure(settings.logs, settings.log_level, settings.log_format, quiet=wishes.quiet)
         database = Database(settings.database) if settings.database else Database.at(settings.database_path)

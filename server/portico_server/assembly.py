@@ -14,6 +14,9 @@ from portico_server.apps.ask import StoreApps
 from portico_server.apps.deployed import Apps, Kind
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
+from portico_server.apps.respond.bench import Surroundings
+from portico_server.apps.respond.conversations import Conversations
+from portico_server.apps.respond.responder import Responder
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.lent import Lent
@@ -25,6 +28,7 @@ from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.uploaded import Uploaded
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import Artifacts
@@ -110,6 +114,7 @@ class House:
             runs_days=settings.keep_runs_days,
             usage_days=settings.keep_usage_days,
             sessions_days=settings.keep_sessions_days,
+            responses_days=settings.keep_responses_days,
         )
         self.code = CodeTools(settings, self.artifacts)
         for tool in (*outward(settings), *self.code.tools):
@@ -135,6 +140,10 @@ class House:
             StoredFacts(database, self.stores, self.files),
         )
         self.apps.kind("agent", Kind(self.agents.check, self.agents.build))
+        around = Surroundings(
+            self.registry, Uploaded(self.files, self.artifacts), filters.parse, self.mcp.addresses
+        )
+        self.responder = Responder(database, self.runner, self.scheduler, around, self.prompts)
 
     def _train(self) -> None:
         settings = self._settings
@@ -178,6 +187,8 @@ class House:
             added=self.added,
             served=self.served,
             prompts=self.prompts,
+            responder=self.responder,
+            conversations=Conversations(self._database),
             startup=[],
             url=url,
             started_at=time.time(),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from portico._document import UnsetError, expand, load
 from portico_server.apps.entry import AppEntry, agent_of, app_of
 from portico_server.apps.prompts.folder import read_folder
 from portico_server.apps.prompts.spec import PromptSpec
 from portico_server.apps.prompts.spec import parse as parse_prompt
-from portico_server.apps.yaml_text import load
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.limits import Limits
 from portico_server.core.names import check_plain
@@ -28,8 +27,6 @@ from portico_server.tools.mcp_host.spec import ServerSpec
 from portico_server.tools.mcp_host.spec import parse as parse_server
 
 T = TypeVar("T")
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +76,12 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Configurat
         document = load(text)
     except FileNotFoundError as error:
         raise InvalidRequest(f"There is no configuration file {path}.", param="file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} cannot be read: {error}.", param="file") from error
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", param="file") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"{path} is not text in UTF-8, as a configuration must be.", param="file"
+        ) from error
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{path} is not valid YAML: {error}", param="file") from error
     try:
@@ -96,7 +97,10 @@ def parse(document: Any, folder: Path, environment: Mapping[str, str] | None) ->
     """
     if document is None:
         return Configuration()
-    top = _mapping(document if environment is None else _expand(document, environment), "the file")
+    try:
+        top = _mapping(document if environment is None else expand(document, environment), "the file")
+    except UnsetError as error:
+        raise InvalidRequest(str(error), code="missing_variable") from error
     known = {"models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "settings"}
     for key in top:
         if key not in known:
@@ -289,22 +293,3 @@ def _key(item: Mapping[str, Any], at: str) -> KeySpec:
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))
     values["limits"] = Limits.parse(values.get("limits"), f"{at}.limits")
     return KeySpec(**values)
-
-
-def _expand(value: Any, environment: Mapping[str, str]) -> Any:
-    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string."""
-    if isinstance(value, dict):
-        return {key: _expand(item, environment) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, environment) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def variable(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        found = environment.get(name, default)
-        if found is None:
-            raise InvalidRequest(f"the environment variable {name} is not set.", code="missing_variable")
-        return found
-
-    return _VARIABLE.sub(variable, value)

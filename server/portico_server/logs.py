@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import logging.handlers
@@ -22,6 +23,13 @@ class _Redact(logging.Filter):
         message = record.getMessage()
         record.msg, record.args = _SECRET.sub(r"\1…", message), None
         return True
+
+
+class _CutOff(logging.Filter):
+    """A call that was cut off when the daemon stopped is no defect: the line before says how many there were."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _Json(logging.Formatter):
@@ -49,6 +57,7 @@ def configure(folder: Path, level: str, form: str, *, quiet: bool) -> None:
         handlers.append(logging.StreamHandler())
     for handler in handlers:
         handler.addFilter(_Redact())
+        handler.addFilter(_CutOff())
         handler.setFormatter(
             _Json()
             if form == "json"
@@ -57,5 +66,5 @@ def configure(folder: Path, level: str, form: str, *, quiet: bool) -> None:
     root = logging.getLogger()
     root.setLevel(level.upper())
     root.handlers[:] = handlers
-    for noisy in ("uvicorn.error", "uvicorn.access", "mcp", "alembic", "httpx"):
+    for noisy in ("uvicorn.error", "uvicorn.access", "mcp", "alembic", "httpx", "watchfiles"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -96,8 +96,11 @@ class Settings:
     keep_runs_days: int = _setting(
         30, "Days after its end at which a run is forgotten, with its events and artifacts; 0 keeps all"
     )
+    keep_responses_days: int = _setting(
+        30, "Days after its end at which a stored response is forgotten; 0 keeps all"
+    )
     keep_sessions_days: int = _setting(
-        0, "Days after its last turn at which a session of an agent is forgotten; 0 keeps all"
+        0, "Days after its last turn at which a session or a conversation is forgotten; 0 keeps all"
     )
     keep_usage_days: int = _setting(400, "Days that what calls cost is remembered; 0 keeps all")
     redact: str = _setting(

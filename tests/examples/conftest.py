@@ -75,7 +75,7 @@ def _section(text: str) -> Iterator[str]:
         yield line
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     home = tmp_path_factory.mktemp("examples")
     (home / "papers").mkdir()
@@ -88,13 +88,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def papers(house: Daemon) -> Path:
     """The folder of documents."""
     return house.home.parent / "papers"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def client(house: Daemon) -> Iterator[Client]:
     with Client(house.url, timeout=60) as connected:
         yield connected

@@ -1,33 +1,21 @@
-"""Training on a real GPU: ``PORTICO_TEST_FINETUNE`` is an interpreter that has what training takes (for four bits also
-bitsandbytes), ``PORTICO_TEST_GPU_MODEL`` a folder with a small chat model as safetensors, ``PORTICO_TEST_VLLM`` an
-interpreter that has vLLM.
-"""
+"""Training on a real GPU, and what was trained answers there. Four bits also take bitsandbytes."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.gpu.machine import DEVICE, GIVEN, MARKS, model, python
 from tests.server.engines.bench import bench, user
-from tests.server.engines.transformers import environment
+from tests.server.finetune.child import bases
 from tests.server.finetune.child.bases import BaseModel, task, trained, trainer
 
 from portico_server.engines.spec import ModelSpec
 from portico_server.finetune.trainer import Metrics, Trained
 
-MODEL = os.environ.get("PORTICO_TEST_GPU_MODEL", "")
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not Path("/dev/nvidiactl").exists(), reason="there is no NVIDIA GPU here"),
-    pytest.mark.skipif(not MODEL, reason="PORTICO_TEST_GPU_MODEL names no model"),
-    pytest.mark.skipif("PORTICO_TEST_FINETUNE" not in os.environ, reason="PORTICO_TEST_FINETUNE is not set"),
-]
+pytestmark = MARKS
 
 LINES = [
     {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "Ahoy, captain!"}]}
@@ -37,7 +25,10 @@ LINES = [
 
 @pytest.fixture
 def base() -> BaseModel:
-    return BaseModel("m", Path(MODEL), "safetensors", "vllm", "", 0, 0, 0, 0, 2048, 0)
+    python("finetune")
+    if GIVEN:
+        return BaseModel("m", model(), "safetensors", "vllm", "", 0, 0, 0, 0, 2048, 0)
+    return bases.tiny()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +45,11 @@ def base() -> BaseModel:
 async def test_every_kind_learns(tmp_path: Path, base: BaseModel, settings: dict[str, Any]) -> None:
     if settings["kind"] == "qlora" and not _has("bitsandbytes"):
         pytest.skip("PORTICO_TEST_FINETUNE has no bitsandbytes")
-    asked = task(tmp_path, base, LINES, **{"steps": 6, "device": "cuda", "micro_batch": 4, **settings})
+    if settings["precision"] == "float16" and DEVICE == "cpu":
+        pytest.skip("float16 is trained in on GPUs alone")
+    if not GIVEN:
+        settings = {**settings, "learning_rate": 3e-3}  # random weights need to be moved further
+    asked = task(tmp_path, base, LINES, **{"steps": 6, "device": DEVICE, "micro_batch": 4, **settings})
     events = await trained(trainer(tmp_path), asked)
     losses = [event.loss for event in events if isinstance(event, Metrics) and event.loss is not None]
     assert len(losses) == 6
@@ -64,25 +59,36 @@ async def test_every_kind_learns(tmp_path: Path, base: BaseModel, settings: dict
     assert (done.path / "adapter_config.json").is_file() == (settings["kind"] != "full")
 
 
-async def test_the_adapter_answers_on_vllm(tmp_path: Path, base: BaseModel) -> None:
-    python = os.environ.get("PORTICO_TEST_VLLM")
-    if not python:
-        pytest.skip("PORTICO_TEST_VLLM names no interpreter that has vllm")
-    settings = {"device": "cuda", "precision": "bfloat16", "micro_batch": 4, "learning_rate": 1e-3}
-    asked = task(tmp_path / "job", base, LINES * 4, steps=24, **settings)
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+async def test_the_adapter_answers(tmp_path: Path, base: BaseModel, engine: str) -> None:
+    own: dict[str, Any] = {"python": python(engine), "context_length": 512}
+    own |= {"memory_share": 0.3, "adapter_rank": 8} if engine == "vllm" else {"device": DEVICE}
+    settings = {
+        "device": DEVICE,
+        "precision": "bfloat16",
+        "micro_batch": 4,
+        "learning_rate": 1e-3,
+        "steps": 24,
+    }
+    if not GIVEN:
+        settings |= {"learning_rate": 0.02, "precision": "float32"}
+    asked = task(tmp_path / "job", base, LINES * 4, **settings)
     done = (await trained(trainer(tmp_path), asked))[-1]
     assert isinstance(done, Trained)
     (home := tmp_path / "home").mkdir()
     async with bench(home, load_timeout=600.0) as house:
-        parameters = {"python": python, "context_length": 2048, "memory_share": 0.3, "adapter_rank": 8}
-        await house.models.add(ModelSpec("m", MODEL, engine="vllm", parameters=parameters))
+        await house.models.add(ModelSpec("m", str(base.path), engine=engine, parameters=own))
+        await house.models.load("m")
         await house.models.bases.publish("ft:m:portico::1", "m", done.path, None)
-        got = await house.ask(
-            "ft:m:portico::1", {"messages": user("Hello."), "max_tokens": 8, "temperature": 0}
-        )
-        assert got["choices"][0]["message"]["content"].startswith("Ahoy")
+        body = {"messages": user("Hello."), "max_tokens": 8, "temperature": 0}
+        plain, learnt = [
+            (await house.ask(name, body))["choices"][0]["message"]["content"]
+            for name in ("m", "ft:m:portico::1")
+        ]
+        assert learnt != plain
+        assert learnt.startswith("Ahoy") or not GIVEN, "random weights do not learn words so soon"
 
 
 def _has(package: str) -> bool:
-    command = [environment.interpreter("finetune"), "-c", f"import {package}"]
+    command = [python("finetune"), "-c", f"import {package}"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from mcp_types import (
     ToolResultContent,
     ToolUseContent,
 )
+from tests import daemon as daemons
 from tests.daemon import ROOT, Daemon
 
 PACKAGES = ("@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/client@2.4.0")
@@ -33,8 +35,24 @@ BREAD = "portico://stores/handbook/files/bread.txt"
 
 
 @pytest.fixture(scope="module")
-def house(daemon: Daemon) -> Daemon:
-    """The daemon, with a prompt, a tool that takes its time, and an app that speaks with its caller's own model."""
+def folder(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Path:
+    """The handbook, to be changed."""
+    copy = tmp_path_factory.mktemp("watched") / docs.name
+    shutil.copytree(docs, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, folder: Path, settled: Path) -> Iterator[Daemon]:
+    """A daemon with a prompt, a tool that takes its time, and an app that speaks with its caller's own model."""
+    home = tmp_path_factory.mktemp("home")
+    with daemons.running(home, "--file", str(settled / "test.yaml"), "--docs", str(folder)) as running:
+        running.settle()
+        _furnish(running)
+        yield running
+
+
+def _furnish(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         prompt = {"name": "greet", "arguments": ["name"], "messages": "Say hello to {name}."}
         nap = {"name": "nap", "command": ["sleep", "30"], "description": "Sleeps.", "read_only": True}
@@ -49,7 +67,6 @@ def house(daemon: Daemon) -> Daemon:
             ("/api/apps", other),
         ):
             assert http.post(path, json=body).status_code == 200
-    return daemon
 
 
 def naps_of(house: Daemon) -> list[str]:
@@ -91,9 +108,17 @@ def packages() -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "naps"), [("sdk", 1), ("legacy", 2), ("modern", 3)])
-def test_the_typescript_sdk(house: Daemon, docs: Path, packages: Path, way: str, naps: int) -> None:
+def test_the_typescript_sdk(house: Daemon, folder: Path, packages: Path, way: str, naps: int) -> None:
     script = Path(__file__).with_name("typescript.mjs")
-    command = ["node", str(script), str(packages), way, f"{house.url}/mcp", str(docs / "bread.txt"), "greet"]
+    command = [
+        "node",
+        str(script),
+        str(packages),
+        way,
+        f"{house.url}/mcp",
+        str(folder / "bread.txt"),
+        "greet",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -106,10 +131,10 @@ def test_the_typescript_sdk(house: Daemon, docs: Path, packages: Path, way: str,
     assert ended_naps(house, naps).count("cancelled") == naps
 
 
-async def test_the_python_sdk_watches_a_file_of_a_folder(house: Daemon, docs: Path) -> None:
+async def test_the_python_sdk_watches_a_file_of_a_folder(house: Daemon, folder: Path) -> None:
     async with asyncio.timeout(60), Client(f"{house.url}/mcp") as client:
         async with client.listen(resource_subscriptions=[BREAD]) as changes:
-            await asyncio.to_thread((docs / "bread.txt").write_text, "Bread is baked at 240 degrees.\n")
+            await asyncio.to_thread((folder / "bread.txt").write_text, "Bread is baked at 240 degrees.\n")
             assert getattr(await anext(changes), "uri", None) == BREAD
         content = (await client.read_resource(BREAD, cache_mode="bypass")).contents[0]
         assert isinstance(content, TextResourceContents) and "240" in content.text

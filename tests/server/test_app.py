@@ -34,7 +34,7 @@ def health(url: str) -> object:
 
 
 def test_it_serves_and_ends_on_sigterm_with_nothing_left(tmp_path: Path) -> None:
-    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert health(daemon.url) == "ok"
         assert json.loads((daemon.home / "daemon.json").read_text())["url"] == daemon.url
         assert daemon.stop(signal.SIGTERM) == 0
@@ -42,12 +42,12 @@ def test_it_serves_and_ends_on_sigterm_with_nothing_left(tmp_path: Path) -> None
 
 
 def test_ctrl_c_is_an_orderly_end(tmp_path: Path) -> None:
-    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert daemon.stop(signal.SIGINT) == 0
 
 
 def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
-    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
+    with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert daemon.process.stdin is not None
         daemon.process.stdin.close()
         assert daemon.process.wait(20) == 0
@@ -96,6 +96,7 @@ def test_an_open_bind_with_a_key_serves(tmp_path: Path) -> None:
         (("--host", "256.1.1.1"), "256.1.1.1"),
         (("--file", "/nowhere.yaml"), "no configuration file"),
         (("--model", "gopher://old"), "gopher"),
+        (("--docs", __file__), "is a file. Give --docs an existing folder."),
         (("--parent-watch",), "needs a pipe as its standard input"),
     ],
 )
@@ -113,6 +114,20 @@ def test_a_damaged_database_is_one_clear_sentence(tmp_path: Path) -> None:
     error = refused(home, "--port", "0")
     assert error["code"] == "database_damaged"
     assert (home / "portico.db").read_bytes() == b"garbage" * 1000
+
+
+def test_a_disk_that_fails_is_one_clear_sentence(tmp_path: Path) -> None:
+    serve = [sys.executable, "-m", "portico_server", "serve", "--home", str(tmp_path / "home"), "--port", "0"]
+    ended = subprocess.run(
+        ["sh", "-c", 'ulimit -f 64; exec "$@" --quiet', "sh", *serve],  # no file may grow above 32 kB
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=daemons.environment(),
+        timeout=30,
+    )
+    error = json.loads(ended.stdout)["error"]
+    assert "The disk that holds" in error["message"] and "Nothing was changed" in error["message"]
 
 
 def test_a_home_that_cannot_be_made_is_one_clear_sentence(tmp_path: Path) -> None:

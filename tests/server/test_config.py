@@ -14,6 +14,15 @@ def read(tmp_path: Path, text: str, **environment: str) -> config.Configuration:
     return config.read(path, environment)
 
 
+def test_what_is_no_text_and_no_file_is_said_plainly(tmp_path: Path) -> None:
+    binary = tmp_path / "portico.yaml"
+    binary.write_bytes(b"\xd0\x00\xff")
+    with pytest.raises(InvalidRequest, match=r"is not text in UTF-8"):
+        config.read(binary)
+    with pytest.raises(InvalidRequest, match=r"cannot be read: Is a directory\.$"):
+        config.read(tmp_path)
+
+
 def test_models_stores_keys_and_settings_are_read(tmp_path: Path) -> None:
     found = read(
         tmp_path,

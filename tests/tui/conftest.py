@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +27,13 @@ models:
 @pytest.fixture(scope="module")
 def busy_daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Daemon]:
     """A daemon over ``handbook``, a broken file included; its model ``talker`` can fall silent and fail."""
-    (docs / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
     home = tmp_path_factory.mktemp("home")
+    folder = home / docs.name
+    shutil.copytree(docs, folder)
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
     configuration = home / "tui.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
-    with daemons.running(home / "data", "--file", str(configuration), "--docs", str(docs)) as running:
+    with daemons.running(home / "data", "--file", str(configuration), "--docs", str(folder)) as running:
         yield running
 
 

@@ -26,6 +26,8 @@ async def test_every_screen_fits_the_window(busy_daemon: Daemon, size: tuple[int
                 assert part.region in window, part
             footer = screen.app.screen.query_one(Footer)
             assert footer.max_scroll_x == 0, [str(each) for each in footer.query("FooterKey")]
+            address = screen.app.screen.query_one(".address", Static)
+            assert address.display == (size[0] > 80), "where there is no room for it, it is left out, not cut"
             await screen.press("escape")
 
 

@@ -56,4 +56,6 @@ def the_only(apps: Sequence[App]) -> str:
             "There is no app to ask yet. Add a folder of documents: portico stores add ./docs", param="app"
         )
     names = ", ".join(app.name for app in apps)
-    raise InvalidRequest(f"There are several apps: {names}. Say which one to ask.", param="app")
+    raise InvalidRequest(
+        f"There are several apps: {names}. Say which one to ask: app=NAME, or --app NAME.", param="app"
+    )

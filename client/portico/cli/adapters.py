@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.progress import Bars, Spinner
-from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest, PorticoError
 from portico.values import Adapter
@@ -131,10 +131,7 @@ def remove(
         if not dry_run:
             confirm(f"Remove the adapter '{found.name}'?", yes=yes)
             client.adapters.remove(found.name)
-    if as_json:
-        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
 def _print(found: Adapter, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from portico.cli.apps_deploy import deploy
 from portico.cli.cite import write_answer
-from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
+from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import NotFound
 
@@ -115,10 +115,7 @@ def remove(
         if not dry_run:
             confirm(f"Remove '{found.name}' with {found.version} versions?", yes=yes)
             client.apps.remove(name)
-    if as_json:
-        print_json({"removed": None if dry_run else name, "would_remove": name})
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{safe(name)}'.")
+    print_removed(name, f"'{name}'", dry_run, as_json)
 
 
 def _agent(client: Client, name: str) -> AppVersion:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from portico._document import UnsetError, expand
 from portico.cli.render import console, one_line, print_json
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
@@ -25,8 +25,6 @@ SIGNS = {
 }
 WOULD = {"create": "would be created", "change": "would be changed", "remove": "would be removed"}
 DID = {"create": "created", "change": "changed", "remove": "removed"}
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @app.command(epilog="Example: portico apply -f portico.yaml --dry-run")
@@ -73,9 +71,9 @@ def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidRequest(f"{file} must be a mapping with keys such as 'models' and 'apps'.", param="file")
     try:
-        expanded: dict[str, Any] = _expand(found, environment)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"{file}: {error.message}", code=error.code, param=error.param) from error
+        expanded: dict[str, Any] = expand(found, environment)
+    except UnsetError as error:
+        raise InvalidRequest(f"{file}: {error}", code="missing_variable") from error
     for key in ("apps", "agents"):
         items = expanded.get(key)
         if isinstance(items, list):
@@ -96,25 +94,6 @@ def _inlined(item: Any, key: str, folder: Path) -> Any:
     if key == "agents":
         return {**inner, **rest}
     return {**rest, "agent" if "portico_agent" in inner else "flow": inner}
-
-
-def _expand(value: Any, environment: Mapping[str, str]) -> Any:
-    """Replace ``${NAME}`` and ``${NAME:-default}`` in every text, as the daemon does with its own file."""
-    if isinstance(value, dict):
-        return {str(key): _expand(item, environment) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, environment) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def variable(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        found = environment.get(name, default)
-        if found is None:
-            raise InvalidRequest(f"the environment variable {name} is not set.", code="missing_variable")
-        return found
-
-    return _VARIABLE.sub(variable, value)
 
 
 def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from portico.cli.apps_complete import app_names
 from portico.cli.apps_deploy import deploy, diff, set_
 from portico.cli.limits import limits_of
 from portico.cli.limits import shown as limits_shown
-from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.running import given_input, show_run
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
@@ -190,7 +190,4 @@ def remove(
         if not dry_run:
             confirm(f"Remove '{name}' with {count} versions?", yes=yes)
             client.apps.remove(name)
-    if as_json:
-        print_json({"removed": None if dry_run else name, "would_remove": name})
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{safe(name)}'.")
+    print_removed(name, f"'{name}'", dry_run, as_json)

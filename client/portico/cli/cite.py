@@ -11,7 +11,7 @@ from portico._answer import Answer
 from portico.cli.progress import Spinner
 from portico.cli.render import console, one_line, plain, safe, shorten
 from portico.client import Client
-from portico.errors import InvalidRequest
+from portico.errors import InvalidRequest, PorticoError
 from portico.wire import Cited, Delta, Passage, Status
 
 QUOTE = 300
@@ -36,6 +36,7 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
 def write_answer(answer: Answer) -> None:
     """The text as it comes, then the end of the line; until the first word, what the daemon is doing."""
     out = console().file
+    said, clean = False, True
     try:
         with Spinner("Looking") as spinner:
             for event in answer.events():
@@ -45,12 +46,17 @@ def write_answer(answer: Answer) -> None:
                     case Cited():
                         spinner.say("Reading what was found")
                     case Delta(text=text):
+                        said = True
                         spinner.stop()
                         out.write(safe(text))
                         out.flush()
+    except PorticoError:
+        clean = said
+        raise
     finally:
         # Also after a failure or a Ctrl-C: what follows begins on a line of its own.
-        out.write("\n")
+        if clean:
+            out.write("\n")
 
 
 def print_passages(passages: Sequence[Passage]) -> None:

@@ -11,8 +11,9 @@ from types import FrameType
 import typer
 
 from portico.cli.render import print_json
-from portico.cli.session import AsJson, connected
-from portico.errors import DeadlineExceeded
+from portico.cli.session import AsJson, Session, connected, home_folder, session
+from portico.errors import Conflict, DeadlineExceeded
+from portico.values import Status
 
 app = typer.Typer()
 
@@ -25,12 +26,24 @@ def down(context: typer.Context, as_json: AsJson = False) -> None:
     """Stop the daemon, its models included, and wait until it has ended."""
     with connected(context) as client:
         status = client.status()
+        _check_ours(session(context), status)
         client.shutdown()
     _wait_for_end(Path(status.home))
     if as_json:
         print_json({"stopped": status.url, "home": status.home})
     else:
         typer.echo(f"Stopped the daemon at {status.url}.")
+
+
+def _check_ours(ours: Session, status: Status) -> None:
+    """A daemon that was found at the usual address, or by a note that is out of date, may be somebody else's."""
+    home = home_folder()
+    named = ours.url or os.environ.get("PORTICO_URL")
+    if not named and home is not None and status.home and Path(status.home).resolve() != home.resolve():
+        raise Conflict(
+            f"No Portico daemon runs on the home folder {home}. The one at {status.url} uses {status.home}; "
+            f"to stop that one: portico --url {status.url} down"
+        )
 
 
 def _wait_for_end(home: Path) -> None:

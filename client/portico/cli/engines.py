@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from portico.cli.follow import follow_here, require_success
-from portico.cli.render import moment, print_json, print_rows
+from portico.cli.render import moment, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
 
 app = typer.Typer(
@@ -61,10 +61,7 @@ def remove(
         if not dry_run:
             confirm(f"Remove the engine '{name}'?", yes=yes)
             client.engines.remove(name)
-    if as_json:
-        print_json({"removed": None if dry_run else name, "would_remove": name})
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{name}'.")
+    print_removed(name, f"'{name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico engines doctor vllm")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from portico.cli.progress import Spinner
-from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.values import File
 
@@ -101,7 +101,4 @@ def remove(
         if not dry_run:
             confirm(f"Delete the file '{found.filename}' from every store?", yes=yes)
             client.files.remove(file_id)
-    if as_json:
-        print_json({"removed": None if dry_run else found.id, "would_remove": found.id})
-    else:
-        typer.echo(f"{'Would delete' if dry_run else 'Deleted'} '{found.filename}'.")
+    print_removed(found.id, f"'{found.filename}'", dry_run, as_json, verb="delete")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from portico.cli.progress import Bars
 from portico.client import AsyncClient
-from portico.errors import PorticoError
+from portico.errors import NotFound, PorticoError
 from portico.values import Run
 
 KINDS = {"pull": "Fetching", "sync": "Reading", "ingest": "Indexing", "environment": "Installing"}
@@ -28,12 +29,16 @@ async def follow(
 ) -> list[Ended]:
     """Show the runs until they end, then the background runs that ``further`` picks, until none is left.
 
-    A run that fails is in the result, not an exception.
+    A run that fails is in the result, not an exception. One that ended so long ago that it is forgotten is left out: a
+    daemon tells of its start for as long as it runs.
     """
     ended: list[Ended] = []
     names = {store.id: store.name for store in (await client.status()).stores}
     with Bars() as bars:
-        runs = [await client.runs.get(run_id) for run_id in dict.fromkeys(run_ids)]
+        runs: list[Run] = []
+        for run_id in dict.fromkeys(run_ids):
+            with suppress(NotFound):
+                runs.append(await client.runs.get(run_id))
         while runs:
             async with asyncio.TaskGroup() as tasks:
                 watching = [tasks.create_task(_watch(client, run, names, bars)) for run in runs]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.follow import follow_here, require_success
-from portico.cli.render import print_json, print_rows
+from portico.cli.render import print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
 from portico.errors import NotFound
 
@@ -122,12 +122,7 @@ def remove(
         if not dry_run:
             confirm(f"Remove the group '{group}' with {found.chunks} chunks?", yes=yes)
             client.stores.remove_group(store, group)
-    if as_json:
-        print_json({"removed": None if dry_run else group, "would_remove": group})
-    else:
-        typer.echo(
-            f"{'Would remove' if dry_run else 'Removed'} the group '{group}' with {found.chunks} chunks."
-        )
+    print_removed(group, f"the group '{group}' with {found.chunks} chunks", dry_run, as_json)
 
 
 def _chunker(chunking: Any) -> str:

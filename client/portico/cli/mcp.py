@@ -16,7 +16,7 @@ import typer
 
 from portico.cli.pairs import pairs
 from portico.cli.progress import Spinner
-from portico.cli.render import one_line, print_fields, print_json, print_rows, shorten
+from portico.cli.render import one_line, print_fields, print_json, print_removed, print_rows, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
 from portico.errors import InvalidRequest, PorticoError
 from portico.values import McpServer
@@ -167,10 +167,7 @@ def remove(
         if not dry_run:
             confirm(f"Remove the MCP server '{found.name}'?", yes=yes)
             client.mcp.remove(name)
-    if as_json:
-        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico mcp restart files")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.pairs import pairs
-from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
+from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
 
@@ -191,10 +191,7 @@ def remove(
         if not dry_run:
             confirm(f"Remove '{found.name}' with {found.version} versions?", yes=yes)
             client.prompts.remove(name)
-    if as_json:
-        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
 def _print_messages(messages: Any) -> None:

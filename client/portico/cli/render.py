@@ -10,6 +10,7 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -64,6 +65,14 @@ def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
     out = console()
     for name, value in shown:
         out.print(Text.assemble((f"{name:<{width}}", "dim"), "  ", value))
+
+
+def print_removed(key: str, what: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:
+    """Say that ``what`` was taken away, or would be; as JSON by its ``key``."""
+    if as_json:
+        print_json({"removed": None if dry_run else key, "would_remove": key})
+    else:
+        typer.echo(f"Would {verb} {safe(what)}." if dry_run else f"{verb.capitalize()}d {safe(what)}.")
 
 
 def one_line(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +31,7 @@ def show_all(
     """List runs, newest first."""
     with connected(context) as client:
         found = client.runs.list(limit)
+        stores = {} if as_json else {store.id: store.name for store in client.stores.list()}
     if as_json:
         print_json({"data": found})
     elif not found:
@@ -38,10 +40,19 @@ def show_all(
         print_rows(
             ("ID", "KIND", "NAME", "STATUS", "BEGAN", "ERROR"),
             (
-                (r.id, r.kind, r.name, r.status, moment(r.created_at), r.error.message if r.error else "")
+                (
+                    *(r.id, r.kind, _called(r.name, stores), r.status, moment(r.created_at)),
+                    r.error.message if r.error else "",
+                )
                 for r in found
             ),
         )
+
+
+def _called(name: str, stores: Mapping[str, str]) -> str:
+    """What people call it: jobs of a store, and searches in it, have the store's id for a name."""
+    kind, slash, store = name.rpartition("/")
+    return f"{kind}{slash}{stores.get(store, store)}"
 
 
 @app.command(epilog="Example: portico runs show run_0192f6")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import Conflict, InvalidRequest, NotFound
 
@@ -129,10 +129,7 @@ def delete(
         if not dry_run:
             confirm(f"Remove the session '{found.name}' of '{found.app}'?", yes=yes)
             client.sessions.remove(found.id)
-    if as_json:
-        print_json({"removed": None if dry_run else found.id, "would_remove": found.id})
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{safe(found.name)}'.")
+    print_removed(found.id, f"'{found.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico sessions export clerk/monday > monday.json")

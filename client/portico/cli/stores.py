@@ -12,7 +12,7 @@ from portico.cli import groups
 from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_here, require_success
-from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
@@ -130,7 +130,7 @@ def show(
     if as_json:
         print_json(found if inside is None else {"store": found, "files": inside})
         return
-    _print(found, False)
+    _print(found, False, listed=inside is not None)
     if inside is not None:
         typer.echo()
         print_rows(("FILE", "STATUS", "REASON"), ((f.filename, f.status, f.error) for f in inside))
@@ -181,7 +181,7 @@ def reindex(
         typer.echo(f"Begun: portico runs tail {run}")
 
 
-@app.command(epilog="Example: portico stores change docs --embedding-model wordllama")
+@app.command(epilog="Example: portico stores change docs --embedding-model wordllama-256")
 def change(
     context: typer.Context,
     name: Name,
@@ -224,10 +224,7 @@ def remove(
         if not dry_run:
             confirm(f"Delete {what}?", yes=yes)
             client.stores.remove(name)
-    if as_json:
-        print_json({"removed": None if dry_run else found.id, "would_remove": found.id})
-    else:
-        typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {what}.")
+    print_removed(found.id, what, dry_run, as_json, verb="delete")
 
 
 def _print_plan(plan: SyncPlan, as_json: bool) -> None:
@@ -264,11 +261,13 @@ def _synced(context: typer.Context, client: Client, store: Store) -> Store:
     return client.stores.get(store.id)
 
 
-def _print(found: Store, as_json: bool) -> None:
+def _print(found: Store, as_json: bool, *, listed: bool = False) -> None:
+    """``listed``: its files follow, with the reason of each failure."""
     if as_json:
         print_json(found)
         return
     counts = found.file_counts
+    reasons = f"portico stores show {found.name} --files" if counts.failed and not listed else None
     print_fields(
         [
             ("name", found.name),
@@ -279,6 +278,7 @@ def _print(found: Store, as_json: bool) -> None:
             ("embedding model", found.embedding_model),
             ("in the making", found.next_embedding_model),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
+            ("why they failed", reasons),
             ("size", amount(found.usage_bytes)),
             ("made", moment(found.created_at)),
         ]

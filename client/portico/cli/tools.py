@@ -13,7 +13,7 @@ import typer
 from portico._read import tool_result
 from portico.cli.approvals import decide
 from portico.cli.pairs import pairs
-from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
+from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest, from_body
 from portico.values import Artifact, ToolResult
@@ -192,10 +192,7 @@ def remove(
         if not dry_run:
             confirm(f"Remove {', '.join(found.tools) or found.name}?", yes=yes)
             client.tools.remove(name)
-    if as_json:
-        print_json({"removed": None if dry_run else found.name, "would_remove": found.name})
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} '{found.name}'.")
+    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico tools call search store=docs query='which port'")

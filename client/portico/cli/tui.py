@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 import typer
@@ -17,6 +18,10 @@ def tui(context: typer.Context) -> None:
     """Open the terminal UI: models, documents, chat, approvals and fine-tunes."""
     if find_spec("textual") is None or find_spec("portico_tui") is None:
         raise InvalidRequest("The terminal UI needs its extra: pip install 'portico[tui]'")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InvalidRequest(
+            "The terminal UI needs a terminal for its input and its output. In scripts, use the other commands."
+        )
     from portico_tui.app import run
 
     ours = session(context)

@@ -6,18 +6,8 @@ from typing import Any
 
 import yaml
 
+from portico._document import load
 from portico.errors import InvalidRequest
-
-
-class _Loader(yaml.SafeLoader):
-    """Takes keys that look like booleans for what is written: the bare key `on` is true to YAML 1.1."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        for key, _value in node.value:
-            if key.tag == "tag:yaml.org,2002:bool":
-                key.tag = "tag:yaml.org,2002:str"
-        made: dict[Any, Any] = super().construct_mapping(node, deep)
-        return made
 
 
 class _Dumper(yaml.SafeDumper):
@@ -43,6 +33,6 @@ def to_yaml(value: Any) -> str:
 def parse_yaml(text: str, name: str) -> Any:
     """A YAML document. Raises `InvalidRequest` that names the file and the place."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506  # a safe loader, with one rule less
+        return load(text)
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{name} is not valid YAML: {error}", param="file") from error

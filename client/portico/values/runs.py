@@ -39,6 +39,8 @@ class Pruned:
     usage: int
     dry_run: bool = False
     sessions: int = 0
+    responses: int = 0
+    conversations: int = 0
 
 
 @dataclass(frozen=True, slots=True)

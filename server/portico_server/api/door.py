@@ -1,7 +1,7 @@
 """The door: every HTTP request comes in here, is checked once, and is handed to the face that answers it.
 
-Order: request id, Host, Origin, body limit, `/health`, caller, face. The hot paths of the OpenAI API are
-plain functions over raw ASGI; all others belong to faces that are imported after the daemon serves.
+Order: request id, Host, Origin, body limit, `/health`, caller, face. The hot paths of the OpenAI API and of
+Anthropic's are plain functions over raw ASGI; all others belong to faces that are imported after the daemon serves.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from importlib import import_module
 import orjson
 
 from portico_server import __version__
+from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
 from portico_server.api.auth import Auth, presented
 from portico_server.api.errors import NotAllowedHere, RawHeaders
 from portico_server.api.exchange import Exchange, Receive, Scope, Send
@@ -21,6 +22,7 @@ from portico_server.api.guard import Guard
 from portico_server.api.hot import HOT
 from portico_server.api.parts import Parts
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
+from portico_server.api.shape import OPENAI
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.principal import Principal
 from portico_server.settings import MB
@@ -32,7 +34,7 @@ PUBLIC_FOLDERS = ("/docs/", WELL_KNOWN)
 
 EXPOSED = b", ".join(
     [
-        *(b"X-Request-Id", b"X-Portico-Run", b"Mcp-Session-Id", b"Retry-After"),
+        *(b"X-Request-Id", b"Request-Id", b"X-Portico-Run", b"Mcp-Session-Id", b"Retry-After"),
         *(b"X-RateLimit-Limit-Requests", b"X-RateLimit-Remaining-Requests", b"X-RateLimit-Reset-Requests"),
         *(b"X-RateLimit-Limit-Tokens", b"X-RateLimit-Remaining-Tokens", b"X-RateLimit-Reset-Tokens"),
     ]
@@ -85,7 +87,8 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Nothing that goes wrong in it gets past here."""
         assert scope["type"] == "http", "the server is configured without websockets and lifespan"
-        exchange = Exchange(scope, receive, send, self._body_limit)
+        shape = ANTHROPIC if is_ours(scope) else OPENAI
+        exchange = Exchange(scope, receive, send, self._body_limit, shape)
         try:
             await self._answer(exchange)
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told

@@ -1,4 +1,4 @@
-"""Every error leaves with a real status and in OpenAI's shape: message, type, param and code."""
+"""Every error leaves with a real status and in OpenAI's shape, message, type, param and code, or in another `Shape`."""
 
 from __future__ import annotations
 

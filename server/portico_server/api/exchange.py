@@ -11,6 +11,7 @@ import orjson
 
 from portico_server.api import errors
 from portico_server.api.errors import RawHeaders
+from portico_server.api.shape import OPENAI, Shape
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
@@ -24,9 +25,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 QUIET = 15.0
-"""The longest silence in a stream, in seconds: a comment breaks it, so that no proxy takes it for dead."""
-
-KEEP_ALIVE = b": keep-alive\n\n"
+"""The longest silence in a stream, in seconds: a sign of life breaks it, so that no proxy takes it for dead."""
 
 JSON: RawHeaders = [(b"content-type", b"application/json")]
 
@@ -42,7 +41,10 @@ class ClientLeft(Exception):
 
 
 class Exchange:
-    """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers of every response."""
+    """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers of every response.
+
+    ``shape`` is how errors are told.
+    """
 
     __slots__ = (
         "_receive",
@@ -55,17 +57,19 @@ class Exchange:
         "limit",
         "meter",
         "scope",
+        "shape",
         "started",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int, shape: Shape = OPENAI) -> None:
         self.scope = scope
+        self.shape = shape
         self._receive = receive
         self._send = send
         self.id = new_id("req_")
         self.limit = limit
         self.started = False
-        self.extra: RawHeaders = [(b"x-request-id", self.id.encode())]
+        self.extra: RawHeaders = [(name, self.id.encode()) for name in shape.ids]
         self.caller: Principal | None = None
         self.meter: Meter | None = None
         """What the caller's key has left, if it has limits; told with every answer."""
@@ -171,7 +175,7 @@ class Exchange:
             return
         told = errors.ours(error, self.id)
         if not self.started:
-            await self.answer(told.status, errors.body(told), errors.headers(told))
+            await self.answer(self.shape.status(told), self.shape.body(told, self.id), errors.headers(told))
 
     async def stream(
         self, frames: AsyncIterator[bytes], headers: RawHeaders = STREAM, *, tells_errors: bool = False
@@ -194,9 +198,9 @@ class Exchange:
                 except Exception as error:
                     if not self.started:
                         raise
-                    told = errors.body(errors.ours(error, self.id))
+                    told = errors.ours(error, self.id)
                     if not (tells_errors and isinstance(error, PorticoError)):
-                        last = b"data: " + told + b"\n\n"
+                        last = self.shape.frame(told, self.id)
                         await self._send({"type": "http.response.body", "body": last, "more_body": True})
                 if not self.started:
                     await self.send(head)
@@ -257,7 +261,9 @@ class Presence:
     async def _comment(self, head: Message) -> None:
         if not self._exchange.started:
             await self._exchange.send(head)
-        await self._exchange.send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+        await self._exchange.send(
+            {"type": "http.response.body", "body": self._exchange.shape.keep_alive, "more_body": True}
+        )
 
 
 def parse(raw: bytes) -> Any:

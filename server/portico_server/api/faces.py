@@ -16,6 +16,9 @@ from starlette.routing import Match
 
 from portico_server import __version__
 from portico_server.api import document, errors, page
+from portico_server.api.anthropic import models as message_models
+from portico_server.api.anthropic import schema as message_schema
+from portico_server.api.exchange import Exchange
 from portico_server.api.face import Face
 from portico_server.api.hot import HOT
 from portico_server.api.native import (
@@ -50,17 +53,30 @@ from portico_server.api.native import (
     usage,
     workers,
 )
-from portico_server.api.openai import files, fine_tuning, models, rerank, schema, tokens, vector_stores
+from portico_server.api.openai import (
+    conversations,
+    files,
+    fine_tuning,
+    models,
+    rerank,
+    schema,
+    tokens,
+    vector_stores,
+)
+from portico_server.api.openai.responses import stored as responses
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest, PorticoError
 
 ROUTERS: Sequence[APIRouter] = (
+    message_models.router,
     models.router,
     rerank.router,
     tokens.router,
     files.router,
     vector_stores.router,
     fine_tuning.router,
+    responses.router,
+    conversations.router,
     status.router,
     deployments.router,
     engines.router,
@@ -119,7 +135,7 @@ def web(_parts: Parts) -> Face:
     )
     for router in ROUTERS:
         app.include_router(router)
-    schema.extend(app)
+    schema.extend(app, message_schema.PATHS)
     return Face(app)
 
 
@@ -133,24 +149,20 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _respond(error: PorticoError) -> Response:
+def _respond(request: Request, error: PorticoError) -> Response:
+    exchange: Exchange = request.scope["portico.exchange"]
     headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
-    return Response(errors.body(error), error.status, headers)
+    return Response(exchange.shape.body(error, exchange.id), exchange.shape.status(error), headers)
 
 
-def _request_id(request: Request) -> str:
-    found: str = request.scope["portico.exchange"].id
-    return found
-
-
-async def _on_ours(_request: Request, error: Exception) -> Response:
+async def _on_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, PorticoError)
-    return _respond(error)
+    return _respond(request, error)
 
 
-async def _on_invalid(_request: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _respond(errors.from_validation(error.errors()))
+    return _respond(request, errors.from_validation(error.errors()))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -158,22 +170,23 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     cause = error.__cause__
     if isinstance(cause, PorticoError):
-        return _respond(cause)
+        return _respond(request, cause)
     path = request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND:
         known = [*HOT, "/mcp", "/health", *(route.path for route in _routes())]
-        return _respond(errors.unknown_url(request.method, path, known))
+        return _respond(request, errors.unknown_url(request.method, path, known))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = ", ".join(_methods(request))
         if request.method == "OPTIONS":
             return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allow})
-        return _respond(errors.NotAllowedHere(request.method, path, allow))
-    return _respond(InvalidRequest(f"{error.detail}."))
+        return _respond(request, errors.NotAllowedHere(request.method, path, allow))
+    return _respond(request, InvalidRequest(f"{error.detail}."))
 
 
 async def _on_anything(request: Request, error: Exception) -> Response:
     """A defect: told without its details. Starlette raises it again, and the door logs it."""
-    return _respond(errors.ours(error, _request_id(request), log=False))
+    exchange: Exchange = request.scope["portico.exchange"]
+    return _respond(request, errors.ours(error, exchange.id, log=False))
 
 
 def _routes() -> Iterator[APIRoute]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
+from portico_server.api.anthropic import messages
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import chat, completions, embeddings
+from portico_server.api.openai.responses import create as responses
 from portico_server.api.parts import Parts
 
 Handler: TypeAlias = Callable[[Exchange, Parts], Awaitable[None]]
@@ -15,5 +17,8 @@ HOT: Mapping[str, Mapping[str, Handler]] = {
     "/v1/chat/completions": {"POST": chat.create},
     "/v1/completions": {"POST": completions.create},
     "/v1/embeddings": {"POST": embeddings.create},
+    "/v1/responses": {"POST": responses.create},
+    "/v1/messages": {"POST": messages.create},
+    "/v1/messages/count_tokens": {"POST": messages.count_tokens},
 }
-"""By path, then by method. `portico_server.api.openai.schema` describes them in ``/openapi.json``."""
+"""By path, then by method. `schema` in their packages describes them in ``/openapi.json``."""

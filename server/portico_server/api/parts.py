@@ -12,6 +12,8 @@ from portico_server.apps.agent.app import Agents
 from portico_server.apps.deployed import Apps
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
+from portico_server.apps.respond.conversations import Conversations
+from portico_server.apps.respond.responder import Responder
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
@@ -54,6 +56,8 @@ class Parts:
     added: AddedTools
     served: Served
     prompts: Library
+    responder: Responder
+    conversations: Conversations
     startup: list[str]
     url: str
     """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from portico._document import load
 from portico_server.apps import team as teams
 from portico_server.apps.agent import read as agents
 from portico_server.apps.fields import Fields
 from portico_server.apps.flow import read as flows
-from portico_server.apps.yaml_text import load
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.limits import Limits
 from portico_server.core.names import check_name

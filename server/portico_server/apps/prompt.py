@@ -26,6 +26,12 @@ INSTRUCTION = (
     "that it is not in these documents. Use the language of the question."
 )
 
+BRIEF_INSTRUCTION = (
+    "Answer from the given passages only. If they do not answer the question, say that it is not in these "
+    "documents. Use the language of the question."
+)
+"""For a tiny model, which takes the number of a passage for the answer."""
+
 QUERY_LIMIT = 2_000
 """Characters of a question that are searched for; a longer one is a pasted text, whose beginning says
 enough.
@@ -127,12 +133,12 @@ def budget(
     Passages get a quarter of it at most. A model that is not ``quick`` runs on this machine, maybe without
     a GPU: there the first word waits for every token of the prompt (two CPU cores read 170 to 300 a second
     into a model of 135 M parameters), so it gets no more than 1,600 tokens of passages. A ``tiny`` one also
-    loses its way in a long prompt and repeats itself in a long answer: it gets 400, and is asked for one
+    loses its way in a long prompt and repeats itself in a long answer: it gets 200, and is asked for one
     sentence.
     """
     context = context_length or CONTEXT
     most_answer = 256 if tiny else 1_024
-    most_passages = 400 if tiny else 8_192 if quick else 1_600
+    most_passages = 200 if tiny else 8_192 if quick else 1_600
     answer = max_tokens or min(most_answer, context // 4)
     answer = max(_LEAST_ANSWER, min(answer, context // 2))
     return Budget(context, answer, min(most_passages, context // 4), brief=tiny)
@@ -141,19 +147,25 @@ def budget(
 def compose(turns: Turns, passages: Sequence[Passage], share: Budget) -> tuple[Message, ...]:
     """The messages for the model: instruction, what fits of the history, the passages and the question.
 
-    Every passage is there under its rank, cut to the sentences nearest to the question. The oldest turns
-    are left out first. The question itself is never cut: a model that cannot take it says so.
+    Every passage is there under its rank, cut to the sentences nearest to the question; for a brief answer
+    these sentences alone. The oldest turns are left out first. The question itself is never cut: a model
+    that cannot take it says so.
     """
     question = turns.question
     ratio = _characters_per_token(" ".join(passage.text for passage in passages))
     head = _MESSAGE_TOKENS * 2
-    room = int(max(share.passages - head * len(passages), 0) / max(len(passages), 1) * ratio)
-    shown = "\n\n".join(
-        f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, max(room, 80))}"
-        for passage in passages
-    )
+    room = max(int(max(share.passages - head * len(passages), 0) / max(len(passages), 1) * ratio), 80)
+    if share.brief:
+        rules = BRIEF_INSTRUCTION
+        shown = "\n".join(excerpt(passage.text, question, room) for passage in passages)
+    else:
+        rules = INSTRUCTION
+        shown = "\n\n".join(
+            f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, room)}"
+            for passage in passages
+        )
     wish = "Using only the passages, answer" + (" in one sentence" if share.brief else "")
-    system = f"{turns.system}\n\n{INSTRUCTION}" if turns.system else INSTRUCTION
+    system = f"{turns.system}\n\n{rules}" if turns.system else rules
     asking = {**turns.last, "content": _content(turns.last, f"Passages:\n{shown}\n\n{wish}: {question}")}
     fixed: tuple[Message, ...] = ({"role": "system", "content": system}, asking, *turns.tail)
     left = share.context - share.answer - sum(map(_tokens_of, fixed))

@@ -36,7 +36,11 @@ _STOP_CJK = re.compile(
 )
 _WORD = re.compile(rf"[^\W_{CJK}]+")
 _RUN = re.compile(rf"[{CJK}]+")
-_SENTENCE = re.compile(r"[^.!?。！？；\n]*(?:[.!?]+(?=\s|$)|[。！？；]+|\n+|[.!?]|$)")
+_ENDS = r"""["'”’`)\]]*(?:\s|$)"""
+_SENTENCE = re.compile(
+    rf"""(?:[^.!?。！？；\n]|[.!?]+(?!{_ENDS}|[.!?]))*(?:[.!?]+["'”’`)\]]*|[。！？；]+|\n+|$)"""
+)
+"""A point within a word, an address or a number ends nothing."""
 _SUFFIX = re.compile(r"(?:ing|ed|es|s|ly)$")
 
 

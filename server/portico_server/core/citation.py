@@ -17,6 +17,19 @@ def cited(answer: str, count: int) -> tuple[int, ...]:
     return tuple(sorted(n for n in numbers if 1 <= n <= count))
 
 
+def marks(answer: str) -> list[tuple[int, tuple[int, ...]]]:
+    """Where marks begin in ``answer``, outside of code, and the numbers in each."""
+    found: list[tuple[int, tuple[int, ...]]] = []
+    start = 0
+    for place, piece in enumerate(answer.split("`")):
+        if place % 2 == 0:
+            for match in _MARK.finditer(piece):
+                bracket = match.start() + (match.group()[0] in " \t")
+                found.append((start + bracket, tuple(int(n) for n in _NUMBER.findall(match.group()))))
+        start += len(piece) + 1
+    return found
+
+
 class Citations:
     """A filter over a streamed answer that takes out marks such as ``[9]`` where there are only ``count``
     passages.

@@ -30,7 +30,7 @@ class Context(Protocol):
         Time in which the run waits for an answer does not count: ask anew, do not keep it.
         """
 
-    async def emit(self, event: Event) -> None:
+    def emit(self, event: Event) -> Awaitable[None]:
         """Send an event, in order, to whoever listens; waits while a listener is too far behind."""
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:

@@ -24,6 +24,8 @@ Prefix = Literal[
     "ftjob-",
     "ftckpt_",
     "ftevent-",
+    "resp_",
+    "cntr_",
 ]
 
 

@@ -88,14 +88,21 @@ class Registry:
         """
         found = self.get(key)
         if found is None:
-            for source in self._sources:
-                found = await source.find(key, caller)
-                if found is not None:
-                    break
+            found = await self._find(key, caller)
+        if found is None and key in self._aliases:
+            found = await self._find(self._aliases[key], caller)
         if found is None or not caller.sees(found.card.owner):
             raise await self._unknown(key, caller)
         caller.require(found.card.scope)
         return found
+
+    async def _find(self, key: str, caller: Principal) -> Servable | None:
+        """What the first source has that knows it."""
+        for source in self._sources:
+            found = await source.find(key, caller)
+            if found is not None:
+                return found
+        return None
 
     async def cards(self, caller: Principal, *kinds: Kind) -> list[Card]:
         """The cards that ``caller`` may see and call, by name, of ``kinds`` (all kinds if none is given)."""

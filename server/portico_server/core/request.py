@@ -111,7 +111,8 @@ class Tokenize:
 
     Exactly one of ``prompt`` and ``messages`` is set. ``special``: whether tokens such as the one that begins a text
     are added, ``None`` for what the model does in a call; ``generation``: whether a conversation ends with what makes
-    the model answer; ``texts``: whether the text of each token is wanted.
+    the model answer; ``texts``: whether the text of each token is wanted; ``tools``, as OpenAI has them, go with
+    ``messages``.
     """
 
     prompt: str | None = None
@@ -119,6 +120,7 @@ class Tokenize:
     special: bool | None = None
     generation: bool = True
     texts: bool = False
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,16 +284,30 @@ class Adapter:
     scale: float = 1.0
 
 
+Protocol: TypeAlias = Literal["openai", "anthropic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A chat as its caller wrote it, in another protocol than OpenAI's, with the headers that belong to it."""
+
+    protocol: Protocol
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Relay:
     """An OpenAI request on its way to an engine. ``body`` is the client's JSON object, unknown fields included.
 
-    ``adapter``: answer with it instead of the model alone.
+    ``adapter``: answer with it instead of the model alone. ``original``: the same request in the protocol that it came
+    in, for an engine that speaks that; whoever changes what ``body`` says leaves it out.
     """
 
     operation: Operation
     body: dict[str, Any]
     adapter: Adapter | None = None
+    original: Original | None = None
 
     @property
     def stream(self) -> bool:
@@ -304,9 +320,11 @@ class Relayed:
 
     ``chunks`` yields complete SSE frames for a stream (``data: …\\n\\n``, the last one ``data: [DONE]``) and the
     JSON document otherwise. ``usage`` is filled when ``chunks`` is exhausted. Closing ``chunks`` early cancels the
-    work behind it.
+    work behind it. ``protocol`` is that of the request's ``original`` if that was answered, and then ``chunks`` are in
+    its form and hold no errors; it may become known with the first of them.
     """
 
     media_type: str
     chunks: AsyncIterator[bytes]
     usage: Usage = Usage()
+    protocol: Protocol = "openai"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from functools import cache
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from portico_server.core.context import Context
 from portico_server.core.request import Relay, Relayed, Request, Result
@@ -67,3 +68,13 @@ class Relays(Protocol):
 
     async def relay(self, request: Relay, context: Context) -> Relayed:
         """Returns once the first byte is known, so that an error before it is a real HTTP status."""
+
+
+@cache
+def _has_hot_path(kind: type[Servable]) -> bool:
+    return hasattr(kind, "relay")
+
+
+def relays(servable: Servable) -> TypeGuard[Relays]:
+    """Whether a Servable has the hot path. `isinstance` with the protocol says the same, in 25 microseconds."""
+    return _has_hot_path(type(servable))

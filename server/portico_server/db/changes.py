@@ -11,7 +11,8 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from portico_server.core.errors import NotFound
 from portico_server.db.schema import changes, stores
 
-Op = Literal["put", "delete"]
+Op = Literal["put", "delete", "name"]
+"""Chunks came, went, or are of a file that is called otherwise now."""
 
 GROUP = "chunk"
 """The chunk group that every store has."""
@@ -22,7 +23,7 @@ KEPT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Change ``seq`` of a store: chunks ``first_chunk`` to ``last_chunk`` of one file and group came or went."""
+    """Change ``seq`` of a store: it is about the chunks ``first_chunk`` to ``last_chunk`` of one file and group."""
 
     seq: int
     op: Op

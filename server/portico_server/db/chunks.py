@@ -1,4 +1,4 @@
-"""Chunks and their vectors: written together with the change log, read by the indexes and by searches."""
+"""Chunks: written with their vectors and the change log in one transaction, read by the indexes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
 from portico.wire import Place
-from portico_server.core.request import Attributes
 from portico_server.db import changes
 from portico_server.db.changes import GROUP
-from portico_server.db.schema import chunks, files, store_files, vectors
+from portico_server.db.schema import chunks, files, vectors
 
 _BATCH = 500
 """Values in one ``IN`` list or one insert: bounded, since SQLite bounds them too."""
@@ -49,22 +48,6 @@ class ChunkRow:
     ordinal: int
     text: str
     place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class HitRow:
-    """A chunk as a search result needs it, with the name and the attributes of its file."""
-
-    id: int
-    file_id: str
-    filename: str
-    attributes: Attributes
-    ordinal: int
-    text: str
-    place: Place
-    group: str
-    created_at: float
-    """When the file was put into the store, in seconds since 1970."""
 
 
 def put(
@@ -106,7 +89,7 @@ def put(
     for piece in pieces:
         these = [ids[row["file_id"], row["ordinal"]] for row in rows[begin : begin + len(piece.chunks)]]
         begin += len(these)
-        entries += [("put", piece.file_id, run) for run in _runs(sorted(these))] if these else []
+        entries += [("put", piece.file_id, run) for run in runs(sorted(these))] if these else []
         if model is not None and piece.data is not None:
             data += [
                 {"chunk_id": chunk_id, "model": model, "data": vector}
@@ -133,17 +116,17 @@ def replace_file(
 
 def last_place(connection: Connection, store_id: str, file_id: str, group: str) -> Place | None:
     """The place of the last chunk of a file in ``group``, if it has any there."""
-    ours = _ours(store_id, file_id, group)
+    ours = in_file(store_id, file_id, group)
     found = connection.execute(
         select(chunks.c.place).where(ours).order_by(chunks.c.ordinal.desc()).limit(1)
     ).scalar()
-    return None if found is None else _place(found)
+    return None if found is None else place_of(found)
 
 
 def with_some(connection: Connection, store_id: str, file_ids: Sequence[str]) -> set[str]:
     """Those of the files that have chunks in the group that every store has."""
     found: set[str] = set()
-    for part in _parts(file_ids):
+    for part in parts(file_ids):
         ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == GROUP)
         found |= set(connection.execute(select(chunks.c.file_id).where(ours).distinct()).scalars())
     return found
@@ -153,7 +136,7 @@ def begun(connection: Connection, store_id: str, file_id: str, model: str) -> tu
     """How many chunks a file has in the group that every store has, and the bytes of their vectors of ``model`` ("" for
     none); ``None`` unless each has one.
     """
-    ours = _ours(store_id, file_id, GROUP)
+    ours = in_file(store_id, file_id, GROUP)
     count = int(connection.execute(select(func.count()).select_from(chunks).where(ours)).scalar_one())
     if not count or not model:
         return (count, 0) if count else None
@@ -178,6 +161,21 @@ def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
     for group in names.all():
         number = changes.append(connection, store_id, _delete(connection, store_id, [file_id], group), group)
     return number
+
+
+def rename_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> None:
+    """Log that files are called otherwise now, in all groups: their chunks are found by their names, too."""
+    held: dict[str, dict[str, list[int]]] = {}
+    for part in parts(file_ids):
+        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part)
+        query = select(chunks.c.group_name, chunks.c.file_id, chunks.c.id).where(ours)
+        for group, file_id, chunk in connection.execute(query.order_by(chunks.c.id)):
+            held.setdefault(group, {}).setdefault(file_id, []).append(chunk)
+    for group, of_file in held.items():
+        entries: list[tuple[changes.Op, str, range]] = [
+            ("name", file_id, run) for file_id, these in of_file.items() for run in runs(these)
+        ]
+        changes.append(connection, store_id, entries, group)
 
 
 def empty_store(connection: Connection, store_id: str) -> None:
@@ -220,40 +218,11 @@ def of_file(
     """The chunks of a file and group in their order, those with an ordinal above ``after``."""
     rows = connection.execute(
         select(chunks.c.id, chunks.c.file_id, chunks.c.ordinal, chunks.c.text, chunks.c.place)
-        .where(_ours(store_id, file_id, group), chunks.c.ordinal > after)
+        .where(in_file(store_id, file_id, group), chunks.c.ordinal > after)
         .order_by(chunks.c.ordinal)
         .limit(limit)
     )
-    return [ChunkRow(row.id, row.file_id, row.ordinal, row.text, _place(row.place)) for row in rows]
-
-
-def hits(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
-    """Those of the chunks ``wanted`` of a store that still exist, by id."""
-    found: dict[int, HitRow] = {}
-    for part in _parts(wanted):
-        rows = connection.execute(
-            select(
-                chunks.c.id,
-                chunks.c.file_id,
-                files.c.filename,
-                store_files.c.attributes,
-                chunks.c.ordinal,
-                chunks.c.text,
-                chunks.c.place,
-                chunks.c.group_name.label("group"),
-                store_files.c.created_at,
-            )
-            .join(files, files.c.id == chunks.c.file_id)
-            .join(
-                store_files,
-                (store_files.c.store_id == store_id) & (store_files.c.file_id == chunks.c.file_id),
-            )
-            # Of a file that could not be indexed to its end there may be chunks, for the next attempt.
-            .where(chunks.c.id.in_(part), store_files.c.status != "failed")
-        )
-        for row in rows:
-            found[row.id] = HitRow(**{**row._mapping, "place": _place(row.place)})
-    return found
+    return [ChunkRow(row.id, row.file_id, row.ordinal, row.text, place_of(row.place)) for row in rows]
 
 
 # --- what the indexes read --------------------------------------------------------------------------
@@ -270,62 +239,40 @@ def ids(connection: Connection, store_id: str, group: str = GROUP) -> array[int]
 def texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str]]:
     """(id, file id, text) of those of the chunks ``wanted`` that exist, by id."""
     found: list[tuple[int, str, str]] = []
-    for part in _parts(wanted):
+    for part in parts(wanted):
         query = select(chunks.c.id, chunks.c.file_id, chunks.c.text).where(chunks.c.id.in_(part))
         found += [(row.id, row.file_id, row.text) for row in connection.execute(query)]
     return sorted(found)
 
 
-def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str, str]]:
-    """As `texts`, with the headings above each chunk as one text."""
-    found: list[tuple[int, str, str, str]] = []
-    for part in _parts(wanted):
-        query = select(chunks.c.id, chunks.c.file_id, chunks.c.text, chunks.c.place).where(
-            chunks.c.id.in_(part)
+def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str, str, str, int]]:
+    """As `texts`, with the headings above each chunk as one text, the name of its file, and its place in that."""
+    found: list[tuple[int, str, str, str, str, int]] = []
+    for part in parts(wanted):
+        query = (
+            select(
+                chunks.c.id,
+                chunks.c.file_id,
+                chunks.c.text,
+                chunks.c.place,
+                chunks.c.ordinal,
+                files.c.filename,
+            )
+            .join(files, files.c.id == chunks.c.file_id, isouter=True)
+            .where(chunks.c.id.in_(part))
         )
         found += [
-            (row.id, row.file_id, row.text, "\n".join(row.place.get("heading", ())))
+            (
+                row.id,
+                row.file_id,
+                row.text,
+                "\n".join(row.place.get("heading", ())),
+                row.filename or "",
+                row.ordinal,
+            )
             for row in connection.execute(query)
         ]
     return sorted(found)
-
-
-def embeddings(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, bytes]]:
-    """(chunk id, vector of ``model``) of those of the chunks ``wanted`` that have one, by id."""
-    found: list[tuple[int, bytes]] = []
-    for part in _parts(wanted):
-        query = select(vectors.c.chunk_id, vectors.c.data).where(
-            vectors.c.chunk_id.in_(part), vectors.c.model == model
-        )
-        found += [(row.chunk_id, row.data) for row in connection.execute(query)]
-    return sorted(found)
-
-
-def lacking(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, str]]:
-    """(id, text) of those of the chunks ``wanted`` that have no vector of ``model``, by id."""
-    found: list[tuple[int, str]] = []
-    for part in _parts(wanted):
-        has = exists().where(vectors.c.chunk_id == chunks.c.id, vectors.c.model == model)
-        query = select(chunks.c.id, chunks.c.text).where(chunks.c.id.in_(part), ~has)
-        found += [(row.id, row.text) for row in connection.execute(query)]
-    return sorted(found)
-
-
-def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -> None:
-    """Further vectors of chunks, by id; those whose chunk has gone are left out. Nothing is logged."""
-    for part in _parts(list(data)):
-        here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
-        if here:
-            connection.execute(
-                insert(vectors),
-                [{"chunk_id": chunk, "model": model, "data": data[chunk]} for chunk in here],
-            )
-
-
-def drop_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> None:
-    """Delete the vectors that the chunks ``wanted`` have of ``model``."""
-    for part in _parts(wanted):
-        connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(part), vectors.c.model == model))
 
 
 def count(connection: Connection, store_id: str, group: str = GROUP) -> int:
@@ -335,39 +282,11 @@ def count(connection: Connection, store_id: str, group: str = GROUP) -> int:
     return int(found or 0)
 
 
-# --- what filters read ----------------------------------------------------------------------------
-
-
-def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attributes]]:
-    """(file id, attributes) of every file of a store that has been read."""
-    rows = connection.execute(
-        select(store_files.c.file_id, store_files.c.attributes).where(
-            store_files.c.store_id == store_id, store_files.c.status == "completed"
-        )
-    )
-    return [(row.file_id, row.attributes or {}) for row in rows]
-
-
-def ranges_of_files(
-    connection: Connection, store_id: str, file_ids: Sequence[str], group: str = GROUP
-) -> list[tuple[int, int]]:
-    """The ids of all chunks of ``file_ids`` in a group as (first, last) of each run without a gap."""
-    found: list[tuple[int, int]] = []
-    for part in _parts(file_ids):
-        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
-        first, last, number = func.min(chunks.c.id), func.max(chunks.c.id), func.count()
-        for row in connection.execute(
-            select(chunks.c.file_id, first, last, number).where(ours).group_by(chunks.c.file_id)
-        ):
-            file_id, low, high, size = row
-            found += [(low, high)] if size == high - low + 1 else _gaps(connection, store_id, file_id, group)
-    return found
-
-
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _ours(store_id: str, file_id: str, group: str) -> ColumnElement[bool]:
+def in_file(store_id: str, file_id: str, group: str) -> ColumnElement[bool]:
+    """Whether a chunk is of that file and group."""
     return and_(chunks.c.store_id == store_id, chunks.c.file_id == file_id, chunks.c.group_name == group)
 
 
@@ -376,7 +295,7 @@ def _delete(
 ) -> list[tuple[changes.Op, str, range]]:
     """Remove the chunks of files; what there is to log."""
     gone: list[tuple[changes.Op, str, range]] = []
-    for part in _parts(file_ids):
+    for part in parts(file_ids):
         ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
         held: dict[str, list[int]] = {}
         for row in connection.execute(
@@ -385,14 +304,14 @@ def _delete(
             held.setdefault(row.file_id, []).append(row.id)
         if held:
             connection.execute(delete(chunks).where(ours))
-        gone += [("delete", file_id, run) for file_id, ids in held.items() for run in _runs(ids)]
+        gone += [("delete", file_id, run) for file_id, ids in held.items() for run in runs(ids)]
     return gone
 
 
 def _length(connection: Connection, store_id: str, file_id: str, group: str) -> int:
     """How many chunks a file has."""
     last = connection.execute(
-        select(func.max(chunks.c.ordinal)).where(_ours(store_id, file_id, group))
+        select(func.max(chunks.c.ordinal)).where(in_file(store_id, file_id, group))
     ).scalar()
     return 0 if last is None else int(last) + 1
 
@@ -408,13 +327,7 @@ def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[tupl
     return {(file_id, ordinal): chunk_id for file_id, ordinal, chunk_id in connection.execute(query, rows)}
 
 
-def _gaps(connection: Connection, store_id: str, file_id: str, group: str) -> list[tuple[int, int]]:
-    ours = _ours(store_id, file_id, group)
-    found = connection.execute(select(chunks.c.id).where(ours).order_by(chunks.c.id)).scalars().all()
-    return [(run[0], run[-1]) for run in _runs(found)]
-
-
-def _runs(ids: Sequence[int]) -> Iterator[range]:
+def runs(ids: Sequence[int]) -> Iterator[range]:
     """Ascending ids as runs without a gap: one, unless several writers took turns."""
     start = 0
     for i in range(1, len(ids) + 1):
@@ -423,7 +336,8 @@ def _runs(ids: Sequence[int]) -> Iterator[range]:
             start = i
 
 
-def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+def parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Values in portions that fit into one statement."""
     return (values[i : i + _BATCH] for i in range(0, len(values), _BATCH))
 
 
@@ -435,5 +349,6 @@ def _plain(place: Place) -> dict[str, Any]:
     return {name: value for name, default in _DEFAULTS.items() if (value := getattr(place, name)) != default}
 
 
-def _place(value: Mapping[str, Any]) -> Place:
+def place_of(value: Mapping[str, Any]) -> Place:
+    """A place as it is kept, read back."""
     return Place(**{**value, "heading": tuple(value.get("heading", ()))})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +27,17 @@ FAILURES = (SQLAlchemyError, sqlite3.Error)
 
 READERS = 4
 
+LOG_KEPT = 64 * 1024 * 1024
+"""Bytes of the write-ahead log that stay on disk once their changes are in the database: one large ingest must not
+keep its size for ever.
+"""
+
+SWIFT = 0.02
+"""Seconds after which `Database.swiftly` has met a slow disk: it takes a thousandth of that."""
+
+HOLD_OFF = 10.0
+"""Seconds in which it is not tried again after it took longer."""
+
 
 class Database:
     """SQLite in WAL mode at a path, or whatever a SQLAlchemy URL names.
@@ -33,7 +45,8 @@ class Database:
     ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction of a
     reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk. ``jot`` is a
     ``write`` that does not wait for the disk: what it returned survives the end of this process, not a power cut.
-    ``send`` is either of these for one who goes on meanwhile.
+    ``send`` is either of these for one who goes on meanwhile; ``rows`` and ``swiftly`` are for the one statement that
+    flows wait for.
     """
 
     def __init__(self, url: str) -> None:
@@ -44,21 +57,35 @@ class Database:
         self._read_engine = self._engine("BEGIN", pool_size=READERS)
         self._writer = Writer("portico-db-write")
         self._readers = ThreadPoolExecutor(READERS, "portico-db-read")
+        # Nothing that waits: neither for a lock, nor for the disk in a checkpoint, which is left to the others.
+        self._swift_engine = self._engine(
+            "BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL", timeout=0, more=("wal_autocheckpoint=0",)
+        )
+        self._swift_from = 0.0
+        """The moment from which `swiftly` may be tried."""
         self._held: dict[Engine, Connection] = {}
-        """Connections of the writer thread, which stay open: to get one back from its pool costs more than a row."""
+        """Connections that stay open: to get one back from its pool costs more than a row."""
 
     @classmethod
     def at(cls, path: Path) -> Database:
         return cls(f"sqlite:///{path}")
 
-    def _engine(self, begin: str, *, pool_size: int, synchronous: str = "FULL") -> Engine:
+    def _engine(
+        self,
+        begin: str,
+        *,
+        pool_size: int,
+        synchronous: str = "FULL",
+        timeout: float = 30,
+        more: Sequence[str] = (),
+    ) -> Engine:
         if not self._sqlite:
             return create_engine(self._url, pool_size=pool_size, max_overflow=0)
         engine = create_engine(
             self._url,
             pool_size=pool_size,
             max_overflow=0,
-            connect_args={"check_same_thread": False, "timeout": 30},
+            connect_args={"check_same_thread": False, "timeout": timeout},
         )
 
         @event.listens_for(engine, "connect")
@@ -67,9 +94,11 @@ class Database:
             for pragma in (
                 "journal_mode=WAL",
                 f"synchronous={synchronous}",
+                f"journal_size_limit={LOG_KEPT}",
                 "foreign_keys=ON",
                 "temp_store=MEMORY",
                 "mmap_size=268435456",
+                *more,
             ):
                 connection.execute(f"PRAGMA {pragma}")
 
@@ -137,6 +166,27 @@ class Database:
         engine = self._write_engine if full else self._jot_engine
         return self._writer.do(lambda: self._insert(engine, statement, rows))
 
+    def swiftly(self, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
+        """`rows`, not ``full``, done in the event loop before this returns. ``False``: not done, and `rows` should.
+
+        The way to the writer and back costs more than the row. What is written here goes to the system's memory alone;
+        where another writes just now, or the disk was slow of late, it is not tried: a stream must not wait for a disk.
+        """
+        if not self._sqlite or self._writer.busy or time.monotonic() < self._swift_from:
+            return False
+        if self._swift_engine not in self._held:
+            self._writer.do(lambda: self._holding(self._swift_engine))  # to open a file takes longer
+            return False
+        begun = time.monotonic()
+        try:
+            self._insert(self._swift_engine, statement, rows)
+        except PorticoError:
+            return False  # the writer tells why, should it meet the same
+        finally:
+            if (now := time.monotonic()) - begun > SWIFT:
+                self._swift_from = now + HOLD_OFF
+        return True
+
     def _insert(self, engine: Engine, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         try:
             driver: Any = self._holding(engine).connection.driver_connection
@@ -152,7 +202,7 @@ class Database:
             raise self._explain(error) from error
 
     def _holding(self, engine: Engine) -> Connection:
-        """The connection that the writer thread keeps."""
+        """The connection that is kept."""
         held = self._held.get(engine)
         if held is None:
             held = self._held[engine] = engine.connect()
@@ -189,6 +239,17 @@ class Database:
                 f"The disk that holds {where} is full. Nothing was changed; free some space and try again.",
                 code="disk_full",
             )
+        if "i/o error" in reason:  # a disk without any room at all fails so, too
+            return Unavailable(
+                f"The disk that holds {where} is full or does not work ({reason}). Nothing was changed; look at it, "
+                "and try again.",
+                code="disk_failed",
+            )
+        if "readonly" in reason:
+            return Unavailable(
+                f"The database {where} may only be read. Let this user write it, or set PORTICO_HOME to another one.",
+                code="database_readonly",
+            )
         if isinstance(error, DatabaseError | sqlite3.DatabaseError) and (
             "malformed" in reason or "not a database" in reason
         ):
@@ -209,4 +270,5 @@ class Database:
             self._let_go(engine)
         self._write_engine.dispose()
         self._jot_engine.dispose()
+        self._swift_engine.dispose()
         self._read_engine.dispose()

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, and_, exists, func, insert, select, update
 from sqlalchemy import delete as sql_delete
 
 from portico.wire import Place
-from portico_server.db import chunks, weight
+from portico_server.db import chunks, hits, weight
 from portico_server.db.changes import GROUP
-from portico_server.db.chunks import HitRow, Piece
+from portico_server.db.chunks import Piece
+from portico_server.db.hits import HitRow
 from portico_server.db.indexed import Indexed
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import files, group_files, groups, store_files
@@ -217,11 +218,11 @@ def _note(connection: Connection, row: GroupRow, file_id: str, error: str | None
         connection.execute(insert(group_files).values(**this, error=error))
 
 
-def parents(connection: Connection, store_id: str, group: str, hits: Sequence[HitRow]) -> dict[int, HitRow]:
-    """For each of ``hits`` the chunk of ``group`` in which it begins, the last one of several; by the hit's id."""
+def parents(connection: Connection, store_id: str, group: str, found: Sequence[HitRow]) -> dict[int, HitRow]:
+    """For each of ``found`` the chunk of ``group`` in which it begins, the last one of several; by the hit's id."""
     start = chunk_table.c.place["start"].as_integer()
-    found: dict[int, int] = {}
-    for hit in hits:
+    parent_of: dict[int, int] = {}
+    for hit in found:
         wanted = connection.execute(
             select(chunk_table.c.id)
             .where(
@@ -234,9 +235,9 @@ def parents(connection: Connection, store_id: str, group: str, hits: Sequence[Hi
             .limit(1)
         ).scalar()
         if wanted is not None:
-            found[hit.id] = wanted
-    rows = chunks.hits(connection, store_id, sorted(set(found.values())))
-    return {hit_id: rows[chunk] for hit_id, chunk in found.items() if chunk in rows}
+            parent_of[hit.id] = wanted
+    rows = hits.get(connection, store_id, sorted(set(parent_of.values())))
+    return {hit_id: rows[chunk] for hit_id, chunk in parent_of.items() if chunk in rows}
 
 
 def around(connection: Connection, store_id: str, hit: HitRow, reach: int) -> list[HitRow]:
@@ -251,7 +252,7 @@ def around(connection: Connection, store_id: str, hit: HitRow, reach: int) -> li
         )
         .order_by(chunk_table.c.ordinal)
     ).scalars()
-    rows = chunks.hits(connection, store_id, list(ids))
+    rows = hits.get(connection, store_id, list(ids))
     return sorted(rows.values(), key=lambda row: row.ordinal)
 
 

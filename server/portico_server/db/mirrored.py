@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
+from portico_server.db import chunks, stores
 from portico_server.db import files as file_rows
-from portico_server.db import stores
 from portico_server.db.files import MIRRORED, FileRow
 from portico_server.db.schema import files, store_files
 from portico_server.db.stores import StoreFileRow
@@ -81,9 +81,16 @@ def remirror(
 
 
 def move_files(
-    connection: Connection, store_id: str, moved: Sequence[tuple[str, str, int | None, int]]
+    connection: Connection,
+    store_id: str,
+    moved: Sequence[tuple[str, str, int | None, int]],
+    renamed: Sequence[str],
 ) -> None:
-    """Give mirrored files (id, name, time in nanoseconds, size) the names that they have now."""
+    """Give mirrored files (id, name, time in nanoseconds, size) the names that they have now.
+
+    ``renamed``: those that are found by other words from now on.
+    """
     for file_id, name, mtime_ns, size in moved:
         connection.execute(update(files).where(files.c.id == file_id).values(filename=name))
         stores.set_file(connection, store_id, file_id, {"source_mtime_ns": mtime_ns, "source_size": size})
+    chunks.rename_files(connection, store_id, renamed)

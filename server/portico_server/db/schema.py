@@ -30,6 +30,12 @@ from portico_server.db.schema_knowledge import (
     stores,
     vectors,
 )
+from portico_server.db.schema_responses import (
+    conversation_items,
+    conversations,
+    response_events,
+    responses,
+)
 
 __all__ = [
     "HEAD",
@@ -40,6 +46,8 @@ __all__ = [
     "artifacts",
     "changes",
     "chunks",
+    "conversation_items",
+    "conversations",
     "file_batches",
     "files",
     "group_files",
@@ -51,6 +59,8 @@ __all__ = [
     "models",
     "prompts",
     "questions",
+    "response_events",
+    "responses",
     "run_events",
     "runs",
     "session_messages",
@@ -67,7 +77,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0007"
+HEAD = "0008"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(

@@ -92,13 +92,6 @@ _MEMORY = (
     .where(session_messages.c.session_id == bindparam("id"), session_messages.c.agent == bindparam("agent"))
     .order_by(session_messages.c.seq)
 )
-_HEARD = (
-    select(*_MESSAGE)
-    .where(session_messages.c.session_id == bindparam("id"), session_messages.c.agent == bindparam("agent"))
-    .where(session_messages.c.run_id == bindparam("run"))
-    .order_by(session_messages.c.seq)
-    .limit(1)
-)
 _STATE = select(session_states.c.state).where(
     session_states.c.session_id == bindparam("id"), session_states.c.agent == bindparam("agent")
 )
@@ -225,17 +218,6 @@ def messages(
     return [MessageRow(*row) for row in connection.execute(query)]
 
 
-def heard(
-    connection: Connection, app: str, owner: str, name: str, agent: str, run_id: str
-) -> tuple[SessionRow | None, MessageRow | None]:
-    """A session, and the message that ``agent`` was given in it in a run."""
-    row = named(connection, app, owner, name)
-    if row is None:
-        return None, None
-    first = connection.execute(_HEARD, {"id": row.id, "agent": agent, "run": run_id}).first()
-    return row, MessageRow(*first) if first else None
-
-
 def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, Any]]:
     """What each agent keeps besides messages."""
     rows = connection.execute(
@@ -269,7 +251,7 @@ def save(
     found = SessionRow(*row)
     if title and not found.title:
         connection.execute(_TITLED, {"session": found.id, "given": title})
-    _put(connection, found, added, kept, run_id)
+    _put(connection, found, added, kept, [run_id] * len(added))
     return "saved"
 
 
@@ -284,8 +266,9 @@ def _put(
     row: SessionRow,
     added: Sequence[tuple[str, Mapping[str, Any], float]],
     kept: Mapping[str, Mapping[str, Any]],
-    run_id: str | None,
+    runs: Sequence[str | None],
 ) -> None:
+    """Add messages, each of the run in ``runs`` that stands where it does, and replace states."""
     now = time.time()
     if added:
         connection.execute(
@@ -299,7 +282,7 @@ def _put(
                     "message": dict(message),
                     "created_at": moment,
                 }
-                for number, (agent, message, moment) in enumerate(added, 1)
+                for number, ((agent, message, moment), run_id) in enumerate(zip(added, runs, strict=True), 1)
             ],
         )
     for agent, state in kept.items():
@@ -331,7 +314,7 @@ def replace(
     reset(connection, session_id)
     row = get(connection, session_id)
     if row is not None:
-        _put(connection, row, added, kept, None)
+        _put(connection, row, added, kept, [None] * len(added))
 
 
 def describe(
@@ -347,17 +330,20 @@ def describe(
 
 
 def fork(connection: Connection, session_id: str, new_id: str, name: str) -> SessionRow | None:
-    """A copy of a session under another name; ``None`` if there is no such session."""
+    """A copy of a session under another name, its messages with the runs that they are of; ``None`` without one."""
     row = get(connection, session_id)
     if row is None:
         return None
     key = SessionKey(new_id, row.app, row.owner, name)
     made = opened(connection, key, title=row.title, metadata=row.metadata)
-    said = [
-        (item.agent, item.message, item.created_at)
-        for item in messages(connection, session_id, limit=10_000_000)
-    ]
-    _put(connection, made, said, states(connection, session_id), None)
+    said = messages(connection, session_id, limit=10_000_000)
+    _put(
+        connection,
+        made,
+        [(item.agent, item.message, item.created_at) for item in said],
+        states(connection, session_id),
+        [item.run_id for item in said],
+    )
     return get(connection, made.id)
 
 

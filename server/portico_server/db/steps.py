@@ -73,6 +73,11 @@ def write(
     return database.send(partial(record, run_id=run_id, rows=rows, holder=holder), full=full)
 
 
+def write_here(database: Database, run_id: str, rows: Sequence[StepRow]) -> bool:
+    """`write` without ``full`` and ``holder``, done when this returns; ``False`` if that would mean to wait."""
+    return database.swiftly(_REPLACE, [(run_id, *row) for row in rows])
+
+
 def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder: str = "") -> None:
     """Write finished steps; a step that ended before, in an attempt that was cut off, is replaced.
 

@@ -25,6 +25,12 @@ class Writer:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._at_work = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do."""
+        return self._at_work or not self._jobs.empty()
 
     def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """What ``work`` will return or raise. Cancelled before its turn, it is not done."""
@@ -40,13 +46,18 @@ class Writer:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
+            self._at_work = True
             loop, future, work = job
+            how: Callable[..., None] = _give
+            what: Any = None
             if not future.cancelled():
                 try:
-                    _tell(loop, _give, future, work())
+                    what = work()
                 except BaseException as error:  # noqa: BLE001  # whoever waits gets it
-                    _tell(loop, _fail, future, error)
-            del job, loop, future, work  # the next one may be long in coming
+                    how, what = _fail, error
+            self._at_work = False  # before whoever waits looks again
+            _tell(loop, how, future, what)
+            del job, loop, future, work, what  # the next one may be long in coming
 
     def close(self) -> None:
         """Do what is left, then end."""

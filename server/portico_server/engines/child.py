@@ -20,6 +20,7 @@ from portico_server.core.errors import EngineFailed
 from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.last_words import last_words
 from portico_server.engines.stages import stage_in
+from portico_server.surroundings import inherited
 from portico_server.transcript import transcribe
 
 KEPT_LINES = 1_000
@@ -84,7 +85,7 @@ class Child:
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            env=_environment(),
+            env=inherited(),
             start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
         )
         child = cls(process, name, key, log, report)
@@ -224,13 +225,3 @@ class Child:
                 # A grandchild that holds the pipe must not hold us.
                 await asyncio.wait([self._pump], timeout=1)
                 self._pump.cancel()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what a model's process has no business with."""
-    secret = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("PORTICO_") and not name.upper().endswith(secret)
-    }

@@ -248,13 +248,13 @@ class Deployment:
         defaults = dict(self.spec.defaults)
         if "max_completion_tokens" in given:  # the newer name of the same option
             defaults.pop("max_tokens", None)
-        return replace(request, body={**defaults, **given})
+        return replace(request, body={**defaults, **given}, original=None)
 
     def _with_prompt(self, request: Relay) -> Relay:
         """The chat with what this model is always told."""
         if self._prompt is None or request.operation != "chat/completions":
             return request
-        return replace(request, body=self._prompt.render(self.spec.name, request.body))
+        return replace(request, body=self._prompt.render(self.spec.name, request.body), original=None)
 
     async def _relay(self, request: Relay, context: Context, seat: Seat, running: Running) -> Relayed:
         try:
@@ -294,6 +294,7 @@ class Deployment:
                     raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it goes on loading.")
                 yield self._comment(seat.life)
             inner = await self._relay(request, context, seat, running)
+            relayed.protocol = inner.protocol
         except PorticoError as error:
             yield frame(error)
             raise

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
-from portico_server.core.principal import Principal
+from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import models as rows
 from portico_server.db.database import Database
@@ -236,14 +236,23 @@ class Models:
         if name in self._deployments or self.adapters.has(name):
             raise Conflict(f"'{name}' is the name of a model, so it cannot be an alias.", param="name")
         target = self._registry.aliases.get(target, target)
-        if target not in self._deployments and self._registry.get(target) is None:
+        if target not in self._deployments and not await self._chats(target):
             raise NotFound(
-                f"There is no model '{target}' that '{name}' could mean.{nearest(target, self._deployments)}",
+                f"There is no model or app '{target}' that '{name}' could mean."
+                f"{nearest(target, self._deployments)}",
                 code="model_not_found",
                 param="target",
             )
         await self._database.write(rows.put_alias, name, target)
         self._registry.alias(name, target)
+
+    async def _chats(self, name: str) -> bool:
+        """Whether this is the name of a model or an app, be it the chat of a store."""
+        try:
+            card = (await self._registry.resolve(name, LOCAL)).card
+        except NotFound:
+            return False
+        return card.kind in ("model", "app")
 
     def _make(self, spec: ModelSpec, owner: str | None, created: float) -> Deployment:
         source = parse(spec.source)

@@ -105,29 +105,34 @@ class Passthrough:
     ) -> AsyncIterator[bytes]:
         created = b""
         finished = False
+        more = frames.__anext__
         try:
-            while data:
-                finished = finished or b"[DONE]" in data or _FINISH.search(data) is not None
-                if b'"usage"' in data and (usage := usage_in(data)) is not None:
-                    relayed.usage = usage
-                if _NO_CHOICES.search(data) is not None:
-                    data = _with_choices(data, wants_usage)
-                data, failure = self._until_error(data)
-                created = created or _first_created(data)
-                if created and data.count(created) != data.count(b'"created"'):
-                    data = _CREATED.sub(created, data)
+            while True:
+                if not (created and _ordinary(data, created)):
+                    finished = finished or b"[DONE]" in data or _FINISH.search(data) is not None
+                    if b'"usage"' in data and (usage := usage_in(data)) is not None:
+                        relayed.usage = usage
+                    if _NO_CHOICES.search(data) is not None:
+                        data = _with_choices(data, wants_usage)
+                    data, failure = self._until_error(data)
+                    created = created or _first_created(data)
+                    if created and data.count(created) != data.count(b'"created"'):
+                        data = _CREATED.sub(created, data)
+                    if failure is not None:
+                        if data:
+                            yield data
+                        raise failure
                 if data:
                     yield data
-                if failure is not None:
-                    raise failure
                 done = data.endswith(DONE)
-                data = await anext(frames, b"")
-                if not data and not done:
-                    if not finished:
-                        raise EngineFailed(
-                            f"The engine of '{self._name}' broke off in the middle of its answer."
-                        )
-                    yield DONE
+                try:
+                    data = await more()
+                except StopAsyncIteration:
+                    break
+            if not done:
+                if not finished:
+                    raise EngineFailed(f"The engine of '{self._name}' broke off in the middle of its answer.")
+                yield DONE
         except CONNECTION_ERRORS as broken:
             error = await self._upstream.explain(broken)
             yield frame(error)
@@ -151,6 +156,19 @@ class Passthrough:
                     return data[:start], error_in(document, self._name)
             start += len(one) + 2
         return data, None
+
+
+def _ordinary(data: bytes, created: bytes) -> bool:
+    """Whether frames can be passed on as they are: each a choice that goes on, made when the others were, and no more.
+
+    This looks at every token, so it counts what engines write; what is written otherwise is looked at closely.
+    """
+    count = data.count(created)
+    return (
+        0 < count == data.count(b'"choices":[{') == data.count(b'"finish_reason":null')
+        and data.find(b'"usage"') < 0
+        and data.find(b'"error"') < 0
+    )
 
 
 def _first_created(data: bytes) -> bytes:

@@ -36,6 +36,7 @@ EMBEDDINGS = frozenset({"embeddings"})
 RERANK = frozenset({"rerank"})
 VISION = frozenset({"vision"})
 SPANS = frozenset({"spans"})
+MESSAGES = frozenset({"messages"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Description:
     """What is known of a model; ``None`` while unknown.
 
     ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
-    images in a chat; ``spans`` whether it tells the vectors of parts of a text (see `Embed`).
+    images in a chat; ``spans`` whether it tells the vectors of parts of a text (see `Embed`);
+    ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`).
     """
 
     task: Task
@@ -52,11 +54,13 @@ class Description:
     parameters: int | None = None
     vision: bool = False
     spans: bool = False
+    messages: bool = False
 
     @property
     def capabilities(self) -> frozenset[str]:
         found = {"chat": CHAT, "embedding": EMBEDDINGS, "rerank": RERANK}[self.task]
-        return found | (VISION if self.vision else frozenset()) | (SPANS if self.spans else frozenset())
+        more = ((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES))
+        return found.union(*(words for has, words in more if has))
 
 
 class Speaker(Protocol):

@@ -20,6 +20,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_LIMIT = 256 * 1024 * 1024
 
+LEFT = 499
+"""The status of an answer that nobody waits for any more."""
+
 
 def application(key: str) -> web.Application:
     """An empty application whose every answer, errors included, is in OpenAI's shape.
@@ -39,6 +42,8 @@ def application(key: str) -> web.Application:
         except PorticoError as error:
             body = error.body().to_json()
             return web.Response(status=error.status, body=orjson.dumps(body), content_type="application/json")
+        except ConnectionResetError:  # whoever asked has left, which is no defect for the log
+            return web.Response(status=LEFT)
 
     return web.Application(middlewares=[door], client_max_size=BODY_LIMIT)
 

@@ -58,6 +58,8 @@ class VllmTokenizer(Asks):
             body["prompt"] = request.prompt
         else:
             body |= {"messages": list(request.messages), "add_generation_prompt": request.generation}
+            if request.tools:
+                body["tools"] = list(request.tools)
         if request.special is not None:
             body["add_special_tokens"] = request.special
         found = await self.ask("tokenize", body, deadline)

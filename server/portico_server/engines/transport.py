@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from urllib.request import getproxies
 
@@ -92,6 +93,67 @@ class Transport:
         await self._fresh.close()
 
 
+class _Pieces:
+    """The body of an answer as it comes, within its limits of time.
+
+    One timer looks after all pieces: one for each would cost as much as passing it on.
+    """
+
+    __slots__ = ("_content", "_deadline", "_idle", "_late", "_loop", "_response", "_since", "_timer")
+
+    def __init__(self, response: aiohttp.ClientResponse, deadline: float | None, idle: float | None) -> None:
+        self._response = response
+        self._content = response.content
+        self._deadline = deadline
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        self._late = False
+        self._since: float | None = None
+        """When somebody began to wait for a piece; infinite if that may take any time."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._set_timer(self._loop.time())
+
+    async def next(self, *, patient: bool = False) -> bytes:
+        """What has come since the last time; empty at the end.
+
+        Raises `TimeoutError` at the deadline and, unless it is to be ``patient``, `ConnectionError` after ``idle``
+        seconds.
+        """
+        if self._late:  # what is here already may still be read
+            async with asyncio.timeout_at(self._deadline):
+                return await self._content.readany()
+        self._since = math.inf if patient else self._loop.time()
+        data = await self._content.readany()
+        self._since = None
+        return data
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._response.close()
+
+    def _set_timer(self, now: float) -> None:
+        """For the next moment at which a limit may be reached."""
+        begin = now if self._since is None else min(now, self._since)
+        ends = [] if self._idle is None else [begin + self._idle]
+        if self._deadline is not None:
+            ends.append(self._deadline)
+        if ends:
+            self._timer = self._loop.call_at(min(ends), self._look)
+
+    def _look(self) -> None:
+        """End the wait of whoever waits for too long."""
+        now = self._loop.time()
+        if self._deadline is not None and now >= self._deadline:
+            self._late = True
+            if self._since is not None:
+                self._content.set_exception(TimeoutError())
+        elif self._idle is not None and self._since is not None and now >= self._since + self._idle:
+            self._content.set_exception(ConnectionAbortedError(f"nothing came for {self._idle:g} s"))
+        else:
+            self._set_timer(now)
+
+
 async def read_all(
     response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
 ) -> bytes:
@@ -101,11 +163,12 @@ async def read_all(
     servers send their headers before they begin to think. Raises `ConnectionError` then, and `EngineFailed` for a
     body that is beyond all measure.
     """
+    pieces = _Pieces(response, deadline, idle)
     try:
         if (response.content_length or 0) <= BODY_LIMIT:
             parts: list[bytes] = []
             size = 0
-            while data := await _piece(response, deadline, idle if parts else None):
+            while data := await pieces.next(patient=not parts):
                 size += len(data)
                 if size > BODY_LIMIT:
                     break
@@ -113,26 +176,8 @@ async def read_all(
             else:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
-        response.close()
+        pieces.close()
     raise EngineFailed(f"The engine sent an answer of more than {BODY_LIMIT >> 20} MB; it was cut off.")
-
-
-async def _piece(response: aiohttp.ClientResponse, deadline: float | None, idle: float | None) -> bytes:
-    """What has come of the body since the last time; empty at its end. Raises `ConnectionError` after ``idle`` seconds
-    without any, `TimeoutError` at the deadline.
-    """
-    limit = deadline
-    if idle is not None:
-        now = asyncio.get_running_loop().time()
-        if deadline is None or now + idle < deadline:
-            limit = now + idle
-    try:
-        async with asyncio.timeout_at(limit):
-            return await response.content.readany()
-    except TimeoutError as error:
-        if limit == deadline or type(error) is not TimeoutError:
-            raise
-        raise ConnectionAbortedError(f"nothing came for {idle:g} s") from error
 
 
 async def read_frames(
@@ -145,15 +190,20 @@ async def read_frames(
     stream that ends in the middle of a frame.
     """
     rest = b""
+    pieces = _Pieces(response, deadline, idle)
     try:
-        while data := await _piece(response, deadline, idle):
+        while data := await pieces.next():
             if rest:
                 data = rest + data
-            if b"\r" in data:
+                rest = b""
+            if data.find(b"\r") >= 0:
                 if data.endswith(b"\r"):
                     rest = data  # the other half of the line end is still on its way
                     continue
                 data = data.replace(b"\r\n", b"\n")
+            if data.endswith(b"\n\n"):
+                yield data
+                continue
             end = data.rfind(b"\n\n") + 2
             if end == 1:
                 rest = data
@@ -161,13 +211,13 @@ async def read_frames(
                     raise EngineFailed(f"The engine sent a frame of more than {FRAME_LIMIT >> 20} MB.")
                 continue
             rest = data[end:]
-            yield data if not rest else data[:end]
+            yield data[:end]
         if rest.strip():
             if not _whole(rest):
                 raise ConnectionResetError("the stream ended in the middle of a line")
             yield rest.rstrip() + b"\n\n"
     finally:
-        response.close()
+        pieces.close()
 
 
 def _whole(frame: bytes) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from portico_server.surroundings import inherited
 from portico_server.transcript import transcribe
 
 LINE: Final = 64 * 1024 * 1024
@@ -58,7 +59,7 @@ class Training:
             stdout=PIPE,
             stderr=PIPE,
             limit=LINE,
-            env={**_environment(), **QUIET, "PYTHONPATH": str(Path(__file__).parent)},
+            env={**inherited("PYTHON", "VIRTUAL_ENV"), **QUIET, "PYTHONPATH": str(Path(__file__).parent)},
             start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
         )
         return cls(process, log)
@@ -130,13 +131,3 @@ class Training:
         if not self._pump.done():
             await asyncio.wait([self._pump], timeout=1)
             self._pump.cancel()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what training has no business with."""
-    secret = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PORTICO_", "PYTHON", "VIRTUAL_ENV")) and not name.upper().endswith(secret)
-    }

@@ -24,8 +24,9 @@ import Stemmer
 from portico_server.knowledge import stopwords
 from portico_server.knowledge.cjk import HAN, RUN, bigrams
 
-VERSION = 2
-"""Raised whenever the same text may give other terms: indexes made by another version are built again."""
+VERSION = 3
+"""Raised whenever the same text may give other terms, or an index has other fields: those made by another version are
+built again."""
 
 LONGEST = 64
 """Characters of a term that are kept; what is longer (base64, hashes) is cut."""

@@ -14,10 +14,10 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Reply, Search
-from portico_server.db import chunks
+from portico_server.db import chunks, hits
 from portico_server.db import stores as rows
-from portico_server.db.chunks import HitRow
 from portico_server.db.database import Database
+from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import fuse
 from portico_server.knowledge.index.follow import Indexes
@@ -178,9 +178,9 @@ class Calibration:
         )
         sides = await ranker.sides(Search(question.question), context)
         wanted = {chunk for side in (sides.lexical, sides.dense) for chunk, _ in side}
-        hits = await self._database.read(chunks.hits, store.id, sorted(wanted))
+        found = await self._database.read(hits.get, store.id, sorted(wanted))
         key: Callable[[HitRow], object] = _by_file if question.file and not question.passage else _by_chunk
-        return {weight: _rank(sides, weight, question, hits, key) for weight in WEIGHTS}
+        return {weight: _rank(sides, weight, question, found, key) for weight in WEIGHTS}
 
     async def _write(self, store: StoreRow, count: int, model: str, context: Context) -> list[Question]:
         """Questions that a chat model asks about some of the store's passages, the same ones each time."""
@@ -233,12 +233,12 @@ def _rank(
     sides: Sides,
     weight: float,
     question: Question,
-    hits: Mapping[int, HitRow],
+    found: Mapping[int, HitRow],
     key: Callable[[HitRow], object],
 ) -> int:
     seen: set[object] = set()
     for chunk, _ in fuse.weighted(sides.lexical, sides.dense, weight)[:CANDIDATES]:
-        hit = hits.get(chunk)
+        hit = found.get(chunk)
         if hit is None:
             continue
         seen.add(key(hit))

@@ -1,11 +1,12 @@
-"""Vectors for many texts, from a model that may fail for a moment."""
+"""Which embedding model is meant, and vectors of it for many texts: it may fail for a moment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed
+from portico_server.core.errors import EngineFailed, InvalidRequest, nearest
+from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Vectors
 from portico_server.knowledge.patience import ask
 
@@ -30,3 +31,24 @@ async def embed(texts: Sequence[str], model: str, context: Context) -> list[byte
             )
         vectors.extend(result.data)
     return vectors
+
+
+def concrete(wanted: str | None, registry: Registry) -> str:
+    """The concrete name of an embedding model, so that moving an alias later leaves a store's vectors valid.
+
+    ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for what is no such model.
+    """
+    if wanted == "":
+        return ""
+    found = registry.get(wanted or "default-embedding")
+    if found is not None and "embeddings" in found.card.capabilities:
+        return found.card.name
+    if wanted is None:
+        return ""
+    known = [s.card.name for s in registry if "embeddings" in s.card.capabilities]
+    raise InvalidRequest(
+        f"'{wanted}' is not an embedding model here.{nearest(wanted, known)} Known: "
+        f"{', '.join(sorted(known)) or 'none'}.",
+        code="model_not_found",
+        param="embedding_model",
+    )

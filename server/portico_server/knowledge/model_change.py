@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portico.wire import JSON, Status
 from portico_server.core.context import Context
-from portico_server.db import chunks, groups
+from portico_server.db import chunks, groups, vectors
 from portico_server.db import stores as rows
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
@@ -53,10 +53,10 @@ class ModelChange:
         wanted = await self._chunks(store)
         for i in range(0, len(wanted), BATCH):
             part = wanted[i : i + BATCH]
-            lacking = await self._database.read(chunks.lacking, model, part)
-            vectors = await embed([text for _, text in lacking], model, context)
-            data = {chunk: vector for (chunk, _), vector in zip(lacking, vectors, strict=True)}
-            await self._database.write(chunks.add_vectors, model, data)
+            lacking = await self._database.read(vectors.lacking, model, part)
+            fresh = await embed([text for _, text in lacking], model, context)
+            data = {chunk: vector for (chunk, _), vector in zip(lacking, fresh, strict=True)}
+            await self._database.write(vectors.add, model, data)
             made += len(data)
             await context.emit(
                 Status("embed", model, done=min(i + BATCH, len(wanted)), total=len(wanted), unit="chunks")
@@ -66,7 +66,7 @@ class ModelChange:
     async def _drop(self, store: StoreRow) -> None:
         wanted = await self._chunks(store)
         for i in range(0, len(wanted), BATCH):
-            await self._database.write(chunks.drop_vectors, store.embedding_model, wanted[i : i + BATCH])
+            await self._database.write(vectors.drop, store.embedding_model, wanted[i : i + BATCH])
 
     async def _chunks(self, store: StoreRow) -> list[int]:
         """The chunks of all groups that have the store's own model."""

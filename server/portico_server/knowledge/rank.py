@@ -10,7 +10,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Search, Vectors
-from portico_server.db import chunks
+from portico_server.db import hits
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge import fuse
@@ -81,7 +81,7 @@ class Ranker:
         """The candidates for ``request.query``, best first, scores in [0, 1]; among ``files`` only, if given."""
         among = None
         if files is not None:
-            ranges = await self._database.read(chunks.ranges_of_files, self._store_id, files, self._group)
+            ranges = await self._database.read(hits.ranges_of_files, self._store_id, files, self._group)
             if not ranges:
                 return []
             among = Among(files, ranges)

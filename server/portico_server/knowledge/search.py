@@ -11,11 +11,11 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.registry import Registry
 from portico_server.core.request import Found, Refine, Search
-from portico_server.db import chunks, groups
+from portico_server.db import groups, hits
 from portico_server.db.changes import GROUP
-from portico_server.db.chunks import HitRow
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
+from portico_server.db.hits import HitRow
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge import fuse
 from portico_server.knowledge.index.follow import Indexes
@@ -108,7 +108,7 @@ class Searcher:
         if request.filters is None:
             return None
         begun = time.perf_counter()
-        files = filters.select(request.filters, await self._database.read(chunks.attributes, self._store_id))
+        files = filters.select(request.filters, await self._database.read(hits.attributes, self._store_id))
         trace.add("filter", begun, note=f"{len(files)} files meet the filter")
         return files
 
@@ -171,7 +171,7 @@ class Searcher:
         step = request.max_num_results + 8
         for i in range(0, len(good), step):
             part = good[i : i + step]
-            rows = await self._database.read(chunks.hits, self._store_id, [chunk for chunk, _ in part])
+            rows = await self._database.read(hits.get, self._store_id, [chunk for chunk, _ in part])
             for chunk, score in part:
                 row = rows.get(chunk)
                 if row is None or row.text in seen or len(passages) == request.max_num_results:

@@ -13,6 +13,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Search, Stage
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.filename import in_words
 from portico_server.knowledge.stages.route import route
 from portico_server.runs.runner import Runner
 
@@ -35,7 +36,8 @@ async def search(
 
     The scores of one store say how its passages compare with each other: the best of a store that has nothing to
     say is high too. Each store's scores are therefore scaled by the share of the question's words that its first
-    passages hold, unless they are comparable already: cosines, and the judgement of a reranker.
+    passages and the names of their files hold, unless they are comparable already: cosines, and the judgement of a
+    reranker.
     """
     if not 1 <= len(stores) <= MOST:
         raise InvalidRequest(f"Name 1 to {MOST} stores, not {len(stores)}.", param="stores")
@@ -70,7 +72,10 @@ async def _together(found: Sequence[Found], request: Search) -> Found:
     begun = time.perf_counter()
     weights = [1.0] * len(found)
     if request.ranker != "vector" and not request.refine.reranker and len(found) > 1:
-        firsts = [[passage.text for passage in one.passages[:FIRST]] for one in found]
+        firsts = [
+            [f"{in_words(passage.filename)} {passage.text}" for passage in one.passages[:FIRST]]
+            for one in found
+        ]
         weights = await asyncio.to_thread(_weigh, request.query, firsts)
     passages = [
         replace(passage, score=round(passage.score * weight, 6))

@@ -22,6 +22,7 @@ from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.archive.portable import Portable
 from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import Contents
+from portico_server.knowledge.embed import concrete
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.following import Following, existing, follows
 from portico_server.knowledge.groups import Groups
@@ -378,24 +379,8 @@ class Stores:
         return row, row.id
 
     def embedding(self, wanted: str | None) -> str:
-        """The concrete name of an embedding model, so that moving an alias later leaves the store's vectors valid.
-
-        ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for what is no such model.
-        """
-        if wanted == "":
-            return ""
-        found = self._registry.get(wanted or "default-embedding")
-        if found is not None and "embeddings" in found.card.capabilities:
-            return found.card.name
-        if wanted is None:
-            return ""
-        known = [s.card.name for s in self._registry if "embeddings" in s.card.capabilities]
-        raise InvalidRequest(
-            f"'{wanted}' is not an embedding model here.{nearest(wanted, known)} Known: "
-            f"{', '.join(sorted(known)) or 'none'}.",
-            code="model_not_found",
-            param="embedding_model",
-        )
+        """See `portico_server.knowledge.embed.concrete`."""
+        return concrete(wanted, self._registry)
 
     def _changed(self) -> None:
         self._registry.changed("store")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from portico.wire import JSON, Status
 from portico_server.core.context import Context
+from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
 from portico_server.db import mirrored
 from portico_server.db import stores as rows
@@ -17,6 +18,7 @@ from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED, FileRow
 from portico_server.db.mirrored import Mirrored
 from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.filename import told
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
@@ -31,6 +33,9 @@ GROUP = 128
 
 GROUP_BYTES = 64 * 1024 * 1024
 """… and the bytes from which on it is full."""
+
+MANY = 10
+"""Files that are not taken out all at once because their folder is empty."""
 
 TOLD = 100
 """Files that a result names one by one."""
@@ -78,16 +83,20 @@ class Sync:
     async def run(self, store: StoreRow, source: Source, context: Context) -> JSON:
         """Mirror ``source`` in ``store``, then index; counts of what was done, of the files that were looked at.
 
+        Raises `Unavailable` if many files would go because the folder is empty.
+
         A file that has the size and the time it had is not read; one that was touched but has the same bytes is not
         indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
         """
         await context.emit(Status("scan", source.address))
         found = await source.look()
         known: Mapping[str, StoreFileRow] = await self._database.read(mirrored.mirror, store.id, found.only)
+        _require_some(source, found, known)
         result = Result()
         moved = await _moves(source, found, known)
+        renamed = [row.file_id for row, seen in moved if told(row.filename) != told(seen.name)]
         if moved:
-            known = await self._move(store, found, moved)
+            known = await self._move(store, found, moved, renamed)
         result.moved = len(moved)
         gone = [row.file_id for name, row in known.items() if found.is_gone(name)]
         if gone:
@@ -99,7 +108,7 @@ class Sync:
             await context.emit(Status("scan", said))
         if found.skipped:
             logger.info("store %s: skipped %s", store.name, found.skipped)
-        indexed = await self._ingest.run(store, context, changed=bool(result.removed))
+        indexed = await self._ingest.run(store, context, changed=bool(result.removed or renamed))
         assert isinstance(indexed, dict)
         return {
             "added": result.added,
@@ -117,6 +126,7 @@ class Sync:
         """What `run` would do now. Nothing is changed."""
         found = await source.look()
         known = await self._database.read(mirrored.mirror, store.id)
+        _require_some(source, found, known)
         moves = await _moves(source, found, known)
         plan = Plan(moved=[(row.filename, seen.name) for row, seen in moves], skipped=dict(found.skipped))
         away, here = {old for old, _ in plan.moved}, {new for _, new in plan.moved}
@@ -134,13 +144,14 @@ class Sync:
         return plan
 
     async def _move(
-        self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, Seen]]
+        self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, Seen]], renamed: list[str]
     ) -> Mapping[str, StoreFileRow]:
         """Give files the names that they have now; the files of the store by their names afterwards."""
         await self._database.write(
             mirrored.move_files,
             store.id,
             [(row.file_id, seen.name, seen.mtime_ns, seen.size) for row, seen in moved],
+            renamed,
         )
         return await self._database.read(mirrored.mirror, store.id, found.only)
 
@@ -263,6 +274,16 @@ def _mirrored(store: StoreRow, seen: Seen, old: StoreFileRow | None, received: R
         seen.size,
         None if old is None else old.file_id,
     )
+
+
+def _require_some(source: Source, found: Walk, known: Mapping[str, StoreFileRow]) -> None:
+    if found.bare and len(known) >= MANY:
+        raise Unavailable(
+            f"The {source.address} is empty, and {len(known)} files of it are indexed. They are kept, because a disk "
+            "that is not mounted looks so. If it is meant, put any file into the folder and sync again, or remove the "
+            "store.",
+            code="folder_empty",
+        )
 
 
 async def _moves(

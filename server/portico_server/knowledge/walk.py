@@ -12,7 +12,7 @@ from portico_server.core.errors import Unavailable
 from portico_server.knowledge import ignore
 from portico_server.knowledge.ignore import Rules
 from portico_server.knowledge.names import LONGEST, name_on_disk
-from portico_server.knowledge.parse.formats import format_of, is_document, is_picture, looks_like_text
+from portico_server.knowledge.parse.formats import format_of, is_document, is_picture, looks_like_text, older
 
 IGNORED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 """Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …)."""
@@ -43,6 +43,8 @@ class Walk:
     """Whether there are links."""
     only: tuple[str, ...] | None = None
     """The files and folders that were looked at, if not all were."""
+    bare: bool = False
+    """Whether there is nothing at all, hidden or not: a disk that is not mounted looks so."""
 
     def skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
@@ -70,6 +72,7 @@ def walk(root: Path, *, max_bytes: int, pictures: bool = True) -> Walk:
     try:
         looking = _Looking(root, max_bytes, pictures)
         looking.descend(root, Rules())
+        looking.found.bare = not looking.found.files and _is_bare(root)
     except OSError as error:
         raise Unavailable(
             f"The folder {error.filename or root} cannot be read ({error.strerror or error}). What was indexed of it "
@@ -82,7 +85,7 @@ def walk(root: Path, *, max_bytes: int, pictures: bool = True) -> Walk:
 def glance(root: Path, paths: Collection[PurePath], *, max_bytes: int, pictures: bool = True) -> Walk | None:
     """What a `walk` would find at some ``paths`` in ``root`` and below them.
 
-    ``None`` if it takes a walk to know: where ignore files have changed, or links are in the way.
+    ``None`` if it takes a walk to know: where ignore files have changed, links are in the way, or nothing is left.
     """
     try:
         looking = _Looking(root, max_bytes, pictures)
@@ -94,6 +97,8 @@ def glance(root: Path, paths: Collection[PurePath], *, max_bytes: int, pictures:
             if not path.parts or path.name in ignore.FILES or not looking.at(path, name):
                 return None
             only.append(name)
+        if _is_bare(root):
+            return None
     except OSError:
         return None  # a walk says what is wrong
     looking.found.only = tuple(only)
@@ -204,6 +209,11 @@ def _entries(folder: Path, root: Path, found: Walk) -> list[os.DirEntry[str]]:
         return []
 
 
+def _is_bare(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
@@ -225,8 +235,8 @@ def _take(path: str, root: Path, max_bytes: int, found: Walk, *, pictures: bool)
         why = unfit(name, status.st_size, max_bytes=max_bytes, pictures=pictures)
         if why or name in found.files:
             found.skip(why or "unusable name")
-        elif format_of(name) is None and not _is_text(Path(path)):
-            found.skip("not a document")
+        elif format_of(name) is None and (why := no_text(Path(path))):
+            found.skip(why)
         else:
             found.files[name] = Seen(name, path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
@@ -236,7 +246,8 @@ def _take(path: str, root: Path, max_bytes: int, found: Walk, *, pictures: bool)
         found.skip("not permitted")
 
 
-def _is_text(path: Path) -> bool:
+def no_text(path: Path) -> str:
+    """Why a file of a kind that its name does not tell cannot be read; an empty string if it is text."""
     with path.open("rb") as file:
         head = file.read(8192)
-    return bool(head) and looks_like_text(head)
+    return older(head) or ("" if head and looks_like_text(head) else "not a document")

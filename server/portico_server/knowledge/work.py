@@ -75,6 +75,7 @@ class Work:
             if is_expired(row):
                 await self._database.write(rows.free, row.id)
                 continue
+            await self._indexes.renew(row.id, row.embedding_model)
             self._following.follow(row)
             if follows(row) and not row.paused:
                 begun.append(await self._following.sync(row))  # which also indexes what waits

@@ -22,6 +22,9 @@ KEPT: Final = 20_000
 ROOM: Final = 8 * 2**20
 """Characters of inputs and outputs that it keeps with them."""
 
+HERE: Final = 50
+"""Steps that are written where they ended; more go to the writer."""
+
 AHEAD: Final = 2_000
 """Steps that may wait to be written before `Journal.record` waits too."""
 
@@ -47,6 +50,7 @@ class Journal:
             "_lost",
             "_run_id",
             "_seq",
+            "_soon",
             "_told",
             "_waiters",
             "_waiting",
@@ -91,6 +95,8 @@ class Journal:
         """How many rows are written."""
         self._flushing = 0
         """How many are being written."""
+        self._soon = False
+        """Whether what waits is written at the end of this turn of the event loop."""
         self._waiters: list[asyncio.Future[None]] = []
         self._lost: BaseException | None = None
 
@@ -118,12 +124,12 @@ class Journal:
 
     async def record(self, row: StepRow, *, settle: bool = False) -> None:
         """Add a finished step. Raises what kept an earlier row from being written."""
-        self.add(row)
+        self.add(row, settle=settle)
         if settle or self.ahead:
             await self.settled()
 
-    def add(self, row: StepRow) -> None:
-        """`record` for one who settles it. Raises what kept an earlier row from being written."""
+    def add(self, row: StepRow, *, settle: bool = False) -> None:
+        """`record` for one who settles it, at once if ``settle``. Raises what kept an earlier row from it."""
         if self._told is not None:
             self._told(row)
         if self._database is None:
@@ -132,7 +138,13 @@ class Journal:
         if self._lost is not None:
             raise self._lost
         self._waiting.append(row)
-        if not self._flushing:
+        if self._flushing or self._soon:
+            return
+        if settle and not self._full and not self._fence():
+            # Those that end in the same turn, as in a warp, go together.
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._flush_here)
+        else:
             self._flush()
 
     @property
@@ -151,14 +163,14 @@ class Journal:
     async def settled(self) -> None:
         """Wait until every row that is here now is written. Raises what kept one from it."""
         here = self._kept + self._flushing + len(self._waiting)
-        while self._flushing and self._kept < here:
+        while (self._flushing or self._soon) and self._kept < here:
             await self._turn()
         if self._lost is not None:
             raise self._lost
 
     async def drained(self) -> None:
         """Wait until nothing is being written any more, whatever came of it."""
-        while self._flushing:
+        while self._flushing or self._soon:
             await self._turn()
 
     async def _turn(self) -> None:
@@ -166,6 +178,24 @@ class Journal:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
+
+    def _flush_here(self) -> None:
+        """Write what waits before anything else is done, if that is a matter of microseconds."""
+        assert self._database is not None
+        self._soon = False
+        batch = self._waiting
+        if len(batch) <= HERE and steps.write_here(self._database, self._run_id, batch):
+            self._waiting = []
+            self._kept += len(batch)
+            self._wake()
+        else:
+            self._flush()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _flush(self) -> None:
         """Write what waits, and then what has come meanwhile."""
@@ -180,10 +210,7 @@ class Journal:
         error = asyncio.CancelledError() if written.cancelled() else written.exception()
         self._lost = error  # told to whoever records or settles next
         self._kept += count
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake()
         if self._waiting and error is None:
             self._flush()
 

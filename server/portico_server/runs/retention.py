@@ -10,6 +10,8 @@ from typing import Final, Protocol
 
 from portico_server.core.errors import PorticoError
 from portico_server.db import artifacts as artifact_rows
+from portico_server.db import conversations as conversation_rows
+from portico_server.db import responses as response_rows
 from portico_server.db import retention as rows
 from portico_server.db import sessions as session_rows
 from portico_server.db import steps
@@ -45,13 +47,15 @@ class Pruned:
     files: int = 0
     usage: int = 0
     sessions: int = 0
+    responses: int = 0
+    conversations: int = 0
 
 
 class Retention:
     """Looks at a start of the daemon and every hour. A run that has not ended is never touched.
 
-    ``runs_days`` and ``usage_days``: how long runs and usage are kept after their end, ``sessions_days``: how long
-    sessions are after their last turn; 0 for ever.
+    ``runs_days``, ``usage_days`` and ``responses_days``: how long runs, usage and stored responses are kept after their
+    end, ``sessions_days``: how long sessions and conversations are after their last turn; 0 for ever.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Retention:
         runs_days: int,
         usage_days: int,
         sessions_days: int = 0,
+        responses_days: int = 0,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
@@ -70,6 +75,7 @@ class Retention:
         self._runs_days = runs_days
         self._usage_days = usage_days
         self._sessions_days = sessions_days
+        self._responses_days = responses_days
         self._one_at_a_time = asyncio.Lock()
 
     async def run(self) -> None:
@@ -94,8 +100,9 @@ class Retention:
             runs = _before(days, for_ever=runs_days is None)
             usage = _before(self._usage_days, for_ever=True)
             talks = _before(self._sessions_days, for_ever=True)
+            answers = _before(self._responses_days, for_ever=True)
             if dry_run:
-                return await self._count(runs, usage, talks)
+                return await self._count(runs, usage, talks, answers)
             while await self._database.write(steps.forget_expired, BATCH):
                 pass  # outputs that steps kept for a time of their own: nobody could see them any more
             return Pruned(
@@ -105,9 +112,13 @@ class Retention:
                 files=await self._files.expire(),
                 usage=await self._batches(rows.forget_usage, usage),
                 sessions=await self._batches(session_rows.forget, talks),
+                responses=await self._batches(response_rows.forget, answers),
+                conversations=await self._batches(conversation_rows.forget, talks),
             )
 
-    async def _count(self, runs: float | None, usage: float | None, talks: float | None) -> Pruned:
+    async def _count(
+        self, runs: float | None, usage: float | None, talks: float | None, answers: float | None
+    ) -> Pruned:
         async def count(function: Count, before: float | None) -> int:
             return 0 if before is None else await self._database.read(function, before)
 
@@ -118,6 +129,8 @@ class Retention:
             files=await self._files.expire(dry_run=True),
             usage=await count(rows.count_usage, usage),
             sessions=await count(session_rows.count_old, talks),
+            responses=await count(response_rows.count_old, answers),
+            conversations=await count(conversation_rows.count_old, talks),
         )
 
     async def _batches(self, forget: Forget, before: float | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
@@ -203,8 +203,8 @@ class RunContext:
     def deadline(self) -> float | None:
         return self._run.clock.deadline
 
-    async def emit(self, event: Event) -> None:
-        await self._listener(event)
+    def emit(self, event: Event) -> Awaitable[None]:
+        return self._listener(event)  # not a coroutine of its own: a flow says two things of every step
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         if self._depth >= DEPTH:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -21,6 +20,7 @@ from portico_server.db.usage import UsageRow
 from portico_server.runs.admission import Admission
 from portico_server.runs.questions import Questions
 from portico_server.runs.quotas import Meter, Quotas
+from portico_server.runs.recent import Recent
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.tally import Tally
 from portico_server.runs.telemetry import Telemetry
@@ -29,9 +29,6 @@ from portico_server.runs.usage import UsageLog
 logger = logging.getLogger(__name__)
 
 Work = Callable[[Context], Awaitable[Any]]
-
-RECENT = 200
-"""Ended runs that can still be looked at."""
 
 
 class Runner:
@@ -48,8 +45,9 @@ class Runner:
         self._questions = questions
         self._timeout = timeout
         self._active: dict[str, Run] = {}
-        self._recent: deque[Run] = deque(maxlen=RECENT)
-        self._arrivals: dict[str, asyncio.Event] = {}
+        self._recent = Recent()
+        self._arrivals: dict[str, set[asyncio.Event]] = {}
+        """Who waits for runs that do not live yet, by the id of the run."""
         self.telemetry: Telemetry | None = None
         """Who is told of everything that has ended, if anybody is."""
         self.quotas = Quotas()
@@ -69,7 +67,7 @@ class Runner:
 
     def get(self, run_id: str) -> Run | None:
         """A run that lives or has ended lately."""
-        return self._active.get(run_id) or next((run for run in self._recent if run.id == run_id), None)
+        return self._active.get(run_id) or self._recent.get(run_id)
 
     def list(self) -> list[Run]:
         """Living runs, then those that ended lately, newest first."""
@@ -79,11 +77,17 @@ class Runner:
         """The run, as soon as it lives in this daemon; ``None`` if that is not within ``timeout`` seconds."""
         run = self.get(run_id)
         if run is None:
-            event = self._arrivals.setdefault(run_id, asyncio.Event())
+            event, waiting = asyncio.Event(), self._arrivals.setdefault(run_id, set())
+            waiting.add(event)
             try:
-                await asyncio.wait_for(event.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await event.wait()
             except TimeoutError:
-                self._arrivals.pop(run_id, None)
+                pass
+            finally:
+                waiting.discard(event)
+                if not waiting and self._arrivals.get(run_id) is waiting:
+                    del self._arrivals[run_id]
             run = self.get(run_id)
         return run
 
@@ -153,9 +157,8 @@ class Runner:
         run = Run(kind, name, caller, run_id, last_event)
         run.owner = owner or caller.id
         self._active[run.id] = run
-        arrival = self._arrivals.pop(run.id, None)
-        if arrival is not None:
-            arrival.set()
+        for event in self._arrivals.pop(run.id, ()):
+            event.set()
         limit = self._timeout if timeout == -1 else timeout
         run.task = asyncio.create_task(self._execute(run, work, limit), name=f"{kind} {name} {run.id}")
         run.task.add_done_callback(_retrieve)
@@ -173,12 +176,12 @@ class Runner:
     async def _execute(self, run: Run, work: Work, limit: float | None) -> Any:
         deadline = None if limit is None else asyncio.get_running_loop().time() + limit
 
-        async def emit(event: Event) -> None:
+        def emit(event: Event) -> Awaitable[None]:
             if type(event) is Usage:
                 run.usage += event  # an app that answers with a Reply says it again at its end
             if run.first_byte_at is None and not isinstance(event, Status):
                 run.first_byte_at = time.perf_counter()
-            await run.log.emit(event)
+            return run.log.emit(event)
 
         try:
             async with asyncio.timeout_at(deadline) as until:
@@ -221,13 +224,16 @@ class Runner:
             logger.error("the questions of run %s stay open: %s", run.id, error.message)
         await run.log.emit(_ending(run))
 
-    async def relay(self, servable: Relays, name: str, request: Relay, caller: Principal) -> Relayed:
+    async def relay(
+        self, servable: Relays, name: str, request: Relay, caller: Principal, *, kind: str = ""
+    ) -> Relayed:
         """The hot path: hand an OpenAI request to a model and its bytes back, with a run and a usage row around it.
 
-        Raises `TooMany` if the caller's key is over one of its limits.
+        ``kind`` is the run's, if that is not the operation. Raises `TooMany` if the caller's key is over one of its
+        limits.
         """
         meter = self.meter(caller)
-        run = Run(request.operation, name, caller)
+        run = Run(kind or request.operation, name, caller)
         run.meter = meter
         self._active[run.id] = run
         deadline = asyncio.get_running_loop().time() + self._timeout
@@ -287,7 +293,7 @@ class Runner:
             run.status = status
         run.finished_at = time.time()
         self._active.pop(run.id, None)
-        self._recent.append(run)
+        self._recent.add(run)
         if self.telemetry is not None:
             self.telemetry.run(run)
         if run.meter is not None:

@@ -17,6 +17,13 @@ PERIOD = 0.25
 """Seconds between two writes; a `kill -9` loses at most the rows of one period."""
 
 
+AGAIN = 5.0
+"""Seconds after which rows that could not be written are tried again."""
+
+WAITING = 10_000
+"""Rows that wait for a disk that is full; of more, the oldest are lost."""
+
+
 class UsageLog:
     """Takes rows at once, writes them in the background. ``run`` is owned by the daemon's task group."""
 
@@ -24,6 +31,7 @@ class UsageLog:
         self._database = database
         self._rows: list[UsageRow] = []
         self._some = asyncio.Event()
+        self._pause = PERIOD
         self.tally = Tally()
 
     def add(self, row: UsageRow) -> None:
@@ -35,11 +43,11 @@ class UsageLog:
         """Write until cancelled."""
         while True:
             await self._some.wait()
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(self._pause)
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has been collected. A full disk costs the rows, not the calls."""
+        """Write what has been collected. Where the disk is full, calls go on and their rows wait until it is not."""
         self._some.clear()
         rows, self._rows = self._rows, []
         if not rows:
@@ -47,4 +55,18 @@ class UsageLog:
         try:
             await self._database.write(usage.append, rows)
         except PorticoError as error:
-            logger.error("%d usage rows were lost: %s", len(rows), error.message)
+            if self._pause == PERIOD:
+                logger.error("usage rows cannot be written, and wait: %s", error.message)
+            self._keep(rows)
+        else:
+            self._pause = PERIOD
+
+    def _keep(self, rows: list[UsageRow]) -> None:
+        """Try these again in a while, before those that came meanwhile."""
+        waiting = [*rows, *self._rows]
+        lost = len(waiting) - WAITING
+        if lost > 0:
+            logger.error("%d usage rows were lost: more than %d wait.", lost, WAITING)
+        self._rows = waiting[-WAITING:]
+        self._pause = AGAIN
+        self._some.set()

@@ -199,6 +199,20 @@ def test_a_fact_is_listed_with_the_message_it_was_learnt_from_changed_and_forgot
             gone()
 
 
+def test_a_fact_is_found_in_a_copy_of_the_session_that_it_was_learnt_in(client: Client) -> None:
+    fact = learn(client, "trunk")
+    trunk = client.sessions.open("api", "trunk")
+    branch = client.sessions.fork(trunk.id, name="branch")
+    runs = [message.run for message in client.sessions.messages(branch.id)]
+    assert runs == [message.run for message in client.sessions.messages(trunk.id)] and None not in runs
+    client.sessions.remove(trunk.id)
+    [left] = client.facts.list()
+    assert (left.id, left.source.name, left.source.session) == (fact.id, "branch", branch.id)
+    assert left.source.said == "I live in Lisbon"
+    client.sessions.remove(branch.id)
+    client.facts.remove(fact.id)
+
+
 def test_what_is_known_is_not_kept_twice_and_facts_are_files_of_the_store(client: Client) -> None:
     fact = learn(client, "twice")
     client.agents.run(GUIDE, "I live in Lisbon", session=("api", "twice"))

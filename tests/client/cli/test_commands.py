@@ -10,6 +10,9 @@ import pytest
 from tests.client.cli.conftest import Command
 from tests.daemon import Daemon
 
+from portico import Client
+from portico.cli.follow import follow_here
+
 
 @pytest.fixture(autouse=True)
 def _indexed(command: Command) -> None:
@@ -104,11 +107,14 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     assert (made["name"], made["app"], made["file_counts"]["completed"]) == ("recipes", True, 1)
     listed = command("stores", "list").out
     assert "recipes\t1\t" in listed
+    assert "\tsync\trecipes\t" in command("runs", "list").out, "by the name of its store, not by the id"
     shown = command("stores", "show", "recipes", "--files").out
-    assert "empty.pdf\tfailed\t" in shown
+    assert "empty.pdf\tfailed\t" in shown and "why they failed" not in shown
+    assert "portico stores show recipes --files" in command("stores", "show", "recipes").out
     files = command("stores", "show", "recipes", "--files", "--json").json["files"]
     assert {item["filename"] for item in files} == {"soup.md", "empty.pdf"}
-    assert "several apps" in command("ask", "leeks?").err
+    refused = command("ask", "leeks?")
+    assert refused.out == "" and "several apps" in refused.err and "--app NAME" in refused.err
     assert command("stores", "remove", "recipes", "--dry-run").out.startswith("Would delete")
     refused = command("stores", "remove", "recipes")
     assert refused.code == 1
@@ -192,6 +198,13 @@ def test_runs_are_listed_shown_and_tailed(command: Command) -> None:
     events = command("runs", "tail", sync, "--json").json["data"]
     assert events[-1]["type"] == "finished"
     assert command("runs", "cancel", sync, "--json").json["status"] == "completed"
+
+
+def test_the_start_of_a_daemon_that_has_run_for_a_month_is_no_error(daemon: Daemon) -> None:
+    with Client(daemon.url) as client:
+        sync = next(run.id for run in client.runs.list() if run.kind == "sync")
+    [ended] = follow_here(daemon.url, None, ["run_forgotten", sync])
+    assert (ended.run.id, ended.error) == (sync, None)
 
 
 def test_tools_take_pairs_or_one_document(command: Command) -> None:

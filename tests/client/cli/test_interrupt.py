@@ -123,3 +123,36 @@ def test_elsewhere_it_ends_the_command_with_130_and_no_traceback(daemon: Daemon)
         _rest, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert "Traceback" not in errors
+
+
+READING = """
+import builtins, os, signal
+taken = builtins.__import__
+def interrupted(name, *rest):
+    if name == "portico.cli.root":
+        os.kill(os.getpid(), signal.SIGINT)
+    return taken(name, *rest)
+builtins.__import__ = interrupted
+"""
+
+
+def test_ctrl_c_before_the_command_has_been_read_leaves_no_traceback_either() -> None:
+    done = subprocess.run([*COMMAND[:2], READING + COMMAND[2], "version"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_closed_standard_output_is_no_reason_to_fail(daemon: Daemon) -> None:
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND, "status"]
+    assert subprocess.run(command, env=environment(PORTICO_URL=daemon.url)).returncode == 0
+
+
+def test_the_terminal_ui_without_a_terminal_says_so(daemon: Daemon) -> None:
+    done = subprocess.run(
+        [*COMMAND, "tui"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env=environment(PORTICO_URL=daemon.url),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "needs a terminal" in done.stderr

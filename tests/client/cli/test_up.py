@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,7 +41,7 @@ def portico(home: Path, configuration: Path) -> Iterator[Start]:
     """Start ``portico …`` on this test's home folder; whatever still runs at the end is ended."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str) -> subprocess.Popen[str]:
+        def start(*arguments: str, home: Path = home) -> subprocess.Popen[str]:
             code = "import sys; from portico.cli import main; sys.exit(main())"
             process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],
@@ -151,9 +152,16 @@ def test_a_detached_daemon_is_found_again_and_stopped(
     assert summary["url"] in said
     assert f"portico stores add {home}" in errors
     assert f"portico stores add {docs}" not in errors
+    note = home / "daemon.json"
+    stranger = home.parent / "other"  # its daemon was killed, and another one listens at its port now
+    stranger.mkdir()
+    shutil.copy(note, stranger)
+    refused = portico("down", home=stranger)
+    assert f"No Portico daemon runs on the home folder {stranger}" in refused.communicate(timeout=LIMIT)[1]
+    assert refused.returncode == 1
     down = portico("down", "--json")
     assert json.loads(down.communicate(timeout=LIMIT)[0])["stopped"] == summary["url"]
-    assert not (home / "daemon.json").exists()
+    assert not note.exists()
     second = portico("down")
     assert "No Portico daemon" in second.communicate(timeout=LIMIT)[1]
     assert second.returncode == 1

@@ -20,7 +20,7 @@ def post(daemon: Daemon, **body: Any) -> httpx.Response:
 def test_the_chunkers_are_listed_with_what_they_are_for(daemon: Daemon) -> None:
     found = {row["name"]: row for row in httpx.get(f"{daemon.url}/api/chunkers").json()["data"]}
     assert len(found) >= 20
-    assert found["slides"]["formats"] == ["potx", "ppsx", "pptm", "pptx"]
+    assert found["slides"]["formats"] == ["odp", "otp", "potx", "ppsx", "pptm", "pptx"]
     assert "xlsx" in found["rows"]["formats"]
     assert all(row["description"] and row["size"] >= 50 for row in found.values())
 

@@ -111,7 +111,17 @@ async def test_an_alias_moves_and_must_mean_something(api: httpx.AsyncClient) ->
     rows = {row["name"]: row["target"] for row in (await api.get("/aliases")).json()["data"]}
     assert rows["best"] == "echo"
     assert (await api.put("/aliases/best", json={"target": "nothing"})).status_code == 404
+    assert (await api.put("/aliases/best", json={"target": "store/handbook"})).status_code == 404
     assert (await api.put("/aliases/echo", json={"target": "fake-embedding"})).status_code == 409
+
+
+async def test_an_alias_may_mean_the_chat_of_a_store(api: httpx.AsyncClient) -> None:
+    await api.put("/aliases/claude-of-the-house", json={"target": "handbook"})
+    body = {"model": "claude-of-the-house", "messages": [{"role": "user", "content": "Lighthouse port"}]}
+    answer = (await api.post(str(api.base_url).replace("/api", "/v1") + "chat/completions", json=body)).json()
+    assert answer["choices"][0]["message"]["annotations"][0]["file_citation"]["store"] == "handbook"
+    listed = (await api.get(str(api.base_url).replace("/api", "/v1") + "models")).json()["data"]
+    assert "claude-of-the-house" in {model["id"] for model in listed}
 
 
 async def test_tools_are_listed_and_called(api: httpx.AsyncClient) -> None:

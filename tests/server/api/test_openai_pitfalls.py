@@ -1,6 +1,7 @@
 """What OpenAI's own client, in strict mode, breaks on with other servers: none of it here.
 
-The numbers are those of the list of pitfalls that the project keeps. 1 to 4 and 15 concern the Responses API.
+The numbers are those of the list of pitfalls that the project keeps. 1 to 4 and 15 concern the
+Responses API: `tests/server/api/openai` and `tests/server/apps/respond`.
 """
 
 from __future__ import annotations

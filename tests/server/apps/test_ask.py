@@ -54,12 +54,20 @@ async def test_passages_come_before_the_first_word_and_are_numbered(house: House
 
 
 async def test_the_model_is_shown_the_passages_and_the_question(house: House) -> None:
-    voice = Voice("x", labels=TINY)
+    voice = Voice("x")
     house.add(Shelf("docs", [PORT]), voice)
     await answer(house, ask("Which port does the daemon listen on?"))
     prompt = voice.asked[0].messages[-1]["content"]
     assert "[1] guide.md, line 1 · Ports\nThe daemon listens on port 7419." in prompt
-    assert prompt.endswith(
+    assert prompt.endswith("Using only the passages, answer: Which port does the daemon listen on?")
+
+
+async def test_a_tiny_model_sees_the_sentences_alone_and_is_asked_for_one(house: House) -> None:
+    voice = Voice("x", labels=TINY)
+    house.add(Shelf("docs", [PORT]), voice)
+    await answer(house, ask("Which port does the daemon listen on?"))
+    assert voice.asked[0].messages[-1]["content"] == (
+        "Passages:\nThe daemon listens on port 7419.\n\n"
         "Using only the passages, answer in one sentence: Which port does the daemon listen on?"
     )
 

@@ -54,13 +54,13 @@ def test_tool_results_after_the_question_stay_after_it() -> None:
 @pytest.mark.parametrize(
     ("context", "asked", "kind", "expected"),
     [
-        (2048, None, {"tiny": True}, Budget(2048, 256, 400, brief=True)),
-        (32_768, None, {"tiny": True}, Budget(32_768, 256, 400, brief=True)),
+        (2048, None, {"tiny": True}, Budget(2048, 256, 200, brief=True)),
+        (32_768, None, {"tiny": True}, Budget(32_768, 256, 200, brief=True)),
         (32_768, None, {}, Budget(32_768, 1024, 1600)),
         (None, None, {"quick": True}, Budget(4096, 1024, 1024)),
         (131_072, 4_000, {"quick": True}, Budget(131_072, 4_000, 8_192)),
-        (2048, 9_999, {"tiny": True}, Budget(2048, 1024, 400, brief=True)),
-        (2048, 1, {"tiny": True}, Budget(2048, 64, 400, brief=True)),
+        (2048, 9_999, {"tiny": True}, Budget(2048, 1024, 200, brief=True)),
+        (2048, 1, {"tiny": True}, Budget(2048, 64, 200, brief=True)),
     ],
 )
 def test_contexts_are_shared_out(
@@ -85,7 +85,15 @@ def test_the_prompt_fits_and_the_oldest_turns_go_first() -> None:
     total = sum(tokens(str(message["content"])) for message in messages)
     assert total <= 2048 - 256
     assert "question 0 " not in str(messages) and "answer 19" in str(messages)
-    assert "[4] guide.md" in messages[-1]["content"]
+    assert "guide.md" not in str(messages) and "[4]" not in str(messages), (
+        "a tiny model answers with the number"
+    )
+
+
+def test_passages_are_numbered_and_named_for_a_model_that_can_cite_them() -> None:
+    shown = [passage(n, "The harbour has a light.") for n in (1, 2)]
+    messages = compose(split([user("Which light?")]), shown, budget(8192, None))
+    assert "[2] guide.md" in messages[-1]["content"] and "[1]" in messages[0]["content"]
 
 
 def test_chinese_counts_a_token_a_character() -> None:

@@ -60,6 +60,14 @@ def test_an_excerpt_keeps_the_nearest_sentences_in_order() -> None:
     assert "port 7419. It can be changed." in cut and len(cut) <= 80
 
 
+def test_a_point_within_an_address_or_a_number_ends_no_sentence() -> None:
+    text = (
+        "All data is in `~/.local`. The daemon listens on port 8642 of `127.0.0.1`. Version 1.2 came later."
+    )
+    cut = excerpt(text, "Which port does the daemon listen on?", 60)
+    assert cut == "The daemon listens on port 8642 of `127.0.0.1`."
+
+
 def test_an_excerpt_marks_what_it_leaves_out() -> None:
     text = "Port 1 is first. " + "Whales sing in the deep sea. " * 9 + "Port 2 is second."
     assert excerpt(text, "port", 45) == "Port 1 is first. … Port 2 is second."

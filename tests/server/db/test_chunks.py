@@ -10,7 +10,7 @@ from tests.server.knowledge.shelf import STORE, Shelf, vector
 
 from portico.wire import Place
 from portico_server.core.errors import NotFound
-from portico_server.db import changes, chunks
+from portico_server.db import changes, chunks, hits, vectors
 from portico_server.db.changes import Change
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
@@ -36,7 +36,7 @@ async def test_a_file_and_its_change_are_written_together(shelf: Shelf) -> None:
     assert await shelf.database.read(log) == [Change(seq, "put", "f1", 1, 2)]
     assert await shelf.database.read(changes.last, STORE) == seq == 1
     assert [row.text for row in await shelf.database.read(chunks.of_file, STORE, "f1")] == ["one", "two"]
-    assert await shelf.database.read(chunks.embeddings, shelf.model, [1, 2]) == [
+    assert await shelf.database.read(vectors.read, shelf.model, [1, 2]) == [
         (1, vector("one")),
         (2, vector("two")),
     ]
@@ -50,7 +50,7 @@ async def test_replacing_a_file_logs_what_went_before_what_came(shelf: Shelf) ->
         Change(3, "put", "f1", 3, 3),
     ]
     assert await shelf.database.read(chunks.count, STORE) == 1
-    assert await shelf.database.read(chunks.embeddings, shelf.model, [1, 2, 3]) == [(3, vector("three"))]
+    assert await shelf.database.read(vectors.read, shelf.model, [1, 2, 3]) == [(3, vector("three"))]
 
 
 async def test_ids_are_never_used_again(shelf: Shelf) -> None:
@@ -72,7 +72,7 @@ async def test_a_huge_file_comes_in_pieces_and_goes_at_once(shelf: Shelf) -> Non
     await shelf.database.write(chunks.put, STORE, [further], shelf.model)
     rows = await shelf.database.read(chunks.of_file, STORE, "f1")
     assert [(row.ordinal, row.text) for row in rows] == [(0, "one"), (1, "two"), (2, "three")]
-    assert await shelf.database.read(chunks.ranges_of_files, STORE, ["f1"]) == [(1, 2), (4, 4)]
+    assert await shelf.database.read(hits.ranges_of_files, STORE, ["f1"]) == [(1, 2), (4, 4)]
     await shelf.remove("f1")
     assert (await shelf.database.read(log))[3:] == [
         Change(4, "delete", "f1", 1, 2),
@@ -107,8 +107,8 @@ async def test_places_come_back_as_they_were(shelf: Shelf) -> None:
 async def test_hits_carry_the_name_and_the_attributes_of_their_file(shelf: Shelf) -> None:
     await shelf.put("f1", "one", attributes={"lang": "en"})
     await shelf.put("f2", "two")
-    hits = await shelf.database.read(chunks.hits, STORE, [1, 2, 99])
-    assert {number: (hit.filename, dict(hit.attributes)) for number, hit in hits.items()} == {
+    found = await shelf.database.read(hits.get, STORE, [1, 2, 99])
+    assert {number: (hit.filename, dict(hit.attributes)) for number, hit in found.items()} == {
         1: ("f1.txt", {"lang": "en"}),
         2: ("f2.txt", {}),
     }
@@ -118,7 +118,7 @@ async def test_a_store_is_emptied(shelf: Shelf) -> None:
     await shelf.put("f1", "one", "two")
     await shelf.database.write(chunks.remove_store, STORE)
     assert await shelf.database.read(chunks.count, STORE) == 0
-    assert await shelf.database.read(chunks.embeddings, shelf.model, [1, 2]) == []
+    assert await shelf.database.read(vectors.read, shelf.model, [1, 2]) == []
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """The database: migrations, damage, one writer."""
 
 import asyncio
+import sqlite3
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.db import database as db
 from portico_server.db import migrate, steps
 from portico_server.db.database import Database
 from portico_server.db.schema import HEAD, metadata
@@ -43,6 +46,67 @@ async def test_what_a_write_returned_from_is_there_for_every_reader(tmp_path: Pa
 
     await asyncio.gather(*(database.write(insert, number) for number in range(50)))
     assert await database.read(count) == 50
+    database.close()
+
+
+async def test_what_is_written_in_the_event_loop_waits_for_nobody(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    put = "insert into aliases values (?, 'x')"
+    count = partial(_scalar, "select count(*) from aliases")
+    assert not database.swiftly(put, [("first",)])  # its connection is opened in the writer's thread
+    await database.write(_nothing)
+    assert database.swiftly(put, [("second",)])
+    assert await database.read(count) == 1
+    with sqlite3.connect(tmp_path / "portico.db") as other:
+        other.execute("begin immediate")
+        assert not database.swiftly(put, [("third",)])
+        waits = database.rows(put, [("third",)], full=False)
+        assert waits is not None
+        assert not waits.done()
+    await waits
+    assert await database.read(count) == 2
+    assert not database.swiftly("insert into nowhere values (?)", [("fourth",)])
+    database.close()
+
+
+async def test_after_a_slow_disk_the_event_loop_leaves_writing_to_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    put = "insert into aliases values (?, 'x')"
+    database.swiftly(put, [("first",)])
+    await database.write(_nothing)
+    monkeypatch.setattr(db, "SWIFT", 0.0)  # so every disk is too slow
+    assert database.swiftly(put, [("second",)])
+    assert not database.swiftly(put, [("third",)])
+    database.close()
+
+
+def _nothing(_connection: Connection) -> None: ...
+
+
+def _scalar(query: str, connection: Connection) -> int:
+    return int(connection.execute(text(query)).scalar_one())
+
+
+async def test_the_log_does_not_keep_the_size_of_the_largest_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "LOG_KEPT", 100_000)
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+
+    def insert(connection: Connection, name: str, size: int) -> None:
+        connection.execute(text("insert into aliases values (:n, :v)"), {"n": name, "v": "x" * size})
+
+    log = tmp_path / "portico.db-wal"
+    await database.write(insert, "large", 10_000_000)
+    assert log.stat().st_size > 10_000_000
+    await database.write(insert, "small", 1)  # begins the log anew, as all of it is in the database
+    await database.write(insert, "smaller", 1)
+    assert log.stat().st_size <= 100_000
     database.close()
 
 

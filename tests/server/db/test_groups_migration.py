@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import command
 from sqlalchemy import create_engine, text
 
-from portico_server.db import changes, chunks, groups, migrate
+from portico_server.db import changes, chunks, groups, hits, migrate
 from portico_server.db.database import Database
 
 
@@ -32,7 +32,7 @@ async def test_what_was_indexed_before_is_in_the_stores_own_group(tmp_path: Path
         assert list(await database.read(chunks.ids, "vs_1")) == [7]
         [change] = await database.read(changes.after, "vs_1", 0, 10)
         assert (change.group_name, change.first_chunk) == ("chunk", 7)
-        hit = (await database.read(chunks.hits, "vs_1", [7]))[7]
+        hit = (await database.read(hits.get, "vs_1", [7]))[7]
         assert (hit.text, hit.place.line, hit.group, hit.created_at) == ("one", 1, "chunk", 5)
         assert await database.read(groups.of_store, "vs_1") == []
     finally:

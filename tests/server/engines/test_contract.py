@@ -1,5 +1,5 @@
 """What every chat engine promises, asked of the fake one, of llama.cpp with the bundled small model, of transformers
-with a tiny one, and of the stand-ins for vLLM and LMDeploy.
+with a tiny one, of the stand-ins for vLLM and LMDeploy and, where it is at hand, of LMDeploy's own server.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import pytest_asyncio
 from tests.server.engines.bench import Bench, Streamed, bench, user
 from tests.server.engines.conftest import MODELS
 from tests.server.engines.guest.interpreter import interpreter, model
+from tests.server.engines.lmdeploy import environment as real_lmdeploy
 from tests.server.engines.transformers import environment
 
 from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.principal import LOCAL
 from portico_server.engines.deployment import Deployment
 from portico_server.engines.spec import ModelSpec
 
@@ -60,9 +62,12 @@ TRANSFORMERS = pytest.param("transformers", marks=pytest.mark.timeout(300))
 STORY = [{"match": "long story", "content": "Once upon a time " * 100, "interval": 0.02}]
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=["fake", "llamacpp", TRANSFORMERS, "vllm", "lmdeploy"]
-)
+ENGINES = ["fake", "llamacpp", TRANSFORMERS, "vllm", "lmdeploy"]
+if real_lmdeploy.PYTHON:
+    ENGINES.append(pytest.param("real-lmdeploy", marks=pytest.mark.timeout(300)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=ENGINES)
 async def house(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Bench]:
@@ -75,8 +80,13 @@ async def house(
         elif request.param in ("vllm", "lmdeploy"):  # stand-ins that speak the dialects of the real ones
             parameters = {"context_length": 512, "python": interpreter(home, script=STORY)}
             await built.models.add(ModelSpec("m", model(home), engine=request.param, parameters=parameters))
+        elif request.param == "real-lmdeploy":
+            parameters = {"context_length": 512, "max_sequences": 4}
+            parameters["python"] = real_lmdeploy.interpreter(home)
+            tiny = str(await asyncio.to_thread(real_lmdeploy.models, home) / "chat")
+            await built.models.add(ModelSpec("m", tiny, engine="lmdeploy", parameters=parameters))
         elif request.param == "transformers":
-            parameters = {"context_length": 512, "threads": 2, "python": environment.interpreter()}
+            parameters = {"context_length": 512, "threads": 1, "python": environment.interpreter()}
             tiny = str(environment.models() / "chat")
             await built.models.add(ModelSpec("m", tiny, engine="transformers", parameters=parameters))
         else:
@@ -144,6 +154,8 @@ async def test_stop(house: Bench) -> None:
     got = (await house.ask("m", ask(temperature=0, stop=[stop])))["choices"][0]
     assert stop not in got["message"]["content"] and whole.startswith(got["message"]["content"])
     assert got["finish_reason"] == "stop"
+    tells = (await house.registry.resolve("m", LOCAL)).card.labels["engine"] in ("fake", "llamacpp")
+    assert got.get("stop_reason", stop if not tells else None) == stop
 
 
 async def test_max_completion_tokens(house: Bench) -> None:

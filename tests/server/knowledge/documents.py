@@ -26,6 +26,7 @@ def pdf(
     encrypt: bool = False,
     outline: Sequence[tuple[str, int, int]] = (),
     drawn: Mapping[int, str] | None = None,
+    title: str = "",
 ) -> bytes:
     """A PDF with one line of text for each line of a page; Chinese goes through a font with a ToUnicode map.
 
@@ -62,7 +63,24 @@ def pdf(
         shapes = (drawn or {}).get(i, "")
         objects.append(_stream((shapes + "BT /F 12 Tf 50 740 Td\n" + "\n".join(lines) + "\nET").encode()))
     objects.extend(_outline(outline, 7 + 2 * len(pages)))
-    return _assemble(objects, encrypt=encrypt)
+    return _assemble(objects, encrypt=encrypt, title=title)
+
+
+def laid_out(pieces: Sequence[tuple[int, int, str]]) -> bytes:
+    """A PDF of one page with pieces of text, in their order: points from the left, from the lower edge, the text."""
+    shown = "".join(f"BT /F 10 Tf {x} {y} Td ({text}) Tj ET\n" for x, y, text in pieces)
+    return _assemble(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [4 0 R] /Count 1 >>",
+            b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R "
+            b"/Resources << /Font << /F 3 0 R >> >> >>",
+            _stream(shown.encode()),
+        ],
+        encrypt=False,
+        title="",
+    )
 
 
 def _outline(marks: Sequence[tuple[str, int, int]], first: int) -> list[bytes]:
@@ -88,7 +106,7 @@ def _stream(data: bytes) -> bytes:
     return f"<< /Length {len(data)} >>\nstream\n".encode() + data + b"\nendstream"
 
 
-def _assemble(objects: Sequence[bytes], *, encrypt: bool) -> bytes:
+def _assemble(objects: Sequence[bytes], *, encrypt: bool, title: str) -> bytes:
     out = bytearray(b"%PDF-1.5\n")
     offsets = []
     parts = list(objects)
@@ -104,18 +122,29 @@ def _assemble(objects: Sequence[bytes], *, encrypt: bool) -> bytes:
     for number, content in enumerate(parts, start=1):
         offsets.append(len(out))
         out += f"{number} 0 obj\n".encode() + content + b"\nendobj\n"
+    last = len(parts)
+    if title:
+        offsets.append(len(out))
+        parts.append(f"<< /Title <FEFF{title.encode('utf-16-be').hex()}> >>".encode())
+        out += f"{len(parts)} 0 obj\n".encode() + parts[-1] + b"\nendobj\n"
     start = len(out)
     out += f"xref\n0 {len(parts) + 1}\n0000000000 65535 f \n".encode()
     out += b"".join(f"{offset:010d} 00000 n \n".encode() for offset in offsets)
-    lock = f"/Encrypt {len(parts)} 0 R /ID [<00><00>] " if encrypt else ""
+    lock = f"/Encrypt {last} 0 R /ID [<00><00>] " if encrypt else ""
+    lock += f"/Info {len(parts)} 0 R " if title else ""
     out += f"trailer\n<< /Size {len(parts) + 1} /Root 1 0 R {lock}>>\nstartxref\n{start}\n%%EOF\n".encode()
     return bytes(out)
 
 
-def word() -> bytes:
-    """A Word document with headings, a list and a table with merged cells."""
+def word(*, title: str = "") -> bytes:
+    """A Word document with headings, a list and a table with merged cells; its own title stands in it, or is ``title``
+    in its properties.
+    """
     document = docx.Document()
-    document.add_heading("Harbour handbook", 0)
+    if title:
+        document.core_properties.title = title
+    else:
+        document.add_heading("Harbour handbook", 0)
     document.add_paragraph("Welcome to the harbour.")
     document.add_heading("Fees", 1)
     document.add_paragraph("A berth costs 40 crowns a night.")

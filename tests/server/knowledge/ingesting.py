@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.server.knowledge.workshop import workshop
+from tests.server.knowledge.workshop import TURN, workshop
 
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL
@@ -18,7 +18,7 @@ GROUP = {"type": "sentence", "size": 60, "overlap": 0}
 
 
 async def main(home: Path, folder: Path) -> None:
-    async with workshop(home) as shop:
+    async with workshop(home, ingest_workers=2) as shop:
         runs = list(shop.begun)
         if not runs:
             runs.append(await shop.stores.sync(await _store(shop.stores, folder)))
@@ -27,7 +27,7 @@ async def main(home: Path, folder: Path) -> None:
             runs.append((await shop.stores.groups.add(store, "small", chunking=GROUP))[1])
         for run in runs:
             while (living := shop.runner.get(run)) is None:  # noqa: ASYNC110  # the scheduler tells nobody
-                await asyncio.sleep(0)
+                await asyncio.sleep(TURN)
             async for _number, event in living.log.follow():
                 print(event.type, flush=True)
     print("done", flush=True)

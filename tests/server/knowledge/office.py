@@ -94,7 +94,10 @@ def slides(*content: tuple[str, str, str], table: Sequence[Sequence[str]] = ()) 
 def sheets(
     content: Mapping[str, Sequence[Sequence[str | float | None]]], *, corner: tuple[int, int] = (0, 0)
 ) -> bytes:
-    """A spreadsheet (xlsx), its rows by sheet; ``corner`` is the row and the column, from 0, where each begins."""
+    """A spreadsheet (xlsx), its rows by sheet, formulas (``=…``) without a value.
+
+    ``corner`` is the row and the column, from 0, where each begins.
+    """
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     relations, listed = {}, ""
     members: dict[str, str] = {}
@@ -104,7 +107,9 @@ def sheets(
         lines = ""
         for r, row in enumerate(rows, start=1 + corner[0]):
             cells = "".join(
-                f'<c r="{chr(65 + c)}{r}" t="inlineStr"><is><t>{escape(v)}</t></is></c>'
+                f'<c r="{chr(65 + c)}{r}"><f>{escape(v[1:])}</f></c>'
+                if isinstance(v, str) and v.startswith("=")
+                else f'<c r="{chr(65 + c)}{r}" t="inlineStr"><is><t>{escape(v)}</t></is></c>'
                 if isinstance(v, str)
                 else f'<c r="{chr(65 + c)}{r}"><v>{v}</v></c>'
                 for c, v in enumerate(row, start=corner[1])
@@ -122,6 +127,33 @@ def sheets(
     members["[Content_Types].xml"] = f'<Types xmlns="{kinds}"/>'
     members["_rels/.rels"] = _relations({"rId1": ("officeDocument", "xl/workbook.xml")})
     return zipped(members)
+
+
+def opendocument(body: str, kind: str = "text", *, title: str = "", locked: bool = False) -> bytes:
+    """An OpenDocument file with that content, its elements with the usual prefixes."""
+    spaces = " ".join(
+        f'xmlns:{prefix}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for prefix, name in (
+            ("office", "office"),
+            ("text", "text"),
+            ("table", "table"),
+            ("draw", "drawing"),
+            ("presentation", "presentation"),
+            ("manifest", "manifest"),
+        )
+    )
+    dc = 'xmlns:dc="http://purl.org/dc/elements/1.1/"'
+    crypt = "<manifest:file-entry><manifest:encryption-data/></manifest:file-entry>" if locked else ""
+    return zipped(
+        {
+            "mimetype": f"application/vnd.oasis.opendocument.{kind}",
+            "META-INF/manifest.xml": f"<manifest:manifest {spaces}>{crypt}</manifest:manifest>",
+            "meta.xml": f"<office:document-meta {spaces} {dc}><office:meta><dc:title>{title}</dc:title></office:meta>"
+            "</office:document-meta>",
+            "content.xml": f"<office:document-content {spaces}><office:body><office:{kind}>{body}</office:{kind}>"
+            "</office:body></office:document-content>",
+        }
+    )
 
 
 def book(title: str, chapters: Sequence[str]) -> bytes:

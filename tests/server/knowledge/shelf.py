@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, insert
 
 from portico.wire import Event, Place
@@ -17,7 +19,7 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Found, Request, Search, Vectors
 from portico_server.core.servable import Card
-from portico_server.db import chunks
+from portico_server.db import chunks, mirrored
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 from portico_server.db.schema import files, store_files, stores
@@ -33,9 +35,14 @@ def vector(text: str, dimensions: int = DIMENSIONS) -> bytes:
     """A vector of the words in ``text``: texts that share words are near each other."""
     total = np.zeros(dimensions)
     for word in text.lower().split():
-        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
-        total += np.random.default_rng(seed).standard_normal(dimensions)
+        total += _word(word, dimensions)
     return (total / (np.linalg.norm(total) or 1)).astype("<f4").tobytes()
+
+
+@lru_cache(100_000)
+def _word(word: str, dimensions: int) -> NDArray[np.float64]:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+    return np.random.default_rng(seed).standard_normal(dimensions)
 
 
 def within(part: str, whole: bytes) -> bytes:
@@ -116,6 +123,10 @@ class Shelf:
         """Write a file's chunks as ingest does; the number of the change."""
         model = self.model if vectors and self.model else None
         return await self.database.write(_put, file_id, texts, attributes or {}, model)
+
+    async def rename(self, file_id: str, name: str) -> None:
+        """Give a file another name, as a sync of a folder does."""
+        await self.database.write(mirrored.move_files, STORE, [(file_id, name, None, 1)], [file_id])
 
     async def remove(self, file_id: str) -> int:
         return await self.database.write(chunks.remove_file, STORE, file_id)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.workshop import TURN, Workshop, workshop
 
 from portico.wire import Failed, Status
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, Unavailable
@@ -118,6 +118,25 @@ async def test_a_copy_of_ours_that_was_lost_is_made_again(shop: Workshop, folder
     result = await shop.sync(store)
     assert (result["changed"], result["failed"], len(blobs(folder))) == (2, 0, 2)
     assert len(await names(shop, store)) == 2
+
+
+async def test_a_folder_that_is_empty_all_at_once_may_be_a_disk_that_is_not_mounted(
+    shop: Workshop, folder: Path
+) -> None:
+    for number in range(10):
+        (folder / f"{number}.md").write_text(f"Page {number}\n")
+    store = await shop.stores.follow("handbook", folder, LOCAL)
+    await shop.sync(store)
+    shutil.move(folder, folder.with_name("disk"))
+    os.mkdir(folder)
+    last = (await shop.events(await shop.stores.sync(store)))[-1]
+    assert isinstance(last, Failed)
+    assert last.error.code == "folder_empty"
+    assert "12 files of it are indexed" in last.error.message
+    assert len(await names(shop, store)) == 12
+    (folder / "kept.md").write_text("The others are gone for good.\n")
+    assert (await shop.sync(store))["removed"] == 12
+    assert await names(shop, store) == {"kept.md": "completed"}
 
 
 async def test_a_folder_that_vanishes_loses_nothing(shop: Workshop, folder: Path) -> None:
@@ -236,11 +255,17 @@ def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
         "sound.ogg",
         "empty",
         "big.txt",
+        "old.doc",
+        "letter.rtf",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(
             b"\x89PNG\x00\x01"
             if name in ("photo.png", "sound.ogg")
+            else b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 and more"
+            if name == "old.doc"
+            else b"{\\rtf1\\ansi text}"
+            if name == "letter.rtf"
             else b""
             if name == "empty"
             else b"text " * (500 if name == "big.txt" else 1)
@@ -249,6 +274,8 @@ def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
     assert sorted(found.files) == ["LICENSE", "keep.md"]
     assert found.skipped == {
         "not a document": 2,
+        "an Office document from before 2007": 1,
+        "rich text (RTF)": 1,
         "larger than 0 MB": 1,
         "a picture, and nothing here sees it": 1,
     }
@@ -325,17 +352,21 @@ async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
     await shop.sync(store)
     before = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
     asked = len(shop.model.asked)
-    (folder / "a.md").rename(folder / "deep" / "b.md")
+    (folder / "a.md").rename(folder / "deep" / "port.md")
     plan = await shop.stores.plan(store)
-    assert (plan.moved, plan.added, plan.removed, plan.unchanged) == ([("a.md", "deep/b.md")], [], [], 1)
+    assert (plan.moved, plan.added, plan.removed, plan.unchanged) == ([("a.md", "deep/port.md")], [], [], 1)
     result = await shop.sync(store)
     assert (result["moved"], result["indexed"]) == (1, 0)
     after = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
-    assert after["deep/b.md"] == before["a.md"]
+    assert after["deep/port.md"] == before["a.md"]
     assert len(shop.model.asked) == asked
     found = await shop.runner.call("search", f"store/{store.id}", Search("harbour", ranker="lexical"), LOCAL)
     assert isinstance(found, Found)
-    assert found.passages[0].filename == "deep/b.md"
+    assert found.passages[0].filename == "deep/port.md"
+    found = await shop.runner.call("search", f"store/{store.id}", Search("port", ranker="lexical"), LOCAL)
+    assert [passage.filename for passage in found.passages] == ["deep/port.md"], (
+        "its new name is a word of it"
+    )
 
 
 async def test_a_file_that_is_moved_to_another_kind_is_read_as_that_kind(
@@ -429,7 +460,7 @@ async def test_changes_are_noticed_while_the_daemon_runs(tmp_path: Path, folder:
         (folder / "deep" / "noticed.txt").write_text("A word that was noticed.")
         (folder / "a.md").unlink()
         while set(await names(shop, store)) != {"deep/noticed.txt", "deep/deeper/文档 😀.txt"}:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(TURN)
         shutil.move(folder, folder.with_name("elsewhere"))
         await shop.stores.delete(store.id, LOCAL)
 
@@ -460,6 +491,6 @@ async def test_a_folder_around_the_home_is_followed_without_end(tmp_path: Path, 
         (home / "logs" / "daemon.log").write_text("a line")
         (folder / "last.txt").write_text("The last word.")
         while "last.txt" not in await names(shop, store):  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(TURN)
         runs = [run for run in shop.runner.list() if run.kind == "sync"]
         assert len(runs) <= 4

@@ -31,6 +31,10 @@ FILES: dict[str, bytes] = {
     "scan.pdf": documents.pdf("Nothing much here.", "The quarantine flag is yellow."),
     "report.docx": documents.word(),
     "talk.pptx": office.slides(("Welcome", "Hello.", ""), ("Dredging", "挖泥船每年清淤三次。", "")),
+    "pilot.odt": office.opendocument(
+        '<text:h text:outline-level="1">Pilotage</text:h><text:p>Ships above forty metres take a helmsman.</text:p>',
+        title="Northern fairway",
+    ),
     "fees.xlsx": office.sheets(
         {"Cranes": [["Crane", "Lift"], ["Goliath", "750 tonnes"], ["矮子", "十二吨"]]}
     ),
@@ -67,10 +71,11 @@ QUESTIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("How many crowns for saltpetre?", "tariff.pdf", {"page": 2, "row": 2}),
     ("What does the Dinghy cost?", "report.docx", {}),
     ("挖泥船每年清淤几次？", "talk.pptx", {"page": 2, "heading": ["Dredging"]}),
+    ("Which ships take a helmsman?", "pilot.odt", {"heading": ["Northern fairway", "Pilotage"]}),
     ("How much can the crane Goliath lift?", "fees.xlsx", {"sheet": "Cranes", "cell": "A2:B3"}),
     ("Which role has Magnusson?", "crew.csv", {"row": 2}),
     ("What salinity was measured?", "study.ipynb", {"cell": "2", "heading": ["Salinity"]}),
-    ("Who hid the sextant?", "novel.epub", {"heading": ["Arrival"]}),
+    ("Who hid the sextant?", "novel.epub", {"heading": ["The Lock", "Arrival"]}),
     ("Which bollard is loose?", "berth.eml", {"heading": ["Berth nine"]}),
     ("备用缆绳在哪里？", "berth.eml", {"heading": ["Berth nine", "spare.txt"]}),
     ("When does the icebreaker dock?", "all.mbox", {"heading": ["Ice"]}),

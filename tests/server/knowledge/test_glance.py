@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import pytest
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.workshop import TURN, Workshop, workshop
 
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
@@ -131,7 +131,7 @@ async def test_a_watched_folder_is_mirrored_through_all_that_can_happen_in_it(
             expected = (expected | come) - go
             async with asyncio.timeout(20):
                 while await names(shop, store) != expected:  # noqa: ASYNC110
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(TURN)
         assert {
             row.filename: row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data
         }["other/文档 😀.txt"] == ids["deep/deeper/文档 😀.txt"]  # moved, not made anew
@@ -145,7 +145,7 @@ async def test_a_notice_does_not_lead_to_a_look_at_everything(tmp_path: Path, fo
         (folder / "noticed.txt").write_text("A word that was noticed.")
         async with asyncio.timeout(20):
             while "noticed.txt" not in await names(shop, store):  # noqa: ASYNC110
-                await asyncio.sleep(0)
+                await asyncio.sleep(TURN)
         newest = max(
             (run for run in shop.runner.list() if run.kind == "sync"), key=lambda run: run.created_at
         )

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import tantivy
 from tests.server.knowledge.shelf import STORE, Shelf
 
 from portico.wire import Event, Status
-from portico_server.core.errors import Unavailable
+from portico_server.core.errors import NotFound, Unavailable
 from portico_server.db import changes, chunks
 from portico_server.knowledge.index import follow, follower, opened
+from portico_server.knowledge.index.mark import Mark, is_outdated
 
 
 @pytest.fixture
@@ -42,6 +44,49 @@ async def test_what_is_replaced_or_removed_is_not_found_any_more(shelf: Shelf) -
     await shelf.remove("f1")
     assert await shelf.find("cheese", ranker="lexical") == []
     assert await shelf.find("cheese", ranker="vector") == ["wine is pressed"]
+
+
+async def test_the_name_of_a_file_is_found(shelf: Shelf) -> None:
+    for name, text in (
+        ("acme/2024/invoice_017", "payable within thirty days"),
+        ("globex/2024/invoice_018", "payable within ten days"),
+        ("minutes/unitPriceList", "all agreed"),
+        ("发票/二〇二四年合同", "三十天内付款"),
+    ):
+        await shelf.put(name, text)
+
+    async def first(question: str) -> str:
+        found = await shelf.search(question, ranker="lexical")
+        return found.passages[0].text if found.passages else ""
+
+    assert await first("Acme invoice 2024") == "payable within thirty days"
+    assert await first("globex") == await first("invoice_018.txt") == "payable within ten days"
+    assert await first("unit price") == await first("unitpricelist") == "all agreed"
+    assert await first("合同") == await first("發票") == "三十天内付款"
+    assert await first("payable within ten days") == "payable within ten days"
+
+
+async def test_the_name_of_a_large_file_is_no_common_word(shelf: Shelf) -> None:
+    """Nearly every chunk of the store has it; of the files only one."""
+    await shelf.put("voyages-1899", *[f"the ship went to sea on day {number}" for number in range(300)])
+    await shelf.put("notes", "voyages are long", "in 1899 it rained")
+    await shelf.put("other", "nothing of that")
+    found = await shelf.search("voyages 1899", ranker="lexical")
+    assert found.passages[0].filename == "voyages-1899.txt"
+
+
+async def test_a_file_that_is_called_otherwise_is_found_by_its_new_name_alone(shelf: Shelf) -> None:
+    await shelf.put("draft", *[f"part {number}" for number in range(3)])
+    await shelf.put("other", "something else")
+    assert len(await shelf.find("draft", ranker="lexical")) == 3
+    asked = len(shelf.letters.asked)
+    await shelf.rename("draft", "final.txt")
+    assert await shelf.find("draft", ranker="lexical") == []
+    assert set(await shelf.find("final", ranker="lexical")) == {"part 0", "part 1", "part 2"}
+    assert (await shelf.find("part 1", ranker="vector"))[0] == "part 1"
+    assert shelf.letters.asked[asked:] == ["part 1"], "nothing but the question"
+    await shelf.restart()
+    assert len(await shelf.find("final", ranker="lexical")) == 3
 
 
 async def test_an_empty_store_answers_with_nothing(shelf: Shelf) -> None:
@@ -84,7 +129,20 @@ def _age(folder: Path) -> None:
     (folder / "meta.json").write_text('{"segments": [], "schema": [], "opstamp": 0}')
 
 
-@pytest.mark.parametrize("damage", [_truncate, _flip, _lose, _scribble, _age, shutil.rmtree])
+def _older(folder: Path) -> None:
+    """As it was made before the names of files were in it."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    builder = tantivy.SchemaBuilder().add_unsigned_field("chunk", indexed=True, fast=True)
+    for name in ("file", "words", "grams", "heads", "mark"):
+        builder.add_text_field(name, stored=name == "mark", tokenizer_name="raw", index_option="basic")
+    writer = tantivy.Index(builder.build(), str(folder)).writer()
+    writer.add_document(tantivy.Document(file="", mark=Mark(2, 3).to_json()))
+    writer.commit()
+    writer.wait_merging_threads()
+
+
+@pytest.mark.parametrize("damage", [_truncate, _flip, _lose, _scribble, _age, _older, shutil.rmtree])
 async def test_a_damaged_index_is_built_again(shelf: Shelf, damage: Callable[[Path], None]) -> None:
     await shelf.put("f1", "bread is baked", "bread rises")
     await shelf.put("f2", "wine is pressed")
@@ -95,6 +153,20 @@ async def test_a_damaged_index_is_built_again(shelf: Shelf, damage: Callable[[Pa
     await shelf.restart()
     assert len(await shelf.find("bread", ranker="lexical")) == 2
     assert await shelf.find("wine", ranker="lexical") == []
+
+
+async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_searches(shelf: Shelf) -> None:
+    await shelf.put("f1", "bread is baked")
+    await shelf.find("bread")
+    await shelf.indexes.close()
+    _older(lexical(shelf))
+    await shelf.restart()
+    await shelf.indexes.renew(STORE, shelf.model)
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name().startswith("index ")))
+    assert not is_outdated(lexical(shelf))
+    await shelf.indexes.renew(STORE, shelf.model)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("index ")], "once"
+    assert await shelf.find("f1", ranker="lexical") == ["bread is baked"]
 
 
 async def test_an_index_of_another_time_is_built_again(shelf: Shelf, tmp_path: Path) -> None:
@@ -220,6 +292,17 @@ async def test_a_dropped_store_leaves_nothing_on_disk(shelf: Shelf) -> None:
     await shelf.find("bread")
     shelf.indexes.changed(STORE, shelf.model)
     await shelf.indexes.drop(STORE)
+    assert not (shelf.home / "indexes" / STORE).exists()
+
+
+async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_index_back(shelf: Shelf) -> None:
+    await shelf.put("f1", "bread is baked")
+    await shelf.indexes.drop(STORE)
+    shelf.indexes.changed(STORE, shelf.model)  # an ingest that was writing
+    await shelf.indexes.ready(STORE, shelf.model)  # and that waits for its end
+    await asyncio.gather(*shelf.indexes._followers.values())
+    with pytest.raises(NotFound, match="removed"):
+        await shelf.find("bread")  # a search that was on its way
     assert not (shelf.home / "indexes" / STORE).exists()
 
 

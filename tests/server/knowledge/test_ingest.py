@@ -25,7 +25,7 @@ from portico_server.knowledge.contents import Attachment
 
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as shop:
+    async with workshop(tmp_path / "home", ingest_workers=2) as shop:
         yield shop
 
 
@@ -173,7 +173,7 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
     monkeypatch.setattr(ingest, "CHUNKS", 20)
     monkeypatch.setattr(gather, "CHUNKS", 20)
     text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(300))
-    async with workshop(tmp_path / "home") as first:
+    async with workshop(tmp_path / "home", ingest_workers=2) as first:
         store = await first.stores.create("long", LOCAL)
         row = await first.upload("long.txt", text)
         first.model.breaks_after = 3
@@ -186,7 +186,7 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
         if killed:
             waits = {"status": "in_progress", "error_code": None, "error_message": None}
             await first.database.write(stores.set_file, store.id, row.id, waits)
-    async with workshop(tmp_path / "home") as second:
+    async with workshop(tmp_path / "home", ingest_workers=2) as second:
         if not killed:
             await second.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
         [file] = await second.settled(store)
@@ -247,11 +247,11 @@ async def test_progress_is_told_in_files(shop: Workshop) -> None:
 
 async def test_what_was_acknowledged_is_indexed_after_a_restart(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with workshop(home) as first:
+    async with workshop(home, ingest_workers=2) as first:
         store = await first.stores.create("kept", LOCAL)
         rows = [await first.upload(f"{i}.txt", f"Word number {i} of many. " * 50) for i in range(30)]
         await first.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
-    async with workshop(home) as second:
+    async with workshop(home, ingest_workers=2) as second:
         assert second.begun
         store = await second.stores.get("kept", LOCAL)
         assert [row.status for row in await second.settled(store)] == ["completed"] * 30

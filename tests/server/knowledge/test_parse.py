@@ -1,6 +1,5 @@
 """What is read out of documents of every format, and what is said of those that cannot be read."""
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,17 +12,11 @@ from portico_server.knowledge.parse.pdf import tidy
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.parse.text import SEGMENT, encoding_of
 from portico_server.knowledge.parse.text import read as read_text
+from portico_server.knowledge.parse.title import stated
 from portico_server.knowledge.part import Part, Source, Unreadable
 
 CHINESE = "高山植物生长在海拔四千米以上的地方，花期在七月到八月。雪莲花是其中最有名的一种，数量正在减少。"
 TRADITIONAL = "高山植物生長在海拔四千米以上的地方，花期在七月到八月。雪蓮花是其中最有名的一種，數量正在減少。"
-
-
-@pytest.fixture
-async def readers() -> AsyncIterator[Readers]:
-    readers = Readers(workers=1, seconds=30, memory=2**31)
-    yield readers
-    await readers.close()
 
 
 async def parts(readers: Readers, path: Path, data: bytes, name: str = "") -> list[Part]:
@@ -123,6 +116,22 @@ async def test_markdown_sections_know_the_headings_above_them(readers: Readers, 
     assert all(text[part.place.start : part.place.end] == part.text for part in found)
 
 
+async def test_the_title_in_the_front_matter_stands_above_all_headings(
+    readers: Readers, tmp_path: Path
+) -> None:
+    for text, headings in (
+        (
+            "---\ndate: 2024\ntitle: 'Tide tables'\n---\nHigh.\n# Low\n\nOut.\n",
+            ["Tide tables", "Tide tables › Low"],
+        ),
+        ("---\ntitle: Tides\n...\n\n# Tides\n\nHigh.\n", ["Tides", "Tides"]),
+        ("---\n\n# Low\n\ntitle: none\n", ["", "Low"]),
+    ):
+        found = await parts(readers, tmp_path / "tides.md", text.encode())
+        assert [" › ".join(part.place.heading) for part in found] == headings
+        assert "".join(part.text for part in found) == text
+
+
 async def test_html_gives_what_a_reader_sees(readers: Readers, tmp_path: Path) -> None:
     page = """<!doctype html><html><head><title>Harbour</title><style>p {color: red}</style></head><body>
     <nav>Home About</nav><h1>Fees &amp; berths</h1><p>A berth costs <b>40</b> crowns.</p><script>alert(1)</script>
@@ -215,13 +224,44 @@ def test_words_broken_at_the_end_of_a_line_are_put_together() -> None:
     assert tidy("第一章\n数据库管理系统是一种供应商提供的") == "第一章\n数据库管理系统是一种供应商提供的"
 
 
+async def test_a_title_in_the_properties_stands_above_all_headings(readers: Readers, tmp_path: Path) -> None:
+    data = documents.word(title="Ports of the north")
+    found = await parts(readers, tmp_path / "handbook.docx", data)
+    assert [part.place.heading for part in found] == [
+        ("Ports of the north",),
+        ("Ports of the north", "Fees"),
+        ("Ports of the north", "Fees", "价目"),
+    ]
+    data = documents.pdf("One.", "Two.", outline=[("Tides", 1, 0)], title="Microsoft Word - 潮汐.docx")
+    found = await parts(readers, tmp_path / "tides.pdf", data)
+    assert [part.place.heading for part in found] == [("潮汐",), ("潮汐", "Tides")]
+    data = documents.pdf("One.", outline=[("High", 0, 0)], title="tides.dvi")
+    assert [part.place.heading for part in await parts(readers, tmp_path / "tides.pdf", data)] == [("High",)]
+    data = documents.pdf("One.", outline=[("Tides", 0, 0)], title="Tides")
+    assert [part.place.heading for part in await parts(readers, tmp_path / "tides.pdf", data)] == [("Tides",)]
+
+
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ("Microsoft Word - Annual  Report.doc", "Annual Report"),
+        ("Titles of nobility", "Titles of nobility"),
+        *[
+            (text, "")
+            for text in ("Untitled-1", "Document2", "PowerPoint Presentation", " ", "无标题", "12.pdf")
+        ],
+    ],
+)
+def test_titles_that_nobody_wrote_are_none(written: str, title: str) -> None:
+    assert stated(written) == title
+
+
 async def test_a_word_document_has_sections_lists_and_tables(readers: Readers, tmp_path: Path) -> None:
     found = await parts(readers, tmp_path / "handbook.docx", documents.word())
-    headings = [part.place.heading for part in found]
-    assert headings == [
+    assert [part.place.heading for part in found] == [
         ("Harbour handbook",),
-        ("Harbour handbook", "Fees") if len(headings[1]) == 2 else ("Fees",),
-        (*headings[1], "价目"),
+        ("Harbour handbook", "Fees"),
+        ("Harbour handbook", "Fees", "价目"),
     ]
     assert "A berth costs 40 crowns a night." in found[1].text
     assert "- Electricity" in found[1].text

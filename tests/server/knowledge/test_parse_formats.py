@@ -1,63 +1,16 @@
-"""Slides, spreadsheets, notebooks, books, mail, subtitles, XML, sections of plain text, and archives of all of them."""
+"""Slides, spreadsheets, notebooks, books, mail, subtitles, XML, and sections of plain text."""
 
-import bz2
-import gzip
-import io
-import lzma
-import zipfile
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from tests.server.knowledge import documents, office
+from tests.server.knowledge.reading import Reading, stand_in_one_text
 
 from portico.wire import Place
 from portico_server.knowledge.parse.formats import is_document
-from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.parse.sheet import letters, shown
 from portico_server.knowledge.parse.text import read as read_text
-from portico_server.knowledge.part import Part, Source, Unreadable
-
-
-@pytest.fixture
-async def readers() -> AsyncIterator[Readers]:
-    readers = Readers(workers=1, seconds=30, memory=2**31)
-    yield readers
-    await readers.close()
-
-
-class Reading:
-    """Reads bytes under a name, in a worker."""
-
-    def __init__(self, readers: Readers, folder: Path) -> None:
-        self._readers = readers
-        self._folder = folder
-
-    async def __call__(self, name: str, data: bytes, chunking: dict[str, object] | None = None) -> list[Part]:
-        path = self._folder / "blob"
-        path.write_bytes(data)
-        found: list[Part] = []
-        async with aclosing(self._readers.read(path, name, chunking)) as runs:
-            async for run in runs:
-                found.extend(run)
-        return found
-
-
-@pytest.fixture
-def read(readers: Readers, tmp_path: Path) -> Reading:
-    return Reading(readers, tmp_path)
-
-
-def stand_in_one_text(parts: list[Part]) -> bool:
-    """Whether the places of parts follow each other without overlap, each as long as its text."""
-    ends = 0
-    for part in parts:
-        if part.place.start < ends or part.place.end - part.place.start != len(part.text):
-            return False
-        ends = part.place.end
-    return True
-
+from portico_server.knowledge.part import Source, Unreadable
 
 # --- office ------------------------------------------------------------------------------------------------------
 
@@ -75,6 +28,67 @@ async def test_slides_come_in_the_order_they_are_shown_with_their_notes(read: Re
     assert (first.place.page, first.place.heading) == (1, ("Fees",))
     assert (second.text, second.place.page) == ("价目\n帆船每晚四十克朗。", 2)
     assert stand_in_one_text([first, second])
+
+
+async def test_an_opendocument_text_has_sections_lists_tables_and_notes(read: Reading) -> None:
+    body = (
+        "<text:tracked-changes><text:p>gone</text:p></text:tracked-changes><text:p>Welcome  to\nthe<text:s text:c='2'/>"
+        "port.</text:p><text:section><text:h text:outline-level='1'>Fees</text:h><text:list><text:list-item><text:p>A "
+        "<text:span>berth</text:span><text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>per "
+        "night</text:p></text:note-body></text:note></text:p></text:list-item></text:list></text:section>"
+        "<text:h text:outline-level='2'>价目</text:h><table:table><table:table-row><table:table-cell><text:p>Dinghy"
+        "</text:p></table:table-cell><table:table-cell><text:p>15</text:p></table:table-cell></table:table-row>"
+        "</table:table>"
+    )
+    found = await read("fees.odt", office.opendocument(body, title="Ports"))
+    assert [(part.place.heading, part.text) for part in found] == [
+        (("Ports",), "Welcome to the  port."),
+        (("Ports", "Fees"), "Fees\n\n- A berth (per night)"),
+        (("Ports", "Fees", "价目"), "价目\n\nDinghy | 15"),
+    ]
+    assert stand_in_one_text(found)
+    with pytest.raises(Unreadable, match="protected by a password"):
+        await read("fees.odt", office.opendocument(body, locked=True))
+    with pytest.raises(Unreadable, match="no text"):
+        await read("fees.odt", office.opendocument(""))
+
+
+async def test_slides_of_an_opendocument_presentation_have_their_notes(read: Reading) -> None:
+    def slide(title: str, text: str, notes: str) -> str:
+        return (
+            f"<draw:page><draw:frame presentation:class='title'><draw:text-box><text:p>{title}</text:p></draw:text-box>"
+            f"</draw:frame><draw:frame><draw:text-box><text:list><text:list-item><text:p>{text}</text:p>"
+            "</text:list-item></text:list></draw:text-box></draw:frame><presentation:notes><draw:frame><draw:text-box>"
+            f"<text:p>{notes}</text:p></draw:text-box></draw:frame></presentation:notes></draw:page>"
+        )
+
+    body = slide("Fees", "Forty crowns", "Smile.") + slide("End", "Thanks", "")
+    found = await read("talk.odp", office.opendocument(body, "presentation"))
+    assert [(part.place.page, part.place.heading, part.text) for part in found] == [
+        (1, ("Fees",), "Fees\n- Forty crowns\n\nNotes: Smile."),
+        (2, ("End",), "End\n- Thanks"),
+    ]
+
+
+async def test_a_formula_without_a_value_is_shown_as_it_is_written(read: Reading) -> None:
+    data = office.sheets({"Fees": [["Boat", "Fee"], ["Dinghy", 15], ["Sum", "=SUM(B2:B2)"]]})
+    (part,) = await read("fees.xlsx", data)
+    assert part.text == "Boat | Fee\nDinghy | 15\nSum | =SUM(B2:B2)"
+
+
+async def test_columns_of_a_page_are_read_one_behind_the_other(read: Reading) -> None:
+    left = [f"The keeper of lighthouse {number} counts ships" for number in range(6)]
+    right = [f"In winter {number} the harbour freezes over" for number in range(6)]
+    pieces = [(60, 740, "A study of keepers and of all that they have seen from the towers of the north")]
+    for number, (here, there) in enumerate(zip(left, right, strict=True)):
+        pieces += [(60, 700 - 14 * number, here), (330, 700 - 14 * number, there)]
+    (part,) = await read("study.pdf", documents.laid_out(pieces))
+    assert [line.strip() for line in part.text.split("\n")] == [pieces[0][2], *left, *right]
+    rows = [
+        (x, 700 - 14 * n, text) for n in range(9) for x, text in ((60, f"Crane {n}"), (330, f"{n} tonnes"))
+    ]
+    (part,) = await read("table.pdf", documents.laid_out(rows))
+    assert "Crane 3 3 tonnes" in part.text, "a table is read row by row"
 
 
 async def test_rows_of_a_spreadsheet_know_their_sheet_and_cells(read: Reading) -> None:
@@ -148,9 +162,9 @@ async def test_a_book_is_read_in_the_order_of_its_chapters(read: Reading) -> Non
     )
     found = await read("lock.epub", data)
     assert [(part.place.heading, part.text) for part in found] == [
-        ((), "The Lock, A. Writer"),
-        (("One",), "One\n\nIt was dark."),
-        (("第二章",), "第二章\n\n天亮了。"),
+        (("The Lock",), "The Lock, A. Writer"),
+        (("The Lock", "One"), "One\n\nIt was dark."),
+        (("The Lock", "第二章"), "第二章\n\n天亮了。"),
     ]
     assert stand_in_one_text(found)
 
@@ -301,92 +315,7 @@ def test_japanese_and_korean_of_before_unicode_are_read(tmp_path: Path, text: st
     assert "".join(part.text for part in read_text(Source("text.txt", path))) == text
 
 
-# --- archives ----------------------------------------------------------------------------------------------------
-
-MEMBERS = {
-    "docs/guide.md": b"# Ports\n\nThe port is 7419.\n",
-    "docs/费用.csv": "船,费\n帆船,四十\n".encode(),
-    "pages.pdf": documents.pdf("The tide is high."),
-    ".git/config": b"[core]",
-    "photo.jpg": b"\xff\xd8\xff\x00" * 9,
-    "drawing.svg": b"<svg/>",
-}
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar", "tgz", "tar.bz2", "tar.xz"])
-async def test_documents_in_an_archive_are_read_each_by_its_kind(read: Reading, kind: str) -> None:
-    modes = {"tar": "w:", "tgz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
-    data = office.zipped(MEMBERS) if kind == "zip" else office.tarred(MEMBERS, modes[kind])
-    found = await read(f"all.{kind}", data)
-    assert [part.place.heading for part in found] == [
-        ("docs/guide.md", "Ports"),
-        ("docs/费用.csv",),
-        ("pages.pdf",),
-    ]
-    assert found[1].text == "船 | 费\n帆船 | 四十"
-    assert (found[2].text, found[2].place.page) == ("The tide is high.", 1)
-    assert stand_in_one_text(found)
-
-
-@pytest.mark.parametrize(
-    ("suffix", "packed"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
-)
-async def test_a_single_compressed_file_is_read_by_the_name_inside(
-    read: Reading, suffix: str, packed: object
-) -> None:
-    [part] = await read(f"guide.md.{suffix}", packed(b"# Ports\n\nOpen."))  # type: ignore[operator]
-    assert part.place.heading == ("guide.md", "Ports")
-
-
-async def test_an_archive_in_a_mail_in_an_archive_is_read_and_no_deeper(read: Reading) -> None:
-    inner = office.zipped({"deep.txt": "found it"})
-    data = office.zipped({"post.eml": office.mail("Hi", "see", ("in.zip", inner))})
-    assert any(part.text == "found it" for part in await read("out.zip", data))
-    deeper = office.zipped({"more.zip": data})
-    found = await read("out.zip", office.zipped({"most.zip": deeper, "top.txt": "on top"}))
-    assert "on top" in {part.text for part in found}
-    assert "more than 3 deep" in found[-1].text
-    assert "found it" not in {part.text for part in found}
-
-
-async def test_a_damaged_document_in_an_archive_is_named_and_the_rest_read(read: Reading) -> None:
-    found = await read("all.zip", office.zipped({"bad.pdf": b"%PDF-1.7 nothing", "good.txt": "fine"}))
-    assert found[0].text == "fine"
-    assert "bad.pdf is not a whole PDF" in found[-1].text
-    assert stand_in_one_text(found)
-
-
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\b"])
-async def test_a_path_that_leads_out_of_an_archive_is_refused(read: Reading, name: str) -> None:
-    for kind, data in (("zip", office.zipped({name: "x"})), ("tar", office.tarred({name: b"x"}, "w:"))):
-        with pytest.raises(Unreadable, match="leads out of it"):
-            await read(f"evil.{kind}", data)
-
-
-async def test_bombs_are_refused(read: Reading) -> None:
-    many = office.zipped({f"{i}.txt": "x" for i in range(10_001)})
-    with pytest.raises(Unreadable, match="10001 parts"):
-        await read("many.zip", many)
-    large = io.BytesIO()
-    with zipfile.ZipFile(large, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("zeros.txt", bytes(70 * 2**20))
-    with pytest.raises(Unreadable, match="more than 64 MB"):
-        await read("large.zip", large.getvalue())
-    with pytest.raises(Unreadable, match="more than 64 MB"):
-        await read("large.txt.gz", gzip.compress(b"a" * (70 * 2**20)))
-
-
-async def test_a_locked_archive_says_so(read: Reading) -> None:
-    data = bytearray(office.zipped({"a.txt": "x"}))
-    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        data[data.index(mark) + at] |= 1
-    with pytest.raises(Unreadable, match="protected by a password"):
-        await read("locked.zip", bytes(data))
-
-
-async def test_an_archive_without_documents_is_called_empty(read: Reading) -> None:
-    with pytest.raises(Unreadable, match="is empty"):
-        await read("photos.zip", office.zipped({"a.jpg": b"\xff\xd8\xff\x00" * 9}))
+# --- any format -----------------------------------------------------------------------------------------------
 
 
 def test_drawings_and_locks_are_no_documents() -> None:

@@ -187,7 +187,7 @@ async def test_a_reader_of_the_store_needs_no_scope_for_its_model(shelf: Shelf) 
 
 async def test_a_store_of_words_alone(tmp_path: Path) -> None:
     shelf = await Shelf(tmp_path, model="").open()
-    await shelf.put("bread", *DOCS["bread"])
+    await shelf.put("baking", *DOCS["bread"])
     try:
         for ranker in ("auto", "lexical", "hybrid", "rrf"):
             assert await shelf.find("bread", ranker=ranker) == [DOCS["bread"][0]]

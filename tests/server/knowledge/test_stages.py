@@ -17,7 +17,7 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, Found, Ranked, Refine, Reply, Request, Rerank, Search
 from portico_server.core.servable import Card
 from portico_server.db import stores as store_rows
-from portico_server.db.chunks import HitRow
+from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import several
 from portico_server.knowledge.contents import Attachment

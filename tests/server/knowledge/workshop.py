@@ -33,6 +33,10 @@ async def pieces(*data: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
+TURN = 0.002
+"""Seconds between two looks for what nobody announces: to look at every turn of the loop would take a core."""
+
+
 @dataclass
 class Workshop:
     """What a daemon has of knowledge, in one process."""
@@ -56,7 +60,7 @@ class Workshop:
         """All events of a durable run, when it has ended."""
         # The scheduler takes it up in a later turn of the loop, and tells nobody.
         while (run := self.runner.get(run_id)) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(TURN)
         return [event async for _number, event in run.log.follow()]
 
     async def result(self, run_id: str) -> dict[str, Any]:
@@ -89,7 +93,8 @@ class Workshop:
 async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
     """A workshop over ``home``, which may have had one before."""
     home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
-    configured = Settings(home=home, **{"watch": False, **settings})  # tests sync when they mean to
+    # Tests sync when they mean to; a second process that reads takes longer to start than what it reads here.
+    configured = Settings(home=home, **{"watch": False, "ingest_workers": 1, **settings})
     database = Database.at(configured.database_path)
     database.prepare()
     registry = Registry()

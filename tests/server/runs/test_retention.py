@@ -16,10 +16,12 @@ from sqlalchemy import Connection, func, insert, select, text
 from tests.daemon import Daemon
 
 from portico import Client, InvalidRequest
+from portico_server.db import responses
 from portico_server.db import retention as rows
 from portico_server.db import sessions as talks
 from portico_server.db import steps as step_rows
 from portico_server.db.database import Database
+from portico_server.db.responses import ResponseRow
 from portico_server.db.schema import artifacts as artifact_table
 from portico_server.db.schema import (
     questions,
@@ -188,6 +190,41 @@ async def test_sessions_that_were_not_used_go_where_the_setting_says_so(house: H
     assert [row.name for row in left] == ["new"]
     for table in (session_messages, session_states):
         assert await house.count(table) == 1
+
+
+def response_row(name: str, previous: str | None, age: float) -> ResponseRow:
+    ended = time.time() - age
+    return ResponseRow(
+        id=f"resp_{name}",
+        owner="local",
+        run_id="",
+        previous_id=previous,
+        conversation_id=None,
+        status="completed",
+        background=False,
+        input="[]",
+        document='{"output": []}',
+        created_at=ended,
+        finished_at=ended,
+    )
+
+
+async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(house: House) -> None:
+    rows = [
+        response_row("root", None, LONG_AGO),
+        response_row("leaf", "resp_root", DAY),
+        response_row("first", None, LONG_AGO),
+        response_row("second", "resp_first", LONG_AGO),
+    ]
+    for row in rows:
+        assert await house.database.write(responses.keep, row) == "kept"
+    keeping = Retention(
+        house.database, house.artifacts, Files(), runs_days=30, usage_days=400, responses_days=30
+    )
+    assert (await keeping.prune(dry_run=True)).responses == 1
+    assert (await keeping.prune()).responses == 2
+    left = await house.database.read(responses.chain, "resp_leaf")
+    assert [row.id for row in left] == ["resp_root", "resp_leaf"]
 
 
 async def test_a_dry_run_counts_what_a_real_one_removes(house: House) -> None:

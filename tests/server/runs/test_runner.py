@@ -5,16 +5,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from portico.wire import Delta, Failed, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Relay, Relayed, Reply, Request, Result
+from portico_server.core.request import AppOutput, Chat, Relay, Relayed, Reply, Request, Result
 from portico_server.core.servable import Card
 from portico_server.db import usage
 from portico_server.db.database import Database
+from portico_server.runs import recent
 from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
 
@@ -67,6 +69,60 @@ async def test_a_call_returns_its_result_and_leaves_a_usage_row(house: House) ->
     assert [(row["name"], row["calls"], row["prompt_tokens"], row["completion_tokens"]) for row in rows] == [
         ("greeter", 1, 3, 1)
     ]
+
+
+async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent, "ROOM", 3_500_000)
+    results = iter(
+        [["a" * 1_000_000], {"b": "b" * 1_000_000}, *("c" * 1_000_000 for _ in range(3)), "d" * 9_000_000]
+    )
+
+    async def work(_context: Context) -> Result:
+        return AppOutput(next(results))
+
+    house.registry.add(Scripted("greeter", work))
+
+    async def call() -> int:
+        await house.runner.call("apps/run", "greeter", CHAT, LOCAL)
+        return len(house.runner.list())
+
+    assert [await call() for _ in range(6)] == [1, 2, 3, 3, 3, 1]
+    assert house.runner.list()[0].result.value.startswith("d"), "the last one is there, however large"
+
+
+async def test_whoever_waits_for_a_run_gets_it_and_whoever_leaves_is_forgotten(house: House) -> None:
+    async def work(_context: Context) -> None: ...
+
+    waiting = [asyncio.create_task(house.runner.arrival("run_soon", 10)) for _ in range(3)]
+    assert await house.runner.arrival("run_never", 0.01) is None
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    run = house.runner.spawn("test", "soon", LOCAL, work, run_id="run_soon")
+    assert await asyncio.gather(*waiting[1:]) == [run, run]
+    assert house.runner._arrivals == {}
+    await house.runner.wait(run)
+
+
+async def test_usage_that_cannot_be_written_waits_until_it_can(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(_context: Context) -> Result:
+        return Reply("hi", usage=Usage(3, 1))
+
+    house.registry.add(Scripted("greeter", work))
+    await house.database.write(
+        lambda connection: connection.execute(text("alter table usage rename to away"))
+    )
+    for _ in range(2):
+        await house.runner.call("chat", "greeter", CHAT, LOCAL)
+        await house.usage.flush()
+    assert [record.message[:28] for record in caplog.records] == ["usage rows cannot be written"]
+    await house.database.write(
+        lambda connection: connection.execute(text("alter table away rename to usage"))
+    )
+    assert [row["calls"] for row in await house.rows()] == [2]
 
 
 async def test_a_servable_calls_another_and_hears_its_events(house: House) -> None:

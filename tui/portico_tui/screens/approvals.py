@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -12,30 +13,24 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import DataTable, Footer, Static
 
-from portico_tui.daemon import DaemonError, Question
-from portico_tui.screens.page import House, Page
+from portico_tui.daemon import Question
+from portico_tui.screens.page import Listing
 from portico_tui.text import cell, clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.table import Table
 
-LOOK_AGAIN = 1.0
-"""Seconds between two looks while this screen is open."""
-
 NEEDS_A_QUESTION = {"approve", "refuse"}
 
 
-class Approvals(Page):
+class Approvals(Listing[Question]):
     """The questions that a person answers."""
 
+    LOOK_AGAIN = 1.0
     CSS_PATH = "approvals.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "approve", "Approve", tooltip="Agree, or say what was asked for: the run goes on"),
         Binding("r", "refuse", "Refuse", tooltip="Refuse: the run goes on without it"),
     ]
-
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
-        self._questions: dict[str, Question] = {}
 
     def compose(self) -> ComposeResult:
         yield from self.top("approvals")
@@ -46,28 +41,10 @@ class Approvals(Page):
             yield Static(id="detail")
         yield Footer(show_command_palette=False)
 
-    def on_mount(self) -> None:
-        self.listen(lambda _glance: None)
-        self.set_interval(LOOK_AGAIN, self._look)
-        self._draw()
-        self._look()
-        self.query_one(Table).focus()
+    async def find(self) -> Sequence[Question]:
+        return await self.daemon.questions()
 
-    @work(exclusive=True, group="look")
-    async def _look(self) -> None:
-        if not self.is_current:
-            return
-        try:
-            found = await self.daemon.questions()
-        except DaemonError:
-            return  # the banner says that the daemon is away
-        if not self.query(Table):
-            return  # the app was left meanwhile
-        self._questions = {question.id: question for question in found}
-        self._draw()
-        self.refresh_bindings()
-
-    def _draw(self) -> None:
+    def draw(self) -> None:
         table = self.query_one(Table)
         table.put(
             {
@@ -77,16 +54,16 @@ class Approvals(Page):
                     cell(question.name, "bold", 24),
                     cell(", ".join(f"{name}={value}" for name, value in question.arguments.items())),
                 )
-                for question in self._questions.values()
+                for question in self.items.values()
             }
         )
-        table.display = bool(self._questions)
-        self.query_one("#no-questions").display = not self._questions
+        table.display = bool(self.items)
+        self.query_one("#no-questions").display = not self.items
         self._describe()
 
     @on(DataTable.RowHighlighted)
     def _describe(self) -> None:
-        question = self._chosen
+        question = self.chosen
         self.query_one("#question").display = question is not None
         if question is None:
             return
@@ -97,18 +74,13 @@ class Approvals(Page):
         lines.append(Content.styled(f"{question.run} waits until {clock(question.expires_at)}", "dim"))
         self.query_one("#detail", Static).update(Content("\n").join(lines))
 
-    @property
-    def _chosen(self) -> Question | None:
-        key = self.query_one(Table).current
-        return None if key is None else self._questions.get(key)
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Answers are dimmed while nothing is asked."""
-        return None if action in NEEDS_A_QUESTION and not self._questions else True
+        return None if action in NEEDS_A_QUESTION and not self.items else True
 
     @work(group="answer")
     async def action_approve(self) -> None:
-        question = self._chosen
+        question = self.chosen
         if question is None:
             return
         value: Any = None
@@ -123,13 +95,13 @@ class Approvals(Page):
 
     @work(group="answer")
     async def action_refuse(self) -> None:
-        if (question := self._chosen) is not None:
+        if (question := self.chosen) is not None:
             await self._answer(question, False)
 
     async def _answer(self, question: Question, accepted: bool, value: Any = None) -> None:
         with self.reporting(f"Answer to {question.name}"):
             await self.daemon.answer_question(question, accepted, value)
-        self._look()
+        self.look()
 
 
 def _read(text: str) -> Any:

@@ -58,7 +58,7 @@ class Chat(Page):
     CSS_PATH = "chat.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", tooltip="Stop the answer that is coming"),
-        Binding("escape", "leave", "Leave", tooltip="Leave the line, so that 1, 2, 3, ? and q work"),
+        Binding("escape", "leave", "Leave", tooltip="Leave the line, so that 1 to 5, ? and q work"),
         Binding("i", "write", "Write", tooltip="Write a question"),
         Binding("pageup", "page(-1)", show=False, tooltip="Scroll up"),
         Binding("pagedown", "page(1)", show=False, tooltip="Scroll down"),

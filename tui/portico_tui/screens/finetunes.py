@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -13,12 +14,9 @@ from textual.content import Content
 from textual.widgets import DataTable, Footer, Sparkline, Static
 
 from portico_tui.daemon import DaemonError, TuningEvent, TuningJob
-from portico_tui.screens.page import House, Page
+from portico_tui.screens.page import House, Listing
 from portico_tui.text import cell, clock, lasts, one_line, tuning_state
 from portico_tui.widgets.table import Table
-
-LOOK_AGAIN = 2.0
-"""Seconds between two looks at the list while this screen is open."""
 
 PAINT = 0.2
 """Seconds between two pictures of the curve."""
@@ -29,9 +27,10 @@ SENTENCES = 5
 OPEN = ("validating_files", "queued", "running", "paused")
 
 
-class Finetunes(Page):
+class Finetunes(Listing[TuningJob]):
     """The fine-tuning jobs, newest first."""
 
+    LOOK_AGAIN = 2.0
     CSS_PATH = "finetunes.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pause", "Pause or resume", tooltip="Stop the job behind its last checkpoint, or go on"),
@@ -40,7 +39,6 @@ class Finetunes(Page):
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
-        self._jobs: dict[str, TuningJob] = {}
         self._followed = ""
         self._losses: list[float] = []
         self._said: list[str] = []
@@ -63,37 +61,21 @@ class Finetunes(Page):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.listen(lambda _glance: None)
-        self.set_interval(LOOK_AGAIN, self._look)
         self.set_interval(PAINT, self._paint)
-        self._draw()
-        self._look()
-        self.query_one(Table).focus()
 
-    @work(exclusive=True, group="look")
-    async def _look(self) -> None:
-        if not self.is_current:
-            return
-        try:
-            found = await self.daemon.tuning_jobs()
-        except DaemonError:
-            return  # the banner says that the daemon is away
-        if not self.query(Table):
-            return  # the app was left meanwhile
-        self._jobs = {job.id: job for job in found}
-        self._draw()
-        self.refresh_bindings()
+    async def find(self) -> Sequence[TuningJob]:
+        return await self.daemon.tuning_jobs()
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
         table = self.query_one(Table)
-        table.put({job.id: _row(job) for job in self._jobs.values()})
-        table.display = bool(self._jobs)
-        self.query_one("#no-jobs").display = not self._jobs
+        table.put({job.id: _row(job) for job in self.items.values()})
+        table.display = bool(self.items)
+        self.query_one("#no-jobs").display = not self.items
         self._choose()
 
     @on(DataTable.RowHighlighted)
     def _choose(self) -> None:
-        job = self._chosen
+        job = self.chosen
         self.query_one("#course").display = job is not None
         state = f"{job.id} {job.status in OPEN}" if job is not None else ""
         if job is not None and state != self._followed:
@@ -108,8 +90,8 @@ class Finetunes(Page):
         try:
             async for item in self.daemon.follow_tuning(job_id):
                 if isinstance(item, TuningJob):
-                    self._jobs[item.id] = item
-                    self._draw()
+                    self.items[item.id] = item
+                    self.draw()
                 else:
                     self._take(item)
         except DaemonError as error:
@@ -139,41 +121,36 @@ class Finetunes(Page):
             return
         self._stale = False
         self.query_one(Sparkline).data = self._losses or None
-        job = self._chosen
+        job = self.chosen
         left = lasts(job.estimated_finish) if job is not None and job.status == "running" else ""
         self.query_one("#figures", Static).update(
             Content(" · ".join(part for part in (self._figures, left) if part))
         )
         self.query_one("#said", Static).update(Content("\n".join(one_line(each) for each in self._said)))
 
-    @property
-    def _chosen(self) -> TuningJob | None:
-        key = self.query_one(Table).current
-        return None if key is None else self._jobs.get(key)
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What can only be done to a job that has not ended is dimmed for others."""
         if action in ("pause", "cancel"):
-            job = self._chosen if self.is_mounted else None
+            job = self.chosen if self.is_mounted else None
             return True if job is not None and job.status in OPEN else None
         return True
 
     @work(group="change")
     async def action_pause(self) -> None:
-        if (job := self._chosen) is not None:
+        if (job := self.chosen) is not None:
             with self.reporting(f"Job {job.id}"):
                 change = self.daemon.resume_tuning if job.status == "paused" else self.daemon.pause_tuning
                 await change(job.id)
-            self._look()
+            self.look()
 
     @work(group="change")
     async def action_cancel(self) -> None:
-        job = self._chosen
+        job = self.chosen
         if job is None or not await self.sure(f"End the training of {job.model} for good?", "Cancel it"):
             return
         with self.reporting(f"Job {job.id}"):
             await self.daemon.cancel_tuning(job.id)
-        self._look()
+        self.look()
 
 
 def _row(job: TuningJob) -> tuple[Text, ...]:

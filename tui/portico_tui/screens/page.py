@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar, Generic, Protocol, TypeVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -14,6 +17,7 @@ from textual.screen import Screen
 from portico_tui.daemon import Daemon, DaemonError, Glance, Progress
 from portico_tui.link import Lost
 from portico_tui.widgets.dialogs import Confirm, Form
+from portico_tui.widgets.table import Table
 from portico_tui.widgets.top import Banner, Top
 from portico_tui.widgets.working import Working
 
@@ -92,3 +96,60 @@ class Page(Screen[None]):
     def commands(self) -> Iterable[Binding]:
         """What can be done on this screen, in the order of its declaration."""
         return Binding.make_bindings(type(self).BINDINGS)
+
+
+class Identified(Protocol):
+    """What can be a row of a list."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=Identified)
+
+
+class Listing(Page, Generic[Item]):
+    """A screen over one list of the daemon in one table, looked at again and again while the screen is open."""
+
+    LOOK_AGAIN: ClassVar[float]
+    """Seconds between two looks."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self.items: dict[str, Item] = {}
+
+    @abstractmethod
+    async def find(self) -> Sequence[Item]:
+        """The list as it is now. Raises `DaemonError`."""
+
+    @abstractmethod
+    def draw(self) -> None:
+        """Show `items`."""
+
+    @property
+    def chosen(self) -> Item | None:
+        """What the cursor stands on."""
+        key = self.query_one(Table).current
+        return None if key is None else self.items.get(key)
+
+    def on_mount(self) -> None:
+        self.listen(lambda _glance: None)
+        self.set_interval(self.LOOK_AGAIN, self.look)
+        self.draw()
+        self.look()
+        self.query_one(Table).focus()
+
+    @work(exclusive=True, group="look")
+    async def look(self) -> None:
+        """Have the list again, if this is the screen that is seen."""
+        if not self.is_current:
+            return
+        try:
+            found = await self.find()
+        except DaemonError:
+            return  # the banner says that the daemon is away
+        if not self.query(Table):
+            return  # the app was left meanwhile
+        self.items = {item.id: item for item in found}
+        self.draw()
+        self.refresh_bindings()

@@ -51,7 +51,7 @@ class Fact(BaseModel):
             source=Source(
                 agent=learnt.said("agent"),
                 app=learnt.said("app"),
-                name=learnt.said("session"),
+                name=learnt.said("session") if learnt.session is None else learnt.session.name,
                 run=learnt.said("run"),
                 session=None if learnt.session is None else learnt.session.id,
                 message=None if message is None else message.seq,

@@ -90,6 +90,8 @@ class Pruned(BaseModel):
     files: int
     usage: int
     sessions: int
+    responses: int
+    conversations: int
     dry_run: bool
 
 

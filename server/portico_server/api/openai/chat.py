@@ -10,12 +10,13 @@ import orjson
 from portico.wire import Cited, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai import validate
-from portico_server.api.openai.relay import caller_of, find, relay, relays
+from portico_server.api.openai.relay import caller_of, find, relay
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.passage import where
 from portico_server.core.request import CalledTool, Chat, Reply
+from portico_server.core.servable import relays
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")

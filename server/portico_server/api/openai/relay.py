@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, TypeGuard
+from typing import Any
 
 from portico_server.api.errors import RawHeaders
 from portico_server.api.exchange import STREAM, Exchange, Presence
@@ -19,16 +18,6 @@ _CAPABILITY: dict[Operation, str] = {
     "embeddings": "embeddings",
     "rerank": "rerank",
 }
-
-
-@cache
-def _has_hot_path(kind: type[Servable]) -> bool:
-    return hasattr(kind, "relay")
-
-
-def relays(servable: Servable) -> TypeGuard[Relays]:
-    """Whether a Servable has the hot path. `isinstance` with the protocol says the same, in 25 microseconds."""
-    return _has_hot_path(type(servable))
 
 
 def caller_of(exchange: Exchange) -> Principal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -102,6 +103,36 @@ _EMBEDDINGS = {
     "example": {"model": "default-embedding", "input": ["one text", "another"]},
 }
 
+_RESPONSE = {
+    "type": "object",
+    "required": ["model"],
+    "properties": {
+        "model": _MODEL,
+        "input": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+        "instructions": {"type": "string"},
+        "stream": _STREAM,
+        "store": {"type": "boolean", "default": True},
+        "background": {"type": "boolean", "default": False},
+        "previous_response_id": {"type": "string"},
+        "conversation": {"oneOf": [{"type": "string"}, {"type": "object"}]},
+        "tools": {"type": "array", "items": {"type": "object"}},
+        "tool_choice": {"oneOf": [{"enum": ["none", "auto", "required"]}, {"type": "object"}]},
+        "parallel_tool_calls": {"type": "boolean", "default": True},
+        "max_tool_calls": {"type": "integer", "minimum": 1},
+        "max_output_tokens": {"type": "integer", "minimum": 1},
+        "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+        "top_p": {"type": "number", "minimum": 0, "maximum": 1},
+        "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+        "text": {"type": "object"},
+        "reasoning": {"type": "object"},
+        "prompt": {"type": "object"},
+        "truncation": {"enum": ["auto", "disabled"], "default": "disabled"},
+        "include": {"type": "array", "items": {"type": "string"}},
+        "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "example": {"model": "default", "input": "Hello"},
+}
+
 
 def _operation(name: str, summary: str, body: dict[str, Any], *, streams: bool) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
@@ -130,6 +161,9 @@ PATHS: dict[str, Any] = {
         "create_chat_completion", "Answer a conversation", _CHAT, streams=True
     ),
     "/v1/completions": _operation("create_completion", "Continue a prompt", _COMPLETION, streams=True),
+    "/v1/responses": _operation(
+        "create_response", "Answer, with tools of the daemon and of the client", _RESPONSE, streams=True
+    ),
     "/v1/embeddings": _operation("create_embedding", "Turn texts into vectors", _EMBEDDINGS, streams=False),
     "/health": {
         "get": {
@@ -143,14 +177,14 @@ PATHS: dict[str, Any] = {
 }
 
 
-def extend(app: FastAPI) -> None:
-    """Add the hot paths and the keys to the document that FastAPI makes."""
+def extend(app: FastAPI, more: Mapping[str, Any]) -> None:
+    """Add the hot paths, ``more`` of other protocols, and the keys to the document that FastAPI makes."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = make()
         if "/health" not in document["paths"]:
-            document["paths"] = {**PATHS, **document["paths"]}
+            document["paths"] = {**PATHS, **more, **document["paths"]}
             schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}
             document["security"] = [{}, {"key": []}]

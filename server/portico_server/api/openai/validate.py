@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.wording import missing as _missing
+from portico_server.core.wording import not_one_of as _not_one_of
+from portico_server.core.wording import wrong as _wrong
+from portico_server.core.wording import wrong_type as _wrong_type
 
 MAX_CHOICES = 8
 MAX_STOPS = 4
@@ -346,36 +349,3 @@ _EMBEDDINGS: Mapping[str, Check] = {
     "dimensions": _integer(1),
     "user": _string,
 }
-
-
-# --- sentences ----------------------------------------------------------------------------------------------
-
-
-def _missing(path: str) -> NoReturn:
-    raise InvalidRequest(
-        f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path
-    )
-
-
-def _wrong(path: str, what: str) -> NoReturn:
-    raise InvalidRequest(f"'{path}' {what}.", param=path)
-
-
-_NAMES: Mapping[type, str] = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "a whole number",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-}
-
-
-def _wrong_type(path: str, wanted: str, value: Any) -> NoReturn:
-    got = _NAMES.get(type(value), "an object")
-    raise InvalidRequest(f"'{path}' must be {wanted}, not {got}.", code="invalid_type", param=path)
-
-
-def _not_one_of(path: str, value: Any, words: tuple[str, ...]) -> NoReturn:
-    shown = f"'{value[:100]}'" if isinstance(value, str) else type(value).__name__
-    raise InvalidRequest(f"'{path}' is {shown}, but must be one of {', '.join(words)}.", param=path)

@@ -10,14 +10,14 @@ from portico_server.apps.agent.longterm import LONGEST
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.facts import Fact, Facts
 from portico_server.core.principal import Principal
-from portico_server.db import sessions
+from portico_server.db import heard
 from portico_server.db.database import Database
 from portico_server.db.sessions import MessageRow, SessionRow
 
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """A fact and where it was learnt. ``session`` and ``message`` are ``None`` if they are there no more."""
+    """A fact and where it was learnt: the session, or a copy of it if that has gone; ``None`` if there is neither."""
 
     fact: Fact
     session: SessionRow | None = None
@@ -50,23 +50,44 @@ class LongMemory:
         if agent is not None:
             where["agent"] = agent
         found = await self._facts.list(caller, store=store, where=where, limit=limit)
-        return [await self._learnt(fact, caller) for fact in found]
+        return await self._learnt(found, caller)
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> Learnt:
         """Put another text in the place of a fact."""
         said = text.strip()
         if not said or len(said) > LONGEST:
             raise InvalidRequest(f"A fact is a text of 1 to {LONGEST} characters.", param="text")
-        return await self._learnt(await self._facts.change(fact_id, said, caller), caller)
+        (learnt,) = await self._learnt([await self._facts.change(fact_id, said, caller)], caller)
+        return learnt
 
     async def remove(self, fact_id: str, caller: Principal) -> None:
         """Forget a fact."""
         await self._facts.remove(fact_id, caller)
 
-    async def _learnt(self, fact: Fact, caller: Principal) -> Learnt:
+    async def _learnt(self, facts: Sequence[Fact], caller: Principal) -> Sequence[Learnt]:
+        learnt = [await self._heard(fact, caller) for fact in facts]
+        lost: dict[str, set[tuple[str, str]]] = {}
+        for item in learnt:
+            if item.message is None and item.said("run") is not None:
+                lost.setdefault(item.said("app") or "", set()).add(_which(item.fact))
+        for app, wanted in lost.items():
+            copies = await self._database.read(heard.in_copies, app, caller.id, wanted)
+            learnt = [
+                Learnt(item.fact, *copies[_which(item.fact)])
+                if item.message is None and item.said("app") == app and _which(item.fact) in copies
+                else item
+                for item in learnt
+            ]
+        return learnt
+
+    async def _heard(self, fact: Fact, caller: Principal) -> Learnt:
         known: Mapping[str, Any] = fact.attributes
         if not known.get("app") or not known.get("session"):
             return Learnt(fact)
         which = (str(known["app"]), caller.id, str(known["session"]))
-        where = (str(known.get("path", "")), str(known.get("run", "")))
-        return Learnt(fact, *await self._database.read(sessions.heard, *which, *where))
+        return Learnt(fact, *await self._database.read(heard.in_session, *which, _which(fact)))
+
+
+def _which(fact: Fact) -> tuple[str, str]:
+    """The agent that was told, by its path, and the run in which it was."""
+    return str(fact.attributes.get("path", "")), str(fact.attributes.get("run", ""))

@@ -251,10 +251,20 @@ class Execution:
         if note.usage is not NOTHING:
             await self.spend(note.usage)
         journal = self.journal
-        journal.add(record.completed(journal, step, scope, note, begun))
+        journal.add(record.completed(journal, step, scope, note, begun), settle=settle)
         if settle or journal.ahead:
             await journal.settled()
         await self.context.emit(StepFinished(note.path, note.milliseconds))
+
+    async def swept(self, rows: Sequence[StepRow]) -> None:
+        """`finished` for many items of a step that began together."""
+        journal, emit = self.journal, self.context.emit
+        for row in rows:
+            journal.add(row)
+            await emit(StepStarted(row.path))
+            await emit(StepFinished(row.path, row.milliseconds))
+        if journal.ahead:
+            await journal.settled()
 
     async def _failed(self, step: Step, scope: Scope, note: Note, begun: float, error: PorticoError) -> Any:
         """Write down that a step has failed; what stands in place of its output, or the error again."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from portico.wire import Passage, Usage
 from portico_server.apps.flow.expression import Code, Expression
-from portico_server.apps.flow.note import Note
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Flow, Step
 from portico_server.apps.flow.world import World
@@ -38,10 +38,8 @@ class Host(Protocol):
     def known(self, path: str) -> StepRow | None:
         """The step, if an earlier attempt of this run has ended it."""
 
-    async def finished(
-        self, step: Step, scope: Scope, note: Note, begun: float, *, settle: bool = False
-    ) -> None:
-        """Write down that a step has ended well, and say so."""
+    async def swept(self, rows: Sequence[StepRow]) -> None:
+        """Write down that many items of a step have ended well, and say so."""
 
     async def inner(self, flow: Flow, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
         """The output of another flow that runs as a part of this one, its steps under ``path``."""

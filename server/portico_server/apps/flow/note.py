@@ -31,13 +31,23 @@ class Note:
 
     def keep(self, value: Any) -> Any:
         """The output as the JSON that the next step sees. Raises `InvalidRequest` if it is none."""
-        try:
-            self.text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
-        except (TypeError, orjson.JSONEncodeError) as error:
-            raise InvalidRequest(
-                f"The output is not JSON: {error}. Return text, numbers, lists and objects.",
-                code="not_json",
-                param=self.path,
-            ) from error
-        # Texts and whole numbers are what they were; a number may have been no JSON (NaN becomes null).
-        return value if isinstance(value, str | int) or value is None else orjson.loads(self.text)
+        self.text = as_json(value, self.path)
+        return seen(value, self.text)
+
+
+def as_json(value: Any, path: str) -> bytes:
+    """The output of the step at ``path`` as JSON. Raises `InvalidRequest` if it is none."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise InvalidRequest(
+            f"The output is not JSON: {error}. Return text, numbers, lists and objects.",
+            code="not_json",
+            param=path,
+        ) from error
+
+
+def seen(value: Any, text: bytes) -> Any:
+    """An output as the next step sees it: what its JSON says."""
+    # Texts and whole numbers are what they were; a number may have been no JSON (NaN becomes null).
+    return value if isinstance(value, str | int) or value is None else orjson.loads(text)

@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from portico.wire import StepStarted
+from portico_server.apps.flow import record
 from portico_server.apps.flow.expression import Code, arguments
 from portico_server.apps.flow.gather import each
 from portico_server.apps.flow.host import Host
-from portico_server.apps.flow.note import Note
+from portico_server.apps.flow.note import as_json, seen
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Run, Step, Warp
 from portico_server.core.errors import InvalidRequest
@@ -84,14 +84,9 @@ async def _together(
             kwargs = {name: part.of(one) for name, part in code.kwargs.items()} if code.kwargs else {}
             calls.append((arguments(code.args, one), kwargs))
         found = await host.world.evaluator.evaluate_all(code.source, calls)
-        notes = [Note(place) for place in places]
-        outputs = [note.keep(output) for note, output in zip(notes, found, strict=True)]
+        texts = [as_json(output, place) for place, output in zip(places, found, strict=True)]
     except InvalidRequest:
         return None
     spent = (time.perf_counter() - clock) * 1e3 / len(places)
-    for value, note in zip(values, notes, strict=True):
-        one.value = value
-        note.milliseconds = spent
-        await host.context.emit(StepStarted(note.path))
-        await host.finished(step, one, note, begun)
-    return outputs
+    await host.swept(record.swept(host.journal, step, places, values, texts, begun, spent))
+    return [seen(output, text) for output, text in zip(found, texts, strict=True)]

@@ -33,12 +33,13 @@ def overlaps(query: str, texts: Sequence[str]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One choice of an answer."""
+    """One choice of an answer. ``stopped_by``: the stop sequence that ended it, told as vLLM tells it."""
 
     index: int
     pieces: list[str]
     calls: list[dict[str, str]]
     finish_reason: str
+    stopped_by: str = ""
 
     @property
     def call_tokens(self) -> int:
@@ -82,12 +83,14 @@ def choose(rule: Scripted, body: Mapping[str, Any], index: int, *, chat: bool) -
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     finish = rule.finish_reason or ("tool_calls" if calls else "stop")
     stops = body.get("stop") or ()
+    stopped_by = ""
     for stop in [stops] if isinstance(stops, str) else stops:
-        text = text.partition(stop)[0]
+        text, hit, _ = text.partition(stop)
+        stopped_by = hit or stopped_by
     pieces = words(text)
     if isinstance(limit, int) and len(pieces) > limit:
-        pieces, finish = pieces[:limit], "length"
-    return Choice(index, pieces, calls, finish)
+        pieces, finish, stopped_by = pieces[:limit], "length", ""
+    return Choice(index, pieces, calls, finish, stopped_by)
 
 
 def _called(name: str, arguments: Any) -> dict[str, str]:

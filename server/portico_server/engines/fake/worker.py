@@ -125,7 +125,9 @@ class FakeServer:
                 for part in mimic.words(call["arguments"]):
                     delta = {"tool_calls": [{"index": position, "function": {"arguments": part}}]}
                     await send(envelope.chunk(choice.index, delta))
-            await send(envelope.chunk(choice.index, {}, finish=choice.finish_reason))
+            end = envelope.chunk(choice.index, {}, finish=choice.finish_reason)
+            end["choices"][0] |= _stopped(choice)
+            await send(end)
         if options.get("include_usage"):
             await send({**envelope.head(chunk=True), "choices": [], "usage": usage_to_json(usage)})
         await response.write(b"data: [DONE]\n\n")
@@ -158,6 +160,8 @@ class FakeServer:
         body: dict[str, Any] = await serving.body_of(request)
         prompt = body.get("prompt")
         text = prompt if isinstance(prompt, str) else mimic.prompt_text(body.get("messages") or [])
+        if body.get("tools"):
+            text += "\n" + orjson.dumps(body["tools"]).decode()
         texts = mimic.words(text)
         ids = [zlib.crc32(word.encode()) >> 1 for word in texts]
         self._words.update(zip(ids, texts, strict=True))
@@ -203,11 +207,16 @@ class _Envelope:
                     **({"message": choice.message()} if self.chat else {"text": "".join(choice.pieces)}),
                     "logprobs": mimic.logprobs(choice.pieces) if logprobs else None,
                     "finish_reason": choice.finish_reason,
+                    **_stopped(choice),
                 }
                 for choice in choices
             ],
             "usage": usage_to_json(usage),
         }
+
+
+def _stopped(choice: Choice) -> dict[str, str]:
+    return {"stop_reason": choice.stopped_by} if choice.stopped_by else {}
 
 
 async def _paced(rule: Scripted, pieces: list[str]) -> AsyncIterator[str]:

@@ -80,6 +80,15 @@ def usable(name: str, adapters: Sequence[Adapter], looks: Callable[[Adapter], ob
     return found
 
 
+def linear(base: Path) -> list[str]:
+    """The modules of the model in ``base`` whose weights are a matrix; none where they cannot be told."""
+    return [
+        name.removesuffix(".weight")
+        for name, shape in _shapes(base).items()
+        if name.endswith(".weight") and len(shape) == 2
+    ]
+
+
 def _shapes(base: Path) -> dict[str, tuple[int, ...]]:
     """Of the model's tensors; none where they are kept in a way that is not understood."""
     shapes: dict[str, tuple[int, ...]] = {}

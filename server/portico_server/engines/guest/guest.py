@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -32,6 +32,11 @@ class Program:
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
+    tells: bool = True
+    """Whether its errors tell that it has lost its GPU; else it is asked how it is after each."""
+
+
+Speaks: TypeAlias = Callable[[Child, Description], Speaker]
 
 
 def interpreter(engine: str, spec: ModelSpec, site: Site) -> Path:
@@ -89,8 +94,10 @@ async def start(
     advice: Advice,
     quirks: Quirks,
     enforces: bool = False,
+    speaks: Speaks | None = None,
 ) -> Running:
-    """Start ``program`` and wait until it answers. ``enforces``: it sees to it that tools which must be called are.
+    """Start ``program`` and wait until it answers. ``enforces``: it sees to it that tools which must be called are;
+    ``speaks`` makes who speaks to it, if bytes cannot just be passed on.
 
     Raises `PorticoError`; nothing is left behind then or when cancelled.
     """
@@ -121,13 +128,15 @@ async def start(
     except BaseException:
         await child.stop()
         raise
-    speaker: Speaker = Passthrough(
-        Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain)
-    )
-    if not enforces:
-        speaker = Forced(speaker, site.transport, child, spec.name, description)
+    speaker: Speaker
+    if speaks is not None:
+        speaker = speaks(child, description)
+    else:
+        speaker = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
+        if not enforces:
+            speaker = Forced(speaker, site.transport, child, spec.name, description)
     health = Route(child.endpoint(spec.name, base=""), program.health.lstrip("/"))
-    speaker = Watched(speaker, child, site.transport, health, spec.name)
+    speaker = Watched(speaker, child, site.transport, health, spec.name, tells=program.tells)
     speaker = Fitted(Dialect(speaker, advice), quirks, spec.name)
     return Running(speaker, description, child)
 

@@ -7,7 +7,7 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
 from portico_server.core.request import Relay, Relayed
 from portico_server.engines.protocol import Speaker
 from portico_server.engines.refusal import UpstreamFailed
@@ -30,10 +30,22 @@ _LOST = re.compile(
 
 
 class Watched:
-    """A `Speaker` before another one, whose process is ``child``; ``health`` is where it says how it is."""
+    """A `Speaker` before another one, whose process is ``child``; ``health`` is where it says how it is, ``tells``
+    whether its errors do.
+    """
 
-    def __init__(self, inner: Speaker, child: Child, transport: Transport, health: Route, name: str) -> None:
+    def __init__(
+        self,
+        inner: Speaker,
+        child: Child,
+        transport: Transport,
+        health: Route,
+        name: str,
+        *,
+        tells: bool = True,
+    ) -> None:
         self._inner = inner
+        self._tells = tells
         self._child = child
         self._transport = transport
         self._health = health
@@ -43,9 +55,10 @@ class Watched:
         """See `portico_server.engines.protocol.Speaker`."""
         try:
             return await self._inner.relay(request, deadline)
-        except UpstreamFailed as error:
+        except (UpstreamFailed, Unavailable) as error:
             full = _FULL.search(error.message) is not None
-            if not full and _LOST.search(error.message) is None:
+            said = full or _LOST.search(error.message) is not None
+            if self._tells and not (said and isinstance(error, UpstreamFailed)):
                 raise
             if not await self._well():
                 logger.warning("the engine of %s is ended: %s", self._name, error.message)

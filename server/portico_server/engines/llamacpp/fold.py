@@ -18,12 +18,21 @@ from portico_server.engines.llamacpp.tools import ToolReader
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One step of one choice: what was added, and how it ended if it did."""
+    """One step of one choice: what was added, and how it ended if it did.
+
+    ``stopped_by``: the stop sequence that ended it, told as vLLM tells it.
+    """
 
     index: int
     delta: Mapping[str, Any]
     logprobs: Any = None
     finish_reason: str | None = None
+    stopped_by: str = ""
+
+    @property
+    def stop(self) -> dict[str, str]:
+        """The field of a choice that names it, if there is one."""
+        return {"stop_reason": self.stopped_by} if self.stopped_by else {}
 
 
 class ChoiceReader:
@@ -35,6 +44,7 @@ class ChoiceReader:
         self.finished = False
         self._chat = chat
         self._prepared = prepared
+        self._stopped_by = ""
         self._tools = ToolReader(prepared.tools) if prepared.tools is not None else None
 
     def read(self, document: Mapping[str, Any]) -> list[Piece]:
@@ -42,6 +52,9 @@ class ChoiceReader:
         usage = document.get("usage")
         if isinstance(usage, Mapping):
             self.usage = usage_from_json(usage)
+        more = document.get("__verbose")
+        if isinstance(more, Mapping):
+            self._stopped_by = str(more.get("stopping_word") or "")
         pieces: list[Piece] = []
         for choice in document.get("choices") or ():
             pieces += self._choice(choice)
@@ -61,7 +74,7 @@ class ChoiceReader:
             pieces = [Piece(self.index, delta, tidy)]
         if finish:
             self.finished = True
-            pieces.append(Piece(self.index, {}, None, finish))
+            pieces.append(Piece(self.index, {}, None, finish, self._stopped_by))
         return pieces
 
     def _delta(self, choice: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +137,7 @@ class Envelope:
         else:
             choice["text"] = piece.delta.get("content", "")
             choice["logprobs"] = _legacy([piece.logprobs])
-        choice["finish_reason"] = piece.finish_reason
+        choice |= {"finish_reason": piece.finish_reason, **piece.stop}
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         return b"data: " + orjson.dumps({**self.head(kind), "choices": [choice]}) + b"\n\n"
 
@@ -147,17 +160,18 @@ class Envelope:
         return orjson.dumps({**self.head(kind), "choices": choices, "usage": usage_to_json(usage)})
 
     def _whole(self, index: int, pieces: list[Piece]) -> dict[str, Any]:
-        finish = next((piece.finish_reason for piece in pieces if piece.finish_reason), "stop")
+        last = next((piece for piece in pieces if piece.finish_reason), Piece(index, {}, None, "stop"))
+        end = {"finish_reason": last.finish_reason, **last.stop}
         parts = [piece.logprobs for piece in pieces if piece.logprobs]
         if not self.chat:
             text = "".join(piece.delta.get("content", "") for piece in pieces)
-            return {"index": index, "text": text, "logprobs": _legacy(parts), "finish_reason": finish}
+            return {"index": index, "text": text, "logprobs": _legacy(parts), **end}
         content = [entry for part in parts for entry in part["content"]]
         return {
             "index": index,
             "message": _message(pieces),
             "logprobs": {"content": content, "refusal": None} if parts else None,
-            "finish_reason": finish,
+            **end,
         }
 
 

@@ -92,12 +92,7 @@ class LlamaSpeaker:
         if request.operation == "rerank":
             return await self._rerank(request.body, deadline)
         is_chat = request.operation == "chat/completions"
-        if is_chat:
-            prepared = chat(
-                request.body, template_has_tools=self._facts.template_has_tools, sees=self._facts.sees
-            )
-        else:
-            prepared = completion(request.body)
+        prepared = self._prepare(request)
         lora = self._lora(request)
         calls = Calls(
             [
@@ -140,6 +135,19 @@ class LlamaSpeaker:
     async def detach(self, name: str) -> bool:
         """llama.cpp loads adapters when it starts, and at no other time."""
         return all(one.name != name for one in self._adapters)
+
+    def _prepare(self, request: Relay) -> Prepared:
+        """What the server is asked for a chat or a completion."""
+        if request.operation == "completions":
+            prepared = completion(request.body)
+        else:
+            prepared = chat(
+                request.body, template_has_tools=self._facts.template_has_tools, sees=self._facts.sees
+            )
+        for body in prepared.bodies:
+            if body.get("stop"):
+                body["verbose"] = True  # the last chunk then tells which stop it was
+        return prepared
 
     def _lora(self, request: Relay) -> dict[str, Any]:
         if "lora" in request.body:

@@ -24,10 +24,13 @@ class LlamaTokenizer(Asks):
         text = request.prompt
         if request.messages is not None:
             # As a call would have them.
-            [prepared] = chat(
-                {"messages": list(request.messages)}, template_has_tools=self._template_has_tools
-            ).bodies
+            given: dict[str, Any] = {"messages": list(request.messages)}
+            if request.tools:
+                given["tools"] = list(request.tools)
+            [prepared] = chat(given, template_has_tools=self._template_has_tools).bodies
             asked = {"messages": prepared["messages"], "add_generation_prompt": request.generation}
+            if "tools" in prepared:
+                asked["tools"] = prepared["tools"]
             text = str((await self.ask("apply-template", asked, deadline)).get("prompt", ""))
         body = {
             "content": text or "",

@@ -10,6 +10,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.request import Adapter
@@ -19,9 +22,13 @@ from portico_server.engines.gpus import Share
 from portico_server.engines.guest import adapters as folders
 from portico_server.engines.guest import guest, options
 from portico_server.engines.guest.options import Option, Options, arguments
-from portico_server.engines.protocol import Description, Running, Site
+from portico_server.engines.lmdeploy.adapters import check, plain
+from portico_server.engines.protocol import Description, Running, Site, Speaker
 from portico_server.engines.remote.quirks import Quirks
 from portico_server.engines.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from portico_server.engines.child import Child
 
 logger = logging.getLogger(__name__)
 
@@ -32,15 +39,19 @@ OPTIONS: Options = {
     "backend": Option("--backend", "text", "turbomind or pytorch"),
     "context_length": Option("--session-len", "whole", "tokens that one call may have"),
     "tensor_parallel": Option("--tp", "whole", "GPUs that share each layer"),
-    "data_parallel": Option("--dp", "whole", "copies of the model"),
+    "data_parallel": Option("--dp", "whole", "copies of the model; turbomind alone"),
     "dtype": Option("--dtype", "text", "auto, bfloat16 or float16"),
-    "quantization": Option("--model-format", "text", "hf, awq, gptq, fp8 or mxfp4, if the files do not say"),
+    "quantization": Option(
+        "--model-format", "text", "hf, awq, gptq, compressed-tensors, fp8 or mxfp4, if the files do not say"
+    ),
     "kv_cache_bits": Option("--quant-policy", "whole", "4 or 8 bits for the KV cache"),
     "memory_share": Option(
         "--cache-max-entry-count", "share", "share of the free GPU memory for the KV cache"
     ),
     "max_sequences": Option("--max-batch-size", "whole", "calls that are computed at the same time"),
-    "chat_template": Option("--chat-template", "path", "a template file instead of the model's own"),
+    "chat_template": Option(
+        "--chat-template", "path", "the name of a template of LMDeploy's, or a JSON file with one"
+    ),
     "tool_call_parser": Option(
         "--tool-call-parser", "text", "how the model writes tool calls, such as qwen3"
     ),
@@ -50,7 +61,10 @@ OPTIONS: Options = {
 }
 """Parameters of a model on LMDeploy."""
 
-DIALECT = Quirks(renamed={"max_completion_tokens": "max_tokens"}, developer=False, base64=False)
+DIALECT = Quirks(developer=False)
+
+HEALTH = {"LMDEPLOY_HEALTH_POLL_INTERVAL": "5", "LMDEPLOY_HEALTH_PROBE_TIMEOUT": "4"}
+"""Seconds: ``/health`` says what was found when LMDeploy last looked, by itself every twelve."""
 
 
 class LmDeploy:
@@ -61,6 +75,7 @@ class LmDeploy:
 
     def describe(self, spec: ModelSpec, path: Path | None) -> Description:
         arguments(spec.name, self.name, spec.parameters, OPTIONS)
+        _possible(spec)
         fallbacks(spec)
         found = guest.describe(spec, path)
         if found.task == "embedding":
@@ -101,7 +116,11 @@ class LmDeploy:
         self, spec: ModelSpec, path: Path | None, site: Site, adapters: Sequence[Adapter]
     ) -> Running:
         line = await asyncio.to_thread(program, spec, path, adapters)
-        running = await guest.start(self.name, line, spec, path, site, advice=advice, quirks=DIALECT)
+        has_tools = await asyncio.to_thread(_template_has_tools, spec, path)
+        speaks = await asyncio.to_thread(_speaks, spec, path, site, has_tools, bool(adapters))
+        running = await guest.start(
+            self.name, line, spec, path, site, advice=advice, quirks=DIALECT, speaks=speaks
+        )
         return replace(running, speaker=Given(running.speaker, spec.name, adapters))
 
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
@@ -109,16 +128,77 @@ class LmDeploy:
         await asyncio.to_thread(_check, spec, path, adapter)
 
 
-def _check(spec: ModelSpec, path: Path | None, adapter: Adapter) -> None:
-    if spec.parameters.get("backend") == "turbomind":
+def _possible(spec: ModelSpec) -> None:
+    """Raises `InvalidRequest` for what LMDeploy would only fail with while it starts."""
+    given = spec.parameters
+    if given.get("kv_cache_bits") not in (None, 4, 8):
         raise InvalidRequest(
-            f"'{spec.name}' is set to LMDeploy's backend turbomind, which takes no adapters; pytorch does.",
-            code="adapters_unsupported",
-            param="parameters.backend",
+            f"The parameter 'kv_cache_bits' of '{spec.name}' must be 4 or 8.",
+            param="parameters.kv_cache_bits",
         )
-    if "=" in adapter.name:
-        raise InvalidRequest("LMDeploy takes no '=' in the name of an adapter.", param="name")
-    folders.check("lmdeploy", adapter, path)
+    if str(given.get("chat_template", "")).endswith((".jinja", ".jinja2", ".j2")):
+        raise InvalidRequest(
+            f"The parameter 'chat_template' of '{spec.name}' is a Jinja file, which LMDeploy takes from the "
+            "model's own folder alone (chat_template.jinja). Give the name of one of LMDeploy's templates, or a JSON "
+            "file with one.",
+            param="parameters.chat_template",
+        )
+    if given.get("data_parallel", 1) > 1 and given.get("backend") == "pytorch":
+        raise InvalidRequest(
+            f"'{spec.name}' is set to LMDeploy's backend pytorch, which makes a server of its own of each copy. Use "
+            "turbomind, or 'replicas' of the model.",
+            param="parameters.data_parallel",
+        )
+
+
+def _check(spec: ModelSpec, path: Path | None, adapter: Adapter) -> None:
+    for field, told in (("backend", "backend turbomind"), ("data_parallel", "copies of one model")):
+        if spec.parameters.get(field) in (None, "pytorch", 1):
+            continue
+        raise InvalidRequest(
+            f"'{spec.name}' is set to LMDeploy's {told}, which takes no adapters; its backend pytorch does.",
+            code="adapters_unsupported",
+            param=f"parameters.{field}",
+        )
+    check(adapter, path)
+
+
+def _template_has_tools(spec: ModelSpec, path: Path | None) -> bool:
+    """Whether the prompt can tell the model of tools. Blocks."""
+    if spec.parameters.get("tool_call_parser"):
+        return True
+    if path is None or spec.parameters.get("chat_template"):
+        return False
+    try:
+        own = path / "chat_template.jinja"
+        if own.is_file():
+            return "tool" in own.read_text(encoding="utf-8")
+        settings = orjson.loads((path / "tokenizer_config.json").read_bytes())
+        return "tool" in str(settings.get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return False  # starting it will say what is wrong
+
+
+def _speaks(spec: ModelSpec, path: Path | None, site: Site, has_tools: bool, adapted: bool) -> guest.Speaks:
+    # aiohttp is imported by now or may be; this module is imported before it.
+    from portico_server.engines.lmdeploy.speaker import LmSpeaker
+    from portico_server.engines.lmdeploy.spelling import Spelling
+
+    assert path is not None
+    spelling = Spelling.of(path)
+
+    def speaks(child: Child, description: Description) -> Speaker:
+        return LmSpeaker(
+            site.transport,
+            child,
+            spec.name,
+            description,
+            template_has_tools=has_tools,
+            biases=adapted or spec.parameters.get("backend") == "pytorch",
+            spelling=spelling,
+        )
+
+    return speaks
 
 
 def program(spec: ModelSpec, path: Path | None, adapters: Sequence[Adapter] = ()) -> guest.Program:
@@ -126,17 +206,19 @@ def program(spec: ModelSpec, path: Path | None, adapters: Sequence[Adapter] = ()
     if adapters:
         spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
     line = [
-        *("-m", "lmdeploy", "serve", "api_server", str(path), "--model-name", spec.name),
-        *("--server-name", "127.0.0.1", "--server-port", "{port}", "--api-keys", "{key}"),
+        *("-m", "lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
+        *("--model-name", spec.name, "--server-name", "127.0.0.1", "--server-port", "{port}"),
+        # The backend pytorch tells log-probabilities only so; calls are ended early by their number.
+        *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
         *arguments(spec.name, "lmdeploy", spec.parameters, OPTIONS),
     ]
     if adapters:
-        line += ["--adapters", *(f"{adapter.name}={folders.scaled(adapter)}" for adapter in adapters)]
-    return guest.Program(line)
+        line += ["--adapters", *(f"{adapter.name}={plain(adapter, path)}" for adapter in adapters)]
+    return guest.Program(line, HEALTH, tells=False)
 
 
 def advice(message: str) -> str:
     """What to do here about what LMDeploy says."""
-    if "tool" in message.lower() and "parser" in message.lower():
+    if "tool-call" in message and "parser" in message:
         return "Give the model the parameter 'tool_call_parser'."
     return options.advice(message, OPTIONS)

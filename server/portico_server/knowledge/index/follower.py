@@ -31,6 +31,8 @@ class Derived(Protocol):
     """What can be built from SQL. Its methods block; one thread changes it at a time. May raise `Damaged`."""
 
     mark: Mark
+    has_names: bool
+    """Whether it depends on how files are called."""
 
     def put(self, rows: Sequence[Any], /) -> None: ...
 
@@ -158,6 +160,8 @@ class Follower(Generic[D]):
             for op, first, last in _joined(change for change in batch if change.group_name == self._group):
                 if self._stopping.is_set():
                     return
+                if op == "name" and not index.has_names:
+                    continue
                 highest = await self._apply(index, op, first, last, highest)
             await asyncio.to_thread(index.commit, index.mark.at(batch[-1], highest))
 
@@ -169,7 +173,9 @@ class Follower(Generic[D]):
         return index.mark.matches(change)
 
     async def _apply(self, index: D, op: Op, first: int, last: int, highest: int) -> int:
-        """Let the chunks ``first`` to ``last`` come or go; the largest chunk id that the index has seen."""
+        """Let the chunks ``first`` to ``last`` come or go, or come again under another name of their file; the largest
+        chunk id that the index has seen.
+        """
         # What a build has read may come again in the log that it did not know yet.
         if op == "delete" or first <= highest:
             await asyncio.to_thread(index.delete, first, last)

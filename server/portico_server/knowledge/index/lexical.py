@@ -17,8 +17,9 @@ import tantivy
 from tantivy import Document, FieldType, Occur, Query
 
 from portico_server.knowledge.analyse import VERSION, Terms, analyse, question
+from portico_server.knowledge.index import named
 from portico_server.knowledge.index.ahead import Ahead, Joined
-from portico_server.knowledge.index.mark import Damaged, Mark
+from portico_server.knowledge.index.mark import NAMES, TEXTS, Damaged, Mark
 
 GRAM_WEIGHT = 0.5
 """What a matching bigram counts beside a matching word; measured."""
@@ -42,12 +43,15 @@ _MAGIC = 1337
 class LexicalIndex:
     """Opened from ``folder``, made there if there is none. Raises `Damaged` if it cannot be used as it is.
 
+    Files that are called otherwise now (`portico_server.db.changes.Op` ``name``) are put in again.
+
     ``ahead``: where terms may lie that have been worked out already.
     """
 
     def __init__(self, folder: Path, ahead: Ahead | None = None) -> None:
         self._folder = folder
         self._ahead = ahead
+        self.has_names = True
         self._schema = _schema()
         self._writer: tantivy.IndexWriter | None = None
         with _damage():
@@ -74,11 +78,14 @@ class LexicalIndex:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def put(self, rows: Sequence[tuple[int, str, str, str]]) -> None:
-        """Add chunks (id, file id, text, headings above it); found after the next `commit`."""
+    def put(self, rows: Sequence[tuple[int, str, str, str, str, int]]) -> None:
+        """Add chunks (id, file id, text, headings above it, name of the file, ordinal in that).
+
+        They are found after the next `commit`.
+        """
         with _damage():
             writer = self._writing()
-            for chunk_id, file_id, text, head in rows:
+            for chunk_id, file_id, text, head, name, ordinal in rows:
                 words, grams = self._terms(text)
                 document = Document()
                 document.add_unsigned("chunk", chunk_id)
@@ -87,6 +94,10 @@ class LexicalIndex:
                 document.add_text("grams", grams)
                 if head:
                     document.add_text("heads", _heads(head))
+                if name:
+                    document.add_text("names", named.terms_of(name))
+                if ordinal == 0:
+                    document.add_text("firsts", f"{named.EVERY} {named.terms_of(name)}")
                 writer.add_document(document)
 
     def _terms(self, text: str) -> Joined:
@@ -157,7 +168,7 @@ class LexicalIndex:
             return []
         with _damage():
             searcher = self._index.searcher()
-            query = self._query(terms, files)
+            query = self._query(searcher, terms, files)
             hits = searcher.search(query, limit=limit + 1, count=False).hits
             if len(hits) > limit and hits[limit][0] == hits[limit - 1][0]:
                 # Which of equals come first depends on how the index grew: of more of them, the lowest ids do.
@@ -168,24 +179,18 @@ class LexicalIndex:
         ]
         return sorted(ranking, key=lambda item: (-item[1], item[0]))[:limit]
 
-    def _query(self, terms: Terms, files: Sequence[str] | None) -> Query:
+    def _query(self, searcher: tantivy.Searcher, terms: Terms, files: Sequence[str] | None) -> Query:
+        fields = (
+            ("words", terms.words, 1.0),
+            ("grams", terms.grams, GRAM_WEIGHT),
+            ("heads", terms.words, HEAD_WEIGHT),
+        )
         parts = [
-            (Occur.Should, Query.term_query(self._schema, "words", word, "freq")) for word in terms.words
+            (Occur.Should, Query.boost_query(Query.term_query(self._schema, field, term, "freq"), weight))
+            for field, found, weight in fields
+            for term in found
         ]
-        parts += [
-            (
-                Occur.Should,
-                Query.boost_query(Query.term_query(self._schema, "grams", gram, "freq"), GRAM_WEIGHT),
-            )
-            for gram in terms.grams
-        ]
-        parts += [
-            (
-                Occur.Should,
-                Query.boost_query(Query.term_query(self._schema, "heads", word, "freq"), HEAD_WEIGHT),
-            )
-            for word in terms.words
-        ]
+        parts += named.clauses(searcher, self._schema, terms, GRAM_WEIGHT)
         asked = Query.boolean_query(parts)
         if files is None:
             return asked
@@ -200,17 +205,15 @@ def _heads(head: str) -> str:
 
 
 def _schema() -> tantivy.Schema:
-    return (
-        tantivy.SchemaBuilder()
-        .add_unsigned_field("chunk", indexed=True, fast=True)
-        .add_text_field("file", tokenizer_name="raw", index_option="basic")
-        .add_text_field("words", tokenizer_name="whitespace", index_option="freq")
-        .add_text_field("grams", tokenizer_name="whitespace", index_option="freq")
-        .add_text_field("heads", tokenizer_name="whitespace", index_option="freq")
-        # The mark is a document of its own, of the file "": one commit writes both or neither.
-        .add_text_field("mark", stored=True, tokenizer_name="raw", index_option="basic")
-        .build()
-    )
+    builder = tantivy.SchemaBuilder().add_unsigned_field("chunk", indexed=True, fast=True)
+    builder.add_text_field("file", tokenizer_name="raw", index_option="basic")
+    for name in TEXTS:
+        builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
+    for name in NAMES:
+        builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
+    # The mark is a document of its own, of the file "": one commit writes both or neither.
+    builder.add_text_field("mark", stored=True, tokenizer_name="raw", index_option="basic")
+    return builder.build()
 
 
 @contextmanager

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from portico_server.db.changes import Change
+
+TEXTS = ("words", "grams", "heads")
+"""Fields of the lexical index that have what a chunk says …"""
+
+NAMES = ("names", "firsts")
+"""… and how its file is called: every chunk, and the first one of each file."""
 
 
 class Damaged(Exception):
@@ -52,3 +59,12 @@ class Mark:
         if mark.version != version:
             raise Damaged(f"it was made by version {mark.version} of the recipe, this is {version}")
         return mark
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether the lexical index in ``folder`` lacks a field that is searched: it is of an earlier version of ours."""
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        return not {field["name"] for field in meta["schema"]}.issuperset((*TEXTS, *NAMES))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # there is none, or it is damaged, which whoever opens it sees

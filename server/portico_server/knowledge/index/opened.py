@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from portico.wire import Status
 from portico_server.core.context import Listener
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.db import changes, chunks
+from portico_server.db import changes, chunks, vectors
 from portico_server.db.database import Database
 from portico_server.knowledge.index.ahead import Ahead
 from portico_server.knowledge.index.follower import Follower
@@ -31,6 +31,9 @@ LAG_WAIT = 2.0
 
 BUILD_WAIT = 30.0
 """Seconds a search waits for an index that is being built; then it is asked to come back."""
+
+LEXICAL = "lexical"
+"""The folder of the words, within that of the index."""
 
 _REPORT = 0.5
 """Seconds between two progress events."""
@@ -60,10 +63,10 @@ class OpenIndex:
             return await database.read(chunks.indexed_texts, wanted)
 
         async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
-            return await database.read(chunks.embeddings, model, wanted)
+            return await database.read(vectors.read, model, wanted)
 
         self._lexical = Follower(
-            database, store_id, group, folder / "lexical", partial(_open_lexical, ahead=ahead), texts
+            database, store_id, group, folder / LEXICAL, partial(_open_lexical, ahead=ahead), texts
         )
         self._vectors = (
             Follower(database, store_id, group, folder / "vector" / _slug(model), _open_vectors, embeddings)

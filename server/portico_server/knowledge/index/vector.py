@@ -66,6 +66,7 @@ class VectorIndex:
         self._since_build: list[tuple[list[int], Floats | None]] | None = None
         self._unsaved = 0
         self._stop = threading.Event()
+        self.has_names = False
         self.mark = Mark(VERSION, seq=-1)
         if hnsw.AVAILABLE:
             loaded = hnsw.load(folder, VERSION)

@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from portico_server.knowledge.parse.formats import format_of, is_document, looks_like_text
+from portico_server.knowledge.parse.text import legacy_encoding
 from portico_server.knowledge.parse.zipped import limit
 from portico_server.knowledge.part import Source, Unreadable
 
@@ -29,6 +30,9 @@ ONE = 64 * 1024 * 1024
 
 ENTRIES = 10_000
 """Files in it."""
+
+_UTF8 = 0x800
+"""The flag of a member of a zip file whose name is in UTF-8."""
 
 _SINGLE: Mapping[bytes, Callable[[IO[bytes]], io.BufferedIOBase]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
@@ -64,8 +68,9 @@ def _zip(file: IO[bytes]) -> Iterator[Source]:
     file.seek(0)
     with zipfile.ZipFile(file) as archive:
         limit(archive, LARGEST, ENTRIES)
+        names = _names(archive)
         for member in archive.infolist():
-            name = _checked(member.filename)
+            name = _checked(names[member.filename])
             mode = member.external_attr >> 16
             if member.is_dir() or stat.S_ISLNK(mode) or not _is_wanted(name):
                 continue
@@ -73,6 +78,27 @@ def _zip(file: IO[bytes]) -> Iterator[Source]:
                 raise Unreadable("is protected by a password. Save a copy without one and add that.")
             with archive.open(member) as inner:
                 yield from _member(name, member.file_size, inner)
+
+
+def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
+    """The names of the members as they were meant: those that are not marked as UTF-8 are in the encoding of the system
+    that wrote them, which Python reads as that of the first IBM PCs.
+    """
+    raw = {
+        item.filename: item.filename.encode("cp437")
+        for item in archive.infolist()
+        if not item.flag_bits & _UTF8 and not item.filename.isascii()
+    }
+    together = b"\n".join(raw.values())
+    try:
+        together.decode()
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        encoding = legacy_encoding(together)
+    if encoding == "cp1252":
+        raw = {}  # of the encodings of the West, that of the first PCs is what zip files have
+    told = {name: data.decode(encoding, "replace") for name, data in raw.items()}
+    return {item.filename: told.get(item.filename, item.filename) for item in archive.infolist()}
 
 
 def _is_tar(file: IO[bytes]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from portico.wire import Place
-from portico_server.knowledge.parse.formats import TEXT, Format, format_of, looks_like_text
+from portico_server.knowledge.parse.formats import TEXT, Format, format_of, looks_like_text, older
 from portico_server.knowledge.part import Part, Source, Unreadable
 
 DEPTH = 3
@@ -71,10 +71,12 @@ def form_of(source: Source) -> Format:
             head = file.read(8192)
         if head.startswith(b"%PDF-"):
             form = format_of("x.pdf")
+        elif kind := older(head):
+            raise Unreadable(f"is {kind}. Save it as .docx or .pptx and add that.", "unsupported_file")
         elif head and not looks_like_text(head):
             raise Unreadable(
-                "is of a kind that is not read here. Text, Markdown, HTML, PDF, Office documents, spreadsheets, "
-                "notebooks, mail, EPUB, subtitles, source code and archives of these are.",
+                "is of a kind that is not read here. Text, Markdown, HTML, PDF, Office documents, OpenDocument, "
+                "spreadsheets, notebooks, mail, EPUB, subtitles, source code and archives of these are.",
                 "unsupported_file",
             )
     return form or TEXT

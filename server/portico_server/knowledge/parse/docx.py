@@ -10,6 +10,7 @@ from docx import Document
 from docx.opc.exceptions import PackageNotFoundError
 from docx.table import Table
 
+from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import check
 from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
@@ -17,7 +18,7 @@ _HEADING = re.compile(r"heading (\d)", re.I)
 
 
 def read(source: Source) -> Iterator[Part]:
-    """Sections with the path of headings above them."""
+    """Sections with the path of headings above them, the title of the document outermost."""
     check(source, "Word document", "word/document.xml", ".docx")
     try:
         with source.open() as file:
@@ -25,15 +26,16 @@ def read(source: Source) -> Iterator[Part]:
     except (PackageNotFoundError, KeyError, ValueError, SyntaxError) as error:
         raise Unreadable("is not a whole Word document: parts of it are missing or damaged.") from error
     writer = Writer()
+    about = titles.stated(document.core_properties.title, source.name)
     heading: list[tuple[int, str]] = []
     lines: list[str] = []
     found = False
     for block in document.iter_inner_content():
-        level = 0 if isinstance(block, Table) else _level(block)
-        if not isinstance(block, Table) and level and block.text.strip():
+        level = None if isinstance(block, Table) else _level(block)
+        if not isinstance(block, Table) and level is not None and block.text.strip():
             if any(lines):
                 found = True
-                yield writer.part("\n".join(lines).strip(), heading=tuple(title for _, title in heading))
+                yield writer.part("\n".join(lines).strip(), heading=_path(about, heading))
             heading = [item for item in heading if item[0] < level]
             heading.append((level, " ".join(block.text.split())))
             lines = [block.text.strip(), ""]
@@ -41,17 +43,23 @@ def read(source: Source) -> Iterator[Part]:
             lines.extend(_lines(block))
     text = "\n".join(lines).strip()
     if text:
-        yield writer.part(text, heading=tuple(title for _, title in heading))
+        yield writer.part(text, heading=_path(about, heading))
     elif not found:
         raise Unreadable("contains no text.")
 
 
-def _level(block: Any) -> int:
-    """The level of a heading, 0 for anything else."""
+def _path(about: str, heading: list[tuple[int, str]]) -> tuple[str, ...]:
+    """The headings, below what the document itself says to be its title if the properties of the file have another."""
+    path = tuple(title for _, title in heading)
+    return path if heading and heading[0][0] == 0 else titles.above(about, path)
+
+
+def _level(block: Any) -> int | None:
+    """The level of a heading, 0 for the title of the document, ``None`` for anything else."""
     style = getattr(block, "style", None)
     name = str(getattr(style, "name", "") or "")
     match = _HEADING.fullmatch(name)
-    return int(match.group(1)) if match else 1 if name == "Title" else 0
+    return int(match.group(1)) if match else 0 if name == "Title" else None
 
 
 def _lines(block: Any) -> list[str]:

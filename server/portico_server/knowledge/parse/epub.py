@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 from portico_server.knowledge.parse import html
+from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import open_checked, tree
 from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
@@ -18,7 +19,7 @@ _READ = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
 
 
 def read(source: Source) -> Iterator[Part]:
-    """Sections with the path of headings above them; title and author come first."""
+    """Sections with the path of headings above them, the title of the book outermost; title and author come first."""
     with source.open() as file:
         archive = open_checked(file, KIND, _START, ".epub")
         if "META-INF/encryption.xml" in archive.NameToInfo and "META-INF/rights.xml" in archive.NameToInfo:
@@ -26,13 +27,19 @@ def read(source: Source) -> Iterator[Part]:
         package = _package(archive)
         root = tree(archive, package, KIND)
         writer = Writer()
-        about = [
-            " ".join("".join(item.itertext()).split())
-            for item in root.iterfind("{*}metadata/*")
-            if item.tag.rpartition("}")[2] in ("title", "creator")
-        ]
-        if any(about):
-            yield writer.part(", ".join(filter(None, about)))
+        about = {
+            name: [
+                text
+                for item in root.iterfind(f"{{*}}metadata/{{*}}{name}")
+                if (text := " ".join("".join(item.itertext()).split()))
+            ]
+            for name in ("title", "creator")
+        }
+        title = about["title"][0][: titles.LONGEST] if about["title"] else ""
+        if any(about.values()):
+            yield writer.part(
+                ", ".join((*about["title"], *about["creator"])), heading=titles.above(title, ())
+            )
         manifest = {item.get("id"): item for item in root.iterfind("{*}manifest/{*}item")}
         for entry in root.iterfind("{*}spine/{*}itemref"):
             item = manifest.get(entry.get("idref"))
@@ -41,7 +48,7 @@ def read(source: Source) -> Iterator[Part]:
             name = posixpath.normpath(
                 posixpath.join(posixpath.dirname(package), unquote(item.get("href", "")))
             )
-            yield from _chapter(archive, name, writer)
+            yield from _chapter(archive, name, title, writer)
 
 
 def _package(archive: zipfile.ZipFile) -> str:
@@ -52,11 +59,11 @@ def _package(archive: zipfile.ZipFile) -> str:
     raise Unreadable(f"is not a whole {KIND}: its list of chapters is missing.")
 
 
-def _chapter(archive: zipfile.ZipFile, name: str, writer: Writer) -> Iterator[Part]:
+def _chapter(archive: zipfile.ZipFile, name: str, title: str, writer: Writer) -> Iterator[Part]:
     try:
         data = archive.read(name)
     except (KeyError, zipfile.BadZipFile, RuntimeError) as error:
         raise Unreadable(f"is not a whole {KIND}: '{name}' in it is missing or damaged.") from error
     if data.strip():
         for heading, text in html.sections(Source(name, data)):
-            yield writer.part(text, heading=heading)
+            yield writer.part(text, heading=titles.above(title, heading))

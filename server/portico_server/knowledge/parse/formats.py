@@ -46,6 +46,8 @@ FORMATS = (
     _format("pdf", "pdf", "sentence", "pdf", "application/pdf"),
     _format("docx", "docx", "sentence", "docx docm", f"{_OFFICE}.wordprocessingml.document"),
     _format("pptx", "pptx", "slides", "pptx pptm ppsx potx", f"{_OFFICE}.presentationml.presentation"),
+    _format("odt", "opendocument", "sentence", "odt ott", "application/vnd.oasis.opendocument.text"),
+    _format("odp", "opendocument", "slides", "odp otp", "application/vnd.oasis.opendocument.presentation"),
     _format("sheet", "sheet", "rows", "xlsx xlsm xlsb xls ods", f"{_OFFICE}.spreadsheetml.sheet"),
     _format("csv", "csv", "rows", "csv tsv", "text/csv"),
     _format("notebook", "notebook", "markdown", "ipynb", "application/x-ipynb+json"),
@@ -95,6 +97,17 @@ def is_document(filename: str) -> bool:
     """Whether a file is to be looked at when it is found in a folder or an archive, as its name goes."""
     name = filename.rpartition("/")[2].lower()
     return name.rpartition(".")[2] not in NO_DOCUMENTS or "." not in name
+
+
+def older(head: bytes) -> str:
+    """What a file is, by its first bytes, that is to be saved in another form to be read here; else empty."""
+    return next((kind for begin, kind in _OLDER.items() if head.startswith(begin)), "")
+
+
+_OLDER = {
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Office document from before 2007",
+    b"{\\rtf": "rich text (RTF)",
+}
 
 
 def looks_like_text(head: bytes) -> bool:

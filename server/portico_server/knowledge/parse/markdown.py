@@ -7,21 +7,38 @@ from collections.abc import Iterator
 
 from portico_server.knowledge.parse.section import Section
 from portico_server.knowledge.parse.text import SEGMENT, open_text
+from portico_server.knowledge.parse.title import stated
 from portico_server.knowledge.part import Part, Source
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _MARKS = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*_`]+|<[^>]+>")
+_FIELD = re.compile(r"[\w.-]+[ \t]*:(?:\s|$)")
+_TITLE = re.compile(r"title:[ \t]+(?P<quote>[\"']?)(?P<title>\S.*?)(?P=quote)[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
 def read(source: Source) -> Iterator[Part]:
-    """Sections with the path of headings above them; ``#`` inside code fences is no heading."""
+    """Sections with the path of headings above them, the title of the front matter outermost.
+
+    ``#`` inside code fences is no heading.
+    """
     section = Section()
     fence = ""
+    front = False
     with open_text(source) as lines:
-        for raw in lines:
+        for number, raw in enumerate(lines):
             line = raw.replace("\x00", "\ufffd")
+            if number == 0:
+                front = line.rstrip() == "---"
+            elif number == 1 and not _FIELD.match(line):
+                front = False  # a rule at the top
+            elif front:
+                front = line.rstrip() not in ("---", "...") and section.length < SEGMENT
+                if told := _TITLE.match(line):
+                    section.enter(0, stated(told["title"]))
+                section.add(line)
+                continue
             mark = _FENCE.match(line)
             if mark and not fence:
                 fence = mark.group(1)

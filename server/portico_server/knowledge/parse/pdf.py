@@ -1,4 +1,4 @@
-"""PDF: one part for each page that has text, under the bookmarks that lead to it; tables by rows, scans by OCR."""
+"""PDF: one part for each page that has text, under title and bookmarks; tables by rows, scans by OCR."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from itertools import islice
 
 import pypdfium2 as pdfium
 
-from portico_server.knowledge.parse import ocr
+from portico_server.knowledge.parse import columns, ocr
+from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.tables import Table, Tables, groups
 from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
@@ -30,7 +31,7 @@ _HYPHEN = re.compile(r"[\x02\ufffe\xad]\n?")  # what PDFium puts where a word wa
 
 
 def read(source: Source) -> Iterator[Part]:
-    """Pages, counted from 1, with the path of bookmarks as headings; a table's rows are parts of their own.
+    """Pages, counted from 1, with title and path of bookmarks as headings; a table's rows are parts of their own.
 
     `Unreadable` for a password, a damaged file, and one without any text.
     """
@@ -48,6 +49,7 @@ def read(source: Source) -> Iterator[Part]:
     try:
         pages = len(document)
         headings = _headings(document)
+        title = _title(document, source.name)
         heading: tuple[str, ...] = ()
         for number in range(pages):
             heading = headings.get(number, heading)
@@ -55,7 +57,9 @@ def read(source: Source) -> Iterator[Part]:
             scanned += scan
             empty += not blocks
             for block in blocks:
-                yield writer.part(block.text, page=number + 1, heading=heading, row=block.row)
+                yield writer.part(
+                    block.text, page=number + 1, heading=titles.above(title, heading), row=block.row
+                )
     finally:
         tables.close()
         document.close()
@@ -78,6 +82,13 @@ class _Block:
 
     text: str
     row: int | None = None
+
+
+def _title(document: pdfium.PdfDocument, name: str) -> str:
+    try:
+        return titles.stated(document.get_metadata_value("Title"), name)
+    except (pdfium.PdfiumError, UnicodeDecodeError):
+        return ""  # the text is what counts
 
 
 def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
@@ -106,10 +117,13 @@ def _page(document: pdfium.PdfDocument, number: int, tables: Tables) -> tuple[li
         try:
             textpage = page.get_textpage()
             try:
-                text = tidy(textpage.get_text_range())
+                raw = textpage.get_text_range()
+                text = tidy(raw)
                 if text:
                     found = tables.on(number, page)
-                    return (_around(page, textpage, found) if found else [_Block(text)]), False
+                    if found:
+                        return _around(page, textpage, found), False
+                    return [_Block(tidy(columns.in_order(textpage, raw)))], False
             finally:
                 textpage.close()
             if not ocr.languages() or next(iter(page.get_objects(max_depth=2)), None) is None:

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import open_checked, tree
 from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
@@ -21,11 +22,12 @@ _UNSAID = ("sldNum", "ftr", "dt", "hdr", "sldImg")
 
 
 def read(source: Source) -> Iterator[Part]:
-    """Slides in the order in which they are shown; ``page`` is the slide, its title the heading."""
+    """Slides in the order in which they are shown; ``page`` is the slide, its title the heading, below that of all."""
     with source.open() as file:
         archive = open_checked(file, KIND, "ppt/presentation.xml", ".pptx")
         writer = Writer()
         some = False
+        about = titles.of_office(archive, source.name)
         for number, name in enumerate(_slides(archive), start=1):
             slide = tree(archive, name, KIND)
             title, lines = _text(slide)
@@ -35,7 +37,7 @@ def read(source: Source) -> Iterator[Part]:
             text = "\n".join([*([title] if title else []), *lines]).strip()
             if text:
                 some = True
-                yield writer.part(text, page=number, heading=(title,) if title else ())
+                yield writer.part(text, page=number, heading=titles.above(about, (title,) if title else ()))
     if not some:
         raise Unreadable("has no text on its slides.")
 

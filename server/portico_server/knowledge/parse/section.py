@@ -18,7 +18,11 @@ class Section:
         self.length = 0
 
     def enter(self, level: int, title: str) -> None:
-        """A heading begins: it ends those of its level and below."""
+        """A heading begins: it ends those of its level and below. Level 0 is the title of the document, which the first
+        heading may repeat.
+        """
+        if self._path == [(0, title)]:
+            self._path.clear()
         while self._path and self._path[-1][0] >= level:
             self._path.pop()
         if title:

@@ -1,4 +1,7 @@
-"""Spreadsheets (xlsx, xlsm, xlsb, xls, ods): groups of rows with the sheet, its cells, and the header above each."""
+"""Spreadsheets (xlsx, xlsm, xlsb, xls, ods): groups of rows with the sheet, its cells, and the header above each.
+
+A formula whose value is not in the file is shown as it is written.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import python_calamine as calamine
 
 from portico_server.knowledge.parse.container import ENTRIES, LARGEST
+from portico_server.knowledge.parse.formulas import Cells, unsolved
 from portico_server.knowledge.parse.zipped import weigh
 from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
@@ -31,6 +35,7 @@ def read(source: Source) -> Iterator[Part]:
             raise Unreadable("is protected by a password. Save a copy without one and add that.") from error
         except calamine.CalamineError as error:
             raise Unreadable("is not a whole spreadsheet: it is damaged or was cut short.") from error
+        formulas = unsolved(file)
         writer = Writer()
         some = False
         for name in book.sheet_names:
@@ -40,14 +45,14 @@ def read(source: Source) -> Iterator[Part]:
                 continue  # a chart, or a macro of the oldest kind: no cells
             if sheet.total_height * sheet.total_width > CELLS:
                 raise Unreadable(f"has more than {CELLS:,} cells in its sheet '{name}'. Split it.")
-            for part in _groups(writer, sheet, name):
+            for part in _groups(writer, sheet, name, formulas.get(name, {})):
                 some = True
                 yield part
     if not some:
         raise Unreadable("has no cells with anything in them.")
 
 
-def _groups(writer: Writer, sheet: Any, name: str) -> Iterator[Part]:
+def _groups(writer: Writer, sheet: Any, name: str, formulas: Cells) -> Iterator[Part]:
     header = ""
     group: list[str] = []
     first = width = columns = 0
@@ -62,7 +67,10 @@ def _groups(writer: Writer, sheet: Any, name: str) -> Iterator[Part]:
     row = top
     for cells in sheet.to_python(skip_empty_area=True):
         row += 1
-        line = " | ".join(shown(cell) for cell in cells)
+        line = " | ".join(
+            shown(cell) or formulas.get((row - 1, column), "")
+            for column, cell in enumerate(cells, start=left)
+        )
         if not line.strip(" |"):
             # Rows of one group follow each other, so that the range can be told from the first and their number.
             yield from flush()

@@ -9,16 +9,13 @@ from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, U
 from portico_server.core.fetching import Arrival
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import MB, Files
-from portico_server.knowledge.parse.formats import format_of, looks_like_text
+from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.receiving import Received
 from portico_server.knowledge.source import Missed, Taken
-from portico_server.knowledge.walk import Seen
+from portico_server.knowledge.walk import Seen, no_text
 
 AT_ONCE = 8
 """Files that are fetched at a time from one source."""
-
-HEAD = 8_192
-"""Bytes that tell whether a file is text."""
 
 Take = Callable[[Seen, StoreFileRow | None], Awaitable[Taken]]
 
@@ -66,9 +63,9 @@ async def receive(files: Files, came: Arrival, name: str, max_bytes: int) -> Rec
         received = await files.receive(came.body, durable=False)
     except TooLarge:
         return too_large
-    if format_of(name) is None and not await asyncio.to_thread(_is_text, received):
+    if format_of(name) is None and (why := await asyncio.to_thread(no_text, received.path)):
         await files.drop(received)
-        return Missed("not a document", gone=True)
+        return Missed(why, gone=True)
     return received
 
 
@@ -84,9 +81,3 @@ async def read(body: AsyncIterator[bytes], most: int) -> bytes:
                 param="source",
             )
     return bytes(data)
-
-
-def _is_text(received: Received) -> bool:
-    with received.path.open("rb") as file:
-        head = file.read(HEAD)
-    return bool(head) and looks_like_text(head)

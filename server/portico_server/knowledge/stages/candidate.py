@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from portico_server.db.chunks import HitRow
+from portico_server.db.hits import HitRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from portico_server.db import groups
-from portico_server.db.chunks import HitRow
 from portico_server.db.database import Database
+from portico_server.db.hits import HitRow
 from portico_server.knowledge.stages.candidate import Candidate
 
 OWN = "*"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from portico_server.core.context import Context
 from portico_server.core.registry import Registry
 from portico_server.core.request import Search
-from portico_server.db import chunks
+from portico_server.db import hits
 from portico_server.db.database import Database
 from portico_server.knowledge.rank import Ranking
 from portico_server.knowledge.stages import expand
@@ -61,7 +61,7 @@ class Refiner:
 
     async def _read(self, ranking: Ranking, trace: Trace) -> list[Candidate]:
         begun = time.perf_counter()
-        rows = await self.database.read(chunks.hits, self.store_id, [chunk for chunk, _ in ranking])
+        rows = await self.database.read(hits.get, self.store_id, [chunk for chunk, _ in ranking])
         found = [Candidate(rows[chunk], score) for chunk, score in ranking if chunk in rows]
         trace.add("read", begun, note=f"{len(found)} candidates")
         return found

@@ -140,6 +140,10 @@ class McpHost:
         """All of them, by name."""
         return [self._info(held) for _name, held in sorted(self._held.items())]
 
+    def addresses(self) -> dict[str, str]:
+        """The URLs of all of them, by their names; empty for those that are commands."""
+        return {name: held.spec.url for name, held in self._held.items()}
+
     def get(self, name: str) -> ServerInfo:
         """One of them. Raises `NotFound`."""
         return self._info(self._find(name))

@@ -96,8 +96,12 @@ def _memory(pid: int) -> int:
 
 
 def _inodes(pid: int, name: str) -> int:
+    """Files in one of its folders; none as long as it still sees ours, because bubblewrap has only begun."""
+    root = f"/proc/{pid}/root"
     try:
-        facts = os.statvfs(f"/proc/{pid}/root/{name}")
+        if os.path.samefile(root, "/"):
+            return 0
+        facts = os.statvfs(f"{root}/{name}")
     except OSError:
         return 0
     return facts.f_files - facts.f_ffree

@@ -83,8 +83,15 @@ class Light:
         self, source: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
     ) -> list[Any]:
         """The same for several calls in one interpreter."""
-        given = [[list(args), dict(kwargs)] for args, kwargs in calls]
-        values: list[Any] = await self._feed(calling_all(source), {"portico_calls": given})
+        # What crosses into the interpreter costs more than a small function: no more goes than is needed.
+        given: list[Any]
+        if any(kwargs for _args, kwargs in calls):
+            how, given = "*portico_call[0], **portico_call[1]", [[list(a), dict(k)] for a, k in calls]
+        elif all(len(args) == 1 for args, _kwargs in calls):
+            how, given = "portico_call", [args[0] for args, _kwargs in calls]
+        else:
+            how, given = "*portico_call", [list(args) for args, _kwargs in calls]
+        values: list[Any] = await self._feed(calling_all(source, how), {"portico_calls": given})
         return values
 
     async def check(self, source: str) -> None:
@@ -140,13 +147,10 @@ def calling(source: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def calling_all(source: str) -> str:
-    """The same with a call for each of several arguments behind."""
+def calling_all(source: str, how: str) -> str:
+    """The same with a call behind for each ``portico_call`` of several, ``how`` it is laid out as arguments."""
     before, name = _named(source)
-    return (
-        f"{before}portico_function = {name}\n"
-        "[portico_function(*portico_call[0], **portico_call[1]) for portico_call in portico_calls]"
-    )
+    return f"{before}portico_function = {name}\n[portico_function({how}) for portico_call in portico_calls]"
 
 
 def _named(source: str) -> tuple[str, str]:

@@ -220,10 +220,13 @@ class LocalKernel:
             await self._process.stdin.drain()
 
     async def _last_words(self) -> str:
+        ended, why = self._process.returncode, self._broken
         self._break("did not start")
         assert self._process.stderr is not None
         words = (await self._process.stderr.read(64 * 1024)).decode("utf-8", "replace").strip()
-        return words.rpartition("\n")[2][:500] or "it gave no reason"
+        if said := words.rpartition("\n")[2][:500]:
+            return said
+        return f"it {why}" if why else f"it ended without a word (status {ended})"
 
 
 @contextlib.contextmanager

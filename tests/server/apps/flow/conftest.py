@@ -41,13 +41,13 @@ models:
 """
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def outside() -> Iterator[Outside]:
     with Outside() as served:
         yield served
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def flow_daemon(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> Iterator[Daemon]:
     home = tmp_path_factory.mktemp("flows")
     docs = home / "handbook"
@@ -68,7 +68,7 @@ def flow_daemon(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> I
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def client(flow_daemon: Daemon) -> Iterator[Client]:
     with Client(flow_daemon.url, timeout=60) as connected:
         yield connected

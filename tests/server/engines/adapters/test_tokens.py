@@ -35,6 +35,10 @@ async def test_llamacpp_tells_what_a_call_counts(tmp_path: Path) -> None:
         whole = await told(house, Tokenize(messages=messages))
         got = await house.ask("m", {"messages": list(messages), "max_tokens": 1})
         assert len(whole.ids) == got["usage"]["prompt_tokens"]
+        look = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+        tooled = await told(house, Tokenize(messages=messages, tools=(look,)))
+        got = await house.ask("m", {"messages": list(messages), "tools": [look], "max_tokens": 1})
+        assert len(tooled.ids) == got["usage"]["prompt_tokens"] > len(whole.ids)
         bare = await told(house, Tokenize(messages=messages, generation=False))
         assert len(bare.ids) < len(whole.ids)
         image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}

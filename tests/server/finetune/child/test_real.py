@@ -161,7 +161,7 @@ def test_preferences_move_the_margin(client: Client, tmp_path: Path) -> None:
         lines(tmp_path / "pairs.jsonl", pairs),
         method="dpo",
         hyperparameters={"n_epochs": 2, "batch_size": 2},
-        recipe={"learning_rate": 1e-3, "rank": 4, "eval_interval": 100, "warmup": 0},
+        recipe={"learning_rate": 1e-3, "rank": 4, "eval_interval": 100, "warmup": 0, "threads": 1},
         seed=1,
     )
     _, steps = finished(client, job)
@@ -189,7 +189,14 @@ def test_grades_move_the_reward(client: Client, tmp_path: Path) -> None:
         method="reinforcement",
         grader=grader,
         hyperparameters={"n_epochs": 2, "batch_size": 1},
-        recipe={"learning_rate": 1.5e-3, "rank": 4, "eval_interval": 100, "completion": 3, "group": 8},
+        recipe={
+            "learning_rate": 1.5e-3,
+            "rank": 4,
+            "eval_interval": 100,
+            "completion": 3,
+            "group": 8,
+            "threads": 1,
+        },
         seed=1,
     )
     _, steps = finished(client, job)

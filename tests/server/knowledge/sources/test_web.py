@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.server.knowledge.sources.site import Site, serving
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.workshop import TURN, Workshop, workshop
 
 from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL, Principal
@@ -216,7 +216,7 @@ async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path
         site.put("/b.txt", "A lighthouse.", "text/plain")
         site.sitemap("/a.txt", "/b.txt")
         while set(await names(shop, store)) != {"a.txt", "b.txt"}:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(TURN)
         await shop.sync(await shop.stores.update(store.id, LOCAL, {"paused": True}))
     site.sitemap("/a.txt")
     async with workshop(tmp_path / "home", **settings) as again:

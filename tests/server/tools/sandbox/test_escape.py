@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.server.tools.sandbox.attempts import CONTAINED, REFUSED
 from tests.server.tools.sandbox.processes import family, gone
 
-from portico_server.tools.sandbox import local, seccomp
+from portico_server.tools.sandbox import census, local, seccomp
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalKernel, LocalSandbox
 from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome
@@ -141,3 +141,9 @@ async def test_every_step_of_the_filter_leads_on(machine: str) -> None:
         code, yes, no = int.from_bytes(step[:2], "little"), step[2], step[3]
         assert number + 1 + max(yes, no) < len(steps) or code == returns
     assert int.from_bytes(steps[-1][:2], "little") == returns
+
+
+async def test_the_files_of_the_host_are_not_counted_while_a_kernel_begins() -> None:
+    not_inside_yet = census.take(os.getpid())
+    assert not_inside_yet.processes >= 1
+    assert not_inside_yet.inodes == 0

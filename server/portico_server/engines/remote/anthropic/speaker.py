@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.request import Original, Relay, Relayed
 from portico_server.engines.answer import close, once
 from portico_server.engines.refusal import frame
 from portico_server.engines.remote.anthropic.answer import Stream, completion_of, error_of_event, usage_of
 from portico_server.engines.remote.anthropic.ask import MAX_TOKENS, request_of
+from portico_server.engines.remote.anthropic.original import Watch, body_of, headers_of
 from portico_server.engines.transport import CONNECTION_ERRORS
 from portico_server.engines.upstream import Upstream
 
@@ -34,15 +36,31 @@ class Messages:
                 code="model_lacks_capability",
                 param="model",
             )
+        if request.original is not None and request.original.protocol == "anthropic":
+            return await self._original(request.original, deadline)
         body = request_of(request.body, self._upstream.model, self._max_tokens)
         response = await self._upstream.post(self._route, body, deadline)
         if not request.stream:
             return self._whole(await self._upstream.whole(response, deadline))
         options = request.body.get("stream_options")
         wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-        return await self._stream(response, deadline, wants_usage)
+        return await self._stream(response, deadline, Stream(self._name, wants_usage=wants_usage))
 
-    def _whole(self, data: bytes) -> Relayed:
+    async def _original(self, original: Original, deadline: float | None) -> Relayed:
+        """A request in the provider's own words: nothing of it is lost, and nothing of its answer."""
+        route = self._upstream.route("messages")
+        route.headers = headers_of(original, route.headers)
+        response = await self._upstream.post(route, body_of(original, self._upstream.model), deadline)
+        if original.body.get("stream") is True:
+            relayed = await self._stream(response, deadline, Watch(self._name))
+        else:
+            data = await self._upstream.whole(response, deadline)
+            relayed = Relayed("application/json", once(data), usage_of(self._message(data).get("usage")))
+        relayed.protocol = "anthropic"
+        return relayed
+
+    def _message(self, data: bytes) -> dict[str, Any]:
+        """A whole answer. Raises `PorticoError` if it is none."""
         try:
             message = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -51,14 +69,17 @@ class Messages:
             raise EngineFailed(f"The provider of '{self._name}' answered something that is not JSON.")
         if message.get("type") == "error":
             raise error_of_event(message, self._name)
+        return message
+
+    def _whole(self, data: bytes) -> Relayed:
+        message = self._message(data)
         usage = usage_of(message.get("usage"))
         return Relayed("application/json", once(orjson.dumps(completion_of(message, usage))), usage)
 
     async def _stream(
-        self, response: aiohttp.ClientResponse, deadline: float | None, wants_usage: bool
+        self, response: aiohttp.ClientResponse, deadline: float | None, stream: Stream | Watch
     ) -> Relayed:
         frames = self._upstream.frames(response, deadline)
-        stream = Stream(self._name, wants_usage=wants_usage)
         first, error = b"", None
         try:
             while not first:
@@ -83,7 +104,7 @@ class Messages:
         chunks: bytes,
         error: PorticoError | None,
         frames: AsyncIterator[bytes],
-        stream: Stream,
+        stream: Stream | Watch,
         relayed: Relayed,
     ) -> AsyncIterator[bytes]:
         try:
@@ -101,10 +122,12 @@ class Messages:
                 raise EngineFailed(f"The provider of '{self._name}' broke off in the middle of its answer.")
         except CONNECTION_ERRORS as broken:
             ours = await self._upstream.explain(broken)
-            yield frame(ours)
+            if isinstance(stream, Stream):
+                yield frame(ours)
             raise ours from broken
         except PorticoError as failed:
-            yield frame(failed)
+            if isinstance(stream, Stream):
+                yield frame(failed)
             raise
         finally:
             await close(frames)

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
@@ -40,18 +41,37 @@ TROUBLE = {
 }
 
 
+def _broken(message: str) -> web.Response:
+    failure = {"message": message, "type": "InternalServerError", "param": None, "code": 500}
+    return web.json_response({"error": failure}, status=500)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one differs from vLLM: whether it tells how long a call may be, its words for two refusals and a failure."""
+
+    tells_length: bool = True
+    too_long: str = (
+        "This model's maximum context length is {length} tokens. However, your request has {tokens} input tokens. "
+        "Please reduce the length of the input messages."
+    )
+    locked: Callable[[], web.Response] = lambda: web.json_response({"error": "Unauthorized"}, status=401)
+    broken: Callable[[str], web.Response] = _broken
+
+
 class Loras:
     """Adapters by name. Each answers with its name and what its effect is multiplied by."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: type[FakeServer] = FakeServer) -> None:
         self.servers: dict[str, FakeServer] = {}
+        self._server = server
 
     def load(self, name: str, path: str) -> int:
         """Its rank. Raises what a server would that finds no adapter there."""
         config = json.loads((Path(path) / "adapter_config.json").read_bytes())
         (Path(path) / "adapter_model.safetensors").stat()
         scaling = config["lora_alpha"] / config["r"]
-        self.servers[name] = FakeServer(load([{"content": f"{name} at {scaling:g}"}]))
+        self.servers[name] = self._server(load([{"content": f"{name} at {scaling:g}"}]))
         rank: int = config["r"]
         return rank
 
@@ -66,6 +86,8 @@ def serve(
     check: Handler | None = None,
     loras: Loras | None = None,
     routes: Mapping[str, Handler] | None = None,
+    server: type[FakeServer] = FakeServer,
+    dialect: Dialect | None = None,
 ) -> None:
     """Serve until the process is ended. ``check`` may answer a chat before the script does, or return ``None``."""
     print(f"stand-in: {json.dumps(sys.argv[1:])}", flush=True)
@@ -78,6 +100,7 @@ def serve(
         orphan = subprocess.Popen([sys.executable, "-c", code])
         print(f"orphan {orphan.pid}", flush=True)
 
+    dialect = dialect or Dialect()
     happened: set[str] = set()
 
     @web.middleware
@@ -85,7 +108,7 @@ def serve(
         if request.path == "/health":
             return web.Response(status=503 if STORY == "deaf" or "lost" in happened else 200)
         if request.headers.get("Authorization") != f"Bearer {key}":
-            return web.json_response({"error": "Unauthorized"}, status=401)
+            return dialect.locked()
         if request.method == "POST" and request.path not in (routes or {}):
             body = await request.json()
             adapted = loras.servers.get(body["model"]) if loras is not None else None
@@ -98,32 +121,24 @@ def serve(
             text = json.dumps(body.get("messages") or body.get("prompt"))
             tokens = len(text.split())
             if tokens > length:
-                return refuse(
-                    400,
-                    f"This model's maximum context length is {length} tokens. However, your request has {tokens} "
-                    "input tokens. Please reduce the length of the input messages.",
-                )
+                return refuse(400, dialect.too_long.format(tokens=tokens, length=length))
             if STORY in ("lost", "full") and "hello" not in text:
                 happened.add(STORY)
-                failure = {
-                    "message": TROUBLE[STORY],
-                    "type": "InternalServerError",
-                    "param": None,
-                    "code": 500,
-                }
-                return web.json_response({"error": failure}, status=500)
+                return dialect.broken(TROUBLE[STORY])
             early = await check(request) if check is not None else None
             if early is not None:
                 return early
         return await handler(request)
 
     async def models(_request: web.Request) -> web.Response:
-        card = {"id": model, "object": "model", "owned_by": "standin", "max_model_len": length}
+        card = {"id": model, "object": "model", "owned_by": "standin"}
+        if dialect.tells_length:
+            card["max_model_len"] = length
         return web.json_response({"object": "list", "data": [card]})
 
     async def run() -> None:
         app = web.Application(middlewares=[door], client_max_size=BODY_LIMIT)
-        FakeServer(load(json.loads(os.environ["STANDIN_SCRIPT"]))).mount(app)
+        server(load(json.loads(os.environ["STANDIN_SCRIPT"]))).mount(app)
         app.router.add_get("/v1/models", models)
         app.router.add_get("/health", models)
         for path, handler in (routes or {}).items():

@@ -1,0 +1,213 @@
+"""A month in an hour: ``python bench/soak.py --minutes 40``.
+
+Users of all kinds (`soak_load.py`) do everything at once to one daemon: half of the streams are left in the middle,
+files come and go, assistants vanish, an engine is killed now and then, keys and apps change. Meanwhile memory, files,
+threads, tasks and what lies on the disk are looked at. After it: what grew in the second half, and whether a second
+start brings all of it back. Goals by the hour: ≤20 MB, ≤10 open files, no thread, ≤10 tasks more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import soak_load
+from harness import HERE, Report, Serving, daemon, wait_for
+from soak_load import Load
+
+from portico import AsyncClient
+
+MB = 1024 * 1024
+GOALS = {"own MB": 20.0, "files": 10.0, "threads": 0.5, "tasks": 10.0}
+"""By the hour, in the second half."""
+
+COLUMNS = (
+    *("minute", "MB", "own MB", "children MB", "children", "files", "threads", "tasks", "sessions"),
+    *("db MB", "wal MB", "index MB", "blobs MB", "log kB", "p50 ms", "p95 ms", "calls"),
+)
+
+
+def size(path: Path, pattern: str = "**/*") -> int:
+    """Bytes of what lies there; what vanishes meanwhile counts nothing."""
+    total = 0
+    for file in path.glob(pattern):
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
+
+
+async def probe(client: AsyncClient) -> tuple[float, float]:
+    """Milliseconds that a small question takes amid all this: the median and p95 of 20."""
+    taken: list[float] = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        await client.search("moving", "harbour lantern")
+        taken.append((time.perf_counter() - begun) * 1e3)
+    ordered = sorted(taken)
+    return statistics.median(ordered), ordered[18]
+
+
+def seen_through(window: Path) -> dict[str, Any]:
+    """What the daemon says of itself."""
+    seen: dict[str, Any] = json.loads(window.read_text()) if window.exists() else {}
+    return seen
+
+
+async def sample(pid: int, home: Path, window: Path, client: AsyncClient) -> dict[str, Any]:
+    """How things stand."""
+    process = psutil.Process(pid)
+    memory, children = process.memory_info(), process.children(recursive=True)
+    held = 0
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            held += child.memory_info().rss
+    seen = seen_through(window)
+    p50, p95 = await probe(client)
+    return {
+        "MB": memory.rss / MB,
+        "own MB": (memory.rss - memory.shared) / MB,  # without what it sees of files, the database above all
+        "children MB": held / MB,
+        "children": len(children),
+        "files": process.num_fds(),
+        "threads": process.num_threads(),
+        "tasks": seen.get("tasks"),
+        "sessions": seen.get("sessions"),
+        "db MB": (home / "portico.db").stat().st_size / MB,
+        "wal MB": size(home, "portico.db-wal") / MB,
+        "index MB": size(home / "indexes") / MB,
+        "blobs MB": size(home / "blobs") / MB,
+        "log kB": size(home / "logs") / 1024,
+        "p50 ms": p50,
+        "p95 ms": p95,
+        "late ms": seen.get("late_ms"),
+        "kinds": seen.get("kinds"),
+        "objects": seen.get("objects"),
+    }
+
+
+def grown(samples: Sequence[dict[str, Any]], name: str) -> float:
+    """How much more an hour in the second half: the middle of its end beside that of its beginning, which no single
+    look can sway.
+    """
+    half: list[tuple[float, float]] = [
+        (row["minute"], row[name]) for row in samples[len(samples) // 2 :] if row[name] is not None
+    ]
+    first, last = half[: len(half) // 2], half[len(half) // 2 :]
+    if not first:
+        return 0.0
+    hours = (statistics.mean(at for at, _ in last) - statistics.mean(at for at, _ in first)) / 60
+    return (statistics.median(x for _, x in last) - statistics.median(x for _, x in first)) / hours
+
+
+def rows_of(home: Path) -> dict[str, int]:
+    """How many rows each table has."""
+    with contextlib.closing(sqlite3.connect(f"file:{home}/portico.db?mode=ro", uri=True)) as database:
+        names = [row[0] for row in database.execute("select name from sqlite_master where type = 'table'")]
+        return {name: database.execute(f'select count(*) from "{name}"').fetchone()[0] for name in names}
+
+
+async def soak(
+    serving: Serving, home: Path, folder: Path, window: Path, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Load and look, for as long as was asked."""
+    samples: list[dict[str, Any]] = []
+    load = Load(serving.url, folder)
+    begun = time.monotonic()
+    async with AsyncClient(serving.url) as client:
+        await client.stores.add("moving", folder=folder)
+        users = asyncio.create_task(load.run())
+        try:
+            while time.monotonic() - begun < options.minutes * 60 and not users.done():
+                await asyncio.sleep(options.every)
+                row = await sample(serving.pid, home, window, client)
+                samples.append({"minute": (time.monotonic() - begun) / 60, **row, "calls": load.done.total()})
+                if options.json is not None:
+                    options.json.with_suffix(".live").write_text(
+                        json.dumps([samples, load.done, load.failed, rows_of(home)])
+                    )
+        finally:
+            users.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await users
+            await load.close()
+        await asyncio.sleep(20)  # nothing says when the last of it has ended
+        rest = await sample(serving.pid, home, window, client)
+        pruned = await client.runs.prune(days=0)
+    samples[-1] |= {
+        "failed": dict(load.failed),
+        "done": dict(load.done),
+        "at rest": rest,
+        "pruned": str(pruned),
+    }
+    return samples
+
+
+async def told(url: str, seconds: float) -> dict[str, Any]:
+    """What a daemon knows of what was done to it."""
+    async with AsyncClient(url) as client:
+        store = await client.stores.get("moving")
+        found = await client.search("moving", "harbour")
+        return {
+            "files ready": store.file_counts.completed,
+            "files failed": store.file_counts.failed,
+            "passages": len(found.passages),
+            "sessions": len(await client.sessions.list(limit=1000)),
+            "seconds to serve": seconds,
+        }
+
+
+def main() -> int:
+    """Soak, look again, print, keep; 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--every", type=float, default=20.0, help="seconds between two looks")
+    parser.add_argument("--rows", type=int, default=20, help="rows of the table; the JSON has all looks")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    report = Report("A month", COLUMNS)
+    with tempfile.TemporaryDirectory() as place:
+        folder, home, window = Path(place) / "moving", Path(place) / "home", Path(place) / "window.json"
+        folder.mkdir()
+        given = ("--file", str(soak_load.written(Path(place))))
+        program = (str(HERE / "soak_inside.py"), str(window))
+        with daemon(home, *given, program=program) as serving:
+            wait_for(serving.url + "/mcp", lambda: psutil.pid_exists(serving.pid))
+            samples = asyncio.run(soak(serving, home, folder, window, options))
+            before = asyncio.run(told(serving.url, 0.0))
+            begun = time.perf_counter()
+        report.notes["seconds to stop"] = time.perf_counter() - begun
+        report.notes["rows"] = rows_of(home)
+        begun = time.perf_counter()
+        with daemon(home, *given) as again:
+            seconds = time.perf_counter() - begun
+            report.notes["before"] = before
+            report.notes["after a second start"] = asyncio.run(told(again.url, seconds))
+    for number, row in enumerate(samples):
+        if number % max(1, len(samples) // options.rows) == 0 or number == len(samples) - 1:
+            report.add(**row)
+    last = samples[-1]
+    for name in ("done", "failed", "at rest", "pruned"):
+        report.notes[name] = last[name]
+    missed = False
+    for name, goal in GOALS.items():
+        more = grown(samples, name)
+        missed |= more > goal
+        report.notes[f"{name} more an hour (goal ≤{goal:g})"] = more
+    report.show(options.json)
+    return int(missed)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PORTICO_LOG_LEVEL", "info")
+    raise SystemExit(main())

@@ -1,0 +1,100 @@
+"""The daemon with a window into it, for `soak.py`: ``soak_inside.py FILE ARGUMENTS OF portico_server``.
+
+Writes ``FILE`` once a second: how many asyncio tasks, threads and objects of the collector there are, and which types
+have the most. With ``SOAK_TRACE`` set, ``FILE.trace`` says which lines of code hold what came since its first minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from portico_server import __main__ as program
+from portico_server import listening
+
+SETTLED = 60.0
+"""Seconds until what has come is taken for there to stay."""
+
+DEPTH = 12
+
+
+def counts(loop: asyncio.AbstractEventLoop) -> dict[str, object]:
+    """What there is now. On the loop, as tasks can be counted only there. Sessions of MCP are counted apart: they stay
+    for half an hour when nobody ends them.
+    """
+    names = [task.get_name().split(" ")[0] for task in asyncio.all_tasks(loop)]
+    sessions = sum(name.endswith("_serve_opening_request.<locals>.run_server") for name in names)
+    others = [name.rstrip("0123456789-") for name in names if not name.startswith("mcp.server.")]
+    return {
+        "tasks": len(others),
+        "sessions": sessions,
+        "threads": threading.active_count(),
+        "kinds": Counter(others).most_common(12),
+    }
+
+
+def objects() -> list[tuple[str, int]]:
+    """The types with most objects among those that the collector looks at."""
+    found = Counter(f"{type(item).__module__}.{type(item).__qualname__}" for item in gc.get_objects())
+    return found.most_common(25)
+
+
+def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
+    """Write what there is, once a second; the expensive parts once a minute."""
+    began, heavy, base = time.monotonic(), 0.0, None
+    many: list[tuple[str, int]] = []
+    while True:
+        time.sleep(1)
+        now = time.monotonic()
+        if now - heavy > SETTLED:
+            heavy, many = now, objects()
+            if tracemalloc.is_tracing() and now - began > SETTLED:
+                shot = tracemalloc.take_snapshot()
+                base = base or shot
+                grown = shot.compare_to(base, "traceback")[:25]
+                text = "\n\n".join(f"{stat}\n" + "\n".join(stat.traceback.format()) for stat in grown)
+                path.with_suffix(".trace").write_text(text)
+        done: list[dict[str, object]] = []
+        seen = threading.Event()
+
+        def look(done: list[dict[str, object]] = done, seen: threading.Event = seen) -> None:
+            done.append(counts(loop))
+            seen.set()
+
+        asked = time.perf_counter()
+        loop.call_soon_threadsafe(look)
+        seen.wait(30)
+        late = time.perf_counter() - asked
+        said = {**(done[0] if done else {}), "late_ms": late * 1e3, "tracked": sum(n for _, n in many)}
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps({**said, "objects": many}))
+        draft.replace(path)
+
+
+def watched(new_loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> asyncio.AbstractEventLoop:
+    """A loop that is watched."""
+    loop = new_loop()
+    threading.Thread(target=watch, args=(loop, path), name="soak", daemon=True).start()
+    return loop
+
+
+def main() -> int:
+    """Begin the daemon as its own program does."""
+    path, new_loop = Path(sys.argv[1]), listening.new_loop
+    if os.environ.get("SOAK_TRACE"):
+        tracemalloc.start(DEPTH)
+    listening.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module takes it from there
+    return program.main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

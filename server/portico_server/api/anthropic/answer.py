@@ -1,0 +1,164 @@
+"""What a chat answered as a message: content blocks, stop reasons, counts and citations. Pure.
+
+Source: https://platform.claude.com/docs/en/api/messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from portico.wire import Passage, Usage
+from portico_server.core.errors import EngineFailed
+from portico_server.core.ids import new_id
+from portico_server.core.request import Reply
+
+REASONS: Mapping[str, str] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+"""``finish_reason`` to ``stop_reason``."""
+
+UNREADABLE = "INVALID_JSON"
+"""The key under which arguments stand that are no JSON object; Anthropic's documentation proposes it."""
+
+Block = dict[str, Any]
+
+
+class Head:
+    """What is the same in all of one answer: its id, and the model by the name it was asked by.
+
+    ``stops``: the request's stop sequences.
+    """
+
+    def __init__(self, model: str, stops: Sequence[str] = ()) -> None:
+        self._model = model
+        self._stops = frozenset(stops)
+        self._id = new_id("msg_")
+
+    def message(
+        self, content: Sequence[Block], reason: str | None, stopped_by: str | None, usage: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """The message, whole or as it begins a stream."""
+        return {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": content,
+            "stop_reason": reason,
+            "stop_sequence": stopped_by,
+            "usage": usage,
+        }
+
+    def end(self, finish: str | None, hit: Any, *, called: bool) -> tuple[str, str | None]:
+        """``stop_reason`` and ``stop_sequence``. ``hit`` is what the engine says it stopped at, if it says so;
+        ``called``: there are tool calls, whatever the engine calls such an end.
+        """
+        if called:
+            return "tool_use", None
+        if isinstance(hit, str) and hit in self._stops:
+            return "stop_sequence", hit
+        return REASONS.get(finish or "stop", "end_turn"), None
+
+
+def of_completion(document: Any, head: Head, usage: Usage) -> dict[str, Any]:
+    """A whole ``chat.completion`` as a message. Raises `EngineFailed` if it is none."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    if not choices:
+        raise EngineFailed("The model answered something that is not a chat completion.")
+    choice = choices[0]
+    said = choice.get("message") or {}
+    calls = [
+        (
+            call.get("id"),
+            (call.get("function") or {}).get("name"),
+            (call.get("function") or {}).get("arguments"),
+        )
+        for call in said.get("tool_calls") or ()
+    ]
+    text = said.get("content") or said.get("refusal") or ""
+    content = _content(thoughts_in(said), text, calls)
+    end = head.end(choice.get("finish_reason"), choice.get("stop_reason"), called=bool(calls))
+    return head.message(content, *end, counts(usage))
+
+
+def of_reply(reply: Reply, head: Head) -> dict[str, Any]:
+    """The answer of an app as a message; its passages are citations of the text."""
+    calls = [(call.id, call.name, call.arguments) for call in reply.tool_calls]
+    content = _content("", reply.content, calls)
+    for block in content:
+        if block["type"] == "text" and reply.citations:
+            block["citations"] = [citation(passage) for passage in reply.citations]
+    end = head.end(reply.finish_reason, None, called=bool(calls))
+    return head.message(content, *end, counts(reply.usage))
+
+
+def thoughts_in(said: Mapping[str, Any]) -> str:
+    """What a message or a delta has of the model's thoughts, under either of the names that engines give them."""
+    found = said.get("reasoning_content") or said.get("reasoning")
+    return found if isinstance(found, str) else ""
+
+
+def counts(usage: Usage) -> dict[str, int]:
+    """Theirs: what was read from a cache is not among the input tokens."""
+    return {
+        "input_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+    }
+
+
+def citation(passage: Passage) -> dict[str, Any]:
+    """A passage that an answer stands on. ``document_index`` is its number in the text less one; the offsets are those
+    of the file's text; ``store`` and ``score`` are ours.
+    """
+    return {
+        "type": "char_location",
+        "cited_text": passage.text,
+        "document_index": passage.rank - 1,
+        "document_title": passage.filename,
+        "file_id": passage.file_id,
+        "start_char_index": passage.place.start,
+        "end_char_index": passage.place.end,
+        "store": passage.store,
+        "score": passage.score,
+    }
+
+
+def input_of(arguments: Any) -> dict[str, Any]:
+    """The arguments of a call, as the model wrote them, as an object."""
+    if not isinstance(arguments, str) or not arguments.strip():
+        return {}
+    try:
+        value = orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        value = UNREADABLE
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else {UNREADABLE: arguments}
+
+
+def _content(thoughts: str, text: str, calls: Iterable[tuple[Any, Any, Any]]) -> list[Block]:
+    content: list[Block] = []
+    if thoughts:
+        content.append({"type": "thinking", "thinking": thoughts, "signature": ""})
+    uses = [
+        {
+            "type": "tool_use",
+            "id": number or new_id("call_"),
+            "name": name or "",
+            "input": input_of(arguments),
+        }
+        for number, name, arguments in calls
+    ]
+    # An answer without any block would break whoever looks at the first one.
+    if text or not uses:
+        content.append({"type": "text", "text": text})
+    return content + uses

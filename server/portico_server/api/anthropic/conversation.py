@@ -1,0 +1,247 @@
+"""The messages of a Messages request as those of a chat. Pure.
+
+Source: https://platform.claude.com/docs/en/api/messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import orjson
+
+from portico_server.api.anthropic import field
+from portico_server.api.anthropic.field import Block
+from portico_server.api.anthropic.target import Target
+from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
+
+Message: TypeAlias = dict[str, Any]
+Part: TypeAlias = dict[str, Any]
+
+ROLES = ("user", "assistant", "system")
+SAID_BY_USER = ("text", "image", "document", "search_result", "tool_result")
+SAID_BY_ASSISTANT = ("text", "thinking", "redacted_thinking", "tool_use")
+RETURNED = ("text", "image", "document", "search_result")
+SOURCES = ("base64", "url", "text", "content")
+
+BILLING = "x-anthropic-billing-header:"
+"""Begins a block of Claude Code's system prompt that is for Anthropic's accounts and differs from call to call: in a
+prompt it would make a model read everything anew.
+"""
+
+_BREAK = "\n\n"
+"""Between two blocks of text that become one."""
+
+
+def messages_of(body: Mapping[str, Any], target: Target) -> list[Message]:
+    """The system prompt and the turns. Raises `InvalidRequest` with the path of what is wrong or has no translation."""
+    given = body.get("messages")
+    if given is None:
+        missing("messages")
+    if not isinstance(given, list):
+        wrong_type("messages", "a list of messages", given)
+    if not given:
+        wrong("messages", "must hold at least one message")
+    talk = _Talk(target)
+    talk.rules(body.get("system"), "system")
+    for index, message in enumerate(given):
+        path = f"messages[{index}]"
+        if not isinstance(message, dict):
+            wrong_type(path, "an object with 'role' and 'content'", message)
+        role = field.one_of(message.get("role"), f"{path}.role", ROLES)
+        content = message.get("content")
+        if role == "user":
+            talk.user(field.blocks(content, f"{path}.content"), f"{path}.content")
+        elif role == "assistant":
+            talk.assistant(field.blocks(content, f"{path}.content"), f"{path}.content")
+        else:
+            talk.rules(content, f"{path}.content")
+    return talk.messages
+
+
+class _Talk:
+    """Collects turns; two of the same role become one."""
+
+    def __init__(self, target: Target) -> None:
+        self.messages: list[Message] = []
+        self._target = target
+        self._called: set[str] = set()
+
+    def rules(self, value: Any, path: str) -> None:
+        """The system prompt, or a system message between two turns."""
+        if value is None:
+            return
+        texts = []
+        for index, block in enumerate(field.blocks(value, path)):
+            if block["type"] != "text":
+                not_one_of(f"{path}[{index}].type", block["type"], ("text",))
+            text = field.text(block, "text", f"{path}[{index}]")
+            if text and not text.startswith(BILLING):
+                texts.append(text)
+        if texts:
+            self.messages.append({"role": "system", "content": _BREAK.join(texts)})
+
+    def user(self, blocks: list[Block], path: str) -> None:
+        """What the user said, after what the tools answered, which must follow their calls at once."""
+        if not blocks:
+            wrong(path, "must not be an empty list")
+        parts: list[Part] = []
+        for index, block in enumerate(blocks):
+            at = f"{path}[{index}]"
+            if block["type"] == "tool_result":
+                parts += self._result(block, at)
+            else:
+                parts += self._part(block, at, SAID_BY_USER)
+        if not parts:
+            return
+        last = self.messages[-1] if self.messages else None
+        if last is not None and last["role"] == "user":
+            parts = [*_as_parts(last["content"]), *parts]
+            self.messages.pop()
+        self.messages.append({"role": "user", "content": _content(parts)})
+
+    def assistant(self, blocks: list[Block], path: str) -> None:
+        """What the model said, thought and called."""
+        said: list[str] = []
+        thoughts: list[str] = []
+        calls: list[Mapping[str, Any]] = []
+        for index, block in enumerate(blocks):
+            at = f"{path}[{index}]"
+            match block["type"]:
+                case "text":
+                    said.append(field.text(block, "text", at))
+                case "thinking":
+                    thoughts.append(field.text(block, "thinking", at))
+                case "tool_use":
+                    calls.append(self._call(block, at))
+                case "redacted_thinking":
+                    pass  # only whoever wrote it can read it
+                case kind if not _of_a_server(kind) and not self._target.speaks:
+                    not_one_of(f"{at}.type", kind, SAID_BY_ASSISTANT)
+        last = self.messages[-1] if self.messages else None
+        if last is None or last["role"] != "assistant":
+            last = {"role": "assistant", "content": ""}
+            self.messages.append(last)
+        last["content"] += "".join(said)
+        if thoughts and self._target.thinks:
+            last["reasoning_content"] = last.get("reasoning_content", "") + "".join(thoughts)
+        if calls:
+            last["tool_calls"] = [*last.get("tool_calls", ()), *calls]
+
+    def _call(self, block: Block, at: str) -> Mapping[str, Any]:
+        number = field.text(block, "id", at, empty=False)
+        given = block.get("input")
+        if not isinstance(given, dict):
+            wrong_type(f"{at}.input", "an object", given)
+        self._called.add(number)
+        function = {"name": field.text(block, "name", at), "arguments": orjson.dumps(given).decode()}
+        return {"id": number, "type": "function", "function": function}
+
+    def _result(self, block: Block, at: str) -> list[Part]:
+        """Adds what a tool answered; its images, which a chat has no place for there, are for the user to show."""
+        number = field.text(block, "tool_use_id", at, empty=False)
+        if number not in self._called:
+            wrong(f"{at}.tool_use_id", f"is '{number}', but no 'tool_use' before it has that id")
+        content = block.get("content")
+        parts: list[Part] = []
+        for index, inner in enumerate(field.blocks("" if content is None else content, f"{at}.content")):
+            parts += self._part(inner, f"{at}.content[{index}]", RETURNED)
+        shown = [part for part in parts if part["type"] != "text"]
+        text = _BREAK.join(part["text"] for part in parts if part["type"] == "text")
+        if field.flag(block, "is_error", at):
+            text = f"Error: {text}" if text else "Error"
+        elif not text and shown:
+            text = "What the tool returned is shown next."
+        self.messages.append({"role": "tool", "tool_call_id": number, "content": text})
+        return shown
+
+    def _part(self, block: Block, at: str, kinds: tuple[str, ...]) -> list[Part]:
+        kind = block["type"]
+        if kind in kinds:
+            match kind:
+                case "text":
+                    return [_text(field.text(block, "text", at))]
+                case "image":
+                    return [_image(block, at)]
+                case "document":
+                    return list(self._document(block, at))
+                case "search_result":
+                    return [_text(_BREAK.join(_found(block, at)))]
+        if not _of_a_server(kind) and kind != "tool_reference" and not self._target.speaks:
+            not_one_of(f"{at}.type", kind, kinds)
+        return []
+
+    def _document(self, block: Block, at: str) -> Iterator[Part]:
+        """Its title, what is said of it, and its content."""
+        source, where = _source(block, at)
+        heads = [block[name] for name in ("title", "context") if isinstance(block.get(name), str)]
+        if source["type"] == "base64":
+            kind = field.text(source, "media_type", where)
+            data = f"data:{kind};base64,{field.text(source, 'data', where)}"
+            name = heads[0] if heads else "document.pdf"
+            yield {"type": "file", "file": {"filename": name, "file_data": data}}
+            return
+        if source["type"] == "url":
+            wrong(f"{where}.type", "is 'url', but nothing here fetches documents: send the content itself")
+        if source["type"] == "text":
+            yield _text(_BREAK.join([*heads, field.text(source, "data", where)]))
+            return
+        if heads:
+            yield _text(_BREAK.join(heads))
+        for index, inner in enumerate(field.blocks(source.get("content"), f"{where}.content")):
+            yield from self._part(inner, f"{where}.content[{index}]", ("text", "image"))
+
+
+def _image(block: Block, at: str) -> Part:
+    source, where = _source(block, at)
+    if source["type"] == "base64":
+        kind = field.text(source, "media_type", where)
+        url = f"data:{kind};base64,{field.text(source, 'data', where)}"
+    elif source["type"] == "url":
+        url = field.text(source, "url", where)
+    else:
+        not_one_of(f"{where}.type", source["type"], ("base64", "url"))
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _source(block: Block, at: str) -> tuple[Block, str]:
+    source = field.mapping(block, "source", at)
+    where = f"{at}.source"
+    if source is None:
+        missing(where)
+    if source.get("type") == "file":
+        wrong(
+            f"{where}.type",
+            "is 'file', but the files of Anthropic's Files API are not here: send the content",
+        )
+    field.one_of(source.get("type"), f"{where}.type", SOURCES)
+    return source, where
+
+
+def _found(block: Block, at: str) -> Iterator[str]:
+    """What a client's search found: title, source, and the texts."""
+    for name in ("title", "source"):
+        if isinstance(block.get(name), str):
+            yield block[name]
+    for index, inner in enumerate(field.blocks(block.get("content"), f"{at}.content")):
+        yield field.text(inner, "text", f"{at}.content[{index}]")
+
+
+def _of_a_server(kind: str) -> bool:
+    """Whether a block belongs to a tool that Anthropic runs. Clients send back whatever they were sent."""
+    return kind == "server_tool_use" or kind.endswith("_tool_result")
+
+
+def _text(text: str) -> Part:
+    return {"type": "text", "text": text}
+
+
+def _as_parts(content: Any) -> Iterable[Part]:
+    return [_text(content)] if isinstance(content, str) else content
+
+
+def _content(parts: list[Part]) -> str | list[Part]:
+    """A string where nothing but text was said: every engine takes that."""
+    if all(part["type"] == "text" for part in parts):
+        return _BREAK.join(part["text"] for part in parts)
+    return parts

@@ -1,0 +1,71 @@
+"""Errors in Anthropic's form, with its types and statuses. Pure.
+
+Source: https://platform.claude.com/docs/en/api/errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from portico_server.api.anthropic.stream import PING
+from portico_server.api.shape import Shape
+from portico_server.core.errors import PorticoError
+from portico_server.engines.refusal import UpstreamFailed
+
+PATH = "/v1/messages"
+"""At and below it everything is told in this form."""
+
+MODELS = "/v1/models"
+"""At and below it only what is asked for with `VERSION`: the path is OpenAI's as well."""
+
+VERSION = b"anthropic-version"
+
+OVERLOADED = 529
+
+TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    OVERLOADED: "overloaded_error",
+}
+"""By status. Any other 4xx is an ``invalid_request_error``, any other 5xx an ``api_error``."""
+
+
+def is_ours(scope: Mapping[str, Any]) -> bool:
+    """Whether whoever sent a request expects Anthropic's form; ``scope`` is ASGI's."""
+    path: str = scope["path"]
+    return path.startswith(PATH) or (path.startswith(MODELS) and is_versioned(scope))
+
+
+def is_versioned(scope: Mapping[str, Any]) -> bool:
+    """Whether a request has the header that Anthropic's clients always send."""
+    return any(name == VERSION for name, _value in scope["headers"])
+
+
+def status_of(error: PorticoError) -> int:
+    """The status there: what passes by itself is 529, which their clients try again."""
+    upstream = error.upstream if isinstance(error, UpstreamFailed) else error.status
+    return OVERLOADED if upstream in (503, OVERLOADED) else error.status
+
+
+def body_of(error: PorticoError, request_id: str) -> bytes:
+    """The document of an error."""
+    status = status_of(error)
+    kind = TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
+    told = {"type": kind, "message": error.message}
+    return orjson.dumps({"type": "error", "error": told, "request_id": request_id})
+
+
+def frame_of(error: PorticoError, request_id: str) -> bytes:
+    """The event that ends a stream."""
+    return b"event: error\ndata: " + body_of(error, request_id) + b"\n\n"
+
+
+ANTHROPIC = Shape(status_of, body_of, frame_of, (b"x-request-id", b"request-id"), PING)

@@ -1,0 +1,171 @@
+"""``POST /v1/messages`` and ``/v1/messages/count_tokens``: models by relay, apps by the events of their runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from portico.wire import Cited, Delta, Passage
+from portico_server.api.anthropic import answer
+from portico_server.api.anthropic.answer import Head
+from portico_server.api.anthropic.ask import chat_of, model_of, tools_of
+from portico_server.api.anthropic.conversation import messages_of
+from portico_server.api.anthropic.stream import PING, Stream
+from portico_server.api.anthropic.target import Target
+from portico_server.api.exchange import Exchange, Presence
+from portico_server.api.openai.relay import caller_of, find
+from portico_server.api.parts import Parts
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.request import Chat, Original, Relay, Relayed, Reply, Tokenize, Tokens
+from portico_server.core.servable import Relays, relays
+from portico_server.runs.run import Run
+
+_OURS = ("model", "messages", "stream")
+"""Fields that are the face's business and not an option of the app."""
+
+FORWARDED = ("anthropic-beta", "anthropic-version")
+"""Headers that change how a model which speaks this protocol reads the request."""
+
+
+async def create(exchange: Exchange, parts: Parts) -> None:
+    """Answer a conversation, whole or as a stream."""
+    body = await exchange.json()
+    name = model_of(body)
+    servable = await find(parts, name, "chat/completions", caller_of(exchange))
+    target = Target.of(servable.card)
+    chat = chat_of(body, target)
+    head = Head(name, chat.get("stop", ()))
+    if not relays(servable):
+        await _app(exchange, parts, chat, head)
+        return
+    original = Original("anthropic", body, _forwarded(exchange)) if target.speaks else None
+    await _model(exchange, parts, servable, Relay("chat/completions", chat, original=original), head)
+
+
+async def count_tokens(exchange: Exchange, parts: Parts) -> None:
+    """How many tokens a conversation has for the model, its tools included; loads the model."""
+    body = await exchange.json()
+    name = model_of(body)
+    servable = await find(parts, name, "chat/completions", caller_of(exchange))
+    target = Target.of(servable.card)
+    messages = messages_of(body, target)
+    tools = tools_of(body, target).get("tools", ())
+    if not relays(servable):
+        raise InvalidRequest(
+            f"'{name}' is an app and has no tokens of its own; count with the model behind it.",
+            code="tokens_unsupported",
+            param="model",
+        )
+    async with Presence(exchange):
+        found = await parts.runner.call(
+            "tokenize", name, Tokenize(messages=tuple(messages), tools=tuple(tools)), caller_of(exchange)
+        )
+    if not isinstance(found, Tokens):
+        raise PorticoError(f"'{name}' answered a request for tokens with something else.")
+    await exchange.answer(200, orjson.dumps({"input_tokens": len(found.ids)}))
+
+
+def _forwarded(exchange: Exchange) -> dict[str, str]:
+    found = {name: exchange.header(name.encode()) for name in FORWARDED}
+    return {name: value.decode("latin-1") for name, value in found.items() if value}
+
+
+# --- models ---------------------------------------------------------------------------------------------------
+
+
+async def _model(exchange: Exchange, parts: Parts, model: Relays, request: Relay, head: Head) -> None:
+    data = b""
+    async with Presence(exchange):
+        relayed = await parts.runner.relay(model, request.body["model"], request, caller_of(exchange))
+        if not request.stream:
+            data = b"".join([chunk async for chunk in relayed.chunks])
+    if request.stream:
+        await exchange.stream(_relayed(relayed, Stream(head)))
+    elif relayed.protocol == "anthropic":
+        await exchange.answer(200, data)
+    else:
+        message = answer.of_completion(_parsed(data), head, relayed.usage)
+        await exchange.answer(200, orjson.dumps(message))
+
+
+async def _relayed(relayed: Relayed, stream: Stream) -> AsyncIterator[bytes]:
+    """The chunks of a chat as events; those of a model that speaks this protocol as they are."""
+    try:
+        async for chunk in relayed.chunks:
+            if relayed.protocol == "anthropic":
+                yield chunk
+            elif frames := _events(chunk, stream):
+                yield frames
+        if relayed.protocol != "anthropic":
+            yield stream.end(relayed.usage)
+    finally:
+        close = getattr(relayed.chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _events(chunk: bytes, stream: Stream) -> bytes:
+    """What some frames of a chat mean. Of an error, which is raised next, nothing is said here."""
+    frames = b""
+    for line in chunk.split(b"\n"):
+        if line.startswith(b"data:"):
+            data = line[5:].strip()
+            if data != b"[DONE]":
+                frames += stream.chunk(_parsed(data))
+        elif line.startswith(b":"):
+            frames += PING
+    return frames
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise EngineFailed("The model answered something that is not JSON.") from error
+
+
+# --- apps -----------------------------------------------------------------------------------------------------
+
+
+async def _app(exchange: Exchange, parts: Parts, chat: dict[str, Any], head: Head) -> None:
+    options = {key: value for key, value in chat.items() if key not in _OURS}
+    run = parts.runner.start(
+        "chat/completions", chat["model"], Chat(tuple(chat["messages"]), options), caller_of(exchange)
+    )
+    exchange.extra.append((b"x-portico-run", run.id.encode()))
+    if chat.get("stream"):
+        await exchange.stream(_told(parts, run, Stream(head)))
+        return
+    async with Presence(exchange):
+        reply = _reply(await parts.runner.wait(run), run.name)
+    await exchange.answer(200, orjson.dumps(answer.of_reply(reply, head)))
+
+
+async def _told(parts: Parts, run: Run, stream: Stream) -> AsyncIterator[bytes]:
+    """The events of a run as those of a message. Closing this generator cancels the run."""
+    passages: tuple[Passage, ...] = ()
+    spoken = False
+    try:
+        async for _number, event in run.log.follow():
+            match event:
+                case Cited():
+                    passages = event.passages
+                case Delta(text=text) if text:
+                    yield stream.text(text)
+                    spoken = True
+        reply = _reply(await parts.runner.wait(run), run.name)  # raises what ended a failed run
+        if reply.content and not spoken:
+            yield stream.text(reply.content)
+        cited = stream.cited(reply.citations or passages)
+        calls = [stream.called(call.id, call.name, call.arguments) for call in reply.tool_calls]
+        yield cited + b"".join(calls) + stream.end(reply.usage, reply.finish_reason)
+    finally:
+        await run.leave()
+
+
+def _reply(result: Any, name: str) -> Reply:
+    if not isinstance(result, Reply):
+        raise PorticoError(f"'{name}' answered a conversation with something else.")
+    return result

@@ -1,0 +1,105 @@
+"""``GET /v1/models`` for whoever sends ``anthropic-version``: what answers Messages requests, in Anthropic's form."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.routing import Match
+from starlette.types import Scope
+
+from portico_server.api.anthropic.errors import is_versioned
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.openai import models
+from portico_server.api.openai.models import Model
+from portico_server.core.errors import InvalidRequest, NotFound
+
+MOST = 1_000
+
+
+class Versioned(APIRoute):
+    """A route for requests that have the header; all others go on to the next one of its path."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches(scope) if is_versioned(scope) else (Match.NONE, {})
+
+
+router = APIRouter(prefix="/v1/models", route_class=Versioned, include_in_schema=False)
+
+
+class ModelInfo(BaseModel):
+    """A name to put into ``model``. ``max_input_tokens``: of one call, its answer included."""
+
+    type: Literal["model"] = "model"
+    id: str
+    display_name: str
+    created_at: datetime
+    lifecycle: Literal["active"] = "active"
+    max_input_tokens: int | None = None
+    max_tokens: int | None = None
+
+
+class ModelPage(BaseModel):
+    """Some of them, in order; ``after_id`` of the next request is ``last_id`` of this answer."""
+
+    data: list[ModelInfo]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+@router.get("")
+async def list_message_models(
+    parts: TheParts,
+    caller: Caller,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 20,
+    after_id: str | None = None,
+    before_id: str | None = None,
+) -> ModelPage:
+    """The models and apps that chat, and their aliases."""
+    everything = (await models.list_models(parts, caller)).data
+    found = [_info(model) for model in everything if "chat" in model.capabilities]
+    names = [info.id for info in found]
+    if after_id is not None:
+        found = found[_place(names, after_id, "after_id") + 1 :]
+    if before_id is not None:
+        found = found[: _place(names, before_id, "before_id")]
+        shown = found[-limit:]
+    else:
+        shown = found[:limit]
+    return ModelPage(
+        data=shown,
+        first_id=shown[0].id if shown else None,
+        last_id=shown[-1].id if shown else None,
+        has_more=len(shown) < len(found),
+    )
+
+
+@router.get("/{name:path}")
+async def retrieve_message_model(name: str, parts: TheParts, caller: Caller) -> ModelInfo:
+    """One of them."""
+    model = await models.retrieve_model(name, parts, caller)
+    if "chat" not in model.capabilities:
+        raise NotFound(f"The model '{name}' does not chat.", code="model_not_found", param="model")
+    return _info(model)
+
+
+def _place(names: list[str], name: str, param: str) -> int:
+    if name not in names:
+        raise InvalidRequest(f"'{param}' is '{name}', which is no model that is listed.", param=param)
+    return names.index(name)
+
+
+def _info(model: Model) -> ModelInfo:
+    length = model.labels.get("context_length")
+    known = length if isinstance(length, int) else None
+    return ModelInfo(
+        id=model.id,
+        display_name=model.title or model.id,
+        created_at=datetime.fromtimestamp(model.created, UTC),
+        max_input_tokens=known,
+        max_tokens=known,
+    )

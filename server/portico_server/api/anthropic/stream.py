@@ -1,0 +1,191 @@
+"""The events of a streamed message: a machine that values go into and frames come out of. Pure.
+
+Source: https://platform.claude.com/docs/en/build-with-claude/streaming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+from portico.wire import Passage, Usage
+from portico_server.api.anthropic.answer import Head, citation, counts, thoughts_in
+from portico_server.core.ids import new_id
+
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+"""A sign of life. It may come at any time, before the message begins as well."""
+
+Kind: TypeAlias = Literal["text", "thinking", "tool_use"]
+
+_EMPTY: Mapping[Kind, dict[str, Any]] = {
+    "text": {"type": "text", "text": ""},
+    "thinking": {"type": "thinking", "thinking": "", "signature": ""},
+}
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call as it is being written. ``arguments``: all so far; ``sent``: characters of them that are out;
+    ``begun``: it has a block.
+    """
+
+    number: str = ""
+    name: str = ""
+    arguments: str = ""
+    sent: int = 0
+    begun: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether its arguments are JSON, so that nothing more will come."""
+        try:
+            orjson.loads(self.arguments)
+        except orjson.JSONDecodeError:
+            return False
+        return True
+
+
+class Stream:
+    """Blocks come one after the other, numbered without gaps, whatever order an engine writes them in.
+
+    The message begins with whatever is told first; `end` must be the last.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._started = False
+        self._block = -1
+        self._open: Kind | None = None
+        self._calls: dict[int, _Call] = {}
+        self._writing: int | None = None
+        """The call whose block is open."""
+        self._finish: str | None = None
+        self._hit: Any = None
+
+    # --- in -------------------------------------------------------------------------------------------------
+
+    def chunk(self, document: Mapping[str, Any]) -> bytes:
+        """One ``chat.completion.chunk``; of several choices the first."""
+        frames = self._start()
+        for choice in document.get("choices") or ():
+            if choice.get("index", 0) == 0:
+                frames += self._choice(choice)
+        return frames
+
+    def text(self, text: str) -> bytes:
+        """A piece of the answer."""
+        return self._piece("text", {"type": "text_delta", "text": text})
+
+    def called(self, number: str, name: str, arguments: str) -> bytes:
+        """A whole call of a tool."""
+        part = {"id": number, "function": {"name": name, "arguments": arguments}}
+        return self._part({**part, "index": len(self._calls)})
+
+    def cited(self, passages: Sequence[Passage]) -> bytes:
+        """The passages that the text stands on."""
+        return b"".join(
+            self._piece("text", {"type": "citations_delta", "citation": citation(passage)})
+            for passage in passages
+        )
+
+    def end(self, usage: Usage, finish: str | None = None) -> bytes:
+        """The end of the message: its counts and its reason, the one that was told in a chunk unless given."""
+        frames = self._start() + self._rest()
+        if self._block < 0:
+            # An answer without any block would break whoever looks at the first one.
+            frames += self._begin("text", _EMPTY["text"])
+        frames += self._close()
+        reason, hit = self._head.end(finish or self._finish, self._hit, called=bool(self._calls))
+        frames += _frame(
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": reason, "stop_sequence": hit},
+                "usage": counts(usage),
+            }
+        )
+        return frames + _frame({"type": "message_stop"})
+
+    # --- what is made of it ---------------------------------------------------------------------------------
+
+    def _choice(self, choice: Mapping[str, Any]) -> bytes:
+        delta = choice.get("delta") or {}
+        frames = b""
+        if thoughts := thoughts_in(delta):
+            frames += self._piece("thinking", {"type": "thinking_delta", "thinking": thoughts})
+        if text := delta.get("content") or delta.get("refusal"):
+            frames += self.text(text)
+        for part in delta.get("tool_calls") or ():
+            frames += self._part(part)
+        self._finish = choice.get("finish_reason") or self._finish
+        self._hit = choice.get("stop_reason") or self._hit
+        return frames
+
+    def _piece(self, kind: Kind, delta: Mapping[str, Any]) -> bytes:
+        """A piece of text or of thoughts, in the block that is open if that is of its kind."""
+        frames = b"" if self._open == kind else self._begin(kind, _EMPTY[kind])
+        return frames + self._delta(delta)
+
+    def _part(self, part: Mapping[str, Any]) -> bytes:
+        """A piece of a tool call."""
+        index = part.get("index") or 0
+        call = self._calls.setdefault(index, _Call())
+        function = part.get("function") or {}
+        call.number = call.number or part.get("id") or ""
+        call.name = call.name or function.get("name") or ""
+        call.arguments += function.get("arguments") or ""
+        current = None if self._writing is None else self._calls[self._writing]
+        if call is current:
+            return self._arguments(call)
+        # A block that was closed cannot be gone on with: who is still being written is let finish.
+        if not call.name or call.begun or (current is not None and not current.whole):
+            return b""
+        return self._use(index, call)
+
+    def _use(self, index: int, call: _Call) -> bytes:
+        block = {"type": "tool_use", "id": call.number or new_id("call_"), "name": call.name, "input": {}}
+        frames = self._begin("tool_use", block)
+        call.begun, self._writing = True, index
+        return frames + self._arguments(call)
+
+    def _arguments(self, call: _Call) -> bytes:
+        part, call.sent = call.arguments[call.sent :], len(call.arguments)
+        return self._delta({"type": "input_json_delta", "partial_json": part}) if part else b""
+
+    def _rest(self) -> bytes:
+        """Calls that had to wait for others."""
+        frames = b""
+        for index, call in sorted(self._calls.items()):
+            if not call.begun:
+                frames += self._use(index, call)
+        return frames
+
+    # --- blocks ---------------------------------------------------------------------------------------------
+
+    def _start(self) -> bytes:
+        if self._started:
+            return b""
+        self._started = True
+        message = self._head.message([], None, None, counts(Usage()))
+        return _frame({"type": "message_start", "message": message})
+
+    def _begin(self, kind: Kind, block: Mapping[str, Any]) -> bytes:
+        frames = self._start() + self._close()
+        self._open = kind
+        self._block += 1
+        return frames + _frame({"type": "content_block_start", "index": self._block, "content_block": block})
+
+    def _delta(self, delta: Mapping[str, Any]) -> bytes:
+        return _frame({"type": "content_block_delta", "index": self._block, "delta": delta})
+
+    def _close(self) -> bytes:
+        if self._open is None:
+            return b""
+        self._open, self._writing = None, None
+        return _frame({"type": "content_block_stop", "index": self._block})
+
+
+def _frame(event: Mapping[str, Any]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), orjson.dumps(event))

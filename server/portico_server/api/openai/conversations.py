@@ -1,0 +1,101 @@
+"""``/v1/conversations``: conversations and their items."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Query
+from starlette.responses import Response
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.openai.included import Included
+from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page
+from portico_server.apps.respond.machine import shown
+from portico_server.apps.respond.read import include as read_include
+from portico_server.db.conversations import ConversationRow
+
+router = APIRouter(prefix="/v1/conversations", tags=["OpenAI: conversations"])
+
+Wish = Annotated[dict[str, Any], Body()]
+
+
+@router.post("", responses=DOCUMENT, response_class=Response)
+async def create_conversation(
+    parts: TheParts, caller: Caller, body: Annotated[dict[str, Any] | None, Body()] = None
+) -> Response:
+    """Begin a conversation, with up to 20 items."""
+    return answer(_told(await parts.conversations.create(body or {}, caller)))
+
+
+@router.get("/{conversation_id}", responses=DOCUMENT, response_class=Response)
+async def retrieve_conversation(conversation_id: str, parts: TheParts, caller: Caller) -> Response:
+    """One conversation, without its items."""
+    return answer(_told(await parts.conversations.get(conversation_id, caller)))
+
+
+@router.post("/{conversation_id}", responses=DOCUMENT, response_class=Response)
+async def update_conversation(conversation_id: str, body: Wish, parts: TheParts, caller: Caller) -> Response:
+    """Put other metadata in the place of what it has."""
+    return answer(_told(await parts.conversations.change(conversation_id, body, caller)))
+
+
+@router.delete("/{conversation_id}", responses=DOCUMENT, response_class=Response)
+async def delete_conversation(conversation_id: str, parts: TheParts, caller: Caller) -> Response:
+    """Forget a conversation with its items; the responses that were made in it stay."""
+    await parts.conversations.delete(conversation_id, caller)
+    return answer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
+
+
+@router.post("/{conversation_id}/items", responses=DOCUMENT, response_class=Response)
+async def create_items(
+    conversation_id: str, body: Wish, parts: TheParts, caller: Caller, include: Included
+) -> Response:
+    """Put up to 20 items at the end."""
+    wanted = read_include(include)
+    return answer(page(await parts.conversations.add(conversation_id, body, caller), wanted, more=False))
+
+
+@router.get("/{conversation_id}/items", responses=DOCUMENT, response_class=Response)
+async def list_items(
+    conversation_id: str,
+    parts: TheParts,
+    caller: Caller,
+    include: Included,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> Response:
+    """The items, newest first."""
+    wanted = read_include(include)
+    found = await parts.conversations.page(
+        conversation_id, caller, after=after, limit=limit, descending=order == "desc"
+    )
+    return answer(page(found.items, wanted, more=found.more))
+
+
+@router.get("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)
+async def retrieve_item(
+    conversation_id: str,
+    item_id: str,
+    parts: TheParts,
+    caller: Caller,
+    include: Included,
+) -> Response:
+    """One item."""
+    wanted = read_include(include)
+    return answer(shown(await parts.conversations.item(conversation_id, item_id, caller), wanted))
+
+
+@router.delete("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)
+async def delete_item(conversation_id: str, item_id: str, parts: TheParts, caller: Caller) -> Response:
+    """Take an item out; the conversation as it stands then."""
+    return answer(_told(await parts.conversations.remove(conversation_id, item_id, caller)))
+
+
+def _told(row: ConversationRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "object": "conversation",
+        "created_at": int(row.created_at),
+        "metadata": dict(row.metadata),
+    }

@@ -1,0 +1,64 @@
+"""``POST /v1/responses``: whole, as a stream, or in the background. On the hot path: plain functions over raw ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import orjson
+
+from portico_server.api.exchange import Exchange, Presence
+from portico_server.api.openai.relay import caller_of
+from portico_server.api.openai.responses.shapes import told
+from portico_server.api.parts import Parts
+from portico_server.apps.respond.machine import Event
+
+
+async def create(exchange: Exchange, parts: Parts) -> None:
+    """Answer a request for a response."""
+    body = await exchange.json()
+    caller = caller_of(exchange)
+    responder = parts.responder
+    prepared = await responder.prepare(body, caller)
+    ask = prepared.ask
+    if ask.background:
+        row = await responder.background.begin(prepared, caller)
+        exchange.extra.append((b"x-portico-run", row.run_id.encode()))
+        if ask.stream:
+            await exchange.stream(written(await responder.background.follow(row, -1)))
+        else:
+            await exchange.answer(200, orjson.dumps(told(row, ask.include)))
+    elif ask.stream:
+        events = responder.stream(prepared, caller, lambda: exchange.started)
+        await exchange.stream(live(events), tells_errors=True)
+    else:
+        async with Presence(exchange):
+            document = await responder.whole(prepared, caller)
+        await exchange.answer(200, orjson.dumps(document))
+
+
+async def live(batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[bytes]:
+    """Events as frames, those together that came together. Closing this closes what makes them."""
+    try:
+        async for batch in batches:
+            yield b"".join(
+                [
+                    b"event: %s\ndata: %s\n\n" % (event["type"].encode(), orjson.dumps(event))
+                    for event in batch
+                ]
+            )
+    finally:
+        await batches.aclose()
+
+
+async def written(batches: AsyncGenerator[list[bytes], None]) -> AsyncIterator[bytes]:
+    """Events that were written down as JSON, as frames."""
+    try:
+        async for batch in batches:
+            yield b"".join([b"event: %s\ndata: %s\n\n" % (_type(data), data) for data in batch])
+    finally:
+        await batches.aclose()
+
+
+def _type(data: bytes) -> bytes:
+    kind: str = orjson.loads(data)["type"]
+    return kind.encode()

@@ -1,0 +1,40 @@
+"""Stored responses and pages of items as OpenAI describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from portico_server.apps.respond.items import Item
+from portico_server.apps.respond.machine import shown
+from portico_server.db.responses import ResponseRow
+
+DOCUMENT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "As at OpenAI", "content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+def told(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:
+    """A stored response, as far as it has come."""
+    document: dict[str, Any] = orjson.loads(row.document)
+    kept = {name: value for name, value in document.items() if not name.startswith("_")}
+    return {**kept, "output": [shown(item, include) for item in document["output"]]}
+
+
+def page(items: Sequence[Item], include: frozenset[str], *, more: bool) -> dict[str, Any]:
+    """A page of items; an empty one has empty ids, because clients want them to be strings."""
+    return {
+        "object": "list",
+        "data": [shown(item, include) for item in items],
+        "first_id": items[0]["id"] if items else "",
+        "last_id": items[-1]["id"] if items else "",
+        "has_more": more,
+    }
+
+
+def answer(document: Mapping[str, Any]) -> Response:
+    """A document as a response of FastAPI's, without going through its encoder."""
+    return Response(orjson.dumps(document), media_type="application/json")

@@ -1,0 +1,33 @@
+"""Ids of the items of a response: they begin with the response's own, so that an item tells where it was made."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from portico_server.core.ids import new_id
+
+RESPONSE: Final = "resp_"
+STEM = 32
+"""Hexadecimal digits that a response and its items share."""
+
+Prefix = Literal["msg_", "rs_", "fc_", "fco_", "fs_", "ci_", "mcp_", "mcpl_", "mcpr_", "mcpa_"]
+
+
+class Mint:
+    """Makes the ids of one response's items, each once; ``count`` of them were made before."""
+
+    __slots__ = ("_stem", "count")
+
+    def __init__(self, response_id: str = "", count: int = 0) -> None:
+        self._stem = (response_id or new_id(RESPONSE)).removeprefix(RESPONSE)
+        self.count = count
+
+    def __call__(self, prefix: Prefix) -> str:
+        self.count += 1
+        return f"{prefix}{self._stem}{self.count:04x}"
+
+
+def response_of(item_id: str) -> str | None:
+    """The id of the response that an item was made for, if its id can be one of ours."""
+    stem = item_id.rpartition("_")[2][:STEM]
+    return f"{RESPONSE}{stem}" if len(stem) == STEM else None

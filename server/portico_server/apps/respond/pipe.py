@@ -1,0 +1,47 @@
+"""Events on their way from the work that makes them to the client who reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from portico_server.apps.respond.machine import Event
+
+AHEAD: Final = 256
+"""Events that the work may be ahead of its reader."""
+
+
+class Pipe:
+    """One writer and one reader. The writer waits while it is too far ahead."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._closed = False
+
+    async def put(self, events: Sequence[Event]) -> None:
+        """Events that belong together."""
+        while len(self._events) > AHEAD:
+            self._drained.clear()
+            await self._drained.wait()
+        self._events += events
+        self._filled.set()
+
+    def close(self, _task: object = None) -> None:
+        """Nothing more comes."""
+        self._closed = True
+        self._filled.set()
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """All events in order, those together that are there at once, until nothing more comes."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            batch, self._events = self._events, []
+            self._drained.set()
+            if batch:
+                yield batch
+            if self._closed and not self._events:
+                return

@@ -1,0 +1,90 @@
+"""``file_search``: passages of stores, numbered, for a model to point at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from portico.wire import Passage
+from portico_server.apps.respond.ask import FileSearch
+from portico_server.apps.respond.bench import Bench, Offer, cut
+from portico_server.apps.respond.items import TOLD
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.request import CalledTool, Filter, Found
+
+CITE: Final = "Point at the passages that you use by their numbers in brackets, such as [1]."
+
+_QUERY: Final = {
+    "type": "object",
+    "properties": {"query": {"type": "string", "description": "What to look for, in words."}},
+    "required": ["query"],
+    "additionalProperties": False,
+}
+
+
+async def grasp(bench: Bench, tool: FileSearch, at: str) -> None:
+    """Offer a search in the stores that a request names. Raises `NotFound`, `Forbidden`, `InvalidRequest`."""
+    filters = None if tool.filters is None else bench.around.filters(tool.filters, f"{at}.filters")
+    about = []
+    for number, store in enumerate(tool.stores):
+        try:
+            card = (await bench.around.registry.resolve(f"store/{store}", bench.context.caller)).card
+        except NotFound as error:
+            raise NotFound(
+                error.message, code="vector_store_not_found", param=f"{at}.vector_store_ids[{number}]"
+            ) from error
+        about.append(f"'{card.name}' ({card.description})" if card.description else f"'{card.name}'")
+
+    async def use(_call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        await _search(bench, tool, filters, str(arguments.get("query") or "").strip())
+
+    described = f"Search in the documents of {', '.join(about)}. {CITE}"
+    bench.offers["file_search"] = Offer("file_search", described, _QUERY, use, "file_search")
+
+
+async def _search(bench: Bench, tool: FileSearch, filters: Filter | None, query: str) -> None:
+    machine = bench.machine
+    item = {"id": machine.mint("fs_"), "type": "file_search_call", "status": "in_progress"}
+    index, events = machine.add({**item, "queries": [query] if query else [], "results": None})
+    events += [
+        machine.tell(index, "response.file_search_call.in_progress"),
+        machine.tell(index, "response.file_search_call.searching"),
+    ]
+    await bench.emit(events)
+    try:
+        if not query:
+            raise InvalidRequest("It needs 'query', a text.")
+        found = await _found(bench, tool, filters, query)
+    except PorticoError as error:
+        done = machine.done(index, status="failed", **{TOLD: f"The search failed: {error.message}"})
+        await bench.emit([done])
+        return
+    bench.passages += found
+    results = [
+        {
+            "file_id": passage.file_id,
+            "filename": passage.filename,
+            "score": passage.score,
+            "text": passage.text,
+            "attributes": dict(passage.attributes),
+        }
+        for passage in found
+    ]
+    told = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in found)
+    told = cut(f"{told}\n\n{CITE}") if found else "Nothing was found."
+    completed = machine.tell(index, "response.file_search_call.completed")
+    done = machine.done(index, status="completed", results=results, **{TOLD: told})
+    await bench.emit([completed, done])
+
+
+async def _found(bench: Bench, tool: FileSearch, filters: Filter | None, query: str) -> list[Passage]:
+    """The best passages of all stores, numbered on from those that were found before."""
+    found: list[Passage] = []
+    for store in tool.stores:
+        result = await bench.context.call(f"store/{store}", tool.search(query, filters))
+        assert isinstance(result, Found)
+        found += result.passages
+    found.sort(key=lambda passage: -passage.score)
+    first = len(bench.passages) + 1
+    return [replace(passage, rank=rank) for rank, passage in enumerate(found[: tool.most], first)]

@@ -1,0 +1,339 @@
+"""Making a response: the model is asked, what it calls here is done, until it has answered or the client is to call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from portico.wire import Cited, Delta, Passage, Usage
+from portico.wire import Event as RunEvent
+from portico_server.apps.respond import hosted, servers
+from portico_server.apps.respond.ask import Ask, Choice, Function
+from portico_server.apps.respond.bench import Bench, Emit, Offer, Surroundings
+from portico_server.apps.respond.coding import made_notes
+from portico_server.apps.respond.document import file_citations
+from portico_server.apps.respond.hearing import Hearing
+from portico_server.apps.respond.items import Item
+from portico_server.apps.respond.machine import Event, Machine, status_after
+from portico_server.apps.respond.messages import messages_of, shorter
+from portico_server.apps.respond.pieces import Called, Ended, Said, pieces
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.request import Chat, Message, Relay, Reply
+from portico_server.core.servable import Relays, Servable, relays
+
+ROUNDS: Final = 32
+"""How often a model is asked for one response; in the last round it has no tools that run here."""
+
+CALLS: Final = 64
+"""Calls of tools that run here, unless the request says otherwise."""
+
+SHORTENINGS: Final = 8
+"""How often the older half of a conversation is left out, with ``truncation: auto``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that is ready to be answered, for a model or app that is there.
+
+    ``before`` are the items that it goes on with, those of its own input last; ``head`` are messages that go before
+    them; ``media`` the files that they name, as addresses. ``session`` is that of an app which keeps its own.
+    ``after`` is the number of the last item of its conversation.
+    """
+
+    ask: Ask
+    servable: Servable
+    machine: Machine
+    before: Sequence[Item]
+    head: Sequence[Message] = ()
+    media: Mapping[str, str] = field(default_factory=dict)
+    session: str = ""
+    after: int | None = None
+
+    def messages(self) -> list[Message]:
+        """The conversation as it stands, with what was done for this response."""
+        items = [*self.before, *self.machine.output]
+        spoken = messages_of(items, self.ask.instructions, self.media)
+        if not self.head:
+            return spoken
+        first = 1 if self.ask.instructions else 0
+        return [*spoken[:first], *self.head, *spoken[first:]]
+
+    def relayed(self) -> Relays | None:
+        """The model itself, where the engine's own chunks can be had."""
+        return self.servable if relays(self.servable) else None
+
+
+Note = Callable[[Offer | None], Awaitable[None]]
+"""Write down how far a response has come: before a tool is called, and when all that was asked for is done."""
+
+
+async def unheard(_events: Sequence[Event]) -> None:
+    """For who waits for the whole."""
+
+
+async def unnoted(_offer: Offer | None) -> None:
+    """For what ends with the daemon."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One response being made. ``emit`` tells the client, ``note`` writes down how far it has come.
+
+    `run` leaves the machine ready for its end: `finish` makes the last events.
+    """
+
+    prepared: Prepared
+    around: Surroundings
+    emit: Emit = unheard
+    note: Note = unnoted
+    usage: Usage = Usage()
+    reason: str = "stop"
+    thoughts: int = 0
+    context: Context = field(init=False)
+    _bench: Bench = field(init=False)
+    _cited: tuple[Passage, ...] = ()
+    _calls: int = 0
+    _asides: list[Message] = field(default_factory=list)
+
+    async def run(self, context: Context) -> None:
+        """Answer. Raises `PorticoError` if that fails."""
+        prepared = self.prepared
+        self.context = context
+        self._bench = Bench(prepared.ask, prepared.machine, context, self.around, self.emit, prepared.before)
+        prepared.machine.annotate = self._notes
+        await hosted.grasp(self._bench)
+        await self._approved()
+        for number in range(1, ROUNDS + 1):
+            offers = self._bench.offers if number < ROUNDS and self._calls < self._most else {}
+            hearing = await self._round(offers, first=number == 1)
+            self.reason, self.thoughts = hearing.reason, self.thoughts + hearing.thoughts
+            await self._say(self.prepared.machine.settle(status_after(self.reason)))
+            if not hearing.here or not offers or self.reason == "length":  # half a call is none
+                return
+            await self._do(hearing)
+            if hearing.asks_client or self._bench.waits:
+                return
+            if self._left() == 0:
+                self.reason = "length"
+                return
+
+    def finish(self) -> list[Event]:
+        """The last events."""
+        return self.prepared.machine.end(self.reason, self.usage, self.thoughts)
+
+    # --- one round ----------------------------------------------------------------------------------------------
+
+    async def _round(self, offers: Mapping[str, Offer], *, first: bool) -> Hearing:
+        hearing = Hearing(self.prepared.machine, self._bench.offers)
+        options = self._options(offers, first=first)
+        messages = [*self.prepared.messages(), *self._asides]
+        for attempt in range(SHORTENINGS + 1):
+            try:
+                await self._ask(messages, options, hearing)
+                return hearing
+            except PorticoError as error:
+                rest = shorter(messages) if self._may_shorten(error, attempt) else None
+                if rest is None:
+                    raise
+                messages = rest
+        raise AssertionError("the last attempt returns or raises")
+
+    def _may_shorten(self, error: PorticoError, attempt: int) -> bool:
+        fits = error.code == "context_length_exceeded" and self.prepared.ask.truncate
+        return fits and attempt < SHORTENINGS
+
+    async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: Hearing) -> None:
+        model = self.prepared.relayed()
+        if model is None:
+            await self._ask_app(messages, options, hearing)
+            return
+        body = {
+            **options,
+            "model": self.prepared.ask.model,
+            "messages": messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        relayed = await model.relay(Relay("chat/completions", body), self.context)
+        try:
+            async for chunk in relayed.chunks:
+                await self._say([event for piece in pieces(chunk) for event in hearing.hear(piece)])
+        finally:
+            close = getattr(relayed.chunks, "aclose", None)
+            if close is not None:
+                await close()
+        await self._spend(relayed.usage)
+
+    async def _ask_app(self, messages: list[Message], options: Mapping[str, Any], hearing: Hearing) -> None:
+        """Apps tell of their work by the events of a run; of these the words and passages are the client's."""
+        spoken = False
+
+        async def listen(event: RunEvent) -> None:
+            nonlocal spoken
+            if isinstance(event, Delta):
+                spoken = spoken or bool(event.text)
+                if event.text:
+                    await self._say(hearing.hear(Said(event.text)))
+            elif isinstance(event, Cited):
+                self._cited = event.passages
+            elif not isinstance(event, Usage):
+                await self.context.emit(event)
+
+        name = self.prepared.ask.model
+        if self.prepared.session:
+            options = {**options, "conversation": self.prepared.session}
+        reply = await self.context.call(name, Chat(tuple(messages), options), listener=listen)
+        if not isinstance(reply, Reply):
+            raise PorticoError(f"'{name}' answered a conversation with something else.")
+        self._cited = reply.citations or self._cited
+        if not spoken and reply.content:
+            await self._say(hearing.hear(Said(reply.content)))
+        for key, call in enumerate(reply.tool_calls):
+            await self._say(hearing.hear(Called(key, call.id, call.name, call.arguments)))
+        hearing.hear(Ended(reply.finish_reason))
+        await self._spend(reply.usage)
+
+    async def _spend(self, usage: Usage) -> None:
+        self.usage += usage
+        await self.context.emit(usage)
+
+    async def _say(self, events: Sequence[Event]) -> None:
+        if events:
+            await self.emit(events)
+
+    # --- what the model calls here --------------------------------------------------------------------------------
+
+    async def _do(self, hearing: Hearing) -> None:
+        """Do the calls in order. Those past the limit are ignored."""
+        for call in hearing.here:
+            if self._calls >= self._most:
+                self._aside(call.id, call.name, call.arguments, "No more tools may be called. Answer now.")
+                continue
+            self._calls += 1
+            offer = self._bench.offers.get(call.name)
+            await self.note(offer)
+            refused = await hosted.use(self._bench, call)
+            if refused is not None:
+                self._aside(call.id, call.name, call.arguments, refused)
+        await self.note(None)
+
+    def _aside(self, call_id: str, name: str, arguments: str, told: str) -> None:
+        """What was not done, for the model alone."""
+        call_id = call_id or f"call_aside_{len(self._asides)}"
+        function = {"name": name or "unnamed", "arguments": arguments or "{}"}
+        call = {"id": call_id, "type": "function", "function": function}
+        self._asides += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call_id, "content": told},
+        ]
+
+    async def _approved(self) -> None:
+        """Call what the client has agreed to in this request."""
+        requests = {i["id"]: i for i in self.prepared.before if i["type"] == "mcp_approval_request"}
+        done = {i["approval_request_id"] for i in self._all() if i["type"] == "mcp_call"}
+        for number, item in enumerate(self.prepared.ask.input):
+            if item["type"] != "mcp_approval_response":
+                continue
+            asked = requests.get(item["approval_request_id"])
+            at = f"input[{number}].approval_request_id"
+            if asked is None:
+                raise InvalidRequest(
+                    f"There is no approval request '{item['approval_request_id']}' before it. Send "
+                    "'previous_response_id' of the response that asked.",
+                    param=at,
+                )
+            if not item["approve"] or asked["id"] in done:
+                continue
+            offer = self._bench.tools.get((asked["server_label"], asked["name"]))
+            if offer is None:
+                raise InvalidRequest(
+                    f"The tool '{asked['name']}' of '{asked['server_label']}' is not among 'tools'. Declare the server "
+                    "again with the approval.",
+                    param=at,
+                )
+            await self.note(offer)
+            await servers.call(self._bench, offer, asked["arguments"], approved=asked["id"])
+            await self.note(None)
+
+    def _all(self) -> list[Item]:
+        return [*self.prepared.before, *self.prepared.machine.output]
+
+    # --- what the model is given ----------------------------------------------------------------------------------
+
+    @property
+    def _most(self) -> int:
+        return CALLS if self.prepared.ask.most_calls is None else self.prepared.ask.most_calls
+
+    def _left(self) -> int | None:
+        """Tokens that the answer may still have."""
+        most = self.prepared.ask.most_tokens
+        return None if most is None else max(0, most - self.usage.completion_tokens)
+
+    def _options(self, offers: Mapping[str, Offer], *, first: bool) -> dict[str, Any]:
+        options = chat_options(self.prepared.ask, tuple(offers.values()), first=first)
+        left = self._left()
+        if left is not None:
+            options["max_tokens"] = max(1, left)
+        return options
+
+    def _notes(self, text: str) -> list[dict[str, Any]]:
+        """What a text stands on: passages that it points at, all that an app cites, files that code made."""
+        notes = file_citations(text, self._bench.passages)
+        notes += file_citations(text, self._cited, all_of_them=True)
+        made, self._bench.made = self._bench.made, []
+        return notes + made_notes(text, made)
+
+
+def chat_options(ask: Ask, offers: Sequence[Offer] = (), *, first: bool = True) -> dict[str, Any]:
+    """The options of the chat, with the tools that the model may call."""
+    choice = ask.choice
+    allowed = choice.allowed
+    tools = [
+        function_json(tool)
+        for tool in ask.functions
+        if allowed is None or ("function", "", tool.name) in allowed
+    ]
+    wanted = [offer for offer in offers if _among(offer, choice, first=first)]
+    if choice.kind == "mcp" and first:  # a server without one of its tools: any of them, and nothing else
+        tools = []
+    tools += [offer.to_json() for offer in wanted]
+    options = dict(ask.options)
+    if not tools:
+        options.pop("parallel_tool_calls", None)
+        return options
+    options["tools"] = tools
+    if choice.mode == "none" or not first:
+        options["tool_choice"] = "none" if choice.mode == "none" else "auto"
+    elif choice.kind == "function":
+        options["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    elif len(wanted) == 1 and choice.kind:
+        options["tool_choice"] = {"type": "function", "function": {"name": wanted[0].function}}
+    elif choice.mode != "auto":
+        options["tool_choice"] = choice.mode
+    return options
+
+
+def function_json(tool: Function) -> dict[str, Any]:
+    """A function as the ``tools`` of a chat have it."""
+    about: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        about["description"] = tool.description
+    if tool.parameters:
+        about["parameters"] = dict(tool.parameters)
+    if tool.strict is not None:
+        about["strict"] = tool.strict
+    return {"type": "function", "function": about}
+
+
+def _among(offer: Offer, choice: Choice, *, first: bool) -> bool:
+    """Whether the choice leaves it to the model; what it must call is called once."""
+    if choice.allowed is not None:
+        return any(
+            kind == offer.kind and label == offer.label and name in ("", offer.name)
+            for kind, label, name in choice.allowed
+        )
+    if choice.kind == "mcp" and first:
+        return offer.kind == "mcp" and offer.label == choice.label and choice.name in ("", offer.name)
+    return not (choice.kind and first) or choice.kind in ("function", offer.kind)

@@ -1,0 +1,45 @@
+"""Sentences for fields of a request that are not right: `InvalidRequest` with a path. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from portico_server.core.errors import InvalidRequest
+
+_NAMES: Mapping[type, str] = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+}
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, in words."""
+    return _NAMES.get(type(value), "an object")
+
+
+def missing(path: str) -> NoReturn:
+    """For a field that must be there."""
+    raise InvalidRequest(
+        f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path
+    )
+
+
+def wrong(path: str, what: str, *, code: str | None = None) -> NoReturn:
+    """For a value that cannot be; ``what`` goes on after the path."""
+    raise InvalidRequest(f"'{path}' {what}.", code=code, param=path)
+
+
+def wrong_type(path: str, wanted: str, value: Any) -> NoReturn:
+    """For a value of another type than the one ``wanted``."""
+    raise InvalidRequest(f"'{path}' must be {wanted}, not {kind_of(value)}.", code="invalid_type", param=path)
+
+
+def not_one_of(path: str, value: Any, words: Iterable[str]) -> NoReturn:
+    """For a value that is none of ``words``."""
+    shown = f"'{value[:100]}'" if isinstance(value, str) else type(value).__name__
+    raise InvalidRequest(f"'{path}' is {shown}, but must be one of {', '.join(words)}.", param=path)

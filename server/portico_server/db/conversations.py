@@ -1,0 +1,173 @@
+"""Conversations of the Responses API and their items, in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import orjson
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from portico_server.db.schema import conversation_items, conversations
+
+Extended: TypeAlias = Literal["kept", "gone", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """One conversation; ``last_seq`` is the number of its last item, and stays when that is removed."""
+
+    id: str
+    owner: str
+    metadata: Mapping[str, Any]
+    last_seq: int
+    created_at: float
+    updated_at: float
+
+
+_COLUMNS = [conversations.c[name] for name in ConversationRow.__dataclass_fields__]
+
+
+def add(connection: Connection, row: ConversationRow, items: Sequence[Mapping[str, Any]]) -> None:
+    """Begin one, with these items."""
+    values = {name: getattr(row, name) for name in ConversationRow.__dataclass_fields__}
+    connection.execute(insert(conversations).values(values))
+    if items:
+        extend(connection, row.id, items, row.last_seq)
+
+
+def get(connection: Connection, conversation_id: str) -> ConversationRow | None:
+    """One of them, or ``None``."""
+    row = connection.execute(select(*_COLUMNS).where(conversations.c.id == conversation_id)).first()
+    return ConversationRow(**row._mapping) if row else None
+
+
+def describe(connection: Connection, conversation_id: str, metadata: Mapping[str, Any]) -> None:
+    """Put other metadata in the place of what it has."""
+    connection.execute(
+        update(conversations)
+        .where(conversations.c.id == conversation_id)
+        .values(metadata=dict(metadata), updated_at=time.time())
+    )
+
+
+def remove(connection: Connection, conversation_id: str) -> None:
+    """Forget one with its items."""
+    connection.execute(delete(conversations).where(conversations.c.id == conversation_id))
+
+
+def extend(
+    connection: Connection,
+    conversation_id: str,
+    items: Sequence[Mapping[str, Any]],
+    after: int | None = None,
+) -> Extended:
+    """Put items at the end, if it still has ``after`` as its last number; anyhow, if that is ``None``."""
+    row = connection.execute(
+        select(conversations.c.last_seq).where(conversations.c.id == conversation_id).with_for_update()
+    ).first()
+    if row is None:
+        return "gone"
+    if after is not None and row.last_seq != after:
+        return "changed"
+    now = time.time()
+    rows = [
+        {
+            "conversation_id": conversation_id,
+            "seq": seq,
+            "id": item["id"],
+            "item": orjson.dumps(item).decode(),
+            "created_at": now,
+        }
+        for seq, item in enumerate(items, row.last_seq + 1)
+    ]
+    if rows:
+        connection.execute(insert(conversation_items), rows)
+    connection.execute(
+        update(conversations)
+        .where(conversations.c.id == conversation_id)
+        .values(last_seq=row.last_seq + len(rows), updated_at=now)
+    )
+    return "kept"
+
+
+def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow, list[str]] | None:
+    """A conversation with its items as JSON texts, oldest first."""
+    row = get(connection, conversation_id)
+    if row is None:
+        return None
+    found = connection.execute(
+        select(conversation_items.c.item)
+        .where(conversation_items.c.conversation_id == conversation_id)
+        .order_by(conversation_items.c.seq)
+    )
+    return row, list(found.scalars())
+
+
+def page(
+    connection: Connection, conversation_id: str, *, after: str | None, limit: int, descending: bool
+) -> list[str] | None:
+    """Up to ``limit`` items beyond the one with the id ``after``; ``None`` if there is no such item."""
+    items = conversation_items.c
+    query = select(items.item).where(items.conversation_id == conversation_id)
+    if after is not None:
+        at = connection.execute(
+            select(items.seq).where(items.conversation_id == conversation_id, items.id == after)
+        ).scalar()
+        if at is None:
+            return None
+        query = query.where(items.seq < at if descending else items.seq > at)
+    order = items.seq.desc() if descending else items.seq
+    return list(connection.execute(query.order_by(order).limit(limit)).scalars())
+
+
+def item(connection: Connection, conversation_id: str, item_id: str) -> str | None:
+    """One item as JSON text."""
+    found: str | None = connection.execute(
+        select(conversation_items.c.item).where(
+            conversation_items.c.conversation_id == conversation_id, conversation_items.c.id == item_id
+        )
+    ).scalar()
+    return found
+
+
+def find_items(connection: Connection, ids: Sequence[str], owner: str | None) -> dict[str, str]:
+    """Items by their ids in conversations of ``owner``, of anybody if that is ``None``, as JSON texts."""
+    query = (
+        select(conversation_items.c.id, conversation_items.c.item)
+        .join(conversations, conversations.c.id == conversation_items.c.conversation_id)
+        .where(conversation_items.c.id.in_(ids))
+    )
+    if owner is not None:
+        query = query.where(conversations.c.owner == owner)
+    return {row.id: row.item for row in connection.execute(query)}
+
+
+def remove_item(connection: Connection, conversation_id: str, item_id: str) -> bool:
+    """Take one item out; whether it was there."""
+    gone = connection.execute(
+        delete(conversation_items).where(
+            conversation_items.c.conversation_id == conversation_id, conversation_items.c.id == item_id
+        )
+    )
+    return gone.rowcount > 0
+
+
+def count_old(connection: Connection, before: float) -> int:
+    """How many were last used before a moment."""
+    old = conversations.c.updated_at < before
+    return connection.execute(select(func.count()).select_from(conversations).where(old)).scalar_one()
+
+
+def forget(connection: Connection, before: float, limit: int) -> int:
+    """Remove conversations that were last used before a moment; how many."""
+    old = (
+        connection.execute(select(conversations.c.id).where(conversations.c.updated_at < before).limit(limit))
+        .scalars()
+        .all()
+    )
+    if old:
+        connection.execute(delete(conversations).where(conversations.c.id.in_(old)))
+    return len(old)

@@ -1,0 +1,91 @@
+"""What searches read: the chunks that were found, and which of them a filter leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from portico.wire import Place
+from portico_server.core.request import Attributes
+from portico_server.db.changes import GROUP
+from portico_server.db.chunks import in_file, parts, place_of, runs
+from portico_server.db.schema import chunks, files, store_files
+
+
+@dataclass(frozen=True, slots=True)
+class HitRow:
+    """A chunk as a search result needs it, with the name and the attributes of its file."""
+
+    id: int
+    file_id: str
+    filename: str
+    attributes: Attributes
+    ordinal: int
+    text: str
+    place: Place
+    group: str
+    created_at: float
+    """When the file was put into the store, in seconds since 1970."""
+
+
+def get(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
+    """Those of the chunks ``wanted`` of a store that still exist, by id."""
+    found: dict[int, HitRow] = {}
+    for part in parts(wanted):
+        rows = connection.execute(
+            select(
+                chunks.c.id,
+                chunks.c.file_id,
+                files.c.filename,
+                store_files.c.attributes,
+                chunks.c.ordinal,
+                chunks.c.text,
+                chunks.c.place,
+                chunks.c.group_name.label("group"),
+                store_files.c.created_at,
+            )
+            .join(files, files.c.id == chunks.c.file_id)
+            .join(
+                store_files,
+                (store_files.c.store_id == store_id) & (store_files.c.file_id == chunks.c.file_id),
+            )
+            # Of a file that could not be indexed to its end there may be chunks, for the next attempt.
+            .where(chunks.c.id.in_(part), store_files.c.status != "failed")
+        )
+        for row in rows:
+            found[row.id] = HitRow(**{**row._mapping, "place": place_of(row.place)})
+    return found
+
+
+def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attributes]]:
+    """(file id, attributes) of every file of a store that has been read."""
+    rows = connection.execute(
+        select(store_files.c.file_id, store_files.c.attributes).where(
+            store_files.c.store_id == store_id, store_files.c.status == "completed"
+        )
+    )
+    return [(row.file_id, row.attributes or {}) for row in rows]
+
+
+def ranges_of_files(
+    connection: Connection, store_id: str, file_ids: Sequence[str], group: str = GROUP
+) -> list[tuple[int, int]]:
+    """The ids of all chunks of ``file_ids`` in a group as (first, last) of each run without a gap."""
+    found: list[tuple[int, int]] = []
+    for part in parts(file_ids):
+        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
+        first, last, number = func.min(chunks.c.id), func.max(chunks.c.id), func.count()
+        for row in connection.execute(
+            select(chunks.c.file_id, first, last, number).where(ours).group_by(chunks.c.file_id)
+        ):
+            file_id, low, high, size = row
+            found += [(low, high)] if size == high - low + 1 else _gaps(connection, store_id, file_id, group)
+    return found
+
+
+def _gaps(connection: Connection, store_id: str, file_id: str, group: str) -> list[tuple[int, int]]:
+    ours = in_file(store_id, file_id, group)
+    found = connection.execute(select(chunks.c.id).where(ours).order_by(chunks.c.id)).scalars().all()
+    return [(run[0], run[-1]) for run in runs(found)]

@@ -1,0 +1,233 @@
+"""Stored responses, their chains, and the events of those in the background."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import orjson
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
+
+from portico_server.db import conversations
+from portico_server.db.database import Database
+from portico_server.db.schema import response_events, responses
+
+Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+OPEN = ("queued", "in_progress")
+"""What a response in the background goes through before it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRow:
+    """One response. ``input``, ``document`` and ``ask`` are JSON text; ``lost`` is described in the schema."""
+
+    id: str
+    owner: str
+    run_id: str
+    previous_id: str | None
+    conversation_id: str | None
+    status: Status
+    background: bool
+    input: str
+    document: str
+    created_at: float
+    finished_at: float | None = None
+    ask: str | None = None
+    lost: Sequence[Sequence[int]] | None = None
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """The items of its input, then those of its output."""
+        before: list[dict[str, Any]] = orjson.loads(self.input)
+        return before + list(orjson.loads(self.document)["output"])
+
+
+Kept: TypeAlias = Literal["kept", "gone", "changed", "ended"]
+"""What became of a response: kept; its conversation was removed, or changed meanwhile; it was ended or deleted."""
+
+_COLUMNS = [responses.c[name] for name in ResponseRow.__dataclass_fields__]
+
+
+SMALL = 32_768
+"""Characters of a response that is written where it was made."""
+
+_INSERT = (
+    "INSERT INTO responses (id, owner, run_id, previous_id, conversation_id, status, background, input, document, "
+    "created_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+async def keep_soon(database: Database, row: ResponseRow) -> None:
+    """`keep` one that is in no conversation, past SQLAlchemy where that can be: it takes longer than the row."""
+    values = (
+        *(row.id, row.owner, row.run_id, row.previous_id, row.conversation_id, row.status, row.background),
+        *(row.input, row.document, row.created_at, row.finished_at),
+    )
+    if len(row.input) + len(row.document) < SMALL and database.swiftly(_INSERT, [values]):
+        return
+    written = database.rows(_INSERT, [values], full=False)
+    await (written if written is not None else database.jot(keep, row))
+
+
+def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> Kept:
+    """Keep one that has ended, and its items at the end of its conversation, which had ``after`` items."""
+    if row.conversation_id is not None and after is not None:
+        kept = conversations.extend(connection, row.conversation_id, row.items, after)
+        if kept != "kept":
+            return kept
+    connection.execute(insert(responses).values(asdict(row)))
+    return "kept"
+
+
+def begin(connection: Connection, row: ResponseRow) -> None:
+    """Keep one that is yet to be made."""
+    connection.execute(insert(responses).values(asdict(row)))
+
+
+def finish(
+    connection: Connection,
+    response_id: str,
+    status: Status,
+    document: str,
+    after: int | None = None,
+    events: Sequence[tuple[int, bytes]] = (),
+) -> Kept:
+    """Write the end of one that was begun, once, with its last ``events``; its items go to the end of its conversation
+    if that had ``after`` items.
+    """
+    row = get(connection, response_id)
+    if row is None or row.status not in OPEN:
+        return "ended"
+    if row.conversation_id is not None and after is not None:
+        items = orjson.loads(row.input) + orjson.loads(document)["output"]
+        kept = conversations.extend(connection, row.conversation_id, items, after)
+        if kept != "kept":
+            return kept
+    connection.execute(
+        update(responses)
+        .where(responses.c.id == response_id)
+        .values(status=status, document=document, finished_at=time.time())
+    )
+    append_events(connection, response_id, events)
+    return "kept"
+
+
+def note(connection: Connection, response_id: str, status: Status, document: str) -> bool:
+    """Write down how far one has come that is being made; whether it still is."""
+    changed = connection.execute(
+        update(responses)
+        .where(responses.c.id == response_id, responses.c.status.in_(OPEN))
+        .values(status=status, document=document)
+    )
+    return changed.rowcount == 1
+
+
+def get(connection: Connection, response_id: str) -> ResponseRow | None:
+    """One of them, or ``None``."""
+    row = connection.execute(select(*_COLUMNS).where(responses.c.id == response_id)).first()
+    return ResponseRow(**row._mapping) if row else None
+
+
+def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
+    """Those of them that are there."""
+    found: list[ResponseRow] = []
+    for start in range(0, len(ids), 500):  # SQLite takes only so many values
+        some = connection.execute(select(*_COLUMNS).where(responses.c.id.in_(ids[start : start + 500])))
+        found += [ResponseRow(**row._mapping) for row in some]
+    return found
+
+
+def chain(connection: Connection, response_id: str) -> list[ResponseRow]:
+    """A response and those that it goes on with, the first one first; as far as they are there."""
+    links = (
+        select(responses.c.id, responses.c.previous_id)
+        .where(responses.c.id == response_id)
+        .cte("links", recursive=True)
+    )
+    links = links.union(
+        select(responses.c.id, responses.c.previous_id).join(links, responses.c.id == links.c.previous_id)
+    )
+    ids = [row.id for row in connection.execute(select(links.c.id))]
+    by_id = {row.id: row for row in several(connection, ids)}
+    found: list[ResponseRow] = []
+    at: str | None = response_id
+    while at is not None and at in by_id:
+        row = by_id.pop(at)
+        found.append(row)
+        at = row.previous_id
+    return found[::-1]
+
+
+def remove(connection: Connection, response_id: str) -> None:
+    """Forget one, with its events."""
+    connection.execute(delete(responses).where(responses.c.id == response_id))
+
+
+# --- the stream of one in the background ----------------------------------------------------------------------
+
+
+def append_events(connection: Connection, response_id: str, events: Sequence[tuple[int, bytes]]) -> None:
+    """Add numbered events; nothing if the response is gone."""
+    if events and get(connection, response_id) is not None:
+        rows = [{"response_id": response_id, "seq": seq, "data": data} for seq, data in events]
+        connection.execute(insert(response_events), rows)
+
+
+def events_after(connection: Connection, response_id: str, after: int, limit: int) -> list[tuple[int, bytes]]:
+    """Events with a number above ``after``, in order."""
+    found = connection.execute(
+        select(response_events.c.seq, response_events.c.data)
+        .where(response_events.c.response_id == response_id, response_events.c.seq > after)
+        .order_by(response_events.c.seq)
+        .limit(limit)
+    )
+    return [(row.seq, row.data) for row in found]
+
+
+def last_event(connection: Connection, response_id: str) -> int:
+    """The number of the last event so far; -1 before the first."""
+    found = connection.execute(
+        select(func.max(response_events.c.seq)).where(response_events.c.response_id == response_id)
+    ).scalar()
+    return -1 if found is None else int(found)
+
+
+def rewind(connection: Connection, response_id: str, after: int) -> None:
+    """Take back the events above ``after``, which are made anew, and remember which they were."""
+    last = last_event(connection, response_id)
+    row = get(connection, response_id)
+    if row is None or last <= after:
+        return
+    connection.execute(
+        delete(response_events).where(
+            response_events.c.response_id == response_id, response_events.c.seq > after
+        )
+    )
+    lost = [*(row.lost or ()), [after, last]]
+    connection.execute(update(responses).where(responses.c.id == response_id).values(lost=lost))
+
+
+# --- age --------------------------------------------------------------------------------------------------
+
+
+def _old(before: float) -> Any:
+    # What a younger one goes on with stays as long as that.
+    younger = responses.alias("younger")
+    stands = exists().where(younger.c.previous_id == responses.c.id)
+    return (responses.c.finished_at < before) & ~stands
+
+
+def count_old(connection: Connection, before: float) -> int:
+    """How many ended before a moment and are gone on with by none."""
+    return connection.execute(select(func.count()).select_from(responses).where(_old(before))).scalar_one()
+
+
+def forget(connection: Connection, before: float, limit: int) -> int:
+    """Remove such responses; how many. Those that they went on with come next time."""
+    old = connection.execute(select(responses.c.id).where(_old(before)).limit(limit)).scalars().all()
+    if old:
+        connection.execute(delete(responses).where(responses.c.id.in_(old)))
+    return len(old)

@@ -1,0 +1,142 @@
+"""OpenDocument texts and presentations (odt, odp): sections by heading, or slides with notes; tables row by row."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+from portico_server.knowledge.parse import title as titles
+from portico_server.knowledge.parse.container import open_checked, tree
+from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+
+KIND = "OpenDocument file"
+
+_NAMES = "{urn:oasis:names:tc:opendocument:xmlns:"
+_TEXT = f"{_NAMES}text:1.0}}"
+_TABLE = f"{_NAMES}table:1.0}}"
+_OFFICE = f"{_NAMES}office:1.0}}"
+_DRAW = f"{_NAMES}drawing:1.0}}"
+_SHOW = f"{_NAMES}presentation:1.0}}"
+_CRYPT = f"{_NAMES}manifest:1.0}}encryption-data"
+_UNSAID = {f"{_TEXT}tracked-changes", f"{_OFFICE}annotation", f"{_TEXT}note-citation", f"{_SHOW}notes"}
+"""What stands in the text and is not read with it."""
+
+SPACES = 100
+"""Spaces in a row, at most: the file only says how many."""
+
+
+def read(source: Source) -> Iterator[Part]:
+    """Sections with the headings above them, the title of the document outermost; of slides ``page`` is the number."""
+    with source.open() as file:
+        archive = open_checked(file, KIND, "content.xml", ".odt")
+        if "META-INF/manifest.xml" in archive.NameToInfo and any(
+            True for _ in tree(archive, "META-INF/manifest.xml", KIND).iter(_CRYPT)
+        ):
+            raise Unreadable("is protected by a password. Save a copy without one and add that.")
+        body = tree(archive, "content.xml", KIND).find(f"{_OFFICE}body")
+        about = _about(archive, source.name)
+    writer = Writer()
+    some = False
+    for inside in () if body is None else body:
+        slides = inside.tag == f"{_OFFICE}presentation"
+        for part in (_slides if slides else _sections)(inside, about, writer):
+            some = True
+            yield part
+    if not some:
+        raise Unreadable("contains no text.")
+
+
+def _about(archive: zipfile.ZipFile, name: str) -> str:
+    if "meta.xml" not in archive.NameToInfo:
+        return ""
+    return titles.stated(tree(archive, "meta.xml", KIND).findtext(f".//{titles.TITLE}"), name)
+
+
+def _sections(inside: Any, about: str, writer: Writer) -> Iterator[Part]:
+    path: list[tuple[int, str]] = []
+    lines: list[str] = []
+
+    def part() -> Iterator[Part]:
+        text = "\n".join(lines).strip()
+        if text:
+            yield writer.part(text, heading=titles.above(about, tuple(said for _, said in path)))
+        lines.clear()
+
+    for level, line in _lines(inside):
+        if level and line:
+            yield from part()
+            path = [item for item in path if item[0] < level]
+            path.append((level, line))
+        if line:
+            lines.extend((line, "") if level else (line,))
+    yield from part()
+
+
+def _slides(inside: Any, about: str, writer: Writer) -> Iterator[Part]:
+    for number, page in enumerate(inside.iter(f"{_DRAW}page"), start=1):
+        title, lines = "", list[str]()
+        for frame in page.iterchildren():
+            if frame.tag in _UNSAID:
+                continue
+            said = [line for _, line in _lines(frame) if line]
+            if frame.get(f"{_SHOW}class") == "title" and not title:
+                title = " ".join(said)
+            else:
+                lines.extend(said)
+        notes = [line for found in page.iterchildren(f"{_SHOW}notes") for _, line in _lines(found) if line]
+        lines += ["", f"Notes: {chr(10).join(notes)}"] if notes else []
+        text = "\n".join([*([title] if title else []), *lines]).strip()
+        if text:
+            yield writer.part(text, page=number, heading=titles.above(about, (title,) if title else ()))
+
+
+def _lines(node: Any) -> Iterator[tuple[int, str]]:
+    """Lines with the level of those that are headings, 0 for others."""
+    for item in node.iterchildren():
+        if item.tag in _UNSAID or not isinstance(item.tag, str):
+            continue
+        if item.tag == f"{_TEXT}h":
+            level = item.get(f"{_TEXT}outline-level", "1")
+            yield int(level) if level.isdigit() else 1, _said(item)
+        elif item.tag == f"{_TEXT}p":
+            yield 0, _said(item)
+        elif item.tag == f"{_TABLE}table":
+            for row in item.iter(f"{_TABLE}table-row"):
+                cells = [
+                    " ".join(line for _, line in _lines(cell) if line)
+                    for cell in row.iter(f"{_TABLE}table-cell")
+                ]
+                if any(cells):
+                    yield 0, " | ".join(cells)
+        elif item.tag == f"{_TEXT}list-item":
+            first, *others = list(_lines(item)) or [(0, "")]
+            yield first[0], f"- {first[1]}" if first[1] and not first[0] else first[1]
+            yield from others
+        else:
+            yield from _lines(item)
+
+
+def _said(node: Any) -> str:
+    return "".join(_pieces(node)).strip()
+
+
+def _pieces(node: Any) -> Iterator[str]:
+    yield _flat(node.text)
+    for item in node.iterchildren():
+        if item.tag == f"{_TEXT}s":
+            count = item.get(f"{_TEXT}c", "1")
+            yield " " * min(int(count) if count.isdigit() else 1, SPACES)
+        elif item.tag in (f"{_TEXT}tab", f"{_TEXT}line-break"):
+            yield "\t" if item.tag.endswith("tab") else "\n"
+        elif item.tag == f"{_TEXT}note":
+            yield f" ({' '.join(line for _, line in _lines(item) if line)})"
+        elif item.tag not in _UNSAID and isinstance(item.tag, str):
+            yield from _pieces(item)
+        yield _flat(item.tail)
+
+
+def _flat(text: str | None) -> str:
+    """Text of the file, in which any white space is one space."""
+    return re.sub(r"[ \t\r\n]+", " ", text or "").replace("\x00", "")

@@ -1,0 +1,41 @@
+"""The machine that the tests of this folder run on, and what it has: see "Tests on a GPU" in ``CONTRIBUTING.md``.
+
+``PORTICO_TEST_GPU_PYTHON`` has PyTorch, transformers and PEFT, ``PORTICO_TEST_VLLM`` and ``PORTICO_TEST_LMDEPLOY`` have
+those; ``PORTICO_TEST_GPU_MODEL`` is a folder with a small chat model as safetensors, instead of a tiny one with random
+weights. ``PORTICO_TEST_GPU_DEVICE=cpu`` goes the same way without a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.server.engines.transformers import environment
+
+DEVICE = os.environ.get("PORTICO_TEST_GPU_DEVICE", "cuda")
+
+GIVEN = os.environ.get("PORTICO_TEST_GPU_MODEL", "")
+
+MARKS = [
+    pytest.mark.gpu,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        DEVICE == "cuda" and not Path("/dev/nvidiactl").exists(), reason="there is no NVIDIA GPU here"
+    ),
+]
+
+
+def python(engine: str) -> str:
+    """An interpreter that has the engine; skips where nobody names one."""
+    name = f"PORTICO_TEST_{engine.upper()}"
+    given = os.environ.get(name, "")
+    if given or engine in ("vllm", "lmdeploy"):
+        return given or pytest.skip(f"{name} names no interpreter that has {engine}")
+    return environment.interpreter(engine)
+
+
+def model() -> Path:
+    """A chat model."""
+    return Path(GIVEN) if GIVEN else environment.models() / "chat"

@@ -1,0 +1,279 @@
+"""``/v1/messages`` over HTTP: models, apps, and errors in Anthropic's form."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.house import Scripted, passage
+from tests.porch import Porch, Teller
+from tests.server.api.anthropic.talk import HELLO, ask, frames, refused
+
+from portico.wire import Cited, Delta, ToolCalled, Usage
+from portico_server.api import exchange
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, TooMany, Unavailable
+from portico_server.core.limits import Limits
+from portico_server.core.request import CalledTool, Chat, Reply, Request
+from portico_server.core.servable import Card
+from portico_server.engines.refusal import UpstreamFailed
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("emptied")]
+
+FRAME = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+WHOLE = b'{"choices":[{"message":{"content":"Hi."},"finish_reason":"stop"}]}'
+
+
+def app(work: Any) -> Scripted:
+    return Scripted(Card("docs", "app", capabilities=frozenset({"chat"})), work)
+
+
+# --- models ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_model_answers_with_a_message(house: Porch) -> None:
+    teller = Teller("m", WHOLE)
+    house.add(teller)
+    message = (await ask(house, system="Be brief.")).json()
+    assert message["content"] == [{"type": "text", "text": "Hi."}]
+    assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "m")
+    assert (message["stop_reason"], message["usage"]["input_tokens"]) == ("end_turn", 3)
+    [asked] = teller.asked
+    assert asked.body["messages"] == [{"role": "system", "content": "Be brief."}, *HELLO]
+    assert asked.original is None
+
+
+async def test_a_model_streams(house: Porch) -> None:
+    house.add(Teller("m", b": loading m\n\n", FRAME, FRAME, DONE))
+    response = await ask(house, stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    kinds = [frame["type"] for frame in frames(response.text)]
+    assert kinds == [
+        "ping",
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+
+
+async def test_a_silent_stream_is_kept_alive_by_pings(house: Porch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "QUIET", 0.02)
+    hold = asyncio.Event()
+    house.add(Teller("m", FRAME, hold=hold))
+    body = {"model": "m", "max_tokens": 9, "messages": HELLO, "stream": True}
+    async with house.client.stream("POST", "/v1/messages", json=body) as response:
+        received = b""
+        async for piece in response.aiter_bytes():
+            received += piece
+            if received.count(b"event: ping\n") == 2:
+                hold.set()
+    assert frames(received.decode())[-1]["type"] == "message_stop"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_leaving_cancels_the_work_behind(house: Porch, stream: bool) -> None:
+    teller = Teller("m", FRAME, hold=asyncio.Event())
+    house.add(teller)
+    call = asyncio.create_task(ask(house, stream=stream))
+    await teller.began.wait()
+    call.cancel()
+    async with asyncio.timeout(10):
+        await teller.left.wait()
+    runs = (await house.client.get("/api/runs")).json()["data"]
+    assert runs[0]["status"] == "cancelled"
+
+
+async def test_a_call_counts_as_a_chat_does(house: Porch) -> None:
+    house.add(Teller("counted", WHOLE))
+    await ask(house, "counted")
+    await house.parts.runner.close()  # writes what was collected
+    totals = (await house.client.get("/api/usage")).json()["data"]
+    [total] = [total for total in totals if total["name"] == "counted"]
+    assert (total["operation"], total["calls"], total["prompt_tokens"]) == ("chat/completions", 1, 3)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (InvalidRequest("Too long."), 400, "invalid_request_error"),
+        (TooMany("Wait."), 429, "rate_limit_error"),
+        (Unavailable("The disk is full."), 529, "overloaded_error"),
+        (UpstreamFailed("Busy.", 529), 529, "overloaded_error"),
+        (EngineFailed("It broke."), 502, "api_error"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_before_the_first_byte_has_its_status(
+    house: Porch, error: PorticoError, status: int, kind: str, stream: bool
+) -> None:
+    house.add(Teller("m", error=error))
+    assert refused(await ask(house, stream=stream)) == (status, kind)
+
+
+async def test_an_error_in_the_middle_of_a_stream_is_its_last_event_and_told_once(house: Porch) -> None:
+    house.add(Teller("m", FRAME, error=EngineFailed("It broke.")))
+    response = await ask(house, stream=True)
+    assert response.status_code == 200 and response.text.count("It broke.") == 1
+    last = response.text.strip().split("\n\n")[-1]
+    assert last.startswith("event: error\n")
+    assert frames(last)[0]["error"] == {"type": "api_error", "message": "It broke."}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "headers", "status", "kind"),
+    [
+        ("POST", "", b'{"model": "nope"}', {}, 404, "not_found_error"),
+        ("POST", "", b'{"model": "m"}', {}, 400, "invalid_request_error"),
+        ("POST", "", b"{", {}, 400, "invalid_request_error"),
+        ("POST", "", b"[]", {}, 400, "invalid_request_error"),
+        ("POST", "", b"x" * 2_000_000, {}, 413, "request_too_large"),
+        ("POST", "", b"{}", {"x-api-key": "pk-wrong"}, 401, "authentication_error"),
+        ("POST", "", b"{}", {"authorization": "Basic x"}, 401, "authentication_error"),
+        ("POST", "", b"{}", {"host": "evil.example"}, 403, "permission_error"),
+        ("GET", "", b"", {}, 405, "invalid_request_error"),
+        ("POST", "/batches", b"{}", {}, 404, "not_found_error"),
+        ("GET", "/batches/b1/results", b"", {}, 404, "not_found_error"),
+    ],
+)
+async def test_errors_before_the_face_have_its_form_too(
+    house: Porch, method: str, path: str, content: bytes, headers: Any, status: int, kind: str
+) -> None:
+    house.add(Teller("m", WHOLE))
+    response = await house.client.request(
+        method,
+        f"/v1/messages{path}",
+        content=content,
+        headers={"content-type": "application/json", **headers},
+    )
+    assert refused(response) == (status, kind)
+
+
+async def test_other_paths_keep_their_form(house: Porch) -> None:
+    response = await house.client.get("/v1/nowhere")
+    assert response.json()["error"]["code"] == "unknown_url" and "request-id" not in response.headers
+
+
+async def test_either_header_carries_the_key_and_its_scopes_and_limits_hold(house: Porch) -> None:
+    house.add(Teller("m", WHOLE))
+    _, secret = await house.auth.create("one", ["chat"], Limits(requests_per_minute=2))
+    _, other = await house.auth.create("two", ["stores:*:read"])
+    for headers in ({"x-api-key": secret}, {"authorization": f"Bearer {secret}"}):
+        response = await house.client.post(
+            "/v1/messages", json={"model": "m", "max_tokens": 9, "messages": HELLO}, headers=headers
+        )
+        assert response.status_code == 200
+    for key, expected in ((secret, (429, "rate_limit_error")), (other, (403, "permission_error"))):
+        response = await house.client.post(
+            "/v1/messages",
+            json={"model": "m", "max_tokens": 9, "messages": HELLO},
+            headers={"x-api-key": key},
+        )
+        assert refused(response) == expected
+
+
+# --- apps -----------------------------------------------------------------------------------------------------
+
+
+async def cited(request: Request, context: Context) -> Reply:
+    """An app that cites and says two words."""
+    passages = (passage(1, "The port is 7419."),)
+    await context.emit(Cited(passages))
+    await context.emit(Delta("Port "))
+    await context.emit(Delta("7419 [1]."))
+    return Reply("Port 7419 [1].", citations=passages, usage=Usage(11, 4))
+
+
+CITATION = {
+    "type": "char_location",
+    "cited_text": "The port is 7419.",
+    "document_index": 0,
+    "document_title": "guide.md",
+    "file_id": "file-1",
+    "start_char_index": 0,
+    "end_char_index": 0,
+    "store": "docs",
+    "score": 0.9,
+}
+
+
+async def test_an_app_answers_with_citations(house: Porch) -> None:
+    house.add(app(cited))
+    response = await ask(house, "docs")
+    assert response.headers["x-portico-run"].startswith("run_")
+    message = response.json()
+    assert message["content"] == [{"type": "text", "text": "Port 7419 [1].", "citations": [CITATION]}]
+    assert message["usage"]["output_tokens"] == 4
+
+
+async def test_an_app_streams_words_and_citations(house: Porch) -> None:
+    house.add(app(cited))
+    found = frames((await ask(house, "docs", stream=True)).text)
+    deltas = [frame["delta"] for frame in found if frame["type"] == "content_block_delta"]
+    assert [delta.get("text") for delta in deltas] == ["Port ", "7419 [1].", None]
+    assert deltas[2]["citation"] == CITATION
+    assert found[-2]["usage"]["input_tokens"] == 11
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_app_asks_for_tools(house: Porch, stream: bool) -> None:
+    async def tooled(request: Request, context: Context) -> Reply:
+        assert isinstance(request, Chat) and request.options["max_tokens"] == 9
+        call = CalledTool("call_a", "look", '{"x":1}')
+        await context.emit(ToolCalled(call.id, call.name, call.arguments))
+        return Reply("", finish_reason="tool_calls", tool_calls=(call,))
+
+    house.add(app(tooled))
+    response = await ask(house, "docs", stream=stream)
+    if stream:
+        found = frames(response.text)
+        [block] = [frame["content_block"] for frame in found if frame["type"] == "content_block_start"]
+        assert found[-2]["delta"]["stop_reason"] == "tool_use"
+    else:
+        [block] = response.json()["content"]
+    assert (block["type"], block["id"], block["name"]) == ("tool_use", "call_a", "look")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_leaving_an_app_cancels_its_run(house: Porch, stream: bool) -> None:
+    began, left = asyncio.Event(), asyncio.Event()
+
+    async def waits(request: Request, context: Context) -> Reply:
+        await context.emit(Delta("Port "))
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+        raise AssertionError
+
+    house.add(app(waits))
+    call = asyncio.create_task(ask(house, "docs", stream=stream))
+    await began.wait()
+    call.cancel()
+    async with asyncio.timeout(10):
+        await left.wait()
+
+
+async def test_an_app_that_fails_in_mid_stream_says_so(house: Porch) -> None:
+    async def fails(request: Request, context: Context) -> Reply:
+        await context.emit(Delta("Port "))
+        raise EngineFailed("It broke.")
+
+    house.add(app(fails))
+    found = frames((await ask(house, "docs", stream=True)).text)
+    assert found[-1]["error"]["type"] == "api_error"
+
+
+async def test_an_app_has_no_tokens_of_its_own(house: Porch) -> None:
+    house.add(app(cited))
+    response = await ask(house, "docs", "/count_tokens")
+    assert refused(response) == (400, "invalid_request_error")

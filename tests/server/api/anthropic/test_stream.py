@@ -1,0 +1,182 @@
+"""The machine behind a streamed message: chunks of a chat go in, events come out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.house import passage
+
+from portico.wire import Usage
+from portico_server.api.anthropic.answer import Head, of_completion
+from portico_server.api.anthropic.stream import Stream
+from portico_server.core.errors import EngineFailed
+
+USAGE = Usage(10, 2, 4)
+
+
+def delta(finish: str | None = None, *, hit: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish, "stop_reason": hit}]}
+
+
+def part(index: int, arguments: str = "", name: str | None = None) -> dict[str, Any]:
+    named = {} if name is None else {"id": f"call_{name}"}
+    return {"index": index, **named, "function": {"name": name, "arguments": arguments}}
+
+
+def calls(*parts: dict[str, Any]) -> dict[str, Any]:
+    return delta(tool_calls=list(parts))
+
+
+def events(frames: bytes) -> list[dict[str, Any]]:
+    """The events of a stream; each is announced by its own name."""
+    found = []
+    for frame in frames.decode().strip().split("\n\n"):
+        first, second = frame.split("\n")
+        event = json.loads(second.removeprefix("data: "))
+        assert first == f"event: {event['type']}"
+        found.append(event)
+    return found
+
+
+def told(*chunks: dict[str, Any], stops: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    stream = Stream(Head("m", stops))
+    return events(b"".join(stream.chunk(chunk) for chunk in chunks) + stream.end(USAGE))
+
+
+def blocks(found: list[dict[str, Any]]) -> list[str]:
+    """The blocks of a stream as short texts, after a look at their order: numbered without gaps, one at a time."""
+    shown: list[str] = []
+    is_open = False
+    for event in found[1:-2]:
+        match event["type"]:
+            case "content_block_start":
+                assert not is_open and event["index"] == len(shown)
+                is_open = True
+                block = event["content_block"]
+                shown.append({"tool_use": f"{block.get('name')}:"}.get(block["type"], f"{block['type']}:"))
+            case "content_block_delta":
+                assert is_open and event["index"] == len(shown) - 1
+                change = event["delta"]
+                shown[-1] += change.get("text") or change.get("thinking") or change.get("partial_json") or "+"
+            case "content_block_stop":
+                assert is_open and event["index"] == len(shown) - 1
+                is_open = False
+    assert not is_open
+    assert [event["type"] for event in (found[0], *found[-2:])] == [
+        "message_start",
+        "message_delta",
+        "message_stop",
+    ]
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("chunks", "shown", "reason"),
+    [
+        (
+            [delta(role="assistant", content=""), delta(content="a"), delta("stop", content="b")],
+            ["text:ab"],
+            "end_turn",
+        ),
+        ([delta("stop")], ["text:"], "end_turn"),
+        ([], ["text:"], "end_turn"),
+        ([delta("length", content="a")], ["text:a"], "max_tokens"),
+        ([delta("content_filter", refusal="No.")], ["text:No."], "refusal"),
+        (
+            [delta(reasoning_content="Hm"), delta(reasoning="m."), delta("stop", content="a")],
+            ["thinking:Hmm.", "text:a"],
+            "end_turn",
+        ),
+        (
+            [
+                delta(content="I look."),
+                calls(part(0, "", "look")),
+                calls(part(0, '{"x":')),
+                calls(part(0, "1}")),
+            ],
+            ["text:I look.", 'look:{"x":1}'],
+            "tool_use",
+        ),
+        # Some engines call such an end a stop, and some tools need no arguments.
+        ([calls(part(0, "", "now")), delta("stop")], ["now:"], "tool_use"),
+        (
+            [calls(part(0, "{}", "a"), part(1, "{}", "b")), delta("tool_calls")],
+            ["a:{}", "b:{}"],
+            "tool_use",
+        ),
+        # Two calls written at once: the second waits until the first is whole.
+        (
+            [
+                calls(part(0, '{"x"', "a")),
+                calls(part(1, '{"y"', "b")),
+                calls(part(0, ":1}")),
+                calls(part(1, ":2}")),
+            ],
+            ['a:{"x":1}', 'b:{"y":2}'],
+            "tool_use",
+        ),
+        ([calls(part(0, "{}", "a")), delta(content="Done.")], ["a:{}", "text:Done."], "tool_use"),
+    ],
+)
+def test_chunks_become_blocks(chunks: list[Any], shown: list[str], reason: str) -> None:
+    found = told(*chunks)
+    assert blocks(found) == shown
+    assert found[-2]["delta"] == {"stop_reason": reason, "stop_sequence": None}
+
+
+def test_a_stop_sequence_is_named_if_the_engine_says_which_it_was() -> None:
+    found = told(delta("stop", hit="END", content="a"), stops=("END",))
+    assert found[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    assert told(delta("stop", hit="</s>", content="a"))[-2]["delta"]["stop_reason"] == "end_turn"
+
+
+def test_the_counts_come_with_the_end() -> None:
+    assert told(delta("stop", content="a"))[-2]["usage"] == {
+        "input_tokens": 6,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 4,
+        "output_tokens": 2,
+    }
+
+
+def test_the_message_begins_with_the_first_sign_of_an_answer() -> None:
+    [start] = events(Stream(Head("m")).chunk(delta(role="assistant")))
+    assert start["message"]["model"] == "m" and start["message"]["content"] == []
+    assert start["message"]["id"].startswith("msg_")
+
+
+def test_citations_belong_to_the_text() -> None:
+    stream = Stream(Head("m"))
+    found = events(stream.text("a [1]") + stream.cited([passage(1, "The port is 7419.")]) + stream.end(USAGE))
+    assert blocks(found) == ["text:a [1]+"]
+    assert found[3]["delta"]["citation"]["cited_text"] == "The port is 7419."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ('{"x":1}', {"x": 1}),
+        ("", {}),
+        ("null", {}),
+        ('{"x":', {"INVALID_JSON": '{"x":'}),
+        ("[1]", {"INVALID_JSON": "[1]"}),
+    ],
+)
+def test_the_arguments_of_a_whole_answer_are_an_object(arguments: str, given: Any) -> None:
+    said = {"content": None, "reasoning_content": "Hm.", "tool_calls": [part(0, arguments, "look")]}
+    message = of_completion(
+        {"choices": [{"message": said, "finish_reason": "tool_calls"}]}, Head("m"), Usage(3, 2)
+    )
+    assert message["content"] == [
+        {"type": "thinking", "thinking": "Hm.", "signature": ""},
+        {"type": "tool_use", "id": "call_look", "name": "look", "input": given},
+    ]
+    assert message["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("document", [{}, [], {"choices": []}])
+def test_what_is_no_completion_is_the_engines_failure(document: Any) -> None:
+    with pytest.raises(EngineFailed):
+        of_completion(document, Head("m"), Usage())

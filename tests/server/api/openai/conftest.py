@@ -1,0 +1,147 @@
+"""One daemon for all tests of the Responses API: scripted models, a store, an agent, a server of other people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import OpenAI
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.tools.sandbox.conftest import ENVIRONMENTS, environment
+
+__all__ = ["environment"]
+
+STRANGER = Path(__file__).parents[2] / "tools" / "mcp_host" / "stranger.py"
+
+FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 4])\nplt.show()\nprint('drawn')"
+
+REPLIES = [
+    {
+        "match": r"^weather in (\w+)",
+        "content": "Let me look.",
+        "tool_calls": [{"name": "get_weather", "arguments": {"city": r"\1"}}],
+    },
+    {
+        "match": r"^look up (.+)",
+        "times": 1,
+        "tool_calls": [{"name": "file_search", "arguments": {"query": r"\1"}}],
+    },
+    {"match": r"^look up", "content": "It listens on 7419 [1]."},
+    {"match": r"^find (.+)", "tool_calls": [{"name": "file_search", "arguments": {"query": r"\1"}}]},
+    {
+        "match": r"^draw",
+        "times": 1,
+        "tool_calls": [{"name": "code_interpreter", "arguments": {"code": FIGURE}}],
+    },
+    {"match": r"^draw", "content": "See figure-1.png."},
+    {"match": r"^repeat (.+)", "times": 1, "tool_calls": [{"name": "echo", "arguments": {"text": r"\1"}}]},
+    {"match": r"^repeat", "content": "It was said again."},
+    {
+        "match": r"^ask for (bread)",
+        "times": 1,
+        "tool_calls": [{"name": "echo", "arguments": {"text": r"\1"}}],
+    },
+    {"match": r"^ask for (salt)", "times": 1, "tool_calls": [{"name": "echo", "arguments": {"text": r"\1"}}]},
+    {"match": r"^ask for", "content": "You agreed."},
+    {"match": r"^fail (.+)", "times": 1, "tool_calls": [{"name": "fail", "arguments": {}}]},
+    {"match": r"^fail", "content": "It failed."},
+    {
+        "match": r"^both",
+        "tool_calls": [
+            {"name": "calculator", "arguments": {"expression": "6 * 7"}},
+            {"name": "get_weather", "arguments": {"city": "Rome"}},
+        ],
+    },
+    {"match": r"^refuse", "error": {"status": 429, "message": "Too many.", "code": "rate_limit_exceeded"}},
+    {"match": r"^break off", "content": "one two three four", "crash": 2},
+    {"match": r"^slowly (.+)", "content": r"\1", "interval": 0.05},
+    {"match": r"^hang", "content": "one two three", "hang": 2},
+]
+
+
+def secret(name: str) -> str:
+    """The key of this name."""
+    return f"{name}-secret-key-of-the-tests"
+
+
+def bearer(name: str) -> dict[str, str]:
+    """The header with which it is presented."""
+    return {"Authorization": f"Bearer {secret(name)}"}
+
+
+KEYS = [
+    {"name": "boss", "key": secret("boss"), "scopes": ["admin"]},
+    {"name": "one", "key": secret("one"), "scopes": ["chat"]},
+    {"name": "two", "key": secret("two"), "scopes": ["chat"]},
+]
+
+AGENT = {"portico_agent": 1, "model": "echo"}
+
+
+@pytest.fixture(scope="session")
+def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that wants keys. Its agent ``desk`` echoes, and remembers."""
+    home = tmp_path_factory.mktemp("responses")
+    docs = home / "handbook"
+    docs.mkdir()
+    (docs / "port.md").write_text("# Ports\n\nThe Lighthouse daemon listens on port 7419.\n")
+    (docs / "bread.txt").write_text("Bread is baked at 230 degrees for forty minutes.\n")
+    configuration = home / "house.yaml"
+    models = [
+        {"name": "echo", "source": "fake://", "aliases": ["default"]},
+        {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": REPLIES}}},
+        {"name": "frail", "source": "fake://", "parameters": {"script": {"replies": REPLIES}}},
+        {"name": "narrow", "source": "fake://", "parameters": {"context_length": 12}},
+        {"name": "vectors", "source": "fake://", "task": "embedding", "parameters": {"dimensions": 8}},
+    ]
+    agents = [{"name": "desk", **AGENT}]
+    apps = [{"name": "chatty", "flow": {"step": {"op": "llm", "model": "echo", "history": True}}}]
+    prompts = [
+        {
+            "name": "greet",
+            "arguments": [{"name": "who", "required": True}],
+            "messages": [{"role": "user", "content": "Greet {who}"}],
+        }
+    ]
+    house = {"models": models, "agents": agents, "apps": apps, "prompts": prompts, "keys": KEYS}
+    configuration.write_text(json.dumps(house))
+    env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_ENVIRONMENTS": str(ENVIRONMENTS)}
+    arguments = ("--file", str(configuration), "--docs", str(docs))
+    with daemons.running(home / "data", *arguments, env=env) as running:
+        with httpx.Client(base_url=running.url, headers=bearer("boss"), timeout=60) as plain:
+            server = {"name": "odd", "command": [sys.executable, str(STRANGER)], "allow": ["echo", "fail"]}
+            plain.post("/api/mcp/servers", json=server).raise_for_status()  # it runs when this answers
+            for run in plain.get("/api/status").json()["startup"]:
+                plain.get(f"/api/runs/{run}/events")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def as_key(harbour: Daemon) -> Iterator[Callable[[str], OpenAI]]:
+    """OpenAI's client in strict mode, for a key by its name."""
+    made: dict[str, OpenAI] = {}
+
+    def client(name: str) -> OpenAI:
+        if name not in made:
+            made[name] = OpenAI(
+                base_url=f"{harbour.url}/v1",
+                api_key=secret(name),
+                max_retries=0,
+                _strict_response_validation=True,
+            )
+        return made[name]
+
+    yield client
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def client(as_key: Callable[[str], OpenAI]) -> OpenAI:
+    """The admin's."""
+    return as_key("boss")

@@ -1,0 +1,345 @@
+"""``/v1/responses`` with OpenAI's own client in strict mode: whole and streamed, kept, gone on with, refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from pydantic import BaseModel
+from tests.daemon import Daemon
+from tests.server.api.openai.following import followed
+
+WEATHER: Any = {
+    "type": "function",
+    "name": "get_weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+
+def test_a_question_is_answered_as_openai_does(client: OpenAI) -> None:
+    answer = client.responses.create(model="echo", input="one two three", instructions="Say it again.")
+    assert answer.output_text == "one two three"
+    assert (answer.status, answer.error, answer.incomplete_details) == ("completed", None, None)
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens == 6 + 3
+    assert answer.instructions == "Say it again."
+    assert (answer.tools, answer.tool_choice, answer.parallel_tool_calls) == ([], "auto", True)
+
+
+def test_a_stream_tells_every_step_and_comes_to_the_same(client: OpenAI) -> None:
+    events, final = followed(client.responses.create(model="echo", input="one two three", stream=True))
+    kinds = [event.type.removeprefix("response.") for event in events[2:]]
+    assert [kind for kind, _ in groupby(kinds)] == [
+        *("output_item.added", "content_part.added", "output_text.delta", "output_text.done"),
+        *("content_part.done", "output_item.done", "completed"),
+    ]
+    assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == "one two three"
+    assert final.output_text == "one two three"
+    assert client.responses.retrieve(final.id) == final
+
+
+def test_the_stream_helper_and_parsing_work(client: OpenAI) -> None:
+    with client.responses.stream(model="echo", input="one two three") as stream:
+        said = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
+        assert said[-1] == "one two three"
+        assert stream.get_final_response().output_text == "one two three"
+
+    class Port(BaseModel):
+        number: int
+
+    parsed = client.responses.parse(model="echo", input="Which port?", text_format=Port)
+    assert isinstance(parsed.output_parsed, Port)
+
+
+def test_an_answer_is_gone_on_with_and_instructions_are_not(client: OpenAI) -> None:
+    first = client.responses.create(model="echo", input="one two", instructions="four words of instruction")
+    second = client.responses.create(model="echo", input="three", previous_response_id=first.id)
+    assert second.usage is not None
+    assert second.usage.input_tokens == 2 + 2 + 1
+    assert second.instructions is None
+    assert second.previous_response_id == first.id
+    [kept] = client.responses.input_items.list(second.id)
+    assert kept.type == "message"
+    assert kept.content[0].to_dict() == {"type": "input_text", "text": "three"}
+
+
+def test_an_item_is_referred_to_by_its_id(client: OpenAI) -> None:
+    first = client.responses.create(model="echo", input="one two")
+    items: Any = [{"type": "item_reference", "id": first.output[0].id}, {"role": "user", "content": "three"}]
+    second = client.responses.create(model="echo", input=items)
+    assert second.usage is not None
+    assert second.usage.input_tokens == 3
+    assert [item.type for item in client.responses.input_items.list(second.id)] == ["message", "message"]
+
+
+def test_what_is_not_to_be_kept_is_gone(client: OpenAI) -> None:
+    answer = client.responses.create(model="echo", input="one", store=False)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(answer.id)
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.responses.create(model="echo", input="two", previous_response_id=answer.id)
+    assert (refused.value.code, refused.value.param) == (
+        "previous_response_not_found",
+        "previous_response_id",
+    )
+
+
+def test_a_response_is_deleted_and_others_never_see_it(
+    client: OpenAI, as_key: Callable[[str], OpenAI]
+) -> None:
+    one, two = as_key("one"), as_key("two")
+    answer = one.responses.create(model="echo", input="one")
+    item: Any = {"type": "item_reference", "id": answer.output[0].id}
+    for attempt in (
+        lambda: two.responses.retrieve(answer.id),
+        lambda: two.responses.input_items.list(answer.id),
+        lambda: two.responses.delete(answer.id),
+        lambda: two.responses.create(model="echo", input="x", previous_response_id=answer.id),
+        lambda: two.responses.create(model="echo", input=[item]),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            attempt()
+    one.responses.delete(answer.id)
+    with pytest.raises(openai.NotFoundError):
+        one.responses.retrieve(answer.id)
+
+
+def test_input_items_come_in_pages(client: OpenAI) -> None:
+    items: Any = [{"role": "user", "content": f"word{number}"} for number in range(5)]
+    answer = client.responses.create(model="echo", input=items)
+    found = list(client.responses.input_items.list(answer.id, limit=2, order="asc"))
+    assert [item.to_dict()["content"][0]["text"] for item in found] == [f"word{n}" for n in range(5)]  # type: ignore[index]
+    page = client.responses.input_items.list(answer.id, limit=2)
+    assert page.has_more
+    assert [item.id for item in page.data] == [item.id for item in reversed(found[-2:])]
+
+
+def test_an_answer_that_is_too_long_is_incomplete(client: OpenAI) -> None:
+    answer = client.responses.create(model="echo", input="one two three", max_output_tokens=2)
+    assert answer.status == "incomplete"
+    assert answer.incomplete_details is not None
+    assert answer.incomplete_details.reason == "max_output_tokens"
+    assert answer.output_text == "one two"
+    events, final = followed(
+        client.responses.create(model="echo", input="one two three", max_output_tokens=2, stream=True)
+    )
+    assert events[-1].type == "response.incomplete"
+    assert final.output[0].status == "incomplete"  # type: ignore[union-attr]
+
+
+def test_log_probabilities_come_with_every_piece(client: OpenAI) -> None:
+    events, final = followed(
+        client.responses.create(model="echo", input="one two", top_logprobs=1, stream=True)
+    )
+    pieces = [event for event in events if event.type == "response.output_text.delta"]
+    assert [known.token for piece in pieces for known in piece.logprobs] == ["one", " two"]
+    [message] = final.output
+    assert message.type == "message"
+    [part] = message.content
+    assert part.type == "output_text"
+    assert [known.token for known in part.logprobs or ()] == ["one", " two"]
+
+
+def test_a_prompt_of_the_house_goes_before_the_input(client: OpenAI) -> None:
+    answer = client.responses.create(
+        model="echo", prompt={"id": "greet", "version": "1", "variables": {"who": "Ann"}}
+    )
+    assert answer.output_text == "Greet Ann"
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.responses.create(model="echo", prompt={"id": "great"})
+    assert refused.value.param == "prompt.name"
+
+
+def test_a_conversation_that_is_too_long_is_cut_if_that_is_wanted(client: OpenAI) -> None:
+    items: Any = [{"role": "user", "content": f"some words of turn {number}"} for number in range(8)]
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="narrow", input=items)
+    assert refused.value.code == "context_length_exceeded"
+    answer = client.responses.create(model="narrow", input=items, truncation="auto")
+    assert answer.output_text == "some words of turn 7"
+
+
+def test_tokens_are_counted_without_an_answer(client: OpenAI) -> None:
+    counted = client.responses.input_tokens.count(model="echo", input="one two three")
+    assert counted.input_tokens == 3
+
+
+# --- functions ------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_called_by_the_client_and_answered_in_the_next_request(client: OpenAI) -> None:
+    events, final = followed(
+        client.responses.create(model="clever", input="weather in Rome", tools=[WEATHER], stream=True)
+    )
+    said, call = final.output
+    assert said.type == "message"
+    assert call.type == "function_call"
+    assert (call.name, json.loads(call.arguments)) == ("get_weather", {"city": "Rome"})
+    pieces = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    assert "".join(pieces) == call.arguments
+    output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny and warm"}
+    answer = client.responses.create(
+        model="echo", previous_response_id=final.id, input=[output, {"role": "user", "content": "thanks"}]
+    )
+    assert answer.output_text == "thanks"
+    items: Any = [{"role": "user", "content": "weather?"}, call.to_dict(), output]
+    alone = client.responses.create(model="echo", input=items, store=False)
+    assert alone.status == "completed"
+
+
+def test_declared_tools_of_other_kinds_are_taken_and_not_run(client: OpenAI) -> None:
+    tools: Any = [
+        {"type": "web_search"},
+        {"type": "custom", "name": "apply_patch", "format": {"type": "text"}},
+        {"type": "namespace", "name": "crm", "description": "x", "tools": []},
+        WEATHER,
+    ]
+    answer = client.responses.create(model="echo", input="one", tools=tools)
+    assert answer.output_text == "one"
+    assert [tool.type for tool in answer.tools] == ["web_search", "custom", "namespace", "function"]
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(
+            model="echo", input="one", tools=tools, tool_choice={"type": "custom", "name": "apply_patch"}
+        )
+    assert refused.value.param == "tool_choice.type"
+
+
+def test_a_forced_function_is_called(client: OpenAI) -> None:
+    answer = client.responses.create(
+        model="echo", input="one", tools=[WEATHER], tool_choice={"type": "function", "name": "get_weather"}
+    )
+    [call] = [item for item in answer.output if item.type == "function_call"]
+    assert call.name == "get_weather"
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------
+
+CALL: Any = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+OUTPUT: Any = {"type": "function_call_output", "call_id": "c1", "output": "x"}
+DEEP: Any = json.loads("[" * 200 + "]" * 200)
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({}, "input"),
+    ({"input": 7}, "input"),
+    ({"input": []}, "input"),
+    ({"input": [OUTPUT]}, "input"),
+    ({"input": [CALL]}, "input"),
+    ({"input": [OUTPUT, CALL]}, "input"),
+    ({"input": [{"type": "telepathy"}]}, "input[0].type"),
+    ({"input": [{"content": "x"}]}, "input[0].type"),
+    ({"input": [{"role": "wizard", "content": "x"}]}, "input[0].role"),
+    ({"input": [{"role": "user"}]}, "input[0].content"),
+    ({"input": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}, "input[0].content[0].type"),
+    ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
+    ({"input": [{"role": "user", "content": [{"type": "input_file", "file_data": "x"}]}]}, "input"),
+    ({"input": "x", "temperature": 3}, "temperature"),
+    ({"input": "x", "max_output_tokens": 0}, "max_output_tokens"),
+    ({"input": "x", "include": ["everything"]}, "include[0]"),
+    ({"input": "x", "metadata": {"a": 1}}, "metadata.a"),
+    ({"input": "x", "metadata": {"a": "b" * 513}}, "metadata.a"),
+    ({"input": "x", "background": True, "store": False}, "background"),
+    ({"input": "x", "conversation": "conv_no"}, "conversation"),
+    ({"input": "x", "conversation": "a", "previous_response_id": "b"}, "conversation"),
+    ({"input": "x", "previous_response_id": "resp_no"}, "previous_response_id"),
+    ({"input": [{"type": "item_reference", "id": "msg_no"}]}, "input[0].id"),
+    ({"input": "x", "text": {"format": {"type": "xml"}}}, "text.format.type"),
+    ({"input": "x", "text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema"),
+    ({"input": "x", "tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
+    ({"input": "x", "tools": [{"type": "function", "name": "f", "parameters": {"x": DEEP}}]}, "tools"),
+    ({"input": "x", "tool_choice": {"type": "function", "name": "f", "x": DEEP}}, "tool_choice"),
+    ({"input": [{"role": "user", "content": "x", "y": DEEP}], "background": True}, "input"),
+    ({"input": [{"type": "mcp_call", "server_label": "s", "name": "n", "output": ["x"]}]}, "input[0].output"),
+    (
+        {"input": [{"type": "code_interpreter_call", "container_id": "c", "outputs": ["x"]}]},
+        "input[0].outputs[0]",
+    ),
+    ({"input": "x", "tools": [{"type": "file_search"}]}, "tools[0].vector_store_ids"),
+    (
+        {"input": "x", "tools": [{"type": "file_search", "vector_store_ids": ["vs_no"]}]},
+        "tools[0].vector_store_ids[0]",
+    ),
+    (
+        {
+            "input": "x",
+            "tools": [{"type": "file_search", "vector_store_ids": ["handbook"], "filters": {"type": "x"}}],
+        },
+        "tools[0].filters.type",
+    ),
+    ({"input": "x", "tools": [{"type": "mcp", "server_label": "nobody"}]}, "tools[0].server_label"),
+    (
+        {"input": "x", "tools": [{"type": "mcp", "server_label": "odd", "server_url": "http://10.0.0.1"}]},
+        "tools[0].server_url",
+    ),
+    ({"input": "x", "tools": [{"type": "code_interpreter"}]}, "tools[0].container"),
+    ({"input": "x", "tool_choice": "required"}, "tool_choice"),
+    ({"input": "x", "tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
+    ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
+    ({"input": "x", "temprature": 1}, "temprature"),
+    ({"input": "x", "model": "vectors"}, "model"),
+    ({"input": "x", "model": "nobody"}, "model"),
+]
+
+
+@pytest.mark.parametrize(("body", "param"), WRONG, ids=[f"{n}-{param}" for n, (_, param) in enumerate(WRONG)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_wrong_is_refused_by_name(
+    harbour: Daemon, client: OpenAI, body: dict[str, Any], param: str, stream: bool
+) -> None:
+    answer = httpx.post(
+        f"{harbour.url}/v1/responses",
+        json={"model": "echo", "stream": stream, **body},
+        headers={"Authorization": f"Bearer {client.api_key}"},
+    )
+    assert answer.status_code in (400, 404), answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param, error
+    assert error["code"]
+    assert error["message"]
+
+
+def test_a_key_may_use_what_it_may_use_elsewhere(as_key: Callable[[str], OpenAI]) -> None:
+    one = as_key("one")
+    with pytest.raises(openai.PermissionDeniedError):
+        one.responses.create(
+            model="echo", input="x", tools=[{"type": "file_search", "vector_store_ids": ["handbook"]}]
+        )
+    with pytest.raises(openai.PermissionDeniedError):
+        one.responses.create(
+            model="echo", input="x", tools=[{"type": "code_interpreter", "container": {"type": "auto"}}]
+        )
+
+
+def test_an_error_before_the_first_word_is_a_status(client: OpenAI) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.responses.create(model="clever", input="refuse", stream=stream)
+        assert refused.value.code == "rate_limit_exceeded"
+
+
+def test_an_error_in_the_midst_closes_what_is_open_and_is_told(client: OpenAI) -> None:
+    events: list[Any] = []
+    with pytest.raises(openai.APIError, match="in the middle"):
+        events.extend(client.responses.create(model="frail", input="break off", stream=True))
+    failed = events[-1]
+    assert failed.type == "response.failed"
+    assert failed.response.error.code == "server_error"
+    assert failed.response.output[0].status == "incomplete"
+    assert failed.response.output_text == "one two"
+    kept = client.responses.retrieve(failed.response.id)
+    assert kept.status == "failed"
+
+
+def test_a_client_that_leaves_frees_the_model(harbour: Daemon, client: OpenAI) -> None:
+    with client.responses.create(model="clever", input="hang", stream=True) as stream:
+        next(event for event in stream if event.type == "response.output_text.delta")
+    headers = {"Authorization": f"Bearer {client.api_key}"}
+    runs = httpx.get(f"{harbour.url}/api/runs", headers=headers).json()["data"]
+    [run] = [run for run in runs if run["kind"] == "responses" and run["name"] == "clever"][:1]
+    events = httpx.get(f"{harbour.url}/api/runs/{run['id']}/events", headers=headers)  # until it has ended
+    assert "cancelled" in events.text

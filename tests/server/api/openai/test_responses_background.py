@@ -1,0 +1,188 @@
+"""Responses in the background: acknowledged, followed, cancelled, and still there after a crash."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from openai.types.responses import Response
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.api.openai.conftest import bearer
+from tests.server.api.openai.test_responses import WEATHER
+
+
+def begun(client: OpenAI, **request: Any) -> tuple[Response, str]:
+    """A response that is made in the background, and the run that makes it."""
+    raw = client.responses.with_raw_response.create(background=True, **request)
+    return raw.parse(), raw.headers["x-portico-run"]
+
+
+def ended(client: OpenAI, response: Response, run: str) -> Response:
+    """The response once its run has ended: until then the run tells of its events."""
+    url = f"{client.base_url}../api/runs/{run}/events"
+    httpx.get(url, headers={"Authorization": f"Bearer {client.api_key}"}, timeout=60).raise_for_status()
+    return client.responses.retrieve(response.id)
+
+
+def test_a_response_in_the_background_is_there_when_it_is_done(client: OpenAI) -> None:
+    first, run = begun(client, model="echo", input="one two")
+    assert first.status == "queued"
+    assert first.output == []
+    done = ended(client, first, run)
+    assert (done.status, done.output_text, done.background) == ("completed", "one two", True)
+    after = client.responses.create(model="echo", input="three", previous_response_id=first.id)
+    assert after.usage is not None
+    assert after.usage.input_tokens == 5
+
+
+def test_its_stream_is_gone_on_with_without_a_gap(client: OpenAI) -> None:
+    events: list[Any] = []
+    with client.responses.create(
+        model="clever", input="slowly one two three four", background=True, stream=True
+    ) as stream:
+        for event in stream:
+            events.append(event)
+            if event.type == "response.output_text.delta":
+                break
+    assert [event.type for event in events[:3]] == [
+        f"response.{word}" for word in ("created", "queued", "in_progress")
+    ]
+    response_id = events[0].response.id
+    last = events[-1].sequence_number
+    rest = list(client.responses.retrieve(response_id, stream=True, starting_after=last))
+    events += rest
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[-1].type == "response.completed"
+    said = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(said) == events[-1].response.output_text == "one two three four"
+    again = list(client.responses.retrieve(response_id, stream=True))
+    assert again == events
+
+
+def test_a_failure_is_kept_and_told(client: OpenAI) -> None:
+    stream = client.responses.create(model="clever", input="refuse", background=True, stream=True)
+    events: list[Any] = []
+    with pytest.raises(openai.APIError):
+        events.extend(stream)
+    assert events[-1].type == "response.failed"
+    kept = client.responses.retrieve(events[0].response.id)
+    assert kept.error is not None
+    assert kept.error.code == "rate_limit_exceeded"
+
+
+def test_one_is_cancelled(client: OpenAI) -> None:
+    first, _run = begun(client, model="clever", input="hang")
+    for _ in range(2):
+        assert client.responses.cancel(first.id).status == "cancelled"
+    assert client.responses.retrieve(first.id).status == "cancelled"
+
+
+def test_a_follower_learns_of_the_end(harbour: Daemon, client: OpenAI) -> None:
+    raw = client.responses.with_raw_response.create(
+        model="clever", input="hang", background=True, stream=True
+    )
+    stream: Any = raw.parse()
+    events = [next(stream)]
+    cancel = f"{harbour.url}/api/runs/{raw.headers['x-portico-run']}/cancel"
+    httpx.post(cancel, headers=bearer("boss")).raise_for_status()
+    events.extend(stream)
+    assert events[-1].type == "response.failed"
+    assert events[-1].response.status == "cancelled"
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+
+
+def test_what_cannot_be_followed_or_cancelled_is_refused(client: OpenAI) -> None:
+    waited = client.responses.create(model="echo", input="one")
+    quiet = ended(client, *begun(client, model="echo", input="one"))
+    for attempt in (
+        lambda: client.responses.cancel(waited.id),
+        lambda: list(client.responses.retrieve(waited.id, stream=True)),
+        lambda: list(client.responses.retrieve(quiet.id, stream=True)),
+    ):
+        with pytest.raises(openai.BadRequestError):
+            attempt()
+
+
+def test_functions_are_called_in_the_background_too(client: OpenAI) -> None:
+    done = ended(client, *begun(client, model="clever", input="weather in Oslo", tools=[WEATHER]))
+    assert [item.type for item in done.output] == ["message", "function_call"]
+
+
+# --- after a crash ----------------------------------------------------------------------------------------------
+
+SLOW = [
+    {"match": "^slow", "content": " ".join(f"w{n}" for n in range(30)), "interval": 0.05},
+    {"match": "^wait", "tool_calls": [{"name": "wait", "arguments": {}}]},
+]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> tuple[Path, Path]:
+    """Home and configuration of a daemon that a test kills and starts again."""
+    configuration = tmp_path / "house.yaml"
+    model = {"name": "slow", "source": "fake://", "parameters": {"script": {"replies": SLOW}}}
+    # A tool that never answers, and may have had an effect when the daemon is killed.
+    tool = {"name": "wait", "description": "Waits.", "command": ["sleep", "1000"]}
+    configuration.write_text(json.dumps({"models": [model], "tools": [tool]}))
+    return tmp_path / "home", configuration
+
+
+def openai_client(daemon: Daemon) -> OpenAI:
+    return OpenAI(base_url=f"{daemon.url}/v1", api_key="x", max_retries=0, _strict_response_validation=True)
+
+
+WAIT = {"type": "mcp", "server_label": "portico", "allowed_tools": ["wait"], "require_approval": "never"}
+
+
+def until(client: OpenAI, kind: str, **request: Any) -> list[Any]:
+    """The events of a response in the background as far as one of a kind."""
+    events: list[Any] = []
+    with client.responses.create(model="slow", background=True, stream=True, **request) as stream:
+        for event in stream:
+            events.append(event)
+            if event.type == kind:
+                break
+    return events
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_is_made_after_a_crash(house: tuple[Path, Path]) -> None:
+    home, configuration = house
+    daemon = daemons.start(home, "--file", str(configuration))
+    try:
+        client = openai_client(daemon)
+        quiet = begun(client, model="slow", input="slow")
+        seen = until(client, "response.output_text.delta", input="slow")
+        doing = until(client, "response.mcp_call.in_progress", input="wait", tools=[WAIT])
+        client.close()
+    finally:
+        daemon.stop(signal.SIGKILL)
+    for pipe in (daemon.process.stdin, daemon.process.stdout):
+        assert pipe is not None
+        pipe.close()
+    with daemons.running(home, "--file", str(configuration)) as second, openai_client(second) as client:
+        done = ended(client, *quiet)
+        assert done.status == "completed"
+        assert done.output_text.split() == [f"w{n}" for n in range(30)]
+        with pytest.raises(openai.ConflictError) as refused:
+            list(
+                client.responses.retrieve(
+                    seen[0].response.id, stream=True, starting_after=seen[-1].sequence_number
+                )
+            )
+        assert refused.value.code == "events_made_anew"
+        assert "starting_after=2" in refused.value.message
+        rest: list[Any] = list(client.responses.retrieve(seen[0].response.id, stream=True, starting_after=2))
+        assert [event.sequence_number for event in rest] == list(range(3, 3 + len(rest)))
+        assert rest[-1].response.output_text.split() == [f"w{n}" for n in range(30)]
+        unknown = client.responses.retrieve(doing[0].response.id)
+        assert unknown.status == "failed"
+        assert unknown.error is not None
+        assert "'wait' was running" in unknown.error.message

@@ -1,0 +1,222 @@
+"""Tools of a response that run in the daemon: searches, code, MCP servers, its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from tests.daemon import Daemon
+from tests.server.api.openai.conftest import bearer
+from tests.server.api.openai.following import followed
+from tests.server.api.openai.test_responses import WEATHER
+
+from portico_server.tools.sandbox.environment import Environment
+
+SEARCH: Any = {"type": "file_search", "vector_store_ids": ["handbook"]}
+ODD: Any = {"type": "mcp", "server_label": "odd", "require_approval": "never"}
+
+
+def test_a_search_is_told_and_its_passages_are_cited(client: OpenAI) -> None:
+    events, final = followed(
+        client.responses.create(
+            model="clever",
+            input="look up the Lighthouse port",
+            tools=[SEARCH],
+            include=["file_search_call.results"],
+            stream=True,
+        )
+    )
+    search, message = final.output
+    assert search.type == "file_search_call"
+    assert search.queries == ["the Lighthouse port"]
+    assert search.results is not None
+    assert search.results[0].filename == "port.md"
+    assert "7419" in (search.results[0].text or "")
+    assert message.type == "message"
+    [part] = message.content
+    assert part.type == "output_text"
+    assert part.text == "It listens on 7419 [1]."
+    [note] = part.annotations
+    assert note.type == "file_citation"
+    assert (note.filename, note.file_id, note.index) == ("port.md", search.results[0].file_id, 19)
+    kinds = [event.type.removeprefix("response.") for event in events]
+    assert kinds[2:7] == [
+        "output_item.added",
+        *(f"file_search_call.{word}" for word in ("in_progress", "searching", "completed")),
+        "output_item.done",
+    ]
+    assert "output_text.annotation.added" in kinds
+    without = client.responses.retrieve(final.id).output[0]
+    assert without.type == "file_search_call"
+    assert without.results is None
+    again = client.responses.retrieve(final.id, include=["file_search_call.results"]).output[0]
+    assert again == search
+
+
+def test_filters_and_limits_hold_for_a_search(client: OpenAI) -> None:
+    tool = {**SEARCH, "max_num_results": 1, "filters": {"type": "eq", "key": "nothing", "value": "x"}}
+    for wanted, options in ((1, {**tool, "filters": None}), (0, tool)):
+        answer = client.responses.create(
+            model="clever",
+            input="find bread and port",
+            tools=[options],  # type: ignore[list-item]
+            include=["file_search_call.results"],
+            max_tool_calls=1,
+        )
+        [search] = answer.output
+        assert search.type == "file_search_call"
+        assert len(search.results or []) == wanted
+
+
+def test_a_model_that_calls_for_ever_is_stopped(client: OpenAI) -> None:
+    answer = client.responses.create(model="clever", input="find bread", tools=[SEARCH], max_tool_calls=3)
+    assert answer.status == "completed"
+    assert [item.type for item in answer.output] == ["file_search_call"] * 3
+
+
+def test_code_runs_and_its_figure_is_a_file(client: OpenAI, environment: Environment) -> None:
+    _events, final = followed(
+        client.responses.create(
+            model="clever",
+            input="draw a line",
+            tools=[{"type": "code_interpreter", "container": {"type": "auto"}}],
+            include=["code_interpreter_call.outputs"],
+            stream=True,
+        )
+    )
+    ran, message = final.output
+    assert ran.type == "code_interpreter_call"
+    assert ran.code is not None
+    assert "plt.plot" in ran.code
+    assert ran.outputs is not None
+    logs, image = ran.outputs
+    assert logs.type == "logs"
+    assert "drawn" in logs.logs
+    assert image.type == "image"
+    assert message.type == "message"
+    [part] = message.content
+    assert part.type == "output_text"
+    [note] = part.annotations
+    assert note.type == "container_file_citation"
+    assert part.text[note.start_index : note.end_index] == note.filename == "figure-1.png"
+    assert note.container_id == ran.container_id
+    assert client.files.content(note.file_id).read().startswith(b"\x89PNG")
+
+
+def test_a_server_of_other_people_is_called(client: OpenAI) -> None:
+    events, final = followed(
+        client.responses.create(model="clever", input="repeat hello", tools=[ODD], stream=True)
+    )
+    listed, call, message = final.output
+    assert listed.type == "mcp_list_tools"
+    assert [tool.name for tool in listed.tools] == ["echo", "fail"]
+    assert call.type == "mcp_call"
+    assert (call.name, call.server_label, call.status) == ("echo", "odd", "completed")
+    assert call.output == "hello"
+    assert message.type == "message"
+    kinds = {event.type for event in events}
+    assert {"response.mcp_list_tools.completed", "response.mcp_call.completed"} <= kinds
+    second = client.responses.create(
+        model="clever", input="and now", tools=[ODD], previous_response_id=final.id
+    )
+    assert [item.type for item in second.output] == ["message"]  # what it has was told before
+
+
+def test_what_a_tool_failed_with_is_told(client: OpenAI) -> None:
+    one: Any = {**ODD, "allowed_tools": ["fail"]}
+    answer = client.responses.create(model="clever", input="fail now", tools=[one])
+    listed, call, message = answer.output
+    assert listed.type == "mcp_list_tools"
+    assert [tool.name for tool in listed.tools] == ["fail"]
+    assert call.type == "mcp_call"
+    assert call.status == "failed"
+    assert call.error is not None
+    assert "It did not work." in str(call.error)
+    assert message.type == "message"
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_a_call_waits_until_the_client_agrees(client: OpenAI, agree: bool) -> None:
+    ask: Any = {**ODD, "require_approval": "always"}
+    word = "bread" if agree else "salt"
+    first = client.responses.create(model="clever", input=f"ask for {word}", tools=[ask])
+    request = first.output[-1]
+    assert request.type == "mcp_approval_request"
+    assert request.name == "echo"
+    response: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": agree}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="clever", input=[response], tools=[ask])
+    assert refused.value.param == "input[0].approval_request_id"
+    second = client.responses.create(
+        model="clever", input=[response], tools=[ask], previous_response_id=first.id
+    )
+    calls = [item for item in second.output if item.type == "mcp_call"]
+    assert [(call.output, call.approval_request_id) for call in calls] == [(word, request.id)] * agree
+    assert second.output_text == "You agreed."
+
+
+def test_tools_of_the_daemon_and_of_the_client_are_called_in_one_answer(client: OpenAI) -> None:
+    own: Any = {
+        "type": "mcp",
+        "server_label": "portico",
+        "allowed_tools": ["calculator"],
+        "require_approval": "never",
+    }
+    answer = client.responses.create(model="clever", input="both please", tools=[own, WEATHER])
+    kinds = [item.type for item in answer.output]
+    assert kinds == ["mcp_list_tools", "function_call", "mcp_call"]
+    _listed, function, call = answer.output
+    assert call.type == "mcp_call"
+    assert call.output == "42"
+    assert function.type == "function_call"
+    output: Any = {"type": "function_call_output", "call_id": function.call_id, "output": "sunny"}
+    second = client.responses.create(model="echo", input=[output], previous_response_id=answer.id)
+    assert second.status == "completed"
+
+
+def test_an_app_over_a_store_cites_what_it_found(client: OpenAI) -> None:
+    events, final = followed(
+        client.responses.create(
+            model="handbook", input="Which port does the Lighthouse daemon listen on?", stream=True
+        )
+    )
+    [message] = final.output
+    assert message.type == "message"
+    [part] = message.content
+    assert part.type == "output_text"
+    assert {note.filename for note in part.annotations if note.type == "file_citation"} == {"port.md"}
+    assert "7419" in final.output_text
+    assert "response.output_text.annotation.added" in {event.type for event in events}
+
+
+def test_an_agent_answers_and_goes_on_with_its_session(harbour: Daemon, client: OpenAI) -> None:
+    first = client.responses.create(model="desk", input="one two", conversation="ann")
+    assert first.output_text == "one two"
+    assert first.conversation is not None
+    assert first.conversation.id == "ann"
+    second = client.responses.create(model="desk", input="three", conversation="ann")
+    assert second.usage is not None
+    assert first.usage is not None
+    assert second.usage.input_tokens > first.usage.input_tokens
+    with httpx.Client(base_url=harbour.url, headers=bearer("boss")) as plain:
+        sessions = plain.get("/api/sessions").json()["data"]
+    assert "ann" in [session["name"] for session in sessions if session["app"] == "desk"]
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="desk", input="x", tools=[WEATHER])
+    assert refused.value.param == "tools"
+
+
+def test_a_flow_answers_with_the_conversation_before_it(client: OpenAI) -> None:
+    made = client.conversations.create(items=[{"role": "user", "content": "one two"}])
+    _events, final = followed(
+        client.responses.create(model="chatty", input="three", conversation=made.id, stream=True)
+    )
+    assert final.output_text == "three"
+    assert final.usage is not None
+    assert final.usage.input_tokens == 3
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="chatty", input="x", top_logprobs=1)
+    assert refused.value.param == "top_logprobs"

@@ -1,0 +1,204 @@
+"""The events of a response: what a model says in, what every client relies on out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from portico.wire import Usage
+from portico_server.apps.respond.document import skeleton
+from portico_server.apps.respond.hearing import Hearing
+from portico_server.apps.respond.ids import Mint, response_of
+from portico_server.apps.respond.machine import Event, Machine
+from portico_server.apps.respond.pieces import Called, Ended, Piece, Refused, Said, Thought, pieces, whole
+from portico_server.apps.respond.read import read
+from portico_server.core.errors import EngineFailed
+
+STREAM: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+RESPONSE = "resp_" + "0" * 32
+
+A_MESSAGE = ["output_item.added", "content_part.added"]
+ITS_END = ["content_part.done", "output_item.done"]
+A_CALL = ["output_item.added", "function_call_arguments.delta"]
+ITS_DONE = ["function_call_arguments.done", "output_item.done"]
+
+CASES: dict[str, tuple[Sequence[Piece], list[str]]] = {
+    "nothing": ([], [*A_MESSAGE, "output_text.delta", "output_text.done", *ITS_END]),
+    "words": (
+        [Said("one"), Said(" two")],
+        [*A_MESSAGE, *["output_text.delta"] * 2, "output_text.done", *ITS_END],
+    ),
+    "thoughts first": (
+        [Thought("hm"), Said("one")],
+        [
+            *[*A_MESSAGE, "reasoning_text.delta", "reasoning_text.done", *ITS_END],
+            *[*A_MESSAGE, "output_text.delta", "output_text.done", *ITS_END],
+        ],
+    ),
+    "a refusal": ([Refused("no")], [*A_MESSAGE, "refusal.delta", "refusal.done", *ITS_END]),
+    "words and a call in pieces": (
+        [Said("one"), Called(0, "c1", "f", ""), Called(0, "", "", '{"a"'), Called(0, "", "", ": 1}")],
+        [
+            *[*A_MESSAGE, "output_text.delta", "output_text.done", *ITS_END],
+            *[*A_CALL, "function_call_arguments.delta", *ITS_DONE],
+        ],
+    ),
+    "two calls whose pieces are mixed": (
+        [Called(0, "c", "f", "{"), Called(1, "c", "g", "{"), Called(0, "", "", "}"), Called(1, "", "", "}")],
+        [*A_CALL, *A_CALL, *["function_call_arguments.delta"] * 2, *ITS_DONE, *ITS_DONE],
+    ),
+    "a call whose name comes late": (
+        [Called(0, "c", "", "{"), Called(0, "", "f", "}")],
+        [*A_CALL, *ITS_DONE],
+    ),
+    "words after a call": (
+        [Called(0, "c", "f", "{}"), Said("one")],
+        [*A_CALL, *ITS_DONE, *A_MESSAGE, "output_text.delta", "output_text.done", *ITS_END],
+    ),
+}
+
+
+def begun(**more: Any) -> Machine:
+    mint = Mint(RESPONSE)
+    return Machine(skeleton(read({"model": "m", "input": "x", **more}, mint), RESPONSE), mint)
+
+
+def kinds(events: Sequence[Event]) -> list[str]:
+    return [event["type"].removeprefix("response.") for event in events]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_answer_is_told_step_by_step(name: str) -> None:
+    said, wanted = CASES[name]
+    machine = begun()
+    events = machine.begin()
+    hearing = Hearing(machine)
+    for piece in said:
+        events += hearing.hear(piece)
+    events += machine.end(hearing.reason, Usage(3, 2))
+    assert kinds(events) == ["created", "in_progress", *wanted, "completed"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    for event in events:
+        STREAM.validate_python(event, strict=False)
+    final = Response.model_validate(events[-1]["response"])
+    ends = {event["output_index"]: event["item"] for event in events if "item" in event}
+    assert [item.to_dict() for item in final.output] == [ends[number] for number in range(len(final.output))]
+    assert len({item["id"] for item in ends.values()}) == len(ends)
+    assert all(response_of(item["id"]) == RESPONSE for item in ends.values())
+    assert final.usage is not None
+    assert final.usage.total_tokens == 5
+
+
+def test_calls_with_one_id_are_told_apart() -> None:
+    machine = begun()
+    hearing = Hearing(machine)
+    for key in (0, 1, 2):
+        hearing.hear(Called(key, "same" if key < 2 else "", "f", "{}"))
+    machine.end("tool_calls", Usage())
+    ids = [item["call_id"] for item in machine.output]
+    assert ids[0] == "same"
+    assert len(set(ids)) == 3
+
+
+def test_what_is_done_here_is_not_told_as_a_call() -> None:
+    hearing = Hearing(begun(), {"look"})
+    assert hearing.hear(Called(0, "c", "look", "{")) == []
+    assert hearing.hear(Called(0, "", "", "}")) == []
+    [call] = hearing.here
+    assert (call.id, call.name, call.arguments) == ("c", "look", "{}")
+    assert not hearing.asks_client
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "told"),
+    [("length", "incomplete", "max_output_tokens"), ("content_filter", "incomplete", "content_filter")],
+)
+def test_an_early_end_says_why(reason: str, status: str, told: str) -> None:
+    machine = begun()
+    hearing = Hearing(machine)
+    hearing.hear(Said("one"))
+    hearing.hear(Ended(reason))
+    events = machine.end(hearing.reason, Usage())
+    assert events[-1]["type"] == "response.incomplete"
+    assert events[-1]["response"]["incomplete_details"] == {"reason": told}
+    assert events[-1]["response"]["output"][0]["status"] == status
+
+
+def test_a_failure_closes_what_is_open() -> None:
+    machine = begun()
+    events = [*machine.begin(), *machine.text("one")]
+    events += machine.fail(EngineFailed("It broke.", param="model"))
+    assert kinds(events)[-4:] == [*ITS_END, "failed", "error"]
+    failed, error = events[-2:]
+    assert failed["response"]["error"] == {"code": "server_error", "message": "It broke."}
+    assert failed["response"]["output"][0]["status"] == "incomplete"
+    assert (error["code"], error["message"], error["param"]) == ("engine_failed", "It broke.", "model")
+    for event in events:
+        STREAM.validate_python(event)
+
+
+def test_what_was_found_is_told_where_it_was_asked_for() -> None:
+    item = {
+        "id": "fs_1",
+        "type": "file_search_call",
+        "status": "in_progress",
+        "queries": ["x"],
+        "results": None,
+    }
+    for include, told in (
+        (frozenset[str](), None),
+        (frozenset({"file_search_call.results"}), [{"score": 1.0}]),
+    ):
+        machine = begun()
+        machine = Machine(machine.response, machine.mint, include)
+        index, _events = machine.add(dict(item))
+        done = machine.done(index, status="completed", results=[{"score": 1.0}], _told="[1] x")
+        assert done["item"]["results"] == told
+        assert "_told" not in done["item"]
+        assert machine.document()["output"][0]["results"] == [{"score": 1.0}]
+        assert "_told" in machine.draft()["output"][0]
+
+
+# --- what engines write -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunk", "wanted"),
+    [
+        (b": ping\n\n", []),
+        (b"data: [DONE]\n\n", []),
+        (b'data: {"error": {"message": "x"}}\n\n', []),
+        (b'data: {"choices": [], "usage": {"completion_tokens": 3}}\n\n', []),
+        (b'data: {"choices": [{"index": 1, "delta": {"content": "x"}}]}\n\n', []),
+        (b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n', []),
+        (
+            b'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: {"choices": [{"delta": {"content": "b"}}]}\n\n',
+            [Said("ab")],
+        ),
+        (b'data: {"choices": [{"delta": {"reasoning_content": "a"}}]}\n\n', [Thought("a")]),
+        (
+            b'data: {"choices": [{"delta": {"reasoning": "a", "content": "b"}}]}\n\n',
+            [Thought("a"), Said("b")],
+        ),
+        (b'data: {"choices": [{"delta": {}, "finish_reason": "length"}]}\n\n', [Ended("length")]),
+        (
+            b'data: {"choices": [{"delta": {"tool_calls": [{"index": 1, "id": "c", "function": {"name": "f"}}]}}]}\n\n',
+            [Called(1, "c", "f", "")],
+        ),
+    ],
+)
+def test_frames_are_read(chunk: bytes, wanted: list[Piece]) -> None:
+    assert pieces(chunk) == wanted
+
+
+def test_a_whole_answer_is_read() -> None:
+    calls = b'[{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]'
+    said = b'{"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": ' + calls + b"}"
+    data = b'{"choices": [{"index": 0, "message": ' + said + b', "finish_reason": "tool_calls"}]}'
+    assert whole(data) == [Thought("r"), Said("a"), Called(0, "c", "f", "{}"), Ended("tool_calls")]
+    with pytest.raises(EngineFailed):
+        whole(b"no")

@@ -1,0 +1,48 @@
+"""Reads command lines with LMDeploy's own parser: runs in its environment.
+
+Takes a JSON list of command lines on its standard input. Answers an object: ``read``, for each what LMDeploy would go
+by, or the words that it ends with; ``choices``, by option what it takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from typing import Any
+
+from lmdeploy.cli import entrypoint
+from lmdeploy.cli.utils import get_chat_template, get_lora_adapters
+from lmdeploy.serve.parsers import validate_parser_names
+
+
+def _read(line: list[str]) -> dict[str, Any] | str:
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            found = vars(entrypoint.CLI.parser.parse_args(line))
+        adapters = get_lora_adapters(found["adapters"])
+        template = get_chat_template(found["chat_template"], found["model_path"])
+        validate_parser_names(found["reasoning_parser"], found["tool_call_parser"])
+    except (SystemExit, AssertionError, ValueError) as error:
+        return words.getvalue() or str(error)
+    del found["run"]
+    return {**found, "adapters": adapters, "chat_template": template and template.model_name}
+
+
+def main() -> None:
+    entrypoint.CLI.add_parsers()
+    entrypoint.SubCliServe.add_parsers()
+    server = entrypoint.SubCliServe.subparsers.choices["api_server"]
+    choices = {
+        action.option_strings[0]: action.choices
+        for action in server._actions
+        if action.option_strings and action.choices
+    }
+    lines: list[list[str]] = json.load(sys.stdin)
+    print(json.dumps({"read": [_read(line) for line in lines], "choices": choices}))
+
+
+if __name__ == "__main__":
+    main()

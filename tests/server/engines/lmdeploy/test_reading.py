@@ -1,0 +1,69 @@
+"""What LMDeploy's server says, read: stops that it does not see, and tokens as the vocabulary writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from portico_server.engines.lmdeploy.spelling import Spelling
+from portico_server.engines.lmdeploy.stops import Stops
+
+
+@pytest.mark.parametrize(
+    ("stops", "pieces", "shown", "hit"),
+    [
+        (["end"], ["the e", "nd of it"], ["the ", ""], True),
+        (["end"], ["the e", "ve of it"], ["the ", "eve of it"], False),
+        (["aab"], ["a", "a", "a", "b", "c"], ["", "", "a", "", ""], True),
+        (["\n\n", "User:"], ["a\n", "\nb"], ["a", ""], True),
+        (["x", "later"], ["late", "xr"], ["", "late"], True),
+        ([], ["any", "thing"], ["any", "thing"], False),
+        ([""], ["any"], ["any"], False),
+    ],
+)
+def test_text_is_shown_up_to_the_first_stop(
+    stops: list[str], pieces: list[str], shown: list[str], hit: bool
+) -> None:
+    found = Stops(stops)
+    assert [found.feed(piece) for piece in pieces] == shown
+    assert found.hit == hit
+
+
+def test_what_was_held_back_comes_at_the_end() -> None:
+    found = Stops(["stop here"])
+    assert (found.feed("and stop"), found.holds, found.rest(), found.rest()) == ("and ", True, "stop", "")
+
+
+@pytest.mark.parametrize(
+    ("decoder", "token", "data"),
+    [
+        ({"type": "ByteLevel"}, "Ġsea", b" sea"),
+        ({"type": "Sequence", "decoders": [{"type": "ByteLevel"}]}, "æµ·", "海".encode()),
+        ({"type": "ByteLevel"}, "<|im_end|>", b"<|im_end|>"),
+        ({"type": "ByteLevel"}, "▁sea", "▁sea".encode()),
+        ({"type": "Sequence", "decoders": [{"type": "ByteFallback"}]}, "▁sea", b" sea"),
+        (None, "<0x0A>", b"\n"),
+    ],
+)
+def test_tokens_are_told_as_text(tmp_path: Path, decoder: object, token: str, data: bytes) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"decoder": decoder}))
+    assert Spelling.of(tmp_path).bytes_of(token) == data
+
+
+def test_the_chosen_token_is_among_its_alternatives_where_it_belongs() -> None:
+    def entry(token: str, logprob: float) -> dict[str, object]:
+        return {"token": token, "logprob": logprob, "bytes": []}
+
+    spelling = Spelling(byte_level=False)
+    likely = {**entry("▁a", -0.5), "top_logprobs": [entry("▁b", -1.0)]}
+    unlikely = {**entry("▁c", -9.0), "top_logprobs": [entry("▁a", -0.5), entry("▁b", -1.0)]}
+    first, second = spelling.logprobs({"content": [likely, unlikely]}, 2)["content"]
+    assert [one["token"] for one in first["top_logprobs"]] == [" a", " b"]
+    assert [one["token"] for one in second["top_logprobs"]] == [" a", " b"] and second["token"] == " c"
+    assert first["bytes"] == list(b" a")
+
+
+def test_a_folder_without_a_tokenizer_file(tmp_path: Path) -> None:
+    assert Spelling.of(tmp_path).bytes_of("▁sea") == b" sea"

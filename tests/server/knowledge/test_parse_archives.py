@@ -1,0 +1,107 @@
+"""Archives: every document in them by its own reader, whatever they are packed with, and no further than is safe."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+
+import pytest
+from tests.server.knowledge import documents, office
+from tests.server.knowledge.reading import Reading, stand_in_one_text
+
+from portico_server.knowledge.part import Unreadable
+
+MEMBERS = {
+    "docs/guide.md": b"# Ports\n\nThe port is 7419.\n",
+    "docs/费用.csv": "船,费\n帆船,四十\n".encode(),
+    "pages.pdf": documents.pdf("The tide is high."),
+    ".git/config": b"[core]",
+    "photo.jpg": b"\xff\xd8\xff\x00" * 9,
+    "drawing.svg": b"<svg/>",
+}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tgz", "tar.bz2", "tar.xz"])
+async def test_documents_in_an_archive_are_read_each_by_its_kind(read: Reading, kind: str) -> None:
+    modes = {"tar": "w:", "tgz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
+    data = office.zipped(MEMBERS) if kind == "zip" else office.tarred(MEMBERS, modes[kind])
+    found = await read(f"all.{kind}", data)
+    assert [part.place.heading for part in found] == [
+        ("docs/guide.md", "Ports"),
+        ("docs/费用.csv",),
+        ("pages.pdf",),
+    ]
+    assert found[1].text == "船 | 费\n帆船 | 四十"
+    assert (found[2].text, found[2].place.page) == ("The tide is high.", 1)
+    assert stand_in_one_text(found)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "packed"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
+)
+async def test_a_single_compressed_file_is_read_by_the_name_inside(
+    read: Reading, suffix: str, packed: object
+) -> None:
+    [part] = await read(f"guide.md.{suffix}", packed(b"# Ports\n\nOpen."))  # type: ignore[operator]
+    assert part.place.heading == ("guide.md", "Ports")
+
+
+async def test_an_archive_in_a_mail_in_an_archive_is_read_and_no_deeper(read: Reading) -> None:
+    inner = office.zipped({"deep.txt": "found it"})
+    data = office.zipped({"post.eml": office.mail("Hi", "see", ("in.zip", inner))})
+    assert any(part.text == "found it" for part in await read("out.zip", data))
+    deeper = office.zipped({"more.zip": data})
+    found = await read("out.zip", office.zipped({"most.zip": deeper, "top.txt": "on top"}))
+    assert "on top" in {part.text for part in found}
+    assert "more than 3 deep" in found[-1].text
+    assert "found it" not in {part.text for part in found}
+
+
+async def test_a_damaged_document_in_an_archive_is_named_and_the_rest_read(read: Reading) -> None:
+    found = await read("all.zip", office.zipped({"bad.pdf": b"%PDF-1.7 nothing", "good.txt": "fine"}))
+    assert found[0].text == "fine"
+    assert "bad.pdf is not a whole PDF" in found[-1].text
+    assert stand_in_one_text(found)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\b"])
+async def test_a_path_that_leads_out_of_an_archive_is_refused(read: Reading, name: str) -> None:
+    for kind, data in (("zip", office.zipped({name: "x"})), ("tar", office.tarred({name: b"x"}, "w:"))):
+        with pytest.raises(Unreadable, match="leads out of it"):
+            await read(f"evil.{kind}", data)
+
+
+async def test_bombs_are_refused(read: Reading) -> None:
+    many = office.zipped({f"{i}.txt": "x" for i in range(10_001)})
+    with pytest.raises(Unreadable, match="10001 parts"):
+        await read("many.zip", many)
+    large = io.BytesIO()
+    with zipfile.ZipFile(large, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.txt", bytes(70 * 2**20))
+    with pytest.raises(Unreadable, match="more than 64 MB"):
+        await read("large.zip", large.getvalue())
+    with pytest.raises(Unreadable, match="more than 64 MB"):
+        await read("large.txt.gz", gzip.compress(b"a" * (70 * 2**20)))
+
+
+async def test_a_locked_archive_says_so(read: Reading) -> None:
+    data = bytearray(office.zipped({"a.txt": "x"}))
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + at] |= 1
+    with pytest.raises(Unreadable, match="protected by a password"):
+        await read("locked.zip", bytes(data))
+
+
+async def test_an_archive_without_documents_is_called_empty(read: Reading) -> None:
+    with pytest.raises(Unreadable, match="is empty"):
+        await read("photos.zip", office.zipped({"a.jpg": b"\xff\xd8\xff\x00" * 9}))
+
+
+async def test_names_in_a_zip_file_are_read_in_the_encoding_of_who_wrote_them(read: Reading) -> None:
+    written = {"合同.txt": "gbk", "契約のコピー.txt": "cp932", "Größe.txt": "cp437", "é.txt": "utf-8"}
+    for name, encoding in written.items():
+        raw = name.encode(encoding)
+        data = office.zipped({"X" * len(raw): "The key is under the mat."}).replace(b"X" * len(raw), raw)
+        (part,) = await read("old.zip", data)
+        assert part.place.heading == (name,)
