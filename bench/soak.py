@@ -122,7 +122,7 @@ async def soak(
 ) -> list[dict[str, Any]]:
     """Load and look, for as long as was asked."""
     samples: list[dict[str, Any]] = []
-    load = Load(serving.url, folder)
+    load = Load(serving.url, folder, options.calm)
     begun = time.monotonic()
     async with AsyncClient(serving.url) as client:
         await client.stores.add("moving", folder=folder)
@@ -171,6 +171,7 @@ def main() -> int:
     """Soak, look again, print, keep; 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--calm", type=float, default=1.0, help="how many times longer each user pauses")
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two looks")
     parser.add_argument("--rows", type=int, default=20, help="rows of the table; the JSON has all looks")
     parser.add_argument("--json", type=Path)

@@ -48,11 +48,14 @@ def prose(dice: random.Random, words: int) -> str:
 
 
 class Load:
-    """The users. ``done`` and ``failed`` count what they did, by kind; ``folder`` is what a store follows."""
+    """The users. ``done`` and ``failed`` count what they did, by kind; ``folder`` is what a store follows, and
+    ``calm`` how many times longer each of them pauses.
+    """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, calm: float = 1.0) -> None:
         self._url = url
         self._folder = folder
+        self._calm = calm
         self._dice = random.Random(7)
         self.done: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
@@ -99,7 +102,7 @@ class Load:
                 self.done[work.__name__] += 1
             except Exception as error:  # noqa: BLE001  # an engine is killed now and then: somebody is always struck
                 self.failed[f"{work.__name__}: {type(error).__name__}: {str(error)[:80]}"] += 1
-            await asyncio.sleep(self._dice.uniform(0.5, 1.5) * pause)
+            await asyncio.sleep(self._dice.uniform(0.5, 1.5) * pause * self._calm)
 
     async def _post(self, path: str, body: Any, **headers: str) -> Any:
         async with self._web.post(path, json=body, headers=headers) as answer:

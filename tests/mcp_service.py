@@ -100,7 +100,7 @@ class Service:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, files: Mapping[str, Mapping[str, bytes]], *, port: int = 0
+    folder: Path, files: Mapping[str, Mapping[str, bytes]], *, port: int = 0, sessions: int = 100
 ) -> AsyncIterator[Service]:
     """Serve a house and some files for the length of a ``with`` block, on a free port unless one is given."""
     async with open_house(folder) as house:
@@ -115,6 +115,7 @@ async def serving(
             max_body=1_000_000,
             watch_stores=shelves.watch,
             patience=0.2,
+            sessions=sessions,
         )
 
         async def door(scope: dict[str, Any], receive: Any, send: Any) -> None:

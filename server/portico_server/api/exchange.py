@@ -210,6 +210,22 @@ class Exchange:
             if close is not None:
                 await close()
 
+    async def pass_on(self, pieces: AsyncIterator[bytes], headers: RawHeaders) -> None:
+        """Bytes that are no events, sent as they come. An error in the middle breaks the connection off: that is all
+        that can be said there. If the client leaves, ``pieces`` are closed, and with them the work behind.
+        """
+        try:
+            async with Presence(self):
+                async for piece in pieces:
+                    if not self.started:
+                        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+                    await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                await self._send({"type": "http.response.body", "body": b""})
+        finally:
+            close = getattr(pieces, "aclose", None)
+            if close is not None:
+                await close()
+
 
 class Presence:
     """Cancels the block inside as soon as the client leaves, and raises `ClientLeft` then.

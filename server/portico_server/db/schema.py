@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from portico_server.db.metadata import metadata
+from portico_server.db.schema_batches import batch_lines, batches
 from portico_server.db.schema_knowledge import (
     changes,
     chunks,
@@ -44,6 +45,8 @@ __all__ = [
     "app_versions",
     "apps",
     "artifacts",
+    "batch_lines",
+    "batches",
     "changes",
     "chunks",
     "conversation_items",
@@ -77,7 +80,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0008"
+HEAD = "0009"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(

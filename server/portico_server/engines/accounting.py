@@ -16,11 +16,13 @@ _USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 
 
 def usage_from_json(value: Mapping[str, Any]) -> Usage:
-    """Usage in OpenAI's words; what is missing or not a number counts as 0."""
-    details = value.get("prompt_tokens_details")
+    """Usage in OpenAI's words, the newer ones of sounds and pictures included; what is missing or not a number counts
+    as 0.
+    """
+    details = value.get("prompt_tokens_details", value.get("input_tokens_details"))
     return Usage(
-        _count(value.get("prompt_tokens")),
-        _count(value.get("completion_tokens")),
+        _count(value.get("prompt_tokens", value.get("input_tokens"))),
+        _count(value.get("completion_tokens", value.get("output_tokens"))),
         _count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0,
     )
 

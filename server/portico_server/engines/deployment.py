@@ -11,19 +11,23 @@ from portico.wire import Event
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.request import (
+    CAPABILITY,
     Adapter,
     Chat,
     Detokenize,
+    Draw,
     Embed,
     Relay,
     Relayed,
     Request,
     Rerank,
     Result,
+    Speak,
     Tokenize,
+    Transcribe,
 )
 from portico_server.core.servable import Card
-from portico_server.engines import answer
+from portico_server.engines import answer, media
 from portico_server.engines.fleet import Fleet, Seat
 from portico_server.engines.flight import Held
 from portico_server.engines.life import DRAIN, Choose, Fetch, Life, Sites
@@ -34,6 +38,9 @@ from portico_server.engines.protocol import Description, Engine, Running
 from portico_server.engines.refusal import frame
 from portico_server.engines.residency import Residency
 from portico_server.engines.spec import DeploymentInfo, ModelSpec
+
+_USES = ("chat", "embeddings", "rerank", "speech", "transcription", "image")
+"""What a model may be for, a word each."""
 
 PATIENCE = 5.0
 """Seconds of loading after which a stream begins with comments, and the time between two of them."""
@@ -172,8 +179,8 @@ class Deployment:
     # --- work ----------------------------------------------------------------------------------------------
 
     async def call(self, request: Request, context: Context) -> Result:
-        """`Chat` gives a `Reply` and its events, `Embed` gives `Vectors`, `Rerank` gives `Ranked`: the same way
-        as `relay`, read back.
+        """`Chat` gives a `Reply` and its events, `Embed` gives `Vectors`, and so on: the same way as `relay`, read
+        back.
         """
         if isinstance(request, Chat):
             return await answer.reply(self, request, context)
@@ -181,10 +188,16 @@ class Deployment:
             return await answer.vectors(self, request, context)
         if isinstance(request, Rerank):
             return await answer.ranked(self, request, context)
+        if isinstance(request, Speak):
+            return await media.spoken(self, request, context)
+        if isinstance(request, Transcribe):
+            return await media.transcript(self, request, context)
+        if isinstance(request, Draw):
+            return await media.drawn(self, request, context)
         if isinstance(request, Tokenize | Detokenize):
             return await self._read(request, context)
         raise InvalidRequest(
-            f"'{self.spec.name}' is a model: it takes chats, texts to embed or to rank, not {type(request).__name__}."
+            f"'{self.spec.name}' is a model: it takes what models do, not {type(request).__name__}."
         )
 
     async def _read(self, request: Tokenize | Detokenize, context: Context) -> Result:
@@ -231,9 +244,8 @@ class Deployment:
 
     def _check(self, request: Relay) -> None:
         known = self._description.capabilities
-        needed = {"chat/completions": "chat"}.get(request.operation, request.operation)
-        if needed not in known:
-            does = next(word for word in ("chat", "embeddings", "rerank") if word in known)
+        if CAPABILITY[request.operation] not in known:
+            does = next(word for word in _USES if word in known)
             raise InvalidRequest(
                 f"The model '{self.spec.name}' is for {does}; it does not do {request.operation}.",
                 code="model_lacks_capability",

@@ -12,6 +12,7 @@ import orjson
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.request import Relay, Relayed
+from portico_server.engines import forward
 from portico_server.engines.accounting import usage_in
 from portico_server.engines.answer import close, once
 from portico_server.engines.refusal import error_in, frame
@@ -48,6 +49,8 @@ class Passthrough:
         """See `portico_server.engines.protocol.Speaker`."""
         model = self._upstream.model if request.adapter is None else request.adapter.name
         body = {**request.body, "model": model}
+        if request.operation in forward.OPERATIONS:
+            return await forward.forward(self._upstream, request, body, deadline)
         streams = request.stream and request.operation.endswith("completions")
         options = body.get("stream_options")
         wants_usage = isinstance(options, dict) and options.get("include_usage") is True

@@ -6,7 +6,7 @@ class with these methods, and one line in `portico_server.engines.catalog`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -34,9 +34,22 @@ MEMORY_SHARE = 0.75
 CHAT = frozenset({"chat", "completions"})
 EMBEDDINGS = frozenset({"embeddings"})
 RERANK = frozenset({"rerank"})
+SPEECH = frozenset({"speech"})
+TRANSCRIPTION = frozenset({"transcription"})
+IMAGE = frozenset({"image"})
+EDITS = frozenset({"image_edits"})
 VISION = frozenset({"vision"})
 SPANS = frozenset({"spans"})
 MESSAGES = frozenset({"messages"})
+
+_OF_TASK: Mapping[Task, frozenset[str]] = {
+    "chat": CHAT,
+    "embedding": EMBEDDINGS,
+    "rerank": RERANK,
+    "speech": SPEECH,
+    "transcription": TRANSCRIPTION,
+    "image": IMAGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +58,8 @@ class Description:
 
     ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
     images in a chat; ``spans`` whether it tells the vectors of parts of a text (see `Embed`);
-    ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`).
+    ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`);
+    ``edits`` whether a model that draws also changes pictures.
     """
 
     task: Task
@@ -55,11 +69,12 @@ class Description:
     vision: bool = False
     spans: bool = False
     messages: bool = False
+    edits: bool = False
 
     @property
     def capabilities(self) -> frozenset[str]:
-        found = {"chat": CHAT, "embedding": EMBEDDINGS, "rerank": RERANK}[self.task]
-        more = ((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES))
+        found = _OF_TASK[self.task]
+        more = ((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES), (self.edits, EDITS))
         return found.union(*(words for has, words in more if has))
 
 

@@ -12,9 +12,9 @@ from portico_server.core.names import check_plain
 from portico_server.engines.prompt import ModelPrompt
 
 State: TypeAlias = Literal["cold", "downloading", "loading", "ready", "failed"]
-Task: TypeAlias = Literal["chat", "embedding", "rerank"]
+Task: TypeAlias = Literal["chat", "embedding", "rerank", "speech", "transcription", "image"]
 
-TASKS = ("auto", "chat", "vision", "embedding", "rerank")
+TASKS = ("auto", "chat", "vision", "embedding", "rerank", "speech", "transcription", "image")
 
 NOT_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 """Fields of a request that make no sense as a default for all calls."""

@@ -68,14 +68,15 @@ class Transport:
         )
 
     async def post(
-        self, route: Route, body: bytes, *, deadline: float | None, reuse: bool = True
+        self, route: Route, body: bytes | aiohttp.FormData, *, deadline: float | None, reuse: bool = True
     ) -> aiohttp.ClientResponse:
         """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
         session = self._kept if reuse else self._fresh
+        headers = route.headers
+        if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
+            headers = {name: value for name, value in headers.items() if name != "Content-Type"}
         async with asyncio.timeout_at(deadline):
-            return await session.request(
-                "POST", route.url, data=body, headers=route.headers, allow_redirects=False
-            )
+            return await session.request("POST", route.url, data=body, headers=headers, allow_redirects=False)
 
     async def get(self, route: Route, *, deadline: float | None) -> bytes:
         """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""
@@ -178,6 +179,24 @@ async def read_all(
     finally:
         pieces.close()
     raise EngineFailed(f"The engine sent an answer of more than {BODY_LIMIT >> 20} MB; it was cut off.")
+
+
+async def read_pieces(
+    response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
+) -> AsyncIterator[bytes]:
+    """The body as it comes; closes the response. Limits and errors as with `read_all`."""
+    pieces = _Pieces(response, deadline, idle)
+    size = 0
+    try:
+        while data := await pieces.next(patient=not size):
+            size += len(data)
+            if size > BODY_LIMIT:
+                raise EngineFailed(
+                    f"The engine sent an answer of more than {BODY_LIMIT >> 20} MB; it was cut off."
+                )
+            yield data
+    finally:
+        pieces.close()
 
 
 async def read_frames(

@@ -11,7 +11,15 @@ import orjson
 from portico_server.core.errors import PorticoError
 from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.refusal import error_of, retry_after
-from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, late, read_all, read_frames
+from portico_server.engines.transport import (
+    CONNECTION_ERRORS,
+    Route,
+    Transport,
+    late,
+    read_all,
+    read_frames,
+    read_pieces,
+)
 
 Explain = Callable[[BaseException], Awaitable[PorticoError]]
 """Turns a broken connection into a sentence that says what happened to the engine."""
@@ -43,11 +51,12 @@ class Upstream:
         return Route(self._endpoint, operation)
 
     async def post(
-        self, route: Route, body: Mapping[str, Any], deadline: float | None
+        self, route: Route, body: Mapping[str, Any] | aiohttp.FormData, deadline: float | None
     ) -> aiohttp.ClientResponse:
         """An answer with status 200, whose body is still to be read. Raises `PorticoError`."""
+        sent = body if isinstance(body, aiohttp.FormData) else orjson.dumps(body)
         try:
-            response = await self._transport.post(route, orjson.dumps(body), deadline=deadline)
+            response = await self._transport.post(route, sent, deadline=deadline)
             if response.status == 200:
                 return response
             data = await read_all(response, deadline=deadline, idle=self._idle)
@@ -65,6 +74,10 @@ class Upstream:
     def frames(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
         """The frames of a streamed answer; raises `CONNECTION_ERRORS`, which `explain` explains."""
         return read_frames(response, deadline=deadline, idle=self._idle)
+
+    def pieces(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
+        """The bytes of an answer as they come; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        return read_pieces(response, deadline=deadline, idle=self._idle)
 
     async def explain(self, error: BaseException) -> PorticoError:
         """What a broken connection means."""

@@ -22,12 +22,13 @@ from portico_server.db import runs, tuning
 from portico_server.db.database import Database
 from portico_server.db.files import Page
 from portico_server.db.tuning import EventRow, JobRow, NewEvent
-from portico_server.finetune import graders, overrides
+from portico_server.finetune import overrides
 from portico_server.finetune.choose import choose
 from portico_server.finetune.recipe import Recipe
 from portico_server.finetune.spec import DataFacts, Job, Spec
 from portico_server.finetune.trainer import Trainer
 from portico_server.finetune.work import WORKING, Uploads, Work, Workplace, examine
+from portico_server.grading import graders
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from portico_server.finetune.graders import fields_of
 from portico_server.finetune.spec import Method
+from portico_server.grading.template import fields
 
 Message: TypeAlias = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ class Line:
 
 def reader(method: Method, grader: Mapping[str, Any] | None = None) -> Callable[[bytes], Line]:
     """What reads a line for ``method``; it raises `WrongLineError`."""
-    names = fields_of(grader) if grader else frozenset()
+    names = fields(grader) if grader else frozenset()
     reads: Mapping[Method, Callable[[Mapping[str, Any]], Line]] = {
         "supervised": _supervised,
         "dpo": _preference,

@@ -19,10 +19,10 @@ from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.training import Report, Workshop
 from portico_server.finetune.courtesy import courtesy
-from portico_server.finetune.grading import Answer, Grading
 from portico_server.finetune.launch import Launcher, Local
 from portico_server.finetune.process import Training
 from portico_server.finetune.trainer import Checkpoint, Log, Metrics, Task, Trained, TrainEvent
+from portico_server.grading.grade import Answer, Grading
 
 NICE: Final = 10
 """How far behind everything else on the machine training stands."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
 from portico_server.core.context import Context
@@ -60,7 +61,7 @@ class Ingest:
         self._readers = readers
         self._indexes = indexes
         self._workers = max(1, workers)
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, store: StoreRow, context: Context, *, changed: bool = False) -> JSON:
         """Index until nothing waits and all of it can be found; how many files were indexed and how many failed.
@@ -95,7 +96,7 @@ class Ingest:
 
     def alone(self, store_id: str) -> asyncio.Lock:
         """Held by the run that writes chunks or vectors of a store: an ingest, a sync and a change of its
-        embedding model may be asked for at once, and take turns.
+        embedding model may be asked for at once, and take turns. It lives as long as somebody has it.
         """
         return self._locks.setdefault(store_id, asyncio.Lock())
 

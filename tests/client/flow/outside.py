@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import threading
 from math import floor
 from re import sub
 
@@ -14,7 +15,7 @@ LIMIT = 3
 NAMES = ["flour", "water"]
 KEPT: list[str] = []
 TAX = {"de": 0.19, "纸": 0.13}
-HANDLE = open(os.devnull)  # noqa: SIM115  # what a function closes over
+LOCK = threading.Lock()
 
 
 def round_down(x: float) -> int:
@@ -100,8 +101,9 @@ class Shelf:
 # --- those that stay ---
 
 
-def reads_a_file(x: str) -> str:
-    return HANDLE.read() + x
+def holds_a_lock(x: str) -> str:
+    with LOCK:
+        return x
 
 
 def imports_numpy(x: int) -> int:

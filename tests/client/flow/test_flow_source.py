@@ -141,7 +141,7 @@ class TestNotebooks:
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (outside.reads_a_file, "'HANDLE', a TextIOWrapper of this process"),
+        (outside.holds_a_lock, "'LOCK', a lock of this process"),
         (outside.imports_numpy, "imports numpy"),
         (outside.asks, "'input', which the sandbox has not"),
         (outside.yields, "'yield'"),

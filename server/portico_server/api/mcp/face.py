@@ -28,6 +28,7 @@ from portico_server.api.mcp.library import Library, StoreLibrary
 from portico_server.api.mcp.narrow import key_of, narrow
 from portico_server.api.mcp.prompts import Prompts
 from portico_server.api.mcp.resources import Resources
+from portico_server.api.mcp.sessions import Sessions
 from portico_server.api.mcp.tasks import EXTENSION, TaskParams, Tasks, UpdateParams
 from portico_server.api.mcp.tools import PATIENCE, Tools
 from portico_server.apps.prompts.library import Library as PromptLibrary
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
     from portico_server.api.parts import Parts
 
 SESSIONS = 1_000
-"""Sessions that may be open at once. Those that have been idle for half an hour are closed."""
+"""Sessions that may be open at once. Those that have been idle for half an hour are closed, and earlier where others
+need the room.
+"""
 
 INSTRUCTIONS = (
     "Portico holds documents, apps and tools of this house. Ask an app for an answer with citations, or use "
@@ -68,7 +71,8 @@ class _Server(Server[dict[str, Any]]):
 
 class McpFace:
     """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
-    scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database.
+    scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database;
+    ``sessions``: how many may be open at once.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class McpFace:
         alone: bool = True,
         watch_stores: Callable[[Callable[[str], None]], None] | None = None,
         patience: float = PATIENCE,
+        sessions: int = SESSIONS,
     ) -> None:
         self._registry = registry
         self._held = HeldRuns()
@@ -106,9 +111,9 @@ class McpFace:
             # The door has checked Host and Origin; a second list here could only contradict it.
             security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
             max_request_body_size=max_body,
-            max_sessions=SESSIONS,
+            max_sessions=sessions,
         )
-        self._app = AcceptEither(self._sessions.handle_request)
+        self._app = AcceptEither(Sessions(self._sessions.handle_request, sessions))
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

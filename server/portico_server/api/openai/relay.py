@@ -9,15 +9,8 @@ from portico_server.api.exchange import STREAM, Exchange, Presence
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
-from portico_server.core.request import Operation, Relay
+from portico_server.core.request import CAPABILITY, Operation, Relay
 from portico_server.core.servable import Relays, Servable
-
-_CAPABILITY: dict[Operation, str] = {
-    "chat/completions": "chat",
-    "completions": "completions",
-    "embeddings": "embeddings",
-    "rerank": "rerank",
-}
 
 
 def caller_of(exchange: Exchange) -> Principal:
@@ -29,7 +22,7 @@ def caller_of(exchange: Exchange) -> Principal:
 async def find(parts: Parts, name: str, operation: Operation, caller: Principal) -> Servable:
     """The model or app ``name``, if it can do ``operation``; otherwise an error that names one that can."""
     servable = await parts.registry.resolve(name, caller)
-    capability = _CAPABILITY[operation]
+    capability = CAPABILITY[operation]
     if capability in servable.card.capabilities:
         return servable
     able = [

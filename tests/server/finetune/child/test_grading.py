@@ -10,8 +10,8 @@ from tests.server.finetune.child.bases import Alone
 
 from portico_server.core.context import Listener
 from portico_server.core.request import Chat, Reply, Request, Result
-from portico_server.finetune.grading import Answer, Grading
-from portico_server.finetune.similarity import MEASURES
+from portico_server.grading.grade import Answer, Grading
+from portico_server.grading.similarity import MEASURES
 from portico_server.tools.sandbox.light import Light
 
 OUTPUT = "{{sample.output_text}}"

@@ -1,4 +1,4 @@
-"""Graders as OpenAI writes them, checked before anything is trained. Pure; what they ask is done elsewhere.
+"""Graders as OpenAI writes them, checked before anything is trained or asked. Pure; what they ask is done elsewhere.
 
 https://platform.openai.com/docs/guides/graders. ``regex`` is ours: ``input`` must match ``pattern``.
 """
@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.finetune.similarity import MEASURES
-
-FIELD: Final = re.compile(r"\{\{\s*item\.([A-Za-z_][A-Za-z0-9_]*)")
-"""A field of a line that a grader asks for: ``{{item.answer}}``."""
+from portico_server.grading.similarity import MEASURES
 
 OPERATIONS: Final = ("eq", "ne", "like", "ilike")
 
@@ -24,15 +21,21 @@ MOST: Final = 32
 """Graders in one ``multi``."""
 
 
-def check(given: Any, param: str = "method.reinforcement.grader", depth: int = 0) -> None:
-    """Raise `InvalidRequest` that names the first thing in a grader that is wrong."""
+def check(
+    given: Any, param: str = "method.reinforcement.grader", depth: int = 0, *, labels: bool = False
+) -> None:
+    """Raise `InvalidRequest` that names the first thing in a grader that is wrong.
+
+    ``labels``: a ``label_model`` is one too, which says that an answer is good rather than how good.
+    """
     if not isinstance(given, Mapping):
         raise InvalidRequest(f"'{param}' must be an object with a 'type'.", param=param)
     kind = given.get("type")
-    test = _CHECKS.get(str(kind))
+    known = {**_CHECKS, "label_model": _label} if labels else _CHECKS
+    test = known.get(str(kind))
     if test is None:
         raise InvalidRequest(
-            f"{str(kind)[:40]!r} is not a type of grader; there are {', '.join(_CHECKS)}.",
+            f"{str(kind)[:40]!r} is not a type of grader; there are {', '.join(known)}.",
             param=f"{param}.type",
         )
     if depth > DEPTH:
@@ -40,32 +43,15 @@ def check(given: Any, param: str = "method.reinforcement.grader", depth: int = 0
     test(given, param, depth)
 
 
-def fields_of(given: Any) -> frozenset[str]:
-    """The fields of a line that a grader asks for."""
-    return frozenset(_fields(given))
-
-
 def judges(given: Any) -> frozenset[str]:
     """The models that a grader asks."""
     return frozenset(_judges(given))
 
 
-def _fields(given: Any) -> Iterator[str]:
-    if isinstance(given, str):
-        yield from FIELD.findall(given)
-    elif isinstance(given, Mapping):
-        for name, value in given.items():
-            if name != "source":
-                yield from _fields(value)
-    elif isinstance(given, list | tuple):
-        for value in given:
-            yield from _fields(value)
-
-
 def _judges(given: Any) -> Iterator[str]:
     if not isinstance(given, Mapping):
         return
-    if given.get("type") == "score_model":
+    if given.get("type") in ("score_model", "label_model"):
         yield str(given["model"])
     graders = given.get("graders")
     if isinstance(graders, Mapping):
@@ -126,6 +112,22 @@ def _judge(given: Mapping[str, Any], param: str, _depth: int) -> None:
         or not all(isinstance(one, Mapping) for one in messages)
     ):
         raise InvalidRequest(f"'{param}.input' must be a list of messages.", param=f"{param}.input")
+
+
+def _label(given: Mapping[str, Any], param: str, depth: int) -> None:
+    _judge(given, param, depth)
+    labels, passing = given.get("labels"), given.get("passing_labels")
+    for name, value in (("labels", labels), ("passing_labels", passing)):
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+            raise InvalidRequest(f"'{param}.{name}' must be a list of words.", param=f"{param}.{name}")
+    assert isinstance(labels, list)
+    assert isinstance(passing, list)
+    unknown = [one for one in passing if one not in labels]
+    if unknown:
+        raise InvalidRequest(
+            f"'{unknown[0][:40]}' is in '{param}.passing_labels', but not in '{param}.labels'.",
+            param=f"{param}.passing_labels",
+        )
 
 
 def _multi(given: Mapping[str, Any], param: str, depth: int) -> None:

@@ -1,0 +1,151 @@
+"""Sounds and pictures on their way to and from a server that speaks OpenAI. Imports aiohttp."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.request import Attached, Operation, Relay, Relayed
+from portico_server.engines.accounting import usage_in
+from portico_server.engines.answer import close, once
+from portico_server.engines.refusal import error_in, frame
+from portico_server.engines.transport import CONNECTION_ERRORS
+from portico_server.engines.upstream import Upstream
+
+OPERATIONS: tuple[Operation, ...] = (
+    "audio/speech",
+    "audio/transcriptions",
+    "audio/translations",
+    "images/generations",
+    "images/edits",
+)
+
+
+async def forward(
+    upstream: Upstream, request: Relay, body: dict[str, Any], deadline: float | None
+) -> Relayed:
+    """Pass on one of `OPERATIONS` with ``body``, and what comes back as it comes. Raises `PorticoError`."""
+    route = upstream.route(request.operation)
+    if request.files:
+        response = await upstream.post(route, form(body, request.files), deadline)
+    else:
+        response = await upstream.post(route, body, deadline)
+    media_type = response.headers.get("Content-Type", "application/octet-stream")
+    if media_type.startswith("text/event-stream"):
+        return await _events(upstream, response, deadline)
+    if media_type.startswith(("application/json", "text/")):
+        data = await upstream.whole(response, deadline)
+        if media_type.startswith("application/json"):
+            _check(data, upstream.name)
+        return Relayed(media_type, once(data), usage_in(data) or Usage())
+    return await _bytes(upstream, response, media_type, deadline)
+
+
+def form(fields: Mapping[str, Any], files: tuple[Attached, ...]) -> aiohttp.FormData:
+    """A form as OpenAI's clients write it: lists as ``name[]``, once for each value."""
+    made = aiohttp.FormData(quote_fields=False)
+    for name, value in fields.items():
+        if isinstance(value, list | tuple):
+            for item in value:
+                made.add_field(f"{name}[]", _text(item))
+        elif value is not None:
+            made.add_field(name, _text(value))
+    for file in files:
+        made.add_field(file.field, file.data, filename=file.name, content_type=file.media_type)
+    return made
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _check(data: bytes, name: str) -> None:
+    """Some providers answer 200 and tell the error in the body."""
+    document = None
+    with contextlib.suppress(orjson.JSONDecodeError):
+        document = orjson.loads(data)
+    if not isinstance(document, dict):
+        raise EngineFailed(f"The engine of '{name}' answered something that is not a JSON object.")
+    if document.get("error"):
+        raise error_in(document, name)
+
+
+async def _bytes(
+    upstream: Upstream, response: aiohttp.ClientResponse, media_type: str, deadline: float | None
+) -> Relayed:
+    """What is neither text nor JSON; the first of it is here when this returns."""
+    pieces = upstream.pieces(response, deadline)
+    try:
+        first = await anext(pieces, b"")
+    except CONNECTION_ERRORS as error:
+        raise await upstream.explain(error) from error
+    except BaseException:
+        await close(pieces)
+        raise
+    if not first:
+        raise EngineFailed(f"The engine of '{upstream.name}' answered nothing.")
+
+    async def go_on() -> AsyncIterator[bytes]:
+        try:
+            yield first
+            async for piece in pieces:
+                yield piece
+        except CONNECTION_ERRORS as broken:
+            raise await upstream.explain(broken) from broken
+        finally:
+            await close(pieces)
+
+    return Relayed(media_type, go_on())
+
+
+async def _events(upstream: Upstream, response: aiohttp.ClientResponse, deadline: float | None) -> Relayed:
+    frames = upstream.frames(response, deadline)
+    try:
+        first = await anext(frames, b"")
+        _raise_if_error(first, upstream.name)
+        if not first:
+            raise EngineFailed(f"The engine of '{upstream.name}' ended the stream before it began.")
+    except CONNECTION_ERRORS as error:
+        raise await upstream.explain(error) from error
+    except BaseException:
+        await close(frames)
+        raise
+    relayed = Relayed("text/event-stream", frames)
+
+    async def go_on() -> AsyncIterator[bytes]:
+        try:
+            data = first
+            while data:
+                _raise_if_error(data, upstream.name)
+                relayed.usage = usage_in(data) or relayed.usage
+                yield data
+                data = await anext(frames, b"")
+        except CONNECTION_ERRORS as broken:
+            error = await upstream.explain(broken)
+            yield frame(error)
+            raise error from broken
+        except PorticoError as error:
+            yield frame(error)
+            raise
+        finally:
+            await close(frames)
+
+    relayed.chunks = go_on()
+    return relayed
+
+
+def _raise_if_error(frames: bytes, name: str) -> None:
+    if b'"error"' not in frames:
+        return
+    for one in frames.split(b"\n\n"):
+        document = None
+        with contextlib.suppress(orjson.JSONDecodeError):
+            document = orjson.loads(one.rpartition(b"data:")[2])
+        if isinstance(document, dict) and document.get("error"):
+            raise error_in(document, name)

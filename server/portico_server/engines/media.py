@@ -1,0 +1,114 @@
+"""Reads sounds, transcripts and pictures that a model answered back into our own values: see `answer`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed
+from portico_server.core.request import (
+    Draw,
+    Drawn,
+    Picture,
+    Relay,
+    Said,
+    Speak,
+    Spoken,
+    Transcribe,
+    Transcript,
+)
+from portico_server.engines.answer import Model, close
+
+_SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+
+
+async def spoken(model: Model, request: Speak, context: Context) -> Spoken:
+    """A text said aloud."""
+    body = {
+        **request.options,
+        "model": model.card.name,
+        "input": request.input,
+        "voice": request.voice,
+        "response_format": request.response_format,
+        "instructions": request.instructions,
+    }
+    body = {name: value for name, value in body.items() if value != ""}
+    if request.speed != 1.0:
+        body["speed"] = request.speed
+    data, media_type, usage = await _whole(model, Relay("audio/speech", body), context)
+    if not data:
+        raise EngineFailed(f"'{model.card.name}' answered no sound.")
+    return Spoken(data, media_type, usage, model.card.name)
+
+
+async def transcript(model: Model, request: Transcribe, context: Context) -> Transcript:
+    """Speech written down."""
+    body: dict[str, Any] = {"model": model.card.name, "response_format": "json"}
+    if request.timestamps:
+        body |= {"response_format": "verbose_json", "timestamp_granularities": [request.timestamps]}
+    given = {
+        "language": request.language,
+        "prompt": request.prompt,
+        "temperature": request.temperature,
+    }
+    body |= {name: value for name, value in given.items() if value}
+    relay = Relay(
+        "audio/translations" if request.translate else "audio/transcriptions", body, files=(request.file,)
+    )
+    data, _, usage = await _whole(model, relay, context)
+    try:
+        document = orjson.loads(data)
+        return Transcript(
+            document["text"],
+            document.get("language") or "",
+            document.get("duration"),
+            tuple(Said(item["start"], item["end"], item["text"]) for item in document.get("segments") or ()),
+            tuple(Said(item["start"], item["end"], item["word"]) for item in document.get("words") or ()),
+            usage,
+            model.card.name,
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise EngineFailed(f"'{model.card.name}' answered something that is not a transcript.") from error
+
+
+async def drawn(model: Model, request: Draw, context: Context) -> Drawn:
+    """Pictures made of words, or of other pictures."""
+    body: dict[str, Any] = {**request.options, "model": model.card.name, "prompt": request.prompt}
+    body |= {"n": request.n, "size": request.size}
+    files = request.images if request.mask is None else (*request.images, request.mask)
+    relay = Relay("images/edits" if files else "images/generations", body, files=files)
+    data, _, usage = await _whole(model, relay, context)
+    try:
+        found = tuple(_picture(item) for item in orjson.loads(data)["data"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, binascii.Error) as error:
+        raise EngineFailed(f"'{model.card.name}' answered something that is not pictures.") from error
+    if not found:
+        raise EngineFailed(f"'{model.card.name}' answered no picture.")
+    return Drawn(found, usage, model.card.name)
+
+
+def media_type_of(data: bytes) -> str:
+    """What kind of picture these bytes are."""
+    return next(
+        (kind for begin, kind in _SIGNATURES.items() if data.startswith(begin)), "application/octet-stream"
+    )
+
+
+def _picture(item: Mapping[str, Any]) -> Picture:
+    data = base64.b64decode(item["b64_json"])
+    return Picture(data, media_type_of(data), item.get("revised_prompt") or "")
+
+
+async def _whole(model: Model, request: Relay, context: Context) -> tuple[bytes, str, Usage]:
+    relayed = await model.relay(request, context)
+    try:
+        data = b"".join([chunk async for chunk in relayed.chunks])
+    finally:
+        await close(relayed.chunks)
+    return data, relayed.media_type, relayed.usage

@@ -1,0 +1,196 @@
+"""Judging answers as a grader says: comparisons here, expressions and Python in the sandbox, opinions from a model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from portico.wire import Usage
+from portico_server.core.code import Evaluator
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.request import Chat, Reply
+from portico_server.grading.similarity import MEASURES
+from portico_server.grading.template import fill, filled
+
+_MATCH: Final = """
+import re
+
+def match(pattern, text):
+    return 1.0 if re.search(pattern, text) is not None else 0.0
+"""
+"""In the sandbox, because a pattern can be made to search for hours."""
+
+_GRADE: Final = "\n\ndef portico_grade(sample, item):\n    return grade(sample, item)\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to a line; ``item`` is what the line has for graders, ``more`` what they see of the answer
+    besides its text.
+    """
+
+    text: str
+    item: Mapping[str, Any]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """As graders see it; ``output_json`` is the text read as JSON, if it is that."""
+        try:
+            document = json.loads(self.text)
+        except (ValueError, RecursionError):
+            document = None
+        return {"output_text": self.text, "output_json": document, **self.more}
+
+    @property
+    def sources(self) -> Mapping[str, Any]:
+        """What fills the places of a template."""
+        return {"item": self.item, "sample": self.sample}
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What a grader gives. ``passed`` where the grader itself knows it; ``label`` is a model's word."""
+
+    score: float
+    passed: bool | None = None
+    label: str | None = None
+
+
+class Grading:
+    """One grader, checked by `portico_server.grading.graders.check`, and what it asks.
+
+    ``spent`` is told the model and the tokens of each call.
+    """
+
+    def __init__(
+        self,
+        grader: Mapping[str, Any],
+        light: Evaluator,
+        context: Context,
+        spent: Callable[[str, Usage], None] | None = None,
+    ) -> None:
+        self._grader = grader
+        self._light = light
+        self._context = context
+        self._spent = spent
+
+    async def rewards(self, answers: Sequence[Answer]) -> tuple[list[float], str]:
+        """A number for each answer, and a sentence about the first that could not be judged: such a one earns 0."""
+        found, trouble = [], ""
+        for answer in answers:
+            try:
+                reward = (await self.grade(answer)).score
+            except PorticoError as error:
+                trouble = trouble or f"An answer could not be graded and counts as 0: {error.message}"
+                reward = 0.0
+            found.append(reward)
+        return found, trouble
+
+    async def grade(self, answer: Answer) -> Grade:
+        """What one answer earns. Raises `PorticoError` if it cannot be judged."""
+        if self._grader["type"] == "label_model":
+            return await self._label(self._grader, answer)
+        return Grade(await self._one(self._grader, answer))
+
+    async def _one(self, grader: Mapping[str, Any], answer: Answer) -> float:
+        match grader["type"]:
+            case "string_check":
+                text, reference = (fill(grader[name], answer.sources) for name in ("input", "reference"))
+                return _compare(grader["operation"], text, reference)
+            case "regex":
+                text = fill(grader["input"], answer.sources)
+                return _number(await self._light.evaluate(_MATCH, [grader["pattern"], text], {}))
+            case "text_similarity":
+                measure = MEASURES.get(grader["evaluation_metric"])
+                if measure is None:
+                    raise InvalidRequest(
+                        f"'{grader['evaluation_metric']}' is not measured here; {', '.join(MEASURES)} are.",
+                        param="grader",
+                    )
+                text, reference = (fill(grader[name], answer.sources) for name in ("input", "reference"))
+                return measure(text, reference)
+            case "python":
+                source = grader["source"] + _GRADE
+                return _number(await self._light.evaluate(source, [answer.sample, dict(answer.item)], {}))
+            case "score_model":
+                return await self._score(grader, answer)
+        values = {name: await self._one(inner, answer) for name, inner in grader["graders"].items()}
+        formula = f"lambda {', '.join(values)}: ({grader['calculate_output']})"
+        return _number(await self._light.evaluate(formula, [], values))
+
+    async def _score(self, grader: Mapping[str, Any], answer: Answer) -> float:
+        """What a model thinks of it, as one number within the range."""
+        low, high = grader.get("range") or (0.0, 1.0)
+        said = await self._ask(grader, answer, "score", {"type": "number"})
+        try:
+            score = float(json.loads(said)["score"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise InvalidRequest(
+                f"The judge '{grader['model']}' did not answer with a score: {said[:120]!r}.",
+                code="no_score",
+            ) from error
+        return min(max(_number(score), float(low)), float(high))
+
+    async def _label(self, grader: Mapping[str, Any], answer: Answer) -> Grade:
+        """Which of the labels a model gives it: 1 for one that passes, else 0."""
+        said = await self._ask(grader, answer, "label", {"type": "string", "enum": list(grader["labels"])})
+        try:
+            label = json.loads(said)["label"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            label = said.strip()  # a model that keeps to no schema may still say the bare word
+        if label not in grader["labels"]:
+            raise InvalidRequest(
+                f"The judge '{grader['model']}' answered none of {', '.join(grader['labels'])}: {said[:120]!r}.",
+                code="no_label",
+            )
+        passed = label in grader["passing_labels"]
+        return Grade(float(passed), passed, label)
+
+    async def _ask(
+        self, grader: Mapping[str, Any], answer: Answer, name: str, shape: Mapping[str, Any]
+    ) -> str:
+        """What a model answers that must give one value of that shape."""
+        sources = answer.sources
+        messages = tuple(
+            {**message, "content": filled(message.get("content"), sources)} for message in grader["input"]
+        )
+        schema = {
+            "type": "object",
+            "properties": {name: shape},
+            "required": [name],
+            "additionalProperties": False,
+        }
+        options: dict[str, Any] = {
+            "temperature": 0,
+            **(grader.get("sampling_params") or {}),
+            "response_format": {"type": "json_schema", "json_schema": {"name": name, "schema": schema}},
+        }
+        reply = await self._context.call(grader["model"], Chat(messages, options))
+        assert isinstance(reply, Reply)
+        if self._spent is not None:
+            self._spent(grader["model"], reply.usage)
+        return reply.content
+
+
+def _compare(operation: str, text: str, reference: str) -> float:
+    match operation:
+        case "eq":
+            return float(text == reference)
+        case "ne":
+            return float(text != reference)
+        case "like":
+            return float(reference in text)
+    return float(reference.lower() in text.lower())
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | int | float) and math.isfinite(value):
+        return float(value)
+    raise InvalidRequest(
+        f"The grader gave {str(value)[:80]!r}; a finite number was expected.", code="no_score"
+    )

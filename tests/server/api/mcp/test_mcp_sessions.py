@@ -1,0 +1,108 @@
+"""Sessions of MCP that nobody ends: they make way for new ones, those that are in use do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.house import Shelf, passage
+from tests.mcp_service import Service, serving
+
+MOST = 3
+ACCEPT = {"accept": "application/json, text/event-stream"}
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    async with serving(tmp_path, {}, sessions=MOST) as running:
+        running.house.add(Shelf("docs", [passage(1, "Port 7419.")]))
+        yield running
+
+
+@pytest.fixture
+async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=service.url, headers=ACCEPT, timeout=20) as client:
+        yield client
+
+
+async def begin(http: httpx.AsyncClient) -> httpx.Response:
+    told = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }
+    return await http.post("", json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": told})
+
+
+async def opened(http: httpx.AsyncClient) -> str:
+    answer = await begin(http)
+    assert answer.status_code == 200, answer.text
+    return answer.headers["mcp-session-id"]
+
+
+async def status(http: httpx.AsyncClient, session: str) -> int:
+    body: dict[str, Any] = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+    return (await http.post("", json=body, headers={"mcp-session-id": session})).status_code
+
+
+async def test_the_session_that_was_left_longest_ago_makes_way(http: httpx.AsyncClient) -> None:
+    first, second, third = [await opened(http) for _ in range(MOST)]
+    assert await status(http, first) == 200  # so that the second is the one left longest ago
+    fourth = await opened(http)
+    found = {session: await status(http, session) for session in (second, first, third, fourth)}
+    assert found == {second: 404, first: 200, third: 200, fourth: 200}
+
+
+async def test_a_session_with_a_stream_stays_and_where_all_have_one_a_new_one_is_refused(
+    http: httpx.AsyncClient,
+) -> None:
+    first, second, third = [await opened(http) for _ in range(MOST)]
+    async with http.stream("GET", "", headers={"mcp-session-id": first}) as one:
+        assert one.status_code == 200
+        fourth = await opened(http)
+        assert [await status(http, session) for session in (first, second, third)] == [200, 404, 200]
+        async with (
+            http.stream("GET", "", headers={"mcp-session-id": third}),
+            http.stream("GET", "", headers={"mcp-session-id": fourth}),
+        ):
+            refused = await begin(http)
+            assert refused.status_code == 503
+            assert "Too many open sessions" in refused.json()["error"]["message"]
+
+
+async def test_one_that_was_ended_by_its_client_leaves_room(http: httpx.AsyncClient) -> None:
+    first, second, third = [await opened(http) for _ in range(MOST)]
+    ended = await http.delete("", headers={"mcp-session-id": third})
+    assert ended.status_code == 200
+    await opened(http)
+    assert [await status(http, session) for session in (first, second, third)] == [200, 200, 404]
+
+
+async def test_many_that_come_at_once_find_room(http: httpx.AsyncClient) -> None:
+    for _ in range(3):
+        answers = await asyncio.gather(*(begin(http) for _ in range(MOST)))
+        assert [answer.status_code for answer in answers] == [200] * MOST
+
+
+async def test_what_does_not_begin_a_session_ends_none(http: httpx.AsyncClient) -> None:
+    sessions = [await opened(http) for _ in range(MOST)]
+    modern = {
+        "jsonrpc": "2.0",
+        "id": 3,
+        "method": "tools/list",
+        "params": {
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {},
+            }
+        },
+    }
+    head = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/list"}
+    answer = await http.post("", json=modern, headers=head)
+    assert answer.status_code == 200, answer.text
+    assert (await http.post("", json=modern, headers={"mcp-session-id": "0" * 32})).status_code == 404
+    assert [await status(http, session) for session in sessions] == [200] * MOST
