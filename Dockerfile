@@ -14,7 +14,6 @@ COPY client client
 COPY server server
 COPY tui tui
 RUN /opt/portico/bin/python -m pip install --no-deps --build-constraint requirements/build.lock .
-RUN /opt/portico/bin/python -m compileall -q /opt/portico/lib
 
 FROM python:3.13-slim
 # The llama.cpp server is built with OpenMP; bubblewrap is the sandbox of the code tools, where the container may use it.

@@ -38,12 +38,13 @@ COLUMNS = (
 )
 
 
-def size(path: Path, pattern: str = "**/*") -> int:
-    """Bytes of what lies there; what vanishes meanwhile counts nothing."""
+def size(path: Path) -> int:
+    """Bytes of a file, or of all that lies in a folder; what vanishes meanwhile counts nothing."""
+    files = [path] if path.is_file() else [Path(at, name) for at, _, names in os.walk(path) for name in names]
     total = 0
-    for file in path.glob(pattern):
+    for file in files:
         with contextlib.suppress(OSError):
-            total += file.stat().st_size if file.is_file() else 0
+            total += file.stat().st_size
     return total
 
 
@@ -84,7 +85,7 @@ async def sample(pid: int, home: Path, window: Path, client: AsyncClient) -> dic
         "tasks": seen.get("tasks"),
         "sessions": seen.get("sessions"),
         "db MB": (home / "portico.db").stat().st_size / MB,
-        "wal MB": size(home, "portico.db-wal") / MB,
+        "wal MB": size(home / "portico.db-wal") / MB,
         "index MB": size(home / "indexes") / MB,
         "blobs MB": size(home / "blobs") / MB,
         "log kB": size(home / "logs") / 1024,

@@ -24,7 +24,7 @@ from portico_server import listening
 SETTLED = 60.0
 """Seconds until what has come is taken for there to stay."""
 
-DEPTH = 12
+DEPTH = 8
 
 
 def counts(loop: asyncio.AbstractEventLoop) -> dict[str, object]:
@@ -50,19 +50,19 @@ def objects() -> list[tuple[str, int]]:
 
 def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
     """Write what there is, once a second; the expensive parts once a minute."""
-    began, heavy, base = time.monotonic(), 0.0, None
+    began, heavy = time.monotonic(), 0.0
     many: list[tuple[str, int]] = []
     while True:
         time.sleep(1)
         now = time.monotonic()
         if now - heavy > SETTLED:
             heavy, many = now, objects()
-            if tracemalloc.is_tracing() and now - began > SETTLED:
-                shot = tracemalloc.take_snapshot()
-                base = base or shot
-                grown = shot.compare_to(base, "traceback")[:25]
+            if tracemalloc.is_tracing():
+                grown = tracemalloc.take_snapshot().statistics("traceback")[:25]
                 text = "\n\n".join(f"{stat}\n" + "\n".join(stat.traceback.format()) for stat in grown)
                 path.with_suffix(".trace").write_text(text)
+            elif os.environ.get("SOAK_TRACE") and now - began > SETTLED:
+                tracemalloc.start(DEPTH)  # not earlier: what is imported is many times slower under it
         done: list[dict[str, object]] = []
         seen = threading.Event()
 
@@ -90,8 +90,6 @@ def watched(new_loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> as
 def main() -> int:
     """Begin the daemon as its own program does."""
     path, new_loop = Path(sys.argv[1]), listening.new_loop
-    if os.environ.get("SOAK_TRACE"):
-        tracemalloc.start(DEPTH)
     listening.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module takes it from there
     return program.main(sys.argv[2:])
 

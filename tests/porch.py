@@ -15,8 +15,10 @@ import httpx
 import uvicorn
 
 from portico.wire import Usage
+from portico_server.api import inward
 from portico_server.api.auth import Auth
 from portico_server.api.door import Door
+from portico_server.api.openai.fine_tuning_shapes import spec_of
 from portico_server.api.parts import Parts
 from portico_server.apps.agent.app import Agents
 from portico_server.apps.agent.sessions import Sessions
@@ -26,6 +28,8 @@ from portico_server.apps.prompts.library import Library
 from portico_server.apps.respond.bench import Surroundings
 from portico_server.apps.respond.conversations import Conversations
 from portico_server.apps.respond.responder import Responder
+from portico_server.batches.batches import Batches
+from portico_server.batches.courtesy import Courtesy
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
@@ -33,7 +37,12 @@ from portico_server.core.request import Relay, Relayed, Request, Result
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
+from portico_server.evals.evals import Evals
+from portico_server.evals.runs import EvalRuns
+from portico_server.evals.searches import Searches
+from portico_server.evals.spec import Workplace
 from portico_server.finetune.jobs import Jobs
+from portico_server.finetune.orders import Orders
 from portico_server.finetune.rehearsal import Rehearsal
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
@@ -159,6 +168,25 @@ async def porch(
     flows = Flows(database, registry, runner, scheduler, code.light, filters.parse)
     apps, prompts = Apps(database, registry, runner.app_quotas), Library(database)
     around = Surroundings(registry, Uploaded(files, artifacts), filters.parse, mcp.addresses)
+    tuning = Jobs(
+        database,
+        registry,
+        runner,
+        scheduler,
+        models.bases,
+        files,
+        lambda _base: Rehearsal(),
+        folder / "finetune",
+    )
+    evals = Evals(database, registry)
+    evaluating = Workplace(
+        *(database, registry, runner, scheduler, files, code.light, apps),
+        Orders(tuning, lambda wish: spec_of(wish, "fine_tuning")),
+        filters.parse,
+        Courtesy(registry, runner, on=True).stand_back,
+        loaded.settings.eval_concurrency,
+    )
+    eval_runs = EvalRuns(evaluating, evals)
     stopped = asyncio.Event()
     parts = Parts(
         loaded=loaded,
@@ -175,21 +203,20 @@ async def porch(
         apps=apps,
         reconciler=Reconciler(models, stores, added, mcp, prompts, apps),
         agents=Agents(registry, runner, code.light, Sessions(database), StoredFacts(database, stores, files)),
-        tuning=Jobs(
-            database,
-            registry,
-            runner,
-            scheduler,
-            models.bases,
-            files,
-            lambda _base: Rehearsal(),
-            folder / "finetune",
+        tuning=tuning,
+        batches=Batches(
+            *(database, registry, runner, scheduler, files),
+            at_once=loaded.settings.batch_concurrency,
+            longest=loaded.settings.max_body_mb * MB,
         ),
         retention=Retention(database, artifacts, files, runs_days=30, usage_days=400),
         mcp=mcp,
         added=added,
         served=served,
         prompts=prompts,
+        evals=evals,
+        eval_runs=eval_runs,
+        searches=Searches(evaluating, evals, eval_runs.slots),
         responder=Responder(database, runner, scheduler, around, prompts),
         conversations=Conversations(database),
         startup=[],
@@ -197,6 +224,7 @@ async def porch(
         started_at=time.time(),
         stop=stopped.set,
     )
+    parts.batches.ask = inward.door(parts)
     auth = Auth(database, loaded.settings, runner.quotas)
     door = Door(parts, auth)
     config = uvicorn.Config(wrap(door), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
@@ -214,6 +242,14 @@ async def porch(
                 served.run(),
             )
         ]
+
+        def ended_by_itself(task: asyncio.Task[None]) -> None:
+            """What a part would have answered will never come: whoever waits for it shall hear of it now."""
+            if not task.cancelled() and task.exception() is not None:
+                server.should_exit = True
+
+        for task in tasks:
+            task.add_done_callback(ended_by_itself)
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
                 yield Porch(url, parts, auth, client, stopped)
@@ -221,11 +257,13 @@ async def porch(
             server.should_exit = True
             for task in tasks[1:]:
                 task.cancel()
-            await asyncio.wait(tasks)
+            ended, _ = await asyncio.wait(tasks)
             await runner.close()
             await stores.close()
             await models.close()
             await code.close()
+            if failed := [error for task in ended if not task.cancelled() and (error := task.exception())]:
+                raise BaseExceptionGroup("parts of the house ended by themselves", failed)
     finally:
         listener.close()
         database.close()

@@ -125,7 +125,7 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def model(value: Any) -> Model:
-    return value_of(Model, value)
+    return value_of(Model, value, capabilities=tuple(value.get("capabilities") or ()))
 
 
 def deployment(value: Any) -> Deployment:

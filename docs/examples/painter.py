@@ -1,7 +1,7 @@
 """A painter: one model writes the prompt, another one draws."""
 
 from portico import Client
-from portico.flow import llm, pipeline
+from portico.flow import llm, pipeline, tool, value
 
 PROMPT = (
     "You are a drawing prompt word master who can convert any Chinese content entered by the user into English drawing "
@@ -9,7 +9,9 @@ PROMPT = (
     "enrich and expand the prompt word content."
 )
 
-painter = pipeline(words=llm("default", system=PROMPT), picture=llm("stable-diffusion-3-medium"))
+painter = pipeline(
+    words=llm("default", system=PROMPT), picture=tool("draw", prompt=value, model="stable-diffusion-3-medium")
+)
 
 if __name__ == "__main__":
     Client().apps.deploy("painter", painter)

@@ -176,6 +176,7 @@ class Daemon:
         await self.house.apps.start()
         await self.house.apps.given(self._configuration.apps)
         await self.house.tuning.start()
+        await self.house.batches.start()
         await self._fetch_default()
 
     async def _choose_model(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from portico_server.api import inward
 from portico_server.api.auth import Auth
 from portico_server.api.parts import Parts
 from portico_server.apps.agent.app import Agents
@@ -17,13 +19,21 @@ from portico_server.apps.prompts.library import Library
 from portico_server.apps.respond.bench import Surroundings
 from portico_server.apps.respond.conversations import Conversations
 from portico_server.apps.respond.responder import Responder
+from portico_server.batches.batches import Batches
+from portico_server.batches.courtesy import Courtesy
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.lent import Lent
 from portico_server.engines.models import Models
+from portico_server.evals.evals import Evals
+from portico_server.evals.runs import EvalRuns
+from portico_server.evals.searches import Searches
+from portico_server.evals.spec import Workplace
 from portico_server.finetune.jobs import Jobs
 from portico_server.finetune.local import LocalTrainer
+from portico_server.finetune.orders import Orders
 from portico_server.finetune.rehearsal import Rehearsal
+from portico_server.finetune.spec import Spec
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
@@ -47,6 +57,7 @@ from portico_server.tools.code import CodeTools
 from portico_server.tools.fetch.address import Policy
 from portico_server.tools.fetch.fetcher import OutwardFetcher
 from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.media import media_tools
 from portico_server.tools.served import Served
 from portico_server.tools.toolbox import Toolbox
 
@@ -66,6 +77,7 @@ class House:
         self._serve_tools()
         self._serve_apps()
         self._train()
+        self._evaluate()
         self.reconciler = Reconciler(self.models, self.stores, self.added, self.mcp, self.prompts, self.apps)
         self.auth = Auth(database, self._settings, self.runner.quotas)
         self.scheduler.principals = self.auth.principal
@@ -117,7 +129,10 @@ class House:
             responses_days=settings.keep_responses_days,
         )
         self.code = CodeTools(settings, self.artifacts)
-        for tool in (*outward(settings), *self.code.tools):
+        uploads = Uploaded(self.files, self.artifacts)
+        fetcher = OutwardFetcher(Policy.of(settings.tool_hosts))
+        media = media_tools(self.registry, self.artifacts, uploads, fetcher)
+        for tool in (*outward(settings), *self.code.tools, *media):
             self.toolbox.add(tool)
         self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs, self.runner)
         self.served = Served(self.toolbox)
@@ -164,9 +179,30 @@ class House:
             self.models.workshop.packages(),
         )
 
+        self.batches = Batches(
+            *(self._database, self.registry, self.runner, self.scheduler, self.files),
+            at_once=settings.batch_concurrency,
+            longest=settings.max_body_mb * MB,
+            yields=settings.batch_yields,
+        )
+
+    def _evaluate(self) -> None:
+        settings = self._settings
+        place = Workplace(
+            *(self._database, self.registry, self.runner, self.scheduler, self.files),
+            *(self.code.light, self.apps),
+            Orders(self.tuning, _wished),
+            filters.parse,
+            Courtesy(self.registry, self.runner, on=settings.batch_yields).stand_back,
+            settings.eval_concurrency,
+        )
+        self.evals = Evals(self._database, self.registry)
+        self.eval_runs = EvalRuns(place, self.evals)
+        self.searches = Searches(place, self.evals, self.eval_runs.slots)
+
     def parts(self, url: str, stop: Callable[[], None]) -> Parts:
         """What the faces may use of a daemon at ``url`` that ``stop`` ends."""
-        return Parts(
+        parts = Parts(
             loaded=self._loaded,
             database=self._database,
             registry=self.registry,
@@ -182,6 +218,10 @@ class House:
             reconciler=self.reconciler,
             agents=self.agents,
             tuning=self.tuning,
+            batches=self.batches,
+            evals=self.evals,
+            eval_runs=self.eval_runs,
+            searches=self.searches,
             retention=self.retention,
             mcp=self.mcp,
             added=self.added,
@@ -194,6 +234,8 @@ class House:
             started_at=time.time(),
             stop=stop,
         )
+        self.batches.ask = inward.door(parts)
+        return parts
 
     async def close(self) -> None:
         """End what ends in order; what fails is logged, and the rest goes on."""
@@ -205,3 +247,10 @@ class House:
                 await close()
             except Exception:
                 logger.exception("an orderly end failed; going on with the rest")
+
+
+def _wished(wish: Mapping[str, Any]) -> Spec:
+    """A fine-tuning job as a search orders it; what reads requests is imported when there is one."""
+    from portico_server.api.openai.fine_tuning_shapes import spec_of
+
+    return spec_of(wish, "fine_tuning")

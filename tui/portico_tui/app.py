@@ -16,6 +16,7 @@ from textual.widgets import Input
 from portico_tui.daemon import Daemon, Glance
 from portico_tui.link import Link, Lost
 from portico_tui.screens.approvals import Approvals
+from portico_tui.screens.batches import Batches
 from portico_tui.screens.chat import Chat
 from portico_tui.screens.documents import Documents
 from portico_tui.screens.finetunes import Finetunes
@@ -40,6 +41,7 @@ class Portico(App[None]):
         Binding("3", "switch_mode('chat')", "Chat", show=False),
         Binding("4", "switch_mode('approvals')", "Approvals", show=False),
         Binding("5", "switch_mode('finetunes')", "Fine-tunes", show=False),
+        Binding("6", "switch_mode('batches')", "Batches", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("ctrl+r", "reconnect", "Look at the daemon now", show=False),
         Binding("ctrl+p", "command_palette", "Commands", show=False),
@@ -60,6 +62,7 @@ class Portico(App[None]):
             "chat": Chat,
             "approvals": Approvals,
             "finetunes": Finetunes,
+            "batches": Batches,
         }
         for mode, page in pages.items():
             self.add_mode(mode, partial(page, house))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from portico import AsyncAnswer as Answer
+from portico.batches import Batch
 from portico.client import AsyncClient
 from portico.errors import Cancelled, Forbidden, from_body
 from portico.errors import PorticoError as DaemonError
@@ -26,6 +27,7 @@ __all__ = [
     "Answer",
     "Asked",
     "Asking",
+    "Batch",
     "Cancelled",
     "Cited",
     "Conversations",
@@ -66,6 +68,9 @@ QUESTIONS = 500
 
 JOBS = 100
 """How many fine-tuning jobs are listed at most."""
+
+BATCHES = 100
+"""How many batches are listed at most."""
 
 PASSAGES = 20
 """How many passages a search shows."""
@@ -202,6 +207,16 @@ class Daemon:
     async def cancel_tuning(self, job_id: str) -> None:
         """End a job for good."""
         await self._client.tuning.cancel(job_id)
+
+    # --- batches ---
+
+    async def batches(self) -> Sequence[Batch]:
+        """The batches, newest first."""
+        return (await self._client.batches.list(limit=BATCHES)).data
+
+    async def cancel_batch(self, batch_id: str) -> None:
+        """Ask nothing more of it."""
+        await self._client.batches.cancel(batch_id)
 
     # --- conversations ---
 

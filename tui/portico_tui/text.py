@@ -13,6 +13,7 @@ from portico_tui.daemon import Model, Passage, Progress, Store
 __all__ = [
     "about",
     "amount",
+    "batch_state",
     "cell",
     "clock",
     "counts",
@@ -33,6 +34,17 @@ _MODEL = {
     "loading": ("◐ loading", "yellow"),
     "unloading": ("◑ unloading", "yellow"),
     "ready": ("● ready", "green"),
+    "failed": ("✗ failed", "red"),
+}
+
+_BATCH = {
+    "validating": ("○ checking", "dim"),
+    "in_progress": ("◐ at work", "yellow"),
+    "finalizing": ("◐ writing", "yellow"),
+    "completed": ("● completed", "green"),
+    "cancelling": ("◑ cancelling", "yellow"),
+    "cancelled": ("○ cancelled", "dim"),
+    "expired": ("✗ expired", "red"),
     "failed": ("✗ failed", "red"),
 }
 
@@ -75,6 +87,12 @@ def file_state(state: str) -> Text:
 def tuning_state(state: str) -> Text:
     """A fine-tuning job's state as a sign and a word."""
     word, style = _TUNING.get(state, (state, ""))
+    return cell(word, style)
+
+
+def batch_state(state: str) -> Text:
+    """A batch's state as a sign and a word."""
+    word, style = _BATCH.get(state, (state, ""))
     return cell(word, style)
 
 

@@ -11,7 +11,11 @@ import httpx
 
 from portico._answer import AsyncAnswer, Opened
 from portico._async.apps import Agents, Apps, Prompts
+from portico._async.audio import Audio
+from portico._async.batches import Batches
+from portico._async.evals import Evals
 from portico._async.facts import Facts
+from portico._async.images import Images
 from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
 from portico._async.models import Adapters, Deployments, Engines, Models
@@ -56,6 +60,10 @@ class AsyncClient:
         self.deployments = Deployments(self._transport)
         self.adapters = Adapters(self._transport)
         self.tuning = Tuning(self._transport)
+        self.batches = Batches(self._transport)
+        self.evals = Evals(self._transport)
+        self.images = Images(self._transport)
+        self.audio = Audio(self._transport)
         self.engines = Engines(self._transport)
         self.stores = Stores(self._transport)
         self.files = Files(self._transport)

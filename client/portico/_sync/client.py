@@ -22,7 +22,11 @@ from portico._running import Running
 from portico._serving import Desk, Given
 from portico._step import StepLike
 from portico._sync.apps import Agents, Apps, Prompts
+from portico._sync.audio import Audio
+from portico._sync.batches import Batches
+from portico._sync.evals import Evals
 from portico._sync.facts import Facts
+from portico._sync.images import Images
 from portico._sync.keys import Keys
 from portico._sync.knowledge import Chunkers, Files, Stores
 from portico._sync.models import Adapters, Deployments, Engines, Models
@@ -57,6 +61,10 @@ class Client:
         self.deployments = Deployments(self._transport)
         self.adapters = Adapters(self._transport)
         self.tuning = Tuning(self._transport)
+        self.batches = Batches(self._transport)
+        self.evals = Evals(self._transport)
+        self.images = Images(self._transport)
+        self.audio = Audio(self._transport)
         self.engines = Engines(self._transport)
         self.stores = Stores(self._transport)
         self.files = Files(self._transport)

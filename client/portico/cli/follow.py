@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from portico.cli.progress import Bars
+from portico.cli.session import ToldError
 from portico.client import AsyncClient
 from portico.errors import NotFound, PorticoError
 from portico.values import Run
@@ -75,7 +76,7 @@ def follow_here(
 
 
 def require_success(ended: Sequence[Ended]) -> None:
-    """Raise the first failure among runs."""
+    """Raise the first failure among runs, each of which has been told by its bar."""
     for item in ended:
         if item.error:
-            raise PorticoError(item.error, code="run_failed")
+            raise ToldError(item.error, code="run_failed")

@@ -97,7 +97,10 @@ def add(
     ],
     engine: Annotated[str | None, typer.Option(help="The engine (default: the one that fits).")] = None,
     task: Annotated[
-        str | None, typer.Option(help="chat, vision, embedding or rerank (default: what the model is).")
+        str | None,
+        typer.Option(
+            help="chat, vision, embedding, rerank, speech, transcription or image (default: what it is)."
+        ),
     ] = None,
     api_key: Annotated[
         str | None,

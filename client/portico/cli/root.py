@@ -11,14 +11,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from portico.cli.session import Session
+from portico.cli.session import Session, ToldError
 from portico.errors import PorticoError
 
 PANELS = {
     "Start and stop": ("up", "down", "status", "apply", "doctor", "settings", "version"),
-    "Ask": ("ask", "chat", "search", "tui"),
-    "Models": ("models", "adapters", "engines", "pull", "tokens", "ps", "top", "logs"),
+    "Ask": ("ask", "chat", "search", "draw", "speak", "transcribe", "tui"),
+    "Models": ("models", "adapters", "engines", "pull", "tokens", "batches", "ps", "top", "logs"),
     "Fine-tuning": ("tune", "compare"),
+    "Evaluation": ("evals",),
     "Knowledge": ("stores", "files", "chunk", "chunkers"),
     "Apps and agents": ("apps", "agents", "sessions", "facts", "prompts", "run", "runs", "approvals"),
     "Tools": ("tools", "serve", "mcp"),
@@ -115,5 +116,5 @@ def run(arguments: list[str]) -> int:
 def _report(error: PorticoError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(error.body().to_json(), ensure_ascii=False), file=sys.stderr)
-    else:
+    elif not isinstance(error, ToldError):
         typer.secho(error.message, fg="red", err=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.errors import InvalidRequest
+from portico.errors import InvalidRequest, PorticoError
 
 if TYPE_CHECKING:
     from portico.client import Client
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
+
+
+class ToldError(PorticoError):
+    """What ended a command, and stands on standard error already: it is told again as JSON alone."""
 
 
 @dataclass(frozen=True, slots=True)

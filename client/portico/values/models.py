@@ -16,6 +16,7 @@ class Model:
     id: str
     owned_by: str = ""
     created: int = 0
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

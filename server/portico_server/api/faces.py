@@ -29,6 +29,7 @@ from portico_server.api.native import (
     apps,
     archives,
     artifacts,
+    batch_files,
     calibrate,
     chunkers,
     deployments,
@@ -53,8 +54,11 @@ from portico_server.api.native import (
     usage,
     workers,
 )
+from portico_server.api.native import evals as searches
 from portico_server.api.openai import (
+    batches,
     conversations,
+    evals,
     files,
     fine_tuning,
     models,
@@ -75,6 +79,8 @@ ROUTERS: Sequence[APIRouter] = (
     files.router,
     vector_stores.router,
     fine_tuning.router,
+    evals.router,
+    batches.router,
     responses.router,
     conversations.router,
     status.router,
@@ -105,6 +111,8 @@ ROUTERS: Sequence[APIRouter] = (
     prompts.router,
     protected_resource.router,
     tuning.router,
+    searches.router,
+    batch_files.router,
     usage.router,
     metrics.router,
     page.router,

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from portico_server.api.anthropic import messages
 from portico_server.api.exchange import Exchange
-from portico_server.api.openai import chat, completions, embeddings
+from portico_server.api.openai import audio, chat, completions, embeddings, images
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.parts import Parts
 
@@ -18,6 +18,12 @@ HOT: Mapping[str, Mapping[str, Handler]] = {
     "/v1/completions": {"POST": completions.create},
     "/v1/embeddings": {"POST": embeddings.create},
     "/v1/responses": {"POST": responses.create},
+    "/v1/audio/speech": {"POST": audio.speak},
+    "/v1/audio/transcriptions": {"POST": audio.transcribe},
+    "/v1/audio/translations": {"POST": audio.translate},
+    "/v1/images/generations": {"POST": images.generate},
+    "/v1/images/edits": {"POST": images.edit},
+    "/v1/images/variations": {"POST": images.vary},
     "/v1/messages": {"POST": messages.create},
     "/v1/messages/count_tokens": {"POST": messages.count_tokens},
 }

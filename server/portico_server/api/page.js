@@ -1,26 +1,12 @@
-"use strict";
-// The front page. Everything that comes from the daemon enters the page as text, never as markup.
+// The front page: what there is, and a chat with any of it.
 
-const $ = (id) => document.getElementById(id);
-let key = sessionStorage.getItem("portico-key") || "";
+import { $, api, element, json, key } from "./page-basics.js";
+import { attach, content, draw, record, showFiles, speak, taken } from "./page-media.js";
+
 let talk = [];
 let running = null;
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function headers(more) {
-  return key ? { ...more, Authorization: `Bearer ${key}` } : { ...more };
-}
-
-async function refused(response) {
-  const body = await response.json().catch(() => null);
-  return body?.error?.message || `The daemon answered ${response.status}.`;
-}
+let tasks = new Map();
+let offered = "";
 
 function rows(list, items, empty) {
   list.replaceChildren(...(items.length ? items : [element("li", "soft", empty)]));
@@ -53,35 +39,56 @@ function show(status) {
   rows($("models"), status.models.map((model) => row(model.name, model.state,
     [model.aliases.join(", "), model.engine, megabytes(model.memory_bytes), model.error].filter(Boolean).join(" · ")
   )), "No model");
-  const names = [...status.apps, ...status.models.filter((model) => model.task === "chat").map((model) => model.name)];
-  const select = $("model");
-  const chosen = select.value || names[0];
-  select.replaceChildren(...names.map((name) => {
-    const option = element("option", "", name);
-    option.value = name;
-    option.selected = name === chosen;
-    return option;
-  }));
+  const first = offer(status);
   $("snippet").textContent = [
     "from openai import OpenAI",
     "",
-    `client = OpenAI(base_url=${JSON.stringify(base)}, api_key=${JSON.stringify(key ? "pk-…" : "local")})`,
+    `client = OpenAI(base_url=${JSON.stringify(base)}, api_key=${JSON.stringify(key.value ? "pk-…" : "local")})`,
     "answer = client.chat.completions.create(",
-    `    model=${JSON.stringify(names[0] || "default")},`,
+    `    model=${JSON.stringify(first || "default")},`,
     '    messages=[{"role": "user", "content": "What is in these documents?"}],',
     ")",
     "print(answer.choices[0].message.content)",
   ].join("\n");
 }
 
+/** Offer what can be talked with, by what it does; the first name is returned. */
+function offer(status) {
+  const named = (task) => status.models.filter((model) => model.task === task).map((model) => model.name);
+  const groups = [["Apps", status.apps], ["Chat", named("chat")], ["Draws", named("image")], ["Speaks", named("speech")]];
+  tasks = new Map(status.models.map((model) => [model.name, model.task]));
+  const select = $("model");
+  const names = groups.flatMap(([, members]) => members);
+  $("record").hidden = !(model("transcription") && navigator.mediaDevices);
+  if (offered === JSON.stringify(groups)) return names[0];  // a list that is open stays open
+  offered = JSON.stringify(groups);
+  const chosen = names.includes(select.value) ? select.value : names[0];
+  select.replaceChildren(...groups.filter(([, members]) => members.length).map(([label, members]) => {
+    const group = element("optgroup");
+    group.label = label;
+    group.append(...members.map((name) => {
+      const option = element("option", "", name);
+      option.value = name;
+      option.selected = name === chosen;
+      return option;
+    }));
+    return group;
+  }));
+  return names[0];
+}
+
+/** The first model of a task, if there is one. */
+function model(task) {
+  return [...tasks].find(([, its]) => its === task)?.[0];
+}
+
 async function refresh() {
   try {
-    const response = await fetch("/api/status", { headers: headers() });
-    $("locked").hidden = response.status !== 401;
-    if (!response.ok) throw new Error(await refused(response));
-    show(await response.json());
+    show(await (await api("/api/status")).json());
+    $("locked").hidden = true;
     $("trouble").hidden = true;
   } catch (error) {
+    $("locked").hidden = error.status !== 401;
     $("trouble").textContent = error instanceof TypeError ? "The daemon does not answer." : error.message;
     $("trouble").hidden = false;
   }
@@ -115,37 +122,72 @@ async function* frames(response) {
   }
 }
 
-async function ask(question) {
-  const answer = element("div", "said");
-  $("talk").append(element("div", "said user", question), answer);
-  talk.push({ role: "user", content: question });
-  running = new AbortController();
-  $("stop").hidden = false;
-  $("send").disabled = true;
+function report(message) {
+  $("talk").append(element("div", "said error", message));
+}
+
+/** One exchange of a chat; what was answered is remembered for the next one. */
+async function chat(answer, name, question, pictures, signal) {
+  talk.push({ role: "user", content: content(question, pictures) });
+  const words = element("div");
+  const below = element("div");
+  answer.append(words, below);
   let text = "";
   try {
-    const response = await fetch("/v1/chat/completions", {
-      method: "POST",
-      headers: headers({ "Content-Type": "application/json" }),
-      body: JSON.stringify({ model: $("model").value, messages: talk, stream: true }),
-      signal: running.signal,
-    });
-    if (!response.ok) throw new Error(await refused(response));
+    const response = await api("/v1/chat/completions", { ...json({ model: name, messages: talk, stream: true }), signal });
     for await (const frame of frames(response)) {
       if (frame.error) throw new Error(frame.error.message);
       const delta = frame.choices[0]?.delta || {};
       text += delta.content || "";
-      answer.textContent = text;
-      if (delta.annotations) answer.after(sources(delta.annotations));
+      words.textContent = text;
+      if (delta.annotations) {
+        below.append(sources(delta.annotations));
+        await showFiles(below, delta.annotations);
+      }
     }
-  } catch (error) {
-    if (error.name !== "AbortError") $("talk").append(element("div", "said error", error.message));
+  } finally {
+    if (text) talk.push({ role: "assistant", content: text });
+    else talk.pop();
   }
-  if (text) talk.push({ role: "assistant", content: text });
-  else talk.pop();
+  if (text && model("speech")) {
+    const aloud = element("button", "soft", "Read aloud");
+    aloud.type = "button";
+    aloud.addEventListener("click", () => {
+      aloud.disabled = true;
+      speak(below, model("speech"), text).catch((error) => report(error.message)).finally(() => { aloud.disabled = false; });
+    });
+    below.append(aloud);
+  }
+}
+
+async function ask(question) {
+  const pictures = taken();
+  const name = $("model").value;
+  const said = element("div", "said user", question);
+  said.append(...pictures.map((picture) => element("span", "chip", picture.name)));
+  const answer = element("div", "said");
+  $("talk").append(said, answer);
+  running = new AbortController();
+  const { signal } = running;
+  $("stop").hidden = false;
+  $("send").disabled = true;
+  answer.setAttribute("aria-busy", "true");
+  try {
+    const task = tasks.get(name);
+    if (task === "image") await draw(answer, name, question, pictures, signal);
+    else if (task === "speech") await speak(answer, name, question, signal);
+    else await chat(answer, name, question, pictures, signal);
+  } catch (error) {
+    if (error.name !== "AbortError") report(error.message);
+  }
+  answer.removeAttribute("aria-busy");
   $("stop").hidden = true;
   $("send").disabled = false;
   running = null;
+}
+
+function take(files) {
+  return attach([...files], model("transcription"), report);
 }
 
 $("ask").addEventListener("submit", (event) => {
@@ -161,6 +203,23 @@ $("question").addEventListener("keydown", (event) => {
     $("ask").requestSubmit();
   }
 });
+$("question").addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) {
+    event.preventDefault();
+    take(event.clipboardData.files);
+  }
+});
+$("ask").addEventListener("dragover", (event) => event.preventDefault());
+$("ask").addEventListener("drop", (event) => {
+  event.preventDefault();
+  take(event.dataTransfer.files);
+});
+$("attach").addEventListener("click", () => $("files").click());
+$("files").addEventListener("change", async () => {
+  await take($("files").files);
+  $("files").value = "";
+});
+$("record").addEventListener("click", () => record($("record"), () => model("transcription"), report));
 $("stop").addEventListener("click", () => running?.abort());
 $("model").addEventListener("change", () => {
   talk = [];
@@ -172,8 +231,8 @@ $("copy").addEventListener("click", async () => {
 });
 $("unlock").addEventListener("submit", (event) => {
   event.preventDefault();
-  key = $("key").value.trim();
-  sessionStorage.setItem("portico-key", key);
+  key.value = $("key").value.trim();
+  sessionStorage.setItem("portico-key", key.value);
   refresh();
 });
 

@@ -13,8 +13,8 @@ router = APIRouter(include_in_schema=False)
 
 # Nothing but this origin; no page may frame us; inline styles belong to the reference's own widgets.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 _HEADERS = {
@@ -51,6 +51,8 @@ _ICON = (
     'stroke-width="3"><path d="M3 12 16 4l13 8M6 12v14M16 12v14M26 12v14M3 27h26"/></svg>'
 )
 
+_SCRIPTS = ("page.js", "page-basics.js", "page-media.js")
+
 _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 
 
@@ -58,12 +60,6 @@ _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css
 async def front_page() -> HTMLResponse:
     """What there is, a snippet to copy, and a small chat."""
     return HTMLResponse(_own("page.html"), headers=_HEADERS)
-
-
-@router.get("/docs/page.js")
-async def front_page_script() -> Response:
-    """The front page's script."""
-    return Response(_own("page.js"), media_type="text/javascript", headers=_HEADERS)
 
 
 @router.get("/docs")
@@ -79,8 +75,10 @@ async def reference_script() -> Response:
 
 
 @router.get("/docs/{name}")
-async def reference_asset(name: str) -> Response:
-    """The reference's own script and style, from the installed package."""
+async def asset(name: str) -> Response:
+    """The front page's scripts, and the reference's own script and style from the installed package."""
+    if name in _SCRIPTS:
+        return Response(_own(name), media_type="text/javascript", headers=_HEADERS)
     if name not in _TYPES:
         raise NotFound(f"There is nothing at GET /docs/{name}.", code="unknown_url")
     content = files("fastapi_swagger.resources").joinpath(name).read_bytes()

@@ -14,9 +14,13 @@ from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
 from portico_server.apps.respond.conversations import Conversations
 from portico_server.apps.respond.responder import Responder
+from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
+from portico_server.evals.evals import Evals
+from portico_server.evals.runs import EvalRuns
+from portico_server.evals.searches import Searches
 from portico_server.finetune.jobs import Jobs
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
@@ -51,6 +55,10 @@ class Parts:
     reconciler: Reconciler
     agents: Agents
     tuning: Jobs
+    batches: Batches
+    evals: Evals
+    eval_runs: EvalRuns
+    searches: Searches
     retention: Retention
     mcp: McpHost
     added: AddedTools

@@ -258,6 +258,23 @@ class Apps:
             expected=row.version if expected is None else expected,
         )
 
+    def known(self, caller: Principal) -> Sequence[str]:
+        """`portico_server.core.variant.Variants` of deployed apps."""
+        return [row.name for row, _version in self.list(caller)]
+
+    async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
+        """The app with other values in some places, which nobody else can call. Raises as `update`."""
+        row, current = self.find(name, caller)
+        spec = changed(current.spec, changes)
+        kind = self._of(row.kind)
+        await kind.check(name, spec, caller)
+        return kind.build(name, spec, row)
+
+    async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
+        """`update` for who has only the changes; the number of the version."""
+        row, _version = await self.update(name, changes, caller, note=note)
+        return row.version
+
     async def limit(self, name: str, limits: Limits, caller: Principal) -> AppRow:
         """Hold an app to limits, whoever calls it; what it has used so far counts, save calls in progress."""
         row, version = self.find(name, caller)

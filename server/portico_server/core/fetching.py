@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from portico_server.core.errors import NotFound, TooLarge
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -49,3 +51,16 @@ class Fetcher(Protocol):
 
         ``trusted`` as ``NAME:PORT``: what an operator's own setting says.
         """
+
+
+async def whole(fetcher: Fetcher, url: str, *, limit: int, seconds: float) -> bytes:
+    """All that is at ``url``, at most ``limit`` bytes. Raises as `Session.open`, `TooLarge` and `NotFound`."""
+    data = bytearray()
+    async with fetcher.session() as session, session.open(url, seconds=seconds) as arrival:
+        if arrival.status != 200:
+            raise NotFound(f"{url[:200]} answered HTTP {arrival.status}.", code="url_not_found")
+        async for block in arrival.body:
+            data += block
+            if len(data) > limit:
+                raise TooLarge(f"What is at {url[:200]} is larger than {limit >> 20} MB.")
+    return bytes(data)

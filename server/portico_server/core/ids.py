@@ -18,6 +18,7 @@ Prefix = Literal[
     "msg_",
     "req_",
     "art_",
+    "batch_",
     "ask_",
     "conv_",
     "fact_",
@@ -26,6 +27,9 @@ Prefix = Literal[
     "ftevent-",
     "resp_",
     "cntr_",
+    "eval_",
+    "evalrun_",
+    "evalsearch_",
 ]
 
 

@@ -353,11 +353,14 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One of `Drawn`. ``revised_prompt`` where the model was told something else than was asked."""
+    """One of `Drawn`. ``revised_prompt`` where the model was told something else than was asked; without ``data`` it
+    is still at ``url``, where its provider keeps it.
+    """
 
     data: bytes
     media_type: str
     revised_prompt: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,8 +444,8 @@ class Relay:
     """An OpenAI request on its way to an engine. ``body`` is the client's JSON object, unknown fields included.
 
     ``adapter``: answer with it instead of the model alone. ``original``: the same request in the protocol that it came
-    in, for an engine that speaks that; whoever changes what ``body`` says leaves it out. ``files``: those of a form whose
-    fields are ``body``.
+    in, for an engine that speaks that; whoever changes what ``body`` says leaves it out. ``files``: those of a form
+    whose fields are ``body``.
     """
 
     operation: Operation
@@ -471,3 +474,5 @@ class Relayed:
     chunks: AsyncIterator[bytes]
     usage: Usage = Usage()
     protocol: Protocol = "openai"
+    run: str = ""
+    """The run that it belongs to, once there is one."""

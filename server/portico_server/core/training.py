@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from portico_server.core.principal import Principal
 
@@ -95,3 +95,19 @@ class Workshop(Protocol):
 
         Raises `InvalidRequest` for a file that cannot be read, `Unavailable` if the disk has no room for it.
         """
+
+
+class Trains(Protocol):
+    """Fine-tuning, as a search over its settings asks for it. A wish is what a job is created with over HTTP."""
+
+    async def check(self, wish: Mapping[str, Any], caller: Principal) -> None:
+        """Raise `PorticoError` that names what is wrong with a wish."""
+
+    async def begin(self, wish: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
+        """The id of the job for a wish: a new one, unless this ``search`` began one under this ``key`` already."""
+
+    async def trained(self, job_id: str, caller: Principal, told: Told) -> str:
+        """The name of the model that a job makes, when it has. Told steps. Raises `PorticoError` if it makes none."""
+
+    async def stop(self, search: str, caller: Principal) -> None:
+        """Cancel the jobs of a search that are at work."""

@@ -1,68 +1,255 @@
-"""Batches: files that were attached to a store together."""
+"""Batches of requests, and the lines of them that are done."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from portico_server.db import chunks
-from portico_server.db.schema import file_batches, store_files
-from portico_server.db.stores import FileCounts
+from portico_server.core.errors import Conflict
+from portico_server.db import files, runs
+from portico_server.db.files import FileRow, Page
+from portico_server.db.schema import batch_lines, batches
+from portico_server.db.schema import runs as runs_table
+
+ENDED: Final = ("completed", "failed", "expired", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """Files that were attached together."""
+    """One batch. ``run_id`` is the durable run that does the work; ``times`` tells when it came to each status."""
 
     id: str
-    store_id: str
-    file_ids: Sequence[str]
+    owner: str
+    run_id: str
+    status: str
+    endpoint: str
+    model: str
+    input_file_id: str
+    input_sha256: str
+    spec: Mapping[str, Any]
+    total: int
+    completed: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    output_file_id: str | None
+    error_file_id: str | None
+    errors: Sequence[Mapping[str, Any]] | None
+    times: Mapping[str, float]
     created_at: float
-    cancelled_at: float | None = None
+    expires_at: float
+    finished_at: float | None
 
 
-def add(connection: Connection, row: BatchRow) -> None:
-    """Note which files were attached together."""
-    connection.execute(insert(file_batches).values(**asdict(row)))
+class LineRow(NamedTuple):
+    """One line that is done; ``data`` is what will stand in the file of results, or of errors if it ``failed``."""
+
+    line: int
+    failed: bool
+    data: bytes
+
+
+class Spent(NamedTuple):
+    """Tokens of some lines."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+_COLUMNS = [batches.c[name] for name in BatchRow.__dataclass_fields__]
+
+
+def create(connection: Connection, row: BatchRow, kind: str) -> None:
+    """Write a new batch, and queue its run, which is of ``kind``."""
+    connection.execute(
+        insert(batches).values({name: getattr(row, name) for name in row.__dataclass_fields__})
+    )
+    runs.ensure(connection, row.run_id, kind, row.id, row.owner, {"batch": row.id})
 
 
 def get(connection: Connection, batch_id: str) -> BatchRow | None:
     """The batch of that id."""
-    row = connection.execute(select(file_batches).where(file_batches.c.id == batch_id)).first()
+    row = connection.execute(select(*_COLUMNS).where(batches.c.id == batch_id)).first()
     return BatchRow(**row._mapping) if row else None
 
 
-def counts(connection: Connection, row: BatchRow) -> FileCounts:
-    """How many files of a batch are in which state."""
-    query = (
-        select(store_files.c.status, func.count().label("files"))
-        .where(store_files.c.store_id == row.store_id, store_files.c.file_id.in_(row.file_ids))
-        .group_by(store_files.c.status)
-    )
-    return FileCounts(**{found.status: found.files for found in connection.execute(query)})
+def status(connection: Connection, batch_id: str) -> str:
+    """What a batch is at; empty if it is gone."""
+    found = connection.execute(select(batches.c.status).where(batches.c.id == batch_id)).scalar()
+    return str(found or "")
 
 
-def cancel(connection: Connection, row: BatchRow) -> None:
-    """Give up the files of a batch that still wait, with what is indexed of a long one already."""
-    given_up = (
-        connection.execute(
-            update(store_files)
-            .where(
-                store_files.c.store_id == row.store_id,
-                store_files.c.file_id.in_(row.file_ids),
-                store_files.c.status == "in_progress",
-            )
-            .values(status="cancelled", usage_bytes=0)
-            .returning(store_files.c.file_id)
-        )
-        .scalars()
-        .all()
-    )
-    for file_id in given_up:
-        chunks.remove_file(connection, row.store_id, file_id)
+def page(
+    connection: Connection, owner: str | None, *, after: BatchRow | None = None, limit: int = 20
+) -> Page[BatchRow]:
+    """The newest batches first: all, or those of ``owner``."""
+    query = select(*_COLUMNS).order_by(batches.c.id.desc())
+    if owner is not None:
+        query = query.where(batches.c.owner == owner)
+    if after is not None:
+        query = query.where(batches.c.id < after.id)
+    rows = [BatchRow(**row._mapping) for row in connection.execute(query.limit(limit + 1))]
+    return Page(tuple(rows[:limit]), len(rows) > limit)
+
+
+def working(connection: Connection) -> list[BatchRow]:
+    """The batches that have not ended."""
+    rows = connection.execute(select(*_COLUMNS).where(batches.c.finished_at.is_(None)))
+    return [BatchRow(**row._mapping) for row in rows]
+
+
+def move(
+    connection: Connection,
+    batch_id: str,
+    to: str,
+    *,
+    since: Sequence[str],
+    values: Mapping[str, Any] | None = None,
+) -> bool:
+    """Give a batch another status and other ``values``, if it has a status of ``since``; whether it had."""
+    row = get(connection, batch_id)
+    if row is None or row.status not in since:
+        return False
     connection.execute(
-        update(file_batches).where(file_batches.c.id == row.id).values(cancelled_at=time.time())
+        update(batches)
+        .where(batches.c.id == batch_id)
+        .values(status=to, times={**row.times, to: time.time()}, **(values or {}))
     )
+    return True
+
+
+def cancel(connection: Connection, row: BatchRow) -> bool:
+    """Have nothing more asked; whether it could still be so. One that waits in the queue and has nothing has ended."""
+    if not move(connection, row.id, "cancelling", since=("validating", "in_progress")):
+        return False
+    error = {"message": "The batch was cancelled.", "type": "server_error", "code": "cancelled"}
+    if row.completed + row.failed == 0 and runs.cancel_queued(connection, row.run_id, error):
+        move(connection, row.id, "cancelled", since=("cancelling",), values={"finished_at": time.time()})
+    return True
+
+
+def again(connection: Connection, row: BatchRow, errors: Sequence[Mapping[str, Any]]) -> None:
+    """Queue the run of a batch whose run has ended before it, so that what is done gets its files.
+
+    With ``errors`` the batch ends as failed, otherwise as cancelled. One that failed at its files has none.
+    """
+    tried = row.errors is not None or row.status == "cancelling"
+    queued = not (errors and tried) and runs.again(connection, row.run_id)
+    values: dict[str, Any] = {"errors": [dict(error) for error in errors]} if errors else {}
+    if queued:
+        move(connection, row.id, "finalizing" if errors else "cancelling", since=(row.status,), values=values)
+    else:
+        values["finished_at"] = time.time()
+        move(connection, row.id, "failed" if errors else "cancelled", since=(row.status,), values=values)
+
+
+# --- lines -------------------------------------------------------------------------------------------------------
+
+
+def done(connection: Connection, batch_id: str) -> set[int]:
+    """The numbers of the lines that are done."""
+    return set(
+        connection.execute(select(batch_lines.c.line).where(batch_lines.c.batch_id == batch_id)).scalars()
+    )
+
+
+def keep(
+    connection: Connection,
+    batch_id: str,
+    rows: Sequence[LineRow],
+    spent: Spent,
+    run_id: str,
+    holder: str = "",
+) -> str:
+    """Keep lines that are done; the status of their batch.
+
+    ``holder`` is who must have the lease on its run. Raises `Conflict` if somebody else does by now.
+    """
+    require_held(connection, run_id, holder)
+    connection.execute(insert(batch_lines), [{"batch_id": batch_id, **row._asdict()} for row in rows])
+    failed = sum(row.failed for row in rows)
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id)
+        .values(
+            completed=batches.c.completed + len(rows) - failed,
+            failed=batches.c.failed + failed,
+            prompt_tokens=batches.c.prompt_tokens + spent.prompt_tokens,
+            completion_tokens=batches.c.completion_tokens + spent.completion_tokens,
+            cached_tokens=batches.c.cached_tokens + spent.cached_tokens,
+        )
+    )
+    return status(connection, batch_id)
+
+
+def require_held(connection: Connection, run_id: str, holder: str) -> None:
+    """Raise `Conflict` if another daemon has taken a run over from ``holder``; empty: nobody can have."""
+    if not holder:
+        return
+    held = connection.execute(select(runs_table.c.lease_owner).where(runs_table.c.id == run_id)).scalar()
+    if held != holder:
+        raise Conflict("Another daemon has taken this batch over.", code="lease_lost")
+
+
+def lines(connection: Connection, batch_id: str, failed: bool, after: int, limit: int) -> list[LineRow]:
+    """Lines that are done with a number above ``after``, in the order of the input."""
+    query = select(batch_lines.c.line, batch_lines.c.failed, batch_lines.c.data).where(
+        batch_lines.c.batch_id == batch_id, batch_lines.c.failed.is_(failed), batch_lines.c.line > after
+    )
+    return [LineRow(*row) for row in connection.execute(query.order_by(batch_lines.c.line).limit(limit))]
+
+
+# --- the end -----------------------------------------------------------------------------------------------------
+
+
+def finish(
+    connection: Connection,
+    batch_id: str,
+    to: str,
+    made: Sequence[FileRow | None],
+    run_id: str,
+    holder: str = "",
+) -> None:
+    """End a batch with its two files: that of results, that of errors; ``None`` for one that would be empty.
+
+    Raises `Conflict` if somebody else than ``holder`` has the run by now.
+    """
+    require_held(connection, run_id, holder)
+    for row in made:
+        if row is not None:
+            files.add(connection, row)
+    output, errors = (row.id if row is not None else None for row in made)
+    values = {"output_file_id": output, "error_file_id": errors, "finished_at": time.time()}
+    if not move(connection, batch_id, to, since=("finalizing", "cancelling"), values=values):
+        raise Conflict(f"The batch '{batch_id}' has ended already.", code="batch_ended")
+
+
+def ended(connection: Connection) -> list[str]:
+    """The ids of batches that have ended and still have lines beside their files."""
+    some = select(batch_lines.c.batch_id).distinct().scalar_subquery()
+    query = select(batches.c.id).where(batches.c.finished_at.is_not(None), batches.c.id.in_(some))
+    return list(connection.execute(query).scalars())
+
+
+def drop(connection: Connection, batch_id: str, limit: int) -> bool:
+    """Remove the first ``limit`` lines of a batch that has its files; whether there may be more."""
+    last = (
+        select(batch_lines.c.line)
+        .where(batch_lines.c.batch_id == batch_id)
+        .order_by(batch_lines.c.line)
+        .limit(limit)
+        .subquery()
+    )
+    until = connection.execute(select(func.max(last.c.line))).scalar()
+    if until is None:
+        return False
+    connection.execute(
+        delete(batch_lines).where(batch_lines.c.batch_id == batch_id, batch_lines.c.line <= until)
+    )
+    return True

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
-from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.db.schema import HEAD
 from portico_server.db.writer import Writer
 
@@ -50,7 +50,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
+        self._url = _address(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
         self._jot_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
@@ -272,3 +272,25 @@ class Database:
         self._jot_engine.dispose()
         self._swift_engine.dispose()
         self._read_engine.dispose()
+
+
+def _address(url: str) -> URL:
+    """The URL as SQLAlchemy reads it. Raises `InvalidRequest`, without the URL, in which a password may stand."""
+    try:
+        found = make_url(url)
+        found.get_dialect().import_dbapi()
+    except ModuleNotFoundError as error:
+        package = "psycopg[binary]" if error.name == "psycopg" else error.name
+        raise InvalidRequest(
+            f"The setting 'database' names a kind of database that needs the package '{error.name}': "
+            f"pip install '{package}'.",
+            code="missing_package",
+            param="database",
+        ) from error
+    except SQLAlchemyError as error:
+        raise InvalidRequest(
+            "The setting 'database' is no address that SQLAlchemy knows. It looks like postgresql://USER@HOST/NAME; "
+            "without it the daemon keeps its data in its home folder.",
+            param="database",
+        ) from error
+    return found

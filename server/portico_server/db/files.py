@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, or_, select
 from sqlalchemy import delete as sql_delete
 
 from portico_server.db import chunks
-from portico_server.db.schema import files, store_files
+from portico_server.db.schema import batches, files, store_files
 
 Order = Literal["asc", "desc"]
 T = TypeVar("T")
@@ -94,9 +94,14 @@ def delete(connection: Connection, file_id: str) -> bool:
 
 
 def is_held(connection: Connection, sha256: str) -> bool:
-    """Whether any row stands for these bytes."""
-    found = connection.execute(select(files.c.id).where(files.c.sha256 == sha256).limit(1)).first()
-    return found is not None
+    """Whether any row stands for these bytes, or a batch that has not ended reads them."""
+    for holder in (
+        select(files.c.id).where(files.c.sha256 == sha256),
+        select(batches.c.id).where(batches.c.input_sha256 == sha256, batches.c.finished_at.is_(None)),
+    ):
+        if connection.execute(holder.limit(1)).first() is not None:
+            return True
+    return False
 
 
 def expired(connection: Connection, limit: int = 10_000) -> list[FileRow]:

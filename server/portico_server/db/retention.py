@@ -11,7 +11,8 @@ from typing import Final, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, func, or_, select
 
-from portico_server.db.schema import questions, runs, steps, usage
+from portico_server.db.schema import batches, questions, runs, steps, usage, usage_days
+from portico_server.db.usage import DAY
 
 ENDED: Final = ("completed", "failed", "cancelled")
 """What a run never leaves again. All others are queued, at work or waiting, and are left alone at any age."""
@@ -36,10 +37,12 @@ def count_runs(connection: Connection, before: float) -> int:
 
 
 def forget_runs(connection: Connection, before: float, limit: int) -> int:
-    """Remove runs with their events and the journals of their steps; how many."""
+    """Remove runs with their events, the journals of their steps, and the batches that they were for; how many."""
     old = connection.execute(select(runs.c.id).where(_old_runs(before)).limit(limit)).scalars().all()
     if old:
         connection.execute(delete(steps).where(steps.c.run_id.in_(old)))
+        ended = batches.c.run_id.in_(old) & batches.c.finished_at.is_not(None)
+        connection.execute(delete(batches).where(ended))
         connection.execute(delete(runs).where(runs.c.id.in_(old)))  # the events go with their run
     return len(old)
 
@@ -73,10 +76,11 @@ def count_usage(connection: Connection, before: float) -> int:
 
 
 def forget_usage(connection: Connection, before: float, limit: int) -> int:
-    """Remove the rows of such calls, oldest first; how many."""
+    """Remove the rows of such calls, oldest first, and the sums of days that are gone; how many calls."""
     # Ids grow as calls end: the oldest lie at the front, and no pass reads the whole table to find that out.
     oldest = select(usage.c.id, usage.c.created_at).order_by(usage.c.id).limit(limit)
     old = [row.id for row in connection.execute(oldest) if row.created_at < before]
     if old:
         connection.execute(delete(usage).where(usage.c.id.in_(old)))
+    connection.execute(delete(usage_days).where(usage_days.c.day < int(before // DAY)))
     return len(old)

@@ -118,6 +118,12 @@ def again(connection: Connection, run_id: str, payload: Mapping[str, Any] | None
     return changed.rowcount > 0
 
 
+def hold(connection: Connection, run_id: str, more: Mapping[str, Any]) -> None:
+    """Put more into what a run is taken up with."""
+    payload = connection.execute(select(runs.c.payload).where(runs.c.id == run_id)).scalar_one()
+    connection.execute(update(runs).where(runs.c.id == run_id).values(payload={**payload, **more}))
+
+
 def claim(
     connection: Connection,
     kinds: Sequence[str],
@@ -228,11 +234,19 @@ def finish(
 
 
 def cancel_queued(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
-    """End a run that is in the queue; whether it was."""
+    """End a run that does not live in this daemon: it is in the queue, or another one holds it, which finds that it has
+    lost it when it renews its leases. Whether it had not ended.
+    """
     changed = connection.execute(
         update(runs)
-        .where(runs.c.id == run_id, runs.c.status == "queued")
-        .values(status="cancelled", error=dict(error), finished_at=time.time())
+        .where(runs.c.id == run_id, runs.c.status.in_(("queued", *HELD)))
+        .values(
+            status="cancelled",
+            error=dict(error),
+            finished_at=time.time(),
+            lease_owner=None,
+            lease_expires=None,
+        )
     )
     if changed.rowcount:
         questions.end_of_run(connection, run_id)

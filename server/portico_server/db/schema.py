@@ -20,6 +20,13 @@ from sqlalchemy import (
 
 from portico_server.db.metadata import metadata
 from portico_server.db.schema_batches import batch_lines, batches
+from portico_server.db.schema_evals import (
+    eval_items,
+    eval_outputs,
+    eval_runs,
+    eval_searches,
+    evals,
+)
 from portico_server.db.schema_knowledge import (
     changes,
     chunks,
@@ -51,6 +58,11 @@ __all__ = [
     "chunks",
     "conversation_items",
     "conversations",
+    "eval_items",
+    "eval_outputs",
+    "eval_runs",
+    "eval_searches",
+    "evals",
     "file_batches",
     "files",
     "group_files",
@@ -77,10 +89,11 @@ __all__ = [
     "tuning_events",
     "tuning_jobs",
     "usage",
+    "usage_days",
     "vectors",
 ]
 
-HEAD = "0009"
+HEAD = "0011"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(
@@ -116,6 +129,23 @@ usage = Table(
     # In US dollars by the price table, null where no price is known.
     Column("cost", Float),
     Index("ix_usage_key_id_created_at", "key_id", "created_at"),
+    Index("ix_usage_created_at", "created_at"),
+)
+
+# The same summed up, written with each call's row. ``day``: whole days since 1970, by UTC; ``milliseconds``: their sum.
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("key_id", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("operation", String, primary_key=True),
+    Column("calls", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("cost", Float),
+    Column("milliseconds", Float, nullable=False),
 )
 
 runs = Table(

@@ -1,14 +1,20 @@
-"""Usage rows: one for each call that came from outside."""
+"""Usage rows: one for each call that came from outside, and their sums by days."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, func, insert, literal, select, union_all
+from sqlalchemy.dialects import postgresql, sqlite
 
-from portico_server.db.schema import usage
+from portico_server.db.schema import usage, usage_days
+
+DAY = 86_400
+"""Seconds of what is summed up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,52 @@ class UsageRow:
 
 
 _FIELDS = tuple(item.name for item in fields(UsageRow))
+_TOLD = (
+    "name",
+    "operation",
+    "calls",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "cost",
+    "milliseconds",
+)
+_SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "milliseconds")
 
 
 def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
     """Add rows."""
     # Not asdict: it copies deeply, which a thousand rows a second feel.
     connection.execute(insert(usage), [{name: getattr(row, name) for name in _FIELDS} for row in rows])
+    connection.execute(_added(connection.dialect.name), _by_day(rows))
+
+
+def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
+    """Rows summed up, in the order of their keys: two daemons that write the same ones do not block each other."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = (int(row.created_at // DAY), row.key_id, row.name, row.operation)
+        held = found.get(key)
+        if held is None:
+            names = ("day", "key_id", "name", "operation")
+            held = found[key] = {**dict(zip(names, key, strict=True)), "calls": 0, "cost": None}
+            held.update(dict.fromkeys(_SUMMED, 0))
+        held["calls"] += 1
+        for name in _SUMMED:
+            held[name] += getattr(row, name)
+        if row.cost is not None:
+            held["cost"] = (held["cost"] or 0.0) + row.cost
+    return [found[key] for key in sorted(found)]
+
+
+@cache
+def _added(dialect: str) -> Any:
+    """The statement that adds sums to those that are there."""
+    new: Any = (sqlite if dialect == "sqlite" else postgresql).insert(usage_days)
+    more = new.excluded
+    values: dict[str, Any] = {name: usage_days.c[name] + more[name] for name in ("calls", *_SUMMED)}
+    values["cost"] = func.coalesce(usage_days.c.cost + more.cost, usage_days.c.cost, more.cost)
+    return new.on_conflict_do_update(index_elements=list(usage_days.primary_key.columns), set_=values)
 
 
 def spent(connection: Connection, key_id: str, since: float) -> tuple[int, int]:
@@ -57,22 +103,30 @@ def _spent(connection: Connection, whose: ColumnElement[bool], since: float) -> 
 
 
 def totals(connection: Connection, since: float, key_id: str | None = None) -> list[dict[str, Any]]:
-    """Calls and tokens since a moment, by name and operation, most calls first."""
-    query = (
-        select(
-            usage.c.name,
-            usage.c.operation,
-            func.count().label("calls"),
-            func.sum(usage.c.prompt_tokens).label("prompt_tokens"),
-            func.sum(usage.c.completion_tokens).label("completion_tokens"),
-            func.sum(usage.c.cached_tokens).label("cached_tokens"),
-            func.sum(usage.c.cost).label("cost"),
-            func.avg(usage.c.milliseconds).label("milliseconds"),
-        )
-        .where(usage.c.created_at >= since)
-        .group_by(usage.c.name, usage.c.operation)
-        .order_by(func.count().desc())
+    """Calls and tokens since a moment, by name and operation, most calls first. Only of the day that the moment is in
+    are the single calls read.
+    """
+    first = math.ceil(since / DAY)
+    days = select(*(usage_days.c[name] for name in _TOLD)).where(usage_days.c.day >= first)
+    one = literal(1).label("calls")
+    rest = select(*(one if name == "calls" else usage.c[name] for name in _TOLD)).where(
+        usage.c.created_at >= since, usage.c.created_at < first * DAY
     )
     if key_id is not None:
-        query = query.where(usage.c.key_id == key_id)
+        days, rest = days.where(usage_days.c.key_id == key_id), rest.where(usage.c.key_id == key_id)
+    both = union_all(days, rest).subquery()
+    calls = func.sum(both.c.calls)
+    query = (
+        select(
+            both.c.name,
+            both.c.operation,
+            calls.label("calls"),
+            *(func.sum(both.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens")),
+            func.sum(both.c.cached_tokens).label("cached_tokens"),
+            func.sum(both.c.cost).label("cost"),
+            (func.sum(both.c.milliseconds) / calls).label("milliseconds"),
+        )
+        .group_by(both.c.name, both.c.operation)
+        .order_by(calls.desc())
+    )
     return [dict(row._mapping) for row in connection.execute(query)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.engines.environments.recipe import RECIPES
+from portico_server.engines.profiles import profile
 from portico_server.engines.protocol import Engine
 from portico_server.engines.spec import ModelSpec
 
@@ -49,6 +50,14 @@ ENGINES: Mapping[str, Engine] = _Engines()
 _BY_SCHEME = {"fake": "fake", "static": "static", "remote": "remote", "http": "remote", "https": "remote"}
 
 
+_CONFIGURATIONS = ("config.json", "model_index.json")
+"""What a folder with safetensors has beside them."""
+
+
+_OURS = ("rerank", "speech", "transcription", "image")
+"""Tasks of folders that the engine `transformers` alone does."""
+
+
 def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
     """The engine that a spec names, or the one that takes its source; ``path`` if its files are here.
 
@@ -57,8 +66,10 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
     scheme, separator, _rest = spec.source.partition("://")
     wanted = spec.engine
     if wanted == "auto":
-        folder = path is not None and (path / "config.json").is_file()
-        files = _for_folder(spec, path) if folder else "llamacpp"
+        folder = path is not None and any((path / name).is_file() for name in _CONFIGURATIONS)
+        files = (
+            _for_folder(spec, path) if folder else "transformers" if _announced(spec) in _OURS else "llamacpp"
+        )
         wanted = _BY_SCHEME.get(scheme if separator else "", files)
     engine = ENGINES.get(wanted)
     if engine is None:
@@ -70,11 +81,19 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
     return engine
 
 
+def _announced(spec: ModelSpec) -> str:
+    """What a model is for, as far as its spec or its name says."""
+    if spec.task != "auto" or spec.source.lower().endswith(".gguf"):
+        return spec.task
+    known = profile(spec.source)
+    return known.task if known is not None else "auto"
+
+
 def _for_folder(spec: ModelSpec, path: Path | None) -> str:
     """vLLM where it can run and has what the model is for; transformers for the rest, as `plan` says."""
     if RECIPES["vllm"].unsuited():
         return "transformers"
-    return "transformers" if ENGINES["transformers"].describe(_bare(spec), path).task == "rerank" else "vllm"
+    return "transformers" if ENGINES["transformers"].describe(_bare(spec), path).task in _OURS else "vllm"
 
 
 def _bare(spec: ModelSpec) -> ModelSpec:

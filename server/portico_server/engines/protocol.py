@@ -59,7 +59,7 @@ class Description:
     ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
     images in a chat; ``spans`` whether it tells the vectors of parts of a text (see `Embed`);
     ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`);
-    ``edits`` whether a model that draws also changes pictures.
+    ``edits`` whether a model that draws also changes pictures; ``voices`` of a model that speaks, the first one first.
     """
 
     task: Task
@@ -70,6 +70,7 @@ class Description:
     spans: bool = False
     messages: bool = False
     edits: bool = False
+    voices: tuple[str, ...] = ()
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 from collections.abc import AsyncIterator
 from urllib.request import getproxies
@@ -21,8 +22,11 @@ CONNECT = 10.0
 KEEP_ALIVE = 4.0
 """Seconds that an unused connection is kept: less than uvicorn's five, so that we are the one who closes it."""
 
-FRAME_LIMIT = 8 * 1024 * 1024
-"""Bytes that one SSE frame may have; an upstream that never ends one is cut off."""
+FRAME_LIMIT = 48 * 1024 * 1024
+"""Bytes that one SSE frame may have: a picture is one. An upstream that never ends one is cut off."""
+
+LARGE = 1024 * 1024
+"""Bytes of a body beyond which it is sent in pieces: written at once, it would hold up everybody else."""
 
 BODY_LIMIT = 512 * 1024 * 1024
 """Bytes that an answer which is not a stream may have."""
@@ -73,10 +77,11 @@ class Transport:
         """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
         session = self._kept if reuse else self._fresh
         headers = route.headers
+        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE else body
         if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}
         async with asyncio.timeout_at(deadline):
-            return await session.request("POST", route.url, data=body, headers=headers, allow_redirects=False)
+            return await session.request("POST", route.url, data=data, headers=headers, allow_redirects=False)
 
     async def get(self, route: Route, *, deadline: float | None) -> bytes:
         """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""

@@ -115,6 +115,10 @@ class Jobs:
         self._scheduler.look()
         return _job(row)
 
+    async def check(self, spec: Spec, caller: Principal) -> None:
+        """What `create` would raise, without beginning anything."""
+        await self._checked(spec, caller)
+
     async def plan(self, spec: Spec, caller: Principal) -> Plan:
         """Check the files and choose the recipe, as a job would. Raises as that would fail."""
         spec = await self._checked(spec, caller)

@@ -12,10 +12,10 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLa
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Attributes
-from portico_server.db import batches, chunks
+from portico_server.db import chunks, file_batches
 from portico_server.db import stores as rows
-from portico_server.db.batches import BatchRow
 from portico_server.db.database import Database
+from portico_server.db.file_batches import BatchRow
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import check
@@ -198,24 +198,24 @@ class Contents:
         await self.attach(store, attachments, caller)
         ids = tuple(dict.fromkeys(item.file_id for item in attachments))
         row = BatchRow(new_id("vsfb_"), store.id, ids, time.time())
-        await self._database.write(batches.add, row)
+        await self._database.write(file_batches.add, row)
         return row
 
     async def batch(self, store: StoreRow, batch_id: str) -> tuple[BatchRow, FileCounts]:
         """A batch, and how its files are."""
-        row = await self._database.read(batches.get, batch_id)
+        row = await self._database.read(file_batches.get, batch_id)
         if row is None or row.store_id != store.id:
             raise NotFound(
                 f"The store '{store.name or store.id}' has no file batch '{batch_id[:80]}'.",
                 code="file_batch_not_found",
                 param="batch_id",
             )
-        return row, await self._database.read(batches.counts, row)
+        return row, await self._database.read(file_batches.counts, row)
 
     async def cancel_batch(self, store: StoreRow, batch_id: str) -> tuple[BatchRow, FileCounts]:
         """Give up the files of a batch that still wait; those that are indexed stay."""
         row, _ = await self.batch(store, batch_id)
-        await self._database.write(batches.cancel, row)
+        await self._database.write(file_batches.cancel, row)
         self._indexes.changed(store.id, store.embedding_model)
         return await self.batch(store, batch_id)
 

@@ -89,10 +89,13 @@ class Files:
         received = await self.receive(chunks)
         return await self.keep(received, filename, purpose, caller, expires_at=expires_at, owner=owner)
 
-    async def receive(self, chunks: AsyncIterator[bytes], *, durable: bool = True) -> Received:
+    async def receive(
+        self, chunks: AsyncIterator[bytes], *, durable: bool = True, limited: bool = True
+    ) -> Received:
         """Write bytes to disk as they come. Follow with `keep` or `drop`.
 
-        ``durable``: so that they survive a power cut, which costs some milliseconds.
+        ``durable``: so that they survive a power cut, which costs some milliseconds; ``limited``: to the largest file
+        that is taken of others.
         """
         handle, name = await asyncio.to_thread(self._open)
         path = Path(name)
@@ -101,7 +104,7 @@ class Files:
             with os.fdopen(handle, "wb") as out:
                 async for chunk in chunks:
                     size += len(chunk)
-                    if size > self._max_bytes:
+                    if limited and size > self._max_bytes:
                         raise TooLarge(
                             f"The file is larger than {self._max_bytes // MB} MB, the most that is taken here. "
                             "Split it, or raise the setting max_file_mb.",

@@ -35,6 +35,14 @@ class Made:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Whose run made something, where there is no `Context` of it."""
+
+    run: str
+    caller: Principal
+
+
 class Artifacts:
     """Content-addressed bytes in ``folder`` and a row for each artifact. Callers see their own and the house's."""
 
@@ -61,7 +69,7 @@ class Artifacts:
             gone += len(found)
         return gone
 
-    async def keep(self, made: Sequence[Made], context: Context) -> tuple[Artifact, ...]:
+    async def keep(self, made: Sequence[Made], context: Context | Author) -> tuple[Artifact, ...]:
         """Keep what a run made, for whoever called it; bytes and rows are on disk when this returns.
 
         Raises `Unavailable` if the disk is full.

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
 from portico.wire import ErrorBody, Event, Usage
@@ -24,6 +25,9 @@ Status = Literal["queued", "running", "waiting", "completed", "failed", "cancell
 
 DEPTH = 32
 """How deep runs may call runs: an app that calls itself ends here, with a sentence."""
+
+BEHIND: ContextVar[bool] = ContextVar("behind", default=False)
+"""Set where work is done that nobody waits for: what begins there stands behind what somebody does wait for."""
 
 
 class Clock:
@@ -79,6 +83,7 @@ class Run:
     """What is known of one execution while it lives, and a little longer."""
 
     __slots__ = (
+        "behind",
         "caller",
         "clock",
         "created_at",
@@ -87,6 +92,7 @@ class Run:
         "finished_at",
         "first_byte_at",
         "id",
+        "keeps_steps",
         "kind",
         "lent",
         "log",
@@ -109,6 +115,10 @@ class Run:
     ) -> None:
         self.durable = run_id is not None
         """Whether a row in the database stands for it."""
+        self.keeps_steps = False
+        """Whether a durable flow that it calls, without anything between them, keeps its steps as the run's: it will be
+        called with the same again when the run is taken up.
+        """
         self.recorded: asyncio.Event | None = None
         """Set when the end of a durable run stands in its row."""
         self.redaction: Redaction | None = None
@@ -117,6 +127,8 @@ class Run:
         """The id of the key that it is done for, and that its questions go to."""
         self.lent: frozenset[str] = frozenset()
         """What whoever began it lends: ``chat`` with a model of its own, and whether that calls ``tools``."""
+        self.behind = BEHIND.get()
+        """Whether it is part of work that nobody waits for."""
         self.clock = Clock()
         self.id = run_id or new_id("run_")
         self.kind = kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -48,6 +48,8 @@ class Runner:
         self._recent = Recent()
         self._arrivals: dict[str, set[asyncio.Event]] = {}
         """Who waits for runs that do not live yet, by the id of the run."""
+        self.answered_at = 0.0
+        """When a call that somebody waited for ended last, as `time.perf_counter` tells it."""
         self.telemetry: Telemetry | None = None
         """Who is told of everything that has ended, if anybody is."""
         self.quotas = Quotas()
@@ -64,6 +66,11 @@ class Runner:
     def active(self) -> int:
         """How many runs live now."""
         return len(self._active)
+
+    @property
+    def living(self) -> Iterable[Run]:
+        """The runs that live now, the oldest first."""
+        return self._active.values()
 
     def get(self, run_id: str) -> Run | None:
         """A run that lives or has ended lately."""
@@ -257,6 +264,7 @@ class Runner:
         except BaseException:
             await self._end_relay(run, "failed")
             raise
+        relayed.run = run.id
         relayed.chunks = self._account(run, relayed, relayed.chunks)
         return relayed
 
@@ -302,6 +310,8 @@ class Runner:
         if meter is not None:
             meter.spend(run.usage.prompt_tokens + run.usage.completion_tokens)
         now = time.perf_counter()
+        if not (run.behind or run.durable):
+            self.answered_at = now
         first = run.first_byte_at
         self._usage.add(
             UsageRow(

@@ -198,7 +198,7 @@ class Scheduler:
         for run_id in lost:
             held = self._running.get(run_id)
             if held is not None:
-                logger.warning("another daemon has taken over the run %s", run_id)
+                logger.warning("another daemon has taken over the run %s, or cancelled it", run_id)
                 await held[1].cancel()
         self.sure_until = held_until - MARGIN
         for kind, run in tuple(self._running.values()):

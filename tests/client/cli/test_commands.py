@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from tests.client.cli.conftest import Command
@@ -46,6 +47,20 @@ def test_ask_of_a_store_without_an_app_says_what_to_do(command: Command) -> None
     assert (done.code, done.out) == (1, "")
     assert "portico search plain" in done.err
     assert command("stores", "remove", "plain", "--yes").code == 0
+
+
+def test_why_a_sync_failed_is_said_once(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "passing"
+    folder.mkdir()
+    (folder / "note.md").write_text("Here today.")
+    assert command("stores", "add", str(folder)).code == 0
+    rmtree(folder)
+    done = command("stores", "sync", "passing")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("\n") == 1 and str(folder) in done.err
+    failure = json.loads(command("stores", "sync", "passing", "--json").err.splitlines()[-1])
+    assert failure["error"]["code"] == "run_failed"
+    assert command("stores", "remove", "passing", "--yes").code == 0
 
 
 def test_errors_are_one_sentence_or_one_json_object(command: Command) -> None:

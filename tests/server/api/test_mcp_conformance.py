@@ -2,7 +2,7 @@
 
 Left out are those that want resources under addresses of their own, and prompts and results that hold resources. The
 tools, apps and prompts that the others name are added; those that answer with pictures and sounds are a hosted one's.
-Both revisions: the release of the suite knows the sessions, its coming one 2026-07-28. It needs Node 22, which npx
+Both revisions: the release of the suite knows the sessions, its coming one 2026-07-28. It needs Node 22, which npm
 fetches along with it.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from tests import daemon as daemons
-from tests.daemon import Daemon
+from tests.daemon import ROOT, Daemon
 
 SESSIONS = (
     "server-initialize",
@@ -45,6 +45,10 @@ BOTH = (
     "completion-complete",
     "dns-rebinding-protection",
 )
+
+SUITE = "npm:@modelcontextprotocol/conformance"
+RELEASES = (f"released@{SUITE}@0.1.16", f"coming@{SUITE}@0.2.0-alpha.12")
+PLACE = ROOT / ".portico-test" / "conformance"
 
 TOOLS = Path(__file__).parent / "mcp"
 CONFIGURATION = f"""
@@ -118,7 +122,7 @@ CONFIGURATION += "".join(f"  - {json.dumps({'name': name, 'flow': flow})}\n" for
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(shutil.which("npx") is None, reason="npx is not installed"),
+    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed"),
 ]
 
 
@@ -133,26 +137,27 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Dae
         yield running
 
 
-@pytest.mark.parametrize(
-    ("suite", "revision", "scenarios"),
-    [("0.1.16", "2025-11-25", (*SESSIONS, *BOTH)), ("0.2.0-alpha.12", "2026-07-28", BOTH)],
-)
-def test_the_scenarios_that_apply_are_green(
-    daemon: Daemon, suite: str, revision: str, scenarios: tuple[str, ...]
-) -> None:
-    program = [
-        "npx",
-        "-y",
-        "-p",
-        "node@22",
-        "-p",
-        f"@modelcontextprotocol/conformance@{suite}",
-        "conformance",
-    ]
-    fetched = subprocess.run([*program, "--version"], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def suites() -> Path:
+    """The folder with both releases of the suite and the Node that they run on."""
+    PLACE.mkdir(parents=True, exist_ok=True)
+    options = ["--prefer-offline", "--no-audit", "--no-fund", "--prefix", str(PLACE)]
+    command = ["npm", "install", *options, "node@22", *RELEASES]
+    fetched = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, cwd=PLACE)
     if fetched.returncode:
         pytest.skip(f"the suite cannot be fetched: {fetched.stderr[-200:]}")
+    return PLACE / "node_modules"
+
+
+@pytest.mark.parametrize(
+    ("release", "revision", "scenarios"),
+    [("released", "2025-11-25", (*SESSIONS, *BOTH)), ("coming", "2026-07-28", BOTH)],
+)
+def test_the_scenarios_that_apply_are_green(
+    daemon: Daemon, suites: Path, release: str, revision: str, scenarios: tuple[str, ...]
+) -> None:
+    program = [str(suites / ".bin" / "node"), str(suites / release / "dist" / "index.js"), "server"]
     options = ["--url", f"{daemon.url}/mcp", "--spec-version", revision]
-    done = subprocess.run([*program, "server", *options], capture_output=True, text=True, check=False)
+    done = subprocess.run([*program, *options], capture_output=True, text=True, check=False)
     failed = [scenario for scenario in scenarios if f"✓ {scenario}: " not in done.stdout]
     assert failed == [], done.stdout[-3000:] + done.stderr[-500:]

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.db import database as db
 from portico_server.db import migrate, steps
 from portico_server.db.database import Database
@@ -164,6 +164,24 @@ async def test_a_write_that_nobody_waits_for_is_whole_or_not_done(tmp_path: Path
     found = await database.write(lambda c: c.execute(text("select name from aliases")).scalars().all())
     assert found == ["1"], "what has begun is finished, what has not is not begun"
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "told"),
+    [
+        ("mysql+nothing://me:secret@host/name", "invalid_value", "postgresql://USER@HOST/NAME"),
+        ("no address: secret", "invalid_value", "postgresql://USER@HOST/NAME"),
+        ("mssql+pymssql://me:secret@host/name", "missing_package", "pip install 'pymssql'"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_without_its_password(
+    url: str, code: str, told: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Database(url)
+    assert (caught.value.code, caught.value.param) == (code, "database")
+    assert told in caught.value.message
+    assert "secret" not in caught.value.message
 
 
 def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,16 @@ def test_every_list_names_its_source_and_date_and_a_provider_that_exists() -> No
         assert group["provider"] in PROVIDERS
         assert group["source"].startswith("https://") and len(group["date"]) == 10
     assert all(row.input >= 0 and row.output >= 0 for row in prices.table())
+
+
+def test_what_an_online_model_costs_is_known_of_all_that_the_documents_name() -> None:
+    root = Path(__file__).parents[3]
+    texts = [root / "docs/providers.md", root / "docs/configuration.md", root / "configs/online.yaml"]
+    named = {
+        name for text in texts for name in re.findall(r"remote://[a-z]+/[\w.-]+", text.read_text("utf-8"))
+    }
+    assert len(named) >= 4
+    assert {name for name in named if Prices().of(name) is None} == set()
 
 
 def test_the_operators_own_prices_go_first(tmp_path: Path) -> None:

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.server.knowledge.unreadable import forbid
 from tests.server.knowledge.workshop import TURN, Workshop, workshop
 
 from portico.wire import Failed, Status
-from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, Unavailable
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Found, Search
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import folder as following
-from portico_server.knowledge.walk import Walk, is_looked_at, walk
+from portico_server.knowledge.walk import Walk
 
 
 @pytest.fixture
@@ -40,10 +41,6 @@ async def names(shop: Workshop, store: StoreRow) -> dict[str, str]:
 
 def blobs(folder: Path) -> list[Path]:
     return [path for path in (folder.parent / "home" / "blobs").rglob("*") if path.is_file()]
-
-
-def walked(root: Path) -> list[str]:
-    return sorted(walk(root, max_bytes=1000).files)
 
 
 async def test_a_folder_is_mirrored_with_names_relative_to_it(shop: Workshop, folder: Path) -> None:
@@ -239,99 +236,6 @@ async def test_a_large_folder_does_not_hold_up_the_loop(shop: Workshop, tmp_path
     assert list((await names(shop, store)).values()) == ["completed"] * 120
 
 
-# --- the walk ------------------------------------------------------------------------------------------------------
-
-
-def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
-    for name in (
-        "keep.md",
-        "LICENSE",
-        ".hidden.md",
-        ".git/config.txt",
-        "node_modules/x.js",
-        "a/__pycache__/x.py",
-        ".venv/y.py",
-        "photo.png",
-        "sound.ogg",
-        "empty",
-        "big.txt",
-        "old.doc",
-        "letter.rtf",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(
-            b"\x89PNG\x00\x01"
-            if name in ("photo.png", "sound.ogg")
-            else b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 and more"
-            if name == "old.doc"
-            else b"{\\rtf1\\ansi text}"
-            if name == "letter.rtf"
-            else b""
-            if name == "empty"
-            else b"text " * (500 if name == "big.txt" else 1)
-        )
-    found = walk(tmp_path, max_bytes=1000, pictures=False)
-    assert sorted(found.files) == ["LICENSE", "keep.md"]
-    assert found.skipped == {
-        "not a document": 2,
-        "an Office document from before 2007": 1,
-        "rich text (RTF)": 1,
-        "larger than 0 MB": 1,
-        "a picture, and nothing here sees it": 1,
-    }
-    assert "photo.png" in walk(tmp_path, max_bytes=1000, pictures=True).files
-
-
-def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "secret.txt").write_text("secret")
-    root = tmp_path / "root"
-    (root / "sub").mkdir(parents=True)
-    (root / "sub" / "a.txt").write_text("a")
-    (root / "sub" / "up").symlink_to(root)
-    (root / "self").symlink_to("self")
-    (root / "gone").symlink_to("nowhere")
-    (root / "out").symlink_to(outside)
-    (root / "leak.txt").symlink_to(outside / "secret.txt")
-    (root / "b.txt").symlink_to(root / "sub" / "a.txt")
-    os.mkfifo(root / "pipe.txt")
-    found = walk(root, max_bytes=1000)
-    assert sorted(found.files) == ["b.txt", "sub/a.txt"]
-    assert found.skipped == {"link out of the folder or to nothing": 4, "not a file": 1}
-
-
-def test_the_root_may_be_a_link_itself(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "a.txt").write_text("a")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert walked(tmp_path / "link") == ["a.txt"]
-
-
-def test_names_with_line_breaks_and_wrong_bytes_are_encoded(tmp_path: Path) -> None:
-    (tmp_path / "two\nlines.txt").write_text("a")
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/gb\xb8\xdf.txt")).write_text("b")
-    assert walked(tmp_path) == ["gb%B8%DF.txt", "two%0Alines.txt"]
-
-
-def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let the folder ``name`` be one that we may not look into."""
-    real = os.scandir
-
-    def refuse(path: Path) -> object:
-        if Path(path).name == name:
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-
-
-def test_a_root_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forbid(monkeypatch, tmp_path.name)
-    with pytest.raises(Unavailable, match="cannot be read"):
-        walk(tmp_path, max_bytes=1000)
-
-
 async def test_what_lies_in_a_folder_that_cannot_be_read_for_now_is_kept(
     shop: Workshop, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,36 +313,6 @@ async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: Workshop,
         await shop.stores.plan(await shop.stores.create("empty", LOCAL))
 
 
-@pytest.mark.parametrize(
-    ("rules", "left"),
-    [
-        ({".gitignore": "*.log\n"}, ["a.md", "sub/b.md", "sub/deep/c.txt"]),
-        ({".porticoignore": "sub/\n"}, ["a.md", "x.log"]),
-        (
-            {".gitignore": "*.log\n", ".porticoignore": "!x.log\n"},
-            ["a.md", "sub/b.md", "sub/deep/c.txt", "x.log"],
-        ),
-        ({".gitignore": "/b.md\n**/c.txt\n"}, ["a.md", "sub/b.md", "sub/deep/y.log", "x.log"]),
-        (
-            {".gitignore": "*.log\n", "sub/deep/.gitignore": "!y.log\n"},
-            ["a.md", "sub/b.md", "sub/deep/c.txt", "sub/deep/y.log"],
-        ),
-        ({".gitignore": "# a comment\n\n!\n\\\n*.md\n"}, ["sub/deep/c.txt", "sub/deep/y.log", "x.log"]),
-        ({".gitignore": "*\n!*/\n!*.txt\n"}, ["sub/deep/c.txt"]),
-        ({".gitignore": b"\xff\xfe*.md\n*.log\n"}, ["a.md", "sub/b.md", "sub/deep/c.txt"]),
-    ],
-)
-def test_ignore_files_say_what_is_left_alone(
-    tmp_path: Path, rules: dict[str, str | bytes], left: list[str]
-) -> None:
-    (tmp_path / "sub" / "deep").mkdir(parents=True)
-    for name in ("a.md", "x.log", "sub/b.md", "sub/deep/c.txt", "sub/deep/y.log"):
-        (tmp_path / name).write_text("some words")
-    for name, text in rules.items():
-        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert walked(tmp_path) == left
-
-
 async def test_a_paused_store_is_brought_up_to_date_when_it_is_resumed(tmp_path: Path, folder: Path) -> None:
     async with workshop(tmp_path / "home") as first:
         store = await first.stores.follow("handbook", folder, LOCAL)
@@ -463,23 +337,6 @@ async def test_changes_are_noticed_while_the_daemon_runs(tmp_path: Path, folder:
             await asyncio.sleep(TURN)
         shutil.move(folder, folder.with_name("elsewhere"))
         await shop.stores.delete(store.id, LOCAL)
-
-
-@pytest.mark.parametrize(
-    ("name", "looked_at"),
-    [
-        ("a.md", True),
-        ("deep/b.md", True),
-        (".gitignore", True),
-        ("deep/.porticoignore", True),
-        (".hidden", False),
-        (".git/index", False),
-        ("web/node_modules/x/readme.md", False),
-        ("", True),
-    ],
-)
-def test_only_what_is_looked_into_is_worth_a_look(tmp_path: Path, name: str, looked_at: bool) -> None:
-    assert is_looked_at(tmp_path / name, tmp_path) is looked_at
 
 
 async def test_a_folder_around_the_home_is_followed_without_end(tmp_path: Path, folder: Path) -> None:

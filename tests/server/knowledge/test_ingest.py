@@ -1,8 +1,10 @@
 """From an attached file to passages that are found."""
 
 import asyncio
+import gc
 import os
 import signal
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from portico_server.db import stores
 from portico_server.db.files import FileRow
 from portico_server.knowledge import gather, ingest, patience
 from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.parse.pool import Readers
 
 
 @pytest.fixture
@@ -312,3 +316,14 @@ async def test_files_of_one_transaction_fail_one_by_one(
     assert [states[name][0] for name in texts] == ["completed", "failed", "failed", "completed"]
     assert states["b.txt"][1] == "b.txt could not be indexed: It cannot read this."
     assert await shop.database.read(chunk_rows.count, store.id) == 2
+
+
+async def test_writers_of_a_store_take_turns_and_leave_nothing_behind(shop: Workshop, tmp_path: Path) -> None:
+    readers = Readers(workers=1, seconds=1, memory=2**20)
+    work = ingest.Ingest(shop.database, shop.files, readers, Indexes(shop.database, tmp_path), workers=1)
+    async with work.alone("one"), work.alone("two"):
+        assert work.alone("one").locked()
+        seen = weakref.ref(work.alone("one"))
+    gc.collect()
+    assert seen() is None
+    assert not work.alone("one").locked()

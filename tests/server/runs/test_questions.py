@@ -1,12 +1,15 @@
-"""Runs that ask somebody outside: they wait, go on with the answer, and ask once although they were cut off."""
+"""Runs that ask somebody outside: they wait, and go on with the answer."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.server.runs.asking import (
+    ANNA,
+    APPROVE,
+    BERT,
+    House,
+    asked,
+)
 
 from portico.wire import Answered, Asked
 from portico_server.core.context import Context
@@ -18,70 +21,15 @@ from portico_server.core.errors import (
     NotFound,
     Unavailable,
 )
-from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.principal import LOCAL
 from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result, ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.db import questions as rows
-from portico_server.db import runs
 from portico_server.db.database import Database
-from portico_server.runs.questions import Questions
-from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
-from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
-
-APPROVE = Question("approval", "delete_all", "Delete everything?", {"path": "/"})
-ANNA = Principal("anna", frozenset({"chat"}))
-BERT = Principal("bert", frozenset({"chat"}))
-
-
-class House:
-    """A runner that can ask, as one daemon has it."""
-
-    def __init__(self, database: Database, *, timeout: float = 5, **options: Any) -> None:
-        self.database = database
-        self.questions = Questions(database, **options)
-        self.usage = UsageLog(database)
-        self.registry = Registry()
-        self.runner = Runner(self.registry, self.usage, timeout=timeout, questions=self.questions)
-        self.scheduler = Scheduler(database, self.runner)
-
-    def ask(self, question: Question, caller: Principal = LOCAL) -> Run:
-        """A run that does nothing but ask."""
-
-        async def work(context: Context) -> Answer:
-            return await context.ask(question)
-
-        return self.runner.spawn("test", "asks", caller, work)
-
-    async def pending(self) -> list[rows.QuestionRow]:
-        return await self.questions.list(LOCAL, status="pending")
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database.at(tmp_path / "portico.db")
-    database.prepare()
-    yield database
-    database.close()
-
-
-@pytest.fixture
-async def house(database: Database) -> AsyncIterator[House]:
-    house = House(database)
-    yield house
-    await house.runner.close()
-
-
-async def asked(run: Run) -> Asked:
-    """The first question of a run, once it waits."""
-    async with asyncio.timeout(10):
-        async for _number, event in run.log.follow():
-            if isinstance(event, Asked):
-                return event
-    raise AssertionError("the run has ended without a question")
 
 
 async def test_a_run_waits_and_goes_on_with_the_answer(house: House) -> None:
@@ -264,218 +212,6 @@ async def test_without_anybody_to_ask_the_run_says_so(database: Database) -> Non
         await runner.wait(runner.spawn("test", "mute", LOCAL, work))
 
 
-# --- durable runs ---------------------------------------------------------------------------------------------
-
-
-def durable(house: House, question: Question) -> None:
-    """Let runs of the kind ``flow`` ask one question."""
-
-    async def work(_payload: Mapping[str, Any], context: Context) -> Any:
-        answer = await context.ask(question)
-        return {"accepted": answer.accepted, "value": answer.value}
-
-    house.scheduler.handle("flow", work)
-
-
-KEYED = Question("approval", "delete_all", arguments={"path": "/"}, key="steps/3")
-
-
-async def begin(house: House, question: Question) -> tuple[asyncio.Task[None], str]:
-    """A scheduler at work, and a run that waits."""
-    durable(house, question)
-    await house.questions.start(alone=True)
-    task = asyncio.create_task(house.scheduler.run(alone=True))
-    run_id = await house.scheduler.ensure("flow", "one")
-    run = await house.runner.arrival(run_id, 10)
-    assert run is not None
-    await asked(run)
-    return task, run_id
-
-
-async def ended(database: Database, run_id: str) -> runs.RunRow:
-    async with asyncio.timeout(10):
-        while True:
-            row = await database.read(runs.get, run_id)
-            assert row is not None
-            if row.finished_at is not None:
-                return row
-            await asyncio.sleep(0)
-
-
-async def stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def test_a_durable_run_waits_in_its_row(database: Database, house: House) -> None:
-    task, run_id = await begin(house, KEYED)
-    row = await database.read(runs.get, run_id)
-    assert row is not None and row.status == "waiting"
-    (question,) = await house.pending()
-    await house.questions.answer(question.id, LOCAL, accepted=True, value=7)
-    row = await ended(database, run_id)
-    assert (row.status, row.result) == ("completed", {"accepted": True, "value": 7})
-    events = [event["type"] for _, event in await database.read(runs.events, run_id, 0, 10)]
-    assert events == ["asked", "answered", "finished"]
-    await stop(task)
-
-
-async def test_a_run_that_was_cut_off_while_it_waited_does_not_ask_twice(database: Database) -> None:
-    first = House(database)
-    task, run_id = await begin(first, KEYED)
-    (question,) = await first.pending()
-    await stop(task)  # as a daemon does that ends: the run goes back into the queue, its question stays
-    second = House(database)
-    again, same = await begin(second, KEYED)
-    assert same == run_id
-    (found,) = await second.pending()
-    assert found == question
-    await second.questions.answer(question.id, LOCAL, accepted=True)
-    assert (await ended(database, run_id)).status == "completed"
-    await stop(again)
-
-
-async def test_an_answer_given_while_nobody_ran_is_found_at_once(database: Database) -> None:
-    first = House(database)
-    task, run_id = await begin(first, KEYED)
-    (question,) = await first.pending()
-    await stop(task)
-    await Questions(database).answer(question.id, LOCAL, accepted=True, value="while you slept")
-    second = House(database)
-    durable(second, KEYED)
-    again = asyncio.create_task(second.scheduler.run(alone=True))
-    row = await ended(database, run_id)
-    assert row.result == {"accepted": True, "value": "while you slept"}
-    await stop(again)
-
-
-async def test_an_approval_is_not_taken_for_one_of_other_arguments(database: Database) -> None:
-    first = House(database)
-    task, _run_id = await begin(first, KEYED)
-    (question,) = await first.pending()
-    await stop(task)
-    await Questions(database).answer(question.id, LOCAL, accepted=True)
-    second = House(database)
-    other = Question("approval", "delete_all", arguments={"path": "/home"}, key=KEYED.key)
-    again, _same = await begin(second, other)
-    (found,) = await second.pending()
-    assert (found.id == question.id, found.arguments) == (False, {"path": "/home"})
-    await stop(again)
-    assert (await database.read(rows.get, question.id)).status == "answered"  # type: ignore[union-attr]
-
-
-async def test_waiting_through_many_restarts_is_not_giving_up(database: Database) -> None:
-    for _ in range(8):
-        house = House(database)
-        task, run_id = await begin(house, KEYED)
-        await stop(task)
-    house = House(database)
-    task, run_id = await begin(house, KEYED)
-    (question,) = await house.pending()
-    await house.questions.answer(question.id, LOCAL, accepted=True)
-    assert (await ended(database, run_id)).status == "completed"
-    await stop(task)
-
-
-async def test_a_cancelled_durable_run_asks_no_more(database: Database, house: House) -> None:
-    task, run_id = await begin(house, KEYED)
-    run = house.runner.get(run_id)
-    assert run is not None
-    await run.cancel()
-    assert (await ended(database, run_id)).status == "cancelled"
-    assert await house.pending() == []
-    await stop(task)
-
-
-async def test_a_run_that_waits_keeps_no_place(database: Database, house: House) -> None:
-    task, _run_id = await begin(house, KEYED)
-    second = await house.runner.arrival(await house.scheduler.ensure("flow", "two"), 10)
-    assert second is not None
-    await asked(second)
-    await stop(task)
-
-
-async def test_questions_of_runs_that_died_with_their_daemon_are_closed_at_the_next_start(
-    database: Database,
-) -> None:
-    run = House(database).ask(APPROVE)
-    question = await asked(run)
-    await Questions(database).start(alone=True)
-    row = await database.read(rows.get, question.id)
-    assert row is not None and row.status == "cancelled"
-    await run.cancel()
-
-
-async def test_another_daemon_on_the_database_may_be_told_the_answer(
-    database: Database, house: House
-) -> None:
-    run = house.ask(APPROVE)
-    looking = asyncio.create_task(house.questions.run(alone=False))
-    await Questions(database).answer((await asked(run)).id, LOCAL, accepted=True)
-    assert (await house.runner.wait(run)).accepted
-    await stop(looking)
-
-
-# --- functions of clients -------------------------------------------------------------------------------------
-
-
-async def test_a_function_goes_to_one_worker(house: House) -> None:
-    run = house.ask(Question("function", "add", arguments={"a": 1}))
-    await asked(run)
-    first, second = await asyncio.gather(
-        *(house.questions.claim(LOCAL, worker, 30, names=["add"]) for worker in ("w1", "w2"))
-    )
-    taken = [*first.taken, *second.taken]
-    assert len(taken) == 1
-    await house.questions.answer(taken[0].id, LOCAL, accepted=True, value=3, worker="w1")
-    assert await house.runner.wait(run) == Answer(True, 3, "", "local:w1")
-
-
-async def test_a_function_of_a_silent_worker_goes_to_another(house: House) -> None:
-    run = house.ask(Question("function", "add"))
-    await asked(run)
-    (taken,) = (await house.questions.claim(LOCAL, "w1", 0.01, names=["add"])).taken
-    (again,) = (await house.questions.claim(LOCAL, "w2", 30, names=["add"], wait=10)).taken
-    assert (again.id, again.lease_owner) == (taken.id, "local:w2")
-    assert (await house.questions.claim(LOCAL, "w1", 30, names=["add"], holding=[taken.id])).lost == [
-        taken.id
-    ]
-    await run.cancel()
-
-
-async def test_a_worker_that_waits_is_told_at_once(house: House) -> None:
-    waiting = asyncio.create_task(house.questions.claim(LOCAL, "w1", 30, names=["add"], wait=30))
-    run = house.ask(Question("function", "add"))
-    async with asyncio.timeout(5):
-        assert len((await waiting).taken) == 1
-    await run.cancel()
-
-
-async def test_a_worker_gets_no_function_of_somebody_else(house: House) -> None:
-    run = house.ask(Question("function", "add"), ANNA)
-    await asked(run)
-    for other in (BERT, LOCAL):  # nor does an admin: it would be the wrong program
-        assert (await house.questions.claim(other, "w", 30, names=["add"])).taken == []
-    assert len((await house.questions.claim(ANNA, "w", 30, names=["add"])).taken) == 1
-    await run.cancel()
-
-
-async def test_approvals_are_no_work_for_workers(house: House) -> None:
-    run = house.ask(APPROVE)
-    await asked(run)
-    assert (await house.questions.claim(LOCAL, "w", 30, names=["delete_all"])).taken == []
-    await run.cancel()
-
-
-async def test_a_worker_that_leaves_gives_back_what_it_has(house: House) -> None:
-    run = house.ask(Question("function", "add"))
-    await asked(run)
-    await house.questions.claim(LOCAL, "w1", 3600, names=["add"])
-    await house.questions.let_go(LOCAL, "w1")
-    assert len((await house.questions.claim(LOCAL, "w2", 30, names=["add"])).taken) == 1
-    await run.cancel()
-
-
 async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(house: House) -> None:
     run = house.ask(APPROVE, ANNA)
     question = await asked(run)
@@ -492,32 +228,6 @@ async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(house: House) ->
     assert not nothing.done()
     nothing.cancel()
     await asyncio.wait([nothing])
-
-
-async def test_what_was_asked_without_a_key_is_asked_anew_by_a_run_that_begins_again(
-    database: Database,
-) -> None:
-    first = House(database)
-    run = first.runner.spawn(
-        "flow", "one", LOCAL, lambda context: context.ask(APPROVE), run_id=await _leased(database)
-    )
-    question = await asked(run)
-    second = House(database)  # the first has not let go of anything, as if it had been killed
-    durable(second, APPROVE)
-    task = asyncio.create_task(second.scheduler.run(alone=True))
-    again = await second.runner.arrival(run.id, 10)
-    assert again is not None
-    assert (await asked(again)).id != question.id
-    assert [row.run_id for row in await second.pending()] == [run.id]
-    await stop(task)
-    await run.cancel()
-
-
-async def _leased(database: Database) -> str:
-    """A run of the kind ``flow`` that some daemon works on."""
-    run_id = await database.write(runs.ensure, "run_1", "flow", "one", "local", {})
-    await database.write(runs.claim, ["flow"], "somebody", 30)
-    return run_id
 
 
 async def test_what_is_no_json_cannot_be_asked(house: House) -> None:
@@ -540,27 +250,3 @@ async def test_a_watcher_that_is_too_slow_is_let_go(house: House, monkeypatch: p
     assert len(rest) < 4
     for run in (first, *later):
         await run.cancel()
-
-
-async def test_a_run_that_waits_survives_kill_9(database: Database, tmp_path: Path) -> None:
-    script = Path(__file__).with_name("waits.py")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), str(tmp_path / "portico.db"), stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(30):
-        word, run_id = (await process.stdout.readline()).decode().split()
-    process.kill()
-    await process.wait()
-    row = await database.read(runs.get, run_id)
-    assert (word, row and row.status) == ("waiting", "waiting")
-    house = House(database)
-    durable(house, KEYED)
-    await house.questions.start(alone=True)
-    (question,) = await house.pending()  # before the run is taken up again
-    await house.questions.answer(question.id, LOCAL, accepted=True)
-    task = asyncio.create_task(house.scheduler.run(alone=True))
-    row = await ended(database, run_id)
-    assert (row.status, row.result["accepted"], row.attempts) == ("completed", True, 2)
-    assert [item.id for item in await house.questions.list(LOCAL)] == [question.id]
-    await stop(task)

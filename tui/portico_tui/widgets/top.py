@@ -15,6 +15,7 @@ SCREENS = {
     "chat": "Chat",
     "approvals": "Approvals",
     "finetunes": "Fine-tunes",
+    "batches": "Batches",
 }
 """Modes of the app and their titles, in the order of their keys, from 1."""
 

@@ -30,6 +30,8 @@ class Sessions:
         self._idle: dict[str, None] = {}
         """Nobody uses these now; in order, the one that was left longest ago first."""
         self._used: Counter[str] = Counter()
+        self._users: dict[str, object] = {}
+        """Who began each: nobody else may end it."""
         self._opening = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,8 +62,8 @@ class Sessions:
             await self._app(scope, receive, told)
         finally:
             self._leave(session)
-        if gone:
-            self._idle.pop(session, None)
+        if gone and session in self._idle:
+            del self._idle[session], self._users[session]
 
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         session = ""
@@ -72,6 +74,7 @@ class Sessions:
                 session = dict(message["headers"]).get(_SESSION, b"").decode("latin-1")
                 if session:  # before its client knows of it
                     self._take(session)
+                    self._users[session] = scope.get("user")
                     self._opening -= 1
             await send(message)
 
@@ -100,6 +103,7 @@ class Sessions:
             "path": "/mcp",
             "query_string": b"",
             "headers": [(_SESSION, session.encode("latin-1"))],
+            "user": self._users.pop(session),
         }
 
         async def nothing() -> Message:

@@ -125,7 +125,7 @@ async def cancel_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
         await living.cancel()
         await parts.scheduler.settled(run_id)
     elif row is not None:
-        error = ErrorBody("The run was cancelled before it began.", "server_error", "cancelled")
+        error = ErrorBody("The run was cancelled.", "server_error", "cancelled")
         await parts.database.write(runs.cancel_queued, run_id, error.to_json()["error"])
     return await retrieve_run(run_id, parts, caller)
 

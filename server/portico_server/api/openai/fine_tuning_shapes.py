@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import is_plain
 from portico_server.db.tuning import EventRow
 from portico_server.finetune.spec import Hyperparameters, Job, Spec
@@ -118,6 +118,28 @@ class JobWish(BaseModel):
             ):
                 found.append(f"'{name}' has no meaning here and was ignored.")
         return tuple(found)
+
+
+def spec_of(given: Mapping[str, Any], param: str) -> Spec:
+    """A job's specification from JSON that did not come as a request. Raises `InvalidRequest` with ``param``."""
+    hyperparameters = given.get("hyperparameters")
+    for at, value, fields in (
+        (param, given, JobWish.model_fields),
+        (f"{param}.hyperparameters", hyperparameters, HyperparametersWish.model_fields),
+    ):
+        for name in value if isinstance(value, Mapping) else ():
+            if name not in fields:
+                raise InvalidRequest(
+                    f"'{at}' has no field '{str(name)[:80]}'.{nearest(str(name), fields)}",
+                    code="unknown_field",
+                    param=f"{at}.{name}",
+                )
+    try:
+        return JobWish.model_validate(dict(given)).spec()
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([param, *(str(part) for part in first["loc"])])
+        raise InvalidRequest(f"'{place}': {first['msg']}.", param=place) from error
 
 
 def _suffix(given: str | None) -> str:

@@ -10,7 +10,7 @@ from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import CAPABILITY, Operation, Relay
-from portico_server.core.servable import Relays, Servable
+from portico_server.core.servable import Relays, Servable, relays
 
 
 def caller_of(exchange: Exchange) -> Principal:
@@ -55,6 +55,29 @@ async def relay(
         await exchange.stream(relayed.chunks, headers, tells_errors=True)
     else:
         await exchange.answer(200, whole, _typed(relayed.media_type))
+
+
+async def pass_on(exchange: Exchange, parts: Parts, request: Relay) -> None:
+    """Sounds, transcripts and pictures: events and bytes as they come, documents whole; cancelled with the client."""
+    name = request.body["model"]
+    caller = caller_of(exchange)
+    servable = await find(parts, name, request.operation, caller)
+    if not relays(servable):
+        raise InvalidRequest(
+            f"'{name}' does not do {request.operation} over HTTP.",
+            code="unsupported_operation",
+            param="model",
+        )
+    async with Presence(exchange):
+        relayed = await parts.runner.relay(servable, name, request, caller)
+        whole = relayed.media_type.startswith(("application/json", "text/plain"))
+        data = b"".join([chunk async for chunk in relayed.chunks]) if whole else b""
+    if whole:
+        await exchange.answer(200, data, _typed(relayed.media_type))
+    elif relayed.media_type.startswith("text/event-stream"):
+        await exchange.stream(relayed.chunks, STREAM, tells_errors=True)
+    else:
+        await exchange.pass_on(relayed.chunks, _typed(relayed.media_type))
 
 
 def _typed(media_type: str) -> RawHeaders:

@@ -134,8 +134,94 @@ _RESPONSE = {
 }
 
 
-def _operation(name: str, summary: str, body: dict[str, Any], *, streams: bool) -> dict[str, Any]:
-    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+_SPEECH = {
+    "type": "object",
+    "required": ["model", "input"],
+    "properties": {
+        "model": _MODEL,
+        "input": {"type": "string", "minLength": 1, "maxLength": 32768},
+        "voice": {"oneOf": [{"type": "string"}, {"type": "object", "required": ["id"]}]},
+        "response_format": {"enum": ["mp3", "opus", "aac", "flac", "wav", "pcm"], "default": "mp3"},
+        "speed": {"type": "number", "minimum": 0.25, "maximum": 4, "default": 1},
+        "instructions": {"type": "string"},
+        "stream_format": {"enum": ["audio", "sse"], "default": "audio"},
+    },
+    "example": {"model": "voice", "input": "The door is open.", "voice": "default"},
+}
+
+_TRANSLATION = {
+    "type": "object",
+    "required": ["model", "file"],
+    "properties": {
+        "model": _MODEL,
+        "file": {"type": "string", "format": "binary"},
+        "prompt": {"type": "string"},
+        "response_format": {"enum": ["json", "text", "srt", "verbose_json", "vtt"], "default": "json"},
+        "temperature": {"type": "number", "minimum": 0, "maximum": 1},
+    },
+}
+
+_TRANSCRIPTION = {
+    **_TRANSLATION,
+    "properties": {
+        **_TRANSLATION["properties"],  # type: ignore[dict-item]  # an object
+        "language": {"type": "string", "description": "As ISO 639-1; found out if it is left out"},
+        "timestamp_granularities[]": {"type": "array", "items": {"enum": ["word", "segment"]}},
+        "include[]": {"type": "array", "items": {"enum": ["logprobs"]}},
+        "stream": _STREAM,
+    },
+}
+
+
+_IMAGE = {
+    "type": "object",
+    "required": ["model", "prompt"],
+    "properties": {
+        "model": _MODEL,
+        "prompt": {"type": "string", "minLength": 1, "maxLength": 32000},
+        "n": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1},
+        "size": {"type": "string", "default": "auto", "description": "auto or WIDTHxHEIGHT in pixels"},
+        "quality": {"enum": ["auto", "low", "medium", "high"], "default": "auto"},
+        "background": {"enum": ["auto", "transparent", "opaque"], "default": "auto"},
+        "output_format": {"enum": ["png", "jpeg", "webp"], "default": "png"},
+        "output_compression": {"type": "integer", "minimum": 0, "maximum": 100},
+        "response_format": {"enum": ["b64_json", "url"]},
+        "stream": _STREAM,
+        "partial_images": {"type": "integer", "minimum": 0, "maximum": 3, "default": 0},
+        "seed": {"type": "integer"},
+        "steps": {"type": "integer", "minimum": 1, "maximum": 500},
+        "guidance_scale": {"type": "number", "minimum": 0, "maximum": 100},
+        "negative_prompt": {"type": "string"},
+    },
+    "example": {"model": "painter", "prompt": "A lighthouse at night", "size": "512x512"},
+}
+
+_EDIT = {
+    "type": "object",
+    "required": ["model", "prompt", "image"],
+    "properties": {
+        **_IMAGE["properties"],  # type: ignore[dict-item]  # an object
+        "image": {"type": "array", "maxItems": 16, "items": {"type": "string", "format": "binary"}},
+        "mask": {"type": "string", "format": "binary"},
+        "input_fidelity": {"enum": ["low", "high"]},
+        "strength": {"type": "number", "minimum": 0, "maximum": 1},
+    },
+}
+
+
+def _operation(
+    name: str,
+    summary: str,
+    body: dict[str, Any],
+    *,
+    streams: bool,
+    takes: str = "application/json",
+    gives: str = "application/json",
+) -> dict[str, Any]:
+    binary = {"type": "string", "format": "binary"}
+    content: dict[str, Any] = {
+        gives: {"schema": binary if gives != "application/json" else {"type": "object"}}
+    }
     if streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     error = {"$ref": "#/components/schemas/ErrorDocument"}
@@ -144,7 +230,7 @@ def _operation(name: str, summary: str, body: dict[str, Any], *, streams: bool) 
             "tags": ["OpenAI: models"],
             "summary": summary,
             "operationId": name,
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "requestBody": {"required": True, "content": {takes: {"schema": body}}},
             "responses": {
                 "200": {"description": "As at OpenAI", "content": content},
                 "4XX": {
@@ -165,6 +251,30 @@ PATHS: dict[str, Any] = {
         "create_response", "Answer, with tools of the daemon and of the client", _RESPONSE, streams=True
     ),
     "/v1/embeddings": _operation("create_embedding", "Turn texts into vectors", _EMBEDDINGS, streams=False),
+    "/v1/audio/speech": _operation(
+        "create_speech", "Say a text aloud", _SPEECH, streams=True, gives="audio/mpeg"
+    ),
+    "/v1/audio/transcriptions": _operation(
+        "create_transcription",
+        "Write down what is said in a recording",
+        _TRANSCRIPTION,
+        streams=True,
+        takes="multipart/form-data",
+    ),
+    "/v1/audio/translations": _operation(
+        "create_translation",
+        "Write down in English what is said in a recording",
+        _TRANSLATION,
+        streams=False,
+        takes="multipart/form-data",
+    ),
+    "/v1/images/generations": _operation("create_image", "Draw what a text says", _IMAGE, streams=True),
+    "/v1/images/edits": _operation(
+        "create_image_edit", "Change pictures", _EDIT, streams=True, takes="multipart/form-data"
+    ),
+    "/v1/images/variations": _operation(
+        "create_image_variation", "No longer taken: edits do it", {"type": "object"}, streams=False
+    ),
     "/health": {
         "get": {
             "tags": ["Daemon"],

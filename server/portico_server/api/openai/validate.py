@@ -30,9 +30,9 @@ Check = Callable[[Any, str], None]
 
 def chat(body: Mapping[str, Any]) -> None:
     """Check the body of ``POST /v1/chat/completions``."""
-    _model(body)
+    model(body)
     messages(body.get("messages"))
-    _known_fields(body, _CHAT)
+    known_fields(body, _CHAT)
     _tool_choice(body)
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         _wrong("top_logprobs", "needs 'logprobs' to be true")
@@ -41,7 +41,7 @@ def chat(body: Mapping[str, Any]) -> None:
 
 def completions(body: Mapping[str, Any]) -> None:
     """Check the body of ``POST /v1/completions``."""
-    _model(body)
+    model(body)
     prompt = body.get("prompt")
     if prompt is None:
         _missing("prompt")
@@ -49,13 +49,13 @@ def completions(body: Mapping[str, Any]) -> None:
         _texts_or_tokens(prompt, "prompt", empty=True)
     elif not isinstance(prompt, str):
         _wrong_type("prompt", "a string or a list of strings", prompt)
-    _known_fields(body, _COMPLETIONS)
+    known_fields(body, _COMPLETIONS)
     _stream_options(body)
 
 
 def embeddings(body: Mapping[str, Any]) -> None:
     """Check the body of ``POST /v1/embeddings``."""
-    _model(body)
+    model(body)
     texts = body.get("input")
     if texts is None:
         _missing("input")
@@ -65,23 +65,25 @@ def embeddings(body: Mapping[str, Any]) -> None:
         _wrong_type("input", "a string or a list of strings", texts)
     elif not texts:
         _wrong("input", "must not be empty")
-    _known_fields(body, _EMBEDDINGS)
+    known_fields(body, _EMBEDDINGS)
 
 
 # --- the whole ----------------------------------------------------------------------------------------------
 
 
-def _model(body: Mapping[str, Any]) -> None:
-    model = body.get("model")
-    if model is None:
+def model(body: Mapping[str, Any]) -> None:
+    """Check that the body names a model."""
+    name = body.get("model")
+    if name is None:
         _missing("model")
-    if not isinstance(model, str):
-        _wrong_type("model", "a string", model)
-    if not model:
+    if not isinstance(name, str):
+        _wrong_type("model", "a string", name)
+    if not name:
         _wrong("model", "must not be empty; GET /v1/models lists the names")
 
 
-def _known_fields(body: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+def known_fields(body: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    """Check each field that ``checks`` knows and that is there."""
     for name, value in body.items():
         check = checks.get(name)
         if check is not None and value is not None:
@@ -96,7 +98,7 @@ def _stream_options(body: Mapping[str, Any]) -> None:
         _wrong("stream_options", "is only allowed when 'stream' is true")
     include = options.get("include_usage")
     if include is not None:
-        _boolean(include, "stream_options.include_usage")
+        boolean(include, "stream_options.include_usage")
 
 
 def _texts_or_tokens(items: list[Any], path: str, *, empty: bool) -> None:
@@ -262,7 +264,9 @@ def _stop(value: Any, path: str) -> None:
 # --- single values ------------------------------------------------------------------------------------------
 
 
-def _number(low: float, high: float) -> Check:
+def number(low: float, high: float) -> Check:
+    """A number within limits."""
+
     def check(value: Any, path: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             _wrong_type(path, f"a number from {low:g} to {high:g}", value)
@@ -272,7 +276,8 @@ def _number(low: float, high: float) -> Check:
     return check
 
 
-def _integer(low: int | None = None, high: int | None = None) -> Check:
+def integer(low: int | None = None, high: int | None = None) -> Check:
+    """A whole number within limits."""
     if high is not None:
         wanted = f"a whole number from {low} to {high}"
     else:
@@ -287,7 +292,9 @@ def _integer(low: int | None = None, high: int | None = None) -> Check:
     return check
 
 
-def _one_of(*words: str) -> Check:
+def one_of(*words: str) -> Check:
+    """One of these words."""
+
     def check(value: Any, path: str) -> None:
         if value not in words:
             _not_one_of(path, value, words)
@@ -295,57 +302,60 @@ def _one_of(*words: str) -> Check:
     return check
 
 
-def _boolean(value: Any, path: str) -> None:
+def boolean(value: Any, path: str) -> None:
+    """True or false."""
     if not isinstance(value, bool):
         _wrong_type(path, "true or false", value)
 
 
-def _object(value: Any, path: str) -> None:
+def is_object(value: Any, path: str) -> None:
+    """A JSON object."""
     if not isinstance(value, dict):
         _wrong_type(path, "an object", value)
 
 
-def _string(value: Any, path: str) -> None:
+def string(value: Any, path: str) -> None:
+    """A text."""
     if not isinstance(value, str):
         _wrong_type(path, "a string", value)
 
 
 _SAMPLING: Mapping[str, Check] = {
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "presence_penalty": _number(-2, 2),
-    "frequency_penalty": _number(-2, 2),
-    "n": _integer(1, MAX_CHOICES),
-    "max_tokens": _integer(1),
-    "seed": _integer(),
+    "temperature": number(0, 2),
+    "top_p": number(0, 1),
+    "presence_penalty": number(-2, 2),
+    "frequency_penalty": number(-2, 2),
+    "n": integer(1, MAX_CHOICES),
+    "max_tokens": integer(1),
+    "seed": integer(),
     "stop": _stop,
-    "stream": _boolean,
-    "stream_options": _object,
-    "logit_bias": _object,
-    "user": _string,
+    "stream": boolean,
+    "stream_options": is_object,
+    "logit_bias": is_object,
+    "user": string,
 }
 
 _CHAT: Mapping[str, Check] = {
     **_SAMPLING,
-    "max_completion_tokens": _integer(1),
-    "logprobs": _boolean,
-    "top_logprobs": _integer(0, 20),
+    "max_completion_tokens": integer(1),
+    "logprobs": boolean,
+    "top_logprobs": integer(0, 20),
     "tools": _tools,
     "response_format": _response_format,
-    "parallel_tool_calls": _boolean,
-    "metadata": _object,
+    "parallel_tool_calls": boolean,
+    "metadata": is_object,
 }
 
 _COMPLETIONS: Mapping[str, Check] = {
     **_SAMPLING,
-    "logprobs": _integer(0, 5),
-    "echo": _boolean,
-    "suffix": _string,
-    "best_of": _integer(1, MAX_CHOICES),
+    "logprobs": integer(0, 5),
+    "echo": boolean,
+    "suffix": string,
+    "best_of": integer(1, MAX_CHOICES),
 }
 
 _EMBEDDINGS: Mapping[str, Check] = {
-    "encoding_format": _one_of("float", "base64"),
-    "dimensions": _integer(1),
-    "user": _string,
+    "encoding_format": one_of("float", "base64"),
+    "dimensions": integer(1),
+    "user": string,
 }

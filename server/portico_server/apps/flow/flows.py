@@ -36,6 +36,9 @@ from portico_server.runs.scheduler import Scheduler
 
 KIND: Final = "flow"
 
+CALLED: Final = "called"
+"""Under which name the payload of a run that keeps the steps of a flow holds what the flow was called with."""
+
 AT_ONCE: Final = 10_000
 """Flows that run at once; those that wait for somebody do not count."""
 
@@ -184,9 +187,13 @@ class Flows:
     ) -> tuple[Any, Execution]:
         """What a flow that is called by its name gives, and how it was done.
 
-        If it is durable, and what the run was begun for, a row stands for the run from here on.
+        If it is durable, and what the run was begun for, a row stands for the run from here on. One that a run calls
+        which keeps its steps goes on from these, as it was when it was called first.
         """
         run = self._runner.get(context.run)
+        if flow.durability != "off" and run is not None and run.keeps_steps:
+            run.keeps_steps = False  # what is called after it is not this flow
+            return await self._within(flow, run, context, value, history)
         outermost = isinstance(context, RunContext) and context.depth == 0
         if flow.durability == "off" or not outermost or run is None or run.durable:
             execution = self.execution(flow, context)
@@ -200,6 +207,25 @@ class Flows:
             output = await execution.run(value, history)
         run.output = (output,)
         return output, execution
+
+    async def _within(
+        self, flow: Flow, run: Run, context: Context, value: Any, history: Sequence[Message]
+    ) -> tuple[Any, Execution]:
+        """A flow whose steps are those of the durable run that calls it."""
+        row = await self._database.read(runs.get, run.id)
+        held = row.payload.get(CALLED) if row is not None else None
+        if held is None:
+            if flow.input_schema is not None:
+                await self.world.fits(flow.input_schema, value, "The input")
+            held = self._payload(flow, value, history, frozenset())
+            await self._database.write(runs.hold, run.id, {CALLED: held})
+            done: Sequence[StepRow] = ()
+        else:
+            flow = read.flow(held["flow"])
+            done = await self._database.read(steps.finished, run.id)
+        with self._journal(flow, run.id, done) as journal:
+            execution = Execution(flow, context, journal, self.world, answered=frozenset())
+            return await execution.run(held["input"], held["history"]), execution
 
     def _payload(
         self, flow: Flow, value: Any, history: Sequence[Message], answered: frozenset[str] | None

@@ -105,7 +105,9 @@ class Choice:
 class Ask:
     """One request. ``options`` are those of a chat; ``echo`` the fields that the response tells back.
 
-    ``body`` is the request as it came: what is kept of one in the background.
+    ``body`` is the request as it came: what is kept of one in the background. ``compacts``: the conversation is
+    compacted, whatever its size, and that is the response, with ``keeps`` beside the messages of its user.
+    ``threshold``: the tokens above which it is compacted before it is answered.
     """
 
     body: Mapping[str, Any]
@@ -125,6 +127,9 @@ class Ask:
     stream: bool = False
     background: bool = False
     truncate: bool = False
+    compacts: bool = False
+    keeps: bool = False
+    threshold: int | None = None
     echo: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -131,6 +131,9 @@ class Background:
             prepared = await self._preparer.prepare(ask, row.id, mint, context.caller, machine=machine)
             if again:
                 _require_repeatable(prepared.servable.card, row.id, doing)
+            run = self._runner.get(context.run)
+            if run is not None:
+                run.keeps_steps = _keeps_steps(prepared.servable.card)
             with self._busy.alone(prepared):
                 work = Work(prepared, self._around, self._teller(prepared), self._noter(prepared))
                 await work.note(None)
@@ -275,9 +278,14 @@ def _numbered(events: Sequence[Event]) -> list[tuple[int, bytes]]:
     return [(event["sequence_number"], orjson.dumps(event)) for event in events]
 
 
+def _keeps_steps(card: Card) -> bool:
+    """Whether it is a flow that goes on behind its last step when it is called again."""
+    return card.labels.get("app") == "flow" and card.labels.get("durability") != "off"
+
+
 def _require_repeatable(card: Card, response_id: str, doing: str | None) -> None:
     """Raise `EngineFailed` if what was cut off may have had an effect that must not be had twice."""
-    if doing is None and card.labels.get("app") not in ("flow", "agent"):
+    if doing is None and (card.labels.get("app") not in ("flow", "agent") or _keeps_steps(card)):
         return
     what = f"'{doing}' was running" if doing else f"the app '{card.name}' was at work"
     raise EngineFailed(

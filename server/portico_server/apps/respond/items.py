@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from portico_server.apps.respond import check
+from portico_server.apps.respond.compaction import opened
 from portico_server.apps.respond.ids import Mint, Prefix
 
 Item: TypeAlias = dict[str, Any]
@@ -237,6 +239,22 @@ def _approval(given: Mapping[str, Any], at: str) -> Item:
     }
 
 
+def _compaction(given: Mapping[str, Any], at: str) -> Item:
+    content = check.needed(given, "encrypted_content", at)
+    held = opened(content)
+    if held is None:
+        check.wrong(
+            f"{at}.encrypted_content",
+            "was not made here, or was changed on the way: send a compaction item as this daemon gave it, or the items "
+            "that it stands for",
+        )
+    # Whatever a client has made of it: what is in it is read as what it sends otherwise.
+    inner = read(held.items, Mint(), f"{at}.encrypted_content")
+    if any(item["type"] in ("compaction", "item_reference") for item in inner):
+        check.wrong(f"{at}.encrypted_content", "was changed on the way: send the item as this daemon gave it")
+    return {"type": "compaction", "encrypted_content": replace(held, items=inner).sealed()}
+
+
 def _text_or_none(given: Mapping[str, Any], name: str, at: str) -> str | None:
     return None if given.get(name) is None else check.text(given[name], f"{at}.{name}")
 
@@ -260,6 +278,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Item]] = {
     "mcp_call": _mcp_call,
     "mcp_approval_request": _approval_request,
     "mcp_approval_response": _approval,
+    "compaction": _compaction,
 }
 
 _PREFIXES: Mapping[str, Prefix] = {
@@ -273,4 +292,5 @@ _PREFIXES: Mapping[str, Prefix] = {
     "mcp_call": "mcp_",
     "mcp_approval_request": "mcpr_",
     "mcp_approval_response": "mcpa_",
+    "compaction": "cmp_",
 }

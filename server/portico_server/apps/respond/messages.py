@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from portico_server.apps.respond.compaction import joined, told, window
 from portico_server.apps.respond.items import TOLD, Item
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Message
@@ -19,6 +20,7 @@ Media = Mapping[str, str]
 
 def check_pairs(items: Sequence[Item]) -> None:
     """Every output has a call before it, every call an output: models refuse other conversations."""
+    items = window(items)
     called: set[str] = set()
     answered: set[str] = set()
     for item in items:
@@ -42,16 +44,18 @@ def check_pairs(items: Sequence[Item]) -> None:
 def messages_of(items: Sequence[Item], instructions: str = "", media: Media | None = None) -> list[Message]:
     """The conversation of chat messages. ``media`` holds the files that the items name.
 
-    What a call gave follows the call at once, wherever its item stands. Thoughts and earlier searches are left out:
-    what came of them is in the answers.
+    Before a compaction item nothing is told but what that one keeps. What a call gave follows the call at once,
+    wherever its item stands. Thoughts and earlier searches are left out: what came of them is in the answers.
     """
+    items = window(items)
     writer = _Writer(items, media or {})
     if instructions:
         writer.messages.append({"role": "system", "content": instructions})
     for item in items:
         writer.add(item)
     writer.settle()
-    return writer.messages
+    compacted = any(item["type"] == "compaction" for item in items)
+    return joined(writer.messages) if compacted else writer.messages
 
 
 class _Writer:
@@ -80,6 +84,9 @@ class _Writer:
                 self._done(item["id"], "code_interpreter", code, item.get(TOLD) or code_text(item))
             case "mcp_call":
                 self._done(item["id"], item["name"], item["arguments"], item.get(TOLD) or mcp_text(item))
+            case "compaction":
+                self.settle()
+                self.messages.append({"role": "user", "content": told(item["encrypted_content"])})
             case "mcp_approval_response" if not item["approve"]:
                 asked = self._requests.get(item["approval_request_id"])
                 if asked is not None:

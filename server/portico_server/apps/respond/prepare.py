@@ -23,7 +23,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Porti
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Message
-from portico_server.core.servable import Card, Servable
+from portico_server.core.servable import Card, Servable, relays
 from portico_server.db import conversations, responses
 from portico_server.db.conversations import ConversationRow
 from portico_server.db.database import Database
@@ -87,6 +87,11 @@ class Preparer:
             if servable.card.kind == "app" and ask.options.get("logprobs"):
                 check.unsupported(
                     "top_logprobs", f"is not available from the app '{name}'; call a model directly"
+                )
+            if (ask.compacts or ask.threshold is not None) and not relays(servable):
+                check.unsupported(
+                    "context_management",
+                    f"is not available from the app '{name}': it would have to sum up what it was asked. Name a model",
                 )
             return servable
         can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"

@@ -6,6 +6,7 @@ What changes the answer and cannot be done is refused by name; what is a hint is
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from portico_server.apps.respond import check, items, tools
@@ -45,6 +46,9 @@ TRUNCATIONS: Final = ("auto", "disabled")
 VERBOSITIES: Final = ("low", "medium", "high")
 FORMATS: Final = ("text", "json_object", "json_schema")
 
+LEAST: Final = 100
+"""Tokens that a conversation may have in any case before it is compacted."""
+
 METADATA: Final = 16
 """Entries of metadata, at most; keys of 64 and values of 512 characters."""
 
@@ -64,6 +68,7 @@ def read(body: Mapping[str, Any], mint: Mint) -> Ask:
     if not check.text(given["model"], "model"):
         check.missing("model")
     background = _flag(given, "background", False)
+    compacts = _triggered(given)
     for name in given:  # what is told again, and what is kept as it came
         if name in HINTS or name == "tool_choice" or background:
             check.shallow(given[name], name)
@@ -90,6 +95,8 @@ def read(body: Mapping[str, Any], mint: Mint) -> Ask:
         stream=_flag(given, "stream", False),
         background=background,
         truncate=_word(given, "truncation", TRUNCATIONS, "disabled") == "auto",
+        compacts=compacts,
+        threshold=_threshold(given.get("context_management", [])),
         echo={
             **echo,
             "tools": tools.told(given.get("tools") or ()),
@@ -101,6 +108,52 @@ def read(body: Mapping[str, Any], mint: Mint) -> Ask:
     if not (ask.input or "input" in given or ask.previous or ask.conversation or ask.prompt):
         check.missing("input")
     return ask
+
+
+def compaction(body: Mapping[str, Any], mint: Mint) -> Ask:
+    """The body of ``POST /v1/responses/compact``, which has fewer fields."""
+    known = {*HINTS, "model", "input", "instructions", "previous_response_id"}
+    for name, value in body.items():
+        if value is not None and name not in known:
+            raise InvalidRequest(
+                f"'{name[:100]}' is no parameter of a compaction.{nearest(name, known)}",
+                code="unknown_parameter",
+                param=name[:100],
+            )
+    return replace(read({**body, "store": False}, mint), compacts=True, keeps=True)
+
+
+def _triggered(given: dict[str, Any]) -> bool:
+    """Whether the last item of the input asks for a compaction; it is taken out."""
+    listed = given.get("input")
+    if not isinstance(listed, list):
+        return False
+    kinds = [one.get("type") if isinstance(one, dict) else None for one in listed]
+    if "compaction_trigger" not in kinds:
+        return False
+    if kinds.index("compaction_trigger") != len(kinds) - 1:
+        at = f"input[{kinds.index('compaction_trigger')}]"
+        check.wrong(at, "asks for a compaction, and must be the last item")
+    given["input"] = listed[:-1]
+    return True
+
+
+def _threshold(value: Any) -> int | None:
+    """Above how many tokens a conversation is compacted; ``None`` for never."""
+    found: int | None = None
+    for number, one in enumerate(check.items(value, "context_management", "a list of objects")):
+        at = f"context_management[{number}]"
+        if check.item(one, at).get("type") != "compaction":
+            check.not_one_of(f"{at}.type", one.get("type"), ("compaction",))
+        for name in one:
+            if name not in ("type", "compact_threshold"):
+                check.wrong(f"{at}.{name[:100]}", "is not known", code="unknown_parameter")
+        given = one.get("compact_threshold")
+        if given is None:
+            check.missing(f"{at}.compact_threshold")
+        wanted = check.whole(given, f"{at}.compact_threshold", LEAST)
+        found = wanted if found is None else min(found, wanted)
+    return found
 
 
 def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -246,7 +299,15 @@ _KNOWN: Final = frozenset(
     {
         *HINTS,
         *PASSED,
-        *("background", "conversation", "include", "input", "instructions", "max_output_tokens"),
+        *(
+            "background",
+            "context_management",
+            "conversation",
+            "include",
+            "input",
+            "instructions",
+            "max_output_tokens",
+        ),
         *("max_tool_calls", "metadata", "model", "parallel_tool_calls", "previous_response_id", "prompt"),
         *("reasoning", "store", "stream", "temperature", "text", "tool_choice", "tools", "top_logprobs"),
         *("top_p", "truncation"),

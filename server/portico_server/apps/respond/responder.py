@@ -13,14 +13,16 @@ from portico_server.apps.respond import read
 from portico_server.apps.respond.background import KIND, Background
 from portico_server.apps.respond.bench import Emit, Surroundings
 from portico_server.apps.respond.busy import Busy, require_kept
+from portico_server.apps.respond.compaction import asked, window
 from portico_server.apps.respond.hearing import Hearing
 from portico_server.apps.respond.ids import Mint
 from portico_server.apps.respond.items import Item
-from portico_server.apps.respond.machine import Event
+from portico_server.apps.respond.machine import Event, usage_of
+from portico_server.apps.respond.options import chat_options, function_json
 from portico_server.apps.respond.pieces import Piece, pieces, whole
 from portico_server.apps.respond.pipe import Pipe
 from portico_server.apps.respond.prepare import Preparer, Prompts, row_of
-from portico_server.apps.respond.work import Prepared, Work, chat_options, function_json, unheard
+from portico_server.apps.respond.work import Prepared, Work, unheard
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.ids import new_id
@@ -113,7 +115,8 @@ class Responder:
         """The model, where its answer is all that there is to do: once over the engine's chunks, without a task."""
         ask = prepared.ask
         approves = any(item["type"] == "mcp_approval_response" for item in ask.input)
-        return None if ask.hosted or ask.truncate or approves else prepared.relayed()
+        compacts = ask.compacts or ask.threshold is not None
+        return None if ask.hosted or ask.truncate or approves or compacts else prepared.relayed()
 
     async def _relayed(
         self, prepared: Prepared, model: Relays, caller: Principal, *, stream: bool
@@ -221,6 +224,23 @@ class Responder:
         """The items of a stored response's input, oldest first. Raises `NotFound`."""
         found: list[Item] = orjson.loads((await self.get(response_id, caller)).input)
         return found
+
+    async def compact(self, body: Mapping[str, Any], caller: Principal) -> dict[str, Any]:
+        """The conversation of a request as its user's messages and a compaction item; nothing is kept of it here."""
+        response_id = new_id("resp_")
+        mint = Mint(response_id)
+        ask = read.compaction(body, mint)
+        prepared = await self._preparer.prepare(ask, response_id, mint, caller)
+        run, work = self._begin(prepared, caller, unheard)
+        await self._runner.wait(run)
+        return {
+            "id": response_id,
+            "object": "response.compaction",
+            "created_at": prepared.machine.response["created_at"],
+            "model": ask.model,
+            "output": [*asked(window(prepared.before)), *prepared.machine.output],
+            "usage": usage_of(work.usage),
+        }
 
     async def count(self, body: Mapping[str, Any], caller: Principal) -> int:
         """How many tokens of the model the conversation and the functions of a request are."""

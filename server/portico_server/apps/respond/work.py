@@ -9,14 +9,18 @@ from typing import Any, Final
 from portico.wire import Cited, Delta, Passage, Usage
 from portico.wire import Event as RunEvent
 from portico_server.apps.respond import hosted, servers
-from portico_server.apps.respond.ask import Ask, Choice, Function
+from portico_server.apps.respond.ask import Ask
 from portico_server.apps.respond.bench import Bench, Emit, Offer, Surroundings
 from portico_server.apps.respond.coding import made_notes
+from portico_server.apps.respond.compacting import BYTES, SHORT, Notes, size_of
+from portico_server.apps.respond.compaction import Compacted, cuts, quoted, window
 from portico_server.apps.respond.document import file_citations
 from portico_server.apps.respond.hearing import Hearing
 from portico_server.apps.respond.items import Item
+from portico_server.apps.respond.items import read as read_items
 from portico_server.apps.respond.machine import Event, Machine, status_after
 from portico_server.apps.respond.messages import messages_of, shorter
+from portico_server.apps.respond.options import chat_options
 from portico_server.apps.respond.pieces import Called, Ended, Said, pieces
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -95,6 +99,7 @@ class Work:
     _bench: Bench = field(init=False)
     _cited: tuple[Passage, ...] = ()
     _calls: int = 0
+    _noted: int = 0
     _asides: list[Message] = field(default_factory=list)
 
     async def run(self, context: Context) -> None:
@@ -103,6 +108,10 @@ class Work:
         self.context = context
         self._bench = Bench(prepared.ask, prepared.machine, context, self.around, self.emit, prepared.before)
         prepared.machine.annotate = self._notes
+        if prepared.ask.compacts or prepared.ask.threshold is not None:
+            await self._compact()
+        if prepared.ask.compacts:
+            return
         await hosted.grasp(self._bench)
         await self._approved()
         for number in range(1, ROUNDS + 1):
@@ -142,6 +151,8 @@ class Work:
 
     def _may_shorten(self, error: PorticoError, attempt: int) -> bool:
         fits = error.code == "context_length_exceeded" and self.prepared.ask.truncate
+        if self.prepared.servable.card.labels.get("durability", "off") != "off":
+            return False  # what it has done already was done with all of the conversation
         return fits and attempt < SHORTENINGS
 
     async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: Hearing) -> None:
@@ -198,6 +209,35 @@ class Work:
     async def _spend(self, usage: Usage) -> None:
         self.usage += usage
         await self.context.emit(usage)
+
+    async def _compact(self) -> None:
+        """Let the model sum up what is before the last turn, if that and this turn are more than the client wants; or
+        everything, if that is what it asks for.
+        """
+        prepared, machine, ask = self.prepared, self.prepared.machine, self.prepared.ask
+        if any(item["type"] == "compaction" for item in machine.output):
+            return  # made before a crash
+        shown = list(window(prepared.before))
+        places = [len(shown)] if ask.compacts else cuts(shown)
+        if ask.threshold is not None and not ask.compacts:
+            size = await size_of(prepared.messages(), ask.model, self.context)
+            places = places if size > ask.threshold else []
+        model = prepared.relayed()
+        if not places or model is None:
+            return
+        notes = Notes(model, ask, prepared.media, self.context)
+        summed = shown[: places[-1]]
+        summary = await notes.on(summed)
+        if not ask.keeps:
+            summary = f"{summary}\n\n{quoted(summed, (ask.threshold or SHORT) // 2 * BYTES)}".strip()
+        self.usage += notes.usage
+        self._noted = notes.usage.completion_tokens
+        behind = read_items(shown[places[-1] :], machine.mint)
+        content = Compacted(summary, behind, ask.keeps).sealed()
+        item: Item = {"id": machine.mint("cmp_"), "type": "compaction", "encrypted_content": content}
+        index, events = machine.add(item)
+        await self._say([*events, machine.done(index)])
+        await self.note(None)
 
     async def _say(self, events: Sequence[Event]) -> None:
         if events:
@@ -269,7 +309,8 @@ class Work:
     def _left(self) -> int | None:
         """Tokens that the answer may still have."""
         most = self.prepared.ask.most_tokens
-        return None if most is None else max(0, most - self.usage.completion_tokens)
+        spent = self.usage.completion_tokens - self._noted
+        return None if most is None else max(0, most - spent)
 
     def _options(self, offers: Mapping[str, Offer], *, first: bool) -> dict[str, Any]:
         options = chat_options(self.prepared.ask, tuple(offers.values()), first=first)
@@ -284,56 +325,3 @@ class Work:
         notes += file_citations(text, self._cited, all_of_them=True)
         made, self._bench.made = self._bench.made, []
         return notes + made_notes(text, made)
-
-
-def chat_options(ask: Ask, offers: Sequence[Offer] = (), *, first: bool = True) -> dict[str, Any]:
-    """The options of the chat, with the tools that the model may call."""
-    choice = ask.choice
-    allowed = choice.allowed
-    tools = [
-        function_json(tool)
-        for tool in ask.functions
-        if allowed is None or ("function", "", tool.name) in allowed
-    ]
-    wanted = [offer for offer in offers if _among(offer, choice, first=first)]
-    if choice.kind == "mcp" and first:  # a server without one of its tools: any of them, and nothing else
-        tools = []
-    tools += [offer.to_json() for offer in wanted]
-    options = dict(ask.options)
-    if not tools:
-        options.pop("parallel_tool_calls", None)
-        return options
-    options["tools"] = tools
-    if choice.mode == "none" or not first:
-        options["tool_choice"] = "none" if choice.mode == "none" else "auto"
-    elif choice.kind == "function":
-        options["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
-    elif len(wanted) == 1 and choice.kind:
-        options["tool_choice"] = {"type": "function", "function": {"name": wanted[0].function}}
-    elif choice.mode != "auto":
-        options["tool_choice"] = choice.mode
-    return options
-
-
-def function_json(tool: Function) -> dict[str, Any]:
-    """A function as the ``tools`` of a chat have it."""
-    about: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        about["description"] = tool.description
-    if tool.parameters:
-        about["parameters"] = dict(tool.parameters)
-    if tool.strict is not None:
-        about["strict"] = tool.strict
-    return {"type": "function", "function": about}
-
-
-def _among(offer: Offer, choice: Choice, *, first: bool) -> bool:
-    """Whether the choice leaves it to the model; what it must call is called once."""
-    if choice.allowed is not None:
-        return any(
-            kind == offer.kind and label == offer.label and name in ("", offer.name)
-            for kind, label, name in choice.allowed
-        )
-    if choice.kind == "mcp" and first:
-        return offer.kind == "mcp" and offer.label == choice.label and choice.name in ("", offer.name)
-    return not (choice.kind and first) or choice.kind in ("function", offer.kind)

@@ -10,6 +10,7 @@ from portico_server.core.request import Adapter
 from portico_server.engines.adapters.speakers import Given
 from portico_server.engines.child import Child
 from portico_server.engines.fake.script import Script, load
+from portico_server.engines.fake.voices import VOICES
 from portico_server.engines.guest.adapters import usable
 from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.sources import parse
@@ -31,6 +32,12 @@ class Fake:
             return Description("embedding", script.context_length, script.dimensions)
         if spec.task == "rerank":
             return Description("rerank", script.context_length)
+        if spec.task == "speech":
+            return Description("speech", voices=VOICES)
+        if spec.task == "transcription":
+            return Description("transcription")
+        if spec.task == "image":
+            return Description("image", edits=spec.parameters.get("edits") is not False)
         return Description("chat", script.context_length, vision=spec.parameters.get("vision") is True)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
@@ -72,11 +79,11 @@ class Fake:
 
 
 def _script(spec: ModelSpec) -> Script:
-    unknown = set(spec.parameters) - {"script", "context_length", "dimensions", "vision"}
+    unknown = set(spec.parameters) - {"script", "context_length", "dimensions", "vision", "edits"}
     if unknown:
         raise InvalidRequest(
             f"The engine 'fake' has no parameter '{min(unknown)}'; it has script, context_length, "
-            f"dimensions and vision.",
+            f"dimensions, vision and edits.",
             param="parameters",
         )
     given: Any = spec.parameters.get("script") or parse(spec.source).location

@@ -26,7 +26,9 @@ from portico_server.engines.accounting import usage_to_json
 from portico_server.engines.embeddings import dimensions_of, document, encoding_of, shorten, texts_of
 from portico_server.engines.fake import mimic
 from portico_server.engines.fake.mimic import Choice
+from portico_server.engines.fake.picture import Painter
 from portico_server.engines.fake.script import Player, Script, Scripted, load, read
+from portico_server.engines.fake.sound import Talker
 
 START_STEPS = 10
 """Lines that a slow start writes into its log."""
@@ -48,6 +50,8 @@ class FakeServer:
         app.router.add_post("/v1/rerank", self.rerank)
         app.router.add_post("/tokenize", self.tokenize)
         app.router.add_post("/detokenize", self.detokenize)
+        Painter(self._player).mount(app)
+        Talker(self._player).mount(app)
         return app
 
     async def chat(self, request: web.Request) -> web.StreamResponse:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import orjson
 
@@ -63,13 +63,25 @@ def describe(spec: ModelSpec, path: Path | None) -> Description:
         task = known.task
     if path is not None and (path / "modules.json").is_file():
         task = "embedding"  # a sentence-transformers folder
+    if _hears(path):
+        task = "transcription"
     if spec.task != "auto":
-        task = "embedding" if spec.task == "embedding" else "chat"
+        task = cast("Task", spec.task) if spec.task in ("embedding", "transcription") else "chat"
     context = spec.parameters.get("context_length") or facts.get("max_position_embeddings")
     if context is None and known is not None:
         context = known.context_length
     dimensions = facts.get("hidden_size") or (known.dimensions if known else None)
     return Description(task, context, dimensions if task == "embedding" else None)
+
+
+def _hears(path: Path | None) -> bool:
+    """Whether the folder holds a Whisper, which vLLM serves as such."""
+    try:
+        found = json.loads((path / "config.json").read_text(encoding="utf-8")) if path is not None else {}
+    except (OSError, ValueError):
+        return False
+    names = found.get("architectures") if isinstance(found, dict) else None
+    return "WhisperForConditionalGeneration" in (names or ())
 
 
 def _configuration(path: Path | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from portico_server.core.errors import InvalidRequest
 
@@ -20,7 +20,8 @@ class Weights:
 
     ``cache_per_token`` is its 16-bit key-value cache for one token of context; ``quantisation`` is empty for plain
     weights of the number format ``dtype``; ``encoder`` for a model that only embeds, ``ranks``
-    for one that scores pairs of texts.
+    for one that scores pairs of texts, ``draws`` for one that makes pictures; ``sound`` is what a model
+    does with sound, if that is all it does.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Weights:
     quantisation: str = ""
     encoder: bool = False
     ranks: bool = False
+    draws: bool = False
+    sound: Literal["", "speech", "transcription"] = ""
 
     @property
     def parameters(self) -> int:
@@ -47,6 +50,9 @@ def from_config(name: str, config: Mapping[str, Any], size: int) -> Weights:
 
     Raises `InvalidRequest` if it describes no model.
     """
+    heard = _sound(name, config, size)
+    if heard is not None:
+        return heard
     text = config.get("text_config")  # of a model that sees: its language part decides
     inner = {**config, **text} if isinstance(text, Mapping) else config
     layers, heads = (
@@ -81,6 +87,29 @@ def from_config(name: str, config: Mapping[str, Any], size: int) -> Weights:
         ranks=any(
             str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()
         ),
+    )
+
+
+def _sound(name: str, config: Mapping[str, Any], size: int) -> Weights | None:
+    """A model for sound: windows of a fixed length go through it, so that its size is what it takes."""
+    architecture = str((config.get("architectures") or ("",))[0])
+    task: Literal["speech", "transcription"]
+    if architecture == "WhisperForConditionalGeneration" or architecture.endswith("ForCTC"):
+        task = "transcription"
+    elif architecture in ("VitsModel", "MusicgenForConditionalGeneration"):
+        task = "speech"
+    else:
+        return None
+    return Weights(
+        name=name,
+        architecture=architecture,
+        size=size,
+        context_length=_number(config, "max_target_positions"),
+        heads=_number(config, "decoder_attention_heads"),
+        kv_heads=_number(config, "decoder_attention_heads"),
+        cache_per_token=0,
+        dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
+        sound=task,
     )
 
 

@@ -8,7 +8,9 @@ import orjson
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.engines.gguf import Gguf, read_gguf
+from portico_server.engines.planner import drawing
 from portico_server.engines.planner.facts import Weights, from_config
+from portico_server.engines.sources.choose import INDEX
 
 CONFIG_LIMIT = 4 * 1024 * 1024
 """Bytes that a ``config.json`` may have."""
@@ -18,6 +20,10 @@ def read(path: Path, name: str) -> Gguf | Weights:
     """A GGUF file, or a folder with safetensors. Raises `InvalidRequest`, or `NotFound`."""
     if not path.is_dir():
         return read_gguf(path)
+    index = path / INDEX
+    if index.is_file():
+        with index.open("rb") as file:
+            return drawing.read(path, name, parse_config(file.read(CONFIG_LIMIT + 1), name))
     config = path / "config.json"
     if not config.is_file():
         raise InvalidRequest(

@@ -23,7 +23,7 @@ def filled(spec: ModelSpec, path: Path | None, hardware: Hardware) -> ModelSpec:
     model = files.read(path, spec.name)
     if not isinstance(model, Weights):
         return spec
-    made = plan(model, hardware, spec.parameters, name=spec.name)
+    made = plan(model, hardware, spec.parameters, name=spec.name, engine="vllm")
     if not made.fits:
         raise InvalidRequest(
             f"'{spec.name}' does not fit {made.hardware}. {made.reasons[-1]} {made.nearest}",

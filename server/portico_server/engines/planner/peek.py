@@ -7,8 +7,10 @@ from pathlib import Path
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.engines.gguf import CUT, Gguf, read_header
+from portico_server.engines.planner import drawing
 from portico_server.engines.planner.facts import Weights, from_config
 from portico_server.engines.planner.files import CONFIG_LIMIT, parse_config
+from portico_server.engines.sources.choose import INDEX
 from portico_server.engines.sources.download import get_range
 from portico_server.engines.sources.hub import Listed, listed
 from portico_server.engines.sources.source import Source
@@ -26,11 +28,16 @@ async def peek(source: Source, name: str, settings: Settings) -> Gguf | Weights:
         if path.endswith(".gguf"):
             whole = found.listing.files[path].size
             return replace(await _header(found, path, whole), file_size=size)
+        weights = {file: item.size for file, item in found.expected.items() if file.endswith(".safetensors")}
+        if INDEX in found.expected:
+            index = parse_config(await get_range(found.remote(INDEX), 0, CONFIG_LIMIT + 1), name)
+            largest = max(weights, key=lambda file: weights[file])
+            header = await get_range(found.remote(largest), 0, drawing.HEADER)
+            return drawing.facts(name, index, sum(weights.values()), header)
         if "config.json" not in found.listing.files:
             raise InvalidRequest(f"'{source}' has no config.json beside its weights.", param="source")
         data = await get_range(found.remote("config.json"), 0, CONFIG_LIMIT + 1)
-        weights = sum(item.size for file, item in found.expected.items() if file.endswith(".safetensors"))
-        return from_config(name, parse_config(data, name), weights)
+        return from_config(name, parse_config(data, name), sum(weights.values()))
 
 
 async def _header(found: Listed, path: str, size: int) -> Gguf:

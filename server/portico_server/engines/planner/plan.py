@@ -89,7 +89,8 @@ def plan(
     if isinstance(model, Gguf):
         return _gguf(model, hardware, parameters or {}, name or model.name, budget, beside)
     gpus = tuple(gpu for gpu in hardware.gpus if not gpu.shared)
-    if gpus and not model.ranks and engine != "transformers":
+    ours = model.ranks or model.draws or bool(model.sound)
+    if gpus and engine != "transformers" and (not ours or engine == "vllm"):
         return _vllm(model, hardware, gpus, parameters or {}, name or model.name)
     if model.quantisation:
         return _needs_gguf(model, hardware, name or model.name)

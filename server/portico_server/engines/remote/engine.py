@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.engines.profiles import profile
 from portico_server.engines.protocol import Description, Running, Site, Speaker
 from portico_server.engines.remote.place import Place, find
 from portico_server.engines.remote.quirks import Quirks
-from portico_server.engines.spec import ModelSpec
+from portico_server.engines.spec import ModelSpec, Task
+
+_WORK: Mapping[Task, str] = {
+    "embedding": "embeddings",
+    "rerank": "reranking",
+    "speech": "speech",
+    "transcription": "transcription",
+    "image": "pictures",
+}
 
 
 class Remote:
@@ -24,11 +34,9 @@ class Remote:
     def describe(self, spec: ModelSpec, path: Path | None) -> Description:
         place = find(spec)
         known = profile(spec.source)
-        if spec.task == "rerank":
-            return Description("rerank", spec.parameters.get("context_length"))
-        task = "embedding" if spec.task == "embedding" or (spec.task == "auto" and _embeds(spec)) else "chat"
-        if task == "embedding" and place.wire == "anthropic":
-            raise InvalidRequest("This provider has no embeddings.", param="task")
+        task: Task = cast("Task", spec.task) if spec.task != "auto" else known.task if known else "chat"
+        if task != "chat" and place.wire == "anthropic":
+            raise InvalidRequest(f"This provider has no {_WORK[task]}.", param="task")
         if task == "embedding" and place.fallback:
             raise InvalidRequest(
                 f"'{spec.name}' makes embeddings, and another model's vectors cannot stand in for them: "
@@ -39,7 +47,10 @@ class Remote:
         dimensions = spec.parameters.get("dimensions", known.dimensions if known else None)
         if task == "chat":
             return Description("chat", context, messages=place.wire == "anthropic")
-        return Description("embedding", context, dimensions)
+        if task == "embedding":
+            return Description("embedding", context, dimensions)
+        pictures = place.quirks.pictures
+        return Description(task, context, edits=task == "image" and (pictures.edits or bool(pictures.inside)))
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         place = find(spec)
@@ -81,8 +92,3 @@ def _speaker(name: str, place: Place, site: Site) -> Speaker:
     if place.retries:
         speaker = Retrying(speaker, place.retries)
     return speaker if place.quirks == Quirks() else Fitted(speaker, place.quirks, name)
-
-
-def _embeds(spec: ModelSpec) -> bool:
-    known = profile(spec.source)
-    return known is not None and known.task == "embedding"

@@ -14,6 +14,7 @@ from portico_server.core.request import Relay, Relayed
 from portico_server.engines.answer import close, once
 from portico_server.engines.embeddings import document, encoding_of, vector_of
 from portico_server.engines.protocol import Speaker
+from portico_server.engines.remote import pictures
 from portico_server.engines.remote.quirks import Quirks, fit
 
 
@@ -27,6 +28,9 @@ class Fitted:
 
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
         """See `portico_server.engines.protocol.Speaker`."""
+        if request.operation.startswith("images/"):
+            fitted = pictures.fit(request, self._quirks.pictures, self._name)
+            return await self._inner.relay(fitted, deadline)
         body = fit(request.body, request.operation, self._quirks, self._name)
         if request.operation == "embeddings":
             texts = body.get("input")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from portico_server.engines.remote.pictures import Pictures
 from portico_server.engines.remote.quirks import BOOKKEEPING, Quirks
 
 Wire: TypeAlias = Literal["openai", "anthropic"]
@@ -33,7 +34,12 @@ class Provider:
     quirks: Quirks = Quirks()
 
 
-_OPENAI = Quirks(renamed={"max_tokens": "max_completion_tokens"}, embedding_batch=2048)
+_OPENAI = Quirks(
+    renamed={"max_tokens": "max_completion_tokens"},
+    embedding_batch=2048,
+    # Its models that took these are gone; those of today answer base64 and refuse to be asked how.
+    pictures=Pictures(dropped=frozenset({"response_format", "style"})),
+)
 _OLDER: Mapping[str, str] = {"max_completion_tokens": "max_tokens"}
 """Servers that know the limit by the name that OpenAI gave up."""
 
@@ -75,7 +81,16 @@ PROVIDERS: Mapping[str, Provider] = {
     "zhipu": Provider(
         "https://open.bigmodel.cn/api/paas/v4",
         "ZHIPUAI_API_KEY",
-        quirks=Quirks(renamed=_OLDER, dropped=BOOKKEEPING, developer=False, embedding_batch=64, base64=False),
+        quirks=Quirks(
+            renamed=_OLDER,
+            dropped=BOOKKEEPING,
+            developer=False,
+            embedding_batch=64,
+            base64=False,
+            pictures=Pictures(
+                refused=frozenset({"n"}), taken=frozenset({"model", "prompt", "size"}), edits=False
+            ),
+        ),
     ),
     "dashscope": Provider(
         "https://dashscope.aliyuncs.com/compatible-mode/v1",
@@ -108,7 +123,22 @@ PROVIDERS: Mapping[str, Provider] = {
     "siliconflow": Provider(
         "https://api.siliconflow.cn/v1",
         "SILICONFLOW_API_KEY",
-        quirks=Quirks(renamed=_OLDER, dropped=BOOKKEEPING, developer=False, embedding_batch=32, base64=False),
+        quirks=Quirks(
+            renamed=_OLDER,
+            dropped=BOOKKEEPING,
+            developer=False,
+            embedding_batch=32,
+            base64=False,
+            pictures=Pictures(
+                renamed={"size": "image_size", "n": "batch_size", "steps": "num_inference_steps"},
+                taken=frozenset(
+                    {"model", "prompt", "negative_prompt", "image_size", "batch_size", "seed"}
+                    | {"num_inference_steps", "guidance_scale"}
+                ),
+                edits=False,
+                inside=("image", "image2", "image3"),
+            ),
+        ),
     ),
     "mistral": Provider(
         "https://api.mistral.ai/v1",
@@ -131,7 +161,13 @@ PROVIDERS: Mapping[str, Provider] = {
     "together": Provider(
         "https://api.together.xyz/v1",
         "TOGETHER_API_KEY",
-        quirks=Quirks(renamed=_OLDER, dropped=BOOKKEEPING, developer=False, base64=False),
+        quirks=Quirks(
+            renamed=_OLDER,
+            dropped=BOOKKEEPING,
+            developer=False,
+            base64=False,
+            pictures=Pictures(sides=True, encoded="base64", edits=False, inside=("image_url",)),
+        ),
     ),
     "fireworks": Provider(
         "https://api.fireworks.ai/inference/v1",
@@ -139,7 +175,14 @@ PROVIDERS: Mapping[str, Provider] = {
         quirks=Quirks(renamed=_OLDER, developer=False, base64=False),
     ),
     "openrouter": Provider("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    "xai": Provider("https://api.x.ai/v1", "XAI_API_KEY", quirks=Quirks(renamed=_OLDER)),
+    "xai": Provider(
+        "https://api.x.ai/v1",
+        "XAI_API_KEY",
+        quirks=Quirks(
+            renamed=_OLDER,
+            pictures=Pictures(dropped=frozenset({"quality", "style"}), refused=frozenset({"size"})),
+        ),
+    ),
     "ollama": Provider(
         "http://127.0.0.1:11434/v1", quirks=Quirks(renamed=_OLDER, developer=False, base64=False)
     ),

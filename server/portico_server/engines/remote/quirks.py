@@ -8,6 +8,7 @@ from typing import Any
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Operation
+from portico_server.engines.remote.pictures import Pictures
 
 BOOKKEEPING = frozenset(
     {"metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user", "verbosity"}
@@ -38,6 +39,7 @@ class Quirks:
     """Texts that one call may embed."""
     base64: bool = True
     """Whether it sends embeddings as base64, which OpenAI's own clients ask for."""
+    pictures: Pictures = Pictures()
 
 
 def fit(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name: str) -> dict[str, Any]:

@@ -22,6 +22,13 @@ _QUANTISATION = re.compile(
     r"(?:^|[-._/])(I?Q\d(?:_[0-9A-Z]+)*|BF16|FP?16|F32|MXFP4)(?=[-._/]|$)", re.IGNORECASE
 )
 _MODULE = re.compile(r"^\d+_[A-Za-z]+/config\.json$")
+INDEX = "model_index.json"
+"""What a repository has whose model is in parts, a folder each: one that draws."""
+
+_PLAIN = re.compile(r"(?P<stem>[^.]+)(?P<variant>\.[A-Za-z0-9_]+)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors")
+_VARIANTS = ("", ".fp16", ".bf16")
+"""The same weights in several number formats, the one first that is taken."""
+
 _CONFIGURATION = (".json", ".model", ".txt", ".jinja", ".tiktoken")
 
 
@@ -34,7 +41,8 @@ class Choice:
 
 
 def choose(names: Iterable[str], wanted: str, source: object) -> Choice:
-    """Pick a model from file names: ``wanted``, else the preferred GGUF, else all of the safetensors.
+    """Pick a model from file names: ``wanted``, else the parts of one that draws, else the preferred GGUF, else all
+    of the safetensors.
 
     Raises `NotFound` with the nearest names, or `InvalidRequest` when nothing there can be opened.
     """
@@ -44,6 +52,8 @@ def choose(names: Iterable[str], wanted: str, source: object) -> Choice:
             hint = nearest(wanted, known) or _some(known)
             raise NotFound(f"'{source}': there is no file '{wanted}' there.{hint}", param="source")
         return Choice(wanted, _shards(wanted, known, source))
+    if INDEX in known:
+        return Choice(".", _parts(known, source))
     models = [name for name in known if _is_model(name)]
     if models:
         best = min(models, key=lambda name: (_rank(name), name))
@@ -104,6 +114,38 @@ def _folder(known: list[str], weights: list[str]) -> tuple[str, ...]:
         or _MODULE.match(name)
     ]
     return tuple(sorted({*(plain or weights), *rest}))
+
+
+def _parts(known: list[str], source: object) -> tuple[str, ...]:
+    """The parts of a model, without what the same weights are in other formats and under other names."""
+    folders: dict[str, list[str]] = {}
+    for name in known:
+        folder, slash, file = name.partition("/")
+        if slash and "/" not in file:
+            folders.setdefault(folder, []).append(file)
+    kept = [INDEX]
+    for folder, files in folders.items():
+        if not any(file.endswith(".json") for file in files):
+            continue  # pictures for the page of the model
+        kept += [f"{folder}/{file}" for file in files if file.endswith(_CONFIGURATION)]
+        kept += [f"{folder}/{file}" for file in _one_variant(files)]
+    if not any(name.endswith(".safetensors") for name in kept):
+        raise InvalidRequest(
+            f"'{source}' holds a model in parts, but none of its weights are safetensors. Pickled weights can run code "
+            "when they are opened, so they never are. Look for another repository of the same model.",
+            code="model_file_invalid",
+            param="source",
+        )
+    return tuple(sorted(kept))
+
+
+def _one_variant(files: list[str]) -> list[str]:
+    found = [(file, match) for file in files if (match := _PLAIN.fullmatch(file)) is not None]
+    for variant in _VARIANTS:
+        chosen = [file for file, match in found if (match["variant"] or "") == variant]
+        if chosen:
+            return chosen
+    return [file for file, _match in found]
 
 
 def _relative(name: str) -> bool:

@@ -38,6 +38,12 @@ OPTIONS: Options = {
     "dtype": Option("--dtype", "text", "float32, bfloat16 or float16"),
     "threads": Option("--threads", "whole", "threads on the CPU"),
     "pooling": Option("--pooling", "text", "mean, cls, last or max, instead of what an embedding model says"),
+    "max_seconds": Option(
+        "--max-seconds", "number", "longest recording that is taken (7200), or music that is made (30)"
+    ),
+    "max_pixels": Option(
+        "--max-pixels", "whole", "width times height of the largest picture that is drawn (4194304)"
+    ),
     "chat_template": Option("--chat-template", "path", "a Jinja file instead of the model's own template"),
 }
 """Parameters of a model on transformers."""
@@ -56,7 +62,7 @@ class Transformers:
         task, context, dimensions = (
             (known.task, known.context_length, known.dimensions) if known else (None,) * 3
         )
-        mean = False
+        mean = edits = False
         if path is not None and path.is_dir():
             try:
                 found = folders.read(path)
@@ -65,9 +71,12 @@ class Transformers:
                 pass  # starting it says what is wrong; the list of models must not fail for it
             else:
                 task, context = cast("Task", found.task), found.context_length or context
+                edits = found.changes
                 dimensions = found.hidden_size or dimensions
         task = cast("Task", spec.task) if spec.task != "auto" else task or "chat"
         context = spec.parameters.get("context_length") or context
+        if task == "image":
+            return Description(task, edits=edits)
         if task != "embedding":
             return Description(task, context)
         pooling = spec.parameters.get("pooling")
@@ -119,9 +128,11 @@ class Transformers:
             props = orjson.loads(await site.transport.get(route, deadline=deadline))
             description = replace(
                 self.describe(spec, path),
-                context_length=props["default_generation_settings"]["n_ctx"],
+                context_length=props["default_generation_settings"]["n_ctx"] or None,
                 dimensions=props["dimensions"] or None,
                 parameters=props["parameters"],
+                edits=props["edits"],
+                voices=tuple(props.get("voices") or ()),
             )
             made = speaker(site.transport, child, spec.name, props, description)
             for adapter in site.adapters:
@@ -135,7 +146,8 @@ class Transformers:
             await child.stop()
             raise
         tokenizer = VllmTokenizer(site.transport, child, spec.name, description.context_length)
-        return Running(made, description, child, tokenizer if description.task != "rerank" else None)
+        reads = description.task in ("chat", "embedding")
+        return Running(made, description, child, tokenizer if reads else None)
 
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
         """See `portico_server.engines.protocol.Adapts`. Names and shapes are compared; nothing is started for it."""

@@ -12,11 +12,13 @@ import orjson
 
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Adapter, Relay, Relayed
+from portico_server.engines import forward
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker
 from portico_server.engines.protocol import Description
 from portico_server.engines.refusal import error_of
 from portico_server.engines.transport import CONNECTION_ERRORS, Route, Transport, read_all
+from portico_server.engines.upstream import Upstream
 
 ATTACH_TIMEOUT = 120.0
 """Seconds in which an adapter must be read, the calls before it included."""
@@ -35,9 +37,13 @@ class WorkerSpeaker(LlamaSpeaker):
         self._doors = {word: Route(endpoint, f"{word}_lora_adapter") for word in ("load", "unload")}
         self._attached: dict[str, Path] = {}
         self._attaching = asyncio.Lock()
+        self._upstream = Upstream(transport, endpoint, name, child.explain)
 
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
         """See `portico_server.engines.protocol.Speaker`."""
+        if request.operation in forward.OPERATIONS:
+            enclosed = forward.enclosed(request)
+            return await forward.forward(self._upstream, enclosed, enclosed.body, deadline)
         if request.adapter is not None:
             await self.attach(request.adapter)
         return await super().relay(request, deadline)

@@ -191,19 +191,22 @@ class LocalKernel:
 
     async def _watch(self) -> None:
         """End the kernel as soon as all its processes together hold more than it may."""
+        ended = asyncio.ensure_future(self._process.wait())  # once: each wait leaves a trace until the end
+        try:
+            while not (await asyncio.wait([ended], timeout=WATCH))[0]:
+                await self._look()
+        finally:
+            ended.cancel()
+
+    async def _look(self) -> None:
         limits = self._limits
-        while self._process.returncode is None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH):
-                    await self._process.wait()
-                    return
-            held = await asyncio.to_thread(census.take, self._process.pid)
-            if held.memory > limits.memory + _SPARE:
-                self._break(f"held more than {limits.memory // MB} MB of memory")
-            elif held.processes > limits.processes + 8:  # ours are among them
-                self._break(f"had more than {limits.processes} processes")
-            elif held.inodes > limits.inodes:
-                self._break(f"made more than {limits.inodes} files")
+        held = await asyncio.to_thread(census.take, self._process.pid)
+        if held.memory > limits.memory + _SPARE:
+            self._break(f"held more than {limits.memory // MB} MB of memory")
+        elif held.processes > limits.processes + 8:  # ours are among them
+            self._break(f"had more than {limits.processes} processes")
+        elif held.inodes > limits.inodes:
+            self._break(f"made more than {limits.inodes} files")
 
     def _break(self, why: str) -> None:
         self._broken = self._broken or why

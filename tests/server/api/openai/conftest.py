@@ -63,6 +63,9 @@ REPLIES = [
     {"match": r"^hang", "content": "one two three", "hang": 2},
 ]
 
+NOTES = [{"match": "Our conversation has become long", "content": "They asked for the port, which is 7419."}]
+"""What a model writes that is asked to sum up a conversation."""
+
 
 def secret(name: str) -> str:
     """The key of this name."""
@@ -96,6 +99,12 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         {"name": "echo", "source": "fake://", "aliases": ["default"]},
         {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": REPLIES}}},
         {"name": "frail", "source": "fake://", "parameters": {"script": {"replies": REPLIES}}},
+        {"name": "notary", "source": "fake://", "parameters": {"script": {"replies": NOTES}}},
+        {
+            "name": "forgetful",
+            "source": "fake://",
+            "parameters": {"script": {"replies": NOTES}, "context_length": 300},
+        },
         {"name": "narrow", "source": "fake://", "parameters": {"context_length": 12}},
         {"name": "vectors", "source": "fake://", "task": "embedding", "parameters": {"dimensions": 8}},
     ]

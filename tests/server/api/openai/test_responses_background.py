@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,28 +125,39 @@ SLOW = [
 ]
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> tuple[Path, Path]:
-    """Home and configuration of a daemon that a test kills and starts again."""
-    configuration = tmp_path / "house.yaml"
-    model = {"name": "slow", "source": "fake://", "parameters": {"script": {"replies": SLOW}}}
-    # A tool that never answers, and may have had an effect when the daemon is killed.
-    tool = {"name": "wait", "description": "Waits.", "command": ["sleep", "1000"]}
-    configuration.write_text(json.dumps({"models": [model], "tools": [tool]}))
-    return tmp_path / "home", configuration
+WAIT = {"type": "mcp", "server_label": "portico", "allowed_tools": ["wait"], "require_approval": "never"}
+
+WORDS = [f"w{n}" for n in range(30)]
+
+
+def house(path: Path, marks: Path, last: str) -> Path:
+    """The configuration of a daemon that is killed. The flow's first step has an effect, its last one takes long."""
+    steps = [
+        {"op": "tool", "name": "first", "tool": "mark", "arguments": {}},
+        {"op": "llm", "name": "last", "model": "slow", "input": last},
+    ]
+    flow = {"portico_flow": 1, "step": {"op": "pipeline", "steps": steps}}
+    configuration = {
+        "models": [{"name": "slow", "source": "fake://", "parameters": {"script": {"replies": SLOW}}}],
+        "tools": [
+            # It never answers, and may have had an effect when the daemon is killed.
+            {"name": "wait", "description": "Waits.", "command": ["sleep", "1000"]},
+            {"name": "mark", "description": "Marks.", "command": ["sh", "-c", f"echo marked >> {marks}"]},
+        ],
+        "apps": [{"name": "careful", "durability": "normal", "flow": flow}],
+    }
+    path.write_text(json.dumps(configuration))
+    return path
 
 
 def openai_client(daemon: Daemon) -> OpenAI:
     return OpenAI(base_url=f"{daemon.url}/v1", api_key="x", max_retries=0, _strict_response_validation=True)
 
 
-WAIT = {"type": "mcp", "server_label": "portico", "allowed_tools": ["wait"], "require_approval": "never"}
-
-
-def until(client: OpenAI, kind: str, **request: Any) -> list[Any]:
+def until(client: OpenAI, kind: str, model: str = "slow", **request: Any) -> list[Any]:
     """The events of a response in the background as far as one of a kind."""
     events: list[Any] = []
-    with client.responses.create(model="slow", background=True, stream=True, **request) as stream:
+    with client.responses.create(model=model, background=True, stream=True, **request) as stream:
         for event in stream:
             events.append(event)
             if event.type == kind:
@@ -152,37 +165,72 @@ def until(client: OpenAI, kind: str, **request: Any) -> list[Any]:
     return events
 
 
-@pytest.mark.slow
-def test_what_was_acknowledged_is_made_after_a_crash(house: tuple[Path, Path]) -> None:
-    home, configuration = house
-    daemon = daemons.start(home, "--file", str(configuration))
+@dataclass(frozen=True)
+class Crash:
+    """What was begun before a daemon was killed, and a client of the one after it."""
+
+    client: OpenAI
+    quiet: tuple[Response, str]
+    seen: list[Any]
+    doing: list[Any]
+    flow: tuple[Response, str]
+    told: list[Any]
+    marks: Path
+
+
+@pytest.fixture(scope="module")
+def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
+    home = tmp_path_factory.mktemp("crash")
+    marks = home / "marks"
+    configuration = house(home / "house.yaml", marks, "slow")
+    daemon = daemons.start(home / "data", "--file", str(configuration))
     try:
         client = openai_client(daemon)
         quiet = begun(client, model="slow", input="slow")
+        flow = begun(client, model="careful", input="go")
         seen = until(client, "response.output_text.delta", input="slow")
         doing = until(client, "response.mcp_call.in_progress", input="wait", tools=[WAIT])
+        told = until(client, "response.output_text.delta", "careful", input="go")
         client.close()
     finally:
         daemon.stop(signal.SIGKILL)
     for pipe in (daemon.process.stdin, daemon.process.stdout):
         assert pipe is not None
         pipe.close()
-    with daemons.running(home, "--file", str(configuration)) as second, openai_client(second) as client:
-        done = ended(client, *quiet)
-        assert done.status == "completed"
-        assert done.output_text.split() == [f"w{n}" for n in range(30)]
-        with pytest.raises(openai.ConflictError) as refused:
-            list(
-                client.responses.retrieve(
-                    seen[0].response.id, stream=True, starting_after=seen[-1].sequence_number
-                )
-            )
-        assert refused.value.code == "events_made_anew"
-        assert "starting_after=2" in refused.value.message
-        rest: list[Any] = list(client.responses.retrieve(seen[0].response.id, stream=True, starting_after=2))
-        assert [event.sequence_number for event in rest] == list(range(3, 3 + len(rest)))
-        assert rest[-1].response.output_text.split() == [f"w{n}" for n in range(30)]
-        unknown = client.responses.retrieve(doing[0].response.id)
-        assert unknown.status == "failed"
-        assert unknown.error is not None
-        assert "'wait' was running" in unknown.error.message
+    house(configuration, marks, "another flow by now")
+    with (
+        daemons.running(home / "data", "--file", str(configuration)) as second,
+        openai_client(second) as client,
+    ):
+        yield Crash(client, quiet, seen, doing, flow, told, marks)
+
+
+def rest(crash: Crash, seen: list[Any], after: int) -> list[Any]:
+    return list(crash.client.responses.retrieve(seen[0].response.id, stream=True, starting_after=after))
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_is_made_after_a_crash(crash: Crash) -> None:
+    done = ended(crash.client, *crash.quiet)
+    assert done.status == "completed"
+    assert done.output_text.split() == WORDS
+    with pytest.raises(openai.ConflictError) as refused:
+        rest(crash, crash.seen, crash.seen[-1].sequence_number)
+    assert refused.value.code == "events_made_anew"
+    assert "starting_after=2" in refused.value.message
+    events = rest(crash, crash.seen, 2)
+    assert [event.sequence_number for event in events] == list(range(3, 3 + len(events)))
+    assert events[-1].response.output_text.split() == WORDS
+    unknown = crash.client.responses.retrieve(crash.doing[0].response.id)
+    assert unknown.status == "failed"
+    assert unknown.error is not None
+    assert "'wait' was running" in unknown.error.message
+
+
+@pytest.mark.slow
+def test_a_durable_flow_goes_on_behind_its_last_step_and_stays_the_flow_that_it_was(crash: Crash) -> None:
+    for answer in (ended(crash.client, *crash.flow), rest(crash, crash.told, 2)[-1].response):
+        assert answer.status == "completed"
+        assert answer.output_text.split() == WORDS
+    assert crash.client.responses.create(model="careful", input="go").output_text == "another flow by now"
+    assert crash.marks.read_text().split() == ["marked"] * 3

@@ -33,6 +33,10 @@ ENVIRONMENTS = Path(os.environ.get("PORTICO_TEST_ENVIRONMENTS", ROOT / ".portico
 
 MAKE = Path(__file__).with_name("make_models.py")
 
+MAKE_SOUNDS = Path(__file__).with_name("make_sounds.py")
+
+MAKE_PICTURES = Path(__file__).with_name("make_pictures.py")
+
 DEQUANTISE = Path(portico_server.engines.transformers.__file__).parent / "worker" / "dequantise.py"
 
 PATIENCE = 110
@@ -86,22 +90,40 @@ def _take_wheels_from_pip() -> None:
         os.environ[FOLDER] = found
 
 
-@cache
-def models() -> Path:
-    """A folder with tiny models of random weights: see ``make_models.py``."""
+def _tiny(what: str, script: Path) -> Path:
+    """A folder with tiny models of random weights that ``script`` makes."""
     python = interpreter()
-    digest = hashlib.sha256(MAKE.read_bytes() + RECIPES["transformers"].fingerprint.encode()).hexdigest()[:16]
-    place = ENVIRONMENTS / f"tiny-models-{digest}"
-    with _alone("tiny-models"):
+    digest = hashlib.sha256(script.read_bytes() + RECIPES["transformers"].fingerprint.encode()).hexdigest()[
+        :16
+    ]
+    place = ENVIRONMENTS / f"tiny-{what}-{digest}"
+    with _alone(f"tiny-{what}"):
         if not place.exists():
             with tempfile.TemporaryDirectory(dir=ENVIRONMENTS) as draft:
                 made = Path(draft) / "models"
                 made.mkdir()
-                subprocess.run(
-                    [python, "-W", "ignore", str(MAKE), str(made)], check=True, capture_output=True
-                )
+                command = [python, "-W", "ignore", str(script), str(made)]
+                subprocess.run(command, check=True, capture_output=True)
                 made.rename(place)
     return place
+
+
+@cache
+def models() -> Path:
+    """Tiny models for texts and images: see ``make_models.py``."""
+    return _tiny("models", MAKE)
+
+
+@cache
+def sounds() -> Path:
+    """Tiny models for sound: see ``make_sounds.py``."""
+    return _tiny("sounds", MAKE_SOUNDS)
+
+
+@cache
+def pictures() -> Path:
+    """Tiny models that draw: see ``make_pictures.py``."""
+    return _tiny("pictures", MAKE_PICTURES)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from portico_server.core.errors import TooMany, Unavailable
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import Artifacts
 from portico_server.tools.builtin import code_interpreter
-from portico_server.tools.sandbox import local, namespace
+from portico_server.tools.sandbox import census, local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
@@ -301,3 +302,29 @@ async def test_a_sandbox_elsewhere_is_one_like_the_one_here() -> None:
     assert outcome.value == "1: z" and outcome.products[0].data == b"made there"
     await made.close()
     assert set(place.told) == {"prepare", "open, 30 s"} and place.stopped == place.told.count("open, 30 s")
+
+
+async def test_watching_a_session_leaves_nothing_behind(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: asyncio.Queue[int] = asyncio.Queue()
+    loop, real = asyncio.get_running_loop(), census.take
+
+    def take(pid: int) -> census.Census:
+        loop.call_soon_threadsafe(looks.put_nowait, pid)
+        return real(pid)
+
+    async def futures(after: int) -> int:
+        for _ in range(after):
+            await looks.get()
+        gc.collect()
+        return sum(isinstance(item, asyncio.Future) for item in gc.get_objects())
+
+    monkeypatch.setattr(local, "WATCH", 0.001)
+    monkeypatch.setattr(census, "take", take)
+    kernel = await LocalSandbox(environment).open(LIMITS)
+    try:
+        before = await futures(5)
+        assert await futures(60) < before + 30
+    finally:
+        await kernel.stop()

@@ -1,13 +1,14 @@
-"""``/v1/responses/{id}``: retrieve, follow, cancel, delete; the items of an input; how many tokens one has."""
+"""``/v1/responses/{id}``: retrieve, follow, cancel, delete, input items. Compaction, and how many tokens there are."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.exchange import Presence
 from portico_server.api.openai.included import Included
 from portico_server.api.openai.responses.create import written
 from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page, told
@@ -25,6 +26,15 @@ async def count_input_tokens(
     """How many tokens a request would give the model, without answering it; loads the model."""
     count = await parts.responder.count(body, caller)
     return answer({"object": "response.input_tokens", "input_tokens": count})
+
+
+@router.post("/compact", responses=DOCUMENT, response_class=Response)
+async def compact_response(
+    body: Annotated[dict[str, Any], Body()], request: Request, parts: TheParts, caller: Caller
+) -> Response:
+    """A conversation as its user's messages and one item that stands for the rest; the model is asked for it."""
+    async with Presence(request.scope["portico.exchange"]):
+        return answer(await parts.responder.compact(body, caller))
 
 
 @router.get("/{response_id}", responses=DOCUMENT, response_class=Response)

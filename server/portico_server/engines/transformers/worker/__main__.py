@@ -58,6 +58,8 @@ def serve(asked: argparse.Namespace) -> None:
         pooling=asked.pooling,
         chat_template=asked.chat_template,
         queue=asked.queue,
+        max_seconds=asked.max_seconds,
+        max_pixels=asked.max_pixels,
     )
     # These take seconds to import: what is wrong with a folder is said before.
     _quiet()
@@ -77,6 +79,8 @@ def serve(asked: argparse.Namespace) -> None:
                 "dimensions": task.dimensions,
                 "parameters": task.parameters,
                 "modalities": {"vision": task.sees},
+                "edits": getattr(task, "edits", False),
+                "voices": getattr(task, "voices", ()),
             },
         },
     )
@@ -106,7 +110,7 @@ def _arguments() -> argparse.ArgumentParser:
     serving.add_argument("--model", type=Path, required=True)
     serving.add_argument("--name", required=True)
     serving.add_argument("--port", type=int, required=True)
-    serving.add_argument("--task", choices=("auto", "chat", "embedding", "rerank"), default="auto")
+    serving.add_argument("--task", default="auto")
     serving.add_argument("--device", default="auto")
     serving.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto")
     serving.add_argument("--context-length", type=int, default=0)
@@ -114,6 +118,8 @@ def _arguments() -> argparse.ArgumentParser:
     serving.add_argument("--pooling", choices=("", "mean", "cls", "last", "max"), default="")
     serving.add_argument("--chat-template", type=Path)
     serving.add_argument("--queue", type=int, default=256)
+    serving.add_argument("--max-seconds", type=float, default=0.0)
+    serving.add_argument("--max-pixels", type=int, default=0)
     unpacking = commands.add_parser("dequantise")
     unpacking.add_argument("gguf", type=Path)
     unpacking.add_argument("out", type=Path)

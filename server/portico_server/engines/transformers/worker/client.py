@@ -15,12 +15,14 @@ from .refusal import Gone
 class Client:
     """One connection with one request on it."""
 
-    def __init__(self, connection: socket.socket, out: BufferedIOBase, begin: Callable[[], None]) -> None:
+    def __init__(self, connection: socket.socket, out: BufferedIOBase, begin: Callable[[str], None]) -> None:
         self._connection = connection
         self._out = out
         self._begin = begin
         self.streaming = False
         """Whether the status and the headers of a stream have been sent."""
+        self.raw = ""
+        """The media type of pieces that are no events."""
 
     def gone(self) -> bool:
         """Whether it has closed the connection."""
@@ -47,13 +49,24 @@ class Client:
         """The end of the stream."""
         self._send(b"data: [DONE]\n\n")
 
+    def piece(self, data: bytes, media_type: str) -> None:
+        """A piece of something that is no stream of events, such as a sound; `last` ends it."""
+        if not self.raw:
+            self.raw = media_type
+        if data:
+            self._send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def last(self) -> None:
+        """All pieces have been sent. Without it, whoever reads them knows that something went wrong."""
+        self._send(b"0\r\n\r\n")
+
     def _send(self, data: bytes) -> None:
         if self.gone():
             raise Gone
         try:
             if not self.streaming:
                 self.streaming = True
-                self._begin()
+                self._begin(self.raw)
             self._out.write(data)
         except OSError as error:
             raise Gone from error

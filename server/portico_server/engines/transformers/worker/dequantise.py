@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gguf as library
 import torch
-from gguf import GGUFReader
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from .refusal import Unfit
 
 TEMPLATE = "tokenizer.chat_template"
+
+# Configuration, weights, tokenizer and template are each read for themselves, and a vocabulary takes seconds to read.
+library.GGUFReader = cache(library.GGUFReader)
 
 
 def dequantise(gguf: Path, out: Path) -> None:
@@ -48,7 +52,7 @@ def _write(gguf: Path, folder: Path) -> None:
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    template = GGUFReader(gguf).get_field(TEMPLATE)
+    template = library.GGUFReader(str(gguf)).get_field(TEMPLATE)
     if template is not None:
         tokenizer.chat_template = template.contents()
     model.save_pretrained(folder)

@@ -21,7 +21,7 @@ PATIENCE = 300.0
 """Seconds that a connection may rest, and that a caller may take to accept what it is sent."""
 
 Handler = Callable[[Mapping[str, Any], Client], Any]
-"""Takes a request's body; returns a document, or ``None`` after it has streamed its answer to the client."""
+"""Takes a request's body; returns a document, a text, or ``None`` after it has streamed its answer to the client."""
 
 
 class Door(ThreadingHTTPServer):
@@ -89,6 +89,9 @@ class _Exchange(BaseHTTPRequestHandler):
         if not client.streaming:
             self._refuse(refusal)
             return
+        if client.raw:
+            self.close_connection = True
+            return
         try:
             client.event({"error": {**refusal.body()["error"], "code": refusal.status}})
         except Gone:
@@ -112,10 +115,13 @@ class _Exchange(BaseHTTPRequestHandler):
             raise Refusal("The body must be a JSON object.")
         return body
 
-    def _begin_stream(self) -> None:
+    def _begin_stream(self, media_type: str) -> None:
+        """Events if no ``media_type`` is given, otherwise pieces in chunks, which show a broken end."""
         self.close_connection = True
         self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Content-Type", media_type or "text/event-stream")
+        if media_type:
+            self.send_header("Transfer-Encoding", "chunked")
         self.send_header("Connection", "close")
         self.end_headers()
 
@@ -123,9 +129,11 @@ class _Exchange(BaseHTTPRequestHandler):
         self._answer(refusal.status, refusal.body())
 
     def _answer(self, status: int, document: Any) -> None:
-        data = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
+        data = text.encode("utf-8", "replace")
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        kind = "text/plain; charset=utf-8" if isinstance(document, str) else "application/json"
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         if self.close_connection:
             self.send_header("Connection", "close")

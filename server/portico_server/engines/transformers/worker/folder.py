@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import pipeline
 from .refusal import Unfit
 
 SIZE = 16 * 1024 * 1024
 """Bytes that a configuration file may have."""
-
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 
 _MODES = {
     "pooling_mode_cls_token": "cls",
@@ -22,14 +21,18 @@ _MODES = {
     "pooling_mode_max_tokens": "max",
 }
 
+_SPEAK = ("VitsModel", "MusicgenForConditionalGeneration")
+
 _SEES = ("vision_config", "vision_tower", "mm_vision_tower")
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder with ``config.json`` and safetensors. Lengths in tokens, 0 where nothing is said.
+    """A folder with ``config.json`` and safetensors, or the parts of a model that draws, whose index is ``config``.
+    Lengths in tokens, 0 where nothing is said.
 
-    ``task`` is ``chat``, ``embedding`` or ``rerank``; ``sees`` says whether a chat model takes images.
+    ``task`` is ``chat``, ``embedding``, ``rerank``, ``speech`` or ``transcription``; ``sees`` says whether a chat
+    model takes images.
     """
 
     path: Path
@@ -38,6 +41,13 @@ class Folder:
     sees: bool
     context_length: int
     hidden_size: int
+    changes: bool = False
+    """Whether a model that draws is likely to change pictures too."""
+
+    @property
+    def architecture(self) -> str:
+        """The name of its class in transformers, empty where the configuration does not say."""
+        return str((self.config.get("architectures") or ("",))[0])
 
     @property
     def vocabulary(self) -> int:
@@ -47,6 +57,9 @@ class Folder:
 
 def read(path: Path) -> Folder:
     """Look at a folder. Raises `Unfit` with a sentence."""
+    index = document(path / pipeline.INDEX)
+    if index is not None:
+        return Folder(path, index, "image", False, 0, 0, pipeline.changes(index))
     config = document(path / "config.json")
     if config is None:
         raise Unfit(f"{path} has no config.json, so it is no folder that transformers can load.")
@@ -83,9 +96,13 @@ def pooling_of(at: Path) -> list[str]:
 
 def check_weights(path: Path) -> None:
     """Raise `Unfit` unless the weights are safetensors: a pickle can run anything when it is read."""
+    index = document(path / pipeline.INDEX)
+    if index is not None:
+        pipeline.check(path, index)
+        return
     if any(path.glob("*.safetensors")):
         return
-    pickles = sorted(item.name for pattern in _PICKLES for item in path.glob(pattern))
+    pickles = sorted(item.name for pattern in pipeline.PICKLES for item in path.glob(pattern))
     if pickles:
         raise Unfit(
             f"The weights in {path} are a pickle ({pickles[0]}), which can run code when it is read. Use a version of "
@@ -129,6 +146,10 @@ def _task(path: Path, config: Mapping[str, Any]) -> str:
         return "rerank"
     if (path / "modules.json").is_file():
         return "embedding"
+    if any(name in _SPEAK for name in names):
+        return "speech"
+    if any(name == "WhisperForConditionalGeneration" or name.endswith("ForCTC") for name in names):
+        return "transcription"
     if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
         return "chat"
     # A bare encoder: what it gives is vectors.

@@ -21,6 +21,10 @@ class Settings:
     pooling: str = ""
     chat_template: Path | None = None
     queue: int = 64
+    max_seconds: float = 0.0
+    """Of a recording that is taken, or of music that is made; 0 for what the task says."""
+    max_pixels: int = 0
+    """Of a picture that is drawn; 0 for what the task says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from .folder import Folder
 from .refusal import Unfit
 from .settings import Settings
 
-TASKS = ("chat", "embedding", "rerank")
+TASKS = ("chat", "embedding", "rerank", "speech", "transcription", "image")
 
 
 class Task(Protocol):
@@ -40,4 +40,24 @@ def of(task: str, folder: Folder, settings: Settings) -> Task:
         from .chat import Chat
 
         return Chat(folder, settings)
+    if task == "speech" and folder.architecture.startswith("Musicgen"):
+        from .music import Composer
+
+        return Composer(folder, settings)
+    if task == "speech":
+        from .speak import Speaker
+
+        return Speaker(folder, settings)
+    if task == "transcription" and folder.architecture.endswith("ForCTC"):
+        from .ctc import Ctc
+
+        return Ctc(folder, settings)
+    if task == "transcription":
+        from .transcribe import Whisper
+
+        return Whisper(folder, settings)
+    if task == "image":
+        from .draw import Painter
+
+        return Painter(folder, settings)
     raise Unfit(f"There is no task '{task}'; there are {', '.join(TASKS)}.")

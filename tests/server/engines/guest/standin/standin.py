@@ -18,6 +18,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from portico_server.core.errors import PorticoError
 from portico_server.engines.fake.script import load
 from portico_server.engines.fake.worker import FakeServer
 from portico_server.engines.serving import BODY_LIMIT
@@ -109,6 +110,11 @@ def serve(
             return web.Response(status=503 if STORY == "deaf" or "lost" in happened else 200)
         if request.headers.get("Authorization") != f"Bearer {key}":
             return dialect.locked()
+        if request.content_type == "multipart/form-data":
+            try:
+                return await handler(request)
+            except PorticoError as error:
+                return refuse(error.status, error.message)
         if request.method == "POST" and request.path not in (routes or {}):
             body = await request.json()
             adapted = loras.servers.get(body["model"]) if loras is not None else None

@@ -1,0 +1,253 @@
+"""`portico batches`: many requests in one file, answered while nobody waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.render import moment, one_line, print_fields, print_json, print_rows
+from portico.cli.session import AsJson, DryRun, connected
+
+if TYPE_CHECKING:
+    from portico.batches import Batch, BatchProblem, BatchResult, CheckedBatch
+    from portico.client import Client
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Batches: many requests in one file, answered while nobody waits.",
+    epilog="Example: portico batches create requests.jsonl --wait",
+)
+
+Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the batch.")]
+
+_SHOWN = 20
+"""Problems of a file that are printed."""
+
+
+@app.command(epilog="Example: portico batches create requests.jsonl --endpoint /v1/embeddings --wait")
+def create(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(help="Requests, one a line: custom_id, method, url and body, as JSON.")
+    ],
+    endpoint: Annotated[
+        str, typer.Option(help="What the requests are for: the url of each line.")
+    ] = "/v1/chat/completions",
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, max=30, help="Days that the results are kept (default: for ever).")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show how far it is until it has ended.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a batch. With --dry-run each line is checked and nothing is asked. Ctrl-C leaves the batch at work."""
+    with connected(context) as client:
+        if dry_run:
+            _checked(client.batches.check(file, endpoint), as_json)
+            return
+        keep = None if keep_days is None else keep_days * 86_400
+        batch = client.batches.create(file, endpoint, keep=keep)
+        if wait:
+            batch = _follow(client, batch, quiet=as_json)
+    if as_json:
+        print_json(batch)
+    elif not wait:
+        typer.echo(f"{batch.id} is {_words(batch)}: portico batches wait {batch.id}")
+    _end(batch, as_json)
+
+
+@app.command("list", epilog="Example: portico batches list --limit 5")
+def show_all(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List batches, newest first."""
+    with connected(context) as client:
+        page = client.batches.list(limit=limit)
+    if as_json:
+        print_json(page)
+    elif not page.data:
+        typer.echo("No batches yet: portico batches create requests.jsonl")
+    else:
+        print_rows(
+            ("ID", "ENDPOINT", "MODEL", "STATUS", "DONE", "FAILED", "BEGAN"),
+            (
+                (b.id, b.endpoint, b.model, b.status, _done(b), b.failed or "", moment(b.created_at))
+                for b in page.data
+            ),
+        )
+
+
+@app.command(epilog="Example: portico batches show batch_0192f6")
+def show(context: typer.Context, batch_id: Identity, as_json: AsJson = False) -> None:
+    """Show one batch: where it stands, its files, and what is wrong with its requests."""
+    with connected(context) as client:
+        batch = client.batches.get(batch_id)
+    if as_json:
+        print_json(batch)
+        return
+    tokens = f"{batch.prompt_tokens:,} read, {batch.completion_tokens:,} written"
+    print_fields(
+        [
+            ("id", batch.id),
+            ("endpoint", batch.endpoint),
+            ("model", batch.model),
+            ("status", batch.status),
+            ("done", _done(batch)),
+            ("failed", batch.failed or None),
+            ("tokens", tokens if batch.done else None),
+            ("began", moment(batch.created_at)),
+            ("ended", moment(batch.ended_at)),
+            ("expires", None if batch.ended else moment(batch.expires_at)),
+            ("input file", batch.input_file_id),
+            ("output file", batch.output_file_id),
+            ("error file", batch.error_file_id),
+            ("run", batch.run_id),
+        ]
+    )
+    _problems(batch.errors)
+
+
+@app.command(epilog="Example: portico batches wait batch_0192f6")
+def wait(context: typer.Context, batch_id: Identity, as_json: AsJson = False) -> None:
+    """Show how far a batch is until it has ended. Ctrl-C leaves it at work."""
+    with connected(context) as client:
+        batch = _follow(client, client.batches.get(batch_id), quiet=as_json)
+    if as_json:
+        print_json(batch)
+    _end(batch, as_json)
+
+
+@app.command(epilog="Example: portico batches cancel batch_0192f6")
+def cancel(context: typer.Context, batch_id: Identity, as_json: AsJson = False) -> None:
+    """Ask nothing more; what is answered by then is in the results."""
+    with connected(context) as client:
+        batch = client.batches.cancel(batch_id)
+    if as_json:
+        print_json(batch)
+    else:
+        typer.echo(f"{batch.id} is {_words(batch)}.")
+
+
+@app.command(epilog="Example: portico batches results batch_0192f6 --output answers.jsonl")
+def results(
+    context: typer.Context,
+    batch_id: Identity,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write them here, one JSON object a line.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what was answered, and what failed, in the order of the requests."""
+    with connected(context) as client:
+        batch = client.batches.get(batch_id)
+        if not batch.ended:
+            typer.echo(f"{batch.id} is {_words(batch)}: portico batches wait {batch.id}", err=True)
+            raise typer.Exit(1)
+        found = client.batches.results(batch_id)
+        if output is not None:
+            with output.open("w", encoding="utf-8") as file:
+                written = sum(bool(file.write(_line(result))) for result in found)
+            if as_json:
+                print_json({"output": str(output), "results": written})
+            else:
+                typer.echo(f"{written:,} results in {output}")
+        elif as_json:
+            print_json({"data": list(found)})
+        else:
+            print_rows(
+                ("REQUEST", "STATUS", "ANSWER"), ((r.custom_id, r.status_code, _said(r)) for r in found)
+            )
+
+
+def _line(result: BatchResult) -> str:
+    import json
+    from dataclasses import asdict
+
+    return json.dumps(asdict(result), ensure_ascii=False) + "\n"
+
+
+def _said(result: BatchResult) -> str:
+    """The first words of an answer, whatever kind it is."""
+    if not result.ok:
+        return one_line(result.error)[:100]
+    body: dict[str, Any] = result.body if isinstance(result.body, dict) else {}
+    for choice in body.get("choices") or ():
+        text = choice.get("text") or (choice.get("message") or {}).get("content")
+        return one_line(str(text or ""))[:100]
+    for item in body.get("output") or ():
+        for part in item.get("content") or ():
+            return one_line(str(part.get("text") or ""))[:100]
+    data = body.get("data") or body.get("results") or ()
+    return f"{len(data)} {'vectors' if body.get('data') else 'documents'}"
+
+
+def _checked(found: CheckedBatch, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    elif not found.errors:
+        typer.echo(f"{found.total:,} requests for '{found.model}': nothing is wrong. Nothing was asked.")
+    _end_of_problems(found.errors, as_json)
+
+
+def _end_of_problems(errors: tuple[BatchProblem, ...], as_json: bool) -> None:
+    if errors:
+        if not as_json:
+            _problems(errors)
+        raise typer.Exit(1)
+
+
+def _problems(errors: tuple[BatchProblem, ...]) -> None:
+    for error in errors[:_SHOWN]:
+        where = "" if error.line is None else f"Line {error.line}: "
+        typer.secho(one_line(f"{where}{error.message}"), fg="red", err=True)
+    if len(errors) > _SHOWN:
+        typer.secho(f"{len(errors) - _SHOWN} more.", fg="red", err=True)
+
+
+def _follow(client: Client, batch: Batch, *, quiet: bool) -> Batch:
+    """The batch once it has ended, with a bar on a terminal."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    from portico.cli.render import console
+
+    out = console(error=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn())
+    with Progress(
+        *columns,
+        TextColumn("{task.completed:.0f} of {task.total:.0f}", markup=False),
+        TimeRemainingColumn(),
+        console=out,
+        transient=True,
+        disable=quiet or not out.is_terminal,
+    ) as bars:
+        bar = bars.add_task(batch.status, total=batch.total)
+
+        def moved(now: Batch) -> None:
+            bars.update(bar, description=now.status, completed=now.done, total=now.total)
+
+        batch = client.batches.wait(batch.id, progress=moved)
+    if not quiet:
+        typer.echo(f"{batch.id} is {_words(batch)}.")
+    return batch
+
+
+def _end(batch: Batch, as_json: bool) -> None:
+    """Exit code 1 for a batch that has not done what it was made for."""
+    if batch.status in ("failed", "expired", "cancelled"):
+        if not as_json:
+            _problems(batch.errors)
+        raise typer.Exit(1)
+
+
+def _words(batch: Batch) -> str:
+    done = f", {_done(batch)} done" if batch.total else ""
+    failed = f", {batch.failed:,} of them failed" if batch.failed else ""
+    return f"{batch.status.replace('_', ' ')}{done}{failed}"
+
+
+def _done(batch: Batch) -> str:
+    return f"{batch.done:,} of {batch.total:,}" if batch.total else ""

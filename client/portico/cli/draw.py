@@ -1,0 +1,78 @@
+"""`portico draw`: a picture of words, or of another picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.render import console, print_json
+from portico.cli.session import AsJson, connected
+from portico.errors import InvalidRequest
+
+app = typer.Typer()
+
+_SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+@app.command(epilog='Example: portico draw "a lighthouse at night" -o lighthouse.png --size 512x512')
+def draw(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="What the picture shows, or what is to be changed.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where it is written: a .png, .jpg or .webp file.")
+    ] = Path("picture.png"),
+    model: Annotated[str | None, typer.Option(help="The model that draws; the first if left out.")] = None,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels, or auto.")] = "auto",
+    number: Annotated[int, typer.Option("-n", min=1, max=10, help="How many.")] = 1,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="A picture to change; may be given several times.")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="A PNG, transparent where that is to change.")] = None,
+    quality: Annotated[str | None, typer.Option(help="low, medium or high.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same picture.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=500, help="Steps of a local model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a picture into a file, or change one. Ctrl-C stops the model."""
+    kind = _SUFFIXES.get(output.suffix.lower())
+    if kind is None:
+        raise InvalidRequest(f"'{output}' must end in {', '.join(_SUFFIXES)}.", param="output")
+    if not output.parent.is_dir():
+        raise InvalidRequest(f"There is no folder '{output.parent}' to write into.", param="output")
+    if mask is not None and not image:
+        raise InvalidRequest("A mask goes with --image, the picture that is changed.", param="mask")
+    asked: dict[str, Any] = {"quality": quality, "seed": seed, "steps": steps}
+    options = {name: value for name, value in asked.items() if value is not None}
+    if kind != "png":
+        options["output_format"] = kind
+    with connected(context) as client, console(error=True).status("Drawing"):
+        if image:
+            made = client.images.edit(image, prompt, model, mask=mask, size=size, n=number, **options)
+        else:
+            made = client.images.draw(prompt, model, size=size, n=number, **options)
+    paths = [output] if len(made) == 1 else [_numbered(output, place) for place in range(1, len(made) + 1)]
+    for picture, path in zip(made, paths, strict=True):
+        try:
+            picture.save(path)
+        except OSError as error:
+            raise InvalidRequest(f"Cannot write '{path}': {error.strerror}.", param="output") from error
+    if as_json:
+        shown = [
+            {
+                "path": str(path),
+                "media_type": picture.media_type,
+                "bytes": len(picture.data),
+                "revised_prompt": picture.revised_prompt,
+            }
+            for picture, path in zip(made, paths, strict=True)
+        ]
+        print_json({"pictures": shown})
+        return
+    for path in paths:
+        typer.echo(path)
+
+
+def _numbered(path: Path, place: int) -> Path:
+    return path.with_name(f"{path.stem}-{place}{path.suffix}")

@@ -1,0 +1,226 @@
+"""`portico evals`: judge what models, apps and stores answer, and look for better settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.render import print_json
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from portico.client import Client
+    from portico.evals import EvalRun, EvalSearch
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Evaluations: judge what models, apps and stores answer, and look for better settings.",
+    epilog="Example: portico evals run -f capitals.yaml",
+)
+
+FREE = 1_000
+"""Calls from which on a command asks first."""
+
+FilePath = Annotated[
+    Path, typer.Option("--file", "-f", help="The evaluation: YAML with name, data, criteria, source, search.")
+]
+EvalId = Annotated[str, typer.Argument(metavar="EVAL", help="The id of the evaluation.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Begin it and do not wait for its end.")]
+
+
+@app.command(epilog="Example: portico evals create -f capitals.yaml")
+def create(context: typer.Context, file: FilePath, as_json: AsJson = False) -> None:
+    """Make the evaluation of a file without running it, unless it is there."""
+    from portico.cli import evals_file
+
+    given = evals_file.read(file)
+    with connected(context) as client:
+        found = evals_file.evaluation(client, given)
+    print_json(found) if as_json else typer.echo(found.id)
+
+
+@app.command(epilog="Example: portico evals run -f capitals.yaml")
+def run(
+    context: typer.Context,
+    file: FilePath,
+    model: Annotated[
+        str | None, typer.Option(help="Who is asked, in place of the model that the file names.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for every item and judge the answers. Ctrl-C leaves the run at work. Exit code 1 if it fails."""
+    from portico.cli import evals_file, evals_show
+
+    given = evals_file.read(file)
+    if not given.source and not model:
+        source: dict[str, Any] = {}
+    else:
+        source = {**given.source, **({"model": model} if model else {})}
+    asked = given.items if source else 0
+    plan = {"items": given.items, "asked": asked, "judged": given.items * given.judges}
+    if dry_run:
+        print_json(plan) if as_json else evals_show.print_plan(plan)
+        return
+    _ask_first(plan["asked"] + plan["judged"], yes=yes)
+    with connected(context) as client:
+        test = evals_file.evaluation(client, given)
+        found = client.evals.run(test.id, source, given.data, name=given.name)
+        if not detach:
+            evals_show.follow(client, found.run_id, f"Evaluating {given.name}", quiet=as_json)
+            found = client.evals.get_run(test.id, found.id)
+    if as_json:
+        print_json(found)
+    else:
+        evals_show.print_run(found)
+    _fail(found)
+
+
+@app.command(epilog="Example: portico evals search -f capitals.yaml --dry-run")
+def search(
+    context: typer.Context,
+    file: FilePath,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Deploy what the best trial changes in apps, as new versions.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try the settings that the file names under 'search', and show which are best. Ctrl-C leaves it at work."""
+    from portico.cli import evals_file, evals_show
+
+    given = evals_file.read(file)
+    how = dict(given.search)
+    parameters = how.pop("parameters", None)
+    if not isinstance(parameters, dict):
+        raise InvalidRequest(
+            f"{file} needs 'search' with 'parameters': lists of values by path, such as 'model: [a, b]'.",
+            param="search",
+        )
+    if apply and detach:
+        raise InvalidRequest("--apply waits for the end of the search: leave --detach out.", param="apply")
+    if apply and not any(str(path).startswith("apps.") for path in parameters):
+        raise InvalidRequest(
+            "--apply deploys what a search changes in apps, and none of these parameters is apps.NAME.…; the best "
+            "settings of the others belong into each call.",
+            param="apply",
+        )
+    how.setdefault("name", given.name)
+    with connected(context) as client:
+        test = evals_file.evaluation(client, given)
+        plan = client.evals.plan_search(test.id, given.source, given.data, parameters, **how)
+        if dry_run:
+            print_json(plan) if as_json else evals_show.print_search_plan(plan)
+            return
+        _ask_first(plan.asked + plan.judged, yes=yes)
+        found = client.evals.search(test.id, given.source, given.data, parameters, **how)
+        if not detach:
+            evals_show.follow(client, found.run_id, f"Searching {given.name}", quiet=as_json)
+            found = client.evals.get_search(test.id, found.id)
+        if not as_json:
+            evals_show.print_search(found)
+        _fail(found)
+        applied = client.evals.apply(test.id, found.id) if apply else None
+    if as_json:
+        print_json({"search": found, "applied": applied} if apply else found)
+    elif applied is not None:
+        evals_show.print_applied(applied)
+
+
+@app.command("list", epilog="Example: portico evals list")
+def show_all(
+    context: typer.Context,
+    eval_id: Annotated[
+        str | None, typer.Argument(metavar="[EVAL]", help="List the runs and searches of this evaluation.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List evaluations, or what was done with one, newest first."""
+    from portico.cli import evals_show
+
+    with connected(context) as client:
+        if eval_id is None:
+            evals = client.evals.list(limit=limit).data
+            print_json({"data": evals}) if as_json else evals_show.print_evals(evals)
+            return
+        runs = [one for one in client.evals.runs(eval_id, limit=limit) if one.search_id is None]
+        searches = client.evals.searches(eval_id, limit=limit)
+    if as_json:
+        print_json({"runs": runs, "searches": searches})
+    else:
+        evals_show.print_work(runs, searches)
+
+
+@app.command(epilog="Example: portico evals show eval_0192f6 evalrun_0192f7 --failed")
+def show(
+    context: typer.Context,
+    eval_id: EvalId,
+    work_id: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="The id of a run or of a search.")
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Of a run: also the items that did not pass, with the answers.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show an evaluation, a run of it by its criteria, or a search by its trials."""
+    from portico.cli import evals_show
+
+    with connected(context) as client:
+        if work_id is None:
+            test = client.evals.get(eval_id)
+            print_json(test) if as_json else evals_show.print_eval(test)
+        elif _is_search(work_id):
+            found = client.evals.get_search(eval_id, work_id)
+            print_json(found) if as_json else evals_show.print_search(found)
+        else:
+            run = client.evals.get_run(eval_id, work_id)
+            bad = evals_show.not_passed(client, run) if failed else []
+            if as_json:
+                print_json({"run": run, "data": bad} if failed else run)
+            else:
+                evals_show.print_run(run)
+                evals_show.print_outputs(bad)
+
+
+@app.command(epilog="Example: portico evals cancel eval_0192f6 evalrun_0192f7")
+def cancel(
+    context: typer.Context,
+    eval_id: EvalId,
+    work_id: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run or of a search.")],
+    as_json: AsJson = False,
+) -> None:
+    """End a run or a search; what is done of it stays."""
+    with connected(context) as client:
+        found = _cancelled(client, eval_id, work_id)
+    print_json(found) if as_json else typer.echo(f"{work_id} is canceled.")
+
+
+def _cancelled(client: Client, eval_id: str, work_id: str) -> EvalRun | EvalSearch:
+    if _is_search(work_id):
+        return client.evals.cancel_search(eval_id, work_id)
+    return client.evals.cancel_run(eval_id, work_id)
+
+
+def _is_search(work_id: str) -> bool:
+    return work_id.startswith("evalsearch_")
+
+
+def _ask_first(calls: int, *, yes: bool) -> None:
+    if calls > FREE:
+        confirm(f"This takes {calls:,} calls of models. Go on?", yes=yes)
+
+
+def _fail(found: EvalRun | EvalSearch) -> None:
+    """End the command if what was asked for was not done."""
+    if found.status in ("failed", "canceled"):
+        typer.secho(found.error or f"It was {found.status}.", fg="red", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,205 @@
+"""What `portico evals` shows: plans, runs by their criteria, searches by their trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from portico.cli.progress import Bars
+from portico.cli.render import dollars, moment, one_line, print_fields, print_rows, shorten
+from portico.client import Client
+from portico.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch, EvalTrial
+
+WIDTH = 60
+"""Characters of a text in a table."""
+
+SHOWN = 50
+"""Items that did not pass, of one run."""
+
+
+def follow(client: Client, run_id: str, label: str, *, quiet: bool) -> None:
+    """Wait for the end of a durable run, with a bar unless ``quiet``."""
+    if quiet:
+        for _item in client.runs.events(run_id):
+            pass
+        return
+    with Bars() as bars:
+        bar = bars.bar(label)
+        for item in client.runs.events(run_id):
+            bar.take(item)
+
+
+def print_plan(plan: Mapping[str, int]) -> None:
+    """What a run would take."""
+    print_fields((name, f"{value:,}") for name, value in plan.items())
+
+
+def print_search_plan(plan: EvalPlan) -> None:
+    """What a search would take, and its first trials."""
+    numbers = (("trials", plan.trials), ("items", plan.items), ("asked", plan.asked), ("judged", plan.judged))
+    print_fields((name, f"{value:,}") for name, value in (*numbers, ("trained", plan.trained)))
+    typer.echo()
+    print_rows(("SETTINGS",), ((_settings(one),) for one in plan.settings))
+
+
+def print_evals(found: Sequence[Eval]) -> None:
+    """Evaluations."""
+    if not found:
+        typer.echo("There are no evaluations yet: portico evals run -f FILE")
+        return
+    print_rows(
+        ("ID", "NAME", "CRITERIA", "MADE"),
+        (
+            (e.id, e.name, [one.get("name") for one in e.testing_criteria], moment(e.created_at))
+            for e in found
+        ),
+    )
+
+
+def print_eval(found: Eval) -> None:
+    """One of them."""
+    pairs: list[tuple[str, Any]] = [
+        ("id", found.id),
+        ("name", found.name),
+        ("made", moment(found.created_at)),
+    ]
+    pairs += [(f"criterion {one.get('name')}", str(one.get("type"))) for one in found.testing_criteria]
+    print_fields(pairs)
+
+
+def print_work(runs: Sequence[EvalRun], searches: Sequence[EvalSearch]) -> None:
+    """Runs and searches of one evaluation."""
+    rows: list[tuple[Any, ...]] = [
+        (r.id, r.status, r.model, _score(r.score, r.standard_error), f"{r.items:,}", moment(r.created_at))
+        for r in runs
+    ]
+    rows += [(s.id, s.status, "", "", f"{s.items:,}", moment(s.created_at)) for s in searches]
+    if rows:
+        print_rows(("ID", "STATUS", "MODEL", "SCORE", "ITEMS", "BEGAN"), rows)
+    else:
+        typer.echo("Nothing was run yet: portico evals run -f FILE")
+
+
+def print_run(run: EvalRun) -> None:
+    """A run, and how it did by each criterion."""
+    counts = run.result_counts
+    print_fields(
+        [
+            ("id", run.id),
+            ("evaluation", run.eval_id),
+            ("status", run.status),
+            ("model", run.model),
+            ("error", run.error),
+            ("score", _score(run.score, run.standard_error)),
+            ("passed", f"{counts.get('passed', 0):,} of {run.items:,}"),
+            ("failed", counts.get("failed") or None),
+            ("errors", counts.get("errored") or None),
+            ("tokens", f"{run.tokens:,}" if run.tokens else None),
+            ("cost", None if run.cost is None else dollars(run.cost)),
+            ("seconds", f"{run.seconds:.1f}" if run.seconds else None),
+            ("settings", _settings(run.settings) if run.settings else None),
+        ]
+    )
+    if run.criteria:
+        typer.echo()
+        print_rows(
+            ("CRITERION", "PASSED", "FAILED", "MEAN"),
+            (
+                (c.testing_criteria, c.passed, c.failed, _score(c.mean, c.standard_error))
+                for c in run.criteria
+            ),
+        )
+
+
+def not_passed(client: Client, run: EvalRun) -> list[EvalOutput]:
+    """The first items that failed or could not be asked."""
+    found: list[EvalOutput] = []
+    for status in ("fail", "error"):
+        found += client.evals.outputs(run.eval_id, run.id, status=status, limit=SHOWN).data
+    return sorted(found, key=lambda one: one.datasource_item_id)[:SHOWN]
+
+
+def print_outputs(found: Sequence[EvalOutput]) -> None:
+    """Items that did not pass, with what was answered."""
+    if not found:
+        return
+    typer.echo()
+    print_rows(
+        ("ITEM", "STATUS", "ANSWER OR ERROR", "CRITERIA"),
+        (
+            (
+                shorten(json.dumps(dict(one.datasource_item), ensure_ascii=False), WIDTH),
+                one.status,
+                shorten(_words(one), WIDTH),
+                [f"{result.get('name')} {result.get('score'):g}" for result in one.results],
+            )
+            for one in found
+        ),
+    )
+
+
+def _words(one: EvalOutput) -> str:
+    errors = [one.sample.get("error"), *(result.get("error") for result in one.results)]
+    told = next((error for error in errors if error), None)
+    return str(told.get("message")) if told else one.text
+
+
+def print_search(search: EvalSearch) -> None:
+    """A search: its trials, the best first."""
+    spec = search.spec
+    print_fields(
+        [
+            ("id", search.id),
+            ("evaluation", search.eval_id),
+            ("status", search.status),
+            ("error", search.error),
+            ("items", f"{search.items:,}"),
+            ("objective", f"{spec.get('direction')} {spec.get('objective')}"),
+        ]
+    )
+    typer.echo()
+    print_rows(
+        ("", "SETTINGS", "SCORE", "DONE", "ERRORS", "TOKENS", "COST", "SECONDS", "STATUS"),
+        (_trial(number, one, search) for number, one in enumerate(search.trials, 1)),
+    )
+
+
+def _trial(number: int, one: EvalTrial, search: EvalSearch) -> tuple[Any, ...]:
+    return (
+        f"{number}{' best' if one.id == search.best else ''}",
+        _settings(one.settings),
+        _score(one.score, one.standard_error),
+        one.done,
+        one.errored or "",
+        f"{one.tokens:,}",
+        "" if one.cost is None else dollars(one.cost),
+        f"{one.seconds:.1f}",
+        one.error or one.status,
+    )
+
+
+def print_applied(applied: EvalApplied) -> None:
+    """What was deployed."""
+    for name, version in applied.versions.items():
+        typer.echo(f"'{one_line(name)}' answers with version {version} now.")
+    if applied.left:
+        typer.echo(f"Give these with each call: {one_line(_settings(applied.left))}")
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """Settings on one line."""
+    return ", ".join(f"{path}={_value(value)}" for path, value in settings.items())
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return shorten(text, WIDTH // 2)
+
+
+def _score(mean: float | None, error: float | None) -> str:
+    if mean is None:
+        return ""
+    return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"

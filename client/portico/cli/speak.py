@@ -1,0 +1,64 @@
+"""`portico speak`: a text as a sound in a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.progress import Spinner
+from portico.cli.render import print_json
+from portico.cli.session import AsJson, connected
+from portico.errors import InvalidRequest
+
+app = typer.Typer()
+
+_ENDINGS = ("wav", "mp3", "opus", "aac", "flac", "pcm")
+
+
+@app.command(epilog="Example: portico speak 'The door is open.' -o door.wav --voice default")
+def speak(
+    context: typer.Context,
+    text: Annotated[
+        str, typer.Argument(help="What is said, or what the music is like; - reads it from standard input.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Where it is written: a .wav, .mp3, .opus, .aac, .flac or .pcm file."
+        ),
+    ] = Path("speech.wav"),
+    model: Annotated[str | None, typer.Option(help="The model that speaks; the first if left out.")] = None,
+    voice: Annotated[str | None, typer.Option(help="One of the model's voices.")] = None,
+    speed: Annotated[float, typer.Option(min=0.25, max=4, help="2 is twice as fast.")] = 1.0,
+    instructions: Annotated[
+        str | None, typer.Option(help="How to say it, for models that listen to that.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long music is to be.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say a text aloud into a file, or make music. Ctrl-C stops the model."""
+    form = output.suffix.lower().removeprefix(".")
+    if form not in _ENDINGS:
+        raise InvalidRequest(f"'{output}' must end in .{', .'.join(_ENDINGS)}.", param="output")
+    said = sys.stdin.read() if text == "-" else text
+    if not said.strip():
+        raise InvalidRequest("The text is empty.", param="text")
+    asked: dict[str, Any] = {"instructions": instructions, "seconds": seconds}
+    options = {name: value for name, value in asked.items() if value is not None}
+    with connected(context) as client, Spinner("Speaking"):
+        size = client.audio.speak_to(
+            output,
+            said,
+            model,
+            voice=voice,
+            format=form,  # type: ignore[arg-type]  # it is one of them
+            speed=speed,
+            **options,
+        )
+    if as_json:
+        print_json({"path": str(output), "bytes": size})
+    else:
+        typer.echo(output)

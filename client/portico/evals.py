@@ -1,0 +1,146 @@
+"""What the SDK tells of evaluations: what is tested, runs of it with their items, and searches over settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ENDED = ("completed", "canceled", "failed", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Eval:
+    """An evaluation. ``testing_criteria`` as OpenAI writes graders; times in seconds since 1970."""
+
+    id: str
+    name: str
+    created_at: float
+    testing_criteria: Sequence[Mapping[str, Any]] = ()
+    data_source_config: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionScore:
+    """How items did by one criterion."""
+
+    testing_criteria: str
+    passed: int
+    failed: int
+    mean: float | None = None
+    standard_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRun:
+    """A run. ``status``: ``queued``, ``in_progress``, ``completed``, ``canceled`` or ``failed``. ``items`` is how many
+    there are, ``result_counts`` how many are done and how they did; ``run_id`` is the durable run with its events.
+    """
+
+    id: str
+    eval_id: str
+    name: str
+    status: str
+    model: str
+    created_at: float
+    items: int
+    run_id: str
+    result_counts: Mapping[str, int]
+    criteria: tuple[CriterionScore, ...] = ()
+    finished_at: float | None = None
+    score: float | None = None
+    standard_error: float | None = None
+    cost: float | None = None
+    seconds: float = 0.0
+    tokens: int = 0
+    search_id: str | None = None
+    settings: Mapping[str, Any] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOutput:
+    """What became of one item: ``pass``, ``fail`` or ``error``. ``results`` are those of the criteria, in order."""
+
+    id: str
+    status: str
+    datasource_item_id: int
+    datasource_item: Mapping[str, Any]
+    results: Sequence[Mapping[str, Any]]
+    sample: Mapping[str, Any]
+    score: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """What was answered."""
+        output = self.sample.get("output") or ()
+        return str(output[0].get("content") or "") if output else ""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalTrial:
+    """One combination of settings; a run of the evaluation by its ``id``. ``stopped``: given up for better ones."""
+
+    id: str
+    settings: Mapping[str, Any]
+    status: str
+    score: float | None = None
+    standard_error: float | None = None
+    done: int = 0
+    passed: int = 0
+    failed: int = 0
+    errored: int = 0
+    tokens: int = 0
+    cost: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSearch:
+    """A search over settings. ``trials`` stand with the best first; ``best`` is the id of the first at the end."""
+
+    id: str
+    eval_id: str
+    run_id: str
+    name: str
+    status: str
+    created_at: float
+    items: int
+    spec: Mapping[str, Any]
+    trials: tuple[EvalTrial, ...] = ()
+    best: str | None = None
+    finished_at: float | None = None
+    error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class EvalPlan:
+    """What a search would take: ``asked`` items in all, ``judged`` calls of judges, ``trained`` models."""
+
+    trials: int
+    items: int
+    asked: int
+    judged: int
+    trained: int = 0
+    settings: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EvalApplied:
+    """What was deployed: new versions by app. ``left``: settings that are no app's; give them with each call."""
+
+    trial: str
+    versions: Mapping[str, int]
+    left: Mapping[str, Any] = field(default_factory=dict)

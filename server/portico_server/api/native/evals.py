@@ -1,0 +1,201 @@
+"""``/api/evals``: what OpenAI's API has no words for: searches over the settings of what is evaluated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query
+from pydantic import BaseModel
+
+from portico_server.api.depends import Caller, TheParts
+from portico_server.api.parts import Parts
+from portico_server.core.principal import Principal
+from portico_server.db.eval_searches import SearchRow
+from portico_server.db.evals import EvalRunRow
+from portico_server.evals import tally
+
+router = APIRouter(prefix="/api/evals", tags=["Evals"])
+
+SHOWN = 20
+"""Settings that a plan shows."""
+
+
+class SearchError(BaseModel):
+    """Why a search or a trial failed."""
+
+    code: str
+    message: str
+
+
+class Trial(BaseModel):
+    """One combination of settings, which is a run of the evaluation by its ``id``.
+
+    ``status``: ``queued``, ``in_progress``, ``completed``, ``stopped`` (given up for better ones), ``canceled``,
+    ``failed``. ``score`` is the mean of the objective over the items that are ``done``; ``cost`` in US dollars;
+    ``seconds`` those of all items, one after another.
+    """
+
+    id: str
+    settings: dict[str, Any]
+    status: str
+    score: float | None
+    standard_error: float | None
+    done: int
+    passed: int
+    failed: int
+    errored: int
+    tokens: int
+    cost: float | None
+    seconds: float
+    error: SearchError | None
+
+
+class Search(BaseModel):
+    """A search over settings. ``trials`` stand with the best first; ``best`` is its id once the search has ended.
+
+    ``spec`` has what was asked for; ``items`` is how many there are, ``run_id`` the durable run with its events.
+    """
+
+    object: str = "eval.search"
+    id: str
+    eval_id: str
+    run_id: str
+    name: str
+    status: str
+    created_at: int
+    finished_at: int | None
+    items: int
+    spec: dict[str, Any]
+    best: str | None
+    error: SearchError | None
+    trials: list[Trial]
+
+
+class SearchList(BaseModel):
+    """The newest first, without their trials."""
+
+    data: list[Search]
+
+
+class SearchPlan(BaseModel):
+    """What a search would take, by a dry run: ``asked`` items in all, ``judged`` calls of judges, and ``trained``
+    models.
+
+    ``settings`` are those of the first trials.
+    """
+
+    trials: int
+    items: int
+    asked: int
+    judged: int
+    trained: int
+    settings: list[dict[str, Any]]
+
+
+class Choice(BaseModel):
+    """Which trial is put to work; the best, if none is named."""
+
+    trial: str | None = None
+
+
+class Applied(BaseModel):
+    """What was deployed: new versions by app. ``left`` has the settings that are no app's: give them with each call."""
+
+    trial: str
+    versions: dict[str, int]
+    left: dict[str, Any]
+
+
+@router.post("/{eval_id}/search", status_code=201)
+async def search_settings(
+    eval_id: str, wish: Annotated[dict[str, Any], Body()], parts: TheParts, caller: Caller
+) -> Search | SearchPlan:
+    """Try settings: ``data_source`` as a run has it, ``parameters`` with lists of values by path, such as ``model``,
+    ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. With ``dry_run`` only what that would take is told.
+    """
+    if wish.get("dry_run"):
+        found = await parts.searches.plan(eval_id, wish, caller)
+        return SearchPlan(
+            trials=len(found.settings),
+            items=found.items,
+            asked=found.asked,
+            judged=found.judged,
+            trained=found.trained,
+            settings=[dict(one) for one in found.settings[:SHOWN]],
+        )
+    row = await parts.searches.create(eval_id, wish, caller)
+    return await _search(parts, row)
+
+
+@router.get("/{eval_id}/searches")
+async def list_searches(
+    eval_id: str, parts: TheParts, caller: Caller, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> SearchList:
+    """The searches of an evaluation."""
+    return SearchList(data=[_shown(row, ()) for row in await parts.searches.list(eval_id, caller, limit)])
+
+
+@router.get("/{eval_id}/searches/{search_id}")
+async def retrieve_search(eval_id: str, search_id: str, parts: TheParts, caller: Caller) -> Search:
+    """One search with its trials, the best first."""
+    return await _retrieved(parts, eval_id, search_id, caller)
+
+
+@router.post("/{eval_id}/searches/{search_id}/cancel")
+async def cancel_search(eval_id: str, search_id: str, parts: TheParts, caller: Caller) -> Search:
+    """End a search; what is done of it stays."""
+    return await _search(parts, await parts.searches.cancel(eval_id, search_id, caller))
+
+
+@router.post("/{eval_id}/searches/{search_id}/apply")
+async def apply_search(
+    eval_id: str, search_id: str, choice: Choice, parts: TheParts, caller: Caller
+) -> Applied:
+    """Deploy what the best trial changes in apps, as a new version of each."""
+    trial, versions, left = await parts.searches.apply(eval_id, search_id, choice.trial, caller)
+    return Applied(trial=trial.id, versions=dict(versions), left=dict(left))
+
+
+async def _retrieved(parts: Parts, eval_id: str, search_id: str, caller: Principal) -> Search:
+    return await _search(parts, await parts.searches.get(eval_id, search_id, caller))
+
+
+async def _search(parts: Parts, row: SearchRow) -> Search:
+    return _shown(row, await parts.searches.trials(row))
+
+
+def _shown(row: SearchRow, trials: Any) -> Search:
+    return Search(
+        id=row.id,
+        eval_id=row.eval_id,
+        run_id=row.run_id,
+        name=row.name,
+        status=row.status,
+        created_at=int(row.created_at),
+        finished_at=None if row.finished_at is None else int(row.finished_at),
+        items=row.total,
+        spec=dict(row.spec),
+        best=row.state.get("best"),
+        error=None if row.error is None else SearchError(**row.error),
+        trials=[_trial(trial, row.spec["objective"]) for trial in trials],
+    )
+
+
+def _trial(row: EvalRunRow, objective: str) -> Trial:
+    done = row.tally
+    mean = tally.of(done, objective)
+    return Trial(
+        id=row.id,
+        settings=dict(row.settings or {}),
+        status=row.status,
+        score=mean.value,
+        standard_error=mean.error,
+        done=tally.count(done),
+        passed=done["pass"],
+        failed=done["fail"],
+        errored=done["error"],
+        tokens=tally.tokens(done),
+        cost=tally.cost(done),
+        seconds=done["seconds"],
+        error=None if row.error is None else SearchError(**row.error),
+    )

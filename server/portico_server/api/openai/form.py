@@ -1,0 +1,240 @@
+"""A multipart form held in memory: sounds and pictures on their way to a model. Larger files go by `upload`.
+
+Source: RFC 7578; lists and objects as OpenAI's clients write them (``name[]``, ``name[key]``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final, Literal, TypeAlias
+
+import orjson
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from portico_server.api.exchange import ClientLeft, Exchange
+from portico_server.core.errors import InvalidRequest, TooLarge
+from portico_server.core.request import Attached
+from portico_server.core.wording import missing
+from portico_server.settings import MB
+
+FIELD: Final = 256 * 1024
+"""Bytes of one field that is no file, at most."""
+
+PARTS: Final = 100
+"""Parts of one form, at most."""
+
+AT_ONCE: Final = 4
+"""How many files of the largest size one form may hold together."""
+
+_INDEXED: Final = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+")
+_UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\"\\/]")
+
+Kind: TypeAlias = Literal["text", "number", "whole", "boolean", "list", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a form held. A field is a string; one that came as ``name[]`` is a list of them, as ``name[key]`` an object.
+
+    ``field`` of a file is its name in the form without brackets.
+    """
+
+    fields: dict[str, Any]
+    files: tuple[Attached, ...]
+
+    def typed(self, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+        """The fields as JSON would have them. What does not read as its kind stays text, for whoever checks it; an
+        empty field of another kind than text counts as absent.
+        """
+        found = {}
+        for name, value in self.fields.items():
+            kind = kinds.get(name, "text")
+            if kind == "list":
+                found[name] = value if isinstance(value, list) else [value]
+            elif isinstance(value, str) and kind != "text":
+                if value.strip():
+                    found[name] = _read(value.strip(), kind)
+            else:
+                found[name] = value
+        return found
+
+
+async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: int = 1) -> Form:
+    """The form in the body of ``exchange``, with at most ``most`` files of ``limit`` bytes in the fields ``files``.
+
+    Raises `InvalidRequest` for a body that is no form or has a file elsewhere, `TooLarge`, `ClientLeft`.
+    """
+    kind, options = parse_options_header(exchange.header(b"content-type") or b"")
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise InvalidRequest(
+            f"Send a form (multipart/form-data) with a file in '{next(iter(files))}'.",
+            code="unsupported_content_type",
+        )
+    exchange.limit = min(exchange.limit, limit * min(most, AT_ONCE) + AT_ONCE * MB)
+    reader = _Reader(boundary, files, limit, most)
+    whole = False
+    while not whole:
+        message = await exchange.receive()
+        if message["type"] != "http.request":
+            raise ClientLeft
+        reader.write(message.get("body", b""))
+        whole = not message.get("more_body")
+    return reader.finish()
+
+
+def one_file(form: Form, field: str) -> Attached:
+    """The file in ``field``. Raises `InvalidRequest` that names the field if there is none, or an empty one."""
+    file = next((file for file in form.files if file.field == field), None)
+    if file is None:
+        missing(field)
+    return file
+
+
+class _Reader:
+    """The state of one form: which part is being read, and what the parts before it were."""
+
+    def __init__(self, boundary: bytes, files: Collection[str], limit: int, most: int) -> None:
+        self._wanted = files
+        self._limit = limit
+        self._most = most
+        self._fields: dict[str, Any] = {}
+        self._files: list[Attached] = []
+        self._parts = 0
+        self._field = ""
+        self._filename: str | None = None
+        self._media_type = ""
+        self._data = bytearray()
+        self._header = b""
+        self._value = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._headers.clear,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_part,
+                "on_part_data": self._on_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
+
+    def finish(self) -> Form:
+        if not self._ended:
+            raise InvalidRequest("The form is cut short: its last boundary is missing.", code="invalid_form")
+        return Form(self._fields, tuple(self._files))
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[self._header.lower()] = self._value
+        self._header = self._value = b""
+
+    def _on_part(self) -> None:
+        self._parts += 1
+        if self._parts > PARTS:
+            raise InvalidRequest(f"The form has more than {PARTS} parts.", code="invalid_form")
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._field = options.get(b"name", b"").decode("utf-8", "replace")
+        if not self._field:
+            raise InvalidRequest("A part of the form has no name.", code="invalid_form")
+        name = options.get(b"filename")
+        self._filename = None if name is None else _plain(name.decode("utf-8", "replace"))
+        self._media_type = self._headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
+        self._data = bytearray()
+        field = self._field.removesuffix("[]")
+        if self._filename is None:
+            if field in self._wanted:
+                raise InvalidRequest(f"'{field}' must be a file with a name, not a text.", param=field)
+            return
+        if field not in self._wanted:
+            raise InvalidRequest(
+                f"The form has a file in '{self._field}'; files are taken in {' and '.join(self._wanted)}.",
+                param=self._field,
+            )
+        if len(self._files) >= self._most:
+            many = "one file" if self._most == 1 else f"{self._most} files"
+            raise InvalidRequest(f"The form has more than {many}, the most that is taken here.", param=field)
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        self._data += data[start:end]
+        if self._filename is None:
+            if len(self._data) > FIELD:
+                raise TooLarge(
+                    f"The field '{self._field}' is larger than {FIELD // 1024} KB.", param=self._field
+                )
+        elif len(self._data) > self._limit:
+            field = self._field.removesuffix("[]")
+            raise TooLarge(
+                f"The file in '{field}' is larger than {self._limit // MB} MB, the most that is taken here. Send a "
+                "smaller or more strongly compressed one; the setting max_media_mb says how much may be.",
+                param=field,
+            )
+
+    def _on_part_end(self) -> None:
+        if self._filename is None:
+            self._keep(self._field, bytes(self._data).decode("utf-8", "replace"))
+            return
+        field = self._field.removesuffix("[]")
+        if not self._data:
+            raise InvalidRequest(f"The file in '{field}' is empty.", code="empty_file", param=field)
+        fit = _MEDIA_TYPE.fullmatch(self._media_type)
+        kind = self._media_type if fit else "application/octet-stream"
+        self._files.append(Attached(field, self._filename or field, kind, bytes(self._data)))
+
+    def _keep(self, name: str, value: str) -> None:
+        indexed = _INDEXED.fullmatch(name)
+        if indexed is None:
+            if name in self._fields:
+                raise InvalidRequest(f"The form has '{name}' twice.", param=name)
+            self._fields[name] = value
+            return
+        name, key = indexed.groups()
+        kind = list if not key or key.isdecimal() else dict
+        found = self._fields.setdefault(name, kind())
+        if not isinstance(found, kind):
+            raise InvalidRequest(f"The form has '{name}' twice, each time in another form.", param=name)
+        if isinstance(found, list):
+            found.append(value)
+        else:
+            found[key] = value
+
+    def _on_end(self) -> None:
+        self._ended = True
+
+
+def _plain(name: str) -> str:
+    """The last part of a file name, fit to stand in a header."""
+    return _UNFIT.sub("_", PurePosixPath(name.replace("\\", "/")).name)[:255]
+
+
+def _read(value: str, kind: Kind) -> Any:
+    if kind == "boolean":
+        return {"true": True, "false": False, "1": True, "0": False}.get(value.lower(), value)
+    try:
+        if kind == "number":
+            return float(value)
+        if kind == "whole":
+            return int(value)
+        return orjson.loads(value)
+    except ValueError:
+        return value

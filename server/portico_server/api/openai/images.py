@@ -1,0 +1,124 @@
+"""``/v1/images``: pictures made of words, and of other pictures.
+
+Source: https://platform.openai.com/docs/api-reference/images.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from portico_server.api.exchange import STREAM, Exchange, Presence
+from portico_server.api.openai import image_fields, image_links
+from portico_server.api.openai.relay import caller_of, find
+from portico_server.api.parts import Parts
+from portico_server.core import picture
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import Attached, Relay, Relayed
+from portico_server.core.servable import relays
+from portico_server.core.wording import missing
+from portico_server.settings import MB
+
+_EVENTS: Final = {"images/generations": "image_generation", "images/edits": "image_edit"}
+
+
+async def generate(exchange: Exchange, parts: Parts) -> None:
+    """``POST /v1/images/generations``."""
+    body = await exchange.json()
+    image_fields.check(body)
+    await _answer(exchange, parts, Relay("images/generations", body))
+
+
+async def edit(exchange: Exchange, parts: Parts) -> None:
+    """``POST /v1/images/edits``: a form with the pictures, or JSON that refers to them."""
+    if exchange.is_form:
+        # Loaded with the first form: a start of the daemon does without its parser.
+        from portico_server.api.openai import form
+
+        names = ("image", "mask")
+        limit = parts.settings.max_media_mb * MB
+        found = await form.read(exchange, files=names, limit=limit, most=picture.MOST + 1)
+        body: dict[str, Any] = found.typed(image_fields.FORM)
+        image_fields.check(body)
+        files = tuple(picture.attach(file.field, file.name, file.data, file.field) for file in found.files)
+    else:
+        body = await exchange.json()
+        image_fields.check(body)
+        files = await image_links.referred(body, exchange, parts)
+    _check_files(files)
+    await _answer(exchange, parts, Relay("images/edits", body, files=files))
+
+
+async def vary(exchange: Exchange, parts: Parts) -> None:
+    """``POST /v1/images/variations``, which its inventor has given up."""
+    raise InvalidRequest(
+        "Variations are no longer made, here as at OpenAI. Send the image to /v1/images/edits, with a prompt that says "
+        "what is to be different.",
+        code="unsupported_operation",
+    )
+
+
+def _check_files(files: tuple[Attached, ...]) -> None:
+    images = tuple(file for file in files if file.field == "image")
+    masks = tuple(file for file in files if file.field == "mask")
+    if not images:
+        missing("image")
+    if len(images) > picture.MOST or len(masks) > 1:
+        which = "mask" if len(masks) > 1 else "image"
+        raise InvalidRequest(
+            f"The request has {len(images)} images and {len(masks)} masks; at most {picture.MOST} images and one mask "
+            "are taken.",
+            param=which,
+        )
+    picture.check_mask(images, masks[0] if masks else None, "mask")
+
+
+async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:
+    name = request.body["model"]
+    caller = caller_of(exchange)
+    servable = await find(parts, name, request.operation, caller)
+    if not relays(servable):
+        raise InvalidRequest(
+            f"'{name}' does not do {request.operation} over HTTP.",
+            code="unsupported_operation",
+            param="model",
+        )
+    given = {field: value for field, value in request.body.items() if value is not None}
+    request = replace(request, body=given)
+    async with Presence(exchange):
+        relayed = await parts.runner.relay(servable, name, request, caller)
+        if not request.stream:
+            data = b"".join([chunk async for chunk in relayed.chunks])
+            data = await image_links.settled(data, given.get("response_format"), exchange, parts, relayed.run)
+    if not request.stream:
+        await exchange.answer(200, data)
+    elif relayed.media_type.startswith("text/event-stream"):
+        await exchange.stream(relayed.chunks, tells_errors=True)
+    else:
+        events = _events(relayed, _EVENTS[request.operation], exchange, parts)
+        await exchange.stream(events, STREAM)
+
+
+async def _events(relayed: Relayed, event: str, exchange: Exchange, parts: Parts) -> AsyncIterator[bytes]:
+    """The stream that was asked for, from a model that answers at once."""
+    data = b"".join([chunk async for chunk in relayed.chunks])
+    document = orjson.loads(await image_links.settled(data, "b64_json", exchange, parts, relayed.run))
+    kind = f"{event}.completed"
+    told = {
+        name: document[name]
+        for name in ("size", "quality", "background", "output_format")
+        if name in document
+    }
+    for item in document["data"]:
+        body = {
+            "type": kind,
+            "b64_json": item["b64_json"],
+            "created_at": document.get("created") or int(time.time()),
+            **told,
+            **({"usage": document["usage"]} if document.get("usage") else {}),
+        }
+        yield b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(body) + b"\n\n"

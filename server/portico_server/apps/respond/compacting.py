@@ -1,0 +1,110 @@
+"""Making compaction items: a model sums up what it will not be shown again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from portico.wire import Usage
+from portico_server.apps.respond.ask import Ask
+from portico_server.apps.respond.compaction import REQUEST, Compacted, cuts, joined
+from portico_server.apps.respond.items import Item
+from portico_server.apps.respond.messages import messages_of
+from portico_server.apps.respond.pieces import Said, pieces
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.request import Message, Relay, Tokenize, Tokens
+from portico_server.core.servable import Relays
+
+ATTEMPTS: Final = 16
+"""How often a model is asked at most for the notes on a conversation that it cannot read at once."""
+
+BYTES: Final = 4
+"""Bytes that are taken for a token where the model does not count them."""
+
+SHORT, LONG = 1_024, 4_096
+"""Tokens that notes may have, by the length of what they are on: a model that does not end must not go on for ever."""
+
+_OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_template_kwargs")
+"""What of a request holds for the notes too."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """Asks ``model`` for notes on conversations; ``usage`` is what that took."""
+
+    model: Relays
+    ask: Ask
+    media: Mapping[str, str]
+    context: Context
+    usage: Usage = field(default_factory=Usage)
+    _attempts: int = 0
+
+    async def on(self, items: Sequence[Item]) -> str:
+        """A summary of a conversation, in parts if all of it is too long for the model.
+
+        Raises what the model fails with, `EngineFailed` if it says nothing.
+        """
+        question: Message = {"role": "user", "content": REQUEST}
+        messages = joined([*messages_of(items, self.ask.instructions, self.media), question])
+        try:
+            return await self._asked(messages)
+        except PorticoError as error:
+            places = cuts(items)
+            if error.code != "context_length_exceeded" or not places or self._attempts >= ATTEMPTS:
+                raise
+        middle = min(places, key=lambda place: abs(2 * place - len(items)))
+        first = Compacted(await self.on(items[:middle])).sealed()
+        return await self.on([{"type": "compaction", "encrypted_content": first}, *items[middle:]])
+
+    async def _asked(self, messages: Sequence[Message]) -> str:
+        self._attempts += 1
+        options = {name: self.ask.options[name] for name in _OPTIONS if name in self.ask.options}
+        body = {**options, "model": self.ask.model, "messages": messages, "stream": True}
+        body["stream_options"] = {"include_usage": True}
+        body["max_tokens"] = min(LONG, max(SHORT, guess(messages) // 2))
+        relayed = await self.model.relay(Relay("chat/completions", body), self.context)
+        said: list[str] = []
+        try:
+            async for chunk in relayed.chunks:
+                said += [piece.text for piece in pieces(chunk) if isinstance(piece, Said)]
+        finally:
+            close = getattr(relayed.chunks, "aclose", None)
+            if close is not None:
+                await close()
+        self.usage += relayed.usage
+        await self.context.emit(relayed.usage)
+        text = "".join(said).strip()
+        if not text:
+            raise EngineFailed(
+                f"'{self.ask.model}' wrote no notes on the conversation, which was left as it is. Try again, or go on "
+                "without 'context_management'.",
+                code="no_summary",
+            )
+        return text
+
+
+async def size_of(messages: Sequence[Message], name: str, context: Context) -> int:
+    """How many tokens of a model a conversation is; a guess from its bytes where the model does not count."""
+    try:
+        found = await context.call(name, Tokenize(messages=tuple(messages)))
+    except PorticoError as error:
+        if error.code != "tokens_unsupported":
+            raise
+        return guess(messages)
+    if not isinstance(found, Tokens):
+        raise PorticoError(f"'{name}' answered a request for tokens with something else.")
+    return len(found.ids)
+
+
+def guess(messages: Sequence[Message]) -> int:
+    """About how many tokens a conversation is, by its bytes."""
+    return sum(_bytes(message) for message in messages) // BYTES
+
+
+def _bytes(message: Message) -> int:
+    content: Any = message.get("content")
+    texts = [content] if isinstance(content, str) else [part.get("text") for part in content or ()]
+    calls = [call["function"].get("arguments") for call in message.get("tool_calls") or ()]
+    return sum(len(text.encode()) for text in (*texts, *calls) if isinstance(text, str))

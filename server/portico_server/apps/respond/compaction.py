@@ -1,0 +1,133 @@
+"""Compaction items: what stands before one is told to the model in fewer words. Pure: values in, values out.
+
+To clients ``encrypted_content`` is opaque, and they send it back as it is. It holds a summary, and the items that the
+model is shown behind it, as they are. No secret is in it: it is of the conversation that its client has sent.
+
+Source: https://developers.openai.com/api/docs/guides/compaction
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from portico_server.core.request import Message
+
+SEAL: Final = "portico.1."
+"""What content of ours begins with, and the version of what follows."""
+
+REQUEST: Final = (
+    "Our conversation has become long, and will go on without what is above. Write down for yourself what you need to "
+    "go on: what the user wants, in their words where these matter; what was done, and what came of it; names, "
+    "numbers, files and decisions; what is still to be done. Write the notes alone, without a greeting."
+)
+"""What a model is asked for a summary with."""
+
+_HEAD: Final = "[Notes on our conversation up to here, which has been left out:]"
+_TAIL: Final = "[End of the notes.]"
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What a compaction item holds. ``keeps``: the user's messages before it are shown besides."""
+
+    summary: str
+    items: Sequence[dict[str, Any]] = ()
+    keeps: bool = False
+
+    def sealed(self) -> str:
+        """As ``encrypted_content``."""
+        data = orjson.dumps({"summary": self.summary, "items": list(self.items), "keeps": self.keeps})
+        return SEAL + base64.urlsafe_b64encode(data).decode()
+
+
+def opened(content: str) -> Compacted | None:
+    """What an ``encrypted_content`` holds; ``None`` if it was not made here."""
+    if not content.startswith(SEAL):
+        return None
+    try:
+        found = orjson.loads(base64.urlsafe_b64decode(content.removeprefix(SEAL)))
+    except (binascii.Error, ValueError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    summary, items, keeps = found.get("summary"), found.get("items"), found.get("keeps")
+    if not (isinstance(summary, str) and isinstance(items, list) and isinstance(keeps, bool)):
+        return None
+    return Compacted(summary, items, keeps)
+
+
+def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The items that a model is shown: nothing of what stands before the last compaction, but what that one keeps.
+
+    The window of a window is the same.
+    """
+    last = next((n for n in range(len(items) - 1, -1, -1) if items[n]["type"] == "compaction"), None)
+    if last is None:
+        return items
+    held = opened(items[last]["encrypted_content"])
+    if held is None:
+        return items[last + 1 :]
+    kept = asked(window(items[:last])) if held.keeps else []
+    alone = {**items[last], "encrypted_content": Compacted(held.summary, keeps=True).sealed()}
+    return [*kept, alone, *held.items, *items[last + 1 :]]
+
+
+def asked(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages among items that are not the model's own."""
+    return [item for item in items if item["type"] == "message" and item["role"] != "assistant"]
+
+
+def quoted(items: Sequence[dict[str, Any]], room: int) -> str:
+    """What the user wrote among items, the newest as far as there is room for so many characters: a small model writes
+    poor notes, and these words cost nothing.
+    """
+    found: list[str] = []
+    for item in reversed(items):
+        if item["type"] != "message" or item["role"] != "user":
+            continue
+        text = " ".join(part["text"] for part in item["content"] if part["type"] == "input_text").strip()
+        room -= len(text)
+        if room < 0:
+            break
+        if text:
+            found.append(f"- {text}")
+    return "\n".join(["The user wrote:", *reversed(found)]) if found else ""
+
+
+def cuts(items: Sequence[dict[str, Any]]) -> list[int]:
+    """Where a conversation can be cut in two, so that no call is parted from what it gave: before a message of the
+    user, and before the first of some calls.
+    """
+    found = []
+    for number in range(1, len(items)):
+        item, before = items[number], items[number - 1]
+        calls = item["type"] == "function_call" and before["type"] not in ("function_call", "reasoning")
+        if calls or (item["type"] == "message" and item["role"] != "assistant"):
+            found.append(number)
+    # What begins with a summary alone would only be summed up once more.
+    return [number for number in found if number > 1 or items[0]["type"] != "compaction"]
+
+
+def told(content: str) -> str:
+    """A compaction item as the model reads it."""
+    held = opened(content)
+    return f"{_HEAD}\n{held.summary}\n{_TAIL}" if held is not None else ""
+
+
+def joined(messages: Sequence[Message]) -> list[Message]:
+    """Messages of the user that follow each other as one: many templates want turns."""
+    found: list[Message] = []
+    for message in messages:
+        last = found[-1] if found else {}
+        both = (last.get("content"), message.get("content"))
+        if last.get("role") == message["role"] == "user" and all(isinstance(text, str) for text in both):
+            found[-1] = {**last, "content": "\n\n".join(str(text) for text in both)}
+        else:
+            found.append(message)
+    return found

@@ -1,0 +1,218 @@
+"""Batches: created, found, cancelled. Each is a durable run that does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.batches import lines
+from portico_server.batches.courtesy import Courtesy
+from portico_server.batches.spec import (
+    ENDPOINTS,
+    KIND,
+    PURPOSE,
+    WINDOW_SECONDS,
+    WORKING,
+    Ask,
+    Checked,
+    Problem,
+    Spec,
+    Uploads,
+)
+from portico_server.batches.work import Work, Workplace
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.db import batches, runs
+from portico_server.db.batches import BatchRow
+from portico_server.db.database import Database
+from portico_server.db.files import FileRow, Page
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE: Final = 8
+"""Batches that are worked on at a time; they share the requests that are asked at a time."""
+
+ROWS: Final = 500
+"""Lines that are removed at once."""
+
+
+class Batches:
+    """``at_once``: requests that this daemon asks at a time for all batches; ``longest``: bytes of one request;
+    ``yields``: whether they stand back while somebody waits for an answer.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        runner: Runner,
+        scheduler: Scheduler,
+        files: Uploads,
+        *,
+        at_once: int,
+        longest: int,
+        yields: bool = True,
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._runner = runner
+        self._files = files
+        self._stops: dict[str, asyncio.Event] = {}
+        self._place = Workplace(
+            *(database, registry, scheduler, files),
+            courtesy=Courtesy(registry, runner, on=yields),
+            slots=asyncio.Semaphore(max(1, at_once)),
+            at_once=max(1, at_once),
+            longest=longest,
+        )
+        self.ask: Ask | None = None
+        """The door for a request; put in by the composition root, which knows the faces."""
+        scheduler.handle(KIND, self._work, concurrency=AT_ONCE)
+
+    async def start(self) -> None:
+        """Clear up behind a daemon that was cut off: lines of batches that have ended, batches whose runs have."""
+        for batch_id in await self._database.read(batches.ended):
+            while await self._database.write(batches.drop, batch_id, ROWS):
+                pass
+        for row in await self._database.read(batches.working):
+            await self._settled(row)
+
+    # --- making one --------------------------------------------------------------------------------------------
+
+    async def create(self, input_file_id: str, endpoint: str, spec: Spec, caller: Principal) -> BatchRow:
+        """Begin a batch. The lines of its file are checked in the background. Raises `InvalidRequest`, `NotFound`."""
+        file = await self._checked(input_file_id, endpoint, caller)
+        now = time.time()
+        row = BatchRow(
+            id=new_id("batch_"),
+            owner=caller.id,
+            run_id=new_id("run_"),
+            status="validating",
+            endpoint=endpoint,
+            model="",
+            input_file_id=file.id,
+            input_sha256=file.sha256,
+            spec=spec.to_json(),
+            total=0,
+            completed=0,
+            failed=0,
+            prompt_tokens=0,
+            completion_tokens=0,
+            cached_tokens=0,
+            output_file_id=None,
+            error_file_id=None,
+            errors=None,
+            times={},
+            created_at=now,
+            expires_at=now + WINDOW_SECONDS,
+            finished_at=None,
+        )
+        await self._database.write(batches.create, row, KIND)
+        self._scheduler.look()
+        return row
+
+    async def check(self, input_file_id: str, endpoint: str, caller: Principal) -> Checked:
+        """What is in a file, and what is wrong with it, without asking anything. Raises as `create`."""
+        file = await self._checked(input_file_id, endpoint, caller)
+        path = self._files.blob(file.sha256)
+        try:
+            found = await asyncio.to_thread(lines.check, path, endpoint, self._place.longest)
+        except FileNotFoundError as error:
+            raise NotFound(
+                f"The bytes of '{file.filename}' are no longer on this machine. Upload it again.",
+                code="file_content_missing",
+                param="input_file_id",
+            ) from error
+        return await self._place.problems(found, endpoint, caller.id)
+
+    async def _checked(self, input_file_id: str, endpoint: str, caller: Principal) -> FileRow:
+        if endpoint not in ENDPOINTS:
+            raise InvalidRequest(
+                f"There are no batches for '{endpoint[:80]}'.{nearest(endpoint, ENDPOINTS)} Endpoints are: "
+                f"{', '.join(ENDPOINTS)}.",
+                param="endpoint",
+            )
+        try:
+            file = await self._files.get(input_file_id, caller)
+        except NotFound as error:
+            raise NotFound(error.message, code=error.code, param="input_file_id") from error
+        if file.purpose != PURPOSE:
+            raise InvalidRequest(
+                f"'{file.filename}' was uploaded for '{file.purpose}'; upload it with the purpose '{PURPOSE}'.",
+                code="invalid_file_purpose",
+                param="input_file_id",
+            )
+        return file
+
+    # --- what there is -----------------------------------------------------------------------------------------
+
+    async def get(self, batch_id: str, caller: Principal) -> BatchRow:
+        """One batch. Raises `NotFound`."""
+        row = await self._database.read(batches.get, batch_id)
+        if row is None or not caller.sees(row.owner):
+            raise NotFound(f"There is no batch '{batch_id[:80]}'.", code="batch_not_found", param="batch_id")
+        return await self._settled(row)
+
+    async def list(self, caller: Principal, *, after: str | None = None, limit: int = 20) -> Page[BatchRow]:
+        """The caller's batches, the newest first."""
+        cursor = None if after is None else await self.get(after, caller)
+        owner = None if caller.admin else caller.id
+        found = await self._database.read(batches.page, owner, after=cursor, limit=limit)
+        return Page(tuple([await self._settled(row) for row in found.data]), found.has_more)
+
+    async def cancel(self, batch_id: str, caller: Principal) -> BatchRow:
+        """Stop asking; what is done by then gets its file. Raises `NotFound`, and `Conflict` if it has ended."""
+        row = await self.get(batch_id, caller)
+        moved = await self._database.write(batches.cancel, row)
+        row = await self.get(batch_id, caller)
+        if not moved:
+            if row.status != "cancelling":
+                raise Conflict(
+                    f"The batch '{row.id}' is {row.status} already.", code="batch_ended", param="batch_id"
+                )
+        stop = self._stops.get(row.id)
+        if stop is not None:
+            stop.set()
+        if row.finished_at is not None:
+            await self._files.release([row.input_sha256])
+        return row
+
+    async def _settled(self, row: BatchRow) -> BatchRow:
+        """The batch. If its run was ended behind its back, cancelled or given up, another one lays down the files."""
+        if row.status not in WORKING:
+            return row
+        run = await self._database.read(runs.get, row.run_id)
+        if run is not None and run.finished_at is None:
+            return row
+        if run is not None and run.status == "completed":  # between our two looks
+            return await self._database.read(batches.get, row.id) or row
+        errors: list[Mapping[str, Any]] = []
+        if run is None or run.status != "cancelled":
+            error = (run.error if run is not None else None) or {}
+            words = str(error.get("message") or "The run that did the work is gone.")
+            errors = [Problem(str(error.get("code") or "run_failed"), words).to_json()]
+        await self._scheduler.settled(row.run_id)
+        await self._database.write(batches.again, row, errors)
+        self._scheduler.look()
+        return await self._database.read(batches.get, row.id) or row
+
+    # --- the run -----------------------------------------------------------------------------------------------
+
+    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        row = await self._database.read(batches.get, str(payload["batch"]))
+        if row is None or self.ask is None:
+            raise Unavailable(f"The batch '{payload['batch']}' is gone.", code="batch_not_found")
+        stop = self._stops[row.id] = asyncio.Event()
+        try:
+            return await Work(self._place, row, self.ask, stop, context).do()
+        finally:
+            if self._stops.get(row.id) is stop:
+                del self._stops[row.id]

@@ -1,0 +1,50 @@
+"""The lines of a batch stand back while a call is answered that somebody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from portico_server.core.registry import Registry
+from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
+
+LOOK: Final = 0.05
+"""Seconds between two looks at whether something is being answered."""
+
+QUIET: Final = 0.1
+"""Seconds after an answer in which the same caller is likely to ask again: a program that takes turns."""
+
+LONGEST: Final = 5.0
+"""Seconds that a line stands back, however much is asked: a batch goes on, slowly, on a machine that is never idle."""
+
+
+class Courtesy:
+    """``on``: whether lines stand back at all. Models of providers share nothing with others, and are not looked at."""
+
+    def __init__(self, registry: Registry, runner: Runner, *, on: bool) -> None:
+        self._registry = registry
+        self._runner = runner
+        self._on = on
+
+    async def stand_back(self, model: str) -> None:
+        """Return once nobody's call is being answered or was just now, or after `LONGEST`."""
+        if not self._on or self._far(model):
+            return
+        stood = 0.0
+        while stood < LONGEST and self._crowded():
+            await asyncio.sleep(LOOK)  # a call that ends is a dictionary that shrinks: nobody is told
+            stood += LOOK
+
+    def _crowded(self) -> bool:
+        if time.perf_counter() - self._runner.answered_at < QUIET:
+            return True
+        return any(self._counts(run) for run in self._runner.living)
+
+    def _counts(self, run: Run) -> bool:
+        return run.status == "running" and not (run.durable or run.behind or self._far(run.name))
+
+    def _far(self, name: str) -> bool:
+        found = self._registry.get(name)
+        return found is not None and found.card.labels.get("engine") == "remote"

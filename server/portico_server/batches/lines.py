@@ -1,0 +1,213 @@
+"""The lines of a batch: those of its file, checked and read, and those of its results, written.
+
+Format: https://platform.openai.com/docs/guides/batch and https://platform.openai.com/docs/api-reference/batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import orjson
+
+from portico_server.batches.spec import LARGEST, LINES, Answer, Checked, Problem
+from portico_server.core.errors import nearest
+from portico_server.db.batches import Spent
+
+MOST: Final = 100
+"""Problems that are told of one file."""
+
+LONGEST_ID: Final = 512
+"""Characters of a custom_id."""
+
+BLOCK: Final = 64
+"""Lines that are read at once."""
+
+ROOM: Final = 4 * 1024 * 1024
+"""Bytes of lines after which no more are read at once."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request of a file; ``body`` is JSON."""
+
+    line: int
+    custom_id: str
+    body: bytes
+
+
+class _Wrong(Exception):
+    """A line that cannot be taken."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.param = code, message, param
+
+
+# --- the file that was sent --------------------------------------------------------------------------------------
+
+
+def check(path: Path, endpoint: str, longest: int) -> Checked:
+    """Read the whole file, one line at a time. ``longest``: bytes of a line. Slow: not for the event loop."""
+    if path.stat().st_size > LARGEST:
+        words = f"The file is larger than {LARGEST // 1024**2} MB, the most that a batch takes. Split it."
+        return Checked(0, "", (Problem("file_too_large", words, "input_file_id"),))
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    total, model = 0, ""
+    with path.open("rb") as file:
+        for number, raw in _raw(file, longest):
+            total += 1
+            if total > LINES:
+                words = f"The file has more than {LINES:,} requests, the most that a batch takes. Split it."
+                return Checked(total, model, (Problem("too_many_tasks", words, "input_file_id"),))
+            if len(problems) >= MOST:
+                continue
+            try:
+                model = _require(raw, endpoint, longest, seen, model)
+            except _Wrong as wrong:
+                problems.append(Problem(wrong.code, wrong.message, wrong.param, number))
+    if not total:
+        words = "The file is empty. Each line of it must be one request: custom_id, method, url and body, as JSON."
+        problems.append(Problem("empty_file", words, "input_file_id"))
+    return Checked(total, model, tuple(problems))
+
+
+def _require(raw: bytes, endpoint: str, longest: int, seen: set[str], model: str) -> str:
+    """The model of a line that is right; of the first one if ``model`` is empty. Raises `_Wrong`."""
+    if len(raw) > longest:
+        most = longest // 1024**2
+        raise _Wrong(
+            "request_too_large", f"The line is longer than {most} MB, the most that a request may have."
+        )
+    value = _object(raw)
+    custom_id = value.get("custom_id")
+    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= LONGEST_ID:
+        raise _Wrong(*_lacks("custom_id", f"a text of 1 to {LONGEST_ID} characters", custom_id), "custom_id")
+    if custom_id in seen:
+        words = f"Another line has the custom_id '{custom_id[:80]}' too; each must have its own."
+        raise _Wrong("duplicate_custom_id", words, "custom_id")
+    seen.add(custom_id)
+    if value.get("method") != "POST":
+        raise _Wrong(*_lacks("method", "'POST'", value.get("method")), "method")
+    if value.get("url") != endpoint:
+        if not value.get("url"):
+            raise _Wrong(*_lacks("url", f"'{endpoint}'", None), "url")
+        words = f"The url '{str(value['url'])[:80]}' is not the endpoint of the batch, '{endpoint}'."
+        raise _Wrong("url_mismatch", words, "url")
+    body = value.get("body")
+    if not isinstance(body, dict):
+        raise _Wrong(*_lacks("body", "a JSON object", body), "body")
+    return _model(body, model)
+
+
+def _model(body: dict[str, Any], model: str) -> str:
+    named = body.get("model")
+    if not isinstance(named, str) or not named:
+        raise _Wrong(*_lacks("body.model", "the name of a model or an app", named), "body.model")
+    for field in ("stream", "background"):
+        if body.get(field):
+            words = f"'{field}' has no meaning in a batch, whose answers come as a file; leave it out."
+            raise _Wrong("unsupported_parameter", words, f"body.{field}")
+    if model and named != model:
+        words = (
+            f"The model '{named[:80]}' is not that of the first line, '{model[:80]}'; make a batch for each."
+        )
+        raise _Wrong("model_mismatch", words + nearest(named, [model]), "body.model")
+    return named
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        what = str(error).partition(": line")[0]
+        raise _Wrong(
+            "invalid_json_line", f"This line is not JSON: {what}, at column {error.colno}."
+        ) from None
+    if not isinstance(value, dict):
+        raise _Wrong("invalid_json_line", "This line is not a JSON object.")
+    return value
+
+
+def _lacks(name: str, wanted: str, given: object) -> tuple[str, str]:
+    if given is None:
+        return "missing_required_parameter", f"'{name}' is missing; it must be {wanted}."
+    return "invalid_value", f"'{name}' must be {wanted}."
+
+
+def _raw(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, with their numbers from 1; of one that is too long, one byte too many."""
+    number = 0
+    while raw := file.readline(longest + 2):
+        number += 1
+        rest = raw
+        while not rest.endswith(b"\n") and (rest := file.readline(1024 * 1024)):
+            pass
+        text = raw.removeprefix(_BOM) if number == 1 else raw
+        if text := text.strip():
+            yield number, text
+
+
+def blocks(path: Path, done: Collection[int], longest: int) -> Iterator[list[Asked]]:
+    """The requests of a checked file that are not ``done``, some at a time."""
+    block: list[Asked] = []
+    size = 0
+    with path.open("rb") as file:
+        for number, raw in _raw(file, longest):
+            if number in done:
+                continue
+            value = orjson.loads(raw)
+            asked = Asked(number, value["custom_id"], orjson.dumps(value["body"]))
+            block.append(asked)
+            size += len(asked.body)
+            if len(block) == BLOCK or size > ROOM:
+                yield block
+                block, size = [], 0
+    if block:
+        yield block
+
+
+# --- the files of results ----------------------------------------------------------------------------------------
+
+
+def answered(batch_id: str, asked: Asked, answer: Answer) -> tuple[bytes, Spent]:
+    """The line for a request that was answered, whatever with, and the tokens that this took."""
+    try:
+        document = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        document = {"error": {"message": "The answer is not JSON.", "type": "server_error", "code": None}}
+    response = {"status_code": answer.status, "request_id": answer.request_id, "body": document}
+    return _line(batch_id, asked, response, None), _spent(document)
+
+
+def unanswered(batch_id: str, asked: Asked, code: str, message: str) -> bytes:
+    """The line for a request that nobody was asked."""
+    return _line(batch_id, asked, None, {"code": code, "message": message})
+
+
+def _line(batch_id: str, asked: Asked, response: Any, error: Any) -> bytes:
+    line = {
+        # The same whenever it is answered, and in the order of the input.
+        "id": f"batch_req_{batch_id.removeprefix('batch_')}_{asked.line:06d}",
+        "custom_id": asked.custom_id,
+        "response": response,
+        "error": error,
+    }
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _spent(document: Any) -> Spent:
+    """Tokens by the ``usage`` of an answer, in the words of any endpoint."""
+    usage = document.get("usage") if isinstance(document, dict) else None
+    if not isinstance(usage, dict):
+        return Spent()
+    asked = usage.get("prompt_tokens", usage.get("input_tokens"))
+    said = usage.get("completion_tokens", usage.get("output_tokens"))
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return Spent(*(number if isinstance(number, int) else 0 for number in (asked, said, cached)))

@@ -1,0 +1,122 @@
+"""What a batch is: a file of requests for one endpoint and one model, and what is needed to answer them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from portico_server.core.principal import Principal
+from portico_server.core.request import CAPABILITY
+from portico_server.db.files import FileRow
+
+KIND: Final = "batch"
+"""The kind of the runs that do the work."""
+
+PURPOSE, OUTPUT_PURPOSE = "batch", "batch_output"
+
+ENDPOINTS: Final[Mapping[str, str]] = {
+    "/v1/chat/completions": CAPABILITY["chat/completions"],
+    "/v1/completions": CAPABILITY["completions"],
+    "/v1/embeddings": CAPABILITY["embeddings"],
+    "/v1/responses": CAPABILITY["chat/completions"],
+    "/v1/rerank": CAPABILITY["rerank"],
+}
+"""Endpoints that a batch may be for, and what a model must be able to do there."""
+
+WINDOW: Final = "24h"
+WINDOW_SECONDS: Final = 86_400.0
+
+LINES: Final = 50_000
+"""Requests in one file, as OpenAI has it."""
+
+LARGEST: Final = 200 * 1024 * 1024
+"""Bytes of one file, as OpenAI has it."""
+
+WORKING: Final = ("validating", "in_progress", "finalizing", "cancelling")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What was asked for besides file and endpoint. ``keep``: seconds for which the files of the end are kept."""
+
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    keep: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Spec:
+        return cls(dict(value.get("metadata") or {}), value.get("keep"))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a file, at which line of it if it is one."""
+
+    code: str
+    message: str
+    param: str | None = None
+    line: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a file was found to hold: so many requests for ``model``, if there are no ``problems``."""
+
+    total: int
+    model: str
+    problems: Sequence[Problem] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request was answered with: an HTTP status and a JSON document.
+
+    ``ours``: it was refused because a queue or a quota of this daemon is full, and may come again after
+    ``retry_after`` seconds.
+    """
+
+    status: int
+    body: bytes
+    request_id: str
+    ours: bool = False
+    retry_after: float | None = None
+
+
+class Ask(Protocol):
+    """The door that a request of a client goes through, behind the network: the same checks, limits and usage."""
+
+    async def __call__(self, endpoint: str, body: bytes, caller: Principal) -> Answer:
+        """Answer one request; never raises for what a client would be told."""
+
+
+class Laid(Protocol):
+    """Bytes that have arrived on the disk and are not a file yet."""
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+class Uploads(Protocol):
+    """The files of the daemon, as far as batches need them."""
+
+    async def get(self, file_id: str, caller: Principal) -> FileRow: ...
+
+    def blob(self, sha256: str) -> Path: ...
+
+    async def receive(self, chunks: AsyncIterator[bytes], *, limited: bool = True) -> Any: ...
+
+    async def lay(self, received: Any) -> None: ...
+
+    async def forget(self, digests: Collection[str]) -> None: ...
+
+    async def release(self, digests: Sequence[str]) -> None: ...

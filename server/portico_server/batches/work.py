@@ -1,0 +1,281 @@
+"""The work of one batch, in a durable run: check its file, ask what it asks, and lay down what was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from portico.wire import Status as Progress
+from portico_server.batches import lines, results
+from portico_server.batches.asking import Asking, RevokedError
+from portico_server.batches.courtesy import Courtesy
+from portico_server.batches.keeper import Keeper, patiently
+from portico_server.batches.lines import Asked
+from portico_server.batches.results import Results
+from portico_server.batches.spec import ENDPOINTS, Ask, Checked, Problem, Uploads
+from portico_server.core.context import Context
+from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavailable
+from portico_server.core.registry import Registry
+from portico_server.db import batches, steps
+from portico_server.db.batches import BatchRow, LineRow, Spent
+from portico_server.db.database import Database
+from portico_server.db.steps import StepRow
+from portico_server.runs.run import BEHIND
+from portico_server.runs.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+LOOK: Final = 1.0
+"""Seconds between two looks at whether a client of another daemon has cancelled the batch."""
+
+GRACE: Final = 3_600.0
+"""Seconds behind the window of a batch in which its files may still wait for a full disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What the work needs. ``longest``: bytes of one request; ``at_once``: requests that are asked at a time."""
+
+    database: Database
+    registry: Registry
+    scheduler: Scheduler
+    files: Uploads
+    courtesy: Courtesy
+    slots: asyncio.Semaphore
+    at_once: int
+    longest: int
+
+    async def problems(self, checked: Checked, endpoint: str, owner: str) -> Checked:
+        """What was found, and whether the model is there for ``owner`` and does what the endpoint asks."""
+        if checked.problems or not checked.model:
+            return checked
+        try:
+            caller = self.scheduler.principals(owner)
+            found = await self.registry.resolve(checked.model, caller)
+        except (Forbidden, NotFound) as error:
+            problem = Problem(error.code or "", error.message, "body.model", 1)
+        else:
+            able = ENDPOINTS[endpoint]
+            if able in found.card.capabilities:
+                return checked
+            can = ", ".join(sorted(found.card.capabilities)) or "nothing else"
+            words = f"The model '{checked.model}' does not answer at {endpoint}; it does {can}."
+            problem = Problem("unsupported_operation", words, "body.model", 1)
+        return Checked(checked.total, checked.model, (problem,))
+
+
+class Work:
+    """One attempt at one batch. ``stop`` is set when it is cancelled."""
+
+    def __init__(
+        self, place: Workplace, row: BatchRow, ask: Ask, stop: asyncio.Event, context: Context
+    ) -> None:
+        self._place = place
+        self._row = row
+        self._ask = ask
+        self._stop = stop
+        self._context = context
+        self._done = 0
+        self._began = time.time()
+        self._noted = False
+
+    async def do(self) -> dict[str, Any]:
+        """From wherever the last attempt stopped to the end; what the run's result is."""
+        if self._row.status == "validating":
+            await self._check()
+        if self._row.status == "in_progress":
+            await self._answer()
+        if self._row.status in ("finalizing", "cancelling"):
+            await self._finish()
+        row = self._row
+        await self._place.files.release([row.input_sha256])
+        while await self._place.database.write(batches.drop, row.id, results.ROWS):
+            pass
+        return {"batch": row.id, "status": row.status, "completed": row.completed, "failed": row.failed}
+
+    # --- before ------------------------------------------------------------------------------------------------
+
+    async def _check(self) -> None:
+        place, row = self._place, self._row
+        await self._context.emit(Progress("validate", "Reading the file"))
+        path = place.files.blob(row.input_sha256)
+        try:
+            checked = await asyncio.to_thread(lines.check, path, row.endpoint, place.longest)
+        except FileNotFoundError as error:
+            raise Unavailable(
+                "The bytes of the input file are not on this machine. Upload it again.",
+                code="file_content_missing",
+            ) from error
+        checked = await place.problems(checked, row.endpoint, row.owner)
+        found = {"total": checked.total, "model": checked.model}
+        if checked.problems:
+            errors = [problem.to_json() for problem in checked.problems]
+            await self._move("failed", {"errors": errors, "model": checked.model, "finished_at": time.time()})
+        else:
+            await self._move("in_progress", found)
+        await self._note("check", 1, found)
+
+    async def _move(self, to: str, values: dict[str, Any] | None = None) -> None:
+        """Go on to another status, unless the batch was cancelled meanwhile; then see what it is."""
+
+        async def write() -> None:
+            since = ("validating", "in_progress", "finalizing")
+            await self._place.database.write(batches.move, self._row.id, to, since=since, values=values)
+
+        await patiently(write, self._row.expires_at + GRACE)
+        await self._look()
+
+    async def _look(self) -> None:
+        row = await self._place.database.read(batches.get, self._row.id)
+        if row is None:
+            raise Unavailable(f"The batch '{self._row.id}' is gone.", code="batch_not_found")
+        self._row = row
+
+    async def _note(self, path: str, number: int, output: dict[str, Any], spent: Spent | None = None) -> None:
+        """A step for the trace; and a run that got further is taken up again as often as it is cut off."""
+        now = time.time()
+        row = StepRow(
+            *(path, number, "batch", "completed", 1, None, orjson.dumps(output).decode(), None),
+            self._began,
+            (now - self._began) * 1e3,
+            *(spent or ()),
+        )
+        await self._place.database.jot(steps.record, self._context.run, [row], self._place.scheduler.fence)
+        self._began = now
+
+    # --- the requests ------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> None:
+        """Ask what is left, until it is done, cancelled, or its time is over."""
+        row = self._row
+        errors: Sequence[dict[str, Any]] = ()
+        asking = asyncio.create_task(self._ask_all(), name=f"requests of {row.id}")
+        stopped = asyncio.create_task(self._cancelled(), name=f"cancel of {row.id}")
+        try:
+            await asyncio.wait(
+                (asking, stopped),
+                timeout=max(0.0, row.expires_at - time.time()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            finished = asking.done()
+            for task in (asking, stopped):
+                task.cancel()
+            await asyncio.wait((asking, stopped))
+        if finished and (error := asking.exception()) is not None:
+            if not isinstance(error, RevokedError):
+                raise error
+            message = f"{error.error.message} The batch was ended with what was done by then."
+            errors = [Problem(error.error.code or "key_revoked", message).to_json()]
+        await self._look()
+        spent = Spent(self._row.prompt_tokens, self._row.completion_tokens, self._row.cached_tokens)
+        counts = {"completed": self._row.completed, "failed": self._row.failed}
+        await self._note("requests", 2, counts, spent)
+        await self._move("finalizing", {"errors": errors} if errors else None)
+
+    async def _cancelled(self) -> None:
+        """Return when the batch was cancelled, here or at another daemon."""
+        while True:
+            try:
+                if await self._place.database.read(batches.status, self._row.id) != "in_progress":
+                    return
+                async with asyncio.timeout(LOOK):
+                    await self._stop.wait()
+                    return
+            except TimeoutError:
+                continue
+            except PorticoError as error:
+                logger.warning("batch %s: %s", self._row.id, error.message)
+                await asyncio.sleep(LOOK)
+
+    async def _ask_all(self) -> None:
+        place, row = self._place, self._row
+        done = await place.database.read(batches.done, row.id)
+        self._done = len(done)
+        asking = Asking(
+            *(self._ask, place.scheduler.principals, place.slots, place.courtesy),
+            *(row.owner, row.endpoint, row.model),
+        )
+        keeper = Keeper(self._write, row.expires_at + GRACE)
+
+        async def worker(feed: _Feed) -> None:
+            BEHIND.set(True)
+            while (asked := await feed.next()) is not None:
+                answer = await asking.answer(asked.body)
+                data, spent = lines.answered(row.id, asked, answer)
+                await keeper.keep(LineRow(asked.line, answer.status >= 400, data), spent)
+
+        try:
+            async with (
+                aclosing(results.read(place.files, row, done, place.longest)) as blocks,
+                asyncio.TaskGroup() as tasks,
+            ):
+                feed = _Feed(blocks)
+                for _ in range(min(place.at_once, row.total)):
+                    tasks.create_task(worker(feed))
+            await keeper.drain()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+        finally:
+            await keeper.close()
+
+    async def _write(self, rows: Sequence[LineRow], spent: Spent) -> None:
+        place, row = self._place, self._row
+        status = await place.database.jot(
+            batches.keep, row.id, rows, spent, row.run_id, place.scheduler.fence
+        )
+        if status != "in_progress":
+            self._stop.set()
+        self._done += len(rows)
+        if not self._noted:
+            self._noted = True
+            await self._note("requests", 2, {"completed": self._done})
+        await self._context.emit(
+            Progress("requests", f"{self._done} of {row.total}", self._done, row.total, "requests")
+        )
+
+    # --- after -------------------------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        place, row = self._place, self._row
+        await self._context.emit(Progress("files", "Writing the results"))
+        missing = row.total - row.completed - row.failed
+        if row.errors:
+            status = "failed"
+        elif row.status == "cancelling":
+            status = "cancelled"
+        else:
+            status = "expired" if missing else "completed"
+        written = Results(place.database, place.files, row, place.longest)
+        until = max(row.expires_at, time.time()) + GRACE
+        await patiently(
+            lambda: written.write(status, self._context.run, lambda: place.scheduler.fence), until
+        )
+        await self._look()
+        made = {"output_file_id": self._row.output_file_id, "error_file_id": self._row.error_file_id}
+        await self._note("files", 3, made)
+
+
+class _Feed:
+    """Requests one by one, for several who ask."""
+
+    def __init__(self, blocks: AsyncIterator[Sequence[Asked]]) -> None:
+        self._blocks = blocks
+        self._block: list[Asked] = []
+        self._turn = asyncio.Lock()
+
+    async def next(self) -> Asked | None:
+        """The next one; ``None`` after the last."""
+        async with self._turn:
+            if not self._block:
+                async for block in self._blocks:  # the next one alone: anext with a default fails in 3.11
+                    self._block = list(reversed(block))
+                    break
+            return self._block.pop() if self._block else None

@@ -1,0 +1,145 @@
+"""What an evaluation tests: graders as OpenAI writes them, ours for what was found, and when an answer passes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
+from portico_server.evals.ranking import MEASURES
+from portico_server.grading import graders, template
+from portico_server.grading.grade import Grade
+
+MOST: Final = 32
+"""Criteria of one evaluation."""
+
+RETRIEVAL: Final = "retrieval"
+"""The type of a criterion that judges which files were found; ours."""
+
+DEEPEST: Final = 1_000
+"""The largest k of a criterion that looks at the first k files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One grader with its name. ``low`` and ``high`` are the ends of its scores; from ``threshold`` on one passes."""
+
+    name: str
+    grader: Mapping[str, Any]
+    low: float = 0.0
+    high: float = 1.0
+    threshold: float = 0.5
+
+    def passed(self, grade: Grade) -> bool:
+        """Whether an answer with this grade is good enough."""
+        return grade.score >= self.threshold if grade.passed is None else grade.passed
+
+    def share(self, score: float) -> float:
+        """A score as a share of what could be had, from 0 to 1."""
+        width = self.high - self.low
+        return min(max((score - self.low) / width, 0.0), 1.0) if width > 0 else float(score >= self.high)
+
+
+def read(given: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
+    """The criteria of an evaluation. Raises `InvalidRequest` that names what is wrong."""
+    if given is None:
+        missing(param)
+    if not isinstance(given, list):
+        wrong_type(param, "a list", given)
+    if not 1 <= len(given) <= MOST:
+        wrong(param, f"must have 1 to {MOST} criteria")
+    found: dict[str, Criterion] = {}
+    for number, one in enumerate(given):
+        at = f"{param}[{number}]"
+        if not isinstance(one, Mapping):
+            wrong_type(at, "an object with a 'type'", one)
+        made = _one(one, at)
+        if made.name in found:
+            wrong(f"{at}.name", f"is '{made.name[:80]}', as another criterion's: each needs its own")
+        found[made.name] = made
+    return tuple(found.values())
+
+
+def _one(given: Mapping[str, Any], at: str) -> Criterion:
+    name = given.get("name")
+    if not isinstance(name, str) or not 1 <= len(name) <= 200:
+        wrong(f"{at}.name", "must be a text of 1 to 200 characters")
+    kind = given.get("type")
+    if kind == RETRIEVAL:
+        _retrieval(given, at)
+    else:
+        try:
+            graders.check(given, at, labels=True)
+        except InvalidRequest as error:
+            if error.param == f"{at}.type":
+                error.message = error.message.removesuffix(".") + f", {RETRIEVAL}."
+            raise
+    low, high = _range(given, at)
+    threshold = given.get("pass_threshold")
+    if threshold is None:
+        if kind == "text_similarity":
+            missing(f"{at}.pass_threshold")
+        threshold = 1.0 if kind in ("string_check", "regex") else (low + high) / 2
+    elif isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        wrong_type(f"{at}.pass_threshold", "a number", threshold)
+    return Criterion(name, given, low, high, float(threshold))
+
+
+def _range(given: Mapping[str, Any], at: str) -> tuple[float, float]:
+    ends = given.get("range")
+    if ends is None:
+        return 0.0, 1.0
+    numbers = isinstance(ends, list) and all(
+        isinstance(end, int | float) and not isinstance(end, bool) for end in ends
+    )
+    if not numbers or len(ends) != 2 or not ends[0] < ends[1]:
+        wrong(f"{at}.range", "must be two numbers, the lower one first")
+    return float(ends[0]), float(ends[1])
+
+
+def _retrieval(given: Mapping[str, Any], at: str) -> None:
+    if given.get("metric") not in MEASURES:
+        not_one_of(f"{at}.metric", given.get("metric"), MEASURES)
+    k = given.get("k", 10)
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= DEEPEST:
+        wrong(f"{at}.k", f"must be a whole number from 1 to {DEEPEST}")
+    if not isinstance(given.get("relevant"), str) or not template.fields(as_template(given["relevant"])):
+        wrong(
+            f"{at}.relevant", "must name the field of an item with its relevant files, such as 'item.files'"
+        )
+
+
+def as_template(reference: str) -> str:
+    """``item.files`` as the template that it stands for."""
+    return reference if "{{" in reference else "{{" + reference + "}}"
+
+
+def fields_of(criteria: Sequence[Criterion]) -> frozenset[str]:
+    """The fields of an item that the criteria ask for."""
+    found: frozenset[str] = frozenset()
+    for one in criteria:
+        if one.grader["type"] == RETRIEVAL:
+            found |= template.fields(as_template(one.grader["relevant"]))
+        else:
+            found |= template.fields(one.grader)
+    return found
+
+
+def judges_of(criteria: Sequence[Criterion]) -> frozenset[str]:
+    """The models that the criteria ask."""
+    return frozenset(name for one in criteria for name in graders.judges(one.grader))
+
+
+def judgements(criteria: Sequence[Criterion]) -> int:
+    """How many calls of models the criteria take for one item."""
+    return sum(_calls(one.grader) for one in criteria)
+
+
+def _calls(grader: Any) -> int:
+    if not isinstance(grader, Mapping):
+        return 0
+    own = int(grader.get("type") in ("score_model", "label_model"))
+    inner = grader.get("graders")
+    return own + sum(_calls(one) for one in (inner.values() if isinstance(inner, Mapping) else ()))

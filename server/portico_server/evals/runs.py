@@ -1,0 +1,232 @@
+"""Runs of evaluations: begun, listed, cancelled, forgotten. Each is a durable run that does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico.wire import ErrorBody, Status
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.db import evals as rows
+from portico_server.db import runs
+from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
+from portico_server.db.files import Order, Page
+from portico_server.evals import source
+from portico_server.evals.evals import Evals, evaluation
+from portico_server.evals.prepare import prepare
+from portico_server.evals.spec import WORKING, Workplace
+from portico_server.evals.tally import EMPTY
+from portico_server.evals.work import KIND, EndedError, Work
+
+AT_ONCE: Final = 64
+"""Runs that share the slots of the daemon."""
+
+
+class EvalRuns:
+    """The runs of evaluations; those that are trials belong to a search."""
+
+    def __init__(self, place: Workplace, evals: Evals) -> None:
+        self._place = place
+        self._evals = evals
+        self.slots = asyncio.Semaphore(place.at_once)
+        """What all runs and trials of this daemon share."""
+        place.scheduler.handle(KIND, self._work, concurrency=AT_ONCE, owned=True)
+
+    async def create(
+        self, eval_id: str, name: str, data_source: Any, metadata: Mapping[str, str], caller: Principal
+    ) -> EvalRunRow:
+        """Begin a run. All that can be wrong before something is asked is told now."""
+        test = await self._evals.get(eval_id, caller)
+        prepared = await prepare(self._place, test, data_source, caller)
+        run_id = new_id("evalrun_")
+        row = EvalRunRow(
+            id=run_id,
+            eval_id=eval_id,
+            owner=caller.id,
+            run_id=new_id("run_"),
+            search_id=None,
+            name=name or test.row.name,
+            source=prepared.source.document,
+            settings=None,
+            metadata=metadata,
+            data_id=run_id,
+            total=len(prepared.items),
+            tally=EMPTY,
+            status="queued",
+            error=None,
+            created_at=time.time(),
+            finished_at=None,
+        )
+        await self._place.database.write(rows.begin, row, prepared.items, KIND)
+        self._place.scheduler.look()
+        return row
+
+    async def get(self, eval_id: str, eval_run_id: str, caller: Principal) -> EvalRunRow:
+        """One run. Raises `NotFound`."""
+        await self._evals.get(eval_id, caller)
+        row = await self._place.database.read(rows.run, eval_run_id)
+        if row is None or row.eval_id != eval_id:
+            raise NotFound(
+                f"There is no run '{eval_run_id[:80]}' of this evaluation.",
+                code="eval_run_not_found",
+                param="run_id",
+            )
+        return await self.settled(row)
+
+    async def list(
+        self,
+        eval_id: str,
+        caller: Principal,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        order: Order = "asc",
+        statuses: Sequence[str] = (),
+    ) -> Page[EvalRunRow]:
+        """The runs of an evaluation, trials among them."""
+        await self._evals.get(eval_id, caller)
+        if after is not None:
+            await self.get(eval_id, after, caller)
+        found = await self._place.database.read(
+            rows.runs_of, eval_id, after=after, limit=limit, order=order, statuses=statuses
+        )
+        return Page(tuple([await self.settled(row) for row in found.data]), found.has_more)
+
+    async def settled(self, row: EvalRunRow) -> EvalRunRow:
+        """The run, ended if the durable run behind it has ended: cancelled as a run, or given up."""
+        if row.status not in WORKING or row.search_id is not None:
+            return row
+        ended = await how_it_ended(self._place, row.run_id)
+        if ended is None:
+            return row
+        status, error = ended
+        database = self._place.database
+        await database.write(rows.move, row.id, status, since=WORKING, error=error, ended=True)
+        return await database.read(rows.run, row.id) or row
+
+    async def cancel(self, eval_id: str, eval_run_id: str, caller: Principal) -> EvalRunRow:
+        """End a run; what is done of it stays. Raises `Conflict` if it has ended, or is a trial."""
+        row = await self.get(eval_id, eval_run_id, caller)
+        self._own(row)
+        moved = await self._place.database.write(rows.move, row.id, "canceled", since=WORKING, ended=True)
+        if not moved:
+            raise Conflict(f"The run '{row.id}' is {row.status} already.", code="run_ended", param="run_id")
+        await stop(self._place, row.run_id)
+        return await self.get(eval_id, eval_run_id, caller)
+
+    async def delete(self, eval_id: str, eval_run_id: str, caller: Principal) -> None:
+        """Forget a run with what came of it; one at work is ended."""
+        row = await self.get(eval_id, eval_run_id, caller)
+        self._own(row)
+        if row.status in WORKING:
+            await self.cancel(eval_id, eval_run_id, caller)
+        await self._place.database.write(rows.remove_run, row.id)
+
+    @staticmethod
+    def _own(row: EvalRunRow) -> None:
+        if row.search_id is not None:
+            raise Conflict(
+                f"The run '{row.id}' is a trial: cancel the search '{row.search_id}' that it belongs to.",
+                code="part_of_search",
+                param="run_id",
+            )
+
+    async def delete_eval(self, eval_id: str, caller: Principal) -> None:
+        """Forget an evaluation with everything below it; runs and searches at work are ended."""
+        await self._evals.get(eval_id, caller)
+        database = self._place.database
+        after: str | None = None
+        behind: dict[str, None] = {}
+        while True:
+            found = await database.read(rows.runs_of, eval_id, after=after, limit=500, statuses=WORKING)
+            behind.update(dict.fromkeys(row.run_id for row in found.data))
+            if not found.has_more:
+                break
+            after = found.data[-1].id
+        await database.write(rows.remove, eval_id)
+        for run_id in behind:
+            await stop(self._place, run_id)
+
+    async def outputs(
+        self,
+        row: EvalRunRow,
+        *,
+        after: int | None = None,
+        limit: int = 20,
+        order: Order = "asc",
+        statuses: Sequence[str] = (),
+    ) -> tuple[Page[OutputRow], Mapping[int, ItemRow]]:
+        """What became of the items, in their order, and the items themselves by number."""
+        database = self._place.database
+        found = await database.read(
+            rows.outputs, row.id, after=after, limit=limit, order=order, statuses=statuses
+        )
+        numbers = [output.number for output in found.data]
+        return found, await database.read(rows.items_of, row.data_id, numbers)
+
+    async def output(self, row: EvalRunRow, number: int) -> tuple[OutputRow, ItemRow]:
+        """What became of one item. Raises `NotFound`, also while it is not done."""
+        database = self._place.database
+        found = await database.read(rows.output, row.id, number)
+        item = await database.read(rows.item, row.data_id, number)
+        if found is None or item is None:
+            raise NotFound(
+                "There is no such output item of this run.",
+                code="output_item_not_found",
+                param="output_item_id",
+            )
+        return found, item
+
+    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        database = self._place.database
+        row = await database.read(rows.run, str(payload["eval_run"]))
+        found = None if row is None else await database.read(rows.get, row.eval_id)
+        if row is None or found is None:
+            raise Unavailable("The evaluation is gone.", code="eval_not_found")
+        if not await database.write(rows.move, row.id, "in_progress", since=WORKING):
+            return {"eval_run": row.id, "status": row.status}
+
+        async def told(done: int, total: int) -> None:
+            await context.emit(Status("evaluate", f"{done} of {total}", done, total, "items"))
+
+        try:
+            work = Work(
+                *(self._place, row, source.read(row.source), evaluation(found).criteria, context, self.slots)
+            )
+            await work.do(range(row.total), told)
+        except EndedError:
+            return {"eval_run": row.id, "status": "canceled"}
+        except PorticoError as error:
+            told_error = {"code": error.code or "error", "message": error.message}
+            await database.write(rows.move, row.id, "failed", since=WORKING, error=told_error, ended=True)
+            raise
+        await database.write(rows.move, row.id, "completed", since=WORKING, ended=True)
+        return {"eval_run": row.id, "status": "completed"}
+
+
+async def how_it_ended(place: Workplace, run_id: str) -> tuple[str, Mapping[str, Any] | None] | None:
+    """What a durable run has come to, in the words of an evaluation; ``None`` while it works."""
+    run = await place.database.read(runs.get, run_id)
+    if run is not None and run.finished_at is None:
+        return None
+    if run is not None and run.status == "cancelled":
+        return "canceled", None
+    error = dict(run.error) if run is not None and run.error else {}
+    message = str(error.get("message") or "The run that did the work is gone.")
+    return "failed", {"code": str(error.get("code") or "error"), "message": message}
+
+
+async def stop(place: Workplace, run_id: str) -> None:
+    """End a durable run, here or in the queue; another daemon ends its own when it next writes."""
+    run = place.runner.get(run_id)
+    if run is not None and not run.ended:
+        await run.cancel()
+        await place.scheduler.settled(run_id)
+        return
+    error = ErrorBody("The run was cancelled before it began.", "server_error", "cancelled")
+    await place.database.write(runs.cancel_queued, run_id, error.to_json()["error"])

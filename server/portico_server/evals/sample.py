@@ -1,0 +1,159 @@
+"""One item asked of what is evaluated: messages in and an answer out, or a question in and passages out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from portico.wire import Passage, Usage
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import Chat, Filter, Found, Message, Refine, Reply, Search
+from portico_server.db.evals import ItemRow
+from portico_server.evals.source import Source
+from portico_server.grading.grade import Answer
+from portico_server.grading.template import fill, filled
+
+Filters = Callable[[Any, str], Filter]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An answer: its text, as graders and people see it, and what it took. ``document`` is what is kept of it."""
+
+    answer: Answer
+    document: Mapping[str, Any]
+    usage: Usage = Usage()
+    model: str = ""
+
+
+async def sample(source: Source, row: ItemRow, context: Context, filters: Filters) -> Sample:
+    """Ask for one item. Raises `PorticoError`."""
+    if source.kind == "jsonl":
+        return _given(row)
+    if source.kind == "retrieval":
+        query = fill(source.query, {"item": row.item})
+        found = await context.call(f"store/{source.asked}", searching(source.search, query, filters))
+        assert isinstance(found, Found)
+        passages = [_passage(one) for one in found.passages]
+        text = "\n\n".join(one.text for one in found.passages)
+        answer = Answer(text, row.item, {"retrieved": passages})
+        return Sample(answer, _document([{"role": "user", "content": query}], text, retrieved=passages))
+    messages = _messages(source, row.item)
+    reply = await context.call(source.asked, Chat(messages, source.options))
+    assert isinstance(reply, Reply)
+    more: dict[str, Any] = {}
+    if reply.tool_calls:
+        more["output_tools"] = [
+            {"type": "function", "function": {"name": call.name, "arguments": call.arguments}, "id": call.id}
+            for call in reply.tool_calls
+        ]
+    if reply.citations:
+        more["retrieved"] = [_passage(one) for one in reply.citations]
+    model = reply.model or source.asked
+    document = _document(messages, reply.content, **more, finish_reason=reply.finish_reason, model=model)
+    return Sample(Answer(reply.content, row.item, more), document, reply.usage, source.asked)
+
+
+def _given(row: ItemRow) -> Sample:
+    """An answer that came with the item."""
+    given = dict(row.sample or {})
+    text = given.pop("output_text", "")
+    if not isinstance(text, str):
+        raise InvalidRequest("The 'output_text' of a sample must be a text.", code="invalid_sample")
+    given.pop("output_json", None)
+    return Sample(Answer(text, row.item, given), _document([], text, **given))
+
+
+def _document(messages: Any, text: str, **more: Any) -> dict[str, Any]:
+    return {"input": list(messages), "output": [{"role": "assistant", "content": text}], **more}
+
+
+def _passage(passage: Passage) -> dict[str, Any]:
+    return {"file_id": passage.file_id, "filename": passage.filename, "score": passage.score}
+
+
+def _messages(source: Source, item: Mapping[str, Any]) -> tuple[Message, ...]:
+    sources = {"item": item}
+    if not source.reference:
+        return tuple(
+            {"role": message["role"], "content": filled(message["content"], sources)}
+            for message in source.messages
+        )
+    found: Any = item
+    for name in source.reference.strip("{} ").split(".")[1:]:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if not isinstance(found, list) or not found or not all(isinstance(one, Mapping) for one in found):
+        raise InvalidRequest(
+            f"'{source.reference.strip('{} ')}' of this item is no list of messages.", code="invalid_item"
+        )
+    return tuple({**one, "content": filled(one.get("content"), sources)} for one in found)
+
+
+def searching(given: Mapping[str, Any], query: str, filters: Filters) -> Search:
+    """A search with the fields of ``search_params``. Raises `InvalidRequest` for a value that none can have."""
+    refine = {name: given[name] for name in Refine.__dataclass_fields__ if name in given}
+    own = {
+        name: given[name]
+        for name in ("max_num_results", "score_threshold", "ranker", "vector_weight")
+        if name in given
+    }
+    search = Search(
+        query, **own, groups=tuple(_texts(given.get("groups"))), refine=replace(Refine(), **refine)
+    )
+    if "filters" in given:
+        search = replace(search, filters=filters(given["filters"], "search_params.filters"))
+    return _within(search)
+
+
+def _texts(given: Any) -> list[str]:
+    if given is None:
+        return []
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise InvalidRequest("'search_params.groups' must be a list of names.", param="search_params.groups")
+    return given
+
+
+_RANGES: Final = {
+    "max_num_results": (1, 50, int),
+    "score_threshold": (0, 1, int | float),
+    "vector_weight": (0, 1, int | float),
+    "half_life_days": (0, 1e6, int | float),
+    "near_duplicates": (0, 1, int | float),
+    "diversity": (0, 1, int | float),
+    "neighbours": (0, 10, int),
+}
+_WORDS: Final = {
+    "ranker": ("auto", "lexical", "vector", "hybrid", "rrf"),
+    "rewrite": ("", "rewrite", "decompose", "hyde", "replace"),
+}
+_NAMES: Final = ("writer", "decay_by", "reranker", "parents")
+
+
+def _within(search: Search) -> Search:
+    """The search, if its values are what a store takes."""
+
+    def of(name: str) -> Any:
+        return getattr(search, name) if hasattr(search, name) else getattr(search.refine, name)
+
+    for name, (low, high, kinds) in _RANGES.items():
+        value = of(name)
+        if value is None and name == "vector_weight":
+            continue
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+            what = "a whole number" if kinds is int else "a number"
+            raise InvalidRequest(
+                f"'search_params.{name}' must be {what} from {low:g} to {high:g}.",
+                param=f"search_params.{name}",
+            )
+    for name, words in _WORDS.items():
+        if of(name) not in words:
+            raise InvalidRequest(
+                f"'search_params.{name}' must be one of {', '.join(word for word in words if word)}.",
+                param=f"search_params.{name}",
+            )
+    for name in _NAMES:
+        if not isinstance(of(name), str):
+            raise InvalidRequest(f"'search_params.{name}' must be a name.", param=f"search_params.{name}")
+    return search

@@ -1,0 +1,304 @@
+"""Searches over settings: each trial is a run of the evaluation, and the best may be put to work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable, nearest
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.core.wording import not_one_of, wrong, wrong_type
+from portico_server.db import eval_searches as rows
+from portico_server.db import evals as eval_rows
+from portico_server.db.eval_searches import SearchRow
+from portico_server.db.evals import EvalRunRow
+from portico_server.evals import axes, criteria, items
+from portico_server.evals.axes import Settings
+from portico_server.evals.evals import Evals, evaluation
+from portico_server.evals.override import APPS, INTO, TUNING, of_apps, of_training, overridden
+from portico_server.evals.prepare import PARAM, prepare
+from portico_server.evals.runs import how_it_ended, stop
+from portico_server.evals.searching import Searching
+from portico_server.evals.source import FIELDS as TYPES
+from portico_server.evals.spec import WORKING, Eval, Workplace
+from portico_server.evals.tally import EMPTY
+from portico_server.evals.trials import Trials, ranked, told
+from portico_server.evals.work import EndedError
+
+KIND: Final = "eval_search"
+
+AT_ONCE: Final = 8
+"""Searches that share the slots of the daemon."""
+
+LONGEST_NAME: Final = 300
+
+FIELDS: Final = (
+    *("name", "data_source", "parameters", "method", "trials", "seed", "objective", "direction", "halving"),
+    *("fine_tuning", "dry_run"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a search would take: so many trials and items; so many items asked, calls of judges, and trainings."""
+
+    settings: tuple[Settings, ...]
+    items: int
+    asked: int
+    judged: int
+    trained: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A search that was checked."""
+
+    spec: Mapping[str, Any]
+    settings: list[Settings]
+    prepared: Any
+    sources: list[Mapping[str, Any]]
+    plan: Plan
+
+
+class Searches:
+    """The searches of evaluations."""
+
+    def __init__(self, place: Workplace, evals: Evals, slots: asyncio.Semaphore) -> None:
+        self._place = place
+        self._evals = evals
+        self._slots = slots
+        place.scheduler.handle(KIND, self._work, concurrency=AT_ONCE, owned=True)
+
+    # --- making one --------------------------------------------------------------------------------------------
+
+    async def plan(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> Plan:
+        """What a search would take, everything about it checked. Raises as `create`."""
+        return (await self._checked(await self._evals.get(eval_id, caller), given, caller)).plan
+
+    async def create(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> SearchRow:
+        """Begin a search. All that can be wrong before something is asked is told now."""
+        test = await self._evals.get(eval_id, caller)
+        wish = await self._checked(test, given, caller)
+        now = time.time()
+        row = SearchRow(
+            id=new_id("evalsearch_"),
+            eval_id=eval_id,
+            owner=caller.id,
+            run_id=new_id("run_"),
+            name=str(given.get("name") or test.row.name),
+            spec=wish.spec,
+            state={},
+            status="queued",
+            error=None,
+            total=wish.plan.items,
+            created_at=now,
+            finished_at=None,
+        )
+        made = [
+            EvalRunRow(
+                id=new_id("evalrun_"),
+                eval_id=eval_id,
+                owner=caller.id,
+                run_id=row.run_id,
+                search_id=row.id,
+                name=f"{row.name} {number}",
+                source=source,
+                settings=settings,
+                metadata={},
+                data_id=row.id,
+                total=row.total,
+                tally=EMPTY,
+                status="queued",
+                error=None,
+                created_at=now,
+                finished_at=None,
+            )
+            for number, (settings, source) in enumerate(zip(wish.settings, wish.sources, strict=True), 1)
+        ]
+        # Ids begin with the time and end by chance: sorted, they stand in the order of the trials.
+        ids = sorted(trial.id for trial in made)
+        made = [replace(trial, id=one) for trial, one in zip(made, ids, strict=True)]
+        await self._place.database.write(rows.begin, row, made, wish.prepared.items, KIND)
+        self._place.scheduler.look()
+        return row
+
+    async def _checked(self, test: Eval, given: Mapping[str, Any], caller: Principal) -> _Wish:
+        for name in given:
+            if name not in FIELDS:
+                raise InvalidRequest(
+                    f"A search has no field '{str(name)[:80]}'.{nearest(str(name), FIELDS)}",
+                    code="unknown_field",
+                    param=str(name),
+                )
+        name = given.get("name", "")
+        if not isinstance(name, str) or len(name) > LONGEST_NAME:
+            wrong("name", f"must be a text of at most {LONGEST_NAME} characters")
+        found = axes.read(given)
+        objective, direction = given.get("objective") or "score", given.get("direction") or "maximize"
+        known = ["score", "pass_rate", *(one.name for one in test.criteria)]
+        if objective not in known:
+            not_one_of("objective", objective, known)
+        if direction not in ("maximize", "minimize"):
+            not_one_of("direction", direction, ("maximize", "minimize"))
+        settings = found.settings()
+        base = given.get("data_source")
+        tuning = given.get("fine_tuning")
+        if tuning is not None and not isinstance(tuning, Mapping):
+            wrong_type("fine_tuning", "what a fine-tuning job is made with", tuning)
+        first = _first(base, tuning, settings[0])
+        prepared = await prepare(self._place, test, first, caller)
+        if prepared.source.kind == "jsonl":
+            raise InvalidRequest(
+                "Answers that are there already do not change with any setting: a search needs a data source of the "
+                "type 'completions', 'responses' or 'retrieval'.",
+                param=f"{PARAM}.type",
+            )
+        assert isinstance(base, Mapping)
+        document = {**base, "source": prepared.source.document["source"]}
+        making = Trials(self._place, document, tuning, caller)
+        made = [await making.make(one) for one in settings]
+        asked: frozenset[str] = frozenset().union(*(trial.source.fields for trial in made))
+        items.need(asked, prepared.items, "parameters")
+        total = len(prepared.items)
+        halving = axes.read_halving(given.get("halving"), total)
+        calls = axes.asked(axes.rounds(len(made), total, halving))
+        judged = calls * criteria.judgements(test.criteria)
+        trained = len({trial.key for trial in made if trial.wish is not None})
+        plan = Plan(tuple(settings), total, calls, judged, trained)
+        spec = {
+            "data_source": document,
+            "parameters": dict(given["parameters"]),
+            "fine_tuning": tuning,
+            "method": found.method,
+            "trials": len(made),
+            "seed": found.seed,
+            "objective": objective,
+            "direction": direction,
+            "halving": None if halving is None else {"first": halving.first, "factor": halving.factor},
+        }
+        return _Wish(spec, settings, prepared, [trial.source.document for trial in made], plan)
+
+    # --- what there is -----------------------------------------------------------------------------------------
+
+    async def get(self, eval_id: str, search_id: str, caller: Principal) -> SearchRow:
+        """One search. Raises `NotFound`."""
+        await self._evals.get(eval_id, caller)
+        row = await self._place.database.read(rows.get, search_id)
+        if row is None or row.eval_id != eval_id:
+            raise NotFound(
+                f"There is no search '{search_id[:80]}' of this evaluation.",
+                code="search_not_found",
+                param="search_id",
+            )
+        return await self._settled(row)
+
+    async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[SearchRow]:
+        """The newest first."""
+        await self._evals.get(eval_id, caller)
+        found = await self._place.database.read(rows.newest, eval_id, limit)
+        return [await self._settled(row) for row in found]
+
+    async def _settled(self, row: SearchRow) -> SearchRow:
+        if row.status not in WORKING:
+            return row
+        ended = await how_it_ended(self._place, row.run_id)
+        if ended is None:
+            return row
+        status, error = ended
+        database = self._place.database
+        await database.write(rows.move, row.id, status, since=WORKING, error=error, ended=True)
+        return await database.read(rows.get, row.id) or row
+
+    async def trials(self, row: SearchRow) -> Sequence[EvalRunRow]:
+        """Its trials, the best first."""
+        found = await self._place.database.read(rows.trials, row.id)
+        return ranked(found, row.spec["objective"], row.spec["direction"])
+
+    async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> SearchRow:
+        """End a search; what is done of it stays. Raises `Conflict` if it has ended."""
+        row = await self.get(eval_id, search_id, caller)
+        moved = await self._place.database.write(rows.move, row.id, "canceled", since=WORKING, ended=True)
+        if not moved:
+            raise Conflict(
+                f"The search '{row.id}' is {row.status} already.", code="search_ended", param="search_id"
+            )
+        await stop(self._place, row.run_id)
+        if row.spec.get("fine_tuning"):
+            await self._place.trains.stop(row.id, caller)
+        return await self.get(eval_id, search_id, caller)
+
+    async def apply(
+        self, eval_id: str, search_id: str, trial_id: str | None, caller: Principal
+    ) -> tuple[EvalRunRow, Mapping[str, int], Settings]:
+        """Deploy what a trial, by default the best, changes in apps: the trial, the new versions by app, and those of
+        its settings that belong to no app and so are for whoever calls. Raises `Conflict` if nothing can be deployed.
+        """
+        row = await self.get(eval_id, search_id, caller)
+        found = await self.trials(row)
+        if trial_id is None and row.status != "completed":
+            raise Conflict(
+                f"The search '{row.id}' is {row.status}: it has no best trial yet. Name one as 'trial'.",
+                code="search_not_ended",
+                param="search_id",
+            )
+        chosen = next((one for one in found if trial_id in (None, one.id)), None)
+        if chosen is None or chosen.settings is None or (trial_id is None and chosen.status != "completed"):
+            raise NotFound(f"The search '{row.id}' has no such trial.", code="trial_not_found", param="trial")
+        changes = of_apps(chosen.settings, self._place.variants.known(caller))
+        left = {path: value for path, value in chosen.settings.items() if not path.startswith(APPS)}
+        if row.spec.get("fine_tuning"):
+            into = str(row.spec["fine_tuning"].get(INTO) or "model")
+            model = chosen.metadata.get("model")
+            left = {path: value for path, value in left.items() if not path.startswith(TUNING)}
+            if into.startswith(APPS):
+                changes = of_apps({**chosen.settings, into: model}, self._place.variants.known(caller))
+            else:
+                left[into] = model
+        if not changes:
+            named = ", ".join(f"{path} = {value!r}" for path, value in left.items())
+            raise Conflict(
+                f"Nothing of this can be deployed: no app has these settings. Give them with each call: {named}.",
+                code="nothing_to_deploy",
+                param="trial",
+            )
+        versions: dict[str, int] = {}
+        for name, made in changes.items():
+            note = f"best of {row.id}"
+            versions[name] = await self._place.variants.settle(name, made, caller, note)
+        return chosen, versions, left
+
+    # --- the run -----------------------------------------------------------------------------------------------
+
+    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        database = self._place.database
+        row = await database.read(rows.get, str(payload["search"]))
+        found = None if row is None else await database.read(eval_rows.get, row.eval_id)
+        if row is None or found is None:
+            raise Unavailable("The evaluation is gone.", code="eval_not_found")
+        if not await database.write(rows.move, row.id, "in_progress", since=WORKING):
+            return {"search": row.id, "status": row.status}
+        try:
+            best = await Searching(self._place, row, evaluation(found), context, self._slots).do()
+        except EndedError:
+            return {"search": row.id, "status": "canceled"}
+        except PorticoError as error:
+            await database.write(rows.move, row.id, "failed", since=WORKING, error=told(error), ended=True)
+            raise
+        state = {"best": best}
+        await database.write(rows.move, row.id, "completed", since=WORKING, state=state, ended=True)
+        return {"search": row.id, "status": "completed", **state}
+
+
+def _first(base: Any, tuning: Mapping[str, Any] | None, settings: Settings) -> Any:
+    """The data source of the first trial: a setting may bring what it leaves out, such as the model."""
+    if not isinstance(base, Mapping) or base.get("type") not in TYPES:
+        return base  # what is wrong with it is told by who reads it
+    if tuning is not None and not str(tuning.get(INTO) or "model").startswith(APPS):
+        model = of_training(tuning, settings).get("model")
+        settings = {**settings, str(tuning.get(INTO) or "model"): model}
+    return overridden(base, settings)

@@ -1,0 +1,211 @@
+"""What a run asks of whom, for each of its items: OpenAI's data sources, and ours for what a store finds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, cast
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
+from portico_server.evals.criteria import as_template
+from portico_server.grading import template
+
+Kind: TypeAlias = Literal["completions", "responses", "jsonl", "retrieval"]
+
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "completions": ("type", "source", "model", "input_messages", "sampling_params"),
+    "responses": ("type", "source", "model", "input_messages", "sampling_params"),
+    "jsonl": ("type", "source"),
+    "retrieval": ("type", "source", "store", "query", "search_params"),
+}
+
+SAMPLING: Final = (
+    *("frequency_penalty", "logit_bias", "max_completion_tokens", "max_tokens", "min_p", "presence_penalty"),
+    *("reasoning_effort", "repetition_penalty", "response_format", "seed", "stop", "temperature", "text"),
+    *("tool_choice", "tools", "top_k", "top_p"),
+)
+"""What ``sampling_params`` may hold; OpenAI's, and what local engines take besides."""
+
+SEARCHING: Final = (
+    *(
+        "max_num_results",
+        "filters",
+        "score_threshold",
+        "ranker",
+        "vector_weight",
+        "groups",
+        "rewrite",
+        "writer",
+    ),
+    *("half_life_days", "decay_by", "reranker", "near_duplicates", "diversity", "parents", "neighbours"),
+)
+"""What ``search_params`` may hold: the fields of a search but its question."""
+
+REFUSED: Final[Mapping[str, str]] = {
+    "stored_completions": "Chat completions are not kept here",
+    "logs": "Logs of calls are not kept here",
+    "responses": "A run over stored responses is not done here",
+}
+"""Sources of items that OpenAI has and this is not."""
+
+ROLES: Final = ("system", "developer", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A run's data source. ``asked`` is the name that is evaluated; ``document`` the whole as it was given, without
+    the items. ``messages`` is a template, ``reference`` the place of an item that has them whole.
+    """
+
+    kind: Kind
+    document: Mapping[str, Any]
+    asked: str = ""
+    messages: tuple[Mapping[str, Any], ...] = ()
+    reference: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    query: str = ""
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of an item that it asks for."""
+        return template.fields([*self.messages, self.reference, self.query])
+
+
+def read(given: Any, param: str = "data_source") -> Source:
+    """A data source from its JSON. Raises `InvalidRequest` that names what is wrong first."""
+    if given is None:
+        missing(param)
+    if not isinstance(given, Mapping):
+        wrong_type(param, "an object with a 'type'", given)
+    if given.get("type") not in FIELDS:
+        not_one_of(f"{param}.type", given.get("type"), FIELDS)
+    kind = cast("Kind", given["type"])
+    _only(given, FIELDS[kind], param)
+    document = {**given, "source": _items(given.get("source"), f"{param}.source")}
+    if kind == "jsonl":
+        return Source(kind, document)
+    if kind == "retrieval":
+        query = given.get("query")
+        if not isinstance(query, str) or not query:
+            wrong(f"{param}.query", "must be a text such as '{{item.question}}'")
+        search = _object(given, "search_params", param)
+        _only(search, SEARCHING, f"{param}.search_params")
+        return Source(kind, document, _name(given, "store", param), query=query, search=search)
+    messages, reference = _input(given.get("input_messages"), f"{param}.input_messages")
+    options = _options(_object(given, "sampling_params", param), kind, f"{param}.sampling_params")
+    return Source(kind, document, _name(given, "model", param), messages, reference, options)
+
+
+def _only(given: Mapping[str, Any], known: Collection[str], param: str) -> None:
+    for name in given:
+        if name not in known:
+            hint = nearest(str(name), known) or f" There are {', '.join(known)}."
+            raise InvalidRequest(
+                f"'{param}' has no field '{str(name)[:80]}'.{hint}",
+                code="unknown_field",
+                param=f"{param}.{name}",
+            )
+
+
+def _object(given: Mapping[str, Any], name: str, param: str) -> Mapping[str, Any]:
+    found = given.get(name)
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        wrong_type(f"{param}.{name}", "an object", found)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _name(given: Mapping[str, Any], name: str, param: str) -> str:
+    found = given.get(name)
+    if found is None or found == "":
+        missing(f"{param}.{name}")
+    if not isinstance(found, str):
+        wrong_type(f"{param}.{name}", "a name", found)
+    return found
+
+
+def _items(given: Any, param: str) -> Mapping[str, Any]:
+    """Where the items are, without those that stand there."""
+    if not isinstance(given, Mapping):
+        if given is None:
+            missing(param)
+        wrong_type(param, "an object with a 'type'", given)
+    kind = given.get("type")
+    if kind in REFUSED:
+        assert isinstance(kind, str)
+        raise InvalidRequest(
+            f"{REFUSED[kind]}. Put the items into a file of JSON lines and give its 'file_id', or send them as "
+            "'file_content'; an answer may stand beside each 'item' as its 'sample', with the source type 'jsonl'.",
+            code="unsupported_parameter",
+            param=f"{param}.type",
+        )
+    if kind == "file_content":
+        return {"type": "file_content", "content": []}
+    if kind != "file_id":
+        not_one_of(f"{param}.type", kind, ("file_id", "file_content"))
+    return {"type": "file_id", "id": _name(given, "id", param)}
+
+
+def _input(given: Any, param: str) -> tuple[tuple[Mapping[str, Any], ...], str]:
+    """The messages of a template, or the place of an item that has them."""
+    if given is None:
+        missing(param)
+    if not isinstance(given, Mapping):
+        wrong_type(param, "an object with a 'type'", given)
+    if given.get("type") == "item_reference":
+        reference = given.get("item_reference")
+        if not isinstance(reference, str) or not template.fields(as_template(reference)):
+            wrong(f"{param}.item_reference", "must name a field of an item, such as 'item.messages'")
+        return (), as_template(reference)
+    if given.get("type") != "template":
+        not_one_of(f"{param}.type", given.get("type"), ("template", "item_reference"))
+    messages = given.get("template")
+    if not isinstance(messages, list) or not messages:
+        wrong(f"{param}.template", "must be a list with at least one message")
+    for number, message in enumerate(messages):
+        at = f"{param}.template[{number}]"
+        if not isinstance(message, Mapping):
+            wrong_type(at, "a message with 'role' and 'content'", message)
+        if message.get("role") not in ROLES:
+            not_one_of(f"{at}.role", message.get("role"), ROLES)
+        if not isinstance(message.get("content"), str | list | Mapping):
+            wrong_type(f"{at}.content", "a text or parts", message.get("content"))
+    return tuple(messages), ""
+
+
+def _options(given: Mapping[str, Any], kind: Kind, param: str) -> Mapping[str, Any]:
+    """The options of a chat completion."""
+    _only(given, SAMPLING, param)
+    options = {name: value for name, value in given.items() if name != "text"}
+    form = given.get("text")
+    if form is not None:
+        made = form.get("format") if isinstance(form, Mapping) else None
+        if not isinstance(made, Mapping) or kind != "responses":
+            wrong(f"{param}.text", "belongs to the type 'responses' and must have a 'format'")
+        options["response_format"] = _format(made)
+    if kind == "responses" and "tools" in given:
+        options["tools"] = [_tool(one, f"{param}.tools[{n}]") for n, one in enumerate(given["tools"])]
+    return options
+
+
+def _format(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The format of a response as that of a chat completion."""
+    if given.get("type") != "json_schema":
+        return given
+    inner = {name: given[name] for name in ("name", "schema", "strict", "description") if name in given}
+    return {"type": "json_schema", "json_schema": inner}
+
+
+def _tool(given: Any, param: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping) or given.get("type") != "function":
+        raise InvalidRequest(
+            f"'{param}' is not a function. What works with other tools is evaluated as an agent that has them: give "
+            "its name as 'model'.",
+            code="unsupported_parameter",
+            param=param,
+        )
+    inner = {name: given[name] for name in ("name", "description", "parameters", "strict") if name in given}
+    return {"type": "function", "function": inner}

@@ -1,0 +1,72 @@
+"""Evaluations, runs and searches as values."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from portico_server.core.code import Evaluator
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.training import Trains
+from portico_server.core.variant import Variants
+from portico_server.db.database import Database
+from portico_server.db.evals import EvalRow
+from portico_server.db.files import FileRow
+from portico_server.evals.criteria import Criterion
+from portico_server.evals.sample import Filters
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+
+WORKING: Final = ("queued", "in_progress")
+"""What a run or a search is until it has ended."""
+
+STOPPED: Final = "stopped"
+"""What a trial is that was given up for better ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eval:
+    """What is tested: the form of items, and what an answer must be."""
+
+    row: EvalRow
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """The JSON schema of an item."""
+        found: Mapping[str, Any] = self.row.spec["data_source_config"]["item_schema"]
+        return found
+
+
+class Uploads(Protocol):
+    """The files of the daemon, as far as evaluations need them."""
+
+    async def get(self, file_id: str, caller: Principal) -> FileRow: ...
+
+    def path(self, row: FileRow) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What the work needs. ``stand_back`` returns when nobody waits for an answer of the model it is told;
+    ``at_once``: items that are asked at a time, of all runs together.
+    """
+
+    database: Database
+    registry: Registry
+    runner: Runner
+    scheduler: Scheduler
+    files: Uploads
+    light: Evaluator
+    variants: Variants
+    trains: Trains
+    filters: Filters
+    stand_back: Callable[[str], Awaitable[None]]
+    at_once: int
+
+
+Told = Callable[[int, int], Awaitable[None]]
+"""Told how many items are done, of how many."""

@@ -1,0 +1,106 @@
+"""What a run has come to so far, added up item by item: counts, scores, tokens by model, seconds. Pure."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from portico.wire import Usage
+
+EMPTY: Mapping[str, Any] = {
+    "pass": 0,
+    "fail": 0,
+    "error": 0,
+    "score": [0, 0.0, 0.0],
+    "criteria": {},
+    "models": {},
+    "seconds": 0.0,
+}
+"""``score`` and those of criteria are (count, sum, sum of squares)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean score with its standard error, ``None`` while there are fewer than two."""
+
+    value: float | None
+    error: float | None
+    count: int
+
+
+def added(
+    tally: Mapping[str, Any],
+    status: str,
+    score: float,
+    results: Sequence[Mapping[str, Any]],
+    spent: Sequence[tuple[str, Usage]],
+    seconds: float,
+) -> dict[str, Any]:
+    """The tally with one item more."""
+    made = copy.deepcopy({**EMPTY, **tally})
+    made[status] += 1
+    made["seconds"] += seconds
+    _sum(made["score"], score)
+    for result in results:
+        known = made["criteria"].setdefault(result["name"], {"pass": 0, "fail": 0, "score": [0, 0.0, 0.0]})
+        known["pass" if result["passed"] else "fail"] += 1
+        _sum(known["score"], result["score"])
+    for name, usage in spent:
+        model = made["models"].setdefault(
+            name, {"calls": 0, "prompt": 0, "completion": 0, "cached": 0, "cost": None}
+        )
+        model["calls"] += 1
+        model["prompt"] += usage.prompt_tokens
+        model["completion"] += usage.completion_tokens
+        model["cached"] += usage.cached_tokens
+        if usage.cost is not None:
+            model["cost"] = (model["cost"] or 0.0) + usage.cost
+    return made
+
+
+def _sum(sums: list[float], value: float) -> None:
+    sums[0] += 1
+    sums[1] += value
+    sums[2] += value * value
+
+
+def count(tally: Mapping[str, Any]) -> int:
+    """How many items are done."""
+    return sum(int(tally.get(status, 0)) for status in ("pass", "fail", "error"))
+
+
+def mean(sums: Sequence[float]) -> Mean:
+    """Of a count, a sum and a sum of squares."""
+    number = int(sums[0])
+    if not number:
+        return Mean(None, None, 0)
+    value = sums[1] / number
+    if number < 2:
+        return Mean(value, None, number)
+    variance = max(0.0, (sums[2] - number * value * value) / (number - 1))
+    return Mean(value, math.sqrt(variance / number), number)
+
+
+def of(tally: Mapping[str, Any], objective: str) -> Mean:
+    """What a search looks at: ``score``, ``pass_rate``, or the criterion of that name."""
+    if objective == "score":
+        return mean(tally.get("score") or EMPTY["score"])
+    if objective == "pass_rate":
+        passed = int(tally.get("pass", 0))
+        return mean((count(tally), passed, passed))
+    known = (tally.get("criteria") or {}).get(objective)
+    return mean(known["score"] if known else EMPTY["score"])
+
+
+def tokens(tally: Mapping[str, Any]) -> int:
+    """All that were read and written."""
+    return sum(model["prompt"] + model["completion"] for model in (tally.get("models") or {}).values())
+
+
+def cost(tally: Mapping[str, Any]) -> float | None:
+    """US dollars, ``None`` where no price is known."""
+    known = [model["cost"] for model in (tally.get("models") or {}).values() if model["cost"] is not None]
+    return sum(known) if known else None

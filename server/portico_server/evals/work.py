@@ -1,0 +1,240 @@
+"""The work of one run: ask what is left of its items, judge the answers, and keep each as it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from portico.wire import Usage
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError, TooMany
+from portico_server.core.principal import Principal
+from portico_server.core.servable import Servable
+from portico_server.db import evals as rows
+from portico_server.db import steps
+from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow, Verdict
+from portico_server.db.steps import StepRow
+from portico_server.evals import ranking, tally
+from portico_server.evals.aside import PATIENCE, WAIT, Aside
+from portico_server.evals.criteria import RETRIEVAL, Criterion, as_template
+from portico_server.evals.sample import Sample, sample
+from portico_server.evals.source import Source
+from portico_server.evals.spec import WORKING, Told, Workplace
+from portico_server.grading.grade import Answer, Grading
+from portico_server.runs.run import BEHIND
+
+KIND: Final = "eval"
+"""The kind of the runs, and the operation under which the calls of items are counted."""
+
+
+class EndedError(Exception):
+    """The run was cancelled by somebody else, at another daemon perhaps."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of one item."""
+
+    status: Verdict
+    score: float
+    results: list[dict[str, Any]]
+    document: Mapping[str, Any]
+    spent: list[tuple[str, Usage]] = field(default_factory=list)
+
+
+class Work:
+    """One attempt at one run. ``instead``: what answers in place of apps, in a trial."""
+
+    def __init__(
+        self,
+        place: Workplace,
+        row: EvalRunRow,
+        source: Source,
+        criteria: Sequence[Criterion],
+        context: Context,
+        slots: asyncio.Semaphore,
+        instead: Mapping[str, Servable] | None = None,
+    ) -> None:
+        self._place = place
+        self._row = row
+        self._source = source
+        self._criteria = criteria
+        self._context = context
+        self._slots = slots
+        self._instead = instead or {}
+        self._noted = False
+
+    async def do(self, numbers: Sequence[int], told: Told) -> None:
+        """Ask and judge those of the items that are not done yet. Raises `EndedError`, `PorticoError`."""
+        done = await self._place.database.read(rows.done, self._row.id)
+        left = [number for number in numbers if number not in done]
+        finished = len(numbers) - len(left)
+        await told(finished, len(numbers))
+        queue = iter(left)
+
+        async def worker() -> None:
+            nonlocal finished
+            BEHIND.set(True)
+            for number in queue:
+                item = await self._place.database.read(rows.item, self._row.data_id, number)
+                if item is None:
+                    raise EndedError
+                async with self._slots:
+                    await self._place.stand_back(self._source.asked)
+                    await self._item(item)
+                finished += 1
+                await told(finished, len(numbers))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._place.at_once, len(left))):
+                    group.create_task(worker())
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from group_error
+
+    async def _item(self, item: ItemRow) -> None:
+        began, clock = time.time(), time.perf_counter()
+        outcome = await self._outcome(item)
+        seconds = time.perf_counter() - clock
+        spent = sum((usage for _name, usage in outcome.spent), Usage())
+        output = OutputRow(
+            eval_run_id=self._row.id,
+            number=item.number,
+            status=outcome.status,
+            score=outcome.score,
+            results=outcome.results,
+            sample=outcome.document,
+            tokens=spent.prompt_tokens + spent.completion_tokens,
+            seconds=seconds,
+            created_at=began,
+        )
+        add = partial(
+            tally.added,
+            status=outcome.status,
+            score=outcome.score,
+            results=outcome.results,
+            spent=outcome.spent,
+            seconds=seconds,
+        )
+        status = await self._place.database.write(rows.note, output, add)
+        if status not in WORKING:
+            raise EndedError
+        await self._progressed(began, seconds)
+
+    async def _progressed(self, began: float, seconds: float) -> None:
+        """A run that got further is taken up again as often as it is cut off: a step tells that it did."""
+        if self._noted:
+            return
+        self._noted = True
+        step = StepRow(
+            *(self._row.id, 1, KIND, "completed", 1, None, None, None, began, seconds * 1e3),
+        )
+        scheduler = self._place.scheduler
+        await self._place.database.jot(steps.record, self._context.run, [step], scheduler.fence)
+
+    async def _outcome(self, item: ItemRow) -> _Outcome:
+        """One item in a call of its own, counted for its owner as any other."""
+        place, row = self._place, self._row
+        caller = place.scheduler.principals(row.owner or "")
+        name = self._source.asked or next(iter(self._judges()), "")
+
+        async def work(context: Context) -> _Outcome:
+            outcome = await self._judged(item, context)
+            for _name, usage in outcome.spent:
+                await context.emit(usage)
+            return outcome
+
+        if not name:
+            return await self._judged(item, self._context)  # nobody is asked: there is nothing to count
+        try:
+            run = await self._begun(name, caller, work)
+            found: _Outcome = await place.runner.wait(run)
+            return found
+        except PorticoError as error:
+            return self._failed(error)
+
+    def _judges(self) -> Sequence[str]:
+        return [str(one.grader["model"]) for one in self._criteria if "model" in one.grader]
+
+    async def _begun(self, name: str, caller: Principal, work: Any) -> Any:
+        """The call, as soon as the limits of its key and of the app let it in. Raises `TooMany` after a while."""
+        runner = self._place.runner
+        until = asyncio.get_running_loop().time() + PATIENCE
+        pause = 0.5
+        while True:
+            try:
+                with runner.admitted(name, caller) as admission:
+                    run = runner.begin(KIND, name, caller, work)
+                    admission.follow(run)
+                return run
+            except TooMany as error:
+                wait = min(max(error.retry_after or pause, pause), WAIT)
+                if asyncio.get_running_loop().time() + wait > until:
+                    raise
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, WAIT)
+
+    async def _judged(self, item: ItemRow, context: Context) -> _Outcome:
+        aside = Aside(context, self._place.registry, self._instead)
+        try:
+            made = await sample(self._source, item, aside, self._place.filters)
+        except PorticoError as error:
+            return self._failed(error)
+        spent = [(made.model, made.usage)] if made.model else []
+        # The judges are the daemon's own, whatever a trial puts in place of an app.
+        judging = Aside(context, self._place.registry, {})
+        results = [await self._result(one, made, judging, spent) for one in self._criteria]
+        if any("error" in result for result in results):
+            status: Verdict = "error"
+        else:
+            status = "pass" if all(result["passed"] for result in results) else "fail"
+        return _Outcome(status, self._score(results), results, made.document, spent)
+
+    def _score(self, results: Sequence[Mapping[str, Any]]) -> float:
+        """The mean of what the criteria give, each as a share of what it could."""
+        shares = [one.share(result["score"]) for one, result in zip(self._criteria, results, strict=True)]
+        return sum(shares) / len(shares)
+
+    async def _result(
+        self, one: Criterion, made: Sample, context: Context, spent: list[tuple[str, Usage]]
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": one.name, "type": str(one.grader["type"])}
+        try:
+            if one.grader["type"] == RETRIEVAL:
+                score = _ranked(one.grader, made.answer)
+                return {**found, "score": score, "passed": score >= one.threshold}
+            grading = Grading(
+                one.grader, self._place.light, context, lambda name, usage: spent.append((name, usage))
+            )
+            grade = await grading.grade(made.answer)
+        except PorticoError as error:
+            return {**found, "score": one.low, "passed": False, "error": _error(error)}
+        label = {} if grade.label is None else {"sample": {"label": grade.label}}
+        return {**found, "score": grade.score, "passed": one.passed(grade), **label}
+
+    def _failed(self, error: PorticoError) -> _Outcome:
+        """What could not be asked: it counts as the worst answer."""
+        told = _error(error)
+        results = [
+            {"name": one.name, "type": str(one.grader["type"]), "score": one.low, "passed": False}
+            for one in self._criteria
+        ]
+        return _Outcome("error", 0.0, results, {"input": [], "output": [], "error": told})
+
+
+def _ranked(grader: Mapping[str, Any], answer: Answer) -> float:
+    """How well what was found ranks what is relevant."""
+    found = answer.more.get("retrieved")
+    relevant: Any = answer.item
+    for name in as_template(grader["relevant"]).strip("{} ").split(".")[1:]:
+        relevant = relevant.get(name) if isinstance(relevant, Mapping) else None
+    passages = found if isinstance(found, list) else []
+    return ranking.measure(grader["metric"], passages, relevant, int(grader.get("k", 10)))
+
+
+def _error(error: PorticoError) -> dict[str, Any]:
+    return {"code": error.code or "error", "message": error.message}

@@ -1,0 +1,192 @@
+"""Pictures of words and of other pictures, by a model of this daemon that draws."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final, Protocol
+
+from portico_server.core import fetching, picture
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, NotFound, PorticoError
+from portico_server.core.fetching import Fetcher
+from portico_server.core.picture import attach, check_mask, measure, size_of
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Attached, Draw, Drawn, Picture, ToolResult
+from portico_server.runs.artifacts import Artifacts, Made
+from portico_server.tools.able import able
+from portico_server.tools.tool import Tool
+
+MOST: Final = 10
+"""Pictures of one call."""
+
+BYTES: Final = 64 * 1024 * 1024
+"""Of a picture that is fetched from its provider."""
+
+PATIENCE: Final = 60.0
+"""Seconds in which it must be here."""
+
+EXAMPLE: Final = (
+    "portico models add painter hf://stable-diffusion-v1-5/stable-diffusion-v1-5 --task image, or "
+    "remote://openai/gpt-image-2"
+)
+
+_OPTIONS: Final = ("quality", "seed", "steps", "negative_prompt")
+
+
+class Uploads(Protocol):
+    """What was uploaded or made before."""
+
+    async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
+        """Name and content. Raises `NotFound`."""
+
+
+def tool(registry: Registry, artifacts: Artifacts, files: Uploads, fetcher: Fetcher) -> Tool:
+    """``draw``: pictures, kept as artifacts."""
+
+    async def attached(file_id: str, field: str, at: str, context: Context) -> Attached:
+        try:
+            name, data = await files.read(file_id, context.caller)
+        except NotFound as error:
+            raise NotFound(error.message, code=error.code, param=at) from error
+        return attach(field, name.rpartition("/")[2], data, at)
+
+    async def bytes_of(one: Picture) -> bytes:
+        return one.data or await fetching.whole(fetcher, one.url, limit=BYTES, seconds=PATIENCE)
+
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        try:
+            size = arguments.get("size") or "auto"
+            size_of(size, "arguments.size")
+            ids = arguments.get("images") or ()
+            images = [
+                await attached(file_id, "image", f"arguments.images[{number}]", context)
+                for number, file_id in enumerate(ids)
+            ]
+            mask = None
+            if arguments.get("mask"):
+                mask = await attached(arguments["mask"], "mask", "arguments.mask", context)
+            check_mask(tuple(images), mask, "arguments.mask")
+            name = await able(
+                registry,
+                "image_edits" if images else "image",
+                arguments.get("model") or "",
+                context.caller,
+                what="changes pictures" if images else "draws",
+                example=EXAMPLE,
+                usual="default-image",
+            )
+            options = {field: arguments[field] for field in _OPTIONS if arguments.get(field) is not None}
+            request = Draw(arguments["prompt"], arguments.get("n") or 1, size, tuple(images), mask, options)
+            drawn = await context.call(name, request)
+            if not isinstance(drawn, Drawn):
+                raise EngineFailed(f"'{name}' answered something that is not pictures.")
+            made = [await bytes_of(one) for one in drawn.images]
+        except PorticoError as error:
+            if error.status >= 500:
+                raise
+            return ToolResult(error.message, is_error=True)
+        return await _kept(arguments["prompt"], name, drawn, made, artifacts, context)
+
+    return Tool(
+        name="draw",
+        title="Draw a picture",
+        description=(
+            "Make pictures of a description, or change pictures that were uploaded or made before. The pictures are "
+            "kept and shown to the user."
+        ),
+        input_schema=_INPUT,
+        output_schema=_OUTPUT,
+        work=work,
+        group="media",
+        read_only=False,
+    )
+
+
+async def _kept(
+    prompt: str, model: str, drawn: Drawn, data: list[bytes], artifacts: Artifacts, context: Context
+) -> ToolResult:
+    stem = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-") or "picture"
+    made, sizes = [], []
+    for number, one in enumerate(data, 1):
+        known = measure(one)
+        kind = known.media_type if known is not None else "application/octet-stream"
+        sizes.append((known.width, known.height) if known is not None else (None, None))
+        made.append(Made(f"{stem}-{number}.{picture.SUFFIXES.get(kind, 'bin')}", kind, one))
+    kept = await artifacts.keep(made, context)
+    shown = [
+        {
+            **asdict(item),
+            "link": item.link,
+            "width": width,
+            "height": height,
+            **({"revised_prompt": one.revised_prompt} if one.revised_prompt else {}),
+        }
+        for item, (width, height), one in zip(kept, sizes, drawn.images, strict=True)
+    ]
+    lines = [f"Made {one['name']} ({one['width']} × {one['height']} pixels): {one['link']}" for one in shown]
+    return ToolResult("\n".join(lines), {"model": model, "pictures": shown}, artifacts=kept)
+
+
+_ID: Final = {"type": "string", "minLength": 1, "maxLength": 100}
+
+_INPUT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "prompt": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 32_000,
+            "description": "What the picture shows, or what is to be changed.",
+        },
+        "model": {"type": "string", "description": "A model that draws; the first there is if left out."},
+        "size": {"type": "string", "description": "auto, or WIDTHxHEIGHT in pixels such as 1024x1024."},
+        "n": {"type": "integer", "minimum": 1, "maximum": MOST, "default": 1},
+        "images": {
+            "type": "array",
+            "maxItems": picture.MOST,
+            "items": _ID,
+            "description": "Ids of pictures to change: of uploaded files, or of artifacts.",
+        },
+        "mask": {
+            **_ID,
+            "description": "The id of a PNG as large as the first image, transparent where that is to change.",
+        },
+        "quality": {"enum": ["auto", "low", "medium", "high"]},
+        "seed": {
+            "type": "integer",
+            "description": "The same seed gives the same picture, where models take one.",
+        },
+        "steps": {"type": "integer", "minimum": 1, "maximum": 500},
+        "negative_prompt": {"type": "string", "maxLength": 32_000, "description": "What it must not show."},
+    },
+    "required": ["prompt"],
+    "additionalProperties": False,
+}
+
+_OUTPUT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string"},
+        "pictures": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "name": {"type": "string"},
+                    "media_type": {"type": "string"},
+                    "bytes": {"type": "integer"},
+                    "link": {"type": "string"},
+                    "width": {"type": ["integer", "null"]},
+                    "height": {"type": ["integer", "null"]},
+                    "revised_prompt": {"type": "string"},
+                },
+                "required": ["id", "name", "media_type", "bytes", "link", "width", "height"],
+            },
+        },
+    },
+    "required": ["model", "pictures"],
+}

@@ -1,0 +1,138 @@
+"""A real browser on a page: Chromium without a window, told what to do over its DevTools protocol.
+
+Source: https://chromedevtools.github.io/devtools-protocol/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+PATIENCE = 30.0
+"""Seconds in which a page must have done what a test waits for."""
+
+_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-quic"),
+    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0"),
+    *("--autoplay-policy=no-user-gesture-required", "--mute-audio"),
+)
+
+_UNTIL = """new Promise((resolve, reject) => {
+  const look = () => {
+    const found = (() => (%s))();
+    if (found) { watcher.disconnect(); clearTimeout(late); resolve(found); }
+  };
+  const watcher = new MutationObserver(look);
+  watcher.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+  const late = setTimeout(() => reject(new Error("not in time: " + document.body.innerText)), %d);
+  look();
+})"""
+
+
+class Page:
+    """One page, and what it has complained about in its console."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._loaded = asyncio.Event()
+        self.complaints: list[str] = []
+
+    async def listen(self) -> None:
+        """Read what the browser says until it ends."""
+        async for message in self._socket:
+            said = json.loads(message.data)
+            if "id" in said:
+                self._waiting.pop(said["id"]).set_result(said)
+            elif said["method"] == "Page.loadEventFired":
+                self._loaded.set()
+            elif said["method"] == "Runtime.exceptionThrown":
+                self.complaints.append(said["params"]["exceptionDetails"]["exception"]["description"])
+            elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
+                self.complaints.append(said["params"]["entry"]["text"])
+
+    async def ask(self, method: str, **params: Any) -> Any:
+        """One command, and its result."""
+        number = next(self._numbers)
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        await self._socket.send_json({"id": number, "method": method, "params": params})
+        said = await asyncio.wait_for(answer, PATIENCE + 5)
+        assert "error" not in said, said["error"]
+        return said["result"]
+
+    async def open(self, url: str) -> None:
+        """Go there; returns when the page has loaded."""
+        self._loaded.clear()
+        await self.ask("Page.navigate", url=url)
+        await asyncio.wait_for(self._loaded.wait(), PATIENCE)
+
+    async def run(self, script: str) -> Any:
+        """The value of an expression, awaited if it is a promise."""
+        said = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in said, said["exceptionDetails"]["exception"].get("description", said)
+        return said["result"].get("value")
+
+    async def until(self, script: str) -> Any:
+        """The first value of an expression that is true, looked at whenever the page changes."""
+        return await self.run(_UNTIL % (script, PATIENCE * 1000))
+
+    async def type(self, selector: str, text: str) -> None:
+        """Write into a field as somebody with a keyboard does."""
+        await self.run(f"document.querySelector({json.dumps(selector)}).focus()")
+        await self.ask("Input.insertText", text=text)
+
+    async def press_enter(self) -> None:
+        """The key, pressed and let go."""
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+        await self.ask("Input.dispatchKeyEvent", type="keyDown", **key)
+        await self.ask("Input.dispatchKeyEvent", type="keyUp", key="Enter", code="Enter")
+
+    async def choose_file(self, selector: str, *paths: Path) -> None:
+        """Give files to a field for files, as its dialogue does."""
+        root = await self.ask("DOM.getDocument")
+        found = await self.ask("DOM.querySelector", nodeId=root["root"]["nodeId"], selector=selector)
+        await self.ask("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=found["nodeId"])
+
+
+@asynccontextmanager
+async def browser(folder: Path) -> AsyncIterator[Page]:
+    """A browser with an empty profile in ``folder``, and its page."""
+    assert CHROMIUM is not None
+    process = await asyncio.create_subprocess_exec(
+        *(CHROMIUM, *_FLAGS, f"--user-data-dir={folder}", "about:blank"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(PATIENCE):
+            while b"DevTools listening on " not in (line := await process.stderr.readline()):
+                assert line, "the browser has ended"
+        reading = asyncio.create_task(process.stderr.read())
+        address = line.decode().rpartition(" ws://")[2].partition("/")[0]
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://{address}/json/list") as response:
+                target = next(item for item in await response.json() if item["type"] == "page")
+            async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                page = Page(socket)
+                listening = asyncio.create_task(page.listen())
+                for domain in ("Page", "Runtime", "Log", "DOM"):
+                    await page.ask(f"{domain}.enable")
+                yield page
+        listening.cancel()
+    finally:
+        process.kill()
+        await process.wait()
+    reading.cancel()

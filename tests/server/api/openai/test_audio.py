@@ -1,0 +1,254 @@
+"""``/v1/audio`` through a real daemon, with OpenAI's own client where it can say it."""
+
+from __future__ import annotations
+
+import io
+import json
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+SAID = "The door is open. Come in, please."
+
+WAV = b"RIFF\x24\x00\x00\x00WAVE"
+"""The beginning of a recording that no fake model made."""
+
+SPEAKS = [
+    {"match": "^break off", "crash": 2, "interval": 0.1},
+    {"match": "^refuse", "error": {"status": 429, "message": "Too many.", "code": "rate_limit_exceeded"}},
+]
+HEARS = [
+    {"match": r"meeting\.wav", "content": "We agreed. The ships leave at <nine> --> sharp."},
+    {"match": r"crash\.wav", "content": "one two three", "crash": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home: Path = tmp_path_factory.mktemp("audio")
+    models = [
+        {"name": "chatty", "source": "fake://"},
+        {"name": "voice", "source": "fake://", "task": "speech", "parameters": {"script": SPEAKS}},
+        {"name": "frail", "source": "fake://", "task": "speech", "parameters": {"script": SPEAKS}},
+        {"name": "ear", "source": "fake://", "task": "transcription", "parameters": {"script": HEARS}},
+    ]
+    configuration = home / "house.json"
+    configuration.write_text(json.dumps({"models": models}))
+    with daemons.running(
+        home / "data", "--file", str(configuration), env={"PORTICO_MAX_MEDIA_MB": "1"}
+    ) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def client(house: Daemon) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{house.url}/v1", api_key="unused", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def spoken(client: OpenAI) -> bytes:
+    """`SAID`, as a WAV."""
+    return client.audio.speech.create(model="voice", input=SAID, voice="nova", response_format="wav").content
+
+
+def post(house: Daemon, path: str, **more: Any) -> httpx.Response:
+    return httpx.post(f"{house.url}/v1/audio/{path}", timeout=60, **more)
+
+
+def error(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    found: dict[str, Any] = response.json()["error"]
+    return found
+
+
+# --- speech -------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_said_as_a_wav_that_lasts_as_long_as_its_words(spoken: bytes) -> None:
+    with wave.open(io.BytesIO(spoken)) as file:
+        assert (file.getnchannels(), file.getframerate(), file.getsampwidth()) == (1, 24_000, 2)
+        assert file.getnframes() == len(SAID.split()) * 6_000
+        samples = file.readframes(6_000)
+    assert max(samples) > 0
+
+
+def test_speed_and_samples_alone(client: OpenAI) -> None:
+    fast = client.audio.speech.create(
+        model="voice", input=SAID, voice="default", response_format="pcm", speed=2
+    )
+    assert len(fast.content) == len(SAID.split()) * 3_000 * 2
+    assert fast.response.headers["content-type"] == "audio/pcm"
+
+
+def test_a_voice_may_be_an_object_and_the_voices_are_told(house: Daemon, client: OpenAI) -> None:
+    told = httpx.get(f"{house.url}/v1/models/voice").json()
+    assert told["capabilities"] == ["speech"] and "alloy" in told["labels"]["voices"]
+    body = {"model": "voice", "input": "a", "voice": {"id": "alloy"}, "response_format": "pcm"}
+    assert len(post(house, "speech", json=body).content) == 12_000
+
+
+def test_speech_as_events_ends_with_what_it_cost(house: Daemon) -> None:
+    body = {"model": "voice", "input": "one two", "response_format": "pcm", "stream_format": "sse"}
+    frames = post(house, "speech", json=body).text.split("\n\n")
+    events = [json.loads(frame.removeprefix("data: ")) for frame in frames if frame]
+    assert [event["type"] for event in events] == ["speech.audio.delta"] * 2 + ["speech.audio.done"]
+    assert events[-1]["usage"]["input_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"input": None}, "input", "Missing"),
+        ({"input": "  "}, "input", "empty"),
+        ({"input": ["a"]}, "input", "a string, not a list"),
+        ({"input": "a" * 40_000}, "input", "at most 32,768"),
+        ({"speed": 10}, "speed", "from 0.25 to 4"),
+        ({"speed": "fast"}, "speed", "a number"),
+        ({"voice": 7}, "voice", "a string, or an object"),
+        ({"voice": {"name": "x"}}, "voice.id", "a string"),
+        ({"voice": "nobody"}, "voice", "voices are default, alloy"),
+        ({"response_format": "ogg"}, "response_format", "one of mp3, opus"),
+        ({"response_format": "mp3"}, "response_format", "no encoder for mp3"),
+        ({"stream_format": "text"}, "stream_format", "audio, sse"),
+        ({"model": "chatty"}, "model", "Use 'frail' instead"),
+        ({"model": "nobody"}, "model", "does not exist"),
+    ],
+)
+def test_what_cannot_be_said_is_refused_by_name(
+    house: Daemon, change: dict[str, Any], param: str, words: str
+) -> None:
+    body = {"model": "voice", "input": "Hello", "response_format": "wav", **change}
+    response = post(house, "speech", json={name: value for name, value in body.items() if value is not None})
+    found = error(response, 404 if change.get("model") == "nobody" else 400)
+    assert found["param"] == param and words in found["message"]
+
+
+def test_an_engine_that_dies_in_the_middle_breaks_the_connection_off(house: Daemon) -> None:
+    body = {"model": "voice", "input": "break off in the middle", "response_format": "pcm"}
+    with pytest.raises(httpx.RemoteProtocolError):
+        post(house, "speech", json=body)
+    assert post(house, "speech", json={**body, "input": "again"}).status_code == 200
+    events = post(house, "speech", json={**body, "model": "frail", "stream_format": "sse"}).text
+    assert '"code":"engine_crashed"' in events and "speech.audio.done" not in events
+
+
+def test_an_error_before_the_first_byte_keeps_its_status(client: OpenAI) -> None:
+    with pytest.raises(openai.RateLimitError):
+        client.audio.speech.create(model="voice", input="refuse", voice="default", response_format="wav")
+
+
+# --- transcription ------------------------------------------------------------------------------------------
+
+
+def test_what_was_said_comes_back(client: OpenAI, spoken: bytes) -> None:
+    got = client.audio.transcriptions.create(model="ear", file=("a.wav", spoken))
+    assert got.text == SAID
+
+
+def test_a_recording_in_detail(client: OpenAI, spoken: bytes) -> None:
+    got = client.audio.transcriptions.create(
+        model="ear",
+        file=("a.wav", spoken),
+        response_format="verbose_json",
+        language="en",
+        timestamp_granularities=["word", "segment"],
+    )
+    assert got.segments is not None and got.words is not None
+    assert [segment.text.strip() for segment in got.segments] == ["The door is open.", "Come in, please."]
+    assert [word.word for word in got.words] == SAID.split()
+    assert got.segments[1].start == got.words[4].start == 1.0
+    assert float(got.duration) == len(SAID.split()) / 4
+
+
+def test_subtitles_and_plain_text(client: OpenAI) -> None:
+    def written(form: Any) -> str:
+        made = client.audio.transcriptions.create(
+            model="ear", file=("meeting.wav", WAV), response_format=form
+        )
+        return str(made)
+
+    assert written("text") == "We agreed. The ships leave at <nine> --> sharp.\n"
+    assert written("srt").startswith("1\n00:00:00,000 --> 00:00:00,500\nWe agreed.\n\n2\n00:00:00,500 --> ")
+    assert "\nThe ships leave at &lt;nine> -> sharp.\n" in written("vtt")
+
+
+def test_words_come_as_they_are_heard(client: OpenAI, spoken: bytes) -> None:
+    stream = client.audio.transcriptions.create(model="ear", file=("a.wav", spoken), stream=True)
+    events = list(stream)
+    assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == SAID
+    last = events[-1]
+    assert last.type == "transcript.text.done" and last.text == SAID
+    broken = client.audio.transcriptions.create(model="ear", file=("crash.wav", WAV), stream=True)
+    with pytest.raises(openai.APIError, match="killed by SIGKILL"):
+        list(broken)
+
+
+def test_a_translation(house: Daemon, spoken: bytes) -> None:
+    response = post(house, "translations", files={"file": ("a.wav", spoken)}, data={"model": "ear"})
+    assert response.json()["text"] == SAID
+    refused = post(house, "translations", files={"file": ("a.wav", spoken)}, data={"model": "chatty"})
+    assert "Use 'ear' instead" in error(refused, 400)["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "fields", "param", "words"),
+    [
+        ("a.mp3", b"just some text", {}, "file", "cannot be read as sound"),
+        ("a.wav", b"", {}, "file", "is empty"),
+        ("a.wav", WAV, {"temperature": "2"}, "temperature", "from 0 to 1"),
+        ("a.wav", WAV, {"temperature": "hot"}, "temperature", "a number"),
+        ("a.wav", WAV, {"response_format": "docx"}, "response_format", "one of json"),
+        ("a.wav", WAV, {"response_format": "diarized_json"}, "response_format", "no 'diarized_json'"),
+        ("a.wav", WAV, {"timestamp_granularities[]": "word"}, "timestamp_granularities", "verbose_json"),
+        (
+            *("a.wav", WAV),
+            {"response_format": "verbose_json", "timestamp_granularities[]": "letter"},
+            *("timestamp_granularities", "word, segment"),
+        ),
+        ("a.wav", WAV, {"include[]": "logprobs"}, "include", "no log-probabilities"),
+        ("a.wav", WAV, {"stream": "yes"}, "stream", "true or false"),
+        ("a.wav", WAV, {"stream": "true", "response_format": "srt"}, "stream", "json or text"),
+        ("a.wav", WAV, {"model": "chatty"}, "model", "Use 'ear' instead"),
+        ("a.wav", WAV, {"model": ""}, "model", "must not be empty"),
+    ],
+)
+def test_what_cannot_be_written_down_is_refused_by_name(
+    house: Daemon, name: str, data: bytes, fields: dict[str, str], param: str, words: str
+) -> None:
+    response = post(house, "transcriptions", files={"file": (name, data)}, data={"model": "ear", **fields})
+    found = error(response, 400)
+    assert found["param"] == param and words in found["message"]
+
+
+def test_forms_that_are_none(house: Daemon) -> None:
+    fields = {"model": (None, "ear")}
+    assert error(post(house, "transcriptions", files=fields), 400)["param"] == "file"
+    assert (
+        error(post(house, "transcriptions", files={**fields, "file": (None, "text")}), 400)["param"] == "file"
+    )
+    assert (
+        error(post(house, "transcriptions", files={**fields, "sound": ("a", WAV)}), 400)["param"] == "sound"
+    )
+    twice = [("file", ("a.wav", WAV)), ("file", ("b.wav", WAV))]
+    assert "more than one file" in error(post(house, "transcriptions", files=twice), 400)["message"]
+    assert (
+        error(post(house, "transcriptions", json={"model": "ear"}), 400)["code"] == "unsupported_content_type"
+    )
+    cut = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\near\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    assert "cut short" in error(post(house, "transcriptions", content=cut, headers=headers), 400)["message"]
+
+
+def test_a_file_over_the_limit_is_named_with_the_setting(house: Daemon) -> None:
+    files = {"file": ("long.wav", WAV + bytes(1_200_000))}
+    found = error(post(house, "transcriptions", files=files, data={"model": "ear"}), 413)
+    assert found["param"] == "file" and "max_media_mb" in found["message"]

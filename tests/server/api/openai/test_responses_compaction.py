@@ -1,0 +1,192 @@
+"""Conversations that become long: compacted on request, above a threshold, and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from tests.daemon import Daemon
+from tests.server.api.openai.conftest import bearer
+from tests.server.api.openai.following import followed
+from tests.server.api.openai.test_responses_background import begun, ended
+
+NOTES = "They asked for the port, which is 7419."
+LONG: Any = [
+    {"role": "user", "content": "Which port? " + "tide " * 60},
+    {"role": "assistant", "content": "It is 7419. " + "ebb " * 60},
+]
+THRESHOLD: Any = [{"type": "compaction", "compact_threshold": 100}]
+
+
+@pytest.fixture(scope="module")
+def loose(harbour: Daemon) -> Any:
+    """A client that, unlike OpenAI's types, takes messages of the user in an output."""
+    with httpx.Client(base_url=f"{harbour.url}/v1", headers=bearer("boss"), timeout=60) as http:
+        yield http
+
+
+def compacted(loose: httpx.Client, **body: Any) -> dict[str, Any]:
+    answer = loose.post("/responses/compact", json={"model": "notary", **body})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_a_conversation_becomes_the_users_messages_and_one_item(loose: httpx.Client, client: OpenAI) -> None:
+    made = compacted(loose, input=[*LONG, {"role": "user", "content": "And why?"}])
+    assert (made["object"], made["id"][:5]) == ("response.compaction", "resp_")
+    assert [(item["type"], item.get("role")) for item in made["output"]] == [
+        ("message", "user"),
+        ("message", "user"),
+        ("compaction", None),
+    ]
+    assert made["usage"]["output_tokens"] > 0
+    # As the model echoes what it is asked, its answer shows what it was shown.
+    answer = client.responses.create(
+        model="notary", input=[*made["output"], {"role": "user", "content": "Go on."}]
+    )
+    assert answer.output_text.startswith("Which port?")
+    assert NOTES in answer.output_text
+    assert answer.output_text.endswith("Go on.")
+    assert "ebb" not in answer.output_text
+    assert client.responses.retrieve(answer.id) == answer
+
+
+def test_what_was_compacted_can_be_compacted_again(loose: httpx.Client) -> None:
+    first = compacted(loose, input=LONG)
+    second = compacted(loose, input=[*first["output"], {"role": "user", "content": "And why?"}])
+    roles = [item.get("role", item["type"]) for item in second["output"]]
+    assert roles == ["user", "user", "compaction"]
+
+
+def test_a_stored_response_is_compacted_by_its_id(loose: httpx.Client, client: OpenAI) -> None:
+    before = client.responses.create(model="notary", input=LONG[:1])
+    raw = client.responses.with_raw_response.compact(model="notary", previous_response_id=before.id)
+    assert raw.http_response.json()["output"][-1]["type"] == "compaction"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_above_the_threshold_what_is_before_the_last_turn_is_summed_up(client: OpenAI, stream: bool) -> None:
+    given: Any = [*LONG, {"role": "user", "content": "And why?"}]
+    if stream:
+        made = client.responses.create(model="notary", input=given, context_management=THRESHOLD, stream=True)
+        _events, answer = followed(made)
+    else:
+        answer = client.responses.create(model="notary", input=given, context_management=THRESHOLD)
+    assert [item.type for item in answer.output] == ["compaction", "message"]
+    assert NOTES in answer.output_text
+    assert answer.output_text.endswith("And why?")
+    assert "tide" not in answer.output_text
+    # Gone on with by its id, and by its items, of which those before the compaction may be left out.
+    after = client.responses.create(model="notary", input="More.", previous_response_id=answer.id)
+    assert after.usage is not None
+    assert after.usage.input_tokens < 100
+    items: Any = [item.model_dump(exclude_none=True) for item in answer.output]
+    again = client.responses.create(model="notary", input=[*items, {"role": "user", "content": "More."}])
+    assert again.usage is not None
+    assert again.usage.input_tokens == after.usage.input_tokens
+
+
+def test_short_words_of_the_user_stay_as_they_are(client: OpenAI) -> None:
+    words = ("My name is Ann.", "So?")
+    given: Any = [*LONG, *({"role": "user", "content": text} for text in words)]
+    answer = client.responses.create(model="notary", input=given, context_management=THRESHOLD)
+    assert NOTES in answer.output_text
+    assert "My name is Ann." in answer.output_text
+
+
+def test_below_the_threshold_nothing_is_done(client: OpenAI) -> None:
+    answer = client.responses.create(model="notary", input="one two", context_management=THRESHOLD)
+    assert [item.type for item in answer.output] == ["message"]
+
+
+def test_calls_are_not_parted_from_what_they_gave(client: OpenAI) -> None:
+    given: Any = [
+        *LONG,
+        {"role": "user", "content": "Look it up."},
+        {"type": "function_call", "call_id": "c1", "name": "look", "arguments": '{"a": 1}'},
+        {"type": "function_call_output", "call_id": "c1", "output": "found " * 20},
+    ]
+    answer = client.responses.create(model="notary", input=given, context_management=THRESHOLD)
+    assert answer.output[0].type == "compaction"
+    more: Any = [*answer.output, {"role": "user", "content": "So?"}]
+    assert client.responses.create(model="notary", input=more).status == "completed"
+
+
+def test_a_trigger_behind_the_input_compacts_at_once(client: OpenAI) -> None:
+    trigger: Any = {"type": "compaction_trigger"}
+    answer = client.responses.create(model="notary", input=[*LONG, trigger])
+    assert [item.type for item in answer.output] == ["compaction"]
+    after = client.responses.create(model="notary", input="So?", previous_response_id=answer.id)
+    assert NOTES in after.output_text
+    with pytest.raises(openai.BadRequestError, match="must be the last item"):
+        client.responses.create(model="notary", input=[trigger, *LONG])
+
+
+def test_a_conversation_that_the_model_cannot_read_at_once_is_summed_up_in_parts(loose: httpx.Client) -> None:
+    turns = [
+        {"role": role, "content": f"{role} {number} " + "word " * 40}
+        for number in range(4)
+        for role in ("user", "assistant")
+    ]
+    whole = loose.post("/responses", json={"model": "forgetful", "input": turns})
+    assert whole.json()["error"]["code"] == "context_length_exceeded"
+    made = compacted(loose, model="forgetful", input=turns)
+    assert made["output"][-1]["type"] == "compaction"
+
+
+def test_in_the_background_and_in_a_conversation(client: OpenAI) -> None:
+    conversation = client.conversations.create(items=LONG)
+    first, run = begun(
+        client, model="notary", input="And why?", conversation=conversation.id, context_management=THRESHOLD
+    )
+    done = ended(client, first, run)
+    assert [item.type for item in done.output] == ["compaction", "message"]
+    kept = client.conversations.items.list(conversation.id, order="asc").data
+    assert [item.type for item in kept] == ["message", "message", "message", "compaction", "message"]
+    after = client.responses.create(model="notary", input="More.", conversation=conversation.id)
+    assert after.usage is not None
+    assert after.usage.input_tokens < 100
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("", {"context_management": [{"type": "forgetting"}]}, "context_management[0].type"),
+        ("", {"context_management": [{"type": "compaction"}]}, "context_management[0].compact_threshold"),
+        (
+            "",
+            {"context_management": [{"type": "compaction", "compact_threshold": 1}]},
+            "context_management[0].compact_threshold",
+        ),
+        ("", {"model": "desk", "context_management": THRESHOLD}, "context_management"),
+        (
+            "",
+            {"input": [{"type": "compaction", "encrypted_content": "gAAAA"}]},
+            "input[0].encrypted_content",
+        ),
+        (
+            "",
+            {"input": [{"type": "compaction", "encrypted_content": "portico.1.e30="}]},
+            "input[0].encrypted_content",
+        ),
+        ("/compact", {"model": "desk"}, "context_management"),
+        ("/compact", {"stream": True}, "stream"),
+        ("/compact", {"input": []}, "input"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_its_name(
+    loose: httpx.Client, path: str, body: dict[str, Any], param: str
+) -> None:
+    answer = loose.post(f"/responses{path}", json={"model": "notary", "input": "x", **body})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == param
+
+
+def test_a_chat_model_is_needed_and_the_right_to_it(as_key: Callable[[str], OpenAI]) -> None:
+    with pytest.raises(openai.NotFoundError):
+        as_key("one").responses.compact(model="nobody", input="x")

@@ -1,0 +1,170 @@
+"""The front page in a real browser."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from tests.browser import CHROMIUM, Page, browser
+from tests.porch import porch
+
+from portico_server.engines.spec import ModelSpec
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+MODELS = [
+    ModelSpec(
+        "house",
+        "fake://",
+        parameters={
+            "vision": True,
+            "script": [{"match": "^<b>", "content": "<img src=x onerror=alert(1)>"}],
+        },
+    ),
+    ModelSpec("painter", "fake://", task="image"),
+    ModelSpec("voice", "fake://", task="speech"),
+    ModelSpec("ear", "fake://", task="transcription"),
+]
+
+
+SECONDS = """new Promise((resolve) => {
+  const player = document.querySelector("#talk audio");
+  if (player.readyState) resolve(player.duration);
+  player.addEventListener("loadedmetadata", () => resolve(player.duration));
+  player.addEventListener("error", () => resolve(0));
+})"""
+"""How long the sound in the page is."""
+
+
+@dataclass
+class Open:
+    url: str
+    page: Page
+    folder: Path
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open]:
+    folder = tmp_path_factory.mktemp("browser")
+    async with (
+        porch(tmp_path_factory.mktemp("home")) as served,
+        browser(folder / "profile") as page,
+    ):
+        for model in MODELS:
+            await served.parts.models.add(model, keep=False)
+        await page.open(served.url)
+        yield Open(served.url, page, folder)
+        assert page.complaints == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(opened: Open) -> Page:
+    """The page with an empty conversation."""
+    await choose(opened.page, "house")
+    return opened.page
+
+
+async def choose(page: Page, model: str) -> None:
+    """Talk to a model, from the beginning."""
+    await page.until(f"document.querySelector('#model option[value={model}]')")
+    await page.run(
+        f"document.querySelector('#model').value = '{model}', "
+        "document.querySelector('#model').dispatchEvent(new Event('change'))"
+    )
+
+
+async def answered(page: Page) -> str:
+    """The text of the last answer, once it is whole."""
+    text = await page.until(
+        "document.querySelector('#send').disabled ? '' : "
+        "document.querySelector('#talk > .said:last-child:not(.user)')?.innerText"
+    )
+    assert isinstance(text, str)
+    return text
+
+
+async def test_a_question_is_answered_below_it(page: Page) -> None:
+    await page.type("#question", "what is a portico")
+    await page.press_enter()
+    assert "what is a portico" in await answered(page)
+    assert await page.run("document.querySelector('.said.user').innerText") == "what is a portico"
+
+
+async def test_what_a_model_writes_is_text(page: Page) -> None:
+    await page.type("#question", "<b>bold</b>")
+    await page.press_enter()
+    assert "<img src=x onerror=alert(1)>" in await answered(page)
+    assert await page.run("document.querySelectorAll('#talk img, #talk b').length") == 0
+
+
+async def test_a_picture_goes_with_a_question(page: Page, opened: Open) -> None:
+    path = opened.folder / "pixel.png"
+    path.write_bytes(PIXEL)
+    await page.choose_file("#files", path)
+    await page.until("document.querySelector('#attached .chip')")
+    await page.type("#question", "what is this")
+    await page.press_enter()
+    assert "what is this" in await answered(page)
+    assert await page.run("document.querySelector('.said.user .chip').innerText") == "pixel.png"
+    assert await page.run("document.querySelectorAll('#attached .chip').length") == 0
+
+
+async def test_a_model_that_draws_is_told_what(page: Page) -> None:
+    await choose(page, "painter")
+    await page.type("#question", "a cat by the sea")
+    await page.press_enter()
+    picture = "document.querySelector('#talk img.made')"
+    await page.until(picture)
+    assert await page.run(f"{picture}.decode().then(() => {picture}.naturalWidth)") >= 256
+    assert await page.run(f"{picture}.alt") == "a cat by the sea"
+
+
+async def test_a_model_that_speaks_says_what_it_is_told(page: Page) -> None:
+    await choose(page, "voice")
+    await page.type("#question", "good morning")
+    await page.press_enter()
+    assert await page.until("document.querySelector('#talk audio')") is not None
+    assert await page.run(SECONDS) > 0.1
+
+
+async def test_an_answer_is_read_aloud(page: Page) -> None:
+    await page.type("#question", "good evening")
+    await page.press_enter()
+    await answered(page)
+    await page.run("document.querySelector('#talk button.soft').click()")
+    await page.until("document.querySelector('#talk audio')")
+    assert await page.run(SECONDS) > 0.1
+
+
+async def test_a_recording_is_written_down(page: Page, opened: Open) -> None:
+    async with aiohttp.ClientSession(opened.url) as session:
+        spoken = {"model": "voice", "input": "the tide turns at six", "response_format": "wav"}
+        async with session.post("/v1/audio/speech", json=spoken) as response:
+            sound = await response.read()
+    path = opened.folder / "memo.wav"
+    path.write_bytes(sound)
+    await page.choose_file("#files", path)
+    assert await page.until(
+        "!document.querySelector('#question').disabled && document.querySelector('#question').value"
+    ) == ("the tide turns at six")
+    await page.run("document.querySelector('#question').value = ''")
+
+
+async def test_what_is_neither_picture_nor_recording_is_refused(page: Page, opened: Open) -> None:
+    path = opened.folder / "notes.txt"
+    path.write_text("tides")
+    await page.choose_file("#files", path)
+    said = await page.until("document.querySelector('.said.error')?.innerText")
+    assert said.startswith("notes.txt is neither a picture nor a recording.")

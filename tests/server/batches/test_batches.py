@@ -1,0 +1,403 @@
+"""Batches over HTTP with OpenAI's own client, on scripted models."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types import Batch
+from tests import daemon as daemons
+from tests.daemon import Daemon
+
+CONFIGURATION = """
+models:
+  - name: echo
+    source: "fake://"
+    aliases: [default]
+    parameters:
+      script:
+        - {{match: "^wait", content: "at last", delay: 600}}
+        - {{match: "^twice", error: {{status: 503, message: "Not yet."}}, times: 2}}
+        - match: "^busy"
+          error: {{status: 429, message: "Slow down.", code: rate_limit_exceeded, retry_after: 0.1}}
+          times: 1
+  - {{name: vectors, source: "fake://", task: embedding, parameters: {{dimensions: 4}}}}
+  - {{name: judge, source: "fake://", task: rerank}}
+keys:
+  - {{name: admin, key: {admin}, scopes: [admin]}}
+  - {{name: chatter, key: {chatter}, scopes: [chat], limits: {{concurrency: 1}}}}
+  - {{name: other, key: {other}, scopes: [chat]}}
+  - {{name: tuner, key: {tuner}, scopes: [finetune]}}
+"""
+
+KEYS = {name: f"pk-{name}-0123456789abcdef" for name in ("admin", "chatter", "other", "tuner")}
+
+CHAT: Any = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "portico.yaml").write_text(CONFIGURATION.format(**KEYS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def daemon(home: Path) -> Iterator[Daemon]:
+    with daemons.running(home / "data", "--file", str(home / "portico.yaml")) as running:
+        yield running
+
+
+def client_of(daemon: Daemon, name: str = "admin") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=KEYS[name], max_retries=0)
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
+    with client_of(daemon) as made:
+        yield made
+
+
+def line(name: str, body: dict[str, Any], url: str = CHAT, **more: Any) -> dict[str, Any]:
+    return {"custom_id": name, "method": "POST", "url": url, "body": body, **more}
+
+
+def say(name: str, text: str, **more: Any) -> dict[str, Any]:
+    return line(name, {"model": "echo", "messages": [{"role": "user", "content": text}], **more})
+
+
+def upload(client: openai.OpenAI, lines: list[dict[str, Any]] | bytes, purpose: Any = "batch") -> str:
+    data = lines if isinstance(lines, bytes) else b"".join(json.dumps(one).encode() + b"\n" for one in lines)
+    return client.files.create(file=("requests.jsonl", data), purpose=purpose).id
+
+
+def begin(
+    client: openai.OpenAI, lines: list[dict[str, Any]] | bytes, endpoint: Any = CHAT, **more: Any
+) -> Batch:
+    return client.batches.create(
+        input_file_id=upload(client, lines), endpoint=endpoint, completion_window="24h", **more
+    )
+
+
+def run_of(batch: Batch) -> str:
+    return str(getattr(batch, "run_id"))  # noqa: B009  # a field of ours
+
+
+def events(daemon: Daemon, batch: Batch) -> Iterator[dict[str, Any]]:
+    """The events of its run, to the end."""
+    address = f"{daemon.url}/api/runs/{run_of(batch)}/events"
+    headers = {"Authorization": f"Bearer {KEYS['admin']}"}
+    with httpx.stream("GET", address, headers=headers, timeout=60) as answer:
+        answer.raise_for_status()
+        for text in answer.iter_lines():
+            if text.startswith("data: "):
+                yield json.loads(text.removeprefix("data: "))
+
+
+def until_done(daemon: Daemon, batch: Batch, count: int) -> None:
+    """Wait until so many of its requests are answered and written."""
+    for event in events(daemon, batch):
+        if (event.get("done") or 0) >= count:
+            return
+    raise AssertionError("the batch ended first")
+
+
+ENDED = ("completed", "failed", "expired", "cancelled")
+
+
+def ended(daemon: Daemon, client: openai.OpenAI, batch: Batch) -> Batch:
+    """The batch once it has ended; its run may be taken up more than once until then."""
+    while True:
+        for _event in events(daemon, batch):
+            pass
+        found = client.batches.retrieve(batch.id)
+        if found.status in ENDED:
+            return found
+
+
+def content(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
+    if file_id is None:
+        return []
+    return [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
+
+
+def test_requests_are_answered_and_stand_in_their_files_in_the_order_of_the_input(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    lines = [say(f"n{number}", f"say {number}") for number in range(40)]
+    lines[7] = say("n7", "too hot", temperature=17)
+    batch = begin(
+        client,
+        lines,
+        metadata={"team": "harbour"},
+        output_expires_after={"anchor": "created_at", "seconds": 3600},
+    )
+    assert (batch.status, batch.request_counts and batch.request_counts.total) == ("validating", 0)
+    done = ended(daemon, client, batch)
+    assert (done.status, done.model, done.metadata) == ("completed", "echo", {"team": "harbour"})
+    assert done.errors is None
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 40, "completed": 39, "failed": 1}
+    assert done.usage is not None
+    assert (done.usage.input_tokens, done.usage.output_tokens) == (78, 78)
+    assert done.in_progress_at and done.finalizing_at and done.completed_at
+    assert done.expires_at == done.created_at + 86_400
+    said = content(client, done.output_file_id)
+    assert [one["custom_id"] for one in said] == [f"n{number}" for number in range(40) if number != 7]
+    first = said[0]
+    assert first["id"].startswith("batch_req_") and first["error"] is None
+    assert first["response"]["status_code"] == 200
+    assert first["response"]["request_id"].startswith("req_")
+    assert first["response"]["body"]["choices"][0]["message"]["content"] == "say 0"
+    (wrong,) = content(client, done.error_file_id)
+    assert (wrong["custom_id"], wrong["response"]["status_code"], wrong["error"]) == ("n7", 400, None)
+    assert wrong["response"]["body"]["error"]["param"] == "temperature"
+    assert done.output_file_id is not None
+    output = client.files.retrieve(done.output_file_id)
+    assert (output.purpose, output.filename) == ("batch_output", f"{batch.id}_output.jsonl")
+    assert output.expires_at == output.created_at + 3600
+    steps = httpx.get(f"{daemon.url}/api/runs/{run_of(batch)}/trace", headers=_admin()).json()
+    assert [step["path"] for step in steps["steps"]] == ["check", "requests", "files"]
+
+
+def _admin() -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEYS['admin']}"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "field"),
+    [
+        ("/v1/completions", {"model": "echo", "prompt": "on and on"}, "choices"),
+        ("/v1/embeddings", {"model": "vectors", "input": ["a", "b"]}, "data"),
+        ("/v1/responses", {"model": "default", "input": "hello"}, "output"),
+        ("/v1/rerank", {"model": "judge", "query": "tide", "documents": ["the tide", "a cat"]}, "results"),
+    ],
+)
+def test_each_endpoint_answers_in_a_batch_as_it_does_online(
+    daemon: Daemon, client: openai.OpenAI, endpoint: Any, body: dict[str, Any], field: str
+) -> None:
+    done = ended(daemon, client, begin(client, [line("one", body, endpoint)], endpoint))
+    (answered,) = content(client, done.output_file_id)
+    found = answered["response"]["body"]
+    online = httpx.post(daemon.url + endpoint, json=body, headers=_admin()).json()
+    assert found.keys() == online.keys()
+    assert len(found[field]) == len(online[field]) > 0
+    wrong = line(
+        "two", {**body, "model": body["model"], field: 1, "prompt": 1, "input": {}, "query": ""}, endpoint
+    )
+    failed = ended(daemon, client, begin(client, [wrong], endpoint))
+    (refused,) = content(client, failed.error_file_id)
+    assert refused["response"]["status_code"] == 400
+    assert refused["response"]["body"]["error"]["param"]
+    assert failed.output_file_id is None
+
+
+GOOD = say("good", "hello")
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "number", "param"),
+    [
+        (b"", "empty_file", None, "input_file_id"),
+        (b"\n \n", "empty_file", None, "input_file_id"),
+        (b"\n{not json", "invalid_json_line", 2, None),
+        (b"[1]", "invalid_json_line", 1, None),
+        ([GOOD, GOOD], "duplicate_custom_id", 2, "custom_id"),
+        ([{**GOOD, "custom_id": 7}], "invalid_value", 1, "custom_id"),
+        ([{**GOOD, "custom_id": None}], "missing_required_parameter", 1, "custom_id"),
+        ([{**GOOD, "method": "GET"}], "invalid_value", 1, "method"),
+        ([{**GOOD, "url": "/v1/embeddings"}], "url_mismatch", 1, "url"),
+        ([{**GOOD, "body": "hello"}], "invalid_value", 1, "body"),
+        ([line("x", {"messages": []})], "missing_required_parameter", 1, "body.model"),
+        ([GOOD, line("x", {"model": "default"})], "model_mismatch", 2, "body.model"),
+        ([say("x", "hello", stream=True)], "unsupported_parameter", 1, "body.stream"),
+        ([line("x", {"model": "nobody"})], "model_not_found", 1, "body.model"),
+        ([line("x", {"model": "judge"})], "unsupported_operation", 1, "body.model"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_by_line_and_nothing_is_asked(
+    daemon: Daemon, client: openai.OpenAI, data: Any, code: str, number: int | None, param: str | None
+) -> None:
+    done = ended(daemon, client, begin(client, data))
+    assert done.status == "failed" and done.failed_at
+    assert done.errors is not None and done.errors.data is not None
+    (problem,) = done.errors.data
+    assert (problem.code, problem.line, problem.param) == (code, number, param)
+    assert problem.message
+    assert done.request_counts is not None and done.request_counts.total == 0
+    assert (done.output_file_id, done.error_file_id) == (None, None)
+
+
+def test_all_wrong_lines_are_told_at_once_and_found_by_a_check_too(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    lines = [GOOD, {**GOOD, "method": "GET"}, say("z", "hello", background=True)]
+    done = ended(daemon, client, begin(client, lines))
+    assert done.errors is not None and done.errors.data is not None
+    found = [(problem.line, problem.code) for problem in done.errors.data]
+    assert found == [(2, "duplicate_custom_id"), (3, "unsupported_parameter")]
+    wish = {"input_file_id": upload(client, lines), "endpoint": CHAT}
+    checked = httpx.post(f"{daemon.url}/api/batches/check", json=wish, headers=_admin()).json()
+    assert [(problem["line"], problem["code"]) for problem in checked["errors"]] == found
+    wish["input_file_id"] = upload(client, [GOOD])
+    checked = httpx.post(f"{daemon.url}/api/batches/check", json=wish, headers=_admin()).json()
+    assert checked == {"total": 1, "model": "echo", "errors": []}
+
+
+def test_a_file_may_have_as_many_requests_as_openai_takes(daemon: Daemon, client: openai.OpenAI) -> None:
+    done = ended(daemon, client, begin(client, b"{}\n" * 50_001))
+    assert done.errors is not None and done.errors.data is not None
+    assert [problem.code for problem in done.errors.data] == ["too_many_tasks"]
+
+
+def test_what_cannot_be_a_batch_is_refused_with_what_to_send(daemon: Daemon, client: openai.OpenAI) -> None:
+    file = upload(client, [GOOD])
+
+    def refused(status: int, param: str, words: str, **wish: Any) -> None:
+        given = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h", **wish}
+        with pytest.raises(openai.APIStatusError) as told:
+            client.post("/batches", body=given, cast_to=object)
+        assert told.value.status_code == status
+        assert told.value.param == param
+        assert words in told.value.message
+
+    refused(400, "input_file_id", "purpose 'batch'", input_file_id=upload(client, [GOOD], "fine-tune"))
+    refused(404, "input_file_id", "no file", input_file_id="file-none")
+    refused(400, "completion_window", "send '24h'", completion_window="1h")
+    refused(400, "endpoint", "/v1/chat/completions", endpoint="/v1/chat/completion")
+    refused(400, "endpoint", "no batches for", endpoint="/v1/moderations")
+    refused(400, "metadata.a", "string", metadata={"a": 1})
+    refused(
+        400,
+        "output_expires_after.seconds",
+        "3600",
+        output_expires_after={"anchor": "created_at", "seconds": 1},
+    )
+    with pytest.raises(openai.NotFoundError):
+        client.batches.retrieve("batch_none")
+
+
+def test_keys_see_their_own_batches_alone_and_their_rights_hold_for_each_line(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    with client_of(daemon, "chatter") as mine, client_of(daemon, "other") as other:
+        batch = begin(mine, [say(f"n{number}", "hello") for number in range(3)])
+        with pytest.raises(openai.NotFoundError):
+            other.batches.retrieve(batch.id)
+        with pytest.raises(openai.NotFoundError):
+            other.batches.cancel(batch.id)
+        with pytest.raises(openai.NotFoundError):
+            other.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h")
+        assert [one.id for one in other.batches.list()] == []
+        # One call at a time is all that this key may make: the others wait for their turn.
+        done = ended(daemon, mine, batch)
+        assert done.request_counts is not None and done.request_counts.completed == 3
+        assert batch.id in [one.id for one in client.batches.list(limit=100)]
+        assert [one.id for one in mine.batches.list(limit=1)] == [batch.id]
+        assert len(content(mine, done.output_file_id)) == 3
+    with client_of(daemon, "tuner") as tuner:
+        done = ended(daemon, tuner, begin(tuner, [GOOD]))
+        assert done.errors is not None and done.errors.data is not None
+        assert [problem.code for problem in done.errors.data] == ["insufficient_scope"]
+
+
+def test_what_a_model_fails_at_is_asked_again(daemon: Daemon, client: openai.OpenAI) -> None:
+    done = ended(daemon, client, begin(client, [say("a", "twice"), say("b", "busy")]))
+    assert done.request_counts is not None and done.request_counts.failed == 0
+    said = [one["response"]["body"]["choices"][0]["message"] for one in content(client, done.output_file_id)]
+    assert [message["content"] for message in said] == ["twice", "busy"]
+
+
+def test_a_cancelled_batch_frees_what_it_holds_and_keeps_what_is_done(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    batch = begin(client, [say("a", "hello"), say("b", "wait"), say("c", "hello"), say("d", "wait")])
+    until_done(daemon, batch, 2)
+    client.files.delete(batch.input_file_id)  # what is needed of it is kept until the end
+    cancelled = client.batches.cancel(batch.id)
+    assert cancelled.status in ("cancelling", "cancelled") and cancelled.cancelling_at
+    done = ended(daemon, client, batch)
+    assert done.status == "cancelled" and done.cancelled_at
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 4, "completed": 2, "failed": 0}
+    assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a", "c"]
+    left = content(client, done.error_file_id)
+    assert [(one["custom_id"], one["response"]) for one in left] == [("b", None), ("d", None)]
+    assert {one["error"]["code"] for one in left} == {"batch_cancelled"}
+    deployments = httpx.get(f"{daemon.url}/api/deployments", headers=_admin()).json()["data"]
+    assert [one["calls"] for one in deployments if one["name"] == "echo"] == [0]
+    with pytest.raises(openai.ConflictError, match="is cancelled already"):
+        client.batches.cancel(batch.id)
+    blobs = [path for path in (daemon.home / "blobs").rglob("*") if path.is_file()]
+    assert not any(b'"wait"' in path.read_bytes() and b'"method"' in path.read_bytes() for path in blobs)
+
+
+def test_a_batch_whose_run_is_cancelled_ends_as_cancelled_with_its_files(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    batch = begin(client, [say("a", "hello"), say("b", "wait")])
+    until_done(daemon, batch, 1)
+    httpx.post(f"{daemon.url}/api/runs/{run_of(batch)}/cancel", headers=_admin()).raise_for_status()
+    assert client.batches.retrieve(batch.id).status in ("cancelling", "cancelled")
+    done = ended(daemon, client, batch)
+    assert done.status == "cancelled"
+    assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
+
+
+def test_a_revoked_key_ends_its_batches_with_what_is_done(daemon: Daemon, client: openai.OpenAI) -> None:
+    made = httpx.post(
+        f"{daemon.url}/api/keys", json={"name": "passing", "scopes": ["chat"]}, headers=_admin()
+    ).json()
+    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=made["key"], max_retries=0) as passing:
+        # Three of the four places are taken for long: all others come one after another.
+        held = begin(client, [say(str(number), "wait") for number in range(3)])
+        batch = begin(passing, [say(str(number), "hello") for number in range(1_000)])
+        until_done(daemon, batch, 1)
+    httpx.delete(f"{daemon.url}/api/keys/{made['id']}", headers=_admin()).raise_for_status()
+    done = ended(daemon, client, batch)
+    client.batches.cancel(held.id)
+    assert done.status == "failed"
+    assert done.errors is not None and done.errors.data is not None
+    assert [problem.code for problem in done.errors.data] == ["key_revoked"]
+    answered = content(client, done.output_file_id)
+    assert 0 < len(answered) < 1_000
+    left = content(client, done.error_file_id)
+    assert len(left) == 1_000 - len(answered)
+    assert {one["error"]["code"] for one in left} == {"batch_failed"}
+
+
+def test_a_killed_daemon_goes_on_with_the_lines_that_are_left_until_their_time_is_over(home: Path) -> None:
+    arguments = (home / "second", "--file", str(home / "portico.yaml"))
+    lines = [say(f"n{number}", "hello") for number in range(50)]
+    with daemons.running(*arguments) as daemon, client_of(daemon) as client:
+        both = [begin(client, [*lines, say("last", "wait")]) for _ in range(2)]
+        for batch in both:
+            until_done(daemon, batch, 50)
+        daemon.stop(signal.SIGKILL)
+    with sqlite3.connect(home / "second" / "portico.db") as database:
+        database.execute("update batches set expires_at = created_at + 1 where id = ?", (both[0].id,))
+    database.close()
+    with daemons.running(*arguments) as daemon, client_of(daemon) as client:
+        expired = ended(daemon, client, both[0])
+        assert expired.status == "expired" and expired.expired_at
+        assert len(content(client, expired.output_file_id)) == 50
+        (left,) = content(client, expired.error_file_id)
+        assert (left["custom_id"], left["error"]["code"]) == ("last", "batch_expired")
+        client.batches.cancel(both[1].id)
+        done = ended(daemon, client, both[1])
+        assert [one["custom_id"] for one in content(client, done.output_file_id)] == [
+            f"n{number}" for number in range(50)
+        ]
+        runs = httpx.get(f"{daemon.url}/api/runs", params={"limit": 500}, headers=_admin()).json()["data"]
+        assert (
+            sum(run["kind"] == "chat/completions" for run in runs) <= 2
+        )  # what was not done, and nothing else
+        files = [file.id for file in client.files.list(purpose="batch_output")]
+        assert len(files) == 4

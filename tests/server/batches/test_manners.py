@@ -1,0 +1,160 @@
+"""How a batch gives way: to calls that somebody waits for, to a queue that is full, to another daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai.types import Batch
+from sqlalchemy import text
+from tests.porch import Porch, Teller, porch
+
+from portico_server.core.errors import PorticoError, TooMany
+from portico_server.core.request import Relay, Relayed
+from portico_server.core.servable import Relays
+
+CHAT: Any = "/v1/chat/completions"
+
+ANSWER = (
+    b'{"choices": [{"message": {"content": "yes"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}'
+)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Porch]:
+    async with porch(tmp_path) as served:
+        yield served
+
+
+def client_of(house: Porch) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="local", max_retries=0)
+
+
+async def begin(client: openai.AsyncOpenAI, model: str, count: int = 1) -> Batch:
+    lines = "\n".join(
+        f'{{"custom_id": "{number}", "method": "POST", "url": "{CHAT}", '
+        f'"body": {{"model": "{model}", "messages": [{{"role": "user", "content": "Yes?"}}]}}}}'
+        for number in range(count)
+    )
+    file = await client.files.create(file=("requests.jsonl", lines.encode()), purpose="batch")
+    return await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+
+
+async def run_ended(house: Porch, batch: Batch) -> None:
+    run: str = getattr(batch, "run_id")  # noqa: B009  # a field of ours
+    async with house.client.stream("GET", f"/api/runs/{run}/events") as events:
+        async for _line in events.aiter_lines():
+            pass
+
+
+async def test_requests_stand_back_while_a_caller_waits_for_an_answer(
+    house: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico_server.batches.courtesy.LONGEST", 600.0)
+    hold = asyncio.Event()
+    slow, teller = Teller("slow", b"{}", hold=hold), Teller("teller", ANSWER)
+    house.add(slow, teller)
+    async with client_of(house) as client:
+        waiting = asyncio.create_task(
+            client.chat.completions.create(model="slow", messages=[{"role": "user", "content": "Hello"}])
+        )
+        await slow.began.wait()
+        batch = await begin(client, "teller")
+        while (await client.batches.retrieve(batch.id)).status != "in_progress":
+            pass
+        for _look in range(20):
+            assert (await client.batches.retrieve(batch.id)).request_counts.completed == 0  # type: ignore[union-attr]
+        assert teller.asked == []
+        hold.set()
+        await waiting
+        await run_ended(house, batch)
+        done = await client.batches.retrieve(batch.id)
+        assert (done.status, len(teller.asked)) == ("completed", 1)
+
+
+class Full(Teller):
+    """A model whose queue is full for its first callers."""
+
+    def __init__(self, name: str, refusals: int) -> None:
+        super().__init__(name, ANSWER)
+        self.refusals = refusals
+
+    async def relay(self, request: Relay, context: Any) -> Relayed:
+        if self.refusals:
+            self.refusals -= 1
+            raise TooMany(f"'{self.card.name}' has 4 calls already.", code="queue_full", retry_after=0.01)
+        return await super().relay(request, context)
+
+
+async def test_a_full_queue_is_waited_for_and_is_no_error(
+    house: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico_server.batches.asking.FIRST", 0.001)
+    full: Relays = Full("full", 12)
+    house.add(full)
+    async with client_of(house) as client:
+        batch = await begin(client, "full", 3)
+        await run_ended(house, batch)
+        done = await client.batches.retrieve(batch.id)
+        assert done.request_counts is not None
+        assert (done.request_counts.completed, done.request_counts.failed) == (3, 0)
+
+
+async def test_what_fails_again_and_again_is_told_as_the_answer(
+    house: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico_server.batches.asking.FIRST", 0.001)
+    broken = Teller("broken", error=PorticoError("It is broken."))
+    house.add(broken)
+    async with client_of(house) as client:
+        batch = await begin(client, "broken")
+        await run_ended(house, batch)
+        done = await client.batches.retrieve(batch.id)
+        assert done.error_file_id is not None
+        assert "It is broken." in (await client.files.content(done.error_file_id)).text
+        assert len(broken.asked) == 5
+
+
+async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico_server.batches.batches.AT_ONCE", 1)
+    hold = asyncio.Event()
+    slow = Teller("slow", ANSWER, hold=hold)
+    async with porch(tmp_path) as house, client_of(house) as client:
+        house.add(slow)
+        first = await begin(client, "slow")
+        await slow.began.wait()
+        second = await begin(client, "slow")
+        cancelled = await client.batches.cancel(second.id)
+        assert (cancelled.status, cancelled.cancelled_at is not None) == ("cancelled", True)
+        assert (await client.batches.retrieve(first.id)).status == "in_progress"
+        hold.set()
+        await run_ended(house, first)
+        assert (await client.batches.retrieve(first.id)).status == "completed"
+        assert len(slow.asked) == 1
+
+
+async def test_a_daemon_that_has_lost_a_batch_to_another_one_writes_nothing_more(house: Porch) -> None:
+    hold = asyncio.Event()
+    slow = Teller("slow", ANSWER, hold=hold)
+    house.add(slow)
+    async with client_of(house) as client:
+        batch = await begin(client, "slow")
+        await slow.began.wait()
+        taken = text("update runs set lease_owner = 'another' where kind = 'batch'")
+        await house.parts.database.write(lambda connection: connection.execute(taken).rowcount)
+        house.parts.scheduler.sure_until = 0.0
+        hold.set()
+        run: str = getattr(batch, "run_id")  # noqa: B009  # a field of ours
+        living = await house.parts.runner.arrival(run, 0)
+        assert living is not None and living.task is not None
+        await asyncio.wait([living.task])
+        await house.parts.scheduler.settled(run)
+        found = await client.batches.retrieve(batch.id)
+        assert found.status == "in_progress"
+        assert found.request_counts is not None and found.request_counts.completed == 0

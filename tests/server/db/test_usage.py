@@ -1,0 +1,118 @@
+"""What was used since a moment: sums by days, and the single calls of the day that the moment is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import create_engine, insert
+
+from portico_server.db import migrate, retention, usage
+from portico_server.db.database import Database
+from portico_server.db.schema import usage as table
+from portico_server.db.usage import DAY, UsageRow
+
+NOON = 20_000.5 * DAY
+CALLS = [
+    UsageRow(
+        f"run_{n}",
+        f"key_{n % 2}",
+        f"model-{n % 3}",
+        ("chat", "embeddings")[n % 4 == 0],
+        "completed",
+        None,
+        NOON + (n - 150) * DAY / 40,
+        milliseconds=float(n),
+        first_byte_milliseconds=None,
+        prompt_tokens=n,
+        completion_tokens=2,
+        cached_tokens=1,
+        cost=None if n % 3 == 0 else 0.25,
+    )
+    for n in range(300)
+]
+"""Over a week, the middle one at noon of a day."""
+
+MOMENTS = (0.0, NOON - 2.25 * DAY, NOON - DAY / 2, NOON, NOON + 1, NOON + 2.5 * DAY, NOON + 9 * DAY)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database.at(tmp_path / "portico.db")
+    yield made
+    made.close()
+
+
+def expected(
+    calls: Sequence[UsageRow], since: float, key: str | None
+) -> dict[tuple[str, str], tuple[float, ...]]:
+    """What the calls themselves say."""
+    found: dict[tuple[str, str], tuple[float, ...]] = {}
+    for name, operation in {(call.name, call.operation) for call in calls}:
+        some = [
+            call
+            for call in calls
+            if (call.name, call.operation) == (name, operation)
+            and call.created_at >= since
+            and key in (None, call.key_id)
+        ]
+        if some:
+            found[name, operation] = (
+                len(some),
+                sum(call.prompt_tokens for call in some),
+                sum(call.completion_tokens for call in some),
+                sum(call.cached_tokens for call in some),
+                sum(call.cost or 0 for call in some) if any(call.cost for call in some) else -1,
+                sum(call.milliseconds for call in some) / len(some),
+            )
+    return found
+
+
+async def told(database: Database, since: float, key: str | None) -> dict[tuple[str, str], tuple[float, ...]]:
+    rows = await database.read(usage.totals, since, key)
+    assert [row["calls"] for row in rows] == sorted((row["calls"] for row in rows), reverse=True)
+    return {
+        (row["name"], row["operation"]): (
+            *(row[name] for name in ("calls", "prompt_tokens", "completion_tokens", "cached_tokens")),
+            -1 if row["cost"] is None else row["cost"],
+            row["milliseconds"],
+        )
+        for row in rows
+    }
+
+
+async def test_totals_are_those_of_the_calls_since_any_moment(database: Database) -> None:
+    database.prepare()
+    for first in range(0, len(CALLS), 70):  # several times into the same days
+        await database.write(usage.append, CALLS[first : first + 70])
+    for since in MOMENTS:
+        for key in (None, "key_1"):
+            assert await told(database, since, key) == expected(CALLS, since, key), since
+
+
+async def test_calls_of_the_time_before_the_sums_are_in_them(database: Database, tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'portico.db'}")
+    settings = migrate.config()
+    with engine.begin() as connection:
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "0010")
+        names = UsageRow.__dataclass_fields__
+        rows = [{name: getattr(call, name) for name in names} for call in CALLS[:200]]
+        connection.execute(insert(table), rows)
+    engine.dispose()
+    database.prepare()
+    await database.write(usage.append, CALLS[200:])
+    for since in MOMENTS:
+        assert await told(database, since, None) == expected(CALLS, since, None), since
+
+
+async def test_sums_are_forgotten_with_their_calls(database: Database) -> None:
+    database.prepare()
+    await database.write(usage.append, CALLS)
+    before = NOON + DAY / 2
+    assert await database.write(retention.forget_usage, before, 1_000) == sum(
+        call.created_at < before for call in CALLS
+    )
+    assert await told(database, 0.0, None) == expected(CALLS, before, None)

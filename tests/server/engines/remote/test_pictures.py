@@ -1,0 +1,86 @@
+"""Pictures at providers: requests made to fit them, and what their answers are read as."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import Attached, Relay
+from portico_server.engines.fake.picture import paint
+from portico_server.engines.remote.engine import Remote
+from portico_server.engines.remote.pictures import fit
+from portico_server.engines.remote.providers import PROVIDERS
+from portico_server.engines.spec import ModelSpec
+
+IMAGE = Attached("image", "a.png", "image/png", paint("a cat", 16, 16, []))
+MASK = Attached("mask", "m.png", "image/png", b"mask")
+ASKED = {"model": "m", "prompt": "a cat", "size": "64x48", "response_format": "b64_json", "style": "vivid"}
+
+
+def fitted(provider: str, *files: Attached, **more: Any) -> Relay:
+    request = Relay("images/edits" if files else "images/generations", {**ASKED, **more}, files=files)
+    return fit(request, PROVIDERS[provider].quirks.pictures, "m")
+
+
+def test_openai_is_not_asked_how_it_answers() -> None:
+    assert fitted("openai").body == {"model": "m", "prompt": "a cat", "size": "64x48"}
+    assert fitted("openrouter").body == ASKED
+
+
+def test_fields_get_the_names_that_they_have_there() -> None:
+    body = fitted("siliconflow", n=2, steps=4).body
+    assert body == {
+        "model": "m",
+        "prompt": "a cat",
+        "image_size": "64x48",
+        "batch_size": 2,
+        "num_inference_steps": 4,
+    }
+    sides = fitted("together").body
+    assert (sides["width"], sides["height"], sides["response_format"]) == (64, 48, "base64")
+    assert "size" not in sides
+
+
+def test_pictures_to_change_go_where_they_are_taken() -> None:
+    request = fitted("siliconflow", IMAGE)
+    assert request.operation == "images/generations" and not request.files
+    assert request.body["image"] == f"data:image/png;base64,{base64.b64encode(IMAGE.data).decode()}"
+    with pytest.raises(InvalidRequest, match="without a mask"):
+        fitted("siliconflow", IMAGE, MASK)
+    with pytest.raises(InvalidRequest, match="takes none"):
+        fitted("zhipu", IMAGE)
+
+
+def test_what_cannot_be_honoured_is_refused_and_what_changes_nothing_is_not() -> None:
+    with pytest.raises(InvalidRequest, match="'size'") as raised:
+        fitted("xai")
+    assert raised.value.param == "size"
+    assert fitted("xai", size="auto").body == {
+        "model": "m",
+        "prompt": "a cat",
+        "response_format": "b64_json",
+    }
+    with pytest.raises(InvalidRequest, match="'n'"):
+        fitted("zhipu", n=2)
+    assert "n" not in fitted("zhipu", n=1).body
+
+
+@pytest.mark.parametrize(
+    ("source", "edits"),
+    [
+        ("remote://openai/gpt-image-2", True),
+        ("remote://siliconflow/Kwai-Kolors/Kolors", True),
+        ("remote://zhipu/cogview-4", False),
+    ],
+)
+def test_models_that_draw_are_known_by_their_names(source: str, edits: bool) -> None:
+    known = Remote().describe(ModelSpec("m", source), None)
+    assert (known.task, known.edits) == ("image", edits)
+
+
+def test_a_provider_without_pictures_says_so() -> None:
+    with pytest.raises(InvalidRequest, match="has no pictures"):
+        Remote().describe(ModelSpec("m", "remote://anthropic/claude-sonnet-5-5", task="image"), None)

@@ -1,0 +1,320 @@
+"""Evaluations with OpenAI's own client: made, run on models and apps, judged, interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.evals.house import (
+    ANYTHING,
+    CONFIGURATION,
+    COUNTRIES,
+    EQUAL,
+    asking,
+    client_of,
+    ended,
+    native,
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "portico.yaml").write_text(CONFIGURATION)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def daemon(home: Path) -> Iterator[Daemon]:
+    with daemons.running(home / "data", "--file", str(home / "portico.yaml")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
+    with client_of(daemon) as made:
+        yield made
+
+
+def make(client: openai.OpenAI, *criteria: dict[str, Any], **more: Any) -> str:
+    made = client.evals.create(
+        data_source_config=more.pop("config", ANYTHING),  # type: ignore[arg-type]
+        testing_criteria=list(criteria) or [EQUAL],  # type: ignore[arg-type]
+        **more,
+    )
+    return made.id
+
+
+def run(daemon: Daemon, client: openai.OpenAI, eval_id: str, source: dict[str, Any]) -> Any:
+    begun = client.evals.runs.create(eval_id, data_source=source)  # type: ignore[arg-type]
+    ended(daemon, begun.run_id)  # type: ignore[attr-defined]
+    return client.evals.runs.retrieve(begun.id, eval_id=eval_id)
+
+
+def test_evaluations_are_made_listed_renamed_and_forgotten(client: openai.OpenAI) -> None:
+    config = {"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True}
+    first = client.evals.create(
+        name="capitals",
+        data_source_config=config,
+        testing_criteria=[EQUAL],
+        metadata={"team": "atlas"},  # type: ignore[arg-type, list-item]
+    )
+    assert (first.object, first.name, first.metadata) == ("eval", "capitals", {"team": "atlas"})
+    assert set(first.data_source_config.schema_["properties"]) == {"item", "sample"}  # type: ignore[union-attr, call-overload, arg-type]
+    assert first.testing_criteria[0].name == "equal"
+    second = make(client, name="others")
+    names = [found.name for found in client.evals.list(limit=1)]
+    assert names == ["capitals", "others"]
+    renamed = client.evals.update(first.id, name="capitals of the world", metadata={"team": "b"})
+    assert (renamed.name, renamed.metadata) == ("capitals of the world", {"team": "b"})
+    newest = client.evals.list(order="desc", order_by="updated_at")
+    assert [found.id for found in newest.data] == [first.id, second]
+    assert client.evals.delete(first.id).deleted
+    client.evals.delete(second)
+    with pytest.raises(openai.NotFoundError, match="no evaluation"):
+        client.evals.retrieve(first.id)
+
+
+def test_a_model_is_asked_for_each_item_and_judged(daemon: Daemon, client: openai.OpenAI) -> None:
+    similar = {
+        "type": "text_similarity",
+        "name": "similar",
+        "input": "{{sample.output_text}}",
+        "reference": "{{item.capital}}",
+        "evaluation_metric": "fuzzy_match",
+        "pass_threshold": 0.5,
+    }
+    eval_id = make(client, EQUAL, similar)
+    items = [*COUNTRIES, {"item": {"country": "broken", "capital": "none"}}]
+    found = run(daemon, client, eval_id, asking(*items, prompt="The capital of {{item.country}}?"))
+    assert (found.status, found.model) == ("completed", "clerk")
+    counts = found.result_counts
+    assert (counts.total, counts.passed, counts.failed, counts.errored) == (3, 1, 1, 1)
+    by_name = {one.testing_criteria: one for one in found.per_testing_criteria_results}
+    assert (by_name["equal"].passed, by_name["equal"].failed) == (1, 2)
+    [usage] = found.per_model_usage
+    assert (usage.run_model_name, usage.invocation_count) == ("clerk", 2)
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 0
+    assert 0 < found.score < 1 and found.standard_error > 0
+
+    outputs = list(client.evals.runs.output_items.list(found.id, eval_id=eval_id, limit=1))
+    assert [one.status for one in outputs] == ["fail", "pass", "error"]
+    assert outputs[0].datasource_item == COUNTRIES[0]["item"]
+    assert outputs[0].sample.input[0].content == "The capital of France?"
+    assert outputs[0].sample.output[0].content == "It is Paris."
+    assert [(one.name, one.passed) for one in outputs[0].results] == [("equal", False), ("similar", True)]
+    assert outputs[2].sample.error.message == "That is broken."
+    again = client.evals.runs.output_items.retrieve(outputs[1].id, eval_id=eval_id, run_id=found.id)
+    assert again.sample.output[0].content == "Lima"
+    failed = client.evals.runs.output_items.list(found.id, eval_id=eval_id, status="fail")
+    assert [one.id for one in failed.data] == [outputs[0].id]
+    client.evals.runs.delete(found.id, eval_id=eval_id)
+    with pytest.raises(openai.NotFoundError):
+        client.evals.runs.retrieve(found.id, eval_id=eval_id)
+
+
+def test_an_app_is_evaluated_as_a_model_is_and_files_give_items(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    lines = "\n".join(json.dumps(one) for one in COUNTRIES).encode()
+    file = client.files.create(file=("countries.jsonl", lines), purpose="evals")
+    eval_id = make(client, {**EQUAL, "operation": "ilike", "input": "{{sample.output_text}}"})
+    source = {
+        **asking(model="atlas", prompt="{{item.country}}"),
+        "type": "responses",
+        "source": {"type": "file_id", "id": file.id},
+        "sampling_params": {"temperature": 0, "max_completion_tokens": 20},
+    }
+    found = run(daemon, client, eval_id, source)
+    assert (found.result_counts.passed, found.result_counts.total) == (2, 2)
+    assert found.data_source.source.id == file.id
+
+
+def test_answers_that_are_there_are_judged_without_a_call(daemon: Daemon, client: openai.OpenAI) -> None:
+    source = {
+        "type": "python",
+        "name": "length",
+        "source": "def grade(sample, item):\n    return len(sample['output_text']) / item['length']",
+        "pass_threshold": 0.9,
+    }
+    eval_id = make(client, source)
+    content = [
+        {"item": {"length": 4}, "sample": {"output_text": "four"}},
+        {"item": {"length": 8}, "sample": {"output_text": "four"}},
+        {"item": {"length": 0}, "sample": {"output_text": "four"}},
+    ]
+    found = run(
+        daemon, client, eval_id, {"type": "jsonl", "source": {"type": "file_content", "content": content}}
+    )
+    assert found.per_model_usage == []
+    outputs = client.evals.runs.output_items.list(found.id, eval_id=eval_id).data
+    assert [(one.status, one.results[0].score) for one in outputs] == [
+        ("pass", 1.0),
+        ("fail", 0.5),
+        ("error", 0.0),
+    ]
+    assert "ZeroDivisionError" in outputs[2].results[0].error["message"]  # type: ignore[index]
+
+
+def test_models_judge_by_labels_and_scores(daemon: Daemon, client: openai.OpenAI) -> None:
+    label = {
+        "type": "label_model",
+        "name": "right",
+        "model": "judge",
+        "input": [{"role": "user", "content": "label: {{sample.output_text}}"}],
+        "labels": ["right", "wrong"],
+        "passing_labels": ["right"],
+    }
+    score = {
+        "type": "score_model",
+        "name": "good",
+        "model": "judge",
+        "input": [
+            {"role": "user", "content": {"type": "input_text", "text": "score {{sample.output_text}}"}}
+        ],
+        "range": [1, 7],
+    }
+    eval_id = make(client, label, score)
+    items = [*COUNTRIES, {"item": {"country": "nonsense", "capital": ""}}]
+    found = run(daemon, client, eval_id, asking(*items, prompt="{{item.country}}"))
+    outputs = client.evals.runs.output_items.list(found.id, eval_id=eval_id).data
+    assert [[one.score for one in output.results] for output in outputs] == [[1, 7], [1, 2], [0, 2]]
+    assert outputs[0].results[0].sample == {"label": "right"}
+    assert [one.status for one in outputs] == ["pass", "fail", "error"]
+    assert "answered none of right, wrong" in outputs[2].results[0].error["message"]  # type: ignore[index]
+    calls = {one.run_model_name: one.invocation_count for one in found.per_model_usage}
+    assert calls == {"clerk": 3, "judge": 6}
+    mean = {one.testing_criteria: one.mean for one in found.per_testing_criteria_results}
+    assert mean["good"] == pytest.approx(11 / 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "param", "words"),
+    [
+        (asking(prompt="{{item.contry}}?"), "unknown_field", "data_source.source", "'country'"),
+        (asking(model="clark"), "model_not_found", "data_source.model", "'clerk'"),
+        (asking(model="fake-embedding"), "unsupported_operation", "data_source.model", "no chat"),
+        (asking(source={"type": "file_content", "content": []}), "empty_dataset", None, "no items"),
+        (asking({"nothing": 1}), "invalid_line", None, '"item"'),
+        (asking(source={"type": "file_id", "id": "file-no"}), "file_not_found", None, "no file"),
+        (asking(source={"type": "stored_completions"}), "unsupported_parameter", None, "not kept here"),
+        (asking(sampling_params={"temprature": 1}), "unknown_field", None, "'temperature'"),
+        (asking(type="completion"), "invalid_value", "data_source.type", "completions"),
+    ],
+)
+def test_what_is_wrong_with_a_run_is_told_before_anything_is_asked(
+    client: openai.OpenAI, source: dict[str, Any], code: str, param: str | None, words: str
+) -> None:
+    eval_id = make(client)
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.evals.runs.create(eval_id, data_source=source)  # type: ignore[arg-type]
+    assert caught.value.status_code in (400, 404)
+    assert caught.value.code == code
+    assert param is None or caught.value.param == param
+    assert words in caught.value.message
+    assert client.evals.runs.list(eval_id).data == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"testing_criteria": []}, "1 to 32 criteria"),
+        ({"testing_criteria": [EQUAL, EQUAL]}, "another criterion"),
+        ({"testing_criteria": [{"type": "vibes", "name": "x"}]}, "string_check"),
+        ({"data_source_config": {"type": "logs"}}, "not kept here"),
+        ({"data_source_config": {"type": "custom", "item_schema": {"type": "thing"}}}, "not a JSON schema"),
+        (
+            {
+                "testing_criteria": [
+                    {"type": "score_model", "name": "x", "model": "nobody", "input": [{"role": "user"}]}
+                ]
+            },
+            "'nobody'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_evaluation_is_told(
+    client: openai.OpenAI, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.evals.create(**{"data_source_config": ANYTHING, "testing_criteria": [EQUAL], **given})
+    assert words in caught.value.message
+
+
+def test_another_keys_evaluation_does_not_exist(daemon: Daemon, client: openai.OpenAI) -> None:
+    eval_id = make(client)
+    with client_of(daemon, "tester") as other:
+        for call in (other.evals.retrieve, other.evals.runs.list, other.evals.delete):
+            with pytest.raises(openai.NotFoundError):
+                call(eval_id)
+        mine = make(other)
+        found = run(daemon, other, mine, asking())
+        assert found.result_counts.passed == 2
+
+
+def test_a_key_that_is_revoked_ends_its_runs_with_a_reason(daemon: Daemon, client: openai.OpenAI) -> None:
+    with native(daemon) as admin:
+        key = admin.post("/api/keys", json={"name": "passing", "scopes": ["chat"]}).json()
+        items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(200)]
+        with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=key["key"], max_retries=0) as passing:
+            eval_id = make(passing)
+            begun: Any = passing.evals.runs.create(
+                eval_id,
+                data_source=asking(*items, prompt="{{item.country}}"),  # type: ignore[arg-type]
+            )
+        until_done(daemon, begun, 1)
+        assert admin.delete(f"/api/keys/{key['id']}").is_success
+    ended(daemon, begun.run_id)
+    found = client.evals.runs.retrieve(begun.id, eval_id=eval_id)
+    assert found.status == "failed"
+    assert "revoked" in found.error.message
+    assert found.result_counts.total < 200
+
+
+def test_a_run_is_cancelled_and_keeps_what_was_done(daemon: Daemon, client: openai.OpenAI) -> None:
+    eval_id = make(client)
+    items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(200)]
+    begun: Any = client.evals.runs.create(eval_id, data_source=asking(*items, prompt="{{item.country}}"))  # type: ignore[arg-type]
+    until_done(daemon, begun, 1)
+    cancelled = client.evals.runs.cancel(begun.id, eval_id=eval_id)
+    assert cancelled.status == "canceled"
+    assert 1 <= cancelled.result_counts.total < 200
+    with pytest.raises(openai.ConflictError, match="canceled already"):
+        client.evals.runs.cancel(begun.id, eval_id=eval_id)
+    ended(daemon, begun.run_id)
+    later = client.evals.runs.retrieve(begun.id, eval_id=eval_id)
+    assert later.result_counts.total == cancelled.result_counts.total
+
+
+def until_done(daemon: Daemon, begun: Any, count: int) -> None:
+    """Wait until so many items of a run are done."""
+    with native(daemon) as client, client.stream("GET", f"/api/runs/{begun.run_id}/events") as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: ") and json.loads(line[6:]).get("done", 0) >= count:
+                return
+    raise AssertionError("the run ended first")
+
+
+def test_a_run_goes_on_after_the_daemon_is_killed_and_asks_no_item_twice(home: Path) -> None:
+    arguments = (home / "second", "--file", str(home / "portico.yaml"))
+    items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(12)]
+    with daemons.running(*arguments) as daemon, client_of(daemon) as client:
+        eval_id = make(client)
+        begun: Any = client.evals.runs.create(
+            eval_id,
+            data_source=asking(*items, prompt="{{item.country}}"),  # type: ignore[arg-type]
+        )
+        until_done(daemon, begun, 4)
+        daemon.stop(signal.SIGKILL)
+    with daemons.running(*arguments) as daemon, client_of(daemon) as client:
+        ended(daemon, begun.run_id)
+        found = client.evals.runs.retrieve(begun.id, eval_id=eval_id)
+        assert (found.status, found.result_counts.passed) == ("completed", 12)
+        assert found.per_model_usage[0].invocation_count == 12

@@ -1,0 +1,363 @@
+"""Searches over the settings of models, prompts and apps, and over what a store is asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.evals.house import ANYTHING, CONFIGURATION, EQUAL, asking, ended, native
+
+SHORT = "In one word, the capital of {{item.country}}?"
+LONG = "The capital of {{item.country}}?"
+PROMPT = "input_messages.template[0].content"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "portico.yaml").write_text(CONFIGURATION)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def daemon(home: Path, docs: Path) -> Iterator[Daemon]:
+    with daemons.running(home / "data", "--file", str(home / "portico.yaml"), "--docs", str(docs)) as running:
+        running.settle()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(daemon: Daemon) -> Iterator[httpx.Client]:
+    with native(daemon) as made:
+        yield made
+
+
+def make(client: httpx.Client, *criteria: dict[str, Any]) -> str:
+    made = client.post(
+        "/v1/evals", json={"data_source_config": ANYTHING, "testing_criteria": list(criteria) or [EQUAL]}
+    )
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+def begin(client: httpx.Client, eval_id: str, **wish: Any) -> dict[str, Any]:
+    answer = client.post(f"/api/evals/{eval_id}/search", json={"data_source": asking(), **wish})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def found(daemon: Daemon, client: httpx.Client, eval_id: str, **wish: Any) -> dict[str, Any]:
+    """A search that has ended."""
+    begun = begin(client, eval_id, **wish)
+    ended(daemon, begun["run_id"])
+    search = dict(client.get(f"/api/evals/{eval_id}/searches/{begun['id']}").json())
+    assert search["status"] == "completed", search
+    return search
+
+
+def test_all_combinations_are_tried_and_the_best_stands_first(daemon: Daemon, client: httpx.Client) -> None:
+    eval_id = make(client)
+    search = found(
+        daemon,
+        client,
+        eval_id,
+        parameters={PROMPT: [LONG, SHORT], "sampling_params.temperature": [0, 1]},
+    )
+    trials = search["trials"]
+    assert [trial["score"] for trial in trials] == [1.0, 1.0, 0.5, 0.5]
+    assert [trial["settings"][PROMPT] for trial in trials] == [SHORT, SHORT, LONG, LONG]
+    assert search["best"] == trials[0]["id"]
+    assert (trials[0]["standard_error"], trials[2]["standard_error"]) == (0.0, 0.5)
+    assert all(trial["tokens"] > 0 and trial["done"] == 2 for trial in trials)
+    # A trial is a run of the evaluation, with what was asked in it.
+    run = client.get(f"/v1/evals/{eval_id}/runs/{trials[2]['id']}").json()
+    assert (run["search_id"], run["status"], run["settings"]) == (
+        search["id"],
+        "completed",
+        trials[2]["settings"],
+    )
+    outputs = client.get(f"/v1/evals/{eval_id}/runs/{run['id']}/output_items").json()["data"]
+    assert outputs[0]["sample"]["input"][0]["content"] == "The capital of France?"
+    refused = client.delete(f"/v1/evals/{eval_id}/runs/{run['id']}")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "part_of_search")
+
+
+def test_an_app_is_tried_with_other_steps_and_the_best_is_deployed(
+    daemon: Daemon, client: httpx.Client
+) -> None:
+    eval_id = make(client)
+    place = "apps.atlas.steps.answer.user.$template"
+    search = found(
+        daemon,
+        client,
+        eval_id,
+        data_source=asking(model="atlas", prompt="{{item.country}}"),
+        parameters={place: ["Capital of {country}?", "One word: capital of {country}?"]},
+    )
+    assert [trial["score"] for trial in search["trials"]] == [1.0, 0.5]
+    before = client.get("/api/apps/atlas").json()["version"]
+    applied = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={}).json()
+    assert applied == {"trial": search["best"], "versions": {"atlas": before + 1}, "left": {}}
+    said = client.post(
+        "/v1/chat/completions",
+        json={"model": "atlas", "messages": [{"role": "user", "content": "France"}]},
+    )
+    assert said.json()["choices"][0]["message"]["content"] == "Paris"
+
+
+def test_what_belongs_to_no_app_is_not_deployed(daemon: Daemon, client: httpx.Client) -> None:
+    eval_id = make(client)
+    search = found(daemon, client, eval_id, parameters={"model": ["clerk", "judge"]})
+    assert search["trials"][0]["settings"] == {"model": "clerk"}
+    refused = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={})
+    assert refused.status_code == 409
+    assert "model = 'clerk'" in refused.json()["error"]["message"]
+
+
+def lessons(client: httpx.Client) -> str:
+    """The id of a file that teaches capitals."""
+    taught = [("Peru", "Lima"), ("France", "Paris"), ("Japan", "Tokyo")]
+    lines = [
+        json.dumps({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]})
+        for asked, said in taught * 4
+    ]
+    upload = {"file": ("taught.jsonl", "\n".join(lines).encode())}
+    return str(client.post("/v1/files", files=upload, data={"purpose": "fine-tune"}).json()["id"])
+
+
+def test_settings_of_a_training_are_tried_too(daemon: Daemon, client: httpx.Client) -> None:
+    file = lessons(client)
+    eval_id = make(client)
+    source = asking(prompt="{{item.country}}")
+    del source["model"]
+    wish = {
+        "data_source": source,
+        "fine_tuning": {"model": "clerk", "training_file": file, "suffix": "capitals"},
+        "parameters": {
+            "fine_tuning.hyperparameters.n_epochs": [1, 2],
+            "sampling_params.temperature": [0, 1],
+        },
+    }
+    plan = client.post(f"/api/evals/{eval_id}/search", json={**wish, "dry_run": True}).json()
+    assert (plan["trials"], plan["trained"]) == (4, 2)
+    search = found(daemon, client, eval_id, **wish)
+    assert [trial["score"] for trial in search["trials"]] == [1.0] * 4
+    runs = [client.get(f"/v1/evals/{eval_id}/runs/{trial['id']}").json() for trial in search["trials"]]
+    models = {run["model"] for run in runs}
+    assert len(models) == 2
+    assert all(name.startswith("ft:clerk:portico:capitals:") for name in models)
+    refused = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={})
+    assert f"model = '{runs[0]['model']}'" in refused.json()["error"]["message"]
+
+    wrong = {**wish, "parameters": {"fine_tuning.hyperparameters.n_epoch": [1]}}
+    error = client.post(f"/api/evals/{eval_id}/search", json=wrong).json()["error"]
+    assert (error["code"], "'n_epochs'" in error["message"]) == ("unknown_field", True)
+    alone = {"data_source": asking(), "parameters": {"fine_tuning.suffix": ["a"]}}
+    error = client.post(f"/api/evals/{eval_id}/search", json=alone).json()["error"]
+    assert (error["param"], "'training_file'" in error["message"]) == ("fine_tuning", True)
+
+
+def test_a_search_that_is_cancelled_ends_its_training(daemon: Daemon, client: httpx.Client) -> None:
+    eval_id = make(client)
+    search = begin(
+        client,
+        eval_id,
+        fine_tuning={"model": "clerk", "training_file": lessons(client)},
+        parameters={"fine_tuning.hyperparameters.n_epochs": [1000]},
+    )
+    with client.stream("GET", f"/api/runs/{search['run_id']}/events") as events:
+        assert any('"train"' in line for line in events.iter_lines())
+    client.post(f"/api/evals/{eval_id}/searches/{search['id']}/cancel")
+    jobs = client.get(f"/v1/fine_tuning/jobs?metadata[portico_search]={search['id']}").json()["data"]
+    assert [job["status"] for job in jobs] == ["cancelled"]
+
+
+def test_chance_tries_as_many_as_asked_and_the_same_again_with_the_same_seed(client: httpx.Client) -> None:
+    eval_id = make(client)
+    wish = {
+        "data_source": asking(),
+        "parameters": {"sampling_params.temperature": {"min": 0, "max": 2}, PROMPT: [LONG, SHORT]},
+        "method": "random",
+        "trials": 5,
+        "dry_run": True,
+    }
+    plans = [
+        client.post(f"/api/evals/{eval_id}/search", json={**wish, "seed": seed}).json() for seed in (1, 1, 2)
+    ]
+    assert plans[0] == plans[1] != plans[2]
+    assert (plans[0]["trials"], plans[0]["items"], plans[0]["asked"], plans[0]["judged"]) == (5, 2, 10, 0)
+    temperatures = [one["sampling_params.temperature"] for one in plans[0]["settings"]]
+    assert len(set(temperatures)) == 5
+    assert all(0 <= one <= 2 for one in temperatures)
+
+
+def test_hopeless_trials_are_given_up(daemon: Daemon, client: httpx.Client) -> None:
+    eval_id = make(client)
+    items = [{"item": {"country": "France", "capital": "Paris"}} for _ in range(12)]
+    search = found(
+        daemon,
+        client,
+        eval_id,
+        data_source=asking(*items),
+        parameters={PROMPT: [LONG, SHORT, "What of {{item.country}}?", "{{item.country}}!"]},
+        halving={"first": 3, "factor": 4},
+    )
+    assert [(trial["status"], trial["done"]) for trial in search["trials"]] == [
+        ("completed", 12),
+        ("stopped", 3),
+        ("stopped", 3),
+        ("stopped", 3),
+    ]
+    assert search["trials"][0]["settings"] == {PROMPT: SHORT}
+    listed = client.get(f"/v1/evals/{eval_id}/runs", params={"status": "canceled"}).json()["data"]
+    assert len(listed) == 3
+
+
+@pytest.mark.parametrize(
+    ("wish", "code", "words"),
+    [
+        ({"parameters": {"sampling_params.temprature": [1]}}, "unknown_field", "'temperature'"),
+        ({"parameters": {"modell": ["clerk"]}}, "place_not_found", "'model'"),
+        ({"parameters": {"model": ["clerk", "clark"]}}, "model_not_found", "'clerk'"),
+        ({"parameters": {"apps.atlaz.answer.user": ["x"]}}, "app_not_found", "'atlas'"),
+        ({"parameters": {"apps.atlas.anser.user": ["x"]}}, "place_not_found", "'answer'"),
+        ({"parameters": {"apps.atlas.answer.usr": ["x"]}}, "unknown_field", "'user'"),
+        ({"parameters": {"input_messages.template[3].content": ["x"]}}, "place_not_found", "'3'"),
+        ({"parameters": {PROMPT: ["{{item.contry}}"]}}, "unknown_field", "'country'"),
+        ({"parameters": {"sampling_params.seed": list(range(1000)), "sampling_params.top_k": list(range(1000))}},
+         "grid_too_large", "1,000,000 combinations"),
+        ({"parameters": {"sampling_params.seed": {"min": 0, "max": 1}}}, "invalid_value", "'random'"),
+        ({"parameters": {"model": []}}, "invalid_value", "at least one value"),
+        ({"parameters": {"model": ["clerk"]}, "objective": "equals"}, "invalid_value", "equal"),
+        ({"parameters": {"model": ["clerk"]}, "seeds": 1}, "unknown_field", "'seed'"),
+        ({}, "missing_required_parameter", "parameters"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_search_is_told_before_anything_is_asked(
+    client: httpx.Client, wish: dict[str, Any], code: str, words: str
+) -> None:
+    eval_id = make(client)
+    answer = client.post(f"/api/evals/{eval_id}/search", json={"data_source": asking(), **wish})
+    assert answer.status_code in (400, 404), answer.text
+    error = answer.json()["error"]
+    assert error["code"] == code, error
+    assert words in error["message"]
+    assert client.get(f"/api/evals/{eval_id}/searches").json()["data"] == []
+
+
+def test_another_keys_search_does_not_exist(daemon: Daemon, client: httpx.Client) -> None:
+    eval_id = make(client)
+    search = begin(client, eval_id, parameters={"model": ["clerk"]})
+    with native(daemon, "tester") as other:
+        path = f"/api/evals/{eval_id}/searches/{search['id']}"
+        assert other.get(path).status_code == 404
+        assert other.post(f"{path}/cancel").status_code == 404
+        assert other.post(f"/api/evals/{eval_id}/search", json={}).status_code == 404
+
+
+def measure(metric: str, **more: Any) -> dict[str, Any]:
+    return {"type": "retrieval", "name": metric, "metric": metric, "relevant": "item.files", **more}
+
+
+QUESTIONS = [
+    {"item": {"question": "Which port does the daemon listen on?", "files": "port.md"}},
+    {"item": {"question": "How hot is bread baked?", "files": ["bread.txt", "oven.txt"]}},
+    {"item": {"question": "How hot is bread baked?", "files": {"bread.txt": 2, "port.md": 1}}},
+    {"item": {"question": "How hot is bread baked?", "files": []}},
+]
+
+FINDING = {
+    "type": "retrieval",
+    "store": "handbook",
+    "query": "{{item.question}}",
+    "search_params": {"ranker": "lexical", "max_num_results": 1},
+    "source": {"type": "file_content", "content": QUESTIONS},
+}
+
+
+def test_a_store_is_evaluated_by_the_files_that_it_finds(daemon: Daemon, client: httpx.Client) -> None:
+    names = ("recall", "mrr", "ndcg", "precision", "hit")
+    eval_id = make(client, *(measure(name, k=2) for name in names))
+    begun = client.post(f"/v1/evals/{eval_id}/runs", json={"data_source": FINDING}).json()
+    ended(daemon, begun["run_id"])
+    outputs = client.get(f"/v1/evals/{eval_id}/runs/{begun['id']}/output_items").json()["data"]
+    scores = [{one["name"]: one["score"] for one in output["results"]} for output in outputs]
+    assert scores[0] == {"recall": 1, "mrr": 1, "ndcg": 1, "precision": 0.5, "hit": 1}
+    assert scores[1]["recall"] == 0.5
+    assert scores[1]["ndcg"] == pytest.approx(1 / (1 + 1 / math.log2(3)))
+    assert scores[2]["ndcg"] == pytest.approx(2 / (2 + 1 / math.log2(3)))
+    assert [output["status"] for output in outputs] == ["pass", "pass", "pass", "error"]
+    assert outputs[0]["sample"]["retrieved"][0]["filename"] == "port.md"
+    assert "no relevant files" in outputs[3]["results"][0]["error"]["message"]
+
+
+def test_what_a_store_is_asked_can_be_searched_for(daemon: Daemon, client: httpx.Client) -> None:
+    eval_id = make(client, measure("recall"))
+    source = {**FINDING, "source": {"type": "file_content", "content": [
+        {"item": {"question": "bread ovens and ports", "files": ["bread.txt", "port.md"]}}
+    ]}}  # fmt: skip
+    search = found(
+        daemon,
+        client,
+        eval_id,
+        data_source=source,
+        parameters={"search_params.max_num_results": [1, 5], "search_params.ranker": ["lexical"]},
+    )
+    assert [trial["score"] for trial in search["trials"]] == [1.0, 0.5]
+    wrong = {"data_source": source, "parameters": {"search_params.ranker": ["lexicle"]}}
+    refused = client.post(f"/api/evals/{eval_id}/search", json=wrong)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "search_params.ranker")
+
+
+def test_the_chat_of_a_store_is_judged_by_what_it_cites(daemon: Daemon, client: httpx.Client) -> None:
+    eval_id = make(client, measure("hit"))
+    source = asking(QUESTIONS[0], model="handbook", prompt="{{item.question}}")
+    begun = client.post(f"/v1/evals/{eval_id}/runs", json={"data_source": source}).json()
+    ended(daemon, begun["run_id"])
+    run = client.get(f"/v1/evals/{eval_id}/runs/{begun['id']}").json()
+    assert (run["result_counts"]["passed"], run["items"]) == (1, 1), run
+
+
+def until_done(daemon: Daemon, run_id: str, count: int) -> None:
+    with native(daemon) as client, client.stream("GET", f"/api/runs/{run_id}/events") as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: ") and json.loads(line[6:]).get("done", 0) >= count:
+                return
+    raise AssertionError("the search ended first")
+
+
+def test_a_search_goes_on_after_the_daemon_is_killed_and_is_cancelled(home: Path) -> None:
+    arguments = (home / "second", "--file", str(home / "portico.yaml"))
+    items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(6)]
+    slow = asking(*items, prompt="{{item.country}}")
+    with daemons.running(*arguments) as daemon, native(daemon) as client:
+        eval_id = make(client)
+        search = begin(client, eval_id, data_source=slow, parameters={"sampling_params.seed": [1, 2]})
+        until_done(daemon, search["run_id"], 7)
+        daemon.stop(signal.SIGKILL)
+    with daemons.running(*arguments) as daemon, native(daemon) as client:
+        ended(daemon, search["run_id"])
+        after = client.get(f"/api/evals/{eval_id}/searches/{search['id']}").json()
+        assert (after["status"], [trial["done"] for trial in after["trials"]]) == ("completed", [6, 6])
+        runs = [client.get(f"/v1/evals/{eval_id}/runs/{trial['id']}").json() for trial in after["trials"]]
+        assert [run["per_model_usage"][0]["invocation_count"] for run in runs] == [6, 6]
+
+        another = begin(
+            client, eval_id, data_source=slow, parameters={"sampling_params.seed": list(range(50))}
+        )
+        until_done(daemon, another["run_id"], 1)
+        path = f"/api/evals/{eval_id}/searches/{another['id']}"
+        cancelled = client.post(f"{path}/cancel").json()
+        assert cancelled["status"] == "canceled"
+        assert {trial["status"] for trial in cancelled["trials"]} == {"canceled"}
+        assert client.post(f"{path}/cancel").status_code == 409
+        assert client.post(f"{path}/apply", json={}).status_code == 409
+        assert client.delete(f"/v1/evals/{eval_id}").json()["deleted"]

@@ -1,0 +1,139 @@
+"""What of a folder is looked at, and under which names."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.server.knowledge.unreadable import forbid
+
+from portico_server.core.errors import Unavailable
+from portico_server.knowledge.walk import is_looked_at, walk
+
+
+def walked(root: Path) -> list[str]:
+    return sorted(walk(root, max_bytes=1000).files)
+
+
+def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
+    for name in (
+        "keep.md",
+        "LICENSE",
+        ".hidden.md",
+        ".git/config.txt",
+        "node_modules/x.js",
+        "a/__pycache__/x.py",
+        ".venv/y.py",
+        "photo.png",
+        "sound.ogg",
+        "empty",
+        "big.txt",
+        "old.doc",
+        "letter.rtf",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(
+            b"\x89PNG\x00\x01"
+            if name in ("photo.png", "sound.ogg")
+            else b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 and more"
+            if name == "old.doc"
+            else b"{\\rtf1\\ansi text}"
+            if name == "letter.rtf"
+            else b""
+            if name == "empty"
+            else b"text " * (500 if name == "big.txt" else 1)
+        )
+    found = walk(tmp_path, max_bytes=1000, pictures=False)
+    assert sorted(found.files) == ["LICENSE", "keep.md"]
+    assert found.skipped == {
+        "not a document": 2,
+        "an Office document from before 2007": 1,
+        "rich text (RTF)": 1,
+        "larger than 0 MB": 1,
+        "a picture, and nothing here sees it": 1,
+    }
+    assert "photo.png" in walk(tmp_path, max_bytes=1000, pictures=True).files
+
+
+def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("secret")
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "sub" / "a.txt").write_text("a")
+    (root / "sub" / "up").symlink_to(root)
+    (root / "self").symlink_to("self")
+    (root / "gone").symlink_to("nowhere")
+    (root / "out").symlink_to(outside)
+    (root / "leak.txt").symlink_to(outside / "secret.txt")
+    (root / "b.txt").symlink_to(root / "sub" / "a.txt")
+    os.mkfifo(root / "pipe.txt")
+    found = walk(root, max_bytes=1000)
+    assert sorted(found.files) == ["b.txt", "sub/a.txt"]
+    assert found.skipped == {"link out of the folder or to nothing": 4, "not a file": 1}
+
+
+def test_the_root_may_be_a_link_itself(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.txt").write_text("a")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert walked(tmp_path / "link") == ["a.txt"]
+
+
+def test_names_with_line_breaks_and_wrong_bytes_are_encoded(tmp_path: Path) -> None:
+    (tmp_path / "two\nlines.txt").write_text("a")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/gb\xb8\xdf.txt")).write_text("b")
+    assert walked(tmp_path) == ["gb%B8%DF.txt", "two%0Alines.txt"]
+
+
+def test_a_root_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid(monkeypatch, tmp_path.name)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        walk(tmp_path, max_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ({".gitignore": "*.log\n"}, ["a.md", "sub/b.md", "sub/deep/c.txt"]),
+        ({".porticoignore": "sub/\n"}, ["a.md", "x.log"]),
+        (
+            {".gitignore": "*.log\n", ".porticoignore": "!x.log\n"},
+            ["a.md", "sub/b.md", "sub/deep/c.txt", "x.log"],
+        ),
+        ({".gitignore": "/b.md\n**/c.txt\n"}, ["a.md", "sub/b.md", "sub/deep/y.log", "x.log"]),
+        (
+            {".gitignore": "*.log\n", "sub/deep/.gitignore": "!y.log\n"},
+            ["a.md", "sub/b.md", "sub/deep/c.txt", "sub/deep/y.log"],
+        ),
+        ({".gitignore": "# a comment\n\n!\n\\\n*.md\n"}, ["sub/deep/c.txt", "sub/deep/y.log", "x.log"]),
+        ({".gitignore": "*\n!*/\n!*.txt\n"}, ["sub/deep/c.txt"]),
+        ({".gitignore": b"\xff\xfe*.md\n*.log\n"}, ["a.md", "sub/b.md", "sub/deep/c.txt"]),
+    ],
+)
+def test_ignore_files_say_what_is_left_alone(
+    tmp_path: Path, rules: dict[str, str | bytes], left: list[str]
+) -> None:
+    (tmp_path / "sub" / "deep").mkdir(parents=True)
+    for name in ("a.md", "x.log", "sub/b.md", "sub/deep/c.txt", "sub/deep/y.log"):
+        (tmp_path / name).write_text("some words")
+    for name, text in rules.items():
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert walked(tmp_path) == left
+
+
+@pytest.mark.parametrize(
+    ("name", "looked_at"),
+    [
+        ("a.md", True),
+        ("deep/b.md", True),
+        (".gitignore", True),
+        ("deep/.porticoignore", True),
+        (".hidden", False),
+        (".git/index", False),
+        ("web/node_modules/x/readme.md", False),
+        ("", True),
+    ],
+)
+def test_only_what_is_looked_into_is_worth_a_look(tmp_path: Path, name: str, looked_at: bool) -> None:
+    assert is_looked_at(tmp_path / name, tmp_path) is looked_at

@@ -1,0 +1,18 @@
+"""A folder that we may not look into."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the folder ``name`` be one that we may not look into."""
+    real = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)

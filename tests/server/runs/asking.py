@@ -1,0 +1,106 @@
+"""Runs that ask somebody outside, as one daemon has them: for the tests of questions."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from portico.wire import Asked
+from portico_server.core.context import Context
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.question import Answer, Question
+from portico_server.core.registry import Registry
+from portico_server.db import questions as rows
+from portico_server.db import runs
+from portico_server.db.database import Database
+from portico_server.runs.questions import Questions
+from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.usage import UsageLog
+
+APPROVE = Question("approval", "delete_all", "Delete everything?", {"path": "/"})
+
+
+KEYED = Question("approval", "delete_all", arguments={"path": "/"}, key="steps/3")
+
+
+ANNA = Principal("anna", frozenset({"chat"}))
+
+
+BERT = Principal("bert", frozenset({"chat"}))
+
+
+class House:
+    """A runner that can ask, as one daemon has it."""
+
+    def __init__(self, database: Database, *, timeout: float = 5, **options: Any) -> None:
+        self.database = database
+        self.questions = Questions(database, **options)
+        self.usage = UsageLog(database)
+        self.registry = Registry()
+        self.runner = Runner(self.registry, self.usage, timeout=timeout, questions=self.questions)
+        self.scheduler = Scheduler(database, self.runner)
+
+    def ask(self, question: Question, caller: Principal = LOCAL) -> Run:
+        """A run that does nothing but ask."""
+
+        async def work(context: Context) -> Answer:
+            return await context.ask(question)
+
+        return self.runner.spawn("test", "asks", caller, work)
+
+    async def pending(self) -> list[rows.QuestionRow]:
+        return await self.questions.list(LOCAL, status="pending")
+
+
+async def asked(run: Run) -> Asked:
+    """The first question of a run, once it waits."""
+    async with asyncio.timeout(10):
+        async for _number, event in run.log.follow():
+            if isinstance(event, Asked):
+                return event
+    raise AssertionError("the run has ended without a question")
+
+
+def durable(house: House, question: Question) -> None:
+    """Let runs of the kind ``flow`` ask one question."""
+
+    async def work(_payload: Mapping[str, Any], context: Context) -> Any:
+        answer = await context.ask(question)
+        return {"accepted": answer.accepted, "value": answer.value}
+
+    house.scheduler.handle("flow", work)
+
+
+async def begin(house: House, question: Question) -> tuple[asyncio.Task[None], str]:
+    """A scheduler at work, and a run that waits."""
+    durable(house, question)
+    await house.questions.start(alone=True)
+    task = asyncio.create_task(house.scheduler.run(alone=True))
+    run_id = await house.scheduler.ensure("flow", "one")
+    run = await house.runner.arrival(run_id, 10)
+    assert run is not None
+    await asked(run)
+    return task, run_id
+
+
+async def ended(database: Database, run_id: str) -> runs.RunRow:
+    async with asyncio.timeout(10):
+        while True:
+            row = await database.read(runs.get, run_id)
+            assert row is not None
+            if row.finished_at is not None:
+                return row
+            await asyncio.sleep(0)
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def leased(database: Database) -> str:
+    """A run of the kind ``flow`` that some daemon works on."""
+    run_id = await database.write(runs.ensure, "run_1", "flow", "one", "local", {})
+    await database.write(runs.claim, ["flow"], "somebody", 30)
+    return run_id
