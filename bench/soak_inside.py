@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import linecache
 import os
 import sys
 import threading
@@ -58,7 +59,11 @@ def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
         if now - heavy > SETTLED:
             heavy, many = now, objects()
             if tracemalloc.is_tracing():
-                grown = tracemalloc.take_snapshot().statistics("traceback")[:25]
+                ours = [
+                    tracemalloc.Filter(False, linecache.__file__),
+                    tracemalloc.Filter(False, tracemalloc.__file__),
+                ]
+                grown = tracemalloc.take_snapshot().filter_traces(ours).statistics("traceback")[:25]
                 text = "\n\n".join(f"{stat}\n" + "\n".join(stat.traceback.format()) for stat in grown)
                 path.with_suffix(".trace").write_text(text)
             elif os.environ.get("SOAK_TRACE") and now - began > SETTLED:

@@ -90,6 +90,9 @@ class Settings:
     picture_model: str = _setting(
         "", "Model that describes pictures in stores (default: one that is deployed and sees); none: no model"
     )
+    recording_model: str = _setting(
+        "", "Model that writes down recordings in stores; without one they are left out"
+    )
     notebooks: int = _setting(4, "Notebooks that may be open at once")
     notebook_timeout: float = _setting(60.0, "Longest a cell of a notebook may take, in seconds")
     notebook_memory_mb: int = _setting(1024, "Memory that one notebook may hold, in MB")

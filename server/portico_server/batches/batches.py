@@ -173,11 +173,10 @@ class Batches:
         row = await self.get(batch_id, caller)
         moved = await self._database.write(batches.cancel, row)
         row = await self.get(batch_id, caller)
-        if not moved:
-            if row.status != "cancelling":
-                raise Conflict(
-                    f"The batch '{row.id}' is {row.status} already.", code="batch_ended", param="batch_id"
-                )
+        if not moved and row.status != "cancelling":
+            raise Conflict(
+                f"The batch '{row.id}' is {row.status} already.", code="batch_ended", param="batch_id"
+            )
         stop = self._stops.get(row.id)
         if stop is not None:
             stop.set()

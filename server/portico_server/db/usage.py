@@ -16,6 +16,9 @@ from portico_server.db.schema import usage, usage_days
 DAY = 86_400
 """Seconds of what is summed up."""
 
+NEVER = 1e12
+"""A moment that no call will see; later ones are taken for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
@@ -106,6 +109,7 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
     """Calls and tokens since a moment, by name and operation, most calls first. Only of the day that the moment is in
     are the single calls read.
     """
+    since = min(since, NEVER)
     first = math.ceil(since / DAY)
     days = select(*(usage_days.c[name] for name in _TOLD)).where(usage_days.c.day >= first)
     one = literal(1).label("calls")

@@ -11,7 +11,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.picture import measure
 from portico_server.core.request import (
     Draw,
@@ -88,9 +88,9 @@ async def drawn(model: Model, request: Draw, context: Context) -> Drawn:
     relay = Relay("images/edits" if files else "images/generations", body, files=files)
     try:
         data, _, usage = await _whole(model, relay, context)
-    except InvalidRequest as error:
+    except PorticoError as error:
         # Models that know one way to answer alone refuse to be asked for it.
-        if "response_format" not in error.message and error.param != "response_format":
+        if error.status not in (400, 422) or "response_format" not in f"{error.param} {error.message}":
             raise
         del body["response_format"]
         data, _, usage = await _whole(model, relay, context)

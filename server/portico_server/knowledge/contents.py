@@ -21,7 +21,7 @@ from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, Store
 from portico_server.knowledge.chunk.chunkers import check
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
-from portico_server.knowledge.parse.formats import is_picture
+from portico_server.knowledge.parse.formats import is_picture, is_recording
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.part import Part, Unreadable
 from portico_server.knowledge.sources.spec import followed
@@ -161,7 +161,9 @@ class Contents:
         Raises `InvalidRequest` if it cannot be read, `TooLarge` for more than `TEXT` characters.
         """
         file = await self.source(store, file_id)
-        if is_picture(file.filename):  # what a model has said of it stands in its chunks alone
+        if is_picture(file.filename) or is_recording(
+            file.filename
+        ):  # what a model has said of it stands in its chunks alone
             kept = await self._database.read(chunks.of_file, store.id, file.id)
             if kept:
                 return [Part(row.text, row.place) for row in kept]

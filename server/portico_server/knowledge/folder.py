@@ -18,11 +18,13 @@ from portico_server.knowledge.walk import Seen, Walk, glance, walk
 class _Limits(TypedDict):
     max_bytes: int
     pictures: bool
+    recordings: bool
 
 
 class Folder:
     """A `portico_server.knowledge.source.Source`. Larger files than ``max_bytes`` are left out, and unless wanted
-    ``pictures``. With ``touched`` a look is at what has changed since the last one, as far as that is known.
+    ``pictures`` and ``recordings``. With ``touched`` a look is at what has changed since the last one, as far as that
+    is known.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Folder:
         *,
         max_bytes: int,
         pictures: bool = True,
+        recordings: bool = False,
         touched: Touched | None = None,
     ) -> None:
         self._root = root
@@ -39,6 +42,7 @@ class Folder:
         self._files = files
         self._max_bytes = max_bytes
         self._pictures = pictures
+        self._recordings = recordings
 
     @property
     def address(self) -> str:
@@ -48,7 +52,11 @@ class Folder:
         return await asyncio.to_thread(self._look)
 
     def _look(self) -> Walk:
-        limits: _Limits = {"max_bytes": self._max_bytes, "pictures": self._pictures}
+        limits: _Limits = {
+            "max_bytes": self._max_bytes,
+            "pictures": self._pictures,
+            "recordings": self._recordings,
+        }
         if self._touched is None:
             return walk(self._root, **limits)
         paths = self._touched.take()

@@ -17,6 +17,7 @@ from portico_server.knowledge.folder import Folder
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.pictures import Pictures
 from portico_server.knowledge.poll import Poll
+from portico_server.knowledge.recordings import Recordings
 from portico_server.knowledge.source import Source
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.sources.bucket import Bucket, Door
@@ -40,6 +41,7 @@ class Following:
         files: Files,
         ingest: Ingest,
         pictures: Pictures,
+        recordings: Recordings,
         fetcher: Fetcher,
         settings: Settings,
     ) -> None:
@@ -47,6 +49,7 @@ class Following:
         self._scheduler = scheduler
         self._files = files
         self._pictures = pictures
+        self._recordings = recordings
         self._fetcher = fetcher
         self._settings = settings
         self._sync = Sync(database, files, ingest)
@@ -115,13 +118,22 @@ class Following:
 
     def _source(self, row: StoreRow, touched: Touched | None = None) -> Source:
         """What a store mirrors. Raises `InvalidRequest` if it mirrors nothing."""
-        pictures = self._pictures.readable()
+        pictures, recordings = self._pictures.readable(), self._recordings.readable()
         most = self._settings.max_file_mb * MB
         if row.folder is not None:
-            return Folder(Path(row.folder), self._files, max_bytes=most, pictures=pictures, touched=touched)
+            return Folder(
+                Path(row.folder),
+                self._files,
+                max_bytes=most,
+                pictures=pictures,
+                recordings=recordings,
+                touched=touched,
+            )
         if row.source is None:
             raise _nothing(row)
-        limits = Limits(self._settings.source_max_files, most, self._settings.request_timeout, pictures)
+        limits = Limits(
+            self._settings.source_max_files, most, self._settings.request_timeout, pictures, recordings
+        )
         notes, wanted = Notes(self._noted(row)), spec.of(row.source)
         if wanted.kind == "s3":
             return Bucket(wanted, Door.of(self._settings), self._fetcher, self._files, notes, limits)

@@ -21,12 +21,14 @@ PATIENCE = 300.0
 """Seconds that one call may take: a model that has to be loaded first, on a machine without a GPU, takes minutes."""
 
 
-async def ask(context: Context, model: str, request: Request) -> Result:
-    """The answer of ``model``. Raises what it raises for good, or the last of its passing failures."""
+async def ask(context: Context, model: str, request: Request, *, patience: float = PATIENCE) -> Result:
+    """The answer of ``model`` within ``patience`` seconds each time. Raises what it raises for good, or the last of its
+    passing failures.
+    """
     wait = WAIT
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            async with asyncio.timeout(PATIENCE) as limit:
+            async with asyncio.timeout(patience) as limit:
                 return await context.call(model, request)
         except (EngineFailed, Unavailable, TooMany, DeadlineExceeded) as error:
             if attempt == ATTEMPTS or error.code == "shutting_down":
@@ -36,5 +38,5 @@ async def ask(context: Context, model: str, request: Request) -> Result:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise DeadlineExceeded(f"'{model}' did not answer within {PATIENCE:g} s.") from error
+            raise DeadlineExceeded(f"'{model}' did not answer within {patience:g} s.") from error
     raise AssertionError("the last attempt returns or raises")

@@ -33,6 +33,7 @@ from portico_server.knowledge.names import check_store_name, is_store_name, stor
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.pictures import Pictures
 from portico_server.knowledge.preview import Previews
+from portico_server.knowledge.recordings import Recordings
 from portico_server.knowledge.store import StoreInfo, StoreServable, card_of, is_expired, named
 from portico_server.knowledge.sync import Plan
 from portico_server.knowledge.work import Work
@@ -67,16 +68,20 @@ class Stores:
         self._files = files
         self._indexes = Indexes(database, settings.indexes)
         pictures = Pictures(registry, settings.picture_model, settings.ocr_languages)
+        recordings = Recordings(registry, settings.recording_model)
         self._readers = Readers(
             workers=settings.ingest_workers,
             seconds=settings.parse_timeout,
             memory=settings.parse_memory_mb * 1024 * 1024,
             languages=settings.ocr_languages,
             pictures=pictures,
+            recordings=recordings,
             ahead=self._indexes.ahead,
         )
         ingest = Ingest(database, files, self._readers, self._indexes, workers=settings.ingest_workers)
-        self._following = Following(database, scheduler, files, ingest, pictures, fetcher, settings)
+        self._following = Following(
+            *(database, scheduler, files, ingest, pictures, recordings, fetcher, settings)
+        )
         self.contents = Contents(database, files, scheduler, self._readers, self._indexes)
         """The files in the stores, and file batches."""
         self.previews = Previews(self._readers, runner, registry)

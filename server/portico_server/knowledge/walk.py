@@ -12,7 +12,14 @@ from portico_server.core.errors import Unavailable
 from portico_server.knowledge import ignore
 from portico_server.knowledge.ignore import Rules
 from portico_server.knowledge.names import LONGEST, name_on_disk
-from portico_server.knowledge.parse.formats import format_of, is_document, is_picture, looks_like_text, older
+from portico_server.knowledge.parse.formats import (
+    format_of,
+    is_document,
+    is_picture,
+    is_recording,
+    looks_like_text,
+    older,
+)
 
 IGNORED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 """Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …)."""
@@ -63,14 +70,15 @@ def is_looked_at(path: Path, root: Path) -> bool:
     return not hidden and not any(part.startswith(".") or part in IGNORED for part in folders)
 
 
-def walk(root: Path, *, max_bytes: int, pictures: bool = True) -> Walk:
-    """Every file below ``root`` that can be read here and that no ignore file leaves out, with or without pictures.
+def walk(root: Path, *, max_bytes: int, pictures: bool = True, recordings: bool = False) -> Walk:
+    """Every file below ``root`` that can be read here and that no ignore file leaves out. Not ``pictures`` and
+    ``recordings``, unless they are wanted.
 
     Links are followed, but never out of the folder, and never twice to the same place, so that loops end. Raises
     `Unavailable` if the folder cannot be read: then nothing is known of what is missing.
     """
     try:
-        looking = _Looking(root, max_bytes, pictures)
+        looking = _Looking(root, max_bytes, pictures, recordings)
         looking.descend(root, Rules())
         looking.found.bare = not looking.found.files and _is_bare(root)
     except OSError as error:
@@ -82,13 +90,20 @@ def walk(root: Path, *, max_bytes: int, pictures: bool = True) -> Walk:
     return looking.found
 
 
-def glance(root: Path, paths: Collection[PurePath], *, max_bytes: int, pictures: bool = True) -> Walk | None:
+def glance(
+    root: Path,
+    paths: Collection[PurePath],
+    *,
+    max_bytes: int,
+    pictures: bool = True,
+    recordings: bool = False,
+) -> Walk | None:
     """What a `walk` would find at some ``paths`` in ``root`` and below them.
 
     ``None`` if it takes a walk to know: where ignore files have changed, links are in the way, or nothing is left.
     """
     try:
-        looking = _Looking(root, max_bytes, pictures)
+        looking = _Looking(root, max_bytes, pictures, recordings)
         only: list[str] = []
         for path in sorted(paths):
             name = name_on_disk(str(path))
@@ -108,11 +123,12 @@ def glance(root: Path, paths: Collection[PurePath], *, max_bytes: int, pictures:
 class _Looking:
     """One look at a folder. Raises `OSError` if the folder itself cannot be read."""
 
-    def __init__(self, root: Path, max_bytes: int, pictures: bool) -> None:
+    def __init__(self, root: Path, max_bytes: int, pictures: bool, recordings: bool) -> None:
         self.found = Walk()
         self._root = root
         self._max_bytes = max_bytes
         self._pictures = pictures
+        self._recordings = recordings
         self._top = root.resolve(strict=True)
         self._visited = {_identity(self._top.stat())}
         self._rules: dict[Path, Rules] = {}
@@ -140,7 +156,7 @@ class _Looking:
                         self._visited.add(place)
                         pending.append((Path(entry.path), rules))
                 else:
-                    _take(entry.path, self._root, self._max_bytes, found, pictures=self._pictures)
+                    _take(entry.path, self._root, self._max_bytes, found, self._pictures, self._recordings)
 
     def at(self, path: PurePath, name: str) -> bool:
         """Look at one path in the folder and all below it; whether that can be done by itself."""
@@ -172,7 +188,7 @@ class _Looking:
             self._visited.add(_identity(status))
             self.descend(place, rules)
         else:
-            _take(str(place), self._root, self._max_bytes, self.found, pictures=self._pictures)
+            _take(str(place), self._root, self._max_bytes, self.found, self._pictures, self._recordings)
         return True
 
     def _of(self, folder: Path, above: Rules) -> Rules:
@@ -184,7 +200,7 @@ class _Looking:
         return rules
 
 
-def unfit(name: str, size: int, *, max_bytes: int, pictures: bool) -> str:
+def unfit(name: str, size: int, *, max_bytes: int, pictures: bool, recordings: bool) -> str:
     """Why a file is left out, as far as its name and its size tell; an empty string if it is not."""
     if size > max_bytes:
         return f"larger than {max_bytes // 2**20} MB"
@@ -194,6 +210,8 @@ def unfit(name: str, size: int, *, max_bytes: int, pictures: bool) -> str:
         return "not a document"
     if is_picture(name) and not pictures:
         return "a picture, and nothing here sees it"
+    if is_recording(name) and not recordings:
+        return "a recording, and no model is set to write it down"
     return ""
 
 
@@ -225,14 +243,14 @@ def _stays(entry: os.DirEntry[str], top: Path) -> bool:
         return False
 
 
-def _take(path: str, root: Path, max_bytes: int, found: Walk, *, pictures: bool) -> None:
+def _take(path: str, root: Path, max_bytes: int, found: Walk, pictures: bool, recordings: bool) -> None:
     name = name_on_disk(path.removeprefix(str(root)).lstrip(os.sep))
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             found.skip("not a file")
             return
-        why = unfit(name, status.st_size, max_bytes=max_bytes, pictures=pictures)
+        why = unfit(name, status.st_size, max_bytes=max_bytes, pictures=pictures, recordings=recordings)
         if why or name in found.files:
             found.skip(why or "unusable name")
         elif format_of(name) is None and (why := no_text(Path(path))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -35,7 +36,17 @@ CALLS = [
 ]
 """Over a week, the middle one at noon of a day."""
 
-MOMENTS = (0.0, NOON - 2.25 * DAY, NOON - DAY / 2, NOON, NOON + 1, NOON + 2.5 * DAY, NOON + 9 * DAY)
+MOMENTS = (
+    0.0,
+    NOON - 2.25 * DAY,
+    NOON - DAY / 2,
+    NOON,
+    NOON + 1,
+    NOON + 2.5 * DAY,
+    NOON + 9 * DAY,
+    1e300,
+    math.inf,
+)
 
 
 @pytest.fixture

@@ -65,7 +65,9 @@ class Streamed:
         self.frames = frames
         self.error = error
         self.documents = [
-            orjson.loads(frame[6:]) for frame in frames if frame[6:] != b"[DONE]" and frame[:1] != b":"
+            orjson.loads(data)
+            for frame in frames
+            if frame[:1] != b":" and (data := frame.partition(b"data: ")[2]) != b"[DONE]"
         ]
 
     @classmethod

@@ -356,3 +356,21 @@ async def test_a_model_on_a_hub_is_planned_from_its_header_alone(tmp_path: Path)
     async with bench(home, hf_endpoint=hub.url, offline=True) as house:
         with pytest.raises(NotFound, match="portico pull"):
             await house.models.plan("hf://org/model", "", {})
+
+
+def test_models_for_sound_run_on_transformers_and_whisper_on_vllm_if_asked() -> None:
+    whisper = {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "max_target_positions": 448,
+        "decoder_attention_heads": 12,
+        "torch_dtype": "float32",
+    }
+    model = from_config("ear", whisper, GB)
+    on_cpu, on_gpu = plan(model, preset("cpu-16g")), plan(model, preset("rtx4090"))
+    assert on_cpu.engine == on_gpu.engine == "transformers" and on_cpu.fits and on_gpu.fits
+    assert "context_length" not in on_cpu.parameters and on_cpu.estimate.cache == 0
+    asked = plan(model, preset("rtx4090"), engine="vllm")
+    assert asked.engine == "vllm" and asked.fits and asked.parameters["context_length"] == 448
+    music = from_config("band", {"architectures": ["MusicgenForConditionalGeneration"]}, 2 * GB)
+    assert plan(music, preset("rtx4090")).parameters["dtype"] == "float32"
+    assert not plan(from_config("large", whisper, 40 * GB), preset("cpu-16g")).fits

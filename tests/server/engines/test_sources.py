@@ -114,6 +114,29 @@ def test_without_gguf_the_safetensors_and_their_configuration_are_taken() -> Non
     }  # fmt: skip
 
 
+def test_of_a_model_in_parts_each_weight_is_taken_once() -> None:
+    names = [
+        "model_index.json", "flux1.safetensors", "assets/cat.png", "transformer/config.json",
+        "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "transformer/diffusion_pytorch_model-00002-of-00002.safetensors",
+        "transformer/diffusion_pytorch_model.safetensors.index.json",
+        "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/config.json", "vae/model.fp16.safetensors", "vae/model.bf16.safetensors", "vae/run.py",
+    ]  # fmt: skip
+    choice = choose(names, "", "s")
+    assert choice.path == "."
+    assert {name for name in choice.files if name.endswith(".safetensors")} == {
+        "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "transformer/diffusion_pytorch_model-00002-of-00002.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/model.fp16.safetensors",
+    }
+    assert "vae/run.py" not in choice.files and "assets/cat.png" not in choice.files
+    with pytest.raises(InvalidRequest, match="none of its weights are safetensors"):
+        choose(["model_index.json", "unet/config.json", "unet/model.bin"], "", "s")
+
+
 def test_pickled_weights_are_refused_with_the_reason() -> None:
     with pytest.raises(InvalidRequest, match="can run code"):
         choose(["config.json", "pytorch_model.bin"], "", "s")

@@ -14,8 +14,10 @@ from tests.server.engines.hubs import COMMIT, Hub, serving
 from tests.server.engines.model_files import LLAMA, gguf
 
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
+from portico_server.engines.planner.facts import Weights
+from portico_server.engines.planner.peek import peek
 from portico_server.engines.sources import Fetcher, parse
-from portico_server.settings import load
+from portico_server.settings import Settings, load
 
 BIG = gguf(LLAMA, [("w", (1024, 1024), 0)], filler=b"weights.")
 SMALL = gguf(LLAMA | {"general.name": "Other"})
@@ -42,8 +44,12 @@ async def hub() -> AsyncIterator[Hub]:
 
 
 def fetcher(tmp_path: Path, url: str, **more: object) -> Fetcher:
+    return Fetcher(settings(tmp_path, url, **more))
+
+
+def settings(tmp_path: Path, url: str, **more: object) -> Settings:
     values = {"home": tmp_path, "hf_endpoint": url, "modelscope_endpoint": url, **more}
-    return Fetcher(load(values, {}).settings)
+    return load(values, {}).settings
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
@@ -85,6 +91,36 @@ async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
         assert await here.fetch(parse("hf://org/model"), Heard()) == folder
         assert (folder / "config.json").read_bytes() == b"{}"
         assert [path for path, _ in hub.requests].count("/cdn/model.safetensors") == 1
+
+
+@pytest.mark.parametrize("scheme", ["hf", "modelscope"])
+async def test_fetches_a_model_in_parts_with_its_folders(tmp_path: Path, scheme: str) -> None:
+    header = b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+    wanted = {
+        "model_index.json": b'{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet"]}',
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.safetensors": len(header).to_bytes(8, "little") + header + b"xx",
+        "tokenizer/merges.txt": b"",
+        "tokenizer/tokenizer_config.json": b"{}",
+    }
+    besides = {
+        "all-in-one.safetensors": b"x" * 9000,
+        "unet/diffusion_pytorch_model.fp16.safetensors": b"x" * 900,
+        "unet/diffusion_pytorch_model.bin": b"x",
+        "unet/model.onnx": b"x",
+        "unet/network.py": b"x",
+        "pictures/cat.png": b"x",
+    }
+    async with serving(Hub({**wanted, **besides})) as hub:
+        source = parse(f"{scheme}://org/model")
+        here = fetcher(tmp_path, hub.url)
+        planned = await peek(source, "m", settings(tmp_path, hub.url))
+        folder = await here.fetch(source, Heard())
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {name for name in found if not name.startswith(".")} == {*wanted, "fetched.json"}
+    assert isinstance(planned, Weights)
+    weights = len(wanted["unet/diffusion_pytorch_model.safetensors"])
+    assert (planned.draws, planned.dtype, planned.size) == (True, "bfloat16", weights)
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
@@ -232,8 +268,10 @@ async def test_two_who_want_a_missing_model_hear_the_same_error(tmp_path: Path, 
 
 ANOTHER_PROCESS = """
 import asyncio, sys
+from portico_server.engines.planner.facts import Weights
+from portico_server.engines.planner.peek import peek
 from portico_server.engines.sources import Fetcher, parse
-from portico_server.settings import load
+from portico_server.settings import Settings, load
 
 async def unheard(done, total): ...
 

@@ -40,6 +40,8 @@ apps:
         op: llm
         model: clerk
         user: {$template: "Capital of {country}?", $with: {country: {$ref: input}}}
+  - name: outer
+    flow: {portico_flow: 1, name: outer, durability: normal, step: {name: ask, op: llm, model: atlas}}
 keys:
   - {name: admin, key: pk-admin-0123456789abcdef, scopes: [admin]}
   - {name: tester, key: pk-tester-0123456789abcdef, scopes: [chat, "apps:*:call"]}

@@ -113,6 +113,23 @@ def test_an_app_is_tried_with_other_steps_and_the_best_is_deployed(
     assert said.json()["choices"][0]["message"]["content"] == "Paris"
 
 
+def test_an_app_within_an_app_is_tried_and_a_durable_one_leaves_no_run_behind(
+    daemon: Daemon, client: httpx.Client
+) -> None:
+    eval_id = make(client)
+    search = found(
+        daemon,
+        client,
+        eval_id,
+        data_source=asking(model="outer", prompt="{{item.country}}"),
+        parameters={
+            "apps.atlas.answer.user.$template": ["The capital of {country}?", "One word: {country}?"]
+        },
+    )
+    assert [trial["score"] for trial in search["trials"]] == [1.0, 0.5]
+    assert "flow" not in {run["kind"] for run in client.get("/api/runs").json()["data"]}
+
+
 def test_what_belongs_to_no_app_is_not_deployed(daemon: Daemon, client: httpx.Client) -> None:
     eval_id = make(client)
     search = found(daemon, client, eval_id, parameters={"model": ["clerk", "judge"]})

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.server.knowledge.unreadable import forbid
@@ -97,8 +98,8 @@ async def test_a_file_that_vanishes_between_looking_and_reading_is_skipped(
     store = await shop.stores.follow("handbook", folder, LOCAL)
     real = following.walk
 
-    def too_late(root: Path, *, max_bytes: int, pictures: bool) -> Walk:
-        found = real(root, max_bytes=max_bytes, pictures=pictures)
+    def too_late(root: Path, **limits: Any) -> Walk:
+        found = real(root, **limits)
         (folder / "a.md").unlink(missing_ok=True)
         return found
 

@@ -64,10 +64,15 @@ class RunList(BaseModel):
 async def list_runs(
     parts: TheParts, caller: Caller, limit: Annotated[int, Query(ge=1, le=500)] = 50
 ) -> RunList:
-    """The newest runs of the caller: all durable ones, and those in memory that live or ended lately."""
+    """The newest runs of the caller: all durable ones, and those in memory that live or ended lately.
+
+    The single requests of a batch are not among them: its own run stands for them.
+    """
     owner = None if caller.admin else caller.id
     rows = await parts.database.read(runs.newest, limit, owner)
-    found = {run.id: _living(run) for run in parts.runner.list() if caller.sees(run.caller.id)}
+    found = {
+        run.id: _living(run) for run in parts.runner.list() if not run.behind and caller.sees(run.caller.id)
+    }
     for row in rows:
         found[row.id] = _described(row, parts.runner.get(row.id))
     newest = sorted(found.values(), key=lambda run: run.created_at, reverse=True)

@@ -94,6 +94,8 @@ def settle(
     if asked := parameters.get("dtype"):
         return sized(str(asked))
     if gpu is not None:
+        if model.sound == "speech":
+            return sized("float32")  # small, and rounding is heard
         old = gpu.shared or 0 < gpu.capability < 8.0
         return sized("float16" if old else "bfloat16")
     full = sized("float32")

@@ -55,6 +55,9 @@ FORMATS = (
     _format("mail", "mail", "sentence", "eml mbox", "message/rfc822"),
     _format("archive", "archive", "sentence", "zip tar tgz gz tbz2 bz2 txz xz", "application/zip"),
     _format("image", "image", "sentence", "png jpg jpeg gif bmp tif tiff webp", "image/png"),
+    _format(
+        "recording", "recording", "subtitles", "mp3 wav m4a ogg oga opus flac aac mp4 webm", "audio/mpeg"
+    ),
     _format("xml", "xml", "lines", "xml rss atom opml", "application/xml"),
     _format("json", "whole", "json", "json jsonl ndjson geojson", "application/json"),
     _format("data", "text", "code", "yaml yml toml ini cfg conf properties env"),
@@ -91,6 +94,12 @@ def is_picture(filename: str) -> bool:
     """Whether a file is a picture, as its name goes."""
     form = format_of(filename)
     return form is not None and form.name == "image"
+
+
+def is_recording(filename: str) -> bool:
+    """Whether a file is a recording, as its name goes."""
+    form = format_of(filename)
+    return form is not None and form.name == "recording"
 
 
 def is_document(filename: str) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,13 @@ class Sees(Protocol):
         """The description of a picture; ``None`` for another file, and where nothing could see it."""
 
 
+class Hears(Protocol):
+    """Writes down recordings: `portico_server.knowledge.recordings.Recordings`."""
+
+    async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
+        """What is said, as subtitles; ``None`` for another file, and where there is no model for it."""
+
+
 class Readers:
     """At most ``workers`` processes, started when needed, each one file at a time.
 
@@ -50,6 +58,7 @@ class Readers:
         memory: int,
         languages: str = "",
         pictures: Sees | None = None,
+        recordings: Hears | None = None,
         ahead: Ahead | None = None,
     ) -> None:
         self._ahead = ahead
@@ -57,6 +66,7 @@ class Readers:
         self._memory = memory
         self._languages = languages
         self._pictures = pictures
+        self._recordings = recordings
         self._idle: list[asyncio.subprocess.Process] = []
         self._busy: set[asyncio.subprocess.Process] = set()
         self._room = asyncio.Semaphore(max(1, workers))
@@ -73,13 +83,26 @@ class Readers:
     ) -> AsyncGenerator[list[Part], None]:
         """The parts of a file in runs, or its chunks by a checked ``chunking``. ``name`` tells the format.
 
-        With a ``context`` a picture is described by a model that sees, if there is one. ``indexed``: the chunks are
+        With a ``context`` a picture is described by a model that sees, and a recording written down by one that
+        hears, if there is one. ``indexed``: the chunks are
         about to be. Raises `Unreadable`. Close the iterator if you leave it early.
         """
         if context is not None and self._pictures is not None:
             described = await self._pictures.describe(path, name, context)
             if described is not None:
                 yield [described]
+                return
+        if context is not None and self._recordings is not None:
+            said = await self._recordings.write_down(path, name, context)
+            if said is not None:
+                with tempfile.NamedTemporaryFile("w", suffix=".srt", encoding="utf-8") as file:
+                    file.write(said)
+                    file.flush()
+                    async with aclosing(
+                        self.read(Path(file.name), f"{name}.srt", chunking, indexed=indexed)
+                    ) as runs:
+                        async for run in runs:
+                            yield run
                 return
         job = {
             "path": str(path),

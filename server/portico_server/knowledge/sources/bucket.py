@@ -222,7 +222,13 @@ class Bucket:
         tag = item.get("ETag", "")
         self._tags[key] = tag
         note = self._notes.of(key)
-        why = unfit(name, size, max_bytes=self._limits.bytes, pictures=self._limits.pictures)
+        why = unfit(
+            name,
+            size,
+            max_bytes=self._limits.bytes,
+            pictures=self._limits.pictures,
+            recordings=self._limits.recordings,
+        )
         if not why and any(part in ("", "..") for part in name.split("/")):
             why = "unusable name"
         if not why and note.refused and tag and note.tag == tag:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """At most ``files`` files of ``bytes`` each, each within ``seconds``; ``pictures``: whether those are wanted."""
+    """At most ``files`` files of ``bytes`` each, each within ``seconds``; ``pictures`` and ``recordings``: whether
+    those are wanted.
+    """
 
     files: int
     bytes: int
     seconds: float
     pictures: bool = True
+    recordings: bool = False

@@ -145,7 +145,13 @@ class Web:
 
     def _see(self, found: Walk, url: str, path: str) -> None:
         name = self._notes.of(url).name or (path if _tells(path) else _named(path, "text/html"))
-        why = unfit(name, 0, max_bytes=self._limits.bytes, pictures=self._limits.pictures)
+        why = unfit(
+            name,
+            0,
+            max_bytes=self._limits.bytes,
+            pictures=self._limits.pictures,
+            recordings=self._limits.recordings,
+        )
         if not why and name in found.files:
             why = "another address has the same name"
         if why:

@@ -43,7 +43,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     configuration = home / "house.json"
     configuration.write_text(json.dumps({"models": models}))
     with daemons.running(
-        home / "data", "--file", str(configuration), env={"PORTICO_MAX_MEDIA_MB": "1"}
+        home / "data",
+        "--file",
+        str(configuration),
+        env={"PORTICO_MAX_MEDIA_MB": "1", "PORTICO_RECORDING_MODEL": "ear"},
     ) as one:
         yield one
 
@@ -252,3 +255,31 @@ def test_a_file_over_the_limit_is_named_with_the_setting(house: Daemon) -> None:
     files = {"file": ("long.wav", WAV + bytes(1_200_000))}
     found = error(post(house, "transcriptions", files=files, data={"model": "ear"}), 413)
     assert found["param"] == "file" and "max_media_mb" in found["message"]
+
+
+# --- recordings in a store ----------------------------------------------------------------------------------
+
+
+def test_a_recording_in_a_store_is_found_by_what_is_said_and_cites_the_second(
+    house: Daemon, client: OpenAI
+) -> None:
+    text = "The door is open. Come in, please. " * 40 + "Bread is baked at nine."
+    spoken = client.audio.speech.create(
+        model="voice", input=text, voice="default", response_format="wav", speed=4
+    ).content
+    store = client.vector_stores.create(name="talks")
+    made = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("talk.wav", spoken))
+    assert made.status == "completed", made.last_error
+    asked = {"query": "when is bread baked"}
+    [best, *others] = httpx.post(f"{house.url}/api/stores/talks/search", json=asked, timeout=60).json()[
+        "data"
+    ]
+    assert best["text"].endswith("Bread is baked at nine.") and best["filename"] == "talk.wav"
+    assert best["place"]["seconds"] > 20 and others
+    read = client.vector_stores.files.content(made.id, vector_store_id=store.id).data
+    assert any("The door is open." in (part.text or "") for part in read)
+    broken = client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("talk.mp3", b"no sound")
+    )
+    assert broken.status == "failed" and broken.last_error is not None
+    assert "cannot be read as sound" in broken.last_error.message

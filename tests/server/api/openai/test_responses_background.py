@@ -18,6 +18,7 @@ from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer
 from tests.server.api.openai.test_responses import WEATHER
+from tests.server.apps.flow.outside import Outside
 
 
 def begun(client: OpenAI, **request: Any) -> tuple[Response, str]:
@@ -130,20 +131,17 @@ WAIT = {"type": "mcp", "server_label": "portico", "allowed_tools": ["wait"], "re
 WORDS = [f"w{n}" for n in range(30)]
 
 
-def house(path: Path, marks: Path, last: str) -> Path:
+def house(path: Path, outside: Outside, last: str) -> Path:
     """The configuration of a daemon that is killed. The flow's first step has an effect, its last one takes long."""
     steps = [
-        {"op": "tool", "name": "first", "tool": "mark", "arguments": {}},
+        {"op": "http", "name": "first", "method": "POST", "url": f"{outside.url}/effect", "body": "done"},
         {"op": "llm", "name": "last", "model": "slow", "input": last},
     ]
     flow = {"portico_flow": 1, "step": {"op": "pipeline", "steps": steps}}
     configuration = {
         "models": [{"name": "slow", "source": "fake://", "parameters": {"script": {"replies": SLOW}}}],
-        "tools": [
-            # It never answers, and may have had an effect when the daemon is killed.
-            {"name": "wait", "description": "Waits.", "command": ["sleep", "1000"]},
-            {"name": "mark", "description": "Marks.", "command": ["sh", "-c", f"echo marked >> {marks}"]},
-        ],
+        # It never answers, and may have had an effect when the daemon is killed.
+        "tools": [{"name": "wait", "description": "Waits.", "command": ["sleep", "1000"]}],
         "apps": [{"name": "careful", "durability": "normal", "flow": flow}],
     }
     path.write_text(json.dumps(configuration))
@@ -175,34 +173,34 @@ class Crash:
     doing: list[Any]
     flow: tuple[Response, str]
     told: list[Any]
-    marks: Path
+    outside: Outside
 
 
 @pytest.fixture(scope="module")
 def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
     home = tmp_path_factory.mktemp("crash")
-    marks = home / "marks"
-    configuration = house(home / "house.yaml", marks, "slow")
-    daemon = daemons.start(home / "data", "--file", str(configuration))
-    try:
-        client = openai_client(daemon)
-        quiet = begun(client, model="slow", input="slow")
-        flow = begun(client, model="careful", input="go")
-        seen = until(client, "response.output_text.delta", input="slow")
-        doing = until(client, "response.mcp_call.in_progress", input="wait", tools=[WAIT])
-        told = until(client, "response.output_text.delta", "careful", input="go")
-        client.close()
-    finally:
-        daemon.stop(signal.SIGKILL)
-    for pipe in (daemon.process.stdin, daemon.process.stdout):
-        assert pipe is not None
-        pipe.close()
-    house(configuration, marks, "another flow by now")
-    with (
-        daemons.running(home / "data", "--file", str(configuration)) as second,
-        openai_client(second) as client,
-    ):
-        yield Crash(client, quiet, seen, doing, flow, told, marks)
+    env = {"PORTICO_TOOL_HOSTS": "127.0.0.1"}
+    with Outside() as outside:
+        configuration = house(home / "house.yaml", outside, "slow")
+        daemon = daemons.start(home / "data", "--file", str(configuration), env=env)
+        try:
+            with openai_client(daemon) as client:
+                quiet = begun(client, model="slow", input="slow")
+                flow = begun(client, model="careful", input="go")
+                seen = until(client, "response.output_text.delta", input="slow")
+                doing = until(client, "response.mcp_call.in_progress", input="wait", tools=[WAIT])
+                told = until(client, "response.output_text.delta", "careful", input="go")
+        finally:
+            daemon.stop(signal.SIGKILL)
+            for pipe in (daemon.process.stdin, daemon.process.stdout):
+                assert pipe is not None
+                pipe.close()
+        house(configuration, outside, "another flow by now")
+        with (
+            daemons.running(home / "data", "--file", str(configuration), env=env) as second,
+            openai_client(second) as client,
+        ):
+            yield Crash(client, quiet, seen, doing, flow, told, outside)
 
 
 def rest(crash: Crash, seen: list[Any], after: int) -> list[Any]:
@@ -233,4 +231,5 @@ def test_a_durable_flow_goes_on_behind_its_last_step_and_stays_the_flow_that_it_
         assert answer.status == "completed"
         assert answer.output_text.split() == WORDS
     assert crash.client.responses.create(model="careful", input="go").output_text == "another flow by now"
-    assert crash.marks.read_text().split() == ["marked"] * 3
+    assert len(crash.outside.effects) == 3
+    assert sum(crash.outside.calls.values()) == 3, "no effect was asked for again"

@@ -41,6 +41,10 @@ def put(path: Path, config: dict[str, Any], **files: Any) -> folder.Folder:
             {"tokenizer_config": {"model_max_length": 1e30}},
             "rerank", False, 512,
         ),
+        ({"architectures": ["WhisperForConditionalGeneration"]}, {}, "transcription", False, 0),
+        ({"architectures": ["Wav2Vec2ForCTC"], "hidden_size": 16}, {}, "transcription", False, 0),
+        ({"architectures": ["VitsModel"], "hidden_size": 16}, {}, "speech", False, 0),
+        ({"architectures": ["MusicgenForConditionalGeneration"]}, {}, "speech", False, 0),
         (
             {"architectures": ["LlavaForConditionalGeneration"], "vision_config": {},
              "text_config": {"max_position_embeddings": 4096}},

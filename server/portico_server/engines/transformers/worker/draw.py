@@ -118,7 +118,9 @@ class Painter:
                 "model",
             )
         size = self._size(body, pipe)
-        asked = {"width": size[0], "height": size[1]} if size else {}
+        asked: dict[str, Any] = {"width": size[0], "height": size[1]} if size else {}
+        if body.get("strength") is not None:
+            asked["strength"] = body["strength"]
         return self._answer(body, self._order(body, pipe, asked, size), "image_generation", client)
 
     def change(self, body: Mapping[str, Any], client: Client) -> dict[str, Any] | None:

@@ -1,0 +1,16 @@
+"""Recordings. A model writes them down in the daemon, before it comes to this; here, only what is missing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from portico_server.knowledge.part import Part, Source, Unreadable
+
+
+def read(_source: Source) -> Iterator[Part]:
+    """Nothing: `Unreadable`, always."""
+    raise Unreadable(
+        "is a recording, and no model is set to write down what is said in it. Deploy one that transcribes, and name "
+        "it in the setting recording_model.",
+        "unsupported_file",
+    )
