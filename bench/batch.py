@@ -47,7 +47,7 @@ def memory(pid: int) -> float:
 def ended(client: Client, batch: Batch, look: Callable[[], None] = lambda: None) -> Batch:
     """Wait for its end; it must have answered all. ``look`` is called meanwhile."""
     while not batch.ended:
-        time.sleep(0.02)
+        time.sleep(0.1)  # a look costs the daemon as much as some lines
         look()
         batch = client.batches.get(batch.id)
     if batch.completed != batch.total:
@@ -69,7 +69,7 @@ def measure(serving: Serving, options: argparse.Namespace, folder: Path, report:
             ended(client, begin(client, options.lines, folder))
             lines = options.lines / (time.perf_counter() - start)
             quiet = load(serving.url + ENDPOINT, data, 1, options.seconds)
-            batch = begin(client, options.lines * 20, folder)
+            batch = begin(client, 50_000, folder)  # more than can be done meanwhile
             while client.batches.get(batch.id).status == "validating":
                 time.sleep(0.02)
             busy = load(serving.url + ENDPOINT, data, 1, options.seconds)
@@ -98,7 +98,7 @@ def measure(serving: Serving, options: argparse.Namespace, folder: Path, report:
 def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lines", type=int, default=2_000, help="of a batch whose rate is measured")
+    parser.add_argument("--lines", type=int, default=6_000, help="of a batch whose rate is measured")
     parser.add_argument("--many", type=int, default=50_000, help="of the batch whose memory is measured")
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=4.0)

@@ -65,6 +65,16 @@ def _trusted() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    """A client that a test gives no limit waits for a minute: five seconds are too few where all cores are busy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for library in (httpx, httpx2):
+            for what in ("connect", "read", "write", "pool"):
+                patch.setattr(library._config.DEFAULT_TIMEOUT_CONFIG, what, 60.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder named ``handbook`` with three small documents, English and Chinese, which nobody changes."""

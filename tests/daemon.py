@@ -32,7 +32,7 @@ class Daemon:
 
     def settle(self) -> None:
         """Wait until the runs of the start have ended: folders are indexed, files are fetched."""
-        with urllib.request.urlopen(f"{self.url}/api/status", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/status", timeout=60) as answer:
             begun = json.load(answer)["startup"]
         for run in begun:
             with urllib.request.urlopen(f"{self.url}/api/runs/{run}/events", timeout=60) as events:
@@ -41,7 +41,7 @@ class Daemon:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -30,7 +30,10 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "Address to listen on; any other than loopback needs a key")
     port: int = _setting(8642, "Port to listen on; 0 picks a free one")
-    database: str = _setting("", "SQLAlchemy URL (default: portico.db in the home folder)")
+    database: str = _setting(
+        "",
+        "SQLAlchemy URL (default: portico.db in the home folder); PostgreSQL needs `pip install 'psycopg[binary]'`",
+    )
     models: Path = _setting(Path(), "Folder for model files (default: models in the home folder)")
     environments: Path = _setting(
         Path(), "Folder for the packages of notebooks and engines (default: environments in the home folder)"

@@ -95,7 +95,7 @@ def test_an_open_bind_with_a_key_serves(tmp_path: Path) -> None:
         (("--port", "99999"), "99999"),
         (("--host", "256.1.1.1"), "256.1.1.1"),
         (("--file", "/nowhere.yaml"), "no configuration file"),
-        (("--model", "gopher://old"), "gopher"),
+        (("--model", "gopher://old", "--port", "0"), "gopher"),
         (("--docs", __file__), "is a file. Give --docs an existing folder."),
         (("--parent-watch",), "needs a pipe as its standard input"),
     ],

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from portico_server.core.errors import PorticoError
@@ -43,6 +44,8 @@ class Keeper:
         self._waiting: list[tuple[LineRow, Spent]] = []
         self._writing: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
+        self._last = asyncio.Event()
+        """Set once no more lines come: there is nothing to wait for between two writes."""
 
     async def keep(self, row: LineRow, spent: Spent) -> None:
         """Have a line written soon; wait while too many are not. Raises what keeps the lines from being written."""
@@ -59,13 +62,15 @@ class Keeper:
                 room.cancel()
 
     async def drain(self) -> None:
-        """Return once all lines are written. Raises what keeps them from being written."""
+        """Return once all lines are written, which no more follow. Raises what keeps them from being written."""
+        self._last.set()
         if self._writing is not None:
             await asyncio.wait((self._writing,))
             self._raise()
 
     async def close(self) -> None:
         """Let what is there be written, and end. What waits for a full disk is given up."""
+        self._last.set()
         if self._writing is not None:
             done, _ = await asyncio.wait((self._writing,), timeout=LAST)
             if not done:
@@ -83,7 +88,9 @@ class Keeper:
             rows = [row for row, _spent in group]
             total = Spent(*(sum(numbers) for numbers in zip(*(spent for _row, spent in group), strict=True)))
             await self._patiently(rows, total)
-            await asyncio.sleep(PAUSE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE):
+                    await self._last.wait()
 
     async def _patiently(self, rows: Sequence[LineRow], total: Spent) -> None:
         await patiently(lambda: self._write(rows, total), self._until)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ class Results:
     row: BatchRow
     longest: int
 
-    async def write(self, status: str, run_id: str, fence: Callable[[], str]) -> None:
+    async def write(self, status: str, run_id: str, holder: str) -> None:
         """Write both files and end the batch with ``status`` in one transaction.
 
         Raises `Unavailable` if the disk is full, and `Conflict` if another daemon has the run by now.
@@ -53,7 +53,7 @@ class Results:
                 laid.append(received)
                 await self.files.lay(received)
                 made.append(self._row(name, received) if received.bytes else None)
-            await self.database.write(batches.finish, self.row.id, status, made, run_id, fence())
+            await self.database.write(batches.finish, self.row.id, status, made, run_id, holder)
         finally:
             digests = [item.sha256 for item in laid]
             await asyncio.shield(self._settle(digests))

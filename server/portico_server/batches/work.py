@@ -147,7 +147,7 @@ class Work:
             (now - self._began) * 1e3,
             *(spent or ()),
         )
-        await self._place.database.jot(steps.record, self._context.run, [row], self._place.scheduler.fence)
+        await self._place.database.jot(steps.record, self._context.run, [row], self._place.scheduler.holder)
         self._began = now
 
     # --- the requests ------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Work:
     async def _write(self, rows: Sequence[LineRow], spent: Spent) -> None:
         place, row = self._place, self._row
         status = await place.database.jot(
-            batches.keep, row.id, rows, spent, row.run_id, place.scheduler.fence
+            batches.keep, row.id, rows, spent, row.run_id, place.scheduler.holder
         )
         if status != "in_progress":
             self._stop.set()
@@ -255,9 +255,7 @@ class Work:
             status = "expired" if missing else "completed"
         written = Results(place.database, place.files, row, place.longest)
         until = max(row.expires_at, time.time()) + GRACE
-        await patiently(
-            lambda: written.write(status, self._context.run, lambda: place.scheduler.fence), until
-        )
+        await patiently(lambda: written.write(status, self._context.run, place.scheduler.holder), until)
         await self._look()
         made = {"output_file_id": self._row.output_file_id, "error_file_id": self._row.error_file_id}
         await self._note("files", 3, made)

@@ -128,8 +128,10 @@ def cancel(connection: Connection, row: BatchRow) -> bool:
     """Have nothing more asked; whether it could still be so. One that waits in the queue and has nothing has ended."""
     if not move(connection, row.id, "cancelling", since=("validating", "in_progress")):
         return False
-    error = {"message": "The batch was cancelled.", "type": "server_error", "code": "cancelled"}
-    if row.completed + row.failed == 0 and runs.cancel_queued(connection, row.run_id, error):
+    run = runs.get(connection, row.run_id)
+    if run is not None and run.status == "queued" and row.completed + row.failed == 0:
+        error = {"message": "The batch was cancelled.", "type": "server_error", "code": "cancelled"}
+        runs.cancel_queued(connection, row.run_id, error)
         move(connection, row.id, "cancelled", since=("cancelling",), values={"finished_at": time.time()})
     return True
 
@@ -165,7 +167,7 @@ def keep(
     rows: Sequence[LineRow],
     spent: Spent,
     run_id: str,
-    holder: str = "",
+    holder: str,
 ) -> str:
     """Keep lines that are done; the status of their batch.
 
@@ -189,9 +191,7 @@ def keep(
 
 
 def require_held(connection: Connection, run_id: str, holder: str) -> None:
-    """Raise `Conflict` if another daemon has taken a run over from ``holder``; empty: nobody can have."""
-    if not holder:
-        return
+    """Raise `Conflict` if another daemon has taken a run over from ``holder``."""
     held = connection.execute(select(runs_table.c.lease_owner).where(runs_table.c.id == run_id)).scalar()
     if held != holder:
         raise Conflict("Another daemon has taken this batch over.", code="lease_lost")
@@ -214,7 +214,7 @@ def finish(
     to: str,
     made: Sequence[FileRow | None],
     run_id: str,
-    holder: str = "",
+    holder: str,
 ) -> None:
     """End a batch with its two files: that of results, that of errors; ``None`` for one that would be empty.
 

@@ -32,10 +32,12 @@ QUIET: Final[Mapping[str, str]] = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
-    # Threads that wait for each other spin for some microseconds, not for as long as it takes: on a busy machine the
-    # one that is waited for needs the core. Never to spin costs a third of the speed on a quiet one.
-    "GOMP_SPINCOUNT": "20000",
 }
+
+# Threads that wait for each other spin for some microseconds, not for as long as it takes: on a busy machine the one
+# that is waited for needs the core. Never to spin costs a third of the speed on a quiet one; on one where several
+# programs want each core it is twice as fast, so what the operator sets is left as it is.
+PATIENT: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "20000"}
 
 
 class Training:
@@ -59,7 +61,12 @@ class Training:
             stdout=PIPE,
             stderr=PIPE,
             limit=LINE,
-            env={**inherited("PYTHON", "VIRTUAL_ENV"), **QUIET, "PYTHONPATH": str(Path(__file__).parent)},
+            env={
+                **PATIENT,
+                **inherited("PYTHON", "VIRTUAL_ENV"),
+                **QUIET,
+                "PYTHONPATH": str(Path(__file__).parent),
+            },
             start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
         )
         return cls(process, log)

@@ -6,14 +6,21 @@ import base64
 import io
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import orjson
 import pytest
 from openai import OpenAI
 from PIL import Image
 from tests.daemon import Daemon
+from tests.porch import Teller, porch
+
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import Relay, Relayed
 
 SCRIPT = [
     {"match": "an owl", "content": "A wise owl"},
@@ -199,6 +206,37 @@ def test_a_client_that_leaves_ends_the_run(http: httpx.Client) -> None:
     http.get(f"/api/runs/{run['id']}/events")  # until it has ended
     ended = http.get(f"/api/runs/{run['id']}").json()
     assert (ended["kind"], ended["status"]) == ("images/generations", "cancelled")
+
+
+# --- providers ----------------------------------------------------------------------------------------------
+
+
+class Shy(Teller):
+    """A model that answers addresses alone, and refuses to be asked how."""
+
+    async def relay(self, request: Relay, context: Context) -> Relayed:
+        if "response_format" in request.body:
+            raise InvalidRequest("Unknown parameter: 'response_format'.", param="response_format")
+        return await super().relay(request, context)
+
+
+async def test_a_picture_that_a_provider_keeps_is_fetched_where_that_may_be(tmp_path: Path) -> None:
+    (tmp_path / "shut").mkdir()
+    async with porch(tmp_path, tool_hosts="127.0.0.1") as house, porch(tmp_path / "shut") as shut:
+        form = {"purpose": "vision"}
+        kept = await house.client.post("/v1/files", data=form, files={"file": ("a.png", png())})
+        url = f"{house.url}/v1/files/{kept.json()['id']}/content"
+        answer = orjson.dumps({"created": 1, "data": [{"url": url}]})
+        for one in (house, shut):
+            one.add(Shy("away", answer, capabilities=frozenset({"image"})))
+        asked = {"model": "away", "prompt": "a cat"}
+        plain = await house.client.post("/v1/images/generations", json=asked)
+        assert plain.json()["data"] == [{"url": url}]
+        asked["response_format"] = "b64_json"
+        fetched = await house.client.post("/v1/images/generations", json=asked)
+        assert base64.b64decode(fetched.json()["data"][0]["b64_json"]) == png()
+        refused = await shut.client.post("/v1/images/generations", json=asked)
+        assert "tool_hosts" in refused.json()["error"]["message"]
 
 
 # --- the tool -----------------------------------------------------------------------------------------------

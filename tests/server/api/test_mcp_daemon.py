@@ -103,10 +103,3 @@ def test_the_inspector_does_the_round_trip(indexed: Daemon) -> None:
     assert {"handbook", "search_handbook"} < {tool["name"] for tool in tools}
     call = inspect("--method", "tools/call", "--tool-name", "handbook", "--tool-arg", f"question={QUESTION}")
     assert call["structuredContent"]["citations"][0]["filename"] == "port.md"
-    prompt = {"name": "greet", "arguments": ["name"], "messages": "Say hello to {name}."}
-    assert httpx.post(f"{indexed.url}/api/prompts", json=prompt).status_code == 200
-    assert [item["name"] for item in inspect("--method", "prompts/list")["prompts"]] == ["greet"]
-    filled = inspect("--method", "prompts/get", "--prompt-name", "greet", "--prompt-args", "name=Ann")
-    assert filled["messages"][0]["content"]["text"] == "Say hello to Ann."
-    resources = inspect("--method", "resources/list")["resources"]
-    assert "portico://stores/handbook/files/port.md" in {resource["uri"] for resource in resources}

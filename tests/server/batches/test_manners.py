@@ -148,7 +148,6 @@ async def test_a_daemon_that_has_lost_a_batch_to_another_one_writes_nothing_more
         await slow.began.wait()
         taken = text("update runs set lease_owner = 'another' where kind = 'batch'")
         await house.parts.database.write(lambda connection: connection.execute(taken).rowcount)
-        house.parts.scheduler.sure_until = 0.0
         hold.set()
         run: str = getattr(batch, "run_id")  # noqa: B009  # a field of ours
         living = await house.parts.runner.arrival(run, 0)

@@ -45,13 +45,16 @@ def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
     found = walk(tmp_path, max_bytes=1000, pictures=False)
     assert sorted(found.files) == ["LICENSE", "keep.md"]
     assert found.skipped == {
-        "not a document": 2,
+        "not a document": 1,
+        "a recording, and no model is set to write it down": 1,
         "an Office document from before 2007": 1,
         "rich text (RTF)": 1,
         "larger than 0 MB": 1,
         "a picture, and nothing here sees it": 1,
     }
     assert "photo.png" in walk(tmp_path, max_bytes=1000, pictures=True).files
+    heard = walk(tmp_path, max_bytes=1000, recordings=True).files
+    assert len(heard) == len(found.files) + 2  # the picture, and the recording
 
 
 def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Path) -> None:

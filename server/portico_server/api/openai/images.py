@@ -17,7 +17,7 @@ from portico_server.api.openai import image_fields, image_links
 from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.parts import Parts
 from portico_server.core import picture
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Attached, Relay, Relayed
 from portico_server.core.servable import relays
 from portico_server.core.wording import missing
@@ -90,7 +90,14 @@ async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:
     given = {field: value for field, value in request.body.items() if value is not None}
     request = replace(request, body=given)
     async with Presence(exchange):
-        relayed = await parts.runner.relay(servable, name, request, caller)
+        try:
+            relayed = await parts.runner.relay(servable, name, request, caller)
+        except PorticoError as error:
+            # Models that know one way to answer alone refuse to be asked; the other way is made of it below.
+            if error.status not in (400, 422) or error.param != "response_format":
+                raise
+            plain = {field: value for field, value in given.items() if field != "response_format"}
+            relayed = await parts.runner.relay(servable, name, replace(request, body=plain), caller)
         if not request.stream:
             data = b"".join([chunk async for chunk in relayed.chunks])
             data = await image_links.settled(data, given.get("response_format"), exchange, parts, relayed.run)

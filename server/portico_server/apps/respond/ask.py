@@ -55,6 +55,14 @@ class CodeInterpreter:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageGeneration:
+    """Pictures, by a ``model`` that was named or the one that draws here; ``options`` are those of the tool `draw`."""
+
+    model: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Mcp:
     """Tools of an MCP server of the house, or of the daemon itself. ``allowed``: these alone, if not ``None``.
 
@@ -83,15 +91,16 @@ class Declared:
     kind: str
 
 
-Tool: TypeAlias = Function | FileSearch | CodeInterpreter | Mcp | Declared
+Tool: TypeAlias = Function | FileSearch | CodeInterpreter | ImageGeneration | Mcp | Declared
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which tools the model may or must call.
 
-    ``mode``; with ``kind`` (``function``, ``file_search``, ``code_interpreter``, ``mcp``) it must call one of those,
-    by ``name`` and ``label`` where they are given. ``allowed``: these alone are offered, as (kind, label, name).
+    ``mode``; with ``kind`` (``function``, ``file_search``, ``code_interpreter``, ``image_generation``, ``mcp``) it
+    must call one of those, by ``name`` and ``label`` where they are given. ``allowed``: these alone are offered, as
+    (kind, label, name).
     """
 
     mode: Literal["none", "auto", "required"] = "auto"
@@ -135,7 +144,9 @@ class Ask:
     @property
     def hosted(self) -> bool:
         """Whether it offers tools that run here."""
-        return any(isinstance(tool, FileSearch | CodeInterpreter | Mcp) for tool in self.tools)
+        return any(
+            isinstance(tool, FileSearch | CodeInterpreter | ImageGeneration | Mcp) for tool in self.tools
+        )
 
     @property
     def functions(self) -> tuple[Function, ...]:

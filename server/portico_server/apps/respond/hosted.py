@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from portico.wire import ToolCalled, ToolReturned
-from portico_server.apps.respond import coding, searching, servers
-from portico_server.apps.respond.ask import CodeInterpreter, FileSearch, Mcp
+from portico_server.apps.respond import coding, painting, searching, servers
+from portico_server.apps.respond.ask import CodeInterpreter, FileSearch, ImageGeneration, Mcp
 from portico_server.apps.respond.bench import Bench, arguments_of
 from portico_server.apps.respond.items import TOLD
 from portico_server.core.errors import InvalidRequest, nearest
@@ -23,6 +23,8 @@ async def grasp(bench: Bench) -> None:
                 await searching.grasp(bench, tool, at)
             case CodeInterpreter():
                 await coding.grasp(bench, tool, at)
+            case ImageGeneration():
+                await painting.grasp(bench, tool, at)
             case Mcp():
                 await servers.grasp(bench, tool, at)
     for function in bench.ask.functions:

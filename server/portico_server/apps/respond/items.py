@@ -198,6 +198,15 @@ def _code(given: Mapping[str, Any], at: str) -> Item:
     }
 
 
+def _picture(given: Mapping[str, Any], at: str) -> Item:
+    made: Item = {"type": "image_generation_call", "status": "completed"}
+    made["result"] = _text_or_none(given, "result", at)
+    for name in ("revised_prompt", "size", "quality", "background", "output_format", "action"):
+        if given.get(name) is not None:
+            made[name] = check.text(given[name], f"{at}.{name}")
+    return made
+
+
 def _mcp_call(given: Mapping[str, Any], at: str) -> Item:
     return {
         **_mcp_named(given, at),
@@ -274,6 +283,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Item]] = {
     "item_reference": _reference,
     "file_search_call": _file_search,
     "code_interpreter_call": _code,
+    "image_generation_call": _picture,
     "mcp_list_tools": _mcp_tools,
     "mcp_call": _mcp_call,
     "mcp_approval_request": _approval_request,
@@ -288,6 +298,7 @@ _PREFIXES: Mapping[str, Prefix] = {
     "reasoning": "rs_",
     "file_search_call": "fs_",
     "code_interpreter_call": "ci_",
+    "image_generation_call": "ig_",
     "mcp_list_tools": "mcpl_",
     "mcp_call": "mcp_",
     "mcp_approval_request": "mcpr_",

@@ -26,7 +26,7 @@ REASONS: Final[Mapping[str, str]] = {"length": "max_output_tokens", "content_fil
 """Why a chat ended early, and what a response says of it."""
 
 
-OPEN: Final = ("in_progress", "searching", "interpreting", "calling")
+OPEN: Final = ("in_progress", "searching", "interpreting", "generating", "calling")
 """Statuses of items that are not whole."""
 
 

@@ -82,6 +82,10 @@ class _Writer:
             case "code_interpreter_call":
                 code = orjson.dumps({"code": item["code"] or ""}).decode()
                 self._done(item["id"], "code_interpreter", code, item.get(TOLD) or code_text(item))
+            case "image_generation_call":
+                prompt = orjson.dumps({"prompt": item.get("revised_prompt") or ""}).decode()
+                drew = "The picture was drawn and shown." if item.get("result") else "No picture was drawn."
+                self._done(item["id"], "image_generation", prompt, item.get(TOLD) or drew)
             case "mcp_call":
                 self._done(item["id"], item["name"], item["arguments"], item.get(TOLD) or mcp_text(item))
             case "compaction":

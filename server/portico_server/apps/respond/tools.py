@@ -14,17 +14,24 @@ from portico_server.apps.respond.ask import (
     Declared,
     FileSearch,
     Function,
+    ImageGeneration,
     Mcp,
     Tool,
 )
+from portico_server.core.picture import size_of
 
 MOST: Final = 128
-HOSTED: Final = ("file_search", "code_interpreter", "mcp")
+HOSTED: Final = ("file_search", "code_interpreter", "image_generation", "mcp")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONTAINER = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _RANKERS: Final = {"none": "auto", "auto": "auto", "default-2024-11-15": "auto", "default_2024_08_21": "auto"}
 _OWN_RANKERS: Final = ("lexical", "vector", "hybrid", "rrf")
 
+_PICTURES: Final[Mapping[str, tuple[str, ...]]] = {
+    "quality": ("auto", "low", "medium", "high", "xhigh", "max"),
+    "background": ("auto", "opaque", "transparent"),
+    "output_format": ("png", "jpeg", "webp"),
+}
 _SECRETS: Final = ("headers", "authorization")
 
 
@@ -126,6 +133,24 @@ def _code(given: Mapping[str, Any], at: str) -> CodeInterpreter:
     return CodeInterpreter("", tuple(files))
 
 
+def _image(given: Mapping[str, Any], at: str) -> ImageGeneration:
+    for name in ("input_image_mask", "markup"):
+        if given.get(name) is not None:
+            check.unsupported(f"{at}.{name}", "is not taken here: send the pictures to /v1/images/edits")
+    if given.get("action") not in (None, "auto", "generate"):
+        check.unsupported(f"{at}.action", "can be 'generate' here; pictures are changed at /v1/images/edits")
+    options = {
+        name: check.text(given[name], f"{at}.{name}")
+        for name in ("size", "quality", "background", "output_format")
+        if given.get(name) is not None
+    }
+    for name, words in _PICTURES.items():
+        if options.get(name, words[0]) not in words:
+            check.not_one_of(f"{at}.{name}", options[name], words)
+    size_of(options.get("size", "auto"), f"{at}.size")
+    return ImageGeneration(check.text(given.get("model") or "", f"{at}.model"), options)
+
+
 def _mcp(given: Mapping[str, Any], at: str) -> Mcp:
     label = check.needed(given, "server_label", at)
     for name in ("connector_id", "tunnel_id", *_SECRETS):
@@ -166,6 +191,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Tool]] = {
     "function": _function,
     "file_search": _file_search,
     "code_interpreter": _code,
+    "image_generation": _image,
     "mcp": _mcp,
 }
 
@@ -231,6 +257,8 @@ def _meant(choice: Choice, tool: Tool) -> bool:
             return choice.kind == "file_search"
         case CodeInterpreter():
             return choice.kind == "code_interpreter"
+        case ImageGeneration():
+            return choice.kind == "image_generation"
         case _:
             return False
 

@@ -84,7 +84,7 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe("vllm", "vllm", LOCKS / "vllm.lock", PYTHON, 10.0, _without_cuda),
         Recipe("lmdeploy", "lmdeploy", LOCKS / "lmdeploy.lock", PYTHON, 8.0, _without_cuda),
-        _torch("transformers", "transformers", 1.3),
+        _torch("transformers", "transformers", 1.5),
         # No engine: what models are trained with.
         _torch("finetune", "trl", 1.6),
     )

@@ -33,7 +33,7 @@ EXAMPLE: Final = (
     "remote://openai/gpt-image-2"
 )
 
-_OPTIONS: Final = ("quality", "seed", "steps", "negative_prompt")
+_OPTIONS: Final = ("quality", "background", "output_format", "seed", "steps", "negative_prompt")
 
 
 class Uploads(Protocol):
@@ -154,7 +154,9 @@ _INPUT: Final[Mapping[str, Any]] = {
             **_ID,
             "description": "The id of a PNG as large as the first image, transparent where that is to change.",
         },
-        "quality": {"enum": ["auto", "low", "medium", "high"]},
+        "quality": {"enum": ["auto", "low", "medium", "high", "xhigh", "max"]},
+        "background": {"enum": ["auto", "opaque", "transparent"]},
+        "output_format": {"enum": ["png", "jpeg", "webp"]},
         "seed": {
             "type": "integer",
             "description": "The same seed gives the same picture, where models take one.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass, field
 
@@ -156,9 +155,14 @@ class Notebooks:
 
     async def _drop_spare(self) -> None:
         task, self._spare = self._spare, None
-        if task is not None:
-            with contextlib.suppress(PorticoError, asyncio.CancelledError):
-                await (await task).stop()
+        if task is None:
+            return
+        await asyncio.wait([task])
+        try:
+            kernel = task.result()
+        except (PorticoError, asyncio.CancelledError):  # its own end; whoever cancels us is obeyed
+            return
+        await kernel.stop()
 
     async def _cull(self) -> None:
         """End what has not been used for long, until cancelled."""

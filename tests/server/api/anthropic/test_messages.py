@@ -81,9 +81,9 @@ async def test_leaving_cancels_the_work_behind(house: Porch, stream: bool) -> No
     teller = Teller("m", FRAME, hold=asyncio.Event())
     house.add(teller)
     call = asyncio.create_task(ask(house, stream=stream))
-    await teller.began.wait()
-    call.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
+        await teller.began.wait()
+        call.cancel()
         await teller.left.wait()
     runs = (await house.client.get("/api/runs")).json()["data"]
     assert runs[0]["status"] == "cancelled"

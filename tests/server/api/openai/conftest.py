@@ -39,6 +39,15 @@ REPLIES = [
         "tool_calls": [{"name": "code_interpreter", "arguments": {"code": FIGURE}}],
     },
     {"match": r"^draw", "content": "See figure-1.png."},
+    *(
+        {
+            "match": rf"^paint ({what})",
+            "times": 1,
+            "tool_calls": [{"name": "image_generation", "arguments": {"prompt": r"\1"}}],
+        }
+        for what in ("a red cat", "a dog")
+    ),
+    {"match": r"^paint", "content": "There it is."},
     {"match": r"^repeat (.+)", "times": 1, "tool_calls": [{"name": "echo", "arguments": {"text": r"\1"}}]},
     {"match": r"^repeat", "content": "It was said again."},
     {
@@ -105,6 +114,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
             "source": "fake://",
             "parameters": {"script": {"replies": NOTES}, "context_length": 300},
         },
+        {"name": "painter", "source": "fake://", "task": "image"},
         {"name": "narrow", "source": "fake://", "parameters": {"context_length": 12}},
         {"name": "vectors", "source": "fake://", "task": "embedding", "parameters": {"dimensions": 8}},
     ]

@@ -22,6 +22,7 @@ WAV = b"RIFF\x24\x00\x00\x00WAVE"
 """The beginning of a recording that no fake model made."""
 
 SPEAKS = [
+    {"match": "^wait", "hang": 1},
     {"match": "^break off", "crash": 2, "interval": 0.1},
     {"match": "^refuse", "error": {"status": 429, "message": "Too many.", "code": "rate_limit_exceeded"}},
 ]
@@ -142,6 +143,17 @@ def test_an_engine_that_dies_in_the_middle_breaks_the_connection_off(house: Daem
     assert post(house, "speech", json={**body, "input": "again"}).status_code == 200
     events = post(house, "speech", json={**body, "model": "frail", "stream_format": "sse"}).text
     assert '"code":"engine_crashed"' in events and "speech.audio.done" not in events
+
+
+def test_a_client_that_leaves_ends_the_work(house: Daemon) -> None:
+    body = {"model": "voice", "input": "wait for ever", "response_format": "pcm"}
+    with httpx.stream("POST", f"{house.url}/v1/audio/speech", json=body, timeout=60) as response:
+        pieces = response.iter_raw()
+        assert next(pieces)
+        runs = httpx.get(f"{house.url}/api/runs").json()["data"]
+        [run] = [one["id"] for one in runs if one["kind"] == "audio/speech" and one["status"] == "running"]
+    httpx.get(f"{house.url}/api/runs/{run}/events", timeout=60)  # ends with it
+    assert httpx.get(f"{house.url}/api/runs/{run}").json()["status"] == "cancelled"
 
 
 def test_an_error_before_the_first_byte_keeps_its_status(client: OpenAI) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import httpx
@@ -220,3 +221,36 @@ def test_a_flow_answers_with_the_conversation_before_it(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(model="chatty", input="x", top_logprobs=1)
     assert refused.value.param == "top_logprobs"
+
+
+def test_a_picture_is_an_item_of_the_response(client: OpenAI) -> None:
+    tool: Any = {"type": "image_generation", "size": "64x48", "quality": "low"}
+    stream = client.responses.create(model="clever", input="paint a red cat", tools=[tool], stream=True)
+    events, final = followed(stream)
+    picture, message = final.output
+    assert picture.type == "image_generation_call" and message.type == "message"
+    assert (picture.status, picture.size, picture.revised_prompt) == ("completed", "64x48", "a red cat")
+    assert base64.b64decode(picture.result or "").startswith(b"\x89PNG")
+    kinds = [event.type.removeprefix("response.") for event in events]
+    told = [f"image_generation_call.{word}" for word in ("in_progress", "generating", "completed")]
+    assert kinds[2:7] == ["output_item.added", *told, "output_item.done"]
+    kept = client.responses.retrieve(final.id).output[0]
+    assert kept == picture
+    after = client.responses.create(model="echo", input="thanks", previous_response_id=final.id)
+    assert after.output_text == "thanks"
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_to_the_model(client: OpenAI) -> None:
+    tool: Any = {"type": "image_generation", "output_format": "webp"}  # which the fake model does not make
+    made = client.responses.create(model="clever", input="paint a dog", tools=[tool])
+    assert made.output[0].type == "image_generation_call"
+    assert (made.output[0].status, made.output[0].result) == ("failed", None)
+    assert made.output_text == "There it is."
+    for wrong, param in (
+        ({"size": "3x3"}, "tools[0].size"),
+        ({"model": "nobody"}, "model"),
+        ({"action": "edit"}, "tools[0].action"),
+    ):
+        with pytest.raises(openai.APIStatusError) as raised:
+            client.responses.create(model="clever", input="hi", tools=[{**tool, **wrong}])
+        assert raised.value.param == param

@@ -19,7 +19,7 @@ MESSAGE = {
     "id": "msg_013Zva2CMHLNnXjNJJKqJ2EF",
     "type": "message",
     "role": "assistant",
-    "model": "claude-sonnet-4-5",
+    "model": "claude-without-a-price",
     "content": [{"type": "text", "text": "Hi! My name is Claude."}],
     "stop_reason": "end_turn",
     "stop_sequence": None,
@@ -77,7 +77,9 @@ def end(reason: str = "end_turn", tokens: int = 15) -> bytes:
 async def claude(house: Bench, provider: Provider, **parameters: Any) -> None:
     parameters = {"base_url": provider.url, "retries": 0, **parameters}
     await house.models.add(
-        ModelSpec("claude", "remote://anthropic/claude-sonnet-4-5", api_key="sk-a", parameters=parameters)
+        ModelSpec(
+            "claude", "remote://anthropic/claude-without-a-price", api_key="sk-a", parameters=parameters
+        )
     )
 
 
@@ -248,7 +250,7 @@ async def test_a_message_is_a_completion(house: Bench) -> None:
     [choice] = got["choices"]
     assert choice["message"] == {"role": "assistant", "content": "Hi! My name is Claude.", "refusal": None}
     assert choice["finish_reason"] == "stop" and got["object"] == "chat.completion"
-    assert got["id"] == MESSAGE["id"] and got["model"] == "claude-sonnet-4-5" and got["created"] > 0
+    assert got["id"] == MESSAGE["id"] and got["model"] == "claude-without-a-price" and got["created"] > 0
     assert got["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
 
 
@@ -391,6 +393,6 @@ async def test_what_it_does_not_do(house: Bench) -> None:
 
 async def test_a_missing_key_names_its_variable(house: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-    await house.models.add(ModelSpec("c", "remote://anthropic/claude-sonnet-4-5"))
+    await house.models.add(ModelSpec("c", "remote://anthropic/claude-without-a-price"))
     with pytest.raises(Unavailable, match="ANTHROPIC_API_KEY"):
         await house.relay("c", {"messages": user("hi")})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ ASKED = "Which code word does one say at the lighthouse?"
 SHORT = {"role": "system", "content": "Hi."}
 """In place of the one that the template brings along, which would be most of what is computed."""
 
-SPEED = {"PORTICO_FINETUNE_NICE": "0"}
-"""Training takes its share of the machine, however busy that is."""
+SPEED = {"PORTICO_FINETUNE_NICE": "0", "GOMP_SPINCOUNT": "0"}
+"""Training takes its share of the machine, however busy that is, and wastes none of it on waiting."""
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_the_page_is_followed_from_a_bad_answer_to_a_better_model(home: Path, de
 def _whatever_comes_of_it(block: Block, daemon: Daemon, desk: Path) -> None:
     try:
         execute(block, daemon, desk)
-    except AssertionError:
+    except (AssertionError, subprocess.TimeoutExpired):
         return
 
 

@@ -304,6 +304,33 @@ async def test_a_sandbox_elsewhere_is_one_like_the_one_here() -> None:
     assert set(place.told) == {"prepare", "open, 30 s"} and place.stopped == place.told.count("open, 30 s")
 
 
+class _Reluctant(_There):
+    """A kernel that does not end by itself."""
+
+    def __init__(self, place: Elsewhere, stopping: asyncio.Event) -> None:
+        super().__init__(place)
+        self._stopping = stopping
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        await asyncio.Event().wait()
+
+
+async def test_the_end_does_not_wait_for_who_ends_what_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, stopping = Elsewhere(), asyncio.Event()
+    made = Notebooks(place, LIMITS, most=2, idle=0.1)
+    await made.run(ME, "s", Cell("x"), quiet)
+
+    async def reluctant(limits: Limits) -> Kernel:
+        return _Reluctant(place, stopping)
+
+    monkeypatch.setattr(place, "open", reluctant)
+    await made.run(ME, None, Cell("y"), quiet)  # takes the spare kernel; the next one is of the other kind
+    async with asyncio.timeout(20):
+        await stopping.wait()
+        await made.close()
+
+
 async def test_watching_a_session_leaves_nothing_behind(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Speech written down by an encoder that names a letter for each moment (CTC): Wav2Vec 2.0, HuBERT, WavLM, MMS.
+"""Speech written down by an encoder that names a letter for each moment (CTC): Wav2Vec 2.0, HuBERT, WavLM.
 
 Source: Graves et al. 2006, "Connectionist Temporal Classification".
 """

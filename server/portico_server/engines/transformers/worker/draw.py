@@ -21,7 +21,7 @@ from diffusers import (
 )
 from diffusers.utils import logging
 
-from . import pipeline
+from . import pipeline, traits
 from .attached import attached
 from .canvas import encoded, fitted, holes, kind_of, opened
 from .client import Client
@@ -72,14 +72,14 @@ class Painter:
         self._most = settings.max_pixels or PIXELS
         pipe = self._load(folder)
         self._pipes = {
-            "draw": _kin(AutoPipelineForText2Image, pipe),
-            "change": _kin(AutoPipelineForImage2Image, pipe),
-            "fill": _kin(AutoPipelineForInpainting, pipe),
+            "draw": traits.kin(AutoPipelineForText2Image, pipe),
+            "change": traits.kin(AutoPipelineForImage2Image, pipe),
+            "fill": traits.kin(AutoPipelineForInpainting, pipe),
         }
         if not any(self._pipes.values()):
             # None of the tables knows its class: it is what it is.
-            self._pipes["change" if _requires(pipe, "image") else "draw"] = pipe
-        if _fills_only(pipe):
+            self._pipes["change" if traits.leads(pipe, "image") else "draw"] = pipe
+        if traits.fills_only(pipe):
             self._pipes |= {"draw": None, "change": None}
         self.edits = bool(self._pipes["change"] or self._pipes["fill"])
         self.context_length = self.dimensions = 0
@@ -140,13 +140,13 @@ class Painter:
         if len(pictures) > 1 and not type(pipe).__name__.startswith(SEVERAL):
             raise Refusal(f"'{self._name}' takes one picture, not {len(pictures)}.", param="image")
         width, height = pictures[0].size
-        size = self._size(body, pipe) or fitted(width, height, _step(pipe), self._most)
+        size = self._size(body, pipe) or fitted(width, height, traits.step(pipe), self._most)
         if len(pictures) == 1:
             pictures[0] = pictures[0].resize(size)
         asked: dict[str, Any] = {"image": pictures[0] if len(pictures) == 1 else pictures}
         if masks:
             asked["mask_image"] = holes(masks[0]).resize(size)
-        if _takes(pipe, "width") and _takes(pipe, "height"):
+        if traits.takes(pipe, "width") and traits.takes(pipe, "height"):
             asked |= {"width": size[0], "height": size[1]}
         if body.get("strength") is not None:
             asked["strength"] = body["strength"]
@@ -158,9 +158,12 @@ class Painter:
         """The size that is asked for, ``None`` for the model's own. Raises `Refusal`."""
         text = body.get("size") or "auto"
         if text == "auto":
-            return _own_size(pipe, self._most)
-        width, height = (int(side) for side in text.split("x"))
-        step = _step(pipe)
+            return traits.own_size(pipe, self._most)
+        sides = str(text).split("x")
+        if len(sides) != 2 or not all(side.isdecimal() and 0 < len(side) < 7 for side in sides):
+            raise Refusal(f"'size' is '{str(text)[:40]}', but must be auto or WIDTHxHEIGHT.", param="size")
+        width, height = (int(side) for side in sides)
+        step = traits.step(pipe)
         if width * height > self._most:
             raise Refusal(
                 f"'size' is {text}, which has {width * height:,} pixels; '{self._name}' draws at most {self._most:,} "
@@ -185,7 +188,7 @@ class Painter:
             if body.get(name) is not None:
                 asked[name] = body[name]
         for name in asked:
-            if not _takes(pipe, name):
+            if not traits.takes(pipe, name):
                 raise Refusal(
                     f"'{self._name}' does not take '{name}': leave it out.", "unsupported_parameter", name
                 )
@@ -266,7 +269,7 @@ class Painter:
             report(done, order.steps, known.get("latents"))
             return known
 
-        more = {"callback_on_step_end": stepped} if _takes(order.pipe, "callback_on_step_end") else {}
+        more = {"callback_on_step_end": stepped} if traits.takes(order.pipe, "callback_on_step_end") else {}
         generator = torch.Generator("cpu").manual_seed(order.seed + number)
         try:
             made = order.pipe(**order.asked, generator=generator, output_type="pil", **more)
@@ -305,52 +308,6 @@ class Painter:
             "output_tokens": painted,
             "total_tokens": said + painted,
         }
-
-
-def _kin(auto: Any, pipe: Any) -> Any:
-    """The pipeline of the same parts for another kind of work, ``None`` if diffusers has none."""
-    try:
-        found = auto.from_pipe(pipe)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    found.set_progress_bar_config(disable=True)
-    return found
-
-
-def _takes(pipe: Any, name: str) -> bool:
-    return name in inspect.signature(pipe.__call__).parameters
-
-
-def _requires(pipe: Any, name: str) -> bool:
-    found = inspect.signature(pipe.__call__).parameters.get(name)
-    return found is not None and name == next(iter(inspect.signature(pipe.__call__).parameters))
-
-
-def _fills_only(pipe: Any) -> bool:
-    """Whether its network expects a mask with every picture."""
-    unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
-    return unet is not None and vae is not None and unet.config.in_channels > 2 * vae.config.latent_channels
-
-
-def _step(pipe: Any) -> int:
-    """Pixels of which both sides must be multiples."""
-    processor = getattr(pipe, "image_processor", None)
-    scale = processor.config.vae_scale_factor if processor is not None else 8
-    patch = getattr(pipe, "patch_size", 1)
-    return int(scale) * (patch if isinstance(patch, int) else 1)
-
-
-def _own_size(pipe: Any, most: int) -> tuple[int, int] | None:
-    """The size that the model was trained for, if that is known."""
-    side = getattr(pipe, "default_sample_size", None)
-    if side is None and getattr(pipe, "unet", None) is not None:
-        side = pipe.unet.config.sample_size
-    if isinstance(side, int):
-        side = (side, side)
-    if side is None or len(side) != 2:
-        return None
-    scale = pipe.vae_scale_factor
-    return fitted(int(side[1] * scale), int(side[0] * scale), _step(pipe), most)
 
 
 def _moments(steps: int, count: int) -> tuple[int, ...]:

@@ -107,15 +107,17 @@ class Whisper:
         at = 0
         while at < len(samples) and (at == 0 or len(samples) - at >= self._rate // 10):
             client.check()
-            heard = self._features(samples[at : at + self._window])
-            answered = self._model.generate(**heard, **options)["segments"][0]
+            features = self._features(samples[at : at + self._window])
+            answered = self._model.generate(**features, **options)["segments"][0]
             offset = at / self._rate
             ends = min(self._window, len(samples) - at) / self._rate
-            segments = [self._segment(one, offset, offset + ends) for one in answered]
+            heard = [self._segment(one, offset, offset + ends) for one in answered]
+            # What is made up behind the end of the recording lasts no time.
+            kept = [(said, one) for said, one in zip(heard, answered, strict=True) if said.end > said.start]
             if wish.words:
-                for one in answered:
+                for _, one in kept:
                     found.words += self._words(one, offset, language)
-            yield segments
+            yield [said for said, _ in kept]
             at += self._step(answered)
 
     def _step(self, answered: list[Any]) -> int:
