@@ -20,7 +20,6 @@ from portico_server.apps.respond.bench import Surroundings
 from portico_server.apps.respond.conversations import Conversations
 from portico_server.apps.respond.responder import Responder
 from portico_server.batches.batches import Batches
-from portico_server.batches.courtesy import Courtesy
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.lent import Lent
@@ -42,6 +41,7 @@ from portico_server.knowledge.uploaded import Uploaded
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.courtesy import Courtesy
 from portico_server.runs.questions import Questions
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner

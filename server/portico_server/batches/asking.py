@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from portico_server.batches.courtesy import Courtesy
 from portico_server.batches.spec import Answer, Ask
 from portico_server.core.errors import Forbidden
 from portico_server.core.principal import Principal
+from portico_server.runs.courtesy import Courtesy
 
 TRIES: Final = 5
 """How often a request is asked that a model or a provider fails at."""

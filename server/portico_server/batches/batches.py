@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from portico_server.batches import lines
-from portico_server.batches.courtesy import Courtesy
 from portico_server.batches.spec import (
     ENDPOINTS,
     KIND,
@@ -32,6 +31,7 @@ from portico_server.db import batches, runs
 from portico_server.db.batches import BatchRow
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow, Page
+from portico_server.runs.courtesy import Courtesy
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 

@@ -15,7 +15,6 @@ import orjson
 from portico.wire import Status as Progress
 from portico_server.batches import lines, results
 from portico_server.batches.asking import Asking, RevokedError
-from portico_server.batches.courtesy import Courtesy
 from portico_server.batches.keeper import Keeper, patiently
 from portico_server.batches.lines import Asked
 from portico_server.batches.results import Results
@@ -27,6 +26,7 @@ from portico_server.db import batches, steps
 from portico_server.db.batches import BatchRow, LineRow, Spent
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
+from portico_server.runs.courtesy import Courtesy
 from portico_server.runs.run import BEHIND
 from portico_server.runs.scheduler import Scheduler
 

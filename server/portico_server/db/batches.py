@@ -131,7 +131,7 @@ def cancel(connection: Connection, row: BatchRow) -> bool:
     run = runs.get(connection, row.run_id)
     if run is not None and run.status == "queued" and row.completed + row.failed == 0:
         error = {"message": "The batch was cancelled.", "type": "server_error", "code": "cancelled"}
-        runs.cancel_queued(connection, row.run_id, error)
+        runs.cancel_elsewhere(connection, row.run_id, error)
         move(connection, row.id, "cancelled", since=("cancelling",), values={"finished_at": time.time()})
     return True
 

@@ -233,7 +233,7 @@ def finish(
         questions.end_of_run(connection, run_id)
 
 
-def cancel_queued(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
+def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
     """End a run that does not live in this daemon: it is in the queue, or another one holds it, which finds that it has
     lost it when it renews its leases. Whether it had not ended.
     """

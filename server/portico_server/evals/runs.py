@@ -229,4 +229,4 @@ async def stop(place: Workplace, run_id: str) -> None:
         await place.scheduler.settled(run_id)
         return
     error = ErrorBody("The run was cancelled before it began.", "server_error", "cancelled")
-    await place.database.write(runs.cancel_queued, run_id, error.to_json()["error"])
+    await place.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])

@@ -323,7 +323,7 @@ class Jobs:
             await self._scheduler.settled(job.run_id)
             return
         error = ErrorBody("The job was stopped before it began.", "server_error", "cancelled")
-        await self._database.write(runs.cancel_queued, job.run_id, error.to_json()["error"])
+        await self._database.write(runs.cancel_elsewhere, job.run_id, error.to_json()["error"])
 
     # --- the run -----------------------------------------------------------------------------------------------
 

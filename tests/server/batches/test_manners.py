@@ -54,7 +54,7 @@ async def run_ended(house: Porch, batch: Batch) -> None:
 async def test_requests_stand_back_while_a_caller_waits_for_an_answer(
     house: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.courtesy.LONGEST", 600.0)
+    monkeypatch.setattr("portico_server.runs.courtesy.LONGEST", 600.0)
     hold = asyncio.Event()
     slow, teller = Teller("slow", b"{}", hold=hold), Teller("teller", ANSWER)
     house.add(slow, teller)

@@ -163,14 +163,14 @@ async def test_a_run_that_another_daemon_cancels_stops_where_it_is(houses: tuple
     first, second = houses
     run_id = await begun(first)
     error = {"message": "The run was cancelled.", "type": "server_error", "code": "cancelled"}
-    assert await second.database.write(runs.cancel_queued, run_id, error)
+    assert await second.database.write(runs.cancel_elsewhere, run_id, error)
     async with at_work(first.scheduler):  # it looks at its leases
         async with asyncio.timeout(20):
             await first.scheduler.settled(run_id)
     row = await second.database.read(runs.get, run_id)
     assert row is not None
     assert (row.status, row.error) == ("cancelled", error)
-    assert not await second.database.write(runs.cancel_queued, run_id, error), "it has ended"
+    assert not await second.database.write(runs.cancel_elsewhere, run_id, error), "it has ended"
 
 
 async def test_the_events_of_two_attempts_do_not_share_numbers(houses: tuple[House, House]) -> None:

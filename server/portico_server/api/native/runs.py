@@ -131,7 +131,7 @@ async def cancel_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
         await parts.scheduler.settled(run_id)
     elif row is not None:
         error = ErrorBody("The run was cancelled.", "server_error", "cancelled")
-        await parts.database.write(runs.cancel_queued, run_id, error.to_json()["error"])
+        await parts.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])
     return await retrieve_run(run_id, parts, caller)
 
 

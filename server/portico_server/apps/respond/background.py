@@ -248,7 +248,7 @@ class Background:
             await self._scheduler.settled(row.run_id)
         else:
             error = {"message": "The response was cancelled.", "type": "server_error", "code": "cancelled"}
-            await self._database.write(runs.cancel_queued, row.run_id, error)
+            await self._database.write(runs.cancel_elsewhere, row.run_id, error)
         await self.settled(row)
 
     async def settled(self, row: ResponseRow) -> ResponseRow | None:

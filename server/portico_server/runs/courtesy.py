@@ -1,4 +1,4 @@
-"""The lines of a batch stand back while a call is answered that somebody waits for."""
+"""Work that nobody waits for, such as the lines of a batch, stands back while a call is answered that somebody does."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ QUIET: Final = 0.1
 """Seconds after an answer in which the same caller is likely to ask again: a program that takes turns."""
 
 LONGEST: Final = 5.0
-"""Seconds that a line stands back, however much is asked: a batch goes on, slowly, on a machine that is never idle."""
+"""Seconds that a call stands back, however much is asked: the work goes on, slowly, on a machine that is never idle."""
 
 
 class Courtesy:
-    """``on``: whether lines stand back at all. Models of providers share nothing with others, and are not looked at."""
+    """``on``: whether calls stand back at all. Models of providers share nothing with others, and are not looked at."""
 
     def __init__(self, registry: Registry, runner: Runner, *, on: bool) -> None:
         self._registry = registry
