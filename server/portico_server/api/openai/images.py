@@ -14,12 +14,11 @@ import orjson
 
 from portico_server.api.exchange import STREAM, Exchange, Presence
 from portico_server.api.openai import image_fields, image_links
-from portico_server.api.openai.relay import caller_of, find
+from portico_server.api.openai.relay import caller_of, relaying
 from portico_server.api.parts import Parts
 from portico_server.core import picture
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Attached, Relay, Relayed
-from portico_server.core.servable import relays
 from portico_server.core.wording import missing
 from portico_server.settings import MB
 
@@ -80,13 +79,7 @@ def _check_files(files: tuple[Attached, ...]) -> None:
 async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:
     name = request.body["model"]
     caller = caller_of(exchange)
-    servable = await find(parts, name, request.operation, caller)
-    if not relays(servable):
-        raise InvalidRequest(
-            f"'{name}' does not do {request.operation} over HTTP.",
-            code="unsupported_operation",
-            param="model",
-        )
+    servable = await relaying(parts, request, caller)
     given = {field: value for field, value in request.body.items() if value is not None}
     request = replace(request, body=given)
     async with Presence(exchange):

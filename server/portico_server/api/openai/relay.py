@@ -57,10 +57,9 @@ async def relay(
         await exchange.answer(200, whole, _typed(relayed.media_type))
 
 
-async def pass_on(exchange: Exchange, parts: Parts, request: Relay) -> None:
-    """Sounds, transcripts and pictures: events and bytes as they come, documents whole; cancelled with the client."""
+async def relaying(parts: Parts, request: Relay, caller: Principal) -> Relays:
+    """The model of a request that only models on the hot path can answer."""
     name = request.body["model"]
-    caller = caller_of(exchange)
     servable = await find(parts, name, request.operation, caller)
     if not relays(servable):
         raise InvalidRequest(
@@ -68,8 +67,15 @@ async def pass_on(exchange: Exchange, parts: Parts, request: Relay) -> None:
             code="unsupported_operation",
             param="model",
         )
+    return servable
+
+
+async def pass_on(exchange: Exchange, parts: Parts, request: Relay) -> None:
+    """Sounds and transcripts: events and bytes as they come, documents whole; cancelled with the client."""
+    caller = caller_of(exchange)
+    servable = await relaying(parts, request, caller)
     async with Presence(exchange):
-        relayed = await parts.runner.relay(servable, name, request, caller)
+        relayed = await parts.runner.relay(servable, request.body["model"], request, caller)
         whole = relayed.media_type.startswith(("application/json", "text/plain"))
         data = b"".join([chunk async for chunk in relayed.chunks]) if whole else b""
     if whole:
