@@ -54,7 +54,10 @@ _CONFIGURATIONS = ("config.json", "model_index.json")
 """What a folder with safetensors has beside them."""
 
 
-_OURS = ("rerank", "speech", "transcription", "image")
+_NEVER_LLAMA = ("speech", "transcription", "image")
+"""Tasks that no GGUF file has."""
+
+_OURS = ("rerank", *_NEVER_LLAMA)
 """Tasks of folders that the engine `transformers` alone does."""
 
 
@@ -66,11 +69,7 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
     scheme, separator, _rest = spec.source.partition("://")
     wanted = spec.engine
     if wanted == "auto":
-        folder = path is not None and any((path / name).is_file() for name in _CONFIGURATIONS)
-        files = (
-            _for_folder(spec, path) if folder else "transformers" if _announced(spec) in _OURS else "llamacpp"
-        )
-        wanted = _BY_SCHEME.get(scheme if separator else "", files)
+        wanted = _BY_SCHEME.get(scheme if separator else "") or _for_files(spec, path)
     engine = ENGINES.get(wanted)
     if engine is None:
         raise InvalidRequest(
@@ -81,9 +80,17 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
     return engine
 
 
+def _for_files(spec: ModelSpec, path: Path | None) -> str:
+    """What takes the files of a model; while they are not here, what will by the look of its name."""
+    if path is None:
+        return "transformers" if _announced(spec) in _NEVER_LLAMA else "llamacpp"
+    folder = any((path / name).is_file() for name in _CONFIGURATIONS)
+    return _for_folder(spec, path) if folder else "llamacpp"
+
+
 def _announced(spec: ModelSpec) -> str:
     """What a model is for, as far as its spec or its name says."""
-    if spec.task != "auto" or spec.source.lower().endswith(".gguf"):
+    if spec.task != "auto":
         return spec.task
     known = profile(spec.source)
     return known.task if known is not None else "auto"
