@@ -32,7 +32,8 @@ from portico_server.batches.batches import Batches
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
-from portico_server.core.request import Relay, Relayed, Request, Result
+from portico_server.core.relay import Relay, Relayed
+from portico_server.core.request import Request, Result
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.engines.models import Models

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from portico_server.core.principal import Principal
-from portico_server.core.request import CAPABILITY
+from portico_server.core.relay import CAPABILITY
 from portico_server.db.files import FileRow
 
 KIND: Final = "batch"

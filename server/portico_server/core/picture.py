@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Attached
+from portico_server.core.media import Attached
 
 PIXELS: Final = 40_000_000
 """Of one picture: a small file can hold a very large one."""

@@ -5,20 +5,17 @@ Field names are OpenAI's. Options that we do not read travel untouched in ``opti
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from portico.wire import Passage, Usage
+from portico_server.core.media import Draw, Drawn, Speak, Spoken, Transcribe, Transcript
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message as OpenAI defines it: ``role``, ``content`` and so on."""
 
 Attributes: TypeAlias = Mapping[str, str | float | bool]
-
-AudioFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
-"""``pcm`` is 24 kHz, one channel, 16 bits, little-endian, without a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,56 +150,6 @@ class AppInput:
     session: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """A file that goes with a request. ``field`` is its name in OpenAI's form: ``file``, ``image`` or ``mask``."""
-
-    field: str
-    name: str
-    media_type: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Speak:
-    """A text to be said aloud. ``speed`` from 0.25 to 4; ``options`` are the parameters that only some models have."""
-
-    input: str
-    voice: str = ""
-    response_format: AudioFormat = "mp3"
-    speed: float = 1.0
-    instructions: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Transcribe:
-    """Speech to be written down; with ``translate`` in English. ``language`` as ISO 639-1, ``prompt`` what was said
-    before it or how it is spelled.
-    """
-
-    file: Attached
-    language: str = ""
-    prompt: str = ""
-    temperature: float = 0.0
-    translate: bool = False
-    timestamps: Literal["", "segment", "word"] = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """A picture to be made of words, ``n`` times; of ``images`` if there are some, changed only where ``mask`` is
-    transparent. ``size`` is ``auto`` or WIDTHxHEIGHT in pixels.
-    """
-
-    prompt: str
-    n: int = 1
-    size: str = "auto"
-    images: tuple[Attached, ...] = ()
-    mask: Attached | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
 Request: TypeAlias = (
     Chat | Embed | Rerank | Search | ToolCall | AppInput | Tokenize | Detokenize | Speak | Transcribe | Draw
 )
@@ -319,59 +266,6 @@ class AppOutput:
     citations: tuple[Passage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """The answer to `Speak`: sound in the format that was asked for."""
-
-    audio: bytes
-    media_type: str
-    usage: Usage = Usage()
-    model: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A stretch of a recording: from ``start`` to ``end`` seconds, a sentence or a word."""
-
-    start: float
-    end: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """The answer to `Transcribe`. ``duration`` in seconds; ``segments`` and ``words`` where the model tells them."""
-
-    text: str
-    language: str = ""
-    duration: float | None = None
-    segments: tuple[Said, ...] = ()
-    words: tuple[Said, ...] = ()
-    usage: Usage = Usage()
-    model: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One of `Drawn`. ``revised_prompt`` where the model was told something else than was asked; without ``data`` it
-    is still at ``url``, where its provider keeps it.
-    """
-
-    data: bytes
-    media_type: str
-    revised_prompt: str = ""
-    url: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """The answer to `Draw`: as many pictures as were asked for."""
-
-    images: tuple[Picture, ...]
-    usage: Usage = Usage()
-    model: str = ""
-
-
 Result: TypeAlias = (
     Reply
     | Vectors
@@ -385,94 +279,3 @@ Result: TypeAlias = (
     | Transcript
     | Drawn
 )
-
-
-# --- the hot path ------------------------------------------------------------------------------------------------
-
-Operation: TypeAlias = Literal[
-    "chat/completions",
-    "completions",
-    "embeddings",
-    "rerank",
-    "audio/speech",
-    "audio/transcriptions",
-    "audio/translations",
-    "images/generations",
-    "images/edits",
-]
-
-CAPABILITY: Mapping[Operation, str] = {
-    "chat/completions": "chat",
-    "completions": "completions",
-    "embeddings": "embeddings",
-    "rerank": "rerank",
-    "audio/speech": "speech",
-    "audio/transcriptions": "transcription",
-    "audio/translations": "transcription",
-    "images/generations": "image",
-    "images/edits": "image_edits",
-}
-"""What a Servable must have in its card's ``capabilities`` for an operation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """A small set of weights on top of a model's own. ``path`` is where the daemon keeps it: a PEFT folder or a file.
-
-    ``scale`` multiplies its effect: 0 is the model alone, 1 what it was trained for.
-    """
-
-    name: str
-    path: Path
-    scale: float = 1.0
-
-
-Protocol: TypeAlias = Literal["openai", "anthropic"]
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """A chat as its caller wrote it, in another protocol than OpenAI's, with the headers that belong to it."""
-
-    protocol: Protocol
-    body: Mapping[str, Any]
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Relay:
-    """An OpenAI request on its way to an engine. ``body`` is the client's JSON object, unknown fields included.
-
-    ``adapter``: answer with it instead of the model alone. ``original``: the same request in the protocol that it came
-    in, for an engine that speaks that; whoever changes what ``body`` says leaves it out. ``files``: those of a form
-    whose fields are ``body``.
-    """
-
-    operation: Operation
-    body: dict[str, Any]
-    adapter: Adapter | None = None
-    original: Original | None = None
-    files: tuple[Attached, ...] = ()
-
-    @property
-    def stream(self) -> bool:
-        """Whether the answer comes as server-sent events."""
-        return self.body.get("stream") is True or self.body.get("stream_format") == "sse"
-
-
-@dataclass(slots=True)
-class Relayed:
-    """An engine's answer in OpenAI's bytes. Errors before the first byte were raised instead of returned here.
-
-    ``chunks`` yields complete SSE frames for a stream (``data: …\\n\\n``, the last one ``data: [DONE]`` for texts),
-    the JSON document otherwise, or the bytes of a sound as they come. ``usage`` is filled when ``chunks`` is exhausted.
-    Closing ``chunks`` early cancels the work behind it. ``protocol`` is that of the request's ``original`` if that was
-    answered, and then ``chunks`` are in its form and hold no errors; it may become known with the first of them.
-    """
-
-    media_type: str
-    chunks: AsyncIterator[bytes]
-    usage: Usage = Usage()
-    protocol: Protocol = "openai"
-    run: str = ""
-    """The run that it belongs to, once there is one."""

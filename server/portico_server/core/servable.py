@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from portico_server.core.context import Context
-from portico_server.core.request import Relay, Relayed, Request, Result
+from portico_server.core.relay import Relay, Relayed
+from portico_server.core.request import Request, Result
 
 Kind: TypeAlias = Literal["model", "store", "tool", "app"]
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from portico.wire import Event
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.protocol import Adapts, Attaches, Engine, Running, Site
 from portico_server.engines.spec import ModelSpec
 

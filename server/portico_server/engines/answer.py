@@ -10,7 +10,8 @@ import orjson
 from portico.wire import Delta, ToolCalled, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.request import CalledTool, Chat, Embed, Ranked, Relay, Reply, Rerank, Vectors
+from portico_server.core.relay import Relay
+from portico_server.core.request import CalledTool, Chat, Embed, Ranked, Reply, Rerank, Vectors
 from portico_server.core.servable import Relays, Servable
 from portico_server.engines.embeddings import shorten, vector_of
 

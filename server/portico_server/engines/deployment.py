@@ -10,22 +10,9 @@ from pathlib import Path
 from portico.wire import Event
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
-from portico_server.core.request import (
-    CAPABILITY,
-    Adapter,
-    Chat,
-    Detokenize,
-    Draw,
-    Embed,
-    Relay,
-    Relayed,
-    Request,
-    Rerank,
-    Result,
-    Speak,
-    Tokenize,
-    Transcribe,
-)
+from portico_server.core.media import Draw, Speak, Transcribe
+from portico_server.core.relay import CAPABILITY, Adapter, Relay, Relayed
+from portico_server.core.request import Chat, Detokenize, Embed, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import Card
 from portico_server.engines import answer, media
 from portico_server.engines.fleet import Fleet, Seat

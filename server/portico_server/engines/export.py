@@ -15,7 +15,7 @@ from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.core.training import BaseModel, Bases, Workshop
 from portico_server.engines.adapters import gguf_adapter, merge, peft
 from portico_server.engines.adapters.adapters import Adapters

@@ -9,7 +9,8 @@ from dataclasses import replace
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Relay, Relayed, Request, Result
+from portico_server.core.relay import Relay, Relayed
+from portico_server.core.request import Chat, Request, Result
 from portico_server.core.servable import Card, Relays, Servable
 from portico_server.engines import answer
 from portico_server.engines.answer import Model

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from portico_server.core.errors import PorticoError, TooMany
-from portico_server.core.request import Relay
+from portico_server.core.relay import Relay
 from portico_server.engines.flight import Place
 from portico_server.engines.life import QUEUE_PAUSE, Emit, Life
 from portico_server.engines.protocol import Running

@@ -16,7 +16,8 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.request import Attached, Operation, Relay, Relayed
+from portico_server.core.media import Attached
+from portico_server.core.relay import Operation, Relay, Relayed
 from portico_server.engines.accounting import usage_in
 from portico_server.engines.answer import close, once
 from portico_server.engines.refusal import error_in, frame

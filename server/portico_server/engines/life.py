@@ -11,7 +11,7 @@ from pathlib import Path
 
 from portico.wire import Event, Status
 from portico_server.core.errors import NotFound, PorticoError, Unavailable
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.adapting import Adapting, try_on
 from portico_server.engines.flight import Place, Turn
 from portico_server.engines.news import News

@@ -12,18 +12,9 @@ import orjson
 from portico.wire import Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.media import Draw, Drawn, Picture, Said, Speak, Spoken, Transcribe, Transcript
 from portico_server.core.picture import measure
-from portico_server.core.request import (
-    Draw,
-    Drawn,
-    Picture,
-    Relay,
-    Said,
-    Speak,
-    Spoken,
-    Transcribe,
-    Transcript,
-)
+from portico_server.core.relay import Relay
 from portico_server.engines.answer import Model, close
 
 

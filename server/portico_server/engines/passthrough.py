@@ -11,7 +11,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.engines import forward
 from portico_server.engines.accounting import usage_in
 from portico_server.engines.answer import close, once

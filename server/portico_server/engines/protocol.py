@@ -12,15 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from portico.wire import Status
-from portico_server.core.request import (
-    Adapter,
-    Detokenize,
-    Detokenized,
-    Relay,
-    Relayed,
-    Tokenize,
-    Tokens,
-)
+from portico_server.core.relay import Adapter, Relay, Relayed
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.engines.gpus import Share
 from portico_server.engines.spec import ModelSpec, Task
 
@@ -83,7 +76,7 @@ class Speaker(Protocol):
     """Speaks to one running engine."""
 
     async def relay(self, request: Relay, deadline: float | None) -> Relayed:
-        """OpenAI JSON in, OpenAI bytes out, as `portico_server.core.request.Relayed` promises.
+        """OpenAI JSON in, OpenAI bytes out, as `portico_server.core.relay.Relayed` promises.
 
         Returns once the first byte is known; raises `PorticoError` before that. After it, an error is
         yielded as a frame ``data: {"error": …}`` and then raised. ``deadline`` is a moment on the event

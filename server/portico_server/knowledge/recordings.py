@@ -9,8 +9,8 @@ from pathlib import Path
 
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
+from portico_server.core.media import Attached, Said, Transcribe, Transcript
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attached, Said, Transcribe, Transcript
 from portico_server.knowledge.parse.formats import is_recording
 from portico_server.knowledge.part import Unreadable
 from portico_server.knowledge.patience import ask

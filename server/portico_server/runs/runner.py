@@ -14,7 +14,8 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppOutput, Ranked, Relay, Relayed, Reply, Request, Result, Vectors
+from portico_server.core.relay import Relay, Relayed
+from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
 from portico_server.core.servable import Relays
 from portico_server.db.usage import UsageRow
 from portico_server.runs.admission import Admission

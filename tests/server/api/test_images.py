@@ -20,7 +20,7 @@ from tests.porch import Teller, porch
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 
 SCRIPT = [
     {"match": "an owl", "content": "A wise owl"},

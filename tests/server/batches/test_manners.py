@@ -14,7 +14,7 @@ from sqlalchemy import text
 from tests.porch import Porch, Teller, porch
 
 from portico_server.core.errors import PorticoError, TooMany
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.core.servable import Relays
 
 CHAT: Any = "/v1/chat/completions"

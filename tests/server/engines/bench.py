@@ -13,7 +13,7 @@ import orjson
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.request import Operation, Relay, Relayed
+from portico_server.core.relay import Operation, Relay, Relayed
 from portico_server.core.servable import Relays
 from portico_server.db.database import Database
 from portico_server.engines.models import Models

@@ -13,7 +13,7 @@ from tests.server.engines.bench import Bench, Streamed, bench, user
 
 from portico.wire import Event
 from portico_server.core.errors import EngineFailed, InvalidRequest, TooMany
-from portico_server.core.request import Relay
+from portico_server.core.relay import Relay
 from portico_server.engines.deployment import Deployment
 from portico_server.engines.fleet import SLACK, Fleet, Seat
 from portico_server.engines.spec import ModelSpec

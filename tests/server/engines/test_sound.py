@@ -24,8 +24,9 @@ from tests.server.engines.guest.interpreter import interpreter, model
 from tests.server.engines.transformers import environment
 
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.media import Attached, Speak, Spoken, Transcribe, Transcript
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Attached, Operation, Relay, Speak, Spoken, Transcribe, Transcript
+from portico_server.core.relay import Operation, Relay
 from portico_server.core.servable import Relays
 from portico_server.engines.catalog import ENGINES
 from portico_server.engines.spec import ModelSpec

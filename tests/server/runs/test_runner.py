@@ -12,7 +12,8 @@ from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppOutput, Chat, Relay, Relayed, Reply, Request, Result
+from portico_server.core.relay import Relay, Relayed
+from portico_server.core.request import AppOutput, Chat, Reply, Request, Result
 from portico_server.core.servable import Card
 from portico_server.db import usage
 from portico_server.db.database import Database

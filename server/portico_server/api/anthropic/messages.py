@@ -18,7 +18,8 @@ from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.parts import Parts
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.request import Chat, Original, Relay, Relayed, Reply, Tokenize, Tokens
+from portico_server.core.relay import Original, Relay, Relayed
+from portico_server.core.request import Chat, Reply, Tokenize, Tokens
 from portico_server.core.servable import Relays, relays
 from portico_server.runs.run import Run
 

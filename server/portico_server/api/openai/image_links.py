@@ -15,7 +15,7 @@ from portico_server.api.parts import Parts
 from portico_server.api.protected import address
 from portico_server.core import fetching, picture
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
-from portico_server.core.request import Attached
+from portico_server.core.media import Attached
 from portico_server.core.wording import missing, wrong, wrong_type
 from portico_server.knowledge.uploaded import Uploaded
 from portico_server.runs.artifacts import Author, Made

@@ -18,7 +18,8 @@ from portico_server.api.openai.relay import caller_of, relaying
 from portico_server.api.parts import Parts
 from portico_server.core import picture
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.request import Attached, Relay, Relayed
+from portico_server.core.media import Attached
+from portico_server.core.relay import Relay, Relayed
 from portico_server.core.wording import missing
 from portico_server.settings import MB
 

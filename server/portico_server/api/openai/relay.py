@@ -9,7 +9,7 @@ from portico_server.api.exchange import STREAM, Exchange, Presence
 from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
-from portico_server.core.request import CAPABILITY, Operation, Relay
+from portico_server.core.relay import CAPABILITY, Operation, Relay
 from portico_server.core.servable import Relays, Servable, relays
 
 

@@ -14,7 +14,8 @@ from portico_server.apps.respond.messages import messages_of
 from portico_server.apps.respond.pieces import Said, pieces
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.request import Message, Relay, Tokenize, Tokens
+from portico_server.core.relay import Relay
+from portico_server.core.request import Message, Tokenize, Tokens
 from portico_server.core.servable import Relays
 
 ATTEMPTS: Final = 16

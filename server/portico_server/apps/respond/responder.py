@@ -27,7 +27,8 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.core.request import Relay, Tokenize, Tokens
+from portico_server.core.relay import Relay
+from portico_server.core.request import Tokenize, Tokens
 from portico_server.core.servable import Relays
 from portico_server.db import responses
 from portico_server.db.database import Database

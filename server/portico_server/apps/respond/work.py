@@ -24,7 +24,8 @@ from portico_server.apps.respond.options import chat_options
 from portico_server.apps.respond.pieces import Called, Ended, Said, pieces
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.request import Chat, Message, Relay, Reply
+from portico_server.core.relay import Relay
+from portico_server.core.request import Chat, Message, Reply
 from portico_server.core.servable import Relays, Servable, relays
 
 ROUNDS: Final = 32

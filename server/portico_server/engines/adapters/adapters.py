@@ -11,7 +11,7 @@ from pathlib import Path
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.registry import Registry
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.db import adapters as rows
 from portico_server.db.adapters import AdapterRow
 from portico_server.db.database import Database

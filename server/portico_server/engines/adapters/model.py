@@ -9,16 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.core.request import (
-    Adapter,
-    Chat,
-    Detokenize,
-    Relay,
-    Relayed,
-    Request,
-    Result,
-    Tokenize,
-)
+from portico_server.core.relay import Adapter, Relay, Relayed
+from portico_server.core.request import Chat, Detokenize, Request, Result, Tokenize
 from portico_server.core.servable import Card
 from portico_server.engines import answer
 from portico_server.engines.deployment import Deployment

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from portico_server.core.errors import Unavailable
-from portico_server.core.request import Adapter, Relay, Relayed
+from portico_server.core.relay import Adapter, Relay, Relayed
 from portico_server.engines.protocol import Speaker
 
 

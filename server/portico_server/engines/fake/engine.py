@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.adapters.speakers import Given
 from portico_server.engines.child import Child
 from portico_server.engines.fake.script import Script, load

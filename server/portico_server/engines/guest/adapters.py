@@ -12,7 +12,7 @@ from uuid import uuid4
 import orjson
 
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.adapters import peft, safetensors
 from portico_server.engines.adapters.peft import Peft
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from portico.wire import ErrorBody
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.engines.protocol import Speaker
 from portico_server.engines.refusal import Refused
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker
 from portico_server.engines.protocol import Description, Speaker

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.engines.protocol import Speaker
 from portico_server.engines.refusal import UpstreamFailed
 

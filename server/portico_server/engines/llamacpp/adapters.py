@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.adapters.gguf_adapter import Base, for_llamacpp
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.plan import Plan

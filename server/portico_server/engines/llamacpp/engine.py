@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.gguf import Gguf, parts, read_gguf
 from portico_server.engines.llamacpp import beside, options
 from portico_server.engines.llamacpp import plan as planning

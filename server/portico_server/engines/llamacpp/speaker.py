@@ -16,7 +16,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.core.request import Adapter, Relay, Relayed
+from portico_server.core.relay import Adapter, Relay, Relayed
 from portico_server.engines.accounting import usage_from_json
 from portico_server.engines.answer import once
 from portico_server.engines.child import Child

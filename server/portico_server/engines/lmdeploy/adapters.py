@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.adapters import peft
 from portico_server.engines.guest import adapters as folders
 

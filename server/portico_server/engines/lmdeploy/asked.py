@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Relay
+from portico_server.core.relay import Relay
 from portico_server.engines.guest.forced import must_call
 from portico_server.engines.llamacpp.prepare import Prepared, chat, completion
 

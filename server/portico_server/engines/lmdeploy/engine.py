@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.adapters.speakers import Given
 from portico_server.engines.fallback import fallbacks
 from portico_server.engines.gpus import Share

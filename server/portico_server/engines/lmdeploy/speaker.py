@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from portico_server.core.errors import PorticoError
-from portico_server.core.request import Relay
+from portico_server.core.relay import Relay
 from portico_server.engines.answer import close
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.prepare import Prepared

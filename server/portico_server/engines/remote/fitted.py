@@ -10,7 +10,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.engines.answer import close, once
 from portico_server.engines.embeddings import document, encoding_of, vector_of
 from portico_server.engines.protocol import Speaker

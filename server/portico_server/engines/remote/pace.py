@@ -8,7 +8,7 @@ from typing import Any
 
 from portico_server.core.errors import TooMany
 from portico_server.core.rate import Bucket
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.engines.flight import Held
 from portico_server.engines.protocol import Speaker
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Relay
+from portico_server.core.relay import Relay
 
 
 @dataclass(frozen=True, slots=True)

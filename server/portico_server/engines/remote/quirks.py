@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Operation
+from portico_server.core.relay import Operation
 from portico_server.engines.remote.pictures import Pictures
 
 BOOKKEEPING = frozenset(

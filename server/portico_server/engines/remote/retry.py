@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.engines.protocol import Speaker
 from portico_server.engines.refusal import Refused, UpstreamFailed
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines import gpus
 from portico_server.engines.child import Child
 from portico_server.engines.fallback import fallbacks

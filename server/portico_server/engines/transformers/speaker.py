@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.request import Adapter, Relay, Relayed
+from portico_server.core.relay import Adapter, Relay, Relayed
 from portico_server.engines import forward
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker

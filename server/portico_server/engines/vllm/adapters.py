@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.adapters import peft
 from portico_server.engines.adapters.speakers import Hot
 from portico_server.engines.guest import adapters as folders

@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.fallback import fallbacks
 from portico_server.engines.gpus import Share
 from portico_server.engines.guest import guest, options

@@ -11,10 +11,11 @@ from portico_server.core import fetching, picture
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, NotFound, PorticoError
 from portico_server.core.fetching import Fetcher
+from portico_server.core.media import Attached, Draw, Drawn, Picture
 from portico_server.core.picture import attach, check_mask, measure, size_of
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attached, Draw, Drawn, Picture, ToolResult
+from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import Artifacts, Made
 from portico_server.tools.able import able
 from portico_server.tools.tool import Tool

@@ -9,8 +9,9 @@ from typing import Any
 
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.media import Speak, Spoken
 from portico_server.core.registry import Registry
-from portico_server.core.request import Speak, Spoken, ToolResult
+from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import Artifacts, Made
 from portico_server.tools.able import able
 from portico_server.tools.tool import Tool

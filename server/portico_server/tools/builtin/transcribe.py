@@ -10,8 +10,9 @@ from typing import Any
 
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.media import Attached, Said, Transcribe, Transcript
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attached, Said, ToolResult, Transcribe, Transcript
+from portico_server.core.request import ToolResult
 from portico_server.tools.able import able
 from portico_server.tools.builtin.draw import Uploads
 from portico_server.tools.tool import Tool

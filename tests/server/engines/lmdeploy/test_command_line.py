@@ -13,7 +13,7 @@ from tests.server.engines.adapters import peft_files
 from tests.server.engines.lmdeploy import environment
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Adapter
+from portico_server.core.relay import Adapter
 from portico_server.engines.lmdeploy.engine import OPTIONS, LmDeploy, program
 from portico_server.engines.spec import ModelSpec
 

@@ -10,7 +10,7 @@ from tests.server.engines.bench import Bench, user
 from tests.server.engines.remote.provider import Answer, completion, serving
 
 from portico_server.core.errors import InvalidRequest, TooMany
-from portico_server.core.request import Relay, Relayed
+from portico_server.core.relay import Relay, Relayed
 from portico_server.engines.answer import once
 from portico_server.engines.remote import pace
 from portico_server.engines.remote.pace import Paced, estimate

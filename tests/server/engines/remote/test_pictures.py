@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Attached, Relay
+from portico_server.core.media import Attached
+from portico_server.core.relay import Relay
 from portico_server.engines.fake.picture import paint
 from portico_server.engines.remote.engine import Remote
 from portico_server.engines.remote.pictures import fit

@@ -19,8 +19,9 @@ from tests.server.engines.transformers import environment
 from tests.server.engines.transformers.test_transformers import spec
 
 from portico_server.core.errors import PorticoError
+from portico_server.core.media import Attached, Draw, Drawn
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Attached, Draw, Drawn, Operation
+from portico_server.core.relay import Operation
 from portico_server.engines.answer import close
 from portico_server.engines.planner import files
 from portico_server.engines.planner.facts import Weights

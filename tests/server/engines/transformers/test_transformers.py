@@ -23,13 +23,12 @@ from tests.server.engines.transformers import environment
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
+from portico_server.core.relay import Adapter, Relay
 from portico_server.core.request import (
-    Adapter,
     Detokenize,
     Detokenized,
     Embed,
     Ranked,
-    Relay,
     Rerank,
     Tokenize,
     Tokens,

@@ -10,7 +10,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import PorticoError
-from portico_server.core.request import Original
+from portico_server.core.relay import Original
 from portico_server.engines.remote.anthropic.answer import error_of_event, usage_of
 
 BETA = "anthropic-beta"

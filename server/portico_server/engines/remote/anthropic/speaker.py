@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.request import Original, Relay, Relayed
+from portico_server.core.relay import Original, Relay, Relayed
 from portico_server.engines.answer import close, once
 from portico_server.engines.refusal import frame
 from portico_server.engines.remote.anthropic.answer import Stream, completion_of, error_of_event, usage_of
