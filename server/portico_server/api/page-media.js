@@ -158,5 +158,5 @@ export async function speak(place, model, text, signal) {
   const response = await api("/v1/audio/speech", { ...json({ model, input: text, response_format: "wav" }), signal });
   const player = shown(await response.blob(), text.slice(0, 80));
   place.append(player);
-  await player.play?.().catch(() => {});  // a browser may want a click first
+  player.play().catch(() => {});  // a browser may want a click first; nothing waits for the end of it
 }

@@ -77,10 +77,11 @@ async def page(opened: Open) -> Page:
 
 
 async def choose(page: Page, model: str) -> None:
-    """Talk to a model, from the beginning."""
+    """Talk to a model, from the beginning, once the last answer is whole."""
+    await page.until("!document.querySelector('#send').disabled")
     await page.until(f"document.querySelector('#model option[value={model}]')")
     await page.run(
-        f"document.querySelector('#model').value = '{model}', "
+        f"document.querySelector('#question').value = '', document.querySelector('#model').value = '{model}', "
         "document.querySelector('#model').dispatchEvent(new Event('change'))"
     )
 
@@ -159,7 +160,6 @@ async def test_a_recording_is_written_down(page: Page, opened: Open) -> None:
     assert await page.until(
         "!document.querySelector('#question').disabled && document.querySelector('#question').value"
     ) == ("the tide turns at six")
-    await page.run("document.querySelector('#question').value = ''")
 
 
 async def test_what_is_neither_picture_nor_recording_is_refused(page: Page, opened: Open) -> None:
