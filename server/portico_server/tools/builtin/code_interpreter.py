@@ -7,7 +7,6 @@ import binascii
 import mimetypes
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from portico.wire import Status
@@ -15,6 +14,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import Artifacts, Made
+from portico_server.tools.artifact import ARTIFACT, told
 from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product
 from portico_server.tools.tool import Tool
@@ -110,17 +110,7 @@ _OUTPUT: Final[Mapping[str, Any]] = {
         "artifacts": {
             "type": "array",
             "description": "Figures and files that the code made, each with the link to its bytes.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "id": {"type": "string"},
-                    "name": {"type": "string"},
-                    "media_type": {"type": "string"},
-                    "bytes": {"type": "integer"},
-                    "link": {"type": "string"},
-                },
-                "required": ["id", "name", "media_type", "bytes", "link"],
-            },
+            "items": ARTIFACT,
         },
     },
     "required": ["output", "value", "error", "notes", "session", "artifacts"],
@@ -172,7 +162,7 @@ def _result(outcome: Outcome, session: str | None, kept: tuple[Artifact, ...]) -
         "error": outcome.error,
         "notes": list(outcome.notes),
         "session": session,
-        "artifacts": [{**asdict(item), "link": item.link} for item in kept],
+        "artifacts": [told(item) for item in kept],
     }
     text = text or "Done. Nothing was printed and the last line has no value."
     return ToolResult(text, structured, is_error=outcome.error is not None, artifacts=kept)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 from portico_server.core import fetching, picture
@@ -18,6 +17,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import Artifacts, Made
 from portico_server.tools.able import able
+from portico_server.tools.artifact import FIELDS, told
 from portico_server.tools.tool import Tool
 
 MOST: Final = 10
@@ -119,8 +119,7 @@ async def _kept(
     kept = await artifacts.keep(made, context)
     shown = [
         {
-            **asdict(item),
-            "link": item.link,
+            **told(item),
             "width": width,
             "height": height,
             **({"revised_prompt": one.revised_prompt} if one.revised_prompt else {}),
@@ -178,16 +177,12 @@ _OUTPUT: Final[Mapping[str, Any]] = {
             "items": {
                 "type": "object",
                 "properties": {
-                    "id": {"type": "string"},
-                    "name": {"type": "string"},
-                    "media_type": {"type": "string"},
-                    "bytes": {"type": "integer"},
-                    "link": {"type": "string"},
+                    **FIELDS,
                     "width": {"type": ["integer", "null"]},
                     "height": {"type": ["integer", "null"]},
                     "revised_prompt": {"type": "string"},
                 },
-                "required": ["id", "name", "media_type", "bytes", "link", "width", "height"],
+                "required": [*FIELDS, "width", "height"],
             },
         },
     },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from portico_server.core.context import Context
@@ -14,6 +13,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import Artifacts, Made
 from portico_server.tools.able import able
+from portico_server.tools.artifact import ARTIFACT, told
 from portico_server.tools.tool import Tool
 
 EXAMPLE = "portico models add voice --source hf://facebook/mms-tts-eng"
@@ -48,9 +48,7 @@ def tool(registry: Registry, artifacts: Artifacts) -> Tool:
         ending = _ENDINGS.get(kind) or (mimetypes.guess_extension(kind) or ".bin").removeprefix(".")
         [kept] = await artifacts.keep([Made(f"speech.{ending}", kind, spoken.audio)], context)
         text = f"Made {kept.name} ({kept.bytes} bytes): {kept.link}"
-        return ToolResult(
-            text, {"model": model, "artifact": {**asdict(kept), "link": kept.link}}, artifacts=(kept,)
-        )
+        return ToolResult(text, {"model": model, "artifact": told(kept)}, artifacts=(kept,))
 
     return Tool(
         name="speak",
@@ -83,17 +81,7 @@ def tool(registry: Registry, artifacts: Artifacts) -> Tool:
             "type": "object",
             "properties": {
                 "model": {"type": "string"},
-                "artifact": {
-                    "type": "object",
-                    "properties": {
-                        "id": {"type": "string"},
-                        "name": {"type": "string"},
-                        "media_type": {"type": "string"},
-                        "bytes": {"type": "integer"},
-                        "link": {"type": "string"},
-                    },
-                    "required": ["id", "name", "media_type", "bytes", "link"],
-                },
+                "artifact": ARTIFACT,
             },
             "required": ["model", "artifact"],
         },
