@@ -1,20 +1,191 @@
 """A JSON value against a JSON schema (draft 2020-12), with the place of the first fault.
 
-Imports jsonschema, which takes a tenth of a second: import this module when something is to be checked.
+Schemas come from outside, so a check is bounded: the schema's size and depth, the steps of one check, and patterns are
+searched by a linear engine. Imports jsonschema, which takes a tenth of a second: import this module when something is
+to be checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import UnknownType, ValidationError, best_match
+from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.metaschema import MAX_SCHEMA_NODES, survey
+from portico_server.core.pattern import UnsupportedPattern, linear
+
+MAX_CHECK_STEPS: Final = 50_000
+"""Keywords that one check of a value applies, and what else costs as much: some tenths of a second."""
+
+MAX_MESSAGE_LENGTH: Final = 300
+"""Characters of a fault's message."""
+
+_LOOKUP_STEPS: Final = MAX_SCHEMA_NODES // 2
+"""Steps that a reference costs which is looked for in the whole schema, each time."""
+
+_CHARACTERS_PER_STEP: Final = 100
+"""Characters of an error's message that cost one step to write."""
+
+
+class _TooManySteps(Exception):
+    """The check of one value has used up its steps."""
+
+
+class _Steps:
+    """The steps that are left to one check."""
+
+    __slots__ = ("left", "lenient")
+
+    def __init__(self, *, lenient: bool) -> None:
+        self.left = MAX_CHECK_STEPS
+        self.lenient = lenient
+
+    def take(self, steps: int) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise _TooManySteps
+
+
+_steps: ContextVar[_Steps] = ContextVar("steps")
+
+_Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
+
+
+def _counted(work: _Keyword) -> _Keyword:
+    """A keyword that takes a step for each use, and more for each long message: messages quote the value."""
+
+    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        steps = _steps.get()
+        steps.take(1)
+        for error in work(validator, value, instance, schema) or ():
+            steps.take(len(error.message) // _CHARACTERS_PER_STEP)
+            error.message = error.message[:MAX_MESSAGE_LENGTH]
+            yield error
+
+    return counted
+
+
+def _found(pattern: str, text: str, *, unsupported: bool = True) -> bool:
+    """Whether a pattern stands in a text; ``unsupported`` is what a lenient check takes for one that it cannot use."""
+    steps = _steps.get()
+    steps.take(1 + len(text) // _CHARACTERS_PER_STEP)
+    try:
+        return linear(pattern).found_in(text)
+    except UnsupportedPattern:
+        if steps.lenient:
+            return unsupported
+        raise
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not _found(pattern, instance):
+        yield ValidationError(f"{instance[:100]!r} does not match {pattern!r}")
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], instance: Any, _schema: Any
+) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "object"):
+        for pattern, inner in patterns.items():
+            for name, value in instance.items():
+                if _found(pattern, name, unsupported=False):
+                    yield from validator.descend(value, inner, path=name, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, allowed: Any, instance: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    _steps.get().take(len(instance) // 10)
+    known = schema.get("properties", {})
+    patterns = schema.get("patternProperties", {})
+    extras = [
+        name for name in instance if name not in known and not any(_found(one, name) for one in patterns)
+    ]
+    if validator.is_type(allowed, "object"):
+        for name in extras:
+            yield from validator.descend(instance[name], allowed, path=name)
+    elif not allowed and extras:
+        shown = ", ".join(repr(name[:80]) for name in extras[:10])
+        more = f" and {len(extras) - 10} more" if len(extras) > 10 else ""
+        was = "was" if len(extras) == 1 else "were"
+        yield ValidationError(f"Additional properties are not allowed ({shown}{more} {was} unexpected)")
+
+
+def _unique_items(validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if not wanted or not validator.is_type(instance, "array"):
+        return
+    if len({_hashable(item) for item in instance}) < len(instance):
+        yield ValidationError("it has items that are the same")
+
+
+def _hashable(value: Any) -> Any:
+    """A JSON value as one that is equal to another if the values are: true is not 1, 1.0 is."""
+    if isinstance(value, dict | list):
+        _steps.get().take(1 + len(value) // 2)
+    match value:
+        case bool() | None:
+            return (value, "constant")
+        case dict():
+            return frozenset((name, _hashable(item)) for name, item in value.items())
+        case list():
+            return tuple(map(_hashable, value))
+    return value
+
+
+def _enum(validator: Any, values: Any, instance: Any, schema: Any) -> Iterable[ValidationError] | None:
+    _steps.get().take(len(values) // 10)
+    return _STANDARD["enum"](validator, values, instance, schema)
+
+
+def _reference(validator: Any, ref: str, instance: Any, schema: Any) -> Iterable[ValidationError] | None:
+    if ref != "#" and not ref.startswith("#/"):
+        _steps.get().take(_LOOKUP_STEPS)
+    return _STANDARD["$ref"](validator, ref, instance, schema)
+
+
+def _dynamic_reference(
+    validator: Any, ref: str, instance: Any, schema: Any
+) -> Iterable[ValidationError] | None:
+    _steps.get().take(_LOOKUP_STEPS)
+    return _STANDARD["$dynamicRef"](validator, ref, instance, schema)
+
+
+_STANDARD: Final[dict[str, _Keyword]] = dict(Draft202012Validator.VALIDATORS)
+_OURS: Final[dict[str, _Keyword]] = {
+    "$dynamicRef": _dynamic_reference,
+    "$ref": _reference,
+    "additionalProperties": _additional_properties,
+    "enum": _enum,
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "uniqueItems": _unique_items,
+}
+_Validator: Final[Any] = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, {name: _counted(work) for name, work in {**_STANDARD, **_OURS}.items()}
+)
+
+
+def _evolve(self: Any, **changes: Any) -> Any:
+    """The validator with another schema, always of this class: a '$schema' within a schema does not choose another."""
+    _steps.get().take(1)
+    changes.setdefault("schema", self.schema)
+    changes.setdefault("format_checker", self.format_checker)
+    changes.setdefault("registry", self._registry)
+    changes.setdefault("_resolver", self._resolver)
+    return type(self)(**changes)
+
+
+_Validator.evolve = _evolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,34 +200,70 @@ class Fault:
 
 
 class Shape:
-    """A schema, compiled once. ``whose`` names it in errors."""
+    """A schema, compiled once. ``whose`` names it in errors. With ``lenient`` a pattern that the linear engine cannot
+    take is not checked: for schemas of those who check again, such as MCP servers.
+    """
 
-    def __init__(self, whose: str, schema: Mapping[str, Any]) -> None:
+    def __init__(self, whose: str, schema: Mapping[str, Any], *, lenient: bool = False) -> None:
         self._whose = whose
+        self._lenient = lenient
         # An empty registry: a schema of somebody else must not make us fetch what it refers to.
-        self._validator = Draft202012Validator(dict(schema), registry=Registry())
+        self._validator = _Validator(dict(schema), registry=Registry())
 
     def fault(self, value: Any) -> Fault | None:
-        """The fault that says most, or ``None``. Raises `InvalidRequest` if the schema refers to what is not in it."""
+        """The fault that says most, or ``None``.
+
+        Raises `InvalidRequest` if the schema refers to what is not in it, or if the check takes too many steps.
+        """
+        token = _steps.set(_Steps(lenient=self._lenient))
         try:
             error = best_match(self._validator.iter_errors(value))
         except Unresolvable as missing:
+            raise self._invalid(f"refers to '{str(missing.ref)[:200]}', which is not within it") from missing
+        except (_TooManySteps, RecursionError) as endless:
             raise InvalidRequest(
-                f"The schema of '{self._whose}' refers to '{missing.ref}', which is not within it.",
-                code="invalid_schema",
-            ) from missing
+                f"The check against the schema of '{self._whose}' takes more than {MAX_CHECK_STEPS:,} steps: make the "
+                "schema simpler or the value smaller.",
+                code="schema_too_complex",
+            ) from endless
+        except UnsupportedPattern as unsupported:
+            message = f"The schema of '{self._whose}' cannot be checked. {unsupported.message}"
+            raise InvalidRequest(message, code=unsupported.code) from unsupported
+        except (ArithmeticError, TypeError, ValueError, UnknownType) as broken:
+            # A schema that nobody has checked, or numbers that cannot be divided by each other.
+            raise self._invalid("has keywords that cannot be applied to this value") from broken
+        finally:
+            _steps.reset(token)
         if error is None:
             return None
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
-        return Fault(path, "/".join(map(str, error.absolute_schema_path)), error.message[:300])
+        path = "".join(
+            f"[{part}]" if isinstance(part, int) else f".{part[:100]}" for part in error.absolute_path
+        )
+        return Fault(path, "/".join(map(str, error.absolute_schema_path)), error.message[:MAX_MESSAGE_LENGTH])
+
+    def _invalid(self, reason: str) -> InvalidRequest:
+        return InvalidRequest(f"The schema of '{self._whose}' {reason}.", code="invalid_schema")
 
 
-def require_schema(whose: str, schema: Any, param: str) -> None:
-    """Raise `InvalidRequest` with ``param`` if ``schema`` is not a JSON schema."""
-    try:
-        Draft202012Validator.check_schema(schema)
-    except (SchemaError, RecursionError) as error:
-        reason = error.message[:300] if isinstance(error, SchemaError) else "it is nested too deeply"
+def require_schema(whose: str, schema: Any, param: str, *, lenient: bool = False) -> None:
+    """Raise `InvalidRequest` with ``param`` if ``schema`` is not a JSON schema that a value can be checked against.
+
+    With ``lenient`` it may have patterns that only others can check, see `Shape`.
+    """
+    found = survey(schema)
+    reason = found.wrong
+    if not reason and {"patternProperties", "unevaluatedProperties"} <= found.keywords:
+        reason = "'unevaluatedProperties' together with 'patternProperties' is not supported"
+    if reason:
         raise InvalidRequest(
             f"The schema of '{whose}' is not a JSON schema: {reason}.", code="invalid_schema", param=param
-        ) from error
+        )
+    for at, pattern in () if lenient else found.patterns:
+        try:
+            linear(pattern)
+        except UnsupportedPattern as error:
+            raise InvalidRequest(
+                f"The schema of '{whose}' has a pattern at {at} that cannot be used. {error.message}",
+                code=error.code,
+                param=param,
+            ) from error

@@ -5,11 +5,11 @@ https://platform.openai.com/docs/guides/graders. ``regex`` is ours: ``input`` mu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.pattern import require_python_pattern
 from portico_server.grading.similarity import MEASURES
 
 OPERATIONS: Final = ("eq", "ne", "like", "ilike")
@@ -77,12 +77,7 @@ def _string(given: Mapping[str, Any], param: str, _depth: int) -> None:
 
 def _regex(given: Mapping[str, Any], param: str, _depth: int) -> None:
     _word(given, "input", param)
-    try:
-        re.compile(_word(given, "pattern", param))
-    except re.error as error:
-        raise InvalidRequest(
-            f"'{param}.pattern' is no pattern: {error}.", param=f"{param}.pattern"
-        ) from error
+    require_python_pattern(_word(given, "pattern", param), f"{param}.pattern")
 
 
 def _similarity(given: Mapping[str, Any], param: str, _depth: int) -> None:

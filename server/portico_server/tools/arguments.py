@@ -13,11 +13,11 @@ from portico_server.core.shape import Shape
 
 
 class Checker:
-    """A schema, compiled once."""
+    """A schema, compiled once; ``lenient`` as in `Shape`."""
 
-    def __init__(self, tool: str, schema: Mapping[str, Any]) -> None:
+    def __init__(self, tool: str, schema: Mapping[str, Any], *, lenient: bool = False) -> None:
         self._tool = tool
-        self._shape = Shape(tool, schema)
+        self._shape = Shape(tool, schema, lenient=lenient)
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise `InvalidRequest`, with the path of the argument as ``param``, if they do not match."""

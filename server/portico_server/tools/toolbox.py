@@ -123,15 +123,16 @@ class ToolServable:
 
     @cached_property
     def _checker(self) -> Checker:
-        return _checker(self._tool.name, self._tool.input_schema)
+        return _checker(self._tool, self._tool.input_schema)
 
     @cached_property
     def _promise(self) -> Checker:
-        return _checker(self._tool.name, self._tool.output_schema or {})
+        return _checker(self._tool, self._tool.output_schema or {})
 
 
-def _checker(name: str, schema: Mapping[str, Any]) -> Checker:
+def _checker(tool: Tool, schema: Mapping[str, Any]) -> Checker:
     # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
     from portico_server.tools.arguments import Checker
 
-    return Checker(name, schema)
+    # An MCP server checks its own patterns; one that we cannot search for is left to it.
+    return Checker(tool.name, schema, lenient=tool.source.startswith("mcp:"))

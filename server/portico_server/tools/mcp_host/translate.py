@@ -10,10 +10,10 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import mcp_types as types
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
+from portico_server.core.shape import require_schema
 from portico_server.runs.artifacts import Made
 from portico_server.tools.tool import Tool, Work
 
@@ -32,13 +32,12 @@ def name_of(prefix: str, tool: str) -> str:
 
 def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Work) -> Tool | None:
     """A server's tool as ours; ``None`` if its schema is none. Its words are text, whatever they ask of a reader."""
-    schemas = [found.input_schema, found.output_schema]
-    for schema in schemas:
-        try:
+    try:
+        for schema in (found.input_schema, found.output_schema):
             if schema is not None:
-                Draft202012Validator.check_schema(schema)
-        except (SchemaError, RecursionError):
-            return None
+                require_schema(name, schema, "schema", lenient=True)
+    except InvalidRequest:
+        return None
     notes = found.annotations or types.ToolAnnotations()
     read_only = notes.read_only_hint is True
     return Tool(

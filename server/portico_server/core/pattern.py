@@ -1,0 +1,113 @@
+"""Regular expressions from outside, searched in time linear in the text: Python's own engine may search for hours.
+
+Look-around and back references have no linear search; a pattern with them is refused. ``\\d``, ``\\w``, ``\\s`` and
+``\\b`` mean ASCII, as in JSON Schema.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from portico_server.core.errors import InvalidRequest
+
+MAX_PATTERN_LENGTH: Final = 1_000
+"""Characters of a pattern."""
+
+MAX_PROGRAM_SIZE: Final = 10_000
+"""Instructions of a compiled pattern."""
+
+MAX_SEARCH_STEPS: Final = 200_000_000
+"""Instructions times bytes of text, which is what one search may cost at worst: some tenths of a second."""
+
+_UNICODE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u([0-9A-Fa-f]{4})|(Z))")
+
+
+class UnsupportedPattern(InvalidRequest):
+    """The linear engine cannot take a pattern, or a text is too long for it."""
+
+
+class LinearPattern:
+    """A pattern, compiled."""
+
+    __slots__ = ("_compiled", "_size", "_text")
+
+    def __init__(self, text: str) -> None:
+        """Raises `UnsupportedPattern` that says why a pattern cannot be used."""
+        if len(text) > MAX_PATTERN_LENGTH:
+            raise _refused(text, f"it is longer than {MAX_PATTERN_LENGTH:,} characters")
+        import re2  # only who has a pattern pays for the library
+
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            self._compiled = re2.compile(_UNICODE.sub(_translated, text).encode(), options)
+        except (re2.error, UnicodeEncodeError) as error:
+            raise _refused(text, _reason(error)) from error
+        self._text = text
+        self._size = int(self._compiled.programsize)
+        if self._size > MAX_PROGRAM_SIZE:
+            raise _refused(text, "its repetitions make it too large")
+
+    def found_in(self, text: str) -> bool:
+        """Whether the pattern stands anywhere in a text. Raises `UnsupportedPattern` if the text is too long for it."""
+        data = text.encode("utf-8", "replace")
+        if self._size * len(data) > MAX_SEARCH_STEPS:
+            raise UnsupportedPattern(
+                f"A text of {len(data):,} bytes is too long to be searched for the pattern {_shown(self._text)}: make "
+                "the pattern simpler or the text shorter.",
+                code="pattern_too_costly",
+            )
+        return self._compiled.search(data) is not None
+
+
+@lru_cache(maxsize=128)
+def linear(text: str) -> LinearPattern:
+    """A pattern, compiled once and kept for a while. Raises `UnsupportedPattern`."""
+    return LinearPattern(text)
+
+
+def require_pattern(text: str, param: str) -> None:
+    """Raise `InvalidRequest` with ``param`` unless the linear engine can take a pattern."""
+    try:
+        linear(text)
+    except UnsupportedPattern as error:
+        raise InvalidRequest(error.message, code=error.code, param=param) from error
+
+
+def require_python_pattern(text: str, param: str) -> None:
+    """The same for a pattern in Python's syntax that the sandbox will search for, look-around included."""
+    if len(text) > MAX_PATTERN_LENGTH:
+        raise InvalidRequest(
+            f"'{param}' is longer than {MAX_PATTERN_LENGTH:,} characters.",
+            code="invalid_pattern",
+            param=param,
+        )
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise InvalidRequest(
+            f"'{param}' is not a regular expression: {str(error)[:200]}.", code="invalid_pattern", param=param
+        ) from error
+
+
+def _translated(match: re.Match[str]) -> str:
+    """Python's and JavaScript's words for a character and for the end of a text, as RE2 says them."""
+    return f"{match[1]}\\x{{{match[2]}}}" if match[2] else f"{match[1]}\\z"
+
+
+def _reason(error: Exception) -> str:
+    text = error.args[0] if error.args else ""
+    reason = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    if "perl operator" in reason or "escape sequence: \\" in reason:
+        return f"{reason}; look-around and back references are not supported"
+    return reason
+
+
+def _refused(text: str, reason: str) -> UnsupportedPattern:
+    return UnsupportedPattern(f"The pattern {_shown(text)} cannot be used: {reason}.", code="invalid_pattern")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:79]}…")
