@@ -135,6 +135,7 @@ class Daemon:
                     tasks.create_task(self.house.apps.run(), name="apps that wait"),
                 ]
                 await self._stopping.wait()
+                home.leaving()
                 server.should_exit = True
                 for task in background:
                     task.cancel()

@@ -5,16 +5,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 
 from portico_server.core.errors import Conflict, Unavailable
 
+LEAVING_S = 15.0
+"""How long a start waits for a daemon that is going away, and for one that does not serve yet."""
+
+POLL_INTERVAL_S = 0.05
+
 
 class Home:
     """Holds the lock on a home folder for as long as the ``with`` block lasts.
 
-    ``daemon.json`` in it says ``{"pid", "url"}`` while a daemon serves.
+    ``daemon.json`` in it says ``{"pid", "url"}`` while a daemon serves. A lock without that note is held by a daemon
+    that ends or that does not serve yet: a start waits `LEAVING_S` seconds for what comes of it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,9 +39,7 @@ class Home:
                 "can be written.",
                 code="home_unusable",
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not self._locked(self._lock):
             os.close(self._lock)
             self._lock = None
             note = self.read_note(self.path)
@@ -43,15 +48,32 @@ class Home:
                 f"A Portico daemon already uses the home folder {self.path}{where}. Use that one, stop it with "
                 "'portico down', or set PORTICO_HOME to another folder.",
                 code="home_in_use",
-            ) from error
+            )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._note.unlink(missing_ok=True)
+        self.leaving()
         if self._lock is not None:
             os.close(self._lock)
+
+    def _locked(self, lock: int) -> bool:
+        """Take the lock; wait for it while no daemon says that it serves."""
+        deadline = time.monotonic() + LEAVING_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if self.read_note(self.path) or time.monotonic() >= deadline:
+                    return False
+                time.sleep(POLL_INTERVAL_S)  # the kernel offers no lock with a limit
+            else:
+                return True
+
+    def leaving(self) -> None:
+        """Take the note away: it serves no more, and the next start may wait for the lock."""
+        self._note.unlink(missing_ok=True)
 
     def serving(self, url: str) -> None:
         """Leave the note."""

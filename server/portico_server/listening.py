@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import http.client
+import json
 import socket
 import sys
 from collections.abc import Iterator
@@ -22,6 +24,12 @@ def new_loop() -> asyncio.AbstractEventLoop:
     import uvloop  # the wheel exists for this platform alone
 
     return uvloop.new_event_loop()
+
+
+NEIGHBOUR_TIMEOUT_S = 2.0
+"""How long whatever holds our port is given to say what it is."""
+
+MAX_ANSWER_BYTES = 4_000_000
 
 
 @contextlib.contextmanager
@@ -49,8 +57,8 @@ def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequ
     match getattr(error, "errno", None):
         case errno.EADDRINUSE:
             return Conflict(
-                f"Port {settings.port} on {settings.host} is in use by another program. Choose another one with "
-                "--port or PORTICO_PORT (0 takes any free one).",
+                f"Port {settings.port} on {settings.host} is in use by {_neighbour(settings)}. Choose another port "
+                "with --port or PORTICO_PORT (0 takes any free one).",
                 code="port_in_use",
                 param="port",
             )
@@ -59,6 +67,38 @@ def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequ
         case errno.EADDRNOTAVAIL:
             return InvalidRequest(f"{settings.host} is not an address of this machine.", param="host")
     return InvalidRequest(f"Cannot listen on {where}: {error}.", param="port")
+
+
+def _neighbour(settings: Settings) -> str:
+    """Who listens on our port: a Portico daemon with its home and how to reach it, or another program."""
+    host = _here(settings.host)
+    url = f"http://{_bracketed(host)}:{settings.port}"
+    found = _told(host, settings.port, "/health")
+    if not {"status", "version"} <= found.keys():
+        return "another program"
+    # Without our key: whoever listens there may be anybody.
+    home = _told(host, settings.port, "/api/status").get("home")
+    known = isinstance(home, str) and home.isprintable() and home
+    whose = f"on the home folder {home}" if known else "that asks for a key"
+    return (
+        f"a Portico daemon {whose}. Reach it with 'portico --url {url} status', stop it with "
+        f"'portico --url {url} down'"
+    )
+
+
+def _told(host: str, port: int, path: str) -> dict[str, object]:
+    """A JSON object from whatever listens there; empty if it gives none in time."""
+    # Not urllib: it would go through the proxies of the environment.
+    connection = http.client.HTTPConnection(host, port, timeout=NEIGHBOUR_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        found = json.loads(answer.read(MAX_ANSWER_BYTES)) if answer.status == 200 else None
+    except (OSError, ValueError, http.client.HTTPException):
+        return {}
+    finally:
+        connection.close()
+    return found if isinstance(found, dict) else {}
 
 
 class Server(uvicorn.Server):
@@ -80,5 +120,14 @@ class Server(uvicorn.Server):
 def reach(listener: socket.socket) -> str:
     """The base URL at which this machine reaches a listener."""
     host, port = listener.getsockname()[:2]
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    return f"http://{_bracketed(_here(host))}:{port}"
+
+
+def _here(host: str) -> str:
+    """Where this machine reaches what listens on ``host``."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
+
+
+def _bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host

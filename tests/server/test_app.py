@@ -1,6 +1,7 @@
 """The daemon as a process: how it starts, refuses to start, and ends."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,28 @@ from pathlib import Path
 
 import pytest
 from tests import daemon as daemons
+
+from portico_server import home as homes
+from portico_server.core.errors import Conflict
+from portico_server.home import Home
+
+ENTER = """
+import sys, time
+from pathlib import Path
+from portico_server.home import Home
+
+pause, said = time.sleep, []
+
+def sleep(seconds):
+    if not said:
+        said.append(print("waits", flush=True))
+    pause(seconds)
+
+time.sleep = sleep
+with Home(Path(sys.argv[1])):
+    print("has it")
+"""
+"""Takes a home folder, and says so when it has to wait for it."""
 
 
 def refused(home: Path, *arguments: str, **environment: str) -> dict[str, str]:
@@ -61,6 +84,28 @@ def test_a_second_daemon_on_one_home_is_told_where_the_first_is(tmp_path: Path) 
         assert health(daemon.url) == "ok"
 
 
+def test_a_start_waits_for_a_daemon_that_is_going_away(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    holder = Home(home)
+    with holder:
+        holder.serving("http://127.0.0.1:1")
+        assert refused(home, "--port", "0")["code"] == "home_in_use"
+        holder.leaving()
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", ENTER, str(home)], stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "waits\n"
+    assert waiting.communicate(timeout=60)[0] == "has it\n"
+    assert waiting.returncode == 0
+
+
+def test_a_start_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(homes, "LEAVING_S", 0.0)
+    with Home(tmp_path), pytest.raises(Conflict, match=re.escape(str(tmp_path))), Home(tmp_path):
+        pass
+
+
 def test_a_home_is_free_again_after_kill_9(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as first:
         first.stop(signal.SIGKILL)
@@ -74,6 +119,22 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         error = refused(tmp_path / "home", "--port", str(port))
     assert error["code"] == "port_in_use"
     assert str(port) in error["message"]
+
+
+def test_a_port_that_a_portico_daemon_uses_is_named_with_its_home(tmp_path: Path) -> None:
+    with daemons.running(tmp_path / "first", env={"PORTICO_OFFLINE": "1"}) as first:
+        message = refused(tmp_path / "second", "--port", first.url.rpartition(":")[2])["message"]
+    assert f"a Portico daemon on the home folder {tmp_path / 'first'}" in message
+    assert f"portico --url {first.url} status" in message
+    assert "another program" not in message
+
+
+def test_a_portico_daemon_that_asks_for_a_key_is_known_as_one(tmp_path: Path) -> None:
+    environment = {"PORTICO_OFFLINE": "1", "PORTICO_API_KEY": "pk-of-the-operator-1234567890"}
+    with daemons.running(tmp_path / "first", env=environment) as first:
+        message = refused(tmp_path / "second", "--port", first.url.rpartition(":")[2])["message"]
+    assert "a Portico daemon that asks for a key" in message
+    assert str(tmp_path) not in message
 
 
 def test_an_open_bind_without_a_key_is_refused(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_passage_is_headed_by_its_file() -> None:
     assert heading(Passage(1, 0.5, "text", "file-1", "a\x1bb.md")) == "a b.md"
 
 
-def test_one_talks_to_apps_then_the_default_then_models_never_to_embeddings() -> None:
+def test_one_talks_to_apps_then_the_default_then_models_that_chat_and_to_nothing_else() -> None:
     glance = Glance(
         "1",
         "/home",
@@ -44,6 +44,7 @@ def test_one_talks_to_apps_then_the_default_then_models_never_to_embeddings() ->
             Model("alpha", "fake://", "fake", "chat", "cold"),
             Model("zulu", "fake://", "fake", "chat", "cold", aliases=("default",)),
             Model("vectors", "fake://", "fake", "embedding", "cold", aliases=("default-embedding",)),
+            *(Model(task, "fake://", "fake", task, "cold") for task in ("rerank", "speech", "image")),
         ),
         apps=("docs",),
     )

@@ -77,8 +77,8 @@ PASSAGES = 20
 
 
 def partners(glance: Glance) -> tuple[Partner, ...]:
-    """Everybody to talk to, apps first, then ``default``, then the models by name."""
-    talkers = [model for model in glance.models if model.task != "embedding"]
+    """Everybody to talk to, apps first, then ``default``, then the models that chat, by name."""
+    talkers = [model for model in glance.models if model.task == "chat"]
     names = {name for model in talkers for name in (model.name, *model.aliases)}
     ordered = sorted(names, key=lambda name: (name != "default", name))
     return (*(Partner(name, True) for name in glance.apps), *(Partner(name, False) for name in ordered))

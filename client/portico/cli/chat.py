@@ -50,14 +50,30 @@ class Conversation:
         self._apps = {item.name for item in client.apps.list()}
         only = next(iter(self._apps)) if len(self._apps) == 1 else "default"
         self.name = name or only
+        if name:
+            self._require_chat(name)
         self.messages: list[dict[str, Any]] = []
 
     def turn_to(self, name: str) -> None:
-        """Talk to ``name`` from now on. Raises `InvalidRequest` if nothing has that name."""
-        known = [item.id for item in self._client.models.list()]
-        if name not in known:
-            raise InvalidRequest(f"There is no '{name}'. There are: {', '.join(known)}.", param="model")
+        """Talk to ``name`` from now on. Raises `InvalidRequest` for what is unknown or does not chat."""
+        if not self._require_chat(name):
+            raise InvalidRequest(f"There is no '{name}'. {self._offer()}", param="model")
         self.name = name
+
+    def _require_chat(self, name: str) -> bool:
+        """Whether the daemon lists this name. Raises `InvalidRequest` if it does, and it does not chat."""
+        chats = self._known().get(name)
+        if chats is False:
+            raise InvalidRequest(f"'{name}' is not a chat model. {self._offer()}", param="model")
+        return chats is not None
+
+    def _offer(self) -> str:
+        names = ", ".join(name for name, chats in self._known().items() if chats)
+        return f"There are: {names}." if names else "There is no chat model yet."
+
+    def _known(self) -> dict[str, bool]:
+        """Every listed name, and whether it chats."""
+        return {item.id: "chat" in item.capabilities for item in self._client.models.list()}
 
     def say(self, text: str, *, quiet: bool = False) -> None:
         """One turn. What fails or is stopped is not remembered as said."""

@@ -26,9 +26,15 @@ class Ended:
 
 
 async def follow(
-    client: AsyncClient, run_ids: Sequence[str], further: Callable[[Run], bool] | None = None
+    client: AsyncClient,
+    run_ids: Sequence[str],
+    further: Callable[[Run], bool] | None = None,
+    *,
+    ended_too: bool = True,
 ) -> list[Ended]:
     """Show the runs until they end, then the background runs that ``further`` picks, until none is left.
+
+    Not ``ended_too``: those that have ended already are left out.
 
     A run that fails is in the result, not an exception. One that ended so long ago that it is forgotten is left out: a
     daemon tells of its start for as long as it runs.
@@ -39,7 +45,9 @@ async def follow(
         runs: list[Run] = []
         for run_id in dict.fromkeys(run_ids):
             with suppress(NotFound):
-                runs.append(await client.runs.get(run_id))
+                run = await client.runs.get(run_id)
+                if ended_too or not run.ended:
+                    runs.append(run)
         while runs:
             async with asyncio.TaskGroup() as tasks:
                 watching = [tasks.create_task(_watch(client, run, names, bars)) for run in runs]

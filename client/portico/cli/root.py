@@ -29,6 +29,9 @@ PANELS = {
 
 COMMANDS = {command: panel for panel, commands in PANELS.items() for command in commands}
 
+COMPLETION = frozenset({"install_completion", "show_completion"})
+"""Options of the whole program that typer puts into every application."""
+
 
 class _Loaded(MutableMapping[str, Any]):
     """Commands by name, imported when they are looked up."""
@@ -41,6 +44,8 @@ class _Loaded(MutableMapping[str, Any]):
             panel = COMMANDS[name]
             application = import_module(f"portico.cli.{name}").app
             command: Any = typer.main.get_command(application)
+            # Each module is an application of its own for typer; completion is installed for the program.
+            command.params = [item for item in command.params if item.name not in COMPLETION]
             command.name = name
             command.rich_help_panel = panel
             self._ready[name] = command

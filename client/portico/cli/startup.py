@@ -15,9 +15,12 @@ from portico.client import AsyncClient
 from portico.values import Status
 
 
-def show(url: str, key: str | None, *, as_json: bool) -> Status:
-    """Follow the start-up of the daemon at ``url`` to its end and print the panel, or one JSON document."""
-    status = asyncio.run(_settled(url, key))
+def show(url: str, key: str | None, *, as_json: bool, begun: bool = True) -> Status:
+    """Follow the start-up of the daemon at ``url`` to its end and print the panel, or one JSON document.
+
+    ``begun``: this command began it. Of another start only what still runs is shown.
+    """
+    status = asyncio.run(_settled(url, key, begun))
     if as_json:
         print_json(summary(status, url))
     else:
@@ -25,11 +28,11 @@ def show(url: str, key: str | None, *, as_json: bool) -> Status:
     return status
 
 
-async def _settled(url: str, key: str | None) -> Status:
+async def _settled(url: str, key: str | None, begun: bool) -> Status:
     async with AsyncClient(url, key) as client:
         status = await client.status()
         # What a start could not do must not hide what it did: failures are shown, and the daemon serves.
-        await follow(client, status.startup, further=lambda run: True)
+        await follow(client, status.startup, further=lambda run: True, ended_too=begun)
         return await client.status()
 
 

@@ -75,7 +75,7 @@ def _accompany(
         if running is None:
             raise
         typer.echo(f"The daemon already runs at {running}.", err=True)
-        known = {store.folder for store in show(running, key, as_json=as_json).stores}
+        known = {store.folder for store in show(running, key, as_json=as_json, begun=False).stores}
         for folder in docs:
             if str(folder.absolute()) not in known:
                 typer.echo(f"It does not follow {folder}; to add that: portico stores add {folder}", err=True)

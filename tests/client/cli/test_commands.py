@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from shutil import rmtree
 
 import pytest
 from tests.client.cli.conftest import Command
+from tests.client.cli.terminal import Terminal
 from tests.daemon import Daemon
 
 from portico import Client
@@ -103,6 +105,59 @@ def test_chat_remembers_and_changes_its_partner(command: Command, monkeypatch: p
     assert "Forgotten." in done.out
     assert "/exit leaves" in done.out
     assert "never" not in done.out
+
+
+@pytest.mark.parametrize("line", ["/model fake-embedding", "/model nobody"])
+def test_chat_turns_to_nothing_that_does_not_chat(
+    command: Command, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{line}\n"))
+    done = command("chat")
+    assert done.code == 1
+    offered = done.err.partition("There are: ")[2]
+    assert {"handbook", "echo", "default"} <= set(offered.rstrip(".\n").split(", "))
+    assert "embedding" not in offered
+
+
+def test_chat_with_what_does_not_chat_is_refused_at_once(command: Command) -> None:
+    done = command("chat", "--model", "fake-embedding")
+    assert (done.code, done.out) == (1, "")
+    assert "'fake-embedding' is not a chat model" in done.err
+
+
+def test_ask_takes_the_app_over_the_folder_at_hand(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "attic"
+    (folder / "boxes").mkdir(parents=True)
+    (folder / "boxes" / "note.md").write_text("The lantern is in the blue box.")
+    assert command("stores", "add", str(folder)).code == 0
+    monkeypatch.chdir(folder / "boxes")
+    said = command("ask", "Where is the lantern?", "--json")
+    assert (said.err, said.json["citations"][0]["filename"]) == ("", "boxes/note.md")
+    assert "Asking 'attic'" in command("ask", "Where is the lantern?").err
+    monkeypatch.chdir(tmp_path)
+    done = command("ask", "Where is the lantern?")
+    assert (done.code, done.out) == (1, "")
+    assert "attic, handbook" in done.err and "--app NAME" in done.err
+    assert command("stores", "remove", "attic", "--yes").code == 0
+
+
+def test_ask_asks_on_a_terminal_which_app_is_meant(command: Command) -> None:
+    for name in ("attic", "cellar"):
+        assert command("stores", "add", "--name", name).code == 0
+    terminal = Terminal(os.environ["PORTICO_URL"], "ask", "How hot is bread baked?")
+    try:
+        terminal.until("Which one to ask")
+        terminal.type("9")
+        terminal.until("There is no app '9'.")
+        terminal.until("Which one to ask")
+        terminal.type("3")
+        terminal.until("bread.txt")
+    finally:
+        terminal.close()
+    for name in ("attic", "cellar"):
+        assert command("stores", "remove", name, "--yes").code == 0
 
 
 def test_chat_as_json_is_the_whole_conversation(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

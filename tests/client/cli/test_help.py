@@ -39,6 +39,13 @@ def test_every_option_and_argument_says_what_it_is(path: str, command: Any) -> N
         assert parameter.help, f"{path} {parameter.name}"
 
 
+def test_completion_is_an_option_of_the_program_alone() -> None:
+    with_it = [
+        path for path, command in ALL if "install_completion" in {item.name for item in command.params}
+    ]
+    assert with_it == ["portico"]
+
+
 SILENT = {"portico mcp", "portico tui"}
 """Commands that print no data: they speak a protocol, or draw a screen."""
 

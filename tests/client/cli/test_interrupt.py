@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-import os
-import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
+from tests.client.cli.terminal import COMMAND, LIMIT, Terminal
 from tests.daemon import Daemon, environment
 
 from portico import Client
-
-LIMIT = 60
-"""Seconds after which a test gives up on a process."""
-
-COMMAND = [sys.executable, "-c", "import sys; from portico.cli import main; sys.exit(main())"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,54 +19,6 @@ def _stuck(daemon: Daemon) -> None:
     script = {"replies": [{"match": "wait", "content": "one two three four five six", "hang": 3}]}
     with Client(daemon.url) as client:
         client.deployments.add("stuck", "fake://", parameters={"script": script})
-
-
-class Terminal:
-    """A command on a terminal of its own."""
-
-    def __init__(self, url: str, *arguments: str) -> None:
-        self._controller, terminal = pty.openpty()
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-            env=environment(PORTICO_URL=url, TERM="dumb"),
-        )
-        os.close(terminal)
-        self._text = codecs.getincrementaldecoder("utf-8")()
-        self.seen = ""
-        self._after = 0
-
-    def until(self, words: str) -> None:
-        """Read until ``words`` are printed after the ones that were waited for before."""
-        while (found := self.seen.find(words, self._after)) < 0:
-            self.seen += self._text.decode(os.read(self._controller, 4096))
-        self._after = found + len(words)
-
-    def type(self, line: str) -> None:
-        os.write(self._controller, f"{line}\n".encode())
-
-    def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-
-    def leave(self) -> int:
-        """Interrupt until it ends; the exit code.
-
-        CPython's readline misses a signal between printing the prompt and waiting for a key, as a person who presses
-        again may notice.
-        """
-        for _ in range(LIMIT):
-            self.interrupt()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.process.wait(1)
-        raise AssertionError("it does not end")
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._controller)
 
 
 @pytest.fixture

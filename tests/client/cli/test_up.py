@@ -136,6 +136,22 @@ def test_killing_the_command_leaves_no_daemon_behind(portico: Start, home: Path,
     assert _gone(pid)
 
 
+def test_up_right_after_the_first_one_was_killed_starts_a_daemon(
+    portico: Start, home: Path, configuration: Path
+) -> None:
+    first = _up(portico, configuration)
+    _read_until(first, "Press Ctrl-C")
+    pid = json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"]
+    os.kill(pid, signal.SIGSTOP)  # it holds its home while the second one starts
+    first.kill()
+    os.kill(pid, signal.SIGCONT)
+    second = _up(portico, configuration, "--detach", "--json")
+    said, errors = second.communicate(timeout=LIMIT)
+    assert "already runs" not in errors
+    assert json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"] != pid
+    assert json.loads(said)["url"] == _url(home)
+
+
 def test_a_detached_daemon_is_found_again_and_stopped(
     portico: Start, home: Path, configuration: Path, docs: Path
 ) -> None:
@@ -150,6 +166,7 @@ def test_a_detached_daemon_is_found_again_and_stopped(
     assert again.returncode == 0
     assert f"already runs at {summary['url']}" in errors
     assert summary["url"] in said
+    assert "Reading" not in errors, "what the first start did is not shown as if it happened again"
     assert f"portico stores add {home}" in errors
     assert f"portico stores add {docs}" not in errors
     note = home / "daemon.json"
