@@ -74,6 +74,9 @@ def start(home: Path, *arguments: str, env: Mapping[str, str] | None = None, col
     if not said.get("ready"):
         process.kill()
         process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
         raise AssertionError(f"the daemon did not start: {line!r}")
     return Daemon(said["url"], home, process)
 

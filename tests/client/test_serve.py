@@ -233,6 +233,7 @@ async def test_a_server_that_is_cancelled_takes_its_tools_along(daemon: Daemon) 
             await client.tools.get("area")
 
 
+@pytest.mark.process
 def test_a_worker_comes_back_to_a_daemon_that_was_started_again(tmp_path: Path) -> None:
     with running(tmp_path / "home") as first:
         desk = Desk(first, area)

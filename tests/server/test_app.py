@@ -106,6 +106,7 @@ def test_a_start_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Monk
         pass
 
 
+@pytest.mark.process
 def test_a_home_is_free_again_after_kill_9(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as first:
         first.stop(signal.SIGKILL)

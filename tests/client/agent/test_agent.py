@@ -396,6 +396,7 @@ async def test_agents_as_json_and_their_sessions(house: Daemon) -> None:
             await client.sessions.get("conv_nothing")
 
 
+@pytest.mark.process
 def test_a_session_goes_on_after_the_daemon_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

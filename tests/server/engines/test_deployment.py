@@ -51,6 +51,7 @@ async def test_callers_at_the_same_time_share_one_start(house: Bench) -> None:
     assert pids == [first]
 
 
+@pytest.mark.process
 async def test_a_crash_in_mid_stream_is_one_error_frame_and_the_next_call_works(house: Bench) -> None:
     await add(house, {"match": "crash", "content": "one two three", "crash": 2})
     got = await house.stream("m", {"messages": user("crash")})
@@ -70,6 +71,7 @@ async def test_a_crash_before_the_first_byte_is_a_real_status(house: Bench) -> N
     assert raised.value.status == 502 and raised.value.code == "engine_crashed"
 
 
+@pytest.mark.process
 async def test_a_process_killed_while_idle_is_replaced(house: Bench) -> None:
     await add(house)
     await house.models.load("m")

@@ -83,6 +83,7 @@ async def test_errors_of_the_worker_come_back_as_they_are(house: Bench) -> None:
     assert (raised.value.status, raised.value.param) == (400, "dimensions")
 
 
+@pytest.mark.model
 async def test_a_gguf_model_embeds(tmp_path: Path) -> None:
     async with bench(tmp_path, models=MODELS) as house:
         parameters = {"pooling": "mean", "context_length": 128, "slots": 1}

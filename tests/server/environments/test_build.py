@@ -157,6 +157,7 @@ asyncio.run(step([sys.executable, "-c", code], "x", heard, folder=Path.cwd()))
 """
 
 
+@pytest.mark.process
 async def test_a_step_ends_with_a_daemon_that_is_killed() -> None:
     daemon = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DAEMON, stdout=asyncio.subprocess.PIPE

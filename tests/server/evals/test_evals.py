@@ -302,6 +302,7 @@ def until_done(daemon: Daemon, begun: Any, count: int) -> None:
     raise AssertionError("the run ended first")
 
 
+@pytest.mark.process
 def test_a_run_goes_on_after_the_daemon_is_killed_and_asks_no_item_twice(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(12)]

@@ -351,6 +351,7 @@ def until_done(daemon: Daemon, run_id: str, count: int) -> None:
     raise AssertionError("the search ended first")
 
 
+@pytest.mark.process
 def test_a_search_goes_on_after_the_daemon_is_killed_and_is_cancelled(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(6)]

@@ -373,6 +373,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(daemon: Daemon, client:
     assert list((daemon.home / "finetune").iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_job_goes_on_after_the_daemon_is_killed(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:

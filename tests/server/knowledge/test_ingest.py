@@ -262,6 +262,7 @@ async def test_what_was_acknowledged_is_indexed_after_a_restart(tmp_path: Path) 
         assert {row.filename for row in await second.settled(store)} == {f"{i}.txt" for i in range(30)}
 
 
+@pytest.mark.process
 async def test_a_worker_killed_in_the_middle_costs_one_file_at_most(shop: Workshop) -> None:
     store = await shop.stores.create("killed", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Word number {i}. " * 20_000) for i in range(4)]

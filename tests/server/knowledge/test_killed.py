@@ -11,6 +11,8 @@ from sqlalchemy import Connection, text
 
 from portico_server.db.database import Database
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[3]
 
 _ALL = """

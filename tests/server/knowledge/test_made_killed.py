@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
+
+pytestmark = pytest.mark.process
 
 CONFIGURATION = r"""
 models:

@@ -334,6 +334,7 @@ async def test_a_file_that_needs_too_much_memory_fails_alone(tmp_path: Path) -> 
         await readers.close()
 
 
+@pytest.mark.process
 async def test_a_worker_that_has_died_is_replaced(readers: Readers, tmp_path: Path) -> None:
     assert await parts(readers, tmp_path / "one.txt", b"one")
     [worker] = readers._idle
@@ -342,6 +343,7 @@ async def test_a_worker_that_has_died_is_replaced(readers: Readers, tmp_path: Pa
     assert await parts(readers, tmp_path / "two.txt", b"two")
 
 
+@pytest.mark.process
 async def test_a_document_that_kills_its_worker_is_told_so_and_the_next_one_is_read(
     readers: Readers, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+import pytest
 from tests.server.runs.asking import (
     APPROVE,
     KEYED,
@@ -152,6 +153,7 @@ async def test_what_was_asked_without_a_key_is_asked_anew_by_a_run_that_begins_a
     await run.cancel()
 
 
+@pytest.mark.process
 async def test_a_run_that_waits_survives_kill_9(database: Database, tmp_path: Path) -> None:
     script = Path(__file__).with_name("waits.py")
     process = await asyncio.create_subprocess_exec(

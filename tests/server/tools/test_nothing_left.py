@@ -14,6 +14,8 @@ import psutil
 import pytest
 from tests import daemon as daemons
 
+pytestmark = pytest.mark.process
+
 HERE = Path(__file__).parent
 
 

@@ -22,7 +22,7 @@ FLOW = {
     "step": {
         "op": "pipeline",
         "steps": [
-            {"op": "tool", "tool": "nap", "arguments": {"seconds": 1.2}},
+            {"op": "tool", "tool": "nap", "arguments": {"seconds": 2.5}},
             {"op": "approve", "message": "Go on?"},
             {"op": "code", "source": "lambda _: 'Went on.'"},
         ],
@@ -30,7 +30,7 @@ FLOW = {
 }
 ACCEPT = {"accept": "application/json, text/event-stream"}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
             short, long, durable = [
                 task["taskId"]
                 for task in await asyncio.gather(
-                    wire.result("tools/call", name="nap", arguments={"seconds": 1.3}),
+                    wire.result("tools/call", name="nap", arguments={"seconds": 3}),
                     wire.result("tools/call", name="nap", arguments={"seconds": 30}),
                     wire.result("tools/call", name="walk", arguments={"message": "Walk."}),
                 )

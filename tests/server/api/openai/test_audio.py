@@ -196,6 +196,7 @@ def test_subtitles_and_plain_text(client: OpenAI) -> None:
     assert "\nThe ships leave at &lt;nine> -> sharp.\n" in written("vtt")
 
 
+@pytest.mark.process
 def test_words_come_as_they_are_heard(client: OpenAI, spoken: bytes) -> None:
     stream = client.audio.transcriptions.create(model="ear", file=("a.wav", spoken), stream=True)
     events = list(stream)

@@ -208,6 +208,7 @@ def rest(crash: Crash, seen: list[Any], after: int) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_what_was_acknowledged_is_made_after_a_crash(crash: Crash) -> None:
     done = ended(crash.client, *crash.quiet)
     assert done.status == "completed"

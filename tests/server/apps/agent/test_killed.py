@@ -15,6 +15,8 @@ import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
 
+pytestmark = [pytest.mark.process, pytest.mark.process]
+
 SCRIPT = [{"match": "hang", "content": "One two three", "hang": 1}]
 
 
@@ -95,11 +97,12 @@ def test_between_turns_nothing_is_lost_and_during_one_nothing_is_left(tmp_path: 
 def test_whenever_it_comes_every_acknowledged_turn_is_whole(tmp_path: Path) -> None:
     numbers = itertools.count()
     acknowledged: list[str] = []
+    dice = random.Random(20261121)
     daemon = start(tmp_path)
     try:
         prepare(daemon)
         for _ in range(KILLS):
-            enough, rounds = threading.Event(), random.randint(1, 30)
+            enough, rounds = threading.Event(), dice.randint(1, 30)
 
             def turns(
                 daemon: Daemon = daemon, enough: threading.Event = enough, rounds: int = rounds

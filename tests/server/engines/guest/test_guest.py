@@ -179,6 +179,7 @@ async def test_one_that_listens_and_is_never_ready_is_stopped(tmp_path: Path) ->
         assert house.models.get("m").pid is None
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("end", ["stop", "kill engine", "kill warden"])
 async def test_what_it_started_ends_with_it(house: Bench, tmp_path: Path, end: str) -> None:
     await house.models.add(spec("vllm", tmp_path, "orphan"))

@@ -37,6 +37,7 @@ def losses(events: list[Any]) -> dict[int, float]:
     }
 
 
+@pytest.mark.process
 async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: Path) -> None:
     """Closed after a checkpoint, killed by a signal, begun anew: the same numbers as in one go."""
     made = trainer(tmp_path)

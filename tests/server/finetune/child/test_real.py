@@ -22,7 +22,7 @@ from tests.test_docs import RUN, Block, blocks, execute
 from portico.client import Client
 from portico.tuning import TuningEvent, TuningJob
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGE = ROOT / "docs" / "finetune.md"
 
@@ -88,6 +88,7 @@ def finished(client: Client, job: TuningJob) -> tuple[TuningJob, list[dict[str, 
     return ended, steps
 
 
+@pytest.mark.process
 def test_the_page_is_followed_from_a_bad_answer_to_a_better_model(home: Path, desk: Path) -> None:
     bad, write, look, train, compare, good, export = tutorial()
     with daemons.running(home, env=SPEED) as daemon:
@@ -107,7 +108,9 @@ def test_the_page_is_followed_from_a_bad_answer_to_a_better_model(home: Path, de
 
     with daemons.running(home, env=SPEED) as daemon:
         with Client(daemon.url) as client:
-            assert client.chat("Hello", "default", max_tokens=4).read().text, "the base answers meanwhile"
+            assert client.chat("Hello", "default", max_tokens=4, temperature=0).read().text, (
+                "the base answers meanwhile"
+            )
             ended, _ = finished(client, job)
             tuned = ended.fine_tuned_model or ""
             said = [event.message for event in client.tuning.events(job.id, limit=200).data]

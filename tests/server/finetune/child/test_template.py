@@ -20,6 +20,8 @@ from portico_server.core.request import Detokenize, Detokenized, Tokenize, Token
 from portico_server.engines.spec import ModelSpec
 from portico_server.environments.uv import silent
 
+pytestmark = pytest.mark.model
+
 TELL = Path(__file__).with_name("tell.py")
 
 HELLO = {"role": "user", "content": "Hello — what's the code?  Two  spaces,\n\nlines and a tab\there."}

@@ -209,6 +209,7 @@ async def test_a_plot_of_an_agent_arrives_over_openai_and_mcp(
     assert base64.b64decode(picture.data).startswith(b"\x89PNG")
 
 
+@pytest.mark.process
 def test_kernels_end_with_the_daemon(keyless: Daemon, environment: Environment) -> None:
     with Client(keyless.url, timeout=60) as caller:
         caller.tools.call("code_interpreter", {"code": "x = 1", "session": "s"})
