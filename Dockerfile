@@ -26,5 +26,5 @@ USER portico
 WORKDIR /data
 VOLUME /data
 EXPOSE 8642
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['PORTICO_PORT'] + '/health', timeout=4)"]
-ENTRYPOINT ["python", "-m", "portico_server", "serve"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-I", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['PORTICO_PORT'] + '/health', timeout=4)"]
+ENTRYPOINT ["python", "-P", "-m", "portico_server", "serve"]

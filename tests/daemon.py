@@ -60,7 +60,7 @@ def start(home: Path, *arguments: str, env: Mapping[str, str] | None = None, col
     process: subprocess.Popen[str] | warm.Forked
     if cold or sys.platform != "linux":
         process = subprocess.Popen(
-            [sys.executable, "-m", "portico_server", *command],
+            [sys.executable, "-P", "-m", "portico_server", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

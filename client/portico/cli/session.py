@@ -87,7 +87,14 @@ def daemon_command(*arguments: str) -> list[str]:
     """How to start the daemon's program. `InvalidRequest` if it is not installed here."""
     if find_spec("portico_server") is None:
         raise InvalidRequest("The daemon is not installed here: pip install 'portico[server]'")
-    return [sys.executable, "-m", "portico_server", *arguments]
+    return run_module("portico_server", *arguments)
+
+
+def run_module(name: str, *arguments: str) -> list[str]:
+    """Runs a module in this interpreter. Nothing is imported from the folder that the command is called in: a file
+    ``mcp.py`` there would take the place of the package.
+    """
+    return [sys.executable, "-P", "-m", name, *arguments]
 
 
 def local_settings(*arguments: str) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -20,6 +19,7 @@ from portico_server.core.errors import EngineFailed
 from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.last_words import last_words
 from portico_server.engines.stages import stage_in
+from portico_server.interpreter import run_module
 from portico_server.surroundings import inherited
 from portico_server.transcript import transcribe
 
@@ -35,7 +35,7 @@ Watch = Callable[[int], Coroutine[Any, Any, None]]
 
 
 class Child:
-    """``python -m MODULE`` with its configuration on stdin, its port on stdout and its log on stderr."""
+    """A module in an interpreter of its own: its configuration on stdin, its port on stdout, its log on stderr."""
 
     def __init__(
         self,
@@ -79,9 +79,7 @@ class Child:
         key = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash
         log.parent.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            module,
+            *run_module(module),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,

@@ -21,6 +21,7 @@ from portico_server.engines.adapters import gguf_adapter, merge, peft
 from portico_server.engines.adapters.adapters import Adapters
 from portico_server.engines.guest.quiet import QUIET
 from portico_server.environments.uv import Report, StepFailedError, step
+from portico_server.interpreter import run_module
 from portico_server.runs.scheduler import Scheduler
 
 KIND: Final = "adapter_export"
@@ -122,7 +123,7 @@ class Exports:
         made = await asyncio.to_thread(gguf_adapter.for_llamacpp, adapter.path, header)
         python = await self._workshop.interpreter(report)
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
-        command = [str(python), "-P", "-m", WORKER.name, "fold", str(base.path), str(made), str(target)]
+        command = run_module(WORKER.name, "fold", str(base.path), str(made), str(target), python=python)
         command += ["--type", kind, "--scale", str(adapter.scale)]
         environment = {**QUIET, "PYTHONPATH": str(WORKER.parent)}
         try:

@@ -17,6 +17,7 @@ from portico_server.engines.guest.quiet import QUIET
 from portico_server.engines.spec import DeploymentInfo, ModelSpec
 from portico_server.engines.transformers.package import WORKER
 from portico_server.environments.uv import StepFailedError, silent, step
+from portico_server.interpreter import run_module
 from portico_server.settings import Settings
 
 KEPT: Final = "finetuned"
@@ -87,7 +88,7 @@ class TrainedModels:
 
     async def _refit(self, base: BaseModel, folder: Path, target: Path) -> None:
         python = await self._workshop.interpreter(silent)
-        command = [str(python), "-P", "-m", WORKER, "refit", str(base.path), str(folder), str(target)]
+        command = run_module(WORKER, "refit", str(base.path), str(folder), str(target), python=python)
         environment = {**QUIET, "PYTHONPATH": str(Path(__file__).parent / "transformers")}
         try:
             await step([*command, "--type", TYPE], "gguf", silent, folder=target.parent, env=environment)

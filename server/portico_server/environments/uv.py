@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.interpreter import own, run_isolated
 
 Report: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Told the stage (python, packages, check …) and what goes on, in a few words."""
 
-_LEASH: Final = (sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py")))
+_LEASH: Final = tuple(run_isolated("-S", str(Path(__file__).with_name("leash.py"))))
 """What a step is run by: it ends with the daemon, however that ends."""
 
 _LINES: Final = 20
@@ -39,7 +39,7 @@ def program() -> str:
     except FileNotFoundError as error:
         raise Unavailable(
             "Environments are built by uv, which is not where its package says. Install it again: "
-            f"'{sys.executable} -m pip install --force-reinstall uv'.",
+            f"'{own()} -m pip install --force-reinstall uv'.",
             code="uv_missing",
         ) from error
 

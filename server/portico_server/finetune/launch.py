@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from portico_server.finetune.recipe import Recipe
+from portico_server.interpreter import run_module
 
 CHILD: Final = "child"
 """The package that trains, alone on the path of an interpreter that has nothing of ours."""
@@ -28,16 +29,11 @@ class Local:
     def command(self, python: Path, recipe: Recipe, order: Path) -> Sequence[str]:
         """See `Launcher`."""
         if recipe.processes == 1:
-            return [str(python), "-P", "-m", CHILD, str(order)]
+            return run_module(CHILD, str(order), python=python)
         mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
-        line = [
-            str(python),
-            "-P",
-            "-m",
-            "accelerate.commands.launch",
-            "--num_processes",
-            str(recipe.processes),
-        ]
+        line = run_module(
+            "accelerate.commands.launch", "--num_processes", str(recipe.processes), python=python
+        )
         line += ["--num_machines", "1", "--mixed_precision", mixed, "--dynamo_backend", "no"]
         if recipe.device == "cpu":
             line += ["--cpu", "--num_cpu_threads_per_process", str(max(1, recipe.threads))]
@@ -47,4 +43,4 @@ class Local:
             line += ["--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_cpu_ram_efficient_loading", "true"]
         else:
             line += ["--multi_gpu"]
-        return [*line, "-m", CHILD, str(order)]
+        return [*line, "--module", CHILD, str(order)]

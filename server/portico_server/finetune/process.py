@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from portico_server.interpreter import SAFE_PATH
 from portico_server.surroundings import inherited
 from portico_server.transcript import transcribe
 
@@ -65,6 +66,7 @@ class Training:
                 **PATIENT,
                 **inherited("PYTHON", "VIRTUAL_ENV"),
                 **QUIET,
+                **SAFE_PATH,  # accelerate starts interpreters of its own
                 "PYTHONPATH": str(Path(__file__).parent),
             },
             start_new_session=True,  # Ctrl-C is for the daemon, which then ends this

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.db.query.answer import CELL, MOST_COLUMNS, TIMEOUT, Rows, Table, collected, described
+from portico_server.interpreter import run_isolated
 
 _WORKER: Final = Path(__file__).with_name("duckdb_worker.py")
 _MEMORY_MB: Final = 1024
@@ -80,7 +80,7 @@ class DuckDB:
 async def _run(asked: bytes) -> bytes:
     """What the worker says; it does not outlive a caller who leaves."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", str(_WORKER)),
+        *run_isolated(str(_WORKER)),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,

@@ -14,6 +14,7 @@ from portico_server.engines.environments.recipe import Recipe
 from portico_server.environments import build as environments
 from portico_server.environments.build import Packages
 from portico_server.environments.uv import Report, silent, step
+from portico_server.interpreter import run_isolated
 
 FOLDER = "UV_FIND_LINKS"
 """The variable by which uv is told of a folder with wheels. Whoever has one has PyTorch in it."""
@@ -49,6 +50,8 @@ async def build(recipe: Recipe, place: Path, report: Report, *, index: str = "")
 
 async def _version(draft: Path) -> str:
     """Of the interpreter, as it says itself."""
-    ask = [str(environments.python_in(draft)), "-I", "-c", "import sys; print(sys.version.split()[0])"]
+    ask = run_isolated(
+        "-c", "import sys; print(sys.version.split()[0])", python=environments.python_in(draft)
+    )
     words = await step(ask, "check", silent, folder=draft)
     return words[-1] if words else ""

@@ -26,6 +26,7 @@ from portico_server.engines.lmdeploy.adapters import check, plain
 from portico_server.engines.protocol import Description, Running, Site, Speaker
 from portico_server.engines.remote.quirks import Quirks
 from portico_server.engines.spec import ModelSpec
+from portico_server.interpreter import module
 
 if TYPE_CHECKING:
     from portico_server.engines.child import Child
@@ -206,7 +207,7 @@ def program(spec: ModelSpec, path: Path | None, adapters: Sequence[Adapter] = ()
     if adapters:
         spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
     line = [
-        *("-m", "lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
+        *module("lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
         *("--model-name", spec.name, "--server-name", "127.0.0.1", "--server-port", "{port}"),
         # The backend pytorch tells log-probabilities only so; calls are ended early by their number.
         *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),

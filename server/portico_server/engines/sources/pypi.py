@@ -16,7 +16,6 @@ import io
 import os
 import re
 import shutil
-import sys
 import tempfile
 import threading
 import zipfile
@@ -32,6 +31,7 @@ from portico_server.engines.sources.disk import require_room
 from portico_server.engines.sources.local import by_hand, forbidden, usable
 from portico_server.engines.sources.receipt import Kept, Receipt
 from portico_server.engines.sources.source import Source
+from portico_server.interpreter import own, run_module
 
 Report = Callable[[int, int | None], None]
 
@@ -96,7 +96,7 @@ async def _download(source: Source, pin: Pin | None, index: str, target: Path, r
         requirement,
     ]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pip", *arguments),
+        *run_module("pip", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -143,7 +143,7 @@ async def _watch(output: asyncio.StreamReader, target: Path, source: Source, rep
 def _refusal(errors: bytes, source: Source, requirement: str, folder: Path) -> PorticoError:
     if b"No module named pip" in errors:
         return Unavailable(
-            f"'{source}' needs pip, which this Python lacks: run '{sys.executable} -m ensurepip', "
+            f"'{source}' needs pip, which this Python lacks: run '{own()} -m ensurepip', "
             "or use file://PATH of a GGUF file.",
             code="pip_missing",
         )

@@ -28,6 +28,7 @@ from portico_server.engines.spec import ModelSpec, Task
 from portico_server.engines.transformers.package import WORKER
 from portico_server.engines.transformers.worker import folder as folders
 from portico_server.engines.transformers.worker.refusal import Unfit
+from portico_server.interpreter import module
 
 if TYPE_CHECKING:
     from portico_server.engines.planner.transformers import Settled
@@ -159,8 +160,7 @@ def _device(spec: ModelSpec) -> str:
 
 
 def _command(spec: ModelSpec, path: Path) -> list[str]:
-    # -P: what lies in the folder that the daemon was started in is not imported.
-    line = ["-P", "-m", WORKER, "serve", "--model", str(path), "--name", spec.name, "--port", "{port}"]
+    line = module(WORKER, "serve", "--model", str(path), "--name", spec.name, "--port", "{port}")
     return [*line, "--task", spec.task, *arguments(spec.name, "transformers", spec.parameters, OPTIONS)]
 
 

@@ -10,6 +10,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.engines.guest.quiet import QUIET
 from portico_server.engines.transformers.package import WORKER
 from portico_server.environments.uv import Report, StepFailedError, step
+from portico_server.interpreter import run_module
 
 
 async def unpacked(gguf: Path, folder: Path, python: Path, report: Report) -> Path:
@@ -22,7 +23,7 @@ async def unpacked(gguf: Path, folder: Path, python: Path, report: Report) -> Pa
     if (place / "config.json").is_file():
         return place
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    command = [str(python), "-P", "-m", WORKER, "dequantise", str(gguf), str(place)]
+    command = run_module(WORKER, "dequantise", str(gguf), str(place), python=python)
     environment = {**QUIET, "PYTHONPATH": str(Path(__file__).parent)}
     try:
         await step(command, "unpack", report, folder=folder, env=environment)

@@ -19,6 +19,7 @@ from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.remote.quirks import Quirks
 from portico_server.engines.spec import ModelSpec
 from portico_server.engines.vllm.adapters import hot, rank_for, rank_of
+from portico_server.interpreter import module
 
 OWN_SHARE = 0.9
 """What vLLM takes of a GPU unless told otherwise."""
@@ -115,7 +116,7 @@ def program(spec: ModelSpec, path: Path | None, rank: int = 0) -> guest.Program:
     every user.
     """
     line = [
-        *("-m", "vllm.entrypoints.openai.api_server"),
+        *module("vllm.entrypoints.openai.api_server"),
         *("--model", str(path), "--served-model-name", spec.name),
         *("--host", "127.0.0.1", "--port", "{port}"),
         "--enable-prompt-tokens-details",

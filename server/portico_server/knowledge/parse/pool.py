@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -16,6 +15,7 @@ import orjson
 from portico.wire import Place
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
+from portico_server.interpreter import run_module
 from portico_server.knowledge.index.ahead import Ahead
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.part import Part, Unreadable
@@ -188,9 +188,7 @@ class Readers:
         if self._closed:
             raise _closing()
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "portico_server.knowledge.parse.worker",
+            *run_module("portico_server.knowledge.parse.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

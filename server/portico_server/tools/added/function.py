@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
+from portico_server.interpreter import run_script
 from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.added.process import end, start
 from portico_server.tools.added.spec import ToolSpec
@@ -85,12 +85,12 @@ class Functions:
         spec = self._spec
         if spec.requirements:
             return str(await self._packages.python(spec.requirements, spec.python))
-        return spec.python or sys.executable
+        return spec.python
 
     async def _started(self) -> dict[str, Any]:
         spec = self._spec
         module, _, function = spec.function.partition(":")
-        command = [await self._python(), str(_WORKER)]
+        command = run_script(_WORKER, python=await self._python())
         self._process = await start(command, spec.env, spec.folder, stdin=PIPE, stderr=DEVNULL)
         try:
             described = await self._ask({"module": module, "function": function, "folder": spec.folder})

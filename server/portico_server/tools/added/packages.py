@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from portico_server import interpreter
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import Packages, build, discard, is_whole, python_in
 
@@ -68,7 +69,7 @@ class FunctionPackages:
             name=place.name,
             what=f"The environment with {wanted}",
             again="It is tried again.",
-            python=base or str(getattr(sys, "_base_executable", "") or sys.executable),
+            python=base or interpreter.base(),
             install=("--", *requirements),
         )
         await build(packages, place, report, furnish=furnish, index=self._index, replace=False)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import Packages, build, is_whole, python_in
 from portico_server.environments.uv import step
+from portico_server.interpreter import base, run_isolated
 from portico_server.tools.sandbox.protocol import Report
 
 LOCK: Final = Path(__file__).with_name("notebook.lock")
@@ -59,7 +60,7 @@ class Environment:
         async def furnish(draft: Path) -> Mapping[str, Any]:
             await report("Listing fonts")
             fonts = {"MPLCONFIGDIR": str(draft / "matplotlib")}
-            ask = [str(python_in(draft)), "-I", "-c", "import matplotlib.font_manager"]
+            ask = run_isolated("-c", "import matplotlib.font_manager", python=python_in(draft))
             await step(ask, "fonts", told, folder=draft, env=fonts)
             await asyncio.to_thread(_open_to_kernels, draft)
             return {"python": sys.version.split()[0], "lock": _fingerprint()}
@@ -75,7 +76,7 @@ def _packages() -> Packages:
         name="notebook",
         what="The environment of notebooks",
         again="The next call tries again.",
-        python=str(getattr(sys, "_base_executable", "") or sys.executable),
+        python=base(),
         install=lock,
     )
 

@@ -1,0 +1,48 @@
+"""Command lines of Python interpreters: the only place that makes them.
+
+``python -m`` and ``python -c`` put the current folder first on the module path, and a script its own folder. The daemon
+is started in folders that anybody may have written to: a file ``mcp.py`` there must never be imported. A test looks for
+command lines that are made elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+SAFE_PATH: Final = {"PYTHONSAFEPATH": "1"}
+"""The same for interpreters that a child starts by itself."""
+
+
+def run_module(name: str, *arguments: str, python: Path | str = "") -> list[str]:
+    """Runs a module with ``python``, by default the daemon's own."""
+    return [str(python or sys.executable), *module(name, *arguments)]
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """What follows the interpreter in `run_module`."""
+    return ["-P", "-m", name, *arguments]
+
+
+def run_script(path: Path, *arguments: str, python: Path | str = "") -> list[str]:
+    """Runs a file that may import what the environment offers, but not what lies beside it.
+
+    ``python`` may be older than 3.11, which has no ``-P``: the script takes its folder from its path itself.
+    """
+    return [str(python or sys.executable), str(path), *arguments]
+
+
+def run_isolated(*arguments: str, python: Path | str = "") -> list[str]:
+    """Runs a script, or ``-c`` with a statement, without anything from the environment or the user's own packages."""
+    return [str(python or sys.executable), "-I", *arguments]
+
+
+def own() -> str:
+    """The interpreter that runs the daemon, for advice in messages."""
+    return sys.executable
+
+
+def base() -> str:
+    """The interpreter from which environments are made: not that of a virtual environment, which may go away."""
+    return str(getattr(sys, "_base_executable", "") or sys.executable)
