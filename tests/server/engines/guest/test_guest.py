@@ -87,7 +87,15 @@ def test_which_choices_leave_the_model_none(choice: Any, must: bool) -> None:
 def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> None:
     made = vllm(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
     assert made.arguments == [
-        *("-m", "vllm.entrypoints.openai.api_server", "--model", "/models/x", "--served-model-name", "m"),
+        *(
+            "-P",
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            "/models/x",
+            "--served-model-name",
+            "m",
+        ),
         *("--host", "127.0.0.1", "--port", "{port}", "--enable-prompt-tokens-details"),
         *options,
     ]

@@ -19,8 +19,8 @@ def _make(self: AsyncEngine, model_path: str, backend_config: Any, **_more: Any)
 
 
 def main() -> None:
-    assert sys.argv[1:3] == ["-m", "lmdeploy"]
-    del sys.argv[1:3]
+    assert sys.argv[1:4] == ["-P", "-m", "lmdeploy"]
+    del sys.argv[1:4]
     archs.autoget_backend = lambda *_given, **_more: "turbomind"  # as with a GPU, for the models of the tests
     AsyncEngine._build_turbomind = AsyncEngine._build_pytorch = _make
     run()

@@ -60,8 +60,8 @@ def line(parameters: dict[str, Any], adapters: tuple[Adapter, ...] = ()) -> list
     """The arguments after ``python -m lmdeploy``."""
     made = program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
     meant = {"{port}": "8000", "{key}": KEY}
-    assert made.arguments[:2] == ["-m", "lmdeploy"]
-    return [meant.get(part, part) for part in made.arguments[2:]]
+    assert made.arguments[:3] == ["-P", "-m", "lmdeploy"]
+    return [meant.get(part, part) for part in made.arguments[3:]]
 
 
 def parsed(lines: list[list[str]]) -> dict[str, Any]:
