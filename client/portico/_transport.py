@@ -68,13 +68,14 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether it is this machine."""
-        host = httpx.URL(self.url).host
-        if host == "localhost":
+        host = httpx.URL(self.url).host.lower()
+        if host == "localhost" or host.endswith(".localhost"):
             return True
         try:
-            return ipaddress.ip_address(host).is_loopback
+            address = ipaddress.ip_address(host)
         except ValueError:
             return False
+        return address.is_loopback or address.is_unspecified
 
     def options(self, timeout: float) -> dict[str, Any]:
         """Arguments for an httpx client."""

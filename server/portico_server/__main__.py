@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -15,6 +16,7 @@ from typing import Any
 
 from portico_server.core.errors import PorticoError
 from portico_server.settings import Settings, load
+from portico_server.surroundings import unproxied
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Errors are one JSON line on standard output and exit code 1."""
     given = _parser().parse_args(arguments)
+    os.environ.update(unproxied(os.environ))  # for every library that asks it, and for every child
     flags: dict[str, Any] = {item.name: getattr(given, item.name) for item in fields(Settings)}
     try:
         if given.file is None:

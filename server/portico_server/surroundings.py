@@ -1,13 +1,18 @@
-"""What of our environment a child process gets."""
+"""What of our environment a child process gets, and what of it is about proxies."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
+from collections.abc import Mapping
 
 from portico_server.interpreter import SAFE_PATH
 
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 """Ends of names whose values no model and no training has any business with."""
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def inherited(*without: str) -> dict[str, str]:
@@ -17,7 +22,32 @@ def inherited(*without: str) -> dict[str, str]:
     """
     ours = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in {**os.environ, **unproxied(os.environ)}.items()
         if not name.startswith(("PORTICO_", *without)) and not name.upper().endswith(_SECRET)
     }
     return {**ours, **SAFE_PATH}
+
+
+def is_local(host: str | None) -> bool:
+    """Whether a host of a URL is this machine, which no proxy can reach for us."""
+    name = (host or "").strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def unproxied(environment: Mapping[str, str]) -> dict[str, str]:
+    """``NO_PROXY`` in both spellings, completed by this machine; empty if ``environment`` names no proxy."""
+    values = {name.lower(): value for name, value in environment.items() if value}
+    if not any(name in values for name in _PROXIES):
+        return {}
+    said = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = dict.fromkeys(host for text in said for host in text.replace(" ", ",").split(",") if host)
+    if "*" in hosts:
+        return {}
+    value = ",".join(dict.fromkeys((*hosts, *_LOCAL)))
+    return {"no_proxy": value, "NO_PROXY": value}

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,6 +58,7 @@ def examine(context: typer.Context, *, network: bool) -> Iterator[Finding]:
     """Every finding, from the ground up."""
     yield python_finding(sys.version_info[:2])
     yield from _extras()
+    yield from proxy_findings(os.environ)
     daemon = _daemon(context)
     if find_spec("portico_server") is not None:
         yield from _home(daemon_runs=daemon.state == "ok")
@@ -72,6 +73,24 @@ def python_finding(version: tuple[int, int]) -> Finding:
     if version >= LEAST_PYTHON:
         return Finding("python", "ok", text)
     return Finding("python", "fail", f"{text} is too old: install Python 3.11 or newer")
+
+
+def proxy_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """What a proxy in the environment means, if there is one."""
+    values = {name.lower(): value for name, value in environment.items() if value}
+    named = next((name for name in ("http_proxy", "https_proxy", "all_proxy") if name in values), None)
+    if named is None:
+        return
+    direct = values.get("no_proxy", "").replace(" ", "").split(",")
+    if "*" in direct or "127.0.0.1" in direct:
+        yield Finding("proxy", "ok", f"{values[named]}, and not for this machine")
+        return
+    yield Finding(
+        "proxy",
+        "warn",
+        f"{values[named]}: Portico reaches this machine without it, other programs may not: "
+        "export NO_PROXY=localhost,127.0.0.1,::1",
+    )
 
 
 def _extras() -> Iterator[Finding]:

@@ -278,6 +278,7 @@ def _print(found: Store, as_json: bool, *, listed: bool = False) -> None:
             ("embedding model", found.embedding_model),
             ("in the making", found.next_embedding_model),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
+            ("problem", found.problem),
             ("why they failed", reasons),
             ("size", amount(found.usage_bytes)),
             ("made", moment(found.created_at)),

@@ -25,7 +25,8 @@ class Store:
     """A knowledge base. ``folder`` is the one it follows, if any, ``source`` an address, several, or a bucket that it
     follows instead; ``app``: whether it is a chat app.
 
-    ``next_embedding_model``: the one whose vectors are being made; ``paused``: nothing is followed now.
+    ``next_embedding_model``: the one whose vectors are being made; ``paused``: nothing is followed now; ``problem``:
+    why files could not be indexed, in the words of one of them.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Store:
     next_embedding_model: str | None = None
     paused: bool = False
     file_counts: FileCounts = FileCounts()
+    problem: str | None = None
     usage_bytes: int = 0
     created_at: float = 0
 

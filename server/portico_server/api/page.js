@@ -33,8 +33,9 @@ function show(status) {
     const files = store.file_counts;
     const parts = [`${files.completed} of ${files.total} files`];
     if (files.failed) parts.push(`${files.failed} failed`);
+    if (store.problem) parts.push(store.problem);
     if (store.folder) parts.push(store.folder);
-    return row(store.name, files.in_progress ? "indexing" : "ready", parts.join(" · "));
+    return row(store.name, files.in_progress ? "indexing" : files.failed && !files.completed ? "failed" : "ready", parts.join(" · "));
   }), "No store yet");
   rows($("models"), status.models.map((model) => row(model.name, model.state,
     [model.aliases.join(", "), model.engine, megabytes(model.memory_bytes), model.error].filter(Boolean).join(" · ")

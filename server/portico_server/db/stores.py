@@ -185,6 +185,16 @@ def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[
     return {store_id: (FileCounts(**states), used[store_id]) for store_id, states in found.items()}
 
 
+def problems(connection: Connection, store_ids: Iterable[str]) -> dict[str, str]:
+    """For each store with files that could not be indexed: what one of them says about it."""
+    found = connection.execute(
+        select(store_files.c.store_id, func.min(store_files.c.error_message).label("message"))
+        .where(store_files.c.store_id.in_(list(store_ids)), store_files.c.status == "failed")
+        .group_by(store_files.c.store_id)
+    )
+    return {row.store_id: row.message for row in found if row.message}
+
+
 # --- files in a store --------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from yarl import URL
 from portico_server.core.errors import DeadlineExceeded, EngineFailed
 from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.refusal import error_of
+from portico_server.surroundings import is_local
 
 CONNECT = 10.0
 """Seconds to reach a server."""
@@ -37,10 +38,11 @@ CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 class Route:
     """One address of an engine with its headers, ready to be posted to."""
 
-    __slots__ = ("headers", "url")
+    __slots__ = ("headers", "local", "url")
 
     def __init__(self, endpoint: Endpoint, operation: str) -> None:
         self.url = URL(f"{endpoint.url}/{operation}")
+        self.local = is_local(self.url.host)
         # Bytes are passed on as they are, so they must not be compressed.
         self.headers = {
             "Content-Type": "application/json",
@@ -54,28 +56,22 @@ class Route:
 class Transport:
     """Two pools: one that keeps connections, one that makes a new one for each call.
 
-    llama.cpp's server announces keep-alive after a stream and then closes: ``reuse=False`` is for it.
+    llama.cpp's server announces keep-alive after a stream and then closes: ``reuse=False`` is for it. Where the
+    environment names a proxy, servers on other machines have two pools of their own that go through it; what runs on
+    this machine is always reached directly.
     """
 
     def __init__(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT)
-        self._kept = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
-            trust_env=bool(getproxies()),
-            timeout=timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        self._fresh = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            timeout=timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._near = (_session(reuse=False), _session(reuse=True))
+        self._far = self._near
+        if getproxies():  # asked for each request where it is trusted
+            self._far = (_session(reuse=False, trust_env=True), _session(reuse=True, trust_env=True))
 
     async def post(
         self, route: Route, body: bytes | aiohttp.FormData, *, deadline: float | None, reuse: bool = True
     ) -> aiohttp.ClientResponse:
         """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
-        session = self._kept if reuse else self._fresh
+        session = (self._near if route.local else self._far)[reuse]
         headers = route.headers
         data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE else body
         if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
@@ -85,9 +81,10 @@ class Transport:
 
     async def get(self, route: Route, *, deadline: float | None) -> bytes:
         """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""
+        session = (self._near if route.local else self._far)[False]
         async with (
             asyncio.timeout_at(deadline),
-            self._fresh.get(route.url, headers=route.headers) as response,
+            session.get(route.url, headers=route.headers) as response,
         ):
             data = await response.read()
             if response.status != 200:
@@ -95,8 +92,22 @@ class Transport:
             return data
 
     async def close(self) -> None:
-        await self._kept.close()
-        await self._fresh.close()
+        for session in {*self._near, *self._far}:
+            await session.close()
+
+
+def _session(*, reuse: bool, trust_env: bool = False) -> aiohttp.ClientSession:
+    connector = (
+        aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE)
+        if reuse
+        else aiohttp.TCPConnector(limit=0, force_close=True)
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        trust_env=trust_env,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 class _Pieces:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
 from portico_server.core.context import Context
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.db import changes, groups
 from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
@@ -35,6 +35,13 @@ logger = logging.getLogger(__name__)
 HOUSE = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
 """Errors of the daemon and not of one file: the run ends with them, and its files wait for the next one."""
 
+_PROBE = "water"
+"""What an embedding model that failed for some file is asked for, to learn whether it was the file."""
+
+
+class _ModelFails(PorticoError):
+    """The embedding model fails whatever it is asked for: no file is to blame, and none can be indexed."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -50,7 +57,8 @@ class Ingest:
 
     A file that cannot be read is marked ``failed`` with a sentence, and the rest goes on. If the embedding model
     fails for good, its file is failed too: a store that promises search by meaning must not quietly lose it for some
-    files. A store without an embedding model is indexed by words alone.
+    files. A model that fails for a single word too fails all files that wait, and the run: the next sync tries them
+    again. A store without an embedding model is indexed by words alone.
     """
 
     def __init__(
@@ -82,7 +90,11 @@ class Ingest:
                 if (row.file_id, str(row.chunking)) not in seen
             ]:
                 seen.update((row.file_id, str(row.chunking)) for row in waiting)
-                await self._several(waiting, target, tally, context)
+                try:
+                    await self._several(waiting, target, tally, context)
+                except _ModelFails as error:
+                    await self._fail_all(store.id, target, error)
+                    raise _failed(store, error) from error
             for group in await self._database.read(groups.of_store, store.id):
                 if not needs_model(group.chunking):  # `Making` makes the others, in runs of their own
                     await self._fill(store, group, in_groups, context)
@@ -93,6 +105,12 @@ class Ingest:
         if in_groups.total:
             result |= {"in_groups": in_groups.done - in_groups.failed, "failed_in_groups": in_groups.failed}
         return result
+
+    async def _fail_all(self, store_id: str, target: Target, error: PorticoError) -> None:
+        """Fail every file that waits: nothing stays in progress that nobody works on."""
+        while waiting := await self._database.read(rows.waiting, store_id, 1_000):
+            for row in waiting:
+                await target.fail(row, "server_error", target.failure(row, error), keep=True)
 
     def alone(self, store_id: str) -> asyncio.Lock:
         """Held by the run that writes chunks or vectors of a store: an ingest, a sync and a change of its
@@ -105,7 +123,15 @@ class Ingest:
         target = GroupTarget(group, group.model(store.embedding_model), self._database, self._indexes)
         begun = tally.done
         while waiting := await self._database.read(groups.waiting, group, 1_000):
-            await self._several(waiting, target, tally, context)
+            try:
+                await self._several(waiting, target, tally, context)
+            except _ModelFails as error:
+                while await self._database.read(groups.get, store.id, group.name) == group:
+                    if not (waiting := await self._database.read(groups.waiting, group, 1_000)):
+                        break
+                    for row in waiting:
+                        await target.fail(row, "server_error", target.failure(row, error))
+                raise _failed(store, error) from error
             if await self._database.read(groups.get, store.id, group.name) != group:
                 return  # removed, or made anew: the run that follows sees to it
         if tally.done > begun:
@@ -223,6 +249,7 @@ class Ingest:
         except PorticoError as error:
             if error.code in HOUSE:
                 raise  # the next file would fare no better, and nothing could be noted about this one
+            await _probe(target.model, error, context)
             if len({item.row.file_id for item in batch}) > 1:
                 # One of them may be to blame: each by itself.
                 return {
@@ -252,6 +279,24 @@ class Ingest:
         if batch:
             last = batch[-1].row.filename
             await context.emit(Status("index", last, done=tally.done, total=tally.total, unit="files"))
+
+
+async def _probe(model: str, error: PorticoError, context: Context) -> None:
+    """Raise `_ModelFails` if ``model``, which failed with ``error``, fails for a single word too."""
+    try:
+        await embed([_PROBE], model, context)
+    except PorticoError as again:
+        if again.code in HOUSE:
+            raise
+        raise _ModelFails(error.message, code=error.code) from again
+
+
+def _failed(store: StoreRow, error: PorticoError) -> EngineFailed:
+    """What the run fails with."""
+    return EngineFailed(
+        f"Nothing could be indexed in '{store.name or store.id}', as its embedding model fails: {error.message}",
+        code=error.code,
+    )
 
 
 def _first(errors: BaseExceptionGroup[PorticoError]) -> PorticoError:

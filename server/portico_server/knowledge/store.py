@@ -20,12 +20,15 @@ from portico_server.knowledge.search import Searcher
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """A store with what is known of its content. ``name`` is what the registry calls it; ``usage_bytes`` its chunks."""
+    """A store with what is known of its content. ``name`` is what the registry calls it; ``usage_bytes`` its chunks;
+    ``problem`` why files of it could not be indexed, in the words of one of them.
+    """
 
     row: StoreRow
     name: str
     counts: FileCounts
     usage_bytes: int
+    problem: str | None = None
 
     @property
     def status(self) -> str:

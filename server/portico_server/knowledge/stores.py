@@ -208,8 +208,16 @@ class Stores:
             row.id: name
             for row, name in named(await self._database.read(rows.visible, caller.id, everyone=caller.admin))
         }
+        failed = [store for store, (files, _) in counts.items() if files.failed]
+        problems = await self._database.read(rows.problems, failed) if failed else {}
         return [
-            StoreInfo(row, names.get(row.id, row.id), *counts.get(row.id, (FileCounts(), 0))) for row in found
+            StoreInfo(
+                row,
+                names.get(row.id, row.id),
+                *counts.get(row.id, (FileCounts(), 0)),
+                problem=problems.get(row.id),
+            )
+            for row in found
         ]
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreRow:

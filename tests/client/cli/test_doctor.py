@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.client.cli.conftest import Command
 
-from portico.cli.doctor import disk_finding, python_finding
+from portico.cli.doctor import disk_finding, proxy_findings, python_finding
 
 
 def test_it_finds_the_daemon_and_everything_else_in_order(
@@ -54,3 +54,11 @@ def test_an_old_python_and_a_full_disk_are_found() -> None:
     assert python_finding((3, 13)).state == "ok"
     assert disk_finding(1_000_000).state == "warn"
     assert "1.0 MB" in disk_finding(1_000_000).message
+
+
+def test_a_proxy_that_other_programs_would_ask_for_this_machine_is_found() -> None:
+    assert list(proxy_findings({"PATH": "/bin"})) == []
+    [found] = proxy_findings({"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "example.com"})
+    assert found.state == "warn" and "export NO_PROXY=localhost,127.0.0.1,::1" in found.message
+    [found] = proxy_findings({"https_proxy": "http://proxy:3128", "no_proxy": "localhost,127.0.0.1"})
+    assert found.state == "ok"

@@ -196,8 +196,9 @@ async def test_a_group_that_was_cut_off_is_finished_after_a_restart(tmp_path: Pa
 async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: Workshop) -> None:
     store = await stocked(shop)
     shop.model.broken = True
-    result = await add(shop, store, "small", chunking=SMALL)
-    assert result["failed_in_groups"] == 1
+    run = (await shop.stores.groups.add(store, "small", chunking=SMALL))[1]
+    failed = await shop.failure(run)
+    assert "its embedding model fails: The process behind 'letters' crashed." in failed.message
     _, small = await shop.stores.groups.list(store, 1)
     assert (small.completed, small.failed) == (0, 1)
     assert (await search(shop, store, "amber", ranker="lexical")).passages

@@ -155,6 +155,38 @@ async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
     assert [file.status for file in await shop.settled(store)] == ["completed"]
 
 
+async def test_a_model_that_fails_for_everything_fails_the_run_and_leaves_nothing_waiting(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "ATTEMPTS", 1)
+    folder = tmp_path / "harbour"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number}.txt").write_text(f"Berth {number} is taken.")
+    asked = 0
+
+    async def call(request: Request, context: Context) -> Vectors:
+        nonlocal asked
+        asked += 1
+        raise EngineFailed("It crashed.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.model, "call", call)
+        store = await shop.stores.create("harbour", LOCAL, folder=folder)
+        failed = await shop.failure(await shop.stores.sync(store))
+    assert (
+        failed.message == "Nothing could be indexed in 'harbour', as its embedding model fails: It crashed."
+    )
+    assert asked <= 2, "the first files, and a single word to learn whether it was they"
+    [info] = await shop.stores.describe([store], LOCAL)
+    assert (info.counts.in_progress, info.counts.failed) == (0, 40)
+    assert info.problem == "0.txt could not be indexed: It crashed."
+    result = await shop.sync(store)
+    assert (result["indexed"], result["failed"]) == (40, 0)
+    [info] = await shop.stores.describe([store], LOCAL)
+    assert info.problem is None
+
+
 async def test_a_passage_is_found_by_the_headings_above_it(shop: Workshop) -> None:
     store = await shop.stores.create("harbour", LOCAL, embedding_model="")
     moored = "\n\n".join(f"A boat of {i} feet lies at berth {i}. " * 12 for i in range(6))

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.server.knowledge.shelf import MODEL, Letters
 
-from portico.wire import Event, Finished
+from portico.wire import ErrorBody, Event, Failed, Finished
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Found, Search
@@ -69,12 +69,18 @@ class Workshop:
         found: dict[str, Any] = last.result
         return found
 
+    async def failure(self, run_id: str) -> ErrorBody:
+        """What a run failed with."""
+        last = (await self.events(run_id))[-1]
+        assert isinstance(last, Failed), last
+        return last.error
+
     async def sync(self, store: StoreRow) -> dict[str, Any]:
         return await self.result(await self.stores.sync(store))
 
     async def settled(self, store: StoreRow) -> list[StoreFileRow]:
-        """The files of a store when nothing waits any more, oldest first."""
-        await self.result(await self.stores.contents.queue(store))
+        """The files of a store when nothing waits any more, oldest first; however the run ended."""
+        await self.events(await self.stores.contents.queue(store))
         return list((await self.stores.contents.list(store, limit=1000, order="asc")).data)
 
     async def searched(self, store: StoreRow, query: str) -> Found:

@@ -50,6 +50,8 @@ class Store(BaseModel):
     vector_weight: float | None
     """What the vectors were measured to be worth beside the words; null: what their model's profile says."""
     file_counts: Counts
+    problem: str | None
+    """Why files could not be indexed, in the words of one of them."""
     usage_bytes: int
     created_at: float
 
@@ -252,6 +254,7 @@ def shown(info: StoreInfo) -> Store:
         next_embedding_model=row.next_embedding_model,
         vector_weight=row.vector_weight,
         file_counts=Counts(**asdict(info.counts), total=info.counts.total),
+        problem=info.problem,
         usage_bytes=info.usage_bytes,
         created_at=row.created_at,
     )

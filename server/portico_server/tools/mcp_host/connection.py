@@ -29,6 +29,7 @@ from portico_server.core.context import Context
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import Made
 from portico_server.runs.runner import Runner
+from portico_server.surroundings import is_local
 from portico_server.tools.mcp_host.lines import ENCODING
 from portico_server.tools.mcp_host.sampling import DECLARED, Sampler
 from portico_server.tools.mcp_host.spec import ServerSpec
@@ -149,7 +150,9 @@ class Connection:
         transport: Any
         if spec.url:
             http = httpx2.AsyncClient(
-                headers=dict(spec.headers), timeout=httpx2.Timeout(30, read=spec.timeout + 30)
+                headers=dict(spec.headers),
+                timeout=httpx2.Timeout(30, read=spec.timeout + 30),
+                trust_env=not is_local(httpx2.URL(spec.url).host),
             )
             transport = streamable_http_client(spec.url, http_client=await stack.enter_async_context(http))
         else:
