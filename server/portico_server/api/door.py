@@ -110,6 +110,9 @@ class Door:
             return
         if path not in PUBLIC and not path.startswith(PUBLIC_FOLDERS):
             exchange.caller = self._identify(exchange, path)
+            connection = scope.get("portico.connection")
+            if connection is not None:  # a request of a batch has none
+                connection.admit()
             exchange.meter = self._parts.runner.quotas.of(exchange.caller.id)
         handlers = HOT.get(path)
         if handlers is None:
