@@ -15,11 +15,12 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvicorn
+
 from portico_server import __version__, logs
 from portico_server.api.door import Door
 from portico_server.assembly import House
 from portico_server.config import Configuration
-from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
@@ -53,7 +54,6 @@ def main(loaded: Loaded, wishes: Wishes) -> int:
     Raises `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
     """
     settings = loaded.settings
-    raise_descriptor_limit()
     if wishes.parent_watch and not _is_pipe(sys.stdin.fileno()):
         raise InvalidRequest(
             "--parent-watch needs a pipe as its standard input: its end is what it waits for."
@@ -96,7 +96,19 @@ class Daemon:
             loop.add_signal_handler(number, self._stopping.set)
         if self._wishes.parent_watch:
             await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
-        server = Server(self.door, self._settings, grace=GRACE)
+        server = Server(
+            uvicorn.Config(
+                self.door,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
         try:
             await self._prepare()
             async with asyncio.TaskGroup() as tasks:
@@ -191,7 +203,7 @@ class Daemon:
         """A folder's own name, or its parent's before it if that store mirrors another folder which still exists."""
         name = folder.name or "root"
         for row in await self.house.stores.list(SYSTEM):
-            if row.name == name and _is_another(row.folder, folder):
+            if row.owner is None and row.name == name and _is_another(row.folder, folder):
                 return f"{folder.parent.name}-{name}"
         return name
 

@@ -230,7 +230,7 @@ class Reconciler:
         self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Planned]:
         """Apps, those that others need first. ``new``: kinds and names that this configuration brings."""
-        new = new | {("apps", entry.name) for entry in entries if self._apps.row(entry.name) is None}
+        new = new | {("apps", entry.name) for entry in entries if self._apps.shared(entry.name) is None}
         planned: list[_Planned] = []
         waiting: dict[str, AppEntry] = {}
         for entry in entries:
@@ -253,7 +253,7 @@ class Reconciler:
         return planned + late
 
     def _entry(self, entry: AppEntry) -> Change:
-        row = self._apps.row(entry.name)
+        row = self._apps.shared(entry.name)
         if row is None:
             return Change("apps", entry.name, "create")
         fields = []
@@ -271,7 +271,7 @@ class Reconciler:
         built_in = {spec.name for spec in BUILT_IN}
         models = [info.name for info in self._models.list() if info.name not in built_in]
         rows = [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
-        apps = [row.name for row, _version in self._apps.list(caller)]
+        apps = [row.name for row, _version in self._apps.list(SYSTEM)]
         prompts = [prompt.name for prompt in await self._prompts.list(caller)]
         found: list[_Planned] = []
         for kind, here, named, remove in (
@@ -280,7 +280,7 @@ class Reconciler:
             ("tools", [x.name for x in self._tools.every()], wanted.tools, self._tools.remove),
             ("mcp", [x.name for x in self._mcp.every()], wanted.mcp, self._mcp.remove),
             ("prompts", prompts, wanted.prompts, lambda name: self._prompts.remove(name, caller)),
-            ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, caller)),
+            ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, SYSTEM)),
         ):
             kept = {spec.name for spec in named}
             for name in here:

@@ -41,14 +41,18 @@ class StoreApps:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def find(self, key: str, caller: Principal) -> Servable | None:
+    async def find(self, key: str, owner: str | None) -> Servable | None:
         if "/" in key:
             return None
-        wanted = f"store/{key}"
-        store = self._registry.get(wanted)
-        for source in self._registry.sources:
-            if store is None and source is not self:
-                store = await source.find(wanted, caller)
+        return self._app(await self._registry.owned(f"store/{key}", owner))
+
+    async def by_id(self, key: str, caller: Principal) -> Servable | None:
+        for source in self._registry.sources if "/" not in key else ():
+            if source is not self and (store := await source.by_id(f"store/{key}", caller)) is not None:
+                return self._app(store)
+        return None
+
+    def _app(self, store: Servable | None) -> Servable | None:
         return AskApp(store.card, self._registry) if store is not None and _is_app(store.card) else None
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
@@ -57,6 +61,11 @@ class StoreApps:
             if source is not self:
                 stores.extend(await source.cards(caller))
         return [_card(store) for store in stores if _is_app(store)]
+
+    def has(self, key: str, owner: str) -> bool:
+        return any(
+            source.has(f"store/{key}", owner) for source in self._registry.sources if source is not self
+        )
 
 
 class AskApp:
@@ -70,6 +79,9 @@ class AskApp:
     def __init__(self, store: Card, registry: Registry) -> None:
         self._store = store
         self._registry = registry
+        self._place = (
+            f"store/{store.id}" if store.id else store.key
+        )  # its name may mean another one to the caller
         self.card = _card(store)
 
     async def call(self, request: Request, context: Context) -> Reply:
@@ -80,7 +92,7 @@ class AskApp:
         model = str(self.card.labels["model"])
         query = await self._query(turns, model, context)
         share = self._budget(model, _max_tokens(request.options))
-        found = await context.call(self._store.key, Search(query, max_num_results=share.count))
+        found = await context.call(self._place, Search(query, max_num_results=share.count))
         assert isinstance(found, Found)
         standing = ground(query, found.passages[: share.count], trusted=self._trusted())
         if not standing:
@@ -193,6 +205,7 @@ def _card(store: Card) -> Card:
         labels={"store": store.name, "model": store.labels.get("model") or MODEL},
         owner=store.owner,
         created=store.created,
+        id=store.id,
     )
 
 

@@ -15,10 +15,11 @@ import orjson
 from portico_server.apps.change import changed
 from portico_server.apps.entry import AppEntry
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.core.ids import is_id, new_id
 from portico_server.core.limits import Limits
 from portico_server.core.names import check_name
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.registry import Registry
+from portico_server.core.registry import Registry, owner_of
 from portico_server.core.servable import Servable
 from portico_server.db import apps, usage
 from portico_server.db.apps import AppRow, VersionRow
@@ -54,6 +55,11 @@ class Apps:
         self._quotas = quotas
         self._kinds: dict[str, Kind] = {}
         self._rows: dict[str, tuple[AppRow, VersionRow]] = {}
+        """By id."""
+        self._ids: dict[tuple[str | None, str], str] = {}
+        """By owner and name."""
+        self._broken: dict[str, AppRow] = {}
+        """Those that do not answer, by id; another version may mend them."""
         self._waiting: list[AppEntry] = []
         self.unusable: dict[str, str] = {}
         """Apps that could not be read at the start, and why: their rows stay, they do not answer."""
@@ -67,7 +73,9 @@ class Apps:
             try:
                 self._serve(row, version)
             except PorticoError as error:
-                self.unusable[row.name] = error.message
+                self._ids[row.owner, row.name] = row.id
+                self._broken[row.id] = row
+                self.unusable[row.name if row.owner is None else row.id] = error.message
                 logger.warning("the app %s does not answer: %s", row.name, error.message)
                 continue
             if row.limits:
@@ -107,9 +115,10 @@ class Apps:
         """Deploy an app of a configuration, unless it is so already, and hold it to its limits."""
         if not self.same(entry.name, entry.kind, entry.spec):
             await self.deploy(entry.name, entry.kind, entry.spec, caller, note="configuration")
-        row = self._rows[entry.name][0]
+        row = self.shared(entry.name)
+        assert row is not None
         if entry.limits is not None and entry.limits != Limits.parse(row.limits):
-            await self.limit(entry.name, entry.limits, caller)
+            await self.limit(row.id, entry.limits, caller)
 
     async def run(self) -> None:
         """Deploy those that wait for tools as soon as these are here, until cancelled."""
@@ -123,12 +132,23 @@ class Apps:
 
     async def _hold(self, row: AppRow, *, resume: bool = False) -> None:
         """Hold an app to its limits; with ``resume``, what was used before this start counts."""
-        meter = self._quotas.limit(row.name, row.name, Limits.parse(row.limits))
+        meter = self._quotas.limit(row.id, row.name, Limits.parse(row.limits))
         if meter is None or not resume:
             return
+        others = [owner for owner, name in self._ids if name == row.name and owner is not None]
         now = time.time()
-        requests, tokens = await self._database.read(usage.spent_by, row.name, now - MINUTE)
-        _, today = await self._database.read(usage.spent_by, row.name, now - now % DAY)
+
+        async def spent(since: float) -> tuple[int, int]:
+            return await self._database.read(
+                usage.spent_by,
+                (row.name, row.id),
+                since,
+                by=row.owner,
+                besides=others if row.owner is None else (),
+            )
+
+        requests, tokens = await spent(now - MINUTE)
+        _, today = await spent(now - now % DAY)
         meter.resume(requests=requests, tokens=tokens, spent=today)
 
     async def deploy(
@@ -141,15 +161,33 @@ class Apps:
         note: str = "",
         expected: int | None = None,
     ) -> tuple[AppRow, VersionRow]:
-        """Make ``spec`` the version of ``name`` that answers, from the next call on.
+        """Make ``spec`` the version of ``name`` that answers, from the next call on; ``name`` may be the id of an app.
 
-        Raises `InvalidRequest` if it is wrong, `Conflict` if the name belongs to something else, or if ``expected``
-        is not the version that answers now.
+        What an admin deploys is shared. Raises `InvalidRequest` if the specification is wrong, `Conflict` if the name
+        belongs to something else, is shared and the caller is no admin, or if ``expected`` is not the version that
+        answers now.
         """
-        await self.check(name, kind, spec, caller)
-        owner = None if caller.admin else caller.id
+        row = await self._checked(name, kind, spec, caller)
+        if row is not None:
+            return await self._deployed_again(row, kind, spec, caller, note, expected)
+        owner, now = owner_of(caller), time.time()
+        new = AppRow(new_id("app_"), name, owner, kind, 1, None, now, now)
+        async with self._registry.claim(owner, name):
+            version = await self._database.write(apps.create, new, caller.id, spec, digest_of(spec), note)
+            self._serve(new, version)
+        return new, version
+
+    async def _deployed_again(
+        self,
+        row: AppRow,
+        kind: str,
+        spec: Mapping[str, Any],
+        caller: Principal,
+        note: str,
+        expected: int | None,
+    ) -> tuple[AppRow, VersionRow]:
         row, version = await self._database.write(
-            apps.deploy, name, kind, owner, caller.id, spec, digest_of(spec), note, expected
+            apps.deploy, row.id, kind, caller.id, spec, digest_of(spec), note, expected
         )
         self._serve(row, version)
         return row, version
@@ -162,78 +200,93 @@ class Apps:
             )
         return known
 
-    def _free(self, name: str, caller: Principal) -> None:
-        """The name is free, or the caller's own app's."""
-        if name in self._rows:
-            if not caller.sees(self._rows[name][0].owner):
-                raise Conflict(f"The name '{name}' is taken.", code="name_taken", param="name")
-            return
-        if self._registry.get(name) is not None:
-            raise Conflict(
-                f"The name '{name}' belongs to a model; choose another one.", code="name_taken", param="name"
-            )
-
     def _serve(self, row: AppRow, version: VersionRow) -> None:
         servable = self._of(row.kind).build(row.name, version.spec, row)
-        self._rows[row.name] = (row, version)
-        self.unusable.pop(row.name, None)
         self._registry.add(servable, replace=True)
+        self._rows[row.id] = (row, version)
+        self._ids[row.owner, row.name] = row.id
+        self._broken.pop(row.id, None)
+        self.unusable.pop(row.name if row.owner is None else row.id, None)
 
-    def find(self, name: str, caller: Principal) -> tuple[AppRow, VersionRow]:
-        """The app and the version that answers. Raises `NotFound` if there is none for this caller."""
-        found = self._rows.get(name)
-        if found is None or not caller.sees(found[0].owner) or not caller.allows(f"apps:{name}:call"):
-            known = [row.name for row, _version in self._rows.values() if caller.sees(row.owner)]
+    def _named(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow] | None:
+        """What the caller means by a name or an id: its own app, then a shared one, another key's by its id alone."""
+        app_id = self._ids.get((caller.id, ref)) or self._ids.get((None, ref)) or ref
+        found = self._rows.get(app_id)
+        return found if found is not None and caller.sees(found[0].owner) else None
+
+    def find(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
+        """The app of a name or an id, and the version that answers.
+
+        Raises `NotFound` if there is none for this caller.
+        """
+        found = self._named(ref, caller)
+        if found is None or not caller.allows(f"apps:{found[0].name}:call"):
+            known = [row.name for row, _version in self._rows.values() if row.owner in (None, caller.id)]
             raise NotFound(
-                f"There is no deployed app '{name}'.{nearest(name, known)}",
+                f"There is no deployed app '{ref[:200]}'.{nearest(ref, known)}",
                 code="app_not_found",
                 param="name",
             )
         return found
 
-    def row(self, name: str) -> AppRow | None:
+    def _changeable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
+        """`find` for who changes it. Raises `Forbidden` for a shared app, unless the caller is an admin."""
+        row, version = self.find(ref, caller)
+        caller.require(f"apps:{row.name}:deploy")
+        if row.owner is None:
+            caller.require("admin")
+        return row, version
+
+    def shared(self, name: str) -> AppRow | None:
+        """The row of the shared app of a name."""
+        return self.row(self._ids.get((None, name), ""))
+
+    def row(self, app_id: str) -> AppRow | None:
         """The row of a deployed app, whoever may call it."""
-        found = self._rows.get(name)
+        found = self._rows.get(app_id)
         return found[0] if found is not None else None
 
-    def list(self, caller: Principal) -> Sequence[tuple[AppRow, VersionRow]]:
-        """The deployed apps that the caller may call, by name."""
+    def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[tuple[AppRow, VersionRow]]:
+        """The deployed apps that the caller may call by name; ``everyone``: for an admin, all that there are."""
         return [
             (row, version)
-            for name, (row, version) in sorted(self._rows.items())
-            if caller.sees(row.owner) and caller.allows(f"apps:{name}:call")
+            for row, version in sorted(self._rows.values(), key=lambda pair: (pair[0].name, pair[0].id))
+            if (everyone and caller.admin)
+            or (self._named(row.name, caller) == (row, version) and caller.allows(f"apps:{row.name}:call"))
         ]
 
-    async def versions(self, name: str, caller: Principal) -> Sequence[VersionRow]:
+    async def versions(self, ref: str, caller: Principal) -> Sequence[VersionRow]:
         """All versions, newest first."""
-        self.find(name, caller)
-        return await self._database.read(apps.versions, name)
+        row, _version = self.find(ref, caller)
+        return await self._database.read(apps.versions, row.id)
 
-    async def version(self, name: str, number: int, caller: Principal) -> VersionRow:
+    async def version(self, ref: str, number: int, caller: Principal) -> VersionRow:
         """One version. Raises `NotFound`."""
-        self.find(name, caller)
-        found = await self._database.read(apps.version, name, number)
+        row, _version = self.find(ref, caller)
+        found = await self._database.read(apps.version, row.id, number)
         if found is None:
-            raise NotFound(f"'{name}' has no version {number}.", code="version_not_found", param="version")
+            raise NotFound(
+                f"'{row.name}' has no version {number}.", code="version_not_found", param="version"
+            )
         return found
 
     async def roll_back(
-        self, name: str, caller: Principal, *, to: int | None = None
+        self, ref: str, caller: Principal, *, to: int | None = None
     ) -> tuple[AppRow, VersionRow]:
         """Let an earlier version answer again: ``to``, or the one before this."""
-        row, _current = self.find(name, caller)
-        caller.require(f"apps:{name}:deploy")
+        row, _current = self._changeable(ref, caller)
         number = row.version - 1 if to is None else to
-        found = await self.version(name, number, caller)
-        await self._of(row.kind).check(name, found.spec, caller)
-        moved = await self._database.write(apps.point, name, number)
-        assert moved is not None
+        found = await self.version(row.id, number, caller)
+        await self._of(row.kind).check(row.name, found.spec, caller)
+        moved = await self._database.write(apps.point, row.id, number)
+        if moved is None:
+            raise Conflict("The app was removed meanwhile.", code="app_removed", param="name")
         self._serve(moved, found)
         return moved, found
 
     async def update(
         self,
-        name: str,
+        ref: str,
         changes: Mapping[str, Any],
         caller: Principal,
         *,
@@ -245,12 +298,11 @@ class Apps:
         Runs in progress end with the version that they began with; sessions go on with the new one. Raises
         `Conflict` if somebody else deployed meanwhile.
         """
-        row, current = self.find(name, caller)
-        caller.require(f"apps:{name}:deploy")
+        row, current = self._changeable(ref, caller)
         spec = changed(current.spec, changes)
         said = note or f"set {', '.join(changes)}"
         return await self.deploy(
-            name,
+            row.id,
             row.kind,
             spec,
             caller,
@@ -267,45 +319,58 @@ class Apps:
         row, current = self.find(name, caller)
         spec = changed(current.spec, changes)
         kind = self._of(row.kind)
-        await kind.check(name, spec, caller)
-        return kind.build(name, spec, row)
+        await kind.check(row.name, spec, caller)
+        return kind.build(row.name, spec, row)
 
     async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
         """`update` for who has only the changes; the number of the version."""
         row, _version = await self.update(name, changes, caller, note=note)
         return row.version
 
-    async def limit(self, name: str, limits: Limits, caller: Principal) -> AppRow:
+    async def limit(self, ref: str, limits: Limits, caller: Principal) -> AppRow:
         """Hold an app to limits, whoever calls it; what it has used so far counts, save calls in progress."""
-        row, version = self.find(name, caller)
-        caller.require(f"apps:{name}:deploy")
-        await self._database.write(apps.limit, name, limits.to_json() or None)
+        row, version = self._changeable(ref, caller)
+        await self._database.write(apps.limit, row.id, limits.to_json() or None)
         row = replace(row, limits=limits.to_json() or None)
-        self._rows[name] = (row, version)
+        self._rows[row.id] = (row, version)
         await self._hold(row, resume=True)
         return row
 
-    async def remove(self, name: str, caller: Principal) -> None:
+    async def remove(self, ref: str, caller: Principal) -> None:
         """Remove an app with all its versions; runs in progress go on."""
-        self.find(name, caller)
-        caller.require(f"apps:{name}:deploy")
-        await self._database.write(apps.remove, name)
-        self._rows.pop(name, None)
-        self._quotas.forget(name)
-        self._registry.remove(name)
+        row, _version = self._changeable(ref, caller)
+        await self._database.write(apps.remove, row.id)
+        self._rows.pop(row.id, None)
+        self._ids.pop((row.owner, row.name), None)
+        self._quotas.forget(row.id)
+        self._registry.remove(row.name, row.owner)
 
     async def check(self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal) -> None:
         """What `deploy` would raise, without deploying."""
+        await self._checked(name, kind, spec, caller)
+
+    async def _checked(
+        self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal
+    ) -> AppRow | None:
+        """The app that would get another version, ``None`` if it would be new. Raises as `deploy`."""
         known = self._of(kind)
-        check_name(name, "an app")
-        caller.require(f"apps:{name}:deploy")
-        self._free(name, caller)
-        await known.check(name, spec, caller)
+        if is_id(name, "app_"):
+            row: AppRow | None = self._changeable(name, caller)[0]
+        else:
+            check_name(name, "an app")
+            caller.require(f"apps:{name}:deploy")
+            app_id = self._ids.get((owner_of(caller), name), "")
+            row = self.row(app_id)
+            if row is None:
+                async with self._registry.claim(owner_of(caller), name):
+                    row = self._broken.get(app_id)
+        await known.check(name if row is None else row.name, spec, caller)
+        return row
 
     def same(self, name: str, kind: str, spec: Mapping[str, Any]) -> bool:
-        """Whether this is what answers under the name now."""
-        found = self._rows.get(name)
-        return found is not None and found[0].kind == kind and found[1].digest == digest_of(spec)
+        """Whether this is what answers under the shared name now."""
+        row = self.shared(name)
+        return row is not None and row.kind == kind and self._rows[row.id][1].digest == digest_of(spec)
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:

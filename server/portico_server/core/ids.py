@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from typing import Literal
 
 Prefix = Literal[
+    "app_",
     "run_",
     "file-",
     "vs_",
@@ -40,3 +42,8 @@ _random = random.Random()  # noqa: S311
 def new_id(prefix: Prefix) -> str:
     """A new identifier such as ``run_0192f6…``: 48 bits of milliseconds, then 80 random bits, in hexadecimal."""
     return f"{prefix}{int(time.time() * 1000) & 0xFFFFFFFFFFFF:012x}{_random.getrandbits(80):020x}"
+
+
+def is_id(text: str, prefix: Prefix) -> bool:
+    """Whether a reference has the form of an identifier of this noun, which no name may have."""
+    return re.fullmatch(f"{prefix}[0-9a-f]{{32}}", text) is not None

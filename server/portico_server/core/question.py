@@ -13,6 +13,15 @@ the caller lends says.
 
 QuestionStatus: TypeAlias = Literal["pending", "answered", "expired", "cancelled"]
 
+
+def function_name(function: str, owner: str | None) -> str:
+    """What the questions of a served function are called, which no function of a single run can be.
+
+    Those of a key's own function carry its id: nobody else's workers are given them, whatever they serve.
+    """
+    return f"tool/{function}" if owner is None else f"tool/{owner}/{function}"
+
+
 LIMIT = 3600.0
 """Seconds that a question waits unless it says otherwise."""
 

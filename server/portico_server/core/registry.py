@@ -1,44 +1,85 @@
-"""One table of names. What is registered once is served on every face."""
+"""One table of names. What is registered once is served on every face.
+
+A name is *shared* (of the configuration, the local operator or an admin) or *private* to a key. A bare name means one's
+own thing, then a shared one, never another key's; another key's things are reached by an admin alone, by their ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
 
 from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card, Kind, Servable
 
+RESERVED: Final = frozenset({"default", "default-embedding", "client"})
+"""Names that mean something everywhere, so that no key may give them to a thing of its own."""
+
+
+def owner_of(caller: Principal) -> str | None:
+    """Whose the things are that this caller makes under a name: an admin's are shared."""
+    return None if caller.admin else caller.id
+
 
 class Source(Protocol):
-    """A part of the daemon whose Servables are rows, looked up when asked for (stores, deployed apps)."""
+    """A part of the daemon whose Servables are rows, looked up when asked for (stores, their chat apps)."""
 
-    async def find(self, key: str, caller: Principal) -> Servable | None: ...
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        """What exactly this owner has under a name; ``None`` means what is shared."""
 
-    async def cards(self, caller: Principal) -> Sequence[Card]: ...
+    async def by_id(self, key: str, caller: Principal) -> Servable | None:
+        """What has this id, if the caller sees it."""
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        """What the caller has, and what is shared."""
+
+    def has(self, key: str, owner: str) -> bool:
+        """Whether a key may have something private of this name. No I/O: it is asked in every call of a model."""
 
 
 class Registry:
     """Names to Servables. Aliases may point anywhere and move without clients noticing."""
 
     def __init__(self) -> None:
-        self._servables: dict[str, Servable] = {}
+        self._shared: dict[str, Servable] = {}
+        self._private: dict[str, dict[str, Servable]] = {}
+        """By owner, then by key."""
+        self._ids: dict[str, Servable] = {}
+        """What is held here, by its id."""
         self._aliases: dict[str, str] = {}
+        self._reserved: set[str] = set(RESERVED)
         self._sources: list[Source] = []
         self._watchers: list[Callable[[Kind], None]] = []
+        self._naming = asyncio.Lock()
 
     def add(self, servable: Servable, *, replace: bool = False) -> None:
-        """Register under ``servable.card.key``; `Conflict` if the name is taken and ``replace`` is not set."""
+        """Register under ``servable.card.key`` for its owner.
+
+        Raises `Conflict` if this owner has something else of that name; ``replace``: unless it is of the same kind.
+        """
         card = servable.card
-        if not replace and card.key in self._servables:
-            raise Conflict(f"The name '{card.name}' is taken by a {self._servables[card.key].card.kind}.")
-        self._servables[card.key] = servable
+        table = self._shared if card.owner is None else self._private.setdefault(card.owner, {})
+        known = table.get(card.key)
+        if known is not None and not (replace and known.card.kind == card.kind):
+            raise _taken(card.name, known.card.kind)
+        table[card.key] = servable
+        if known_as := _id(card):
+            self._ids[known_as] = servable
         self.changed(card.kind)
 
-    def remove(self, key: str) -> None:
-        servable = self._servables.pop(key, None)
-        if servable is not None:
-            self.changed(servable.card.kind)
+    def remove(self, key: str, owner: str | None = None) -> None:
+        """Take out what this owner has under ``key``; nothing happens if that is nothing."""
+        table = self._shared if owner is None else self._private.get(owner, {})
+        servable = table.pop(key, None)
+        if servable is None:
+            return
+        self._ids.pop(_id(servable.card), None)
+        if owner is not None and not table:
+            del self._private[owner]
+        self.changed(servable.card.kind)
 
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
@@ -70,52 +111,143 @@ class Registry:
         for watcher in self._watchers:
             watcher(kind)
 
-    def get(self, key: str) -> Servable | None:
-        """What is registered under ``key`` or the alias ``key``, whoever asks. No I/O."""
-        found = self._servables.get(key)
+    # --- giving names ------------------------------------------------------------------------------------------
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep names for the operator: from now on no key gives them to a thing of its own."""
+        self._reserved.update(names)
+
+    def require_unreserved(self, name: str, owner: str | None) -> None:
+        """Raise `Conflict` if a key wants a name that the operator keeps."""
+        if owner is not None and name in self._reserved:
+            raise Conflict(
+                f"The name '{name}' is reserved by the operator. Choose another name.",
+                code="name_reserved",
+                param="name",
+            )
+
+    @asynccontextmanager
+    async def claim(self, owner: str | None, *keys: str, aliases: Iterable[str] = ()) -> AsyncIterator[None]:
+        """Hold names for ``owner`` (``None``: shared) while the block makes what is to have them.
+
+        Raises `Conflict` for a name that is reserved, shared or the owner's already; one that is to be an alias may be
+        one, which moves. What other keys have of that name does not matter: a shared thing may come beside it.
+        """
+        async with self._naming:
+            for key in keys:
+                await self._require_free(key, owner)
+                if key in self._aliases:
+                    raise _taken(key, "alias")
+            for alias in aliases:
+                if alias not in self._aliases:
+                    await self._require_free(alias, None)
+            yield
+
+    async def _require_free(self, key: str, owner: str | None) -> None:
+        name = key.rpartition("/")[2] if key.startswith(("store/", "tool/")) else key
+        self.require_unreserved(name, owner)
+        found = await self.owned(key, owner)
+        if found is None and owner is not None:
+            found = await self.owned(key, None)
+        if found is not None and not found.card.labels.get("fallback"):
+            raise _taken(name, found.card.kind)
+
+    # --- finding what a name means -------------------------------------------------------------------------------
+
+    def get(self, key: str, caller: Principal | None = None) -> Servable | None:
+        """What is held here under ``key``: the caller's own, what is shared, what an alias means. No I/O.
+
+        With a ``caller`` an id is found too, if what has it exists for that caller.
+        """
+        if caller is not None:
+            own = self._private.get(caller.id)
+            if own is not None and key in own:
+                return own[key]
+        found = self._shared.get(key)
         if found is None:
-            found = self._servables.get(self._aliases.get(key, ""))
+            key = self._aliases.get(key, key)
+            found = self._shared.get(key)
+        if found is None and caller is not None and key in self._ids:
+            found = self._ids[key]
+            return found if caller.sees(found.card.owner) else None
         return found
 
+    async def owned(self, key: str, owner: str | None) -> Servable | None:
+        """What exactly this owner has under a name, aliases aside; ``None`` means what is shared."""
+        table = self._shared if owner is None else self._private.get(owner, {})
+        return table.get(key) or await self._find(key, owner)
+
     def __iter__(self) -> Iterator[Servable]:
-        return iter(self._servables.values())
+        """Everything shared that is held here."""
+        return iter(self._shared.values())
 
     async def resolve(self, key: str, caller: Principal) -> Servable:
-        """The Servable that ``caller`` means by ``key``, checked for visibility and scope.
+        """The Servable that ``caller`` means by a name or an id, checked for visibility and scope.
 
         Raises `NotFound` (with the nearest names) if it does not exist for this caller, `Forbidden` if it does and
         the caller may not call it.
         """
-        found = self.get(key)
+        own = self._private.get(caller.id)
+        found = None if own is None else own.get(key)
         if found is None:
-            found = await self._find(key, caller)
-        if found is None and key in self._aliases:
-            found = await self._find(self._aliases[key], caller)
-        if found is None or not caller.sees(found.card.owner):
+            shared = self.get(key)
+            if shared is None or self._may_have(key, caller.id):
+                found = await self._find(key, caller.id)
+            found = found or shared or await self._elsewhere(key, caller)
+        if found is None:
             raise await self._unknown(key, caller)
         caller.require(found.card.scope)
         return found
 
-    async def _find(self, key: str, caller: Principal) -> Servable | None:
+    def _may_have(self, key: str, owner: str) -> bool:
+        for source in self._sources:  # noqa: SIM110  # a generator would cost every call of a model
+            if source.has(key, owner):
+                return True
+        return False
+
+    async def _elsewhere(self, key: str, caller: Principal) -> Servable | None:
+        """What is shared and not held here, or what has this id."""
+        target = self._aliases.get(key)
+        if target is not None:
+            return await self._find(target, None) or await self._identified(target, caller)
+        return await self._find(key, None) or await self._identified(key, caller)
+
+    async def _find(self, key: str, owner: str | None) -> Servable | None:
         """What the first source has that knows it."""
         for source in self._sources:
-            found = await source.find(key, caller)
+            found = await source.find(key, owner)
             if found is not None:
                 return found
         return None
 
+    async def _identified(self, key: str, caller: Principal) -> Servable | None:
+        """What has this id, if the caller sees it."""
+        found = self._ids.get(key)
+        if found is not None:
+            return found if caller.sees(found.card.owner) else None
+        for source in self._sources:
+            found = await source.by_id(key, caller)
+            if found is not None:
+                return found if caller.sees(found.card.owner) else None
+        return None
+
     async def cards(self, caller: Principal, *kinds: Kind) -> list[Card]:
-        """The cards that ``caller`` may see and call, by name, of ``kinds`` (all kinds if none is given)."""
-        cards = [servable.card for servable in self._servables.values()]
+        """The cards that ``caller`` may call by name, of ``kinds`` (all kinds if none is given), by name.
+
+        What it has itself stands in the place of what is shared under the same name.
+        """
+        cards = [servable.card for servable in self._shared.values()]
+        cards += [servable.card for servable in self._private.get(caller.id, {}).values()]
         for source in self._sources:
             cards.extend(await source.cards(caller))
+        meant: dict[str, Card] = {}
+        for card in cards:
+            if card.owner not in (None, caller.id) or (kinds and card.kind not in kinds):
+                continue
+            if card.key not in meant or (card.owner is not None and meant[card.key].owner is None):
+                meant[card.key] = card
         return sorted(
-            (
-                card
-                for card in cards
-                if (not kinds or card.kind in kinds) and caller.sees(card.owner) and caller.allows(card.scope)
-            ),
-            key=lambda card: card.key,
+            (card for card in meant.values() if caller.allows(card.scope)), key=lambda card: card.key
         )
 
     async def _unknown(self, key: str, caller: Principal) -> NotFound:
@@ -132,3 +264,16 @@ class Registry:
             code=code,
             param=noun,
         )
+
+
+def _id(card: Card) -> str:
+    """What a thing is reached by under any name; empty if nothing. A trained model's name holds the id of its job."""
+    return card.id or (card.name if card.kind == "model" and card.owner is not None else "")
+
+
+def _taken(name: str, kind: str) -> Conflict:
+    return Conflict(
+        f"The name '{name}' belongs to {'an' if kind[0] in 'ai' else 'a'} {kind} here. Choose another name.",
+        code="name_taken",
+        param="name",
+    )

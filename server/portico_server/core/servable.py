@@ -19,7 +19,8 @@ class Card:
     """What is known of a Servable without calling it.
 
     ``capabilities`` are words such as ``chat``, ``completions``, ``embeddings``, ``search``, ``tool``.
-    ``owner`` is the id of the key that made it; ``None`` belongs to the house and is seen by every key.
+    ``owner`` is the id of the key whose private name it has; ``None``: the name is shared, seen by every key. ``id`` is
+    what it is reached by under any name, if it has one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Card:
     owner: str | None = None
     created: int = 0
     """Seconds since 1970."""
+    id: str = ""
 
     @property
     def key(self) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
+from portico_server.db.names import claim_of
 from portico_server.db.schema import app_versions, apps
 
 
 @dataclass(frozen=True, slots=True)
 class AppRow:
-    """An app and the version that answers now. ``kind``: ``flow`` or ``agent``."""
+    """An app and the version that answers now. ``kind``: ``flow`` or ``agent``; ``owner`` ``None``: it is shared."""
 
+    id: str
     name: str
     owner: str | None
     kind: str
@@ -30,7 +33,7 @@ class AppRow:
 class VersionRow:
     """One version of an app. ``digest`` is that of its specification."""
 
-    name: str
+    app_id: str
     version: int
     spec: Mapping[str, Any]
     digest: str
@@ -43,11 +46,28 @@ _APP = [apps.c[name] for name in AppRow.__dataclass_fields__]
 _VERSION = [app_versions.c[name] for name in VersionRow.__dataclass_fields__]
 
 
+def create(
+    connection: Connection,
+    row: AppRow,
+    by: str,
+    spec: Mapping[str, Any],
+    digest: str,
+    note: str,
+) -> VersionRow:
+    """A new app with its first version. Raises `Conflict` if its owner has one of that name."""
+    try:
+        with connection.begin_nested():
+            values = {name: value for name, value in asdict(row).items() if name != "limits"}
+            connection.execute(insert(apps).values(**values, claim=claim_of(row.owner, row.name)))
+    except IntegrityError as error:
+        raise Conflict(f"There is an app '{row.name}' already.", code="name_taken", param="name") from error
+    return _numbered(connection, row.id, 1, by, spec, digest, note)
+
+
 def deploy(
     connection: Connection,
-    name: str,
+    app_id: str,
     kind: str,
-    owner: str | None,
     by: str,
     spec: Mapping[str, Any],
     digest: str,
@@ -56,99 +76,92 @@ def deploy(
 ) -> tuple[AppRow, VersionRow]:
     """Make a specification the version that answers; the same one again changes nothing.
 
-    ``expected``: the version that the caller has seen; `Conflict` if another one answers by now.
+    ``expected``: the version that the caller has seen; `Conflict` if another one answers by now, or if the app is gone.
     """
-    now = time.time()
-    found = get(connection, name)
-    if found is not None and expected is not None and found.version != expected:
+    found = get(connection, app_id)
+    if found is None:
+        raise Conflict("The app was removed meanwhile. Deploy it again.", code="app_removed", param="name")
+    if expected is not None and found.version != expected:
         raise Conflict(
-            f"'{name}' is at version {found.version} by now, not {expected}. Look at what changed and deploy again.",
+            f"'{found.name}' is at version {found.version} by now, not {expected}. Look at what changed and deploy "
+            "again.",
             code="version_conflict",
             param="expected_version",
         )
-    if found is None:
-        connection.execute(
-            insert(apps).values(name=name, owner=owner, kind=kind, version=1, created_at=now, updated_at=now)
-        )
-        number = 1
-    else:
-        current = version(connection, name, found.version)
-        if current is not None and current.digest == digest and found.kind == kind:
-            return found, current
-        last = connection.execute(
-            select(func.max(app_versions.c.version)).where(app_versions.c.name == name)
-        ).scalar()
-        number = int(last or 0) + 1
-        connection.execute(
-            update(apps).where(apps.c.name == name).values(version=number, kind=kind, updated_at=now)
-        )
+    current = version(connection, app_id, found.version)
+    if current is not None and current.digest == digest and found.kind == kind:
+        return found, current
+    last = connection.execute(
+        select(func.max(app_versions.c.version)).where(app_versions.c.app_id == app_id)
+    ).scalar()
+    number = int(last or 0) + 1
     connection.execute(
-        insert(app_versions).values(
-            name=name,
-            version=number,
-            spec=dict(spec),
-            digest=digest,
-            note=note,
-            created_by=by,
-            created_at=now,
-        )
+        update(apps).where(apps.c.id == app_id).values(version=number, kind=kind, updated_at=time.time())
     )
-    row, made = get(connection, name), version(connection, name, number)
+    made = _numbered(connection, app_id, number, by, spec, digest, note)
+    row = get(connection, app_id)
     assert row is not None
-    assert made is not None
     return row, made
 
 
-def point(connection: Connection, name: str, number: int) -> AppRow | None:
+def _numbered(
+    connection: Connection, app_id: str, number: int, by: str, spec: Mapping[str, Any], digest: str, note: str
+) -> VersionRow:
+    row = VersionRow(app_id, number, dict(spec), digest, note, by, time.time())
+    connection.execute(insert(app_versions).values(**asdict(row)))
+    return row
+
+
+def point(connection: Connection, app_id: str, number: int) -> AppRow | None:
     """Let an earlier version answer again; ``None`` if there is no such version."""
-    if version(connection, name, number) is None:
+    if version(connection, app_id, number) is None:
         return None
-    connection.execute(update(apps).where(apps.c.name == name).values(version=number, updated_at=time.time()))
-    return get(connection, name)
+    connection.execute(update(apps).where(apps.c.id == app_id).values(version=number, updated_at=time.time()))
+    return get(connection, app_id)
 
 
-def limit(connection: Connection, name: str, limits: Mapping[str, Any] | None) -> None:
+def limit(connection: Connection, app_id: str, limits: Mapping[str, Any] | None) -> None:
     """Set the limits of an app; ``None``: none."""
     connection.execute(
-        update(apps).where(apps.c.name == name).values(limits=dict(limits) if limits else None)
+        update(apps).where(apps.c.id == app_id).values(limits=dict(limits) if limits else None)
     )
 
 
-def remove(connection: Connection, name: str) -> bool:
+def remove(connection: Connection, app_id: str) -> bool:
     """Remove an app with all its versions; whether there was one."""
-    connection.execute(delete(app_versions).where(app_versions.c.name == name))
-    return connection.execute(delete(apps).where(apps.c.name == name)).rowcount > 0
+    connection.execute(delete(app_versions).where(app_versions.c.app_id == app_id))
+    return connection.execute(delete(apps).where(apps.c.id == app_id)).rowcount > 0
 
 
-def get(connection: Connection, name: str) -> AppRow | None:
+def get(connection: Connection, app_id: str) -> AppRow | None:
     """One app, or ``None``."""
-    row = connection.execute(select(*_APP).where(apps.c.name == name)).first()
+    row = connection.execute(select(*_APP).where(apps.c.id == app_id)).first()
     return AppRow(*row) if row else None
 
 
 def all_of(connection: Connection) -> list[tuple[AppRow, VersionRow]]:
-    """Every app with the version that answers."""
-    rows = connection.execute(select(*_APP).order_by(apps.c.name)).all()
+    """Every app with the version that answers, shared ones first."""
+    rows = connection.execute(select(*_APP).order_by(apps.c.owner.is_not(None), apps.c.name)).all()
     found = []
     for row in rows:
         app = AppRow(*row)
-        current = version(connection, app.name, app.version)
+        current = version(connection, app.id, app.version)
         if current is not None:
             found.append((app, current))
     return found
 
 
-def version(connection: Connection, name: str, number: int) -> VersionRow | None:
+def version(connection: Connection, app_id: str, number: int) -> VersionRow | None:
     """One version of an app, or ``None``."""
     row = connection.execute(
-        select(*_VERSION).where(app_versions.c.name == name, app_versions.c.version == number)
+        select(*_VERSION).where(app_versions.c.app_id == app_id, app_versions.c.version == number)
     ).first()
     return VersionRow(*row) if row else None
 
 
-def versions(connection: Connection, name: str) -> list[VersionRow]:
+def versions(connection: Connection, app_id: str) -> list[VersionRow]:
     """All versions of an app, newest first."""
     rows = connection.execute(
-        select(*_VERSION).where(app_versions.c.name == name).order_by(app_versions.c.version.desc())
+        select(*_VERSION).where(app_versions.c.app_id == app_id).order_by(app_versions.c.version.desc())
     )
     return [VersionRow(*row) for row in rows]

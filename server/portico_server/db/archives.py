@@ -121,7 +121,7 @@ def finish(
 
     False, and nothing is written, if its name has been taken.
     """
-    if not stores.add_unique(connection, store):
+    if not stores.add(connection, store):
         return False
     now = time.time()
     if came:

@@ -93,7 +93,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0011"
+HEAD = "0013"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(
@@ -336,19 +336,23 @@ step_cache = Table(
 apps = Table(
     "apps",
     metadata,
-    Column("name", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
     Column("owner", String),
+    # Owner and name, see db/names.
+    Column("claim", String, nullable=False),
     Column("kind", String, nullable=False),
     Column("version", Integer, nullable=False),
     Column("limits", JSON),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Index("ix_apps_claim", "claim", unique=True),
 )
 
 app_versions = Table(
     "app_versions",
     metadata,
-    Column("name", String, ForeignKey("apps.name", ondelete="CASCADE"), primary_key=True),
+    Column("app_id", String, ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("spec", JSON, nullable=False),
     Column("digest", String, nullable=False),

@@ -43,6 +43,8 @@ stores = Table(
     Column("name", String, nullable=False),
     Column("description", String, nullable=False, default=""),
     Column("owner", String),
+    # Owner and name where the store is reached by its name, see db/names. Null: a title beside an id.
+    Column("claim", String),
     Column("folder", String),
     # Whether the store answers as a chat app of the same name, listed among the models.
     Column("app", Boolean, nullable=False, default=False),
@@ -61,6 +63,7 @@ stores = Table(
     # The measured share of the vectors in the ranking; null: that of the embedding model's profile.
     Column("vector_weight", Float),
     Index("ix_stores_name", "name"),
+    Index("ix_stores_claim", "claim", unique=True),
 )
 
 store_files = Table(

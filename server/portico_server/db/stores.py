@@ -9,10 +9,12 @@ from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, Select, and_, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
+from sqlalchemy.exc import IntegrityError
 
 from portico_server.db import chunks
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED, Order, Page
+from portico_server.db.names import claim_of
 from portico_server.db.schema import files, group_files, store_files, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -20,7 +22,8 @@ FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """One store. ``owner`` ``None``: the house's. ``folder``: what it mirrors.
+    """One store. ``owner`` ``None``: shared. ``folder``: what it mirrors. ``claim``: what `claim_of` makes of owner and
+    name, ``None`` where ``name`` is a title and the store is reached by its id alone.
 
     ``last_change`` is its newest change; ``paused``: what changes in the folder is left alone;
     ``next_embedding_model``: the one whose vectors are being made, to replace ``embedding_model``; ``source``: what it
@@ -43,6 +46,7 @@ class StoreRow:
     next_embedding_model: str | None = None
     source: Mapping[str, Any] | None = None
     vector_weight: float | None = None
+    claim: str | None = None
 
     @property
     def expires_at(self) -> float | None:
@@ -104,14 +108,13 @@ def file_columns() -> list[Any]:
 
 
 def add(connection: Connection, row: StoreRow) -> bool:
-    """Add a store, whatever others there are. True."""
-    connection.execute(insert(stores).values(**asdict(row)))
+    """Add a store; ``False`` if its name is claimed already."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(stores).values(**asdict(row)))
+    except IntegrityError:
+        return False
     return True
-
-
-def add_unique(connection: Connection, row: StoreRow) -> bool:
-    """Add a store unless its owner or the house has one of that name. Whether it was added."""
-    return named(connection, row.name, row.owner) is None and add(connection, row)
 
 
 def get(connection: Connection, store_id: str) -> StoreRow | None:
@@ -120,26 +123,42 @@ def get(connection: Connection, store_id: str) -> StoreRow | None:
     return StoreRow(**row._mapping) if row else None
 
 
-def named(connection: Connection, name: str, owner: str | None, *, everyone: bool = False) -> StoreRow | None:
-    """The oldest store of that name among those of ``owner`` and of the house, or among all of them."""
-    query = select(*_STORE).where(stores.c.name == name).order_by(stores.c.id).limit(1)
-    if not everyone:
-        query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
-    row = connection.execute(query).first()
+def named(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
+    """The store that this owner has under a name; ``None``: the one that is shared."""
+    row = connection.execute(select(*_STORE).where(stores.c.claim == claim_of(owner, name))).first()
+    return StoreRow(**row._mapping) if row else None
+
+
+def claims(connection: Connection) -> set[str]:
+    """The names that keys have given to stores of their own."""
+    query = select(stores.c.claim).where(stores.c.owner.is_not(None), stores.c.claim.is_not(None))
+    return set(connection.execute(query).scalars())
+
+
+def heir(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
+    """The oldest store that has a name as its title alone, among those of this owner."""
+    query = select(*_STORE).where(stores.c.name == name, stores.c.claim.is_(None))
+    query = query.where(stores.c.owner.is_(None) if owner is None else stores.c.owner == owner)
+    row = connection.execute(query.order_by(stores.c.id).limit(1)).first()
     return StoreRow(**row._mapping) if row else None
 
 
 def visible(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[StoreRow]:
-    """All stores of ``owner`` and of the house, or all there are, oldest first."""
+    """All stores of ``owner`` and those that are shared, or all there are, oldest first."""
     query = select(*_STORE).order_by(stores.c.id)
     if not everyone:
         query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
     return [StoreRow(**row._mapping) for row in connection.execute(query)]
 
 
-def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> None:
-    """Set columns of a store."""
-    connection.execute(update(stores).where(stores.c.id == store_id).values(**values))
+def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> bool:
+    """Set columns of a store; ``False``, and nothing is changed, if that would give it a name that is claimed."""
+    try:
+        with connection.begin_nested():
+            connection.execute(update(stores).where(stores.c.id == store_id).values(**values))
+    except IntegrityError:
+        return False
+    return True
 
 
 def touch(connection: Connection, store_id: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, func, insert, literal, select, union_all
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, literal, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
 from portico_server.db.schema import usage, usage_days
@@ -93,9 +93,24 @@ def spent(connection: Connection, key_id: str, since: float) -> tuple[int, int]:
     return _spent(connection, usage.c.key_id == key_id, since)
 
 
-def spent_by(connection: Connection, app: str, since: float) -> tuple[int, int]:
-    """Calls of an app since a moment, and their tokens."""
-    return _spent(connection, usage.c.name == app, since)
+def spent_by(
+    connection: Connection,
+    names: Sequence[str],
+    since: float,
+    *,
+    by: str | None = None,
+    besides: Sequence[str] = (),
+) -> tuple[int, int]:
+    """Calls of an app since a moment, under its names, and their tokens.
+
+    ``by``: of this key alone; ``besides``: not those of keys that mean another app by the same name.
+    """
+    whose: ColumnElement[bool] = usage.c.name.in_(list(names))
+    if by is not None:
+        whose = and_(whose, usage.c.key_id == by)
+    if besides:
+        whose = and_(whose, usage.c.key_id.not_in(list(besides)))
+    return _spent(connection, whose, since)
 
 
 def _spent(connection: Connection, whose: ColumnElement[bool], since: float) -> tuple[int, int]:

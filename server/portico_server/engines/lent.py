@@ -53,6 +53,7 @@ class LentModel:
         title="The caller's own model",
         description="The model that a client lends, over MCP, to what it calls.",
         capabilities=frozenset({"chat"}),
+        labels={"fallback": True},
     )
 
     async def call(self, request: Request, context: Context) -> Reply:
@@ -85,8 +86,14 @@ class Lent:
     def __init__(self) -> None:
         self._model = LentModel()
 
-    async def find(self, key: str, _caller: Principal) -> Servable | None:
-        return self._model if key == NAME else None
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        return self._model if key == NAME and owner is None else None
 
-    async def cards(self, _caller: Principal) -> Sequence[Card]:
+    async def by_id(self, key: str, caller: Principal) -> Servable | None:
+        return None
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
         return ()
+
+    def has(self, key: str, owner: str) -> bool:
+        return False

@@ -151,7 +151,8 @@ class Models:
     def _find(self, name: str) -> Deployment:
         found = self._known(name)
         if found is None:
-            known = [*self._deployments, *self._registry.aliases]
+            known = [known for known, each in self._deployments.items() if each.owner is None]
+            known += [alias for alias in self._registry.aliases if ":" not in alias]
             raise NotFound(
                 f"There is no deployment '{name}'.{nearest(name, known)}",
                 code="model_not_found",
@@ -188,10 +189,14 @@ class Models:
                 param="name",
             )
         deployment = self._make(spec, owner, time.time())  # before the old one goes: this may raise
-        if known is not None:
-            await self.remove(spec.name, forget=False)
-        await self._retire_built_in({spec.name, *spec.aliases})
-        self._enter(deployment)
+        # What the configuration names goes before what was made while the daemon ran.
+        new = keep and known is None and spec.name not in self._registry.aliases
+        names, aliases = [spec.name] if new else [], spec.aliases if keep else ()
+        async with self._registry.claim(owner, *names, aliases=aliases):
+            if known is not None:
+                await self.remove(spec.name, forget=False)
+            await self._retire_built_in({spec.name, *spec.aliases})
+            self._enter(deployment)
         await self.adapters.configure(spec.name, spec.adapters)
         if keep:
             await self._database.write(rows.put, spec.name, owner, spec.to_json())
@@ -210,7 +215,7 @@ class Models:
         """Take a model away, after the calls in flight. Raises `NotFound`."""
         deployment = self._find(name)
         name = deployment.spec.name
-        self._registry.remove(name)
+        self._registry.remove(name, deployment.owner)
         self._deployments.pop(name, None)
         if forget:
             await self._database.write(rows.remove, name)
@@ -243,8 +248,9 @@ class Models:
                 code="model_not_found",
                 param="target",
             )
-        await self._database.write(rows.put_alias, name, target)
-        self._registry.alias(name, target)
+        async with self._registry.claim(None, aliases=[name]):
+            await self._database.write(rows.put_alias, name, target)
+            self._registry.alias(name, target)
 
     async def _chats(self, name: str) -> bool:
         """Whether this is the name of a model or an app, be it the chat of a store."""

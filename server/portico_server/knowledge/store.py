@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from portico_server.core.context import Context
@@ -14,7 +14,6 @@ from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.index.follow import Indexes
-from portico_server.knowledge.names import is_store_name
 from portico_server.knowledge.search import Searcher
 
 
@@ -48,7 +47,7 @@ class StoreServable:
 
     ``embedding_model`` is the concrete name of the model whose vectors the store keeps; empty for a store
     that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``indexes`` is the
-    daemon's one `Indexes`.
+    daemon's one `Indexes`. ``before`` is awaited before each search, and may refuse it.
     """
 
     def __init__(
@@ -61,8 +60,10 @@ class StoreServable:
         indexes: Indexes,
         database: Database,
         registry: Registry,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._card = card
+        self._before = before
         self._searcher = Searcher(
             store_id,
             card.name,
@@ -84,17 +85,23 @@ class StoreServable:
                 f"'{self._card.name}' is a store: it answers searches, not requests of the kind "
                 f"'{type(request).__name__}'."
             )
+        if self._before is not None:
+            await self._before()
         return await self._searcher.search(request, context)
 
 
-def named(found: Sequence[StoreRow]) -> list[tuple[StoreRow, str]]:
-    """Stores with their names in the registry: of several of one name the oldest has it, the others go by their id."""
-    seen: set[str] = set()
+def right_of(row: StoreRow) -> str:
+    """What scopes call a store: its name, or its id where the name is a title alone."""
+    return row.id if row.claim is None else row.name
+
+
+def named(found: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
+    """Stores with what a caller reaches them by: its own and shared ones by name, what neither has by id."""
+    own = {row.name for row in found if row.owner == owner and row.claim is not None}
     result = []
-    for row in sorted(found, key=lambda item: item.id):
-        taken = row.name in seen or not is_store_name(row.name)
-        result.append((row, row.id if taken else row.name))
-        seen.add(row.name)
+    for row in found:
+        meant = row.claim is not None and (row.owner == owner or (row.owner is None and row.name not in own))
+        result.append((row, row.name if meant else row.id))
     return result
 
 
@@ -114,4 +121,5 @@ def card_of(row: StoreRow, name: str) -> Card:
         },
         owner=row.owner,
         created=int(row.created_at),
+        id=row.id,
     )

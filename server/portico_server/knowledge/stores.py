@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, neare
 from portico_server.core.fetching import Fetcher
 from portico_server.core.ids import new_id
 from portico_server.core.names import check_plain, has_controls
-from portico_server.core.principal import LOCAL, SYSTEM, Principal
-from portico_server.core.registry import Registry
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import Registry, owner_of
 from portico_server.core.servable import Card, Servable
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
+from portico_server.db.names import claim_of
 from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.archive.portable import Portable
 from portico_server.knowledge.calibrate import Calibration
@@ -34,7 +37,7 @@ from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.pictures import Pictures
 from portico_server.knowledge.preview import Previews
 from portico_server.knowledge.recordings import Recordings
-from portico_server.knowledge.store import StoreInfo, StoreServable, card_of, is_expired, named
+from portico_server.knowledge.store import StoreInfo, StoreServable, card_of, is_expired, named, right_of
 from portico_server.knowledge.sync import Plan
 from portico_server.knowledge.work import Work
 from portico_server.runs.runner import Runner
@@ -48,8 +51,9 @@ ACTIVE = 60.0
 class Stores:
     """All stores of the daemon, and a `portico_server.core.registry.Source` of their Servables.
 
-    The composition root adds it to the registry and calls `start`. A reference to a store is its id or its name. A
-    caller sees its own stores and the house's; the scope ``stores:{name}:read|write|manage`` says what it may do.
+    The composition root adds it to the registry and calls `start`. A reference to a store is its name or its id: a name
+    means the caller's own store, then a shared one; an admin reaches those of other keys by their ids. The scope
+    ``stores:{name}:read|write|manage`` says what a caller may do.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Stores:
         self._registry = registry
         self._scheduler = scheduler
         self._files = files
+        self._claims: set[str] | None = None
+        """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
         self._indexes = Indexes(database, settings.indexes)
         pictures = Pictures(registry, settings.picture_model, settings.ocr_languages)
         recordings = Recordings(registry, settings.recording_model)
@@ -110,6 +116,7 @@ class Stores:
 
     async def start(self) -> list[str]:
         """Take up what was interrupted and look again at what is followed; the ids of the runs that do so."""
+        self._claims = await self._database.read(rows.claims)
         return await self._work.start()
 
     async def close(self) -> None:
@@ -134,11 +141,12 @@ class Stores:
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreRow:
-        """Make a store. ``unique``: under a name of its own, which an administrator makes the house's.
+        """Make a store. ``unique``: under a name of its own, which is shared if an administrator gives it.
 
-        ``embedding_model`` ``None`` means the default one, ``""`` a store that is searched by words alone. A store
-        with ``app`` also answers as a chat app of its name; one with a ``folder`` or another ``source`` mirrors that.
-        Raises `InvalidRequest`, `Conflict` if the name is taken, `Forbidden`.
+        Without it the name is a title, as OpenAI has it: where the caller may give that name, and has not yet, the
+        store is reached by it too. ``embedding_model`` ``None`` means the default one, ``""`` a store that is searched
+        by words alone. A store with ``app`` also answers as a chat app of its name; one with a ``folder`` or another
+        ``source`` mirrors that. Raises `InvalidRequest`, `Conflict` if the name is taken, `Forbidden`.
         """
         if unique or app:
             check_store_name(name)
@@ -149,17 +157,12 @@ class Stores:
             caller.require("admin")  # whoever names a folder of this machine reads what is in it
             folder = existing(folder)
         kept = None if source is None else self._checked(source, folder, caller)
-        if app and self._registry.get(name) is not None:
-            raise Conflict(
-                f"The name '{name}' belongs to a model here, so no chat app can have it.", param="name"
-            )
-        house = caller.id in (LOCAL.id, SYSTEM.id) or (unique and caller.admin)
         now = time.time()
         row = StoreRow(
             id=new_id("vs_"),
             name=name,
             description=description,
-            owner=None if house and unique else caller.id,
+            owner=owner_of(caller) if unique else caller.id,
             folder=None if folder is None else str(folder),
             source=kept,
             app=app,
@@ -169,45 +172,64 @@ class Stores:
             last_active_at=now,
             created_at=now,
         )
-        if not await self._database.write(rows.add_unique if unique else rows.add, row):
-            raise Conflict(
-                f"There is a store '{name}' already. Take another name, or delete that store first.",
-                code="name_taken",
-                param="name",
-            )
+        row = await self._added(row) if unique or app else await self._entitled(row)
         self._changed()
         if follows(row):
             self._following.follow(row)
             await self.sync(row)
         return row
 
+    async def _added(self, row: StoreRow) -> StoreRow:
+        """Write a new row under its name. Raises `Conflict` if its owner cannot have that."""
+        row = replace(row, claim=claim_of(row.owner, row.name))
+        async with self._registry.claim(row.owner, *_keys(row)):
+            if not await self._database.write(rows.add, row):
+                raise _taken(row.name)
+        self._learn(row)
+        return row
+
+    async def _entitled(self, row: StoreRow) -> StoreRow:
+        """Write a new row whose name is a title, under that name if its owner can have it."""
+        if is_store_name(row.name):
+            with suppress(Conflict):
+                return await self._added(row)
+        await self._database.write(rows.add, row)
+        return row
+
+    def _learn(self, row: StoreRow, *, gone: bool = False) -> None:
+        """Know from now on what a key has under a name."""
+        if self._claims is None or row.owner is None or row.claim is None:
+            return
+        if gone:
+            self._claims.discard(row.claim)
+        else:
+            self._claims.add(row.claim)
+
     async def get(self, ref: str, caller: Principal, action: str = "read") -> StoreRow:
         """The store that ``caller`` means by an id or a name, for ``read``, ``write`` or ``manage``.
 
         Raises `NotFound` if there is none for this caller, `Forbidden` if it may not do that.
         """
-        row, name = await self._look_up(ref, caller)
+        row = await self._look_up(ref, caller)
         if row is None:
             known = [card.name for card in await self.cards(caller)]
             raise NotFound(
                 f"There is no store '{ref[:80]}'.{nearest(ref, known)}", code="store_not_found", param="store"
             )
         if not caller.allows(f"stores:{row.id}:{action}"):
-            caller.require(f"stores:{name}:{action}")
+            caller.require(f"stores:{right_of(row)}:{action}")
         return row
 
     async def list(self, caller: Principal) -> list[StoreRow]:
         """All stores that ``caller`` may read, oldest first."""
         found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
-        return [row for row, name in named(found) if caller.allows(f"stores:{name}:read")]
+        return [row for row in found if caller.allows(f"stores:{right_of(row)}:read")]
 
     async def describe(self, found: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
         """The same stores with what is known of their content."""
         counts = await self._database.read(rows.counts, [row.id for row in found])
-        names = {
-            row.id: name
-            for row, name in named(await self._database.read(rows.visible, caller.id, everyone=caller.admin))
-        }
+        visible = await self._database.read(rows.visible, caller.id)
+        names = {row.id: name for row, name in named(visible, caller.id)}
         failed = [store for store, (files, _) in counts.items() if files.failed]
         problems = await self._database.read(rows.problems, failed) if failed else {}
         return [
@@ -232,12 +254,7 @@ class Stores:
         new = replace(row, **changes)
         if has_controls(new.name):
             check_plain(new.name, "a store")
-        if new.name != row.name and (row.owner is None or new.app):
-            check_store_name(new.name)
-            taken = await self._database.read(rows.named, new.name, row.owner)
-            if taken is not None and taken.id != row.id:
-                raise Conflict(f"There is a store '{new.name}' already.", code="name_taken", param="name")
-        await self._database.write(rows.change, row.id, {**changes, "last_active_at": time.time()})
+        new = await self._renamed(row, new, {**changes, "last_active_at": time.time()})
         self._changed()
         self._following.follow(new)
         if follows(new) and not new.paused and (row.paused or new.source != row.source):
@@ -245,6 +262,43 @@ class Stores:
         elif is_expired(row):
             await self.contents.queue(row)  # its chunks may have been freed
         return await self.get(row.id, caller, "manage")
+
+    async def _renamed(self, row: StoreRow, new: StoreRow, changes: Mapping[str, Any]) -> StoreRow:
+        """Write what changes, with the name that the store has from now on. Raises `Conflict` if it cannot have it."""
+        must = new.name != row.name and (row.owner is None or new.app)
+        if must:
+            check_store_name(new.name)
+        before = set(_keys(row)) if row.claim is not None else set()
+        if new.name != row.name or (new.app and row.claim is None):
+            new = replace(new, claim=claim_of(row.owner, new.name) if is_store_name(new.name) else None)
+        wanted = [key for key in _keys(new) if key not in before] if new.claim is not None else []
+        try:
+            async with self._registry.claim(row.owner, *wanted):
+                if not await self._database.write(rows.change, row.id, {**changes, "claim": new.claim}):
+                    raise _taken(new.name)
+        except Conflict:
+            if must or new.app:
+                raise
+            new = replace(new, claim=None)
+            await self._database.write(rows.change, row.id, {**changes, "claim": None})
+        if new.claim != row.claim:
+            self._learn(row, gone=True)
+            self._learn(new)
+            await self._inherit(row)
+        return new
+
+    async def _inherit(self, row: StoreRow) -> None:
+        """Of several stores of one title the next one has the name that ``row`` had."""
+        if row.claim is None:
+            return
+        heir = await self._database.read(rows.heir, row.name, row.owner)
+        if heir is None:
+            return
+        heir = replace(heir, claim=row.claim)
+        with suppress(Conflict):
+            async with self._registry.claim(row.owner, *_keys(heir)):
+                if await self._database.write(rows.change, heir.id, {"claim": heir.claim}):
+                    self._learn(heir)
 
     async def change_model(self, row: StoreRow, wanted: str) -> str:
         """Give a store the vectors of another model ("" for none); the id of the run that makes them.
@@ -266,6 +320,7 @@ class Stores:
 
     async def arrived(self, row: StoreRow, model: str) -> str | None:
         """Serve a store that has come from elsewhere; the id of the run that makes the vectors of ``model``, if any."""
+        self._learn(row)
         self._changed()
         self._indexes.changed(row.id, row.embedding_model)
         await self.contents.queue(row)  # what waited to be indexed there
@@ -277,6 +332,8 @@ class Stores:
         self._following.leave(row)
         await self._files.release(await self._database.write(rows.delete, row.id))
         await self._indexes.drop(row.id)
+        self._learn(row, gone=True)
+        await self._inherit(row)
         self._changed()
         return row
 
@@ -293,9 +350,10 @@ class Stores:
         """Make or change the house's store ``name`` so that it mirrors ``folder``, and queue its sync."""
         caller.require("admin")
         name, folder = store_name(name), existing(folder)
-        if app and self._registry.get(name) is not None:
-            name = f"docs-{name}"
         row = await self._database.read(rows.named, name, None)
+        if app and not (row is not None and row.app) and await self._registry.owned(name, None) is not None:
+            name = f"docs-{name}"
+            row = await self._database.read(rows.named, name, None)
         if row is None:
             return await self.create(
                 name,
@@ -345,14 +403,43 @@ class Stores:
 
     # --- the registry's source ---------------------------------------------------------------------------------
 
-    async def find(self, key: str, caller: Principal) -> Servable | None:
-        """The Servable ``store/NAME`` or ``store/ID``, if this caller sees it."""
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        """The store that this owner has under ``store/NAME``; see `portico_server.core.registry.Source`."""
+        kind, _, name = key.partition("/")
+        if kind != "store" or not is_store_name(name):
+            return None
+        row = await self._database.read(rows.named, name, owner)
+        return None if row is None else self._served(row)
+
+    async def by_id(self, key: str, caller: Principal) -> Servable | None:
+        """``store/ID``, if the caller sees it."""
         kind, _, ref = key.partition("/")
-        if kind != "store":
+        if kind != "store" or is_store_name(ref):
             return None
-        row, name = await self._look_up(ref, caller)
-        if row is None:
-            return None
+        row = await self._database.read(rows.get, ref)
+        return self._served(row) if row is not None and caller.sees(row.owner) else None
+
+    def has(self, key: str, owner: str) -> bool:
+        """Whether a key may have a store of its own under ``store/NAME``."""
+        if self._claims is None:
+            return True
+        kind, _, name = key.partition("/")
+        return kind == "store" and claim_of(owner, name) in self._claims
+
+    def _served(self, row: StoreRow) -> Servable:
+        return StoreServable(
+            card_of(row, right_of(row)),
+            row.id,
+            row.embedding_model,
+            weight=row.vector_weight,
+            indexes=self._indexes,
+            database=self._database,
+            registry=self._registry,
+            before=partial(self._use, row),
+        )
+
+    async def _use(self, row: StoreRow) -> None:
+        """Note that a store is in use. Raises `InvalidRequest` if it has expired."""
         if is_expired(row):
             raise InvalidRequest(
                 f"The store '{row.name or row.id}' has expired: nobody used it for {row.expires_after_days} days. "
@@ -362,34 +449,20 @@ class Stores:
             )
         if time.time() - row.last_active_at > ACTIVE:
             await self._database.write(rows.touch, row.id)
-        return StoreServable(
-            card_of(row, name),
-            row.id,
-            row.embedding_model,
-            weight=row.vector_weight,
-            indexes=self._indexes,
-            database=self._database,
-            registry=self._registry,
-        )
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
-        """The cards of the stores that this caller sees."""
-        found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
-        return [card_of(row, name) for row, name in named(found)]
+        """The cards of the stores that this caller has, and of those that are shared."""
+        found = await self._database.read(rows.visible, caller.id)
+        return [card_of(row, name) for row, name in named(found, caller.id)]
 
-    async def _look_up(self, ref: str, caller: Principal) -> tuple[StoreRow | None, str]:
-        """A store by id or name, and the name that the registry has for it."""
-        holder = await self._database.read(rows.named, ref, caller.id, everyone=caller.admin)
-        if holder is not None and is_store_name(ref):
-            return holder, ref
+    async def _look_up(self, ref: str, caller: Principal) -> StoreRow | None:
+        """A store by its name, the caller's own before a shared one, or by its id."""
+        if is_store_name(ref):
+            return await self._database.read(rows.named, ref, caller.id) or await self._database.read(
+                rows.named, ref, None
+            )
         row = await self._database.read(rows.get, ref)
-        if row is None or not caller.sees(row.owner):
-            return None, ref
-        if is_store_name(row.name):
-            holder = await self._database.read(rows.named, row.name, caller.id, everyone=caller.admin)
-            if holder is not None and holder.id == row.id:
-                return row, row.name
-        return row, row.id
+        return row if row is not None and caller.sees(row.owner) else None
 
     def embedding(self, wanted: str | None) -> str:
         """See `portico_server.knowledge.embed.concrete`."""
@@ -398,3 +471,16 @@ class Stores:
     def _changed(self) -> None:
         self._registry.changed("store")
         self._registry.changed("app")
+
+
+def _keys(row: StoreRow) -> tuple[str, ...]:
+    """What a store is called by in the registry: its own name, and that of its chat app."""
+    return (f"store/{row.name}", row.name) if row.app else (f"store/{row.name}",)
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(
+        f"There is a store '{name}' already. Take another name, or delete that store first.",
+        code="name_taken",
+        param="name",
+    )

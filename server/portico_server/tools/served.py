@@ -7,12 +7,13 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question
+from portico_server.core.question import Question, function_name
+from portico_server.core.registry import owner_of
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.tools.approval import Rule
 from portico_server.tools.outcome import outcome
@@ -65,6 +66,12 @@ class _Worker:
     name: str
     functions: dict[str, Function]
     heard: float
+    named: str | None
+    """Whose the names of its functions are; ``None``: they are shared."""
+
+
+Named: TypeAlias = tuple[str | None, str]
+"""A function by the owner of its name (``None``: it is shared) and by that name."""
 
 
 @dataclass(slots=True)
@@ -79,7 +86,8 @@ class _Offered:
 class Served:
     """Workers by (key, name), and the functions that are tools while a worker serves them.
 
-    A function that an admin serves is for every key with the scope; any other is for the key that serves it.
+    A function that an admin serves is shared, for every key with the scope; any other is for the key that serves it,
+    and takes its name from nobody.
     ``clock`` gives seconds.
     """
 
@@ -87,7 +95,7 @@ class Served:
         self._toolbox = toolbox
         self._clock = clock
         self._workers: dict[tuple[str, str], _Worker] = {}
-        self._offered: dict[str, _Offered] = {}
+        self._offered: dict[Named, _Offered] = {}
 
     async def run(self) -> None:
         """Take out what is gone, until cancelled."""
@@ -98,11 +106,12 @@ class Served:
     def join(self, caller: Principal, worker: str, functions: Sequence[Function]) -> list[str]:
         """A worker comes, or comes back with other functions; the names of its tools.
 
-        Raises `Conflict` if a name is taken by something else or another key's function, `Forbidden` if the caller may
-        not call what it wants to serve, `InvalidRequest` for a name or schema that is none.
+        Raises `Conflict` if a name is shared by something else, or by another admin's function, `Forbidden` if the
+        caller may not call what it wants to serve, `InvalidRequest` for a name or schema that is none.
         """
         from portico_server.core.shape import require_schema  # jsonschema is slow to import
 
+        owner = owner_of(caller)
         for number, function in enumerate(functions):
             if not _NAME.fullmatch(function.name):
                 raise InvalidRequest(
@@ -111,17 +120,17 @@ class Served:
                 )
             require_schema(function.name, function.input_schema, f"functions[{number}].input_schema")
             caller.require(f"tools:{function.name}:call")
-            known = self._offered.get(function.name)
+            known = self._offered.get((owner, function.name))
             if known is not None and known.owner != caller.id:
-                raise Conflict(f"Another key serves a function '{function.name}'. Choose another name.")
-        self._check_free([function.name for function in functions])
-        self.leave(caller, worker, stay={function.name for function in functions})
+                raise _taken(f"Another key serves a function '{function.name}'.")
+        self._check_free([function.name for function in functions], owner)
+        self.leave(caller, worker, stay={(owner, function.name) for function in functions})
         key = (caller.id, worker)
         named = {function.name: function for function in functions}
-        self._workers[key] = _Worker(caller.id, worker, named, self._clock())
+        self._workers[key] = _Worker(caller.id, worker, named, self._clock(), owner)
         for function in functions:
-            self._toolbox.add(self._tool(function, caller), function.approval, replace=True)
-            self._offered.setdefault(function.name, _Offered(caller.id)).workers.add(key)
+            self._toolbox.add(self._tool(function, owner), function.approval, replace=True)
+            self._offered.setdefault((owner, function.name), _Offered(caller.id)).workers.add(key)
         return list(named)
 
     def heard(self, caller: Principal, worker: str) -> list[str]:
@@ -137,7 +146,7 @@ class Served:
                 param="worker",
             )
         known.heard = self._clock()
-        return [question_name(name) for name in known.functions]
+        return [function_name(name, known.named) for name in known.functions]
 
     def broke_off(self, caller: Principal, worker: str) -> None:
         """The connection of a worker has ended in the middle of a claim: it comes back soon, or is gone."""
@@ -145,7 +154,7 @@ class Served:
         if known is not None:
             known.heard = min(known.heard, self._clock() - SILENT + BROKEN)
 
-    def leave(self, caller: Principal, worker: str, *, stay: set[str] | None = None) -> None:
+    def leave(self, caller: Principal, worker: str, *, stay: set[Named] | None = None) -> None:
         """A worker says goodbye: the functions that no other one serves are gone, save those in ``stay``."""
         known = self._workers.pop((caller.id, worker), None)
         if known is None:
@@ -157,7 +166,7 @@ class Served:
     def granted(self, caller: Principal) -> frozenset[str]:
         """What the questions are called that the caller's workers serve, whoever asks."""
         return frozenset(
-            question_name(name)
+            function_name(name, worker.named)
             for worker in self._workers.values()
             if worker.owner == caller.id
             for name in worker.functions
@@ -184,30 +193,34 @@ class Served:
             if not offered.workers and now - offered.lost > GRACE:
                 self._withdraw(name)
 
-    def _forget(self, worker: _Worker) -> list[str]:
+    def _forget(self, worker: _Worker) -> list[Named]:
         """The functions that nobody serves without this worker."""
         left = []
         for name in worker.functions:
-            offered = self._offered[name]
+            offered = self._offered[worker.named, name]
             offered.workers.discard((worker.owner, worker.name))
             if not offered.workers:
-                left.append(name)
+                left.append((worker.named, name))
         return left
 
-    def _withdraw(self, name: str) -> None:
-        del self._offered[name]
-        self._toolbox.remove(name)
+    def _withdraw(self, named: Named) -> None:
+        del self._offered[named]
+        owner, name = named
+        self._toolbox.remove(name, owner)
 
-    def _check_free(self, names: Sequence[str]) -> None:
+    def _check_free(self, names: Sequence[str], owner: str | None) -> None:
         if len(set(names)) < len(names):
             raise InvalidRequest("Two functions have the same name.", param="functions")
         for name in names:
-            if name not in self._offered and self._toolbox.has(name):
-                raise Conflict(f"There is a tool '{name}' here already. Choose another name.")
+            if (owner, name) in self._offered:
+                continue
+            self._toolbox.require_unreserved(name, owner)
+            if self._toolbox.has(name):
+                raise _taken(f"There is a tool '{name}' here already.")
 
-    def _tool(self, function: Function, caller: Principal) -> Tool:
+    def _tool(self, function: Function, owner: str | None) -> Tool:
         async def work(call: ToolCall, context: Context) -> ToolResult:
-            return await self._ask(function, call, context)
+            return await self._ask(function, owner, call, context)
 
         return Tool(
             name=function.name,
@@ -219,13 +232,15 @@ class Served:
             destructive=function.destructive,
             open_world=True,
             source="client",
-            owner=None if caller.admin else caller.id,
+            owner=owner,
         )
 
-    async def _ask(self, function: Function, call: ToolCall, context: Context) -> ToolResult:
+    async def _ask(
+        self, function: Function, owner: str | None, call: ToolCall, context: Context
+    ) -> ToolResult:
         question = Question(
             "function",
-            question_name(function.name),
+            function_name(function.name, owner),
             f"Call of the function '{function.name}'.",
             arguments=call.arguments,
             key=f"{call.key}/function" if call.key else "",
@@ -236,7 +251,7 @@ class Served:
         except DeadlineExceeded as late:
             if late.code != "question_expired":
                 raise
-            offered = self._offered.get(function.name)
+            offered = self._offered.get((owner, function.name))
             who = (
                 "The client that serves it did not answer"
                 if offered is not None and offered.workers
@@ -250,6 +265,5 @@ class Served:
         return outcome(answer.value)
 
 
-def question_name(function: str) -> str:
-    """What the questions of a served function are called, which no function of a single run can be."""
-    return f"tool/{function}"
+def _taken(why: str) -> Conflict:
+    return Conflict(f"{why} Choose another name.", code="name_taken", param="functions")

@@ -49,12 +49,16 @@ class Toolbox:
         self._registry.add(ToolServable(tool, self._artifacts, self._approval.limit), replace=replace)
 
     def has(self, name: str) -> bool:
-        """Whether a tool has this name."""
+        """Whether a shared tool has this name."""
         return self._registry.get(f"tool/{name}") is not None
 
-    def remove(self, name: str) -> None:
-        """Take a tool out again; nothing happens if there is none."""
-        self._registry.remove(f"tool/{name}")
+    def remove(self, name: str, owner: str | None = None) -> None:
+        """Take a tool of this owner out again; nothing happens if there is none."""
+        self._registry.remove(f"tool/{name}", owner)
+
+    def require_unreserved(self, name: str, owner: str | None) -> None:
+        """Raise `Conflict` if a key wants a name that the operator keeps."""
+        self._registry.require_unreserved(name, owner)
 
 
 class ToolServable:

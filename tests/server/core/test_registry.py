@@ -28,11 +28,17 @@ class Shelf:
     def __init__(self, card: Card) -> None:
         self._card = card
 
-    async def find(self, key: str, caller: Principal) -> Servable | None:
-        return Echo(self._card) if key == self._card.key else None
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        return Echo(self._card) if (key, owner) == (self._card.key, self._card.owner) else None
+
+    async def by_id(self, key: str, caller: Principal) -> Servable | None:
+        return Echo(self._card) if key == f"{self._card.kind}/{self._card.id}" else None
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
         return [self._card]
+
+    def has(self, key: str, owner: str) -> bool:
+        return (key, owner) == (self._card.key, self._card.owner)
 
 
 async def test_a_name_an_alias_and_a_source_resolve() -> None:

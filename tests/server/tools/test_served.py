@@ -18,6 +18,7 @@ ANNA = Principal("anna", frozenset({"tools:*:call"}))
 BERT = Principal("bert", frozenset({"tools:*:call"}))
 ADD = Function("add", "Add.", {"type": "object"}, destructive=True)
 SUB = Function("sub", "Subtract.", {"type": "object"})
+MUL = Function("mul", "Multiply.", {"type": "object"})
 
 
 class Hands:
@@ -97,8 +98,11 @@ def test_a_worker_may_come_with_other_functions(case: Case) -> None:
 
 def test_a_refused_worker_changes_nothing(case: Case) -> None:
     case.served.join(ANNA, "w", [ADD])
-    with pytest.raises(Conflict, match="Another key serves"):
-        case.served.join(BERT, "w", [SUB, ADD])
+    case.served.join(LOCAL, "w", [MUL])
+    for caller in (BERT, Principal("another", frozenset({"admin"}))):
+        with pytest.raises(Conflict, match="Choose another name") as taken:
+            case.served.join(caller, "w", [SUB, MUL])
+        assert taken.value.code == "name_taken"
     with pytest.raises(InvalidRequest, match="the same name"):
         case.served.join(ANNA, "w", [SUB, SUB])
     with pytest.raises(InvalidRequest) as wrong:
@@ -106,9 +110,23 @@ def test_a_refused_worker_changes_nothing(case: Case) -> None:
     assert wrong.value.param == "functions[1].input_schema"
     with pytest.raises(Forbidden, match="tools:sub:call"):
         case.served.join(Principal("carl", frozenset({"chat"})), "w", [SUB])
-    assert case.has("add") and not case.has("sub")
-    assert case.served.granted(ANNA) == {"tool/add"}
+    assert case.has("mul") and not case.has("sub")
+    assert case.served.granted(ANNA) == {"tool/anna/add"}
     assert case.served.granted(BERT) == frozenset()
+    assert case.served.granted(LOCAL) == {"tool/mul"}
+
+
+async def test_functions_of_one_name_are_each_their_own_keys(case: Case) -> None:
+    case.served.join(ANNA, "w", [ADD])
+    case.served.join(BERT, "w", [ADD])
+    case.served.join(LOCAL, "w", [ADD])
+    for caller, owner in ((ANNA, "anna"), (BERT, "bert"), (LOCAL, None)):
+        assert (await case.registry.resolve("tool/add", caller)).card.owner == owner
+    assert case.served.granted(ANNA) == {"tool/anna/add"} and case.served.granted(LOCAL) == {"tool/add"}
+    case.served.leave(ANNA, "w")
+    assert (await case.registry.resolve("tool/add", ANNA)).card.owner is None
+    with pytest.raises(Conflict):
+        case.served.join(ANNA, "w", [ADD])
 
 
 async def test_what_a_key_serves_is_seen_by_that_key_alone(case: Case) -> None:

@@ -171,7 +171,7 @@ class Tasks:
             return again or self._held.hold(run, 0, at_end=self._end, held_id=task_id)
         ended = await self._kept.run_of(row.run_id)
         if ended is not None and ended.finished_at is not None:
-            await self._note(row.id, row.run_id, self._ending(ended), caller)
+            await self._note(row.id, row.run_id, self._ending(ended, caller), caller)
             return await self._kept.find(task_id, caller)
         return row
 
@@ -191,7 +191,7 @@ class Tasks:
             row = await self._kept.run_of(run.id)
             if row is not None and row.finished_at is None:
                 return  # cut off by the end of the daemon: it is taken up again, and the task with it
-        outcome = run.error if run.error is not None else self._outcome(run.name, run.result)
+        outcome = run.error if run.error is not None else self._outcome(run.name, run.result, run.caller)
         await self._note(held.id, run.id, outcome, run.caller, held.message)
 
     async def _note(
@@ -207,21 +207,21 @@ class Tasks:
             failed = {"answer": _json(failure(outcome.message)), "artifacts": []}
             await self._kept.end(task_id, "completed", outcome.message, failed)
 
-    def _ending(self, row: RunRow) -> ErrorBody | Result:
+    def _ending(self, row: RunRow, caller: Principal) -> ErrorBody | Result:
         """How a durable run ended, by its row."""
         if row.status == "completed":
-            return self._outcome(row.name, row.result)
+            return self._outcome(row.name, row.result, caller)
         error = row.error or {}
         message = str(error.get("message") or "The run failed.")
         return ErrorBody(
             message, "server_error", "cancelled" if row.status == "cancelled" else error.get("code")
         )
 
-    def _outcome(self, name: str, found: Any) -> Result:
+    def _outcome(self, name: str, found: Any, caller: Principal) -> Result:
         """What a run came to. One that was taken up again has the bare output of its flow."""
         if isinstance(found, AppOutput | Found | Reply | ToolResult):
             return found
-        app = self._registry.get(name)
+        app = self._registry.get(name, caller)
         if app is None or apps.typed(app.card):
             return AppOutput(found)
         return Reply(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
@@ -242,7 +242,7 @@ class Tasks:
         if held.run.error is not None:
             return failure(held.run.error.message)
         try:
-            outcome = self._outcome(held.run.name, held.run.result)
+            outcome = self._outcome(held.run.name, held.run.result, caller)
             return await result.result_of(outcome, held.run.id, caller, self._library)
         except PorticoError as error:
             return failure(error.message)

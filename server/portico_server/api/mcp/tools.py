@@ -206,11 +206,16 @@ class Tools:
     async def _find(self, context: ServerRequestContext[Any], name: str) -> Card:
         """The card behind a name. Raises `MCPError` if the caller sees none."""
         # Most calls are of tools under their own names: those need not be told apart from all that is there.
-        plain = self._registry.get(f"tool/{name}") if is_plain(name) else None
-        if plain is not None and plain.card.name == name and narrow.shows(context, plain.card):
-            caller = caller_of(context)
-            if caller.sees(plain.card.owner) and caller.allows(plain.card.scope):
-                return plain.card
+        caller = caller_of(context)
+        plain = self._registry.get(f"tool/{name}", caller) if is_plain(name) else None
+        card = None if plain is None else plain.card
+        if (
+            card is not None
+            and card.name == name
+            and narrow.shows(context, card)
+            and caller.allows(card.scope)
+        ):
+            return card
         named = await self._named(context)
         if name not in named:
             raise MCPError(

@@ -31,9 +31,13 @@ class AliasList(BaseModel):
 
 
 @router.get("")
-async def list_aliases(parts: TheParts, _caller: ModelsReader) -> AliasList:
-    """All aliases."""
-    pairs = sorted(parts.registry.aliases.items())
+async def list_aliases(parts: TheParts, caller: ModelsReader) -> AliasList:
+    """All aliases, save those of what other keys have trained."""
+    pairs = [
+        (name, target)
+        for name, target in sorted(parts.registry.aliases.items())
+        if ":" not in target or parts.registry.get(name, caller) is not None
+    ]
     return AliasList(data=[Alias(name=name, target=target) for name, target in pairs])
 
 

@@ -31,7 +31,9 @@ router = APIRouter(prefix="/api/apps", tags=["Apps"])
 
 
 class App(BaseModel):
-    """An app; its name is also a model name.
+    """An app; its name is also a model name, and its ``id`` always means it.
+
+    ``shared``: the name means it for every key; ``owner``: the key whose name it is otherwise, as an admin sees it.
 
     ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for one that was not deployed. ``limits`` hold
     whoever calls it.
@@ -45,6 +47,9 @@ class App(BaseModel):
     input_schema: dict[str, Any] | None
     output_schema: dict[str, Any] | None
     limits: dict[str, int] | None = None
+    id: str = ""
+    shared: bool = True
+    owner: str | None = None
 
 
 class AppList(BaseModel):
@@ -92,6 +97,7 @@ class Version(BaseModel):
     ``warnings``: what it still needs, such as functions that a client must serve; told when it is deployed.
     """
 
+    id: str
     name: str
     version: int
     digest: str
@@ -116,9 +122,23 @@ class RollBack(BaseModel):
 
 
 @router.get("")
-async def list_apps(parts: TheParts, caller: Caller) -> AppList:
+async def list_apps(
+    parts: TheParts,
+    caller: Caller,
+    all: Annotated[
+        bool, Query(description="For an admin: other keys' deployed apps too, by their ids")
+    ] = False,
+) -> AppList:
     """The apps that the caller may call."""
-    return AppList(data=[_app(card, parts) for card in await parts.registry.cards(caller, "app")])
+    cards = await parts.registry.cards(caller, "app")
+    if all:
+        caller.require("admin")
+        known = {card.id for card in cards}
+        for row, _version in parts.apps.list(caller, everyone=True):
+            found = parts.registry.get(row.id, caller)
+            if row.id not in known and found is not None:
+                cards.append(found.card)
+    return AppList(data=[_app(card, parts, caller) for card in cards])
 
 
 @router.post("")
@@ -127,13 +147,13 @@ async def deploy_app(given: Deployment, parts: TheParts, caller: Caller) -> Vers
     row, version = await parts.apps.deploy(
         given.name, given.kind, given.spec, caller, note=given.note, expected=given.expected_version
     )
-    return _deployed(row, version, parts)
+    return _deployed(row, version, parts, caller)
 
 
 @router.get("/{name}")
 async def retrieve_app(name: str, parts: TheParts, caller: Caller) -> App:
     """One app."""
-    return _app((await _resolve(parts, name, caller)).card, parts)
+    return _app((await _resolve(parts, name, caller)).card, parts, caller)
 
 
 @router.patch("/{name}")
@@ -144,11 +164,11 @@ async def update_app(name: str, given: Update, parts: TheParts, caller: Caller) 
     row, version = parts.apps.find(name, caller)
     if given.set:
         row, version = await parts.apps.update(
-            name, given.set, caller, note=given.note, expected=given.expected_version
+            row.id, given.set, caller, note=given.note, expected=given.expected_version
         )
     if limits is not None:
-        await parts.apps.limit(name, limits, caller)
-    return _deployed(row, version, parts)
+        await parts.apps.limit(row.id, limits, caller)
+    return _deployed(row, version, parts, caller)
 
 
 @router.get(
@@ -162,9 +182,9 @@ async def draw_app(
     """A deployed app as a picture: the text of a Mermaid flowchart, or SVG."""
     row, version = parts.apps.find(name, caller)
     if row.kind == "flow":
-        root = diagram.of_flow(read.flow({**version.spec, "name": name}))
+        root = diagram.of_flow(read.flow({**version.spec, "name": row.name}))
     else:
-        root = diagram.of_agent(name, version.spec)
+        root = diagram.of_agent(row.name, version.spec)
     if format == "svg":
         return Response(svg(root), media_type="image/svg+xml")
     return Response(mermaid(root), media_type="text/plain")
@@ -187,7 +207,7 @@ async def list_versions(name: str, parts: TheParts, caller: Caller) -> VersionLi
 async def roll_back_app(name: str, given: RollBack, parts: TheParts, caller: Caller) -> Version:
     """Let an earlier version answer again."""
     row, version = await parts.apps.roll_back(name, caller, to=given.version)
-    return _deployed(row, version, parts)
+    return _deployed(row, version, parts, caller)
 
 
 @router.post(
@@ -254,8 +274,8 @@ async def _resolve(parts: Parts, name: str, caller: Principal) -> Servable:
     return servable
 
 
-def _app(card: Card, parts: Parts) -> App:
-    row = parts.apps.row(card.name)
+def _app(card: Card, parts: Parts, caller: Principal) -> App:
+    row = parts.apps.row(card.id)
     return App(
         name=card.name,
         title=card.title,
@@ -265,19 +285,29 @@ def _app(card: Card, parts: Parts) -> App:
         input_schema=dict(card.input_schema) if card.input_schema else None,
         output_schema=dict(card.output_schema) if card.output_schema else None,
         limits=dict(row.limits) if row is not None and row.limits else None,
+        id=card.id,
+        shared=card.owner is None,
+        owner=card.owner if caller.admin else None,
     )
 
 
-def _deployed(row: AppRow, version: VersionRow, parts: Parts) -> Version:
+def _deployed(row: AppRow, version: VersionRow, parts: Parts, caller: Principal) -> Version:
     """The version that answers from now on, with what it still needs."""
-    answers = parts.registry.get(row.name)
+    answers = parts.registry.get(row.id, caller)
     flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)
-    needs = parts.flows.unserved(flow) if flow is not None else parts.agents.unserved(agent) if agent else []
+    needs = (
+        parts.flows.unserved(flow, caller)
+        if flow is not None
+        else parts.agents.unserved(agent, caller)
+        if agent
+        else []
+    )
     return _version(row, version).model_copy(update={"warnings": needs})
 
 
 def _version(row: AppRow, version: VersionRow) -> Version:
     return Version(
+        id=row.id,
         name=row.name,
         version=version.version,
         digest=version.digest,

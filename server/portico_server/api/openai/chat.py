@@ -91,7 +91,7 @@ async def _frames(
 
 async def _made(parts: Parts, run: Run) -> list[dict[str, Any]]:
     """The files that the tools of an app made, as OpenAI's file paths; their bytes are at ``/v1/files/ID/content``."""
-    if parts.registry.get(run.name) is None:
+    if parts.registry.get(run.name, run.caller) is None:
         return []  # the chat of a store, which makes nothing
     rows = await parts.artifacts.list(run.caller, run_id=run.id)
     return [

@@ -87,7 +87,8 @@ async def list_fine_tuning_job_checkpoints(
     before = None if after is None else shapes.number_of(after)
     page = await parts.tuning.events(job, ("checkpoint",), before=before, limit=limit)
     data = [
-        shapes.checkpoint(row, job, lambda name: parts.registry.get(name) is not None) for row in page.data
+        shapes.checkpoint(row, job, lambda name: parts.registry.get(name, caller) is not None)
+        for row in page.data
     ]
     return JobCheckpointList(
         data=data,

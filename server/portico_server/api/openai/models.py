@@ -44,7 +44,7 @@ async def list_models(parts: TheParts, caller: Caller) -> ModelList:
     names += [
         _model(cards[target], alias)
         for alias, target in sorted(parts.registry.aliases.items())
-        if target in cards and alias not in cards
+        if target in cards and alias not in cards and (cards[target].owner is None or ":" in target)
     ]
     return ModelList(data=names)
 

@@ -93,10 +93,10 @@ class Agents:
 
         require_schema(name, schema, at)
 
-    def unserved(self, spec: AgentSpec) -> list[str]:
-        """The functions of clients that an agent needs and nobody serves just now."""
+    def unserved(self, spec: AgentSpec, caller: Principal) -> list[str]:
+        """The functions of clients that an agent needs and nobody serves the caller just now."""
         missing = sorted(
-            {name for name in functions.of(spec) if not functions.is_served(self._registry, name)}
+            {name for name in functions.of(spec) if not functions.is_served(self._registry, name, caller)}
         )
         return [
             f"The agent calls the function '{name}', which nobody serves just now: portico serve FILE.py:{spec.name} "
@@ -120,6 +120,7 @@ class Agents:
             owner=row.owner,
             created=int(row.created_at),
             version=row.version,
+            id=row.id,
         )
 
     def begin(
@@ -185,6 +186,7 @@ class AgentApp:
         owner: str | None = None,
         created: int = 0,
         version: int = 0,
+        id: str = "",
     ) -> None:
         self.spec = spec
         self._agents = agents
@@ -198,6 +200,7 @@ class AgentApp:
             labels={"app": "agent", "version": version, "model": spec.model},
             owner=owner,
             created=created,
+            id=id,
         )
 
     async def call(self, request: Request, context: Context) -> Reply | AppOutput:

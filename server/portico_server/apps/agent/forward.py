@@ -55,6 +55,7 @@ class ForwardApp:
             labels={"app": "agent", "version": row.version, "served": True},
             owner=row.owner,
             created=int(row.created_at),
+            id=row.id,
         )
 
     @staticmethod

@@ -14,6 +14,7 @@ import orjson
 from portico_server.apps.agent.spec import AgentSpec, ToolUse
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
+from portico_server.core.principal import Principal
 from portico_server.core.question import Question
 from portico_server.core.registry import Registry
 
@@ -39,15 +40,15 @@ async def asked(spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], con
     return answer.value if isinstance(answer.value, str) else orjson.dumps(answer.value).decode()
 
 
-def is_served(registry: Registry, function: str) -> bool:
-    """Whether a client serves a function of this name just now."""
-    found = registry.get(f"tool/{function}")
+def is_served(registry: Registry, function: str, caller: Principal) -> bool:
+    """Whether a client serves a function of this name to the caller just now."""
+    found = registry.get(f"tool/{function}", caller)
     return found is not None and found.card.labels.get("source") == "client"
 
 
-def require_served(registry: Registry, function: str, agent: str) -> None:
-    """Raise `Unavailable` with what to do if no client serves a function."""
-    if not is_served(registry, function):
+def require_served(registry: Registry, function: str, agent: str, caller: Principal) -> None:
+    """Raise `Unavailable` with what to do if no client serves a function to the caller."""
+    if not is_served(registry, function, caller):
         raise Unavailable(
             f"No client serves the function '{function}' now. Start one that does: portico serve FILE.py:{agent}",
             code="not_served",

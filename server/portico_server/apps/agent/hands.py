@@ -258,7 +258,7 @@ class Hands:
         async def use(arguments: Mapping[str, Any], key: str) -> Returned:
             if self.near:
                 return Returned(await functions.asked(self.spec, tool, arguments, self.context))
-            functions.require_served(self.registry, tool.tool, self.spec.name)
+            functions.require_served(self.registry, tool.tool, self.spec.name, self.context.caller)
             return await served(arguments, key)
 
         return use

@@ -42,6 +42,7 @@ class FlowApp:
         owner: str | None = None,
         created: int = 0,
         version: int = 0,
+        id: str = "",
     ) -> None:
         self.flow = flow
         self._executions = executions
@@ -56,6 +57,7 @@ class FlowApp:
             labels={"app": "flow", "version": version, "durability": flow.durability},
             owner=owner,
             created=created,
+            id=id,
         )
 
     async def call(self, request: Request, context: Context) -> Reply | AppOutput:

@@ -93,11 +93,13 @@ class Flows:
         """`portico_server.apps.deployed.Check` of flows."""
         await self.read({**spec, "name": name}, caller)
 
-    def unserved(self, flow: Flow) -> list[str]:
-        """The functions of clients that the flow needs and nobody serves just now, by the steps that call them."""
+    def unserved(self, flow: Flow, caller: Principal) -> list[str]:
+        """The functions of clients that the flow needs and nobody serves the caller just now, by the steps that call
+        them.
+        """
         found = []
         for step in every(flow.step):
-            if isinstance(step.op, Client) and not self.world.served.has(step.op.function):
+            if isinstance(step.op, Client) and not self.world.served.has(step.op.function, caller):
                 found.append(
                     f"The step '{step.name}' calls the function '{step.op.function}', which nobody serves just now: "
                     f"portico serve FILE.py:{flow.name} does, or client.serve(…). Until then a call waits for it, "
@@ -108,7 +110,8 @@ class Flows:
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> FlowApp:
         """`portico_server.apps.deployed.Build` of flows."""
         flow = read.flow({**spec, "name": name})
-        return FlowApp(flow, self, owner=row.owner, created=int(row.created_at), version=row.version)
+        created = int(row.created_at)
+        return FlowApp(flow, self, owner=row.owner, created=created, version=row.version, id=row.id)
 
     def execution(
         self,

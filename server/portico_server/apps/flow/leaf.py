@@ -20,7 +20,7 @@ from portico_server.apps.flow.note import Note
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.served import by_name
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.question import Question
+from portico_server.core.question import Question, function_name
 from portico_server.core.request import (
     AppOutput,
     Chat,
@@ -312,7 +312,7 @@ async def _client(host: Host, op: spec.Client, step: spec.Step, scope: Scope, pa
 def _is_listener_s(host: Host, function: str) -> bool:
     """Whether a function is asked of whoever follows the run."""
     if host.answered is None:
-        return not host.world.served.has(function)
+        return not host.world.served.has(function, host.context.caller)
     return function in host.answered
 
 
@@ -337,7 +337,8 @@ async def _served(
         begun = loop.time()
     left = max(0.01, op.limit - (loop.time() - begun))
     said = f"Call of the function '{op.function}'."
-    return Question("function", f"tool/{op.function}", said, arguments=given, key=key, limit=left)
+    name = function_name(op.function, card.owner)
+    return Question("function", name, said, arguments=given, key=key, limit=left)
 
 
 def _turned(host: Host, path: str) -> str:

@@ -25,9 +25,9 @@ class Served:
             self._news.set()
             self._news = asyncio.Event()
 
-    def has(self, name: str) -> bool:
-        """Whether a client serves it just now."""
-        found = self._registry.get(f"tool/{name}")
+    def has(self, name: str, caller: Principal) -> bool:
+        """Whether a client serves it to the caller just now."""
+        found = self._registry.get(f"tool/{name}", caller)
         return found is not None and found.card.labels.get("source") == "client"
 
     async def function(self, name: str, caller: Principal, seconds: float) -> Card:
@@ -51,7 +51,7 @@ class Served:
     async def _come(self, name: str, caller: Principal) -> Card:
         while True:
             news = self._news
-            if self._registry.get(f"tool/{name}") is not None:
+            if self._registry.get(f"tool/{name}", caller) is not None:
                 card = (await self._registry.resolve(f"tool/{name}", caller)).card
                 if card.labels.get("source") != "client":
                     raise InvalidRequest(

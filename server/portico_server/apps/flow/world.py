@@ -82,8 +82,8 @@ class World:
             model = getattr(inner.op, "model", "")
             seen.append(self.registry.aliases.get(model, model))
             app = getattr(inner.op, "app", "") or getattr(inner.op, "name", "")
-            found = self.registry.get(app) if app else None
-            seen.append(found.card.labels.get("version") if found is not None else None)
+            found = self.registry.get(app, caller) if app else None
+            seen.append((found.card.id, found.card.labels.get("version")) if found is not None else None)
             if getattr(inner.op, "history", None) is not None:
                 seen.append(scope.history)
             for outer in expressions(inner):

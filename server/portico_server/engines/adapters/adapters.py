@@ -137,6 +137,8 @@ class Adapters:
         base = deployment.spec.name
         async with self._locks[base]:
             self._check_free(name)
+            async with self._registry.claim(owner, name):  # a store's chat app may have it
+                pass
             async with self._files:
                 taken = await self._take_in(path, deployment)
                 self._coming.append(taken.path)
@@ -225,7 +227,7 @@ class Adapters:
         self._models[model.name] = model
 
     def _leave(self, model: AdaptedModel) -> None:
-        self._registry.remove(model.name)
+        self._registry.remove(model.name, model.card.owner)
         self._models.pop(model.name, None)
 
     async def _take_in(self, path: Path, deployment: Deployment) -> kept.Kept:
@@ -272,6 +274,7 @@ class Adapters:
         if taken is not None:
             raise Conflict(
                 f"The name '{name}' is taken by a {taken.card.kind}. Remove that first, or choose another name.",
+                code="name_taken",
                 param="name",
             )
 

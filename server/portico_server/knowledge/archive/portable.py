@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from portico_server.core.errors import Conflict
 from portico_server.core.ids import new_id
-from portico_server.core.principal import LOCAL, SYSTEM, Principal
-from portico_server.core.registry import Registry
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry, owner_of
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
+from portico_server.db.names import claim_of
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.archive.door import Archive
 from portico_server.knowledge.archive.export import Export
@@ -55,8 +58,10 @@ class Portable:
         """
         archive = await self._restore.open(path)
         try:
-            row = self._row(archive, name, caller)
-            await self._restore.run(archive, row, self._is_embedding)
+            row = await self._row(archive, name, caller)
+            keys = (f"store/{row.name}", row.name) if row.app else (f"store/{row.name}",)
+            claim = partial(self._registry.claim, row.owner, *keys)
+            await self._restore.run(archive, row, self._is_embedding, claim)
             model = archive.manifest.embedding_model
         finally:
             archive.close()
@@ -67,26 +72,38 @@ class Portable:
         run = await self._shelf.arrived(row, wanted)
         return await self._database.read(rows.get, row.id) or row, run
 
-    def _row(self, archive: Archive, name: str, caller: Principal) -> StoreRow:
+    async def _row(self, archive: Archive, name: str, caller: Principal) -> StoreRow:
         said = archive.manifest
         name = check_store_name(name or said.name)
         caller.require(f"stores:{name}:manage")
+        owner = owner_of(caller)
+        async with self._registry.claim(owner, f"store/{name}"):  # or it fails before all of it is read
+            pass
         here = said.vectors and self._is_embedding(said.embedding_model)
         now = time.time()
         return StoreRow(
             id=new_id("vs_"),
             name=name,
             description=said.description,
-            owner=None if caller.id in (LOCAL.id, SYSTEM.id) or caller.admin else caller.id,
+            owner=owner,
             folder=None,
-            app=said.app and self._registry.get(name) is None,
+            app=said.app and await self._is_free(name, owner),
             embedding_model=said.embedding_model if here else "",
             metadata=said.metadata,
             expires_after_days=said.expires_after_days,
             last_active_at=now,
             created_at=now,
             vector_weight=said.vector_weight if here else None,
+            claim=claim_of(owner, name),
         )
+
+    async def _is_free(self, name: str, owner: str | None) -> bool:
+        """Whether the store's chat app can have its name."""
+        try:
+            async with self._registry.claim(owner, name):
+                return True
+        except Conflict:
+            return False
 
     def _is_embedding(self, model: str) -> bool:
         found = self._registry.get(model) if model else None

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TypeVar
@@ -58,11 +59,18 @@ class Restore:
         """An archive that has passed the door. Close it. Raises `InvalidRequest`."""
         return await asyncio.to_thread(Archive, path)
 
-    async def run(self, archive: Archive, store: StoreRow, known: Callable[[str], bool]) -> StoreRow:
+    async def run(
+        self,
+        archive: Archive,
+        store: StoreRow,
+        known: Callable[[str], bool],
+        claim: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> StoreRow:
         """Let ``store``, a row that is not there yet, appear with all that the archive holds.
 
-        ``known`` says whether an embedding model is here. Vectors of a model that is not are left out, and those of the
-        store's own are then made of ``next_embedding_model``. Raises `InvalidRequest`, `Conflict`, `Unavailable`.
+        ``claim`` holds its names while it appears. ``known`` says whether an embedding model is here. Vectors of a
+        model that is not are left out, and those of the store's own are then made of ``next_embedding_model``. Raises
+        `InvalidRequest`, `Conflict`, `Unavailable`.
         """
         written = _Written()
         more = [
@@ -84,7 +92,8 @@ class Restore:
         try:
             await self._take_files(archive, store, written)
             await self._take_chunks(archive, store, models, written)
-            await self._finish(archive, store, more, written)
+            async with claim():
+                await self._finish(archive, store, more, written)
         except BaseException:
             await asyncio.shield(self._give_up(store, written))
             raise

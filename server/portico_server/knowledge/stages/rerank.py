@@ -47,7 +47,7 @@ async def rerank(
     A model with the capability ``rerank`` is asked once, one that chats grades each passage. Raises `InvalidRequest`
     for any other.
     """
-    found = registry.get(model)
+    found = registry.get(model, context.caller)
     if found is None:
         raise NotFound(f"There is no model '{model}' here.", code="model_not_found", param="reranker")
     if "rerank" in found.card.capabilities:

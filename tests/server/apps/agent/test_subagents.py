@@ -11,8 +11,13 @@ from portico.wire import Delta, HandedOff, StepFinished, StepStarted, Usage
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
-from portico_server.db import apps
 from portico_server.db.apps import AppRow
+
+
+def row_of(name: str) -> AppRow:
+    """An agent that is deployed for everybody."""
+    return AppRow(f"app_{name}", name, None, "agent", 1, None, 0.0, 0.0)
+
 
 EXPERT: dict[str, Any] = {"name": "expert", "model": "deep", "description": "Knows tides."}
 
@@ -164,10 +169,8 @@ async def test_a_conversation_handed_back_at_once_is_the_result_of_the_call(stud
 async def test_a_conversation_goes_back_over_several_agents(studio: Studio) -> None:
     catalan = {"name": "catalan", "model": "deeper", "agents": [{"agent": "desk", "as": "handoff"}]}
     spanish = {"name": "spanish", "model": "deep", "agents": [{"agent": catalan, "as": "handoff"}]}
-    row = await studio.house.database.write(
-        apps.deploy, "desk", "agent", None, "local", {"portico_agent": 1}, "0", "", None
-    )
-    studio.house.registry.add(studio.agents.build("desk", {"portico_agent": 1}, row[0]))
+    row = row_of("desk")
+    studio.house.registry.add(studio.agents.build("desk", {"portico_agent": 1}, row))
     studio.model("Bon dia.", calls(ask("transfer_to_desk", "English again")), name="deeper")
     deep = studio.model(calls(ask("transfer_to_catalan", "saluda")), name="deep")
     studio.model(calls(ask("transfer_to_spanish", "saluda")), "Hello.")
@@ -190,12 +193,9 @@ async def test_of_two_handoffs_at_once_the_first_counts(studio: Studio) -> None:
 
 async def test_a_deployed_agent_as_a_sub_agent_remembers_in_the_same_session(studio: Studio) -> None:
     deep = studio.model("High.", "Low.", name="deep")
-    row = await studio.house.database.write(
-        apps.deploy, "expert", "agent", None, "local", {"portico_agent": 1}, "0", "", None
-    )
-    assert isinstance(row[0], AppRow)
+    row = row_of("expert")
     spec = {"portico_agent": 1, "model": "deep"}
-    studio.house.registry.add(studio.agents.build("expert", spec, row[0]))
+    studio.house.registry.add(studio.agents.build("expert", spec, row))
     studio.model(calls(ask("expert", "one")), "a", calls(ask("expert", "two")), "b")
     for text in "ab":
         await studio.ask(text, "s", agents=["expert"])
@@ -204,11 +204,7 @@ async def test_a_deployed_agent_as_a_sub_agent_remembers_in_the_same_session(stu
 
 
 async def test_an_agent_that_asks_itself_ends(studio: Studio) -> None:
-    row = (
-        await studio.house.database.write(
-            apps.deploy, "loop", "agent", None, "local", {"portico_agent": 1}, "0", "", None
-        )
-    )[0]
+    row = row_of("loop")
     spec = {"portico_agent": 1, "agents": ["loop"], "limits": {"turns": 2}}
     studio.house.registry.add(studio.agents.build("loop", spec, row))
 

@@ -70,8 +70,8 @@ def needs(name: str, *others: str, limits: Limits | None = None) -> AppEntry:
 async def test_those_that_others_need_come_first(house: House) -> None:
     await house.apps.given([needs("a", "b"), needs("b", "c"), needs("c", limits=Limits(concurrency=2))])
     assert [house.built.get_nowait() for _ in range(3)] == ["c", "b", "a"]
-    row = house.apps.row("c")
-    assert row is not None and row.limits == {"concurrency": 2} and house.quotas.of("c") is not None
+    row = house.apps.shared("c")
+    assert row is not None and row.limits == {"concurrency": 2} and house.quotas.of(row.id) is not None
 
 
 async def test_the_same_again_is_no_version_and_another_one_is(house: House) -> None:
@@ -84,17 +84,17 @@ async def test_the_same_again_is_no_version_and_another_one_is(house: House) -> 
 async def test_what_is_wrong_is_said(house: House) -> None:
     with pytest.raises(InvalidRequest, match="It is wrong"):
         await house.apps.given([AppEntry("a", "needs", {"wrong": True}), needs("b")])
-    assert house.apps.row("b") is not None
+    assert house.apps.shared("b") is not None
     with pytest.raises(NotFound, match="'nobody' does not exist"):
         await house.apps.given([needs("c", "nobody")])
 
 
 async def test_one_that_needs_a_tool_waits_for_it(house: House) -> None:
     await house.apps.given([needs("late", "tool/slow")])
-    assert house.apps.row("late") is None and "slow" in house.apps.unusable["late"]
+    assert house.apps.shared("late") is None and "slow" in house.apps.unusable["late"]
     task = asyncio.create_task(house.apps.run())
     house.registry.add(Named("other", "tool"))
     house.registry.add(Named("slow", "tool"))
     assert await asyncio.wait_for(house.built.get(), 10) == "late"
     await asyncio.wait_for(task, 10)
-    assert house.apps.row("late") is not None and not house.apps.unusable
+    assert house.apps.shared("late") is not None and not house.apps.unusable
