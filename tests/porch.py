@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from portico.wire import Usage
 from portico_server.api import inward
@@ -49,6 +48,7 @@ from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
 from portico_server.knowledge.uploaded import Uploaded
+from portico_server.listening import Server
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import Artifacts
 from portico_server.runs.courtesy import Courtesy
@@ -125,6 +125,7 @@ class Porch:
     parts: Parts
     auth: Auth
     client: httpx.AsyncClient
+    server: Server
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, *servables: Any) -> None:
@@ -228,8 +229,7 @@ async def porch(
     parts.batches.ask = inward.door(parts)
     auth = Auth(database, loaded.settings, runner.quotas)
     door = Door(parts, auth)
-    config = uvicorn.Config(wrap(door), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    server = Server(wrap(door), loaded.settings, grace=1)
     try:
         await auth.start(given)
         tasks = [
@@ -253,7 +253,7 @@ async def porch(
             task.add_done_callback(ended_by_itself)
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                yield Porch(url, parts, auth, client, stopped)
+                yield Porch(url, parts, auth, client, server, stopped)
         finally:
             server.should_exit = True
             for task in tasks[1:]:

@@ -15,12 +15,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
 from portico_server import __version__, logs
 from portico_server.api.door import Door
 from portico_server.assembly import House
 from portico_server.config import Configuration
+from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
@@ -54,6 +53,7 @@ def main(loaded: Loaded, wishes: Wishes) -> int:
     Raises `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
     """
     settings = loaded.settings
+    raise_descriptor_limit()
     if wishes.parent_watch and not _is_pipe(sys.stdin.fileno()):
         raise InvalidRequest(
             "--parent-watch needs a pipe as its standard input: its end is what it waits for."
@@ -96,19 +96,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stopping.set)
         if self._wishes.parent_watch:
             await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
-        server = Server(
-            uvicorn.Config(
-                self.door,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=GRACE,
-            )
-        )
+        server = Server(self.door, self._settings, grace=GRACE)
         try:
             await self._prepare()
             async with asyncio.TaskGroup() as tasks:

@@ -10,11 +10,17 @@ import json
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
+from portico_server.connections import Bounds, Connection, Connections
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.settings import Settings
+
+TICKS_PER_SWEEP = 10
+"""Of uvicorn's main loop, which comes round every tenth of a second."""
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -102,15 +108,37 @@ def _told(host: str, port: int, path: str) -> dict[str, object]:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with its start as an event and the signals left to us."""
+    """uvicorn, with its start as an event, the signals left to us, and bounds on what clients hold.
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    ``grace`` is how many seconds calls in progress are given when it stops.
+    """
+
+    def __init__(self, app: Any, settings: Settings, *, grace: int) -> None:
         self.serving = asyncio.Event()
+        self.connections = Connections(Bounds.of(settings))
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=cast("type[asyncio.Protocol]", partial(Connection, connections=self.connections)),
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=grace,
+            )
+        )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.serving.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if counter % TICKS_PER_SWEEP == 0:
+            self.connections.sweep()
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -55,6 +55,19 @@ class Settings:
     max_body_mb: int = _setting(32, "Largest JSON body, in MB")
     max_file_mb: int = _setting(512, "Largest uploaded or followed file, in MB")
     max_media_mb: int = _setting(25, "Largest sound or picture in a call of a model, in MB")
+    max_connections: int = _setting(
+        0, "Connections at a time; 0 takes what the process's file descriptors allow, at most 10,000"
+    )
+    max_connections_per_address: int = _setting(
+        0, "Connections that one address may hold before a key was seen on them; 0 takes 3/8 of all"
+    )
+    header_timeout: float = _setting(10.0, "Seconds in which the headers of a request must come")
+    body_timeout: float = _setting(
+        20.0, "Seconds over which a body may come slower than 1 KB per second before it is refused"
+    )
+    idle_timeout: float = _setting(
+        20.0, "Seconds after an answer at which a connection without a further request is closed"
+    )
     request_timeout: float = _setting(600.0, "Longest a call may take, in seconds")
     load_timeout: float = _setting(180.0, "Longest a model may take to load, in seconds")
     keep_alive: float = _setting(

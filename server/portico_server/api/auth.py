@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import Protocol
 
@@ -64,6 +64,8 @@ class Auth:
         self._rows: dict[str, KeyRow] = {}
         self._callers: dict[str, Principal] = {}
         self._given: set[str] = set()
+        self.revoked: list[Callable[[str], Awaitable[None]]] = []
+        """Called with the id of a key that was revoked, before `revoke` returns: they end what it has begun."""
 
     async def start(self, given: Iterable[GivenKey] = ()) -> None:
         """Read the keys, add those of the configuration, and refuse an open door (`refuse_open_bind`)."""
@@ -138,6 +140,8 @@ class Auth:
         if row is not None:
             self._callers.pop(row.hash, None)
             self._quotas.forget(row.id)
+        for end in self.revoked:
+            await end(key_id)
 
     def identify(self, secret: str | None) -> Principal:
         """The caller who presents ``secret``, or nothing. Raises `Unauthenticated`.

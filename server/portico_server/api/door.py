@@ -62,6 +62,9 @@ class Door:
         # What surrounds the file in a form comes on top.
         self._upload_limit = parts.settings.max_file_mb * MB + MB
         self._faces: dict[str, asyncio.Future[Face]] = {}
+        self._calls: dict[str, set[Exchange]] = {}
+        """What keys have under way, by the key's id."""
+        auth.revoked += [self._end_calls, parts.runner.revoke]
         self.furnished = asyncio.Event()
         """Set once every face is there."""
 
@@ -91,8 +94,15 @@ class Door:
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         try:
             await self._answer(exchange)
+        except asyncio.CancelledError:
+            if exchange.revoked is None:
+                raise
+            await exchange.break_off()
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told
             await exchange.refuse(error)
+        finally:
+            if exchange.caller is not None:
+                self._ended(exchange, exchange.caller.id)
 
     async def _answer(self, exchange: Exchange) -> None:
         scope = exchange.scope
@@ -110,7 +120,11 @@ class Door:
             return
         if path not in PUBLIC and not path.startswith(PUBLIC_FOLDERS):
             exchange.caller = self._identify(exchange, path)
+            connection = scope.get("portico.connection")
+            if connection is not None:  # a request of a batch has none
+                connection.admit()
             exchange.meter = self._parts.runner.quotas.of(exchange.caller.id)
+            self._began(exchange, exchange.caller.id)
         handlers = HOT.get(path)
         if handlers is None:
             await self._pass_on(exchange, path, method)
@@ -120,6 +134,25 @@ class Door:
             await exchange.answer(204, b"", [(b"allow", ", ".join(handlers).encode())])
         else:
             raise NotAllowedHere(method, path, ", ".join(handlers))
+
+    def _began(self, exchange: Exchange, key: str) -> None:
+        exchange.task = asyncio.current_task()
+        self._calls.setdefault(key, set()).add(exchange)
+
+    def _ended(self, exchange: Exchange, key: str) -> None:
+        calls = self._calls.get(key)
+        if calls is not None:
+            calls.discard(exchange)
+            if not calls:
+                del self._calls[key]
+
+    async def _end_calls(self, key: str) -> None:
+        """End what a revoked key has under way, streams included, but for the call that revokes it."""
+        ours = asyncio.current_task()
+        for exchange in tuple(self._calls.get(key, ())):
+            if exchange.task is not None and exchange.task is not ours:
+                exchange.revoked = Unauthenticated("This API key was revoked.", code="key_revoked")
+                exchange.task.cancel()
 
     def _identify(self, exchange: Exchange, path: str) -> Principal:
         """Who calls. A client of MCP that has no key is told where it learns how to get one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -26,6 +27,8 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 QUIET = 15.0
 """The longest silence in a stream, in seconds: a sign of life breaks it, so that no proxy takes it for dead."""
+
+LAST_FRAME_TIMEOUT_S = 1.0
 
 JSON: RawHeaders = [(b"content-type", b"application/json")]
 
@@ -56,9 +59,11 @@ class Exchange:
         "id",
         "limit",
         "meter",
+        "revoked",
         "scope",
         "shape",
         "started",
+        "task",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int, shape: Shape = OPENAI) -> None:
@@ -73,6 +78,10 @@ class Exchange:
         self.caller: Principal | None = None
         self.meter: Meter | None = None
         """What the caller's key has left, if it has limits; told with every answer."""
+        self.task: asyncio.Task[None] | None = None
+        """Who answers, where that can be ended."""
+        self.revoked: PorticoError | None = None
+        """Why it was cancelled, if its key was revoked meanwhile."""
         self._received = 0
         self._replay: Message | None = None
 
@@ -177,6 +186,26 @@ class Exchange:
         if not self.started:
             await self.answer(self.shape.status(told), self.shape.body(told, self.id), errors.headers(told))
 
+    async def break_off(self) -> None:
+        """End an answer whose key was revoked: with an error before it has begun, else by ending the connection."""
+        assert self.revoked is not None
+        if self.task is not None:
+            self.task.uncancel()
+        if not self.started:
+            await self.refuse(self.revoked)
+            return
+        connection = self.scope.get("portico.connection")
+        if connection is not None:
+            connection.end()
+
+    async def _say_revoked(self) -> None:
+        """The last frame of a stream whose key was revoked, if its client takes it."""
+        if self.revoked is not None and self.started:
+            last = self.shape.frame(self.revoked, self.id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_FRAME_TIMEOUT_S):
+                    await self._send({"type": "http.response.body", "body": last, "more_body": True})
+
     async def stream(
         self, frames: AsyncIterator[bytes], headers: RawHeaders = STREAM, *, tells_errors: bool = False
     ) -> None:
@@ -205,6 +234,9 @@ class Exchange:
                 if not self.started:
                     await self.send(head)
                 await self._send({"type": "http.response.body", "body": b""})
+        except asyncio.CancelledError:
+            await self._say_revoked()
+            raise
         finally:
             close = getattr(frames, "aclose", None)
             if close is not None:

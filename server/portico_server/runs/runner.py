@@ -11,7 +11,7 @@ from typing import Any
 
 from portico.wire import ErrorBody, Event, Failed, Finished, Status, Usage
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, DeadlineExceeded, PorticoError
+from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, Relayed
@@ -198,7 +198,7 @@ class Runner:
                 run.result = await work(RunContext(run, self._registry, emit, self._questions))
         except asyncio.CancelledError:
             run.status = "cancelled"
-            run.error = ErrorBody("The run was cancelled.", "server_error", "cancelled")
+            run.error = run.revoked or ErrorBody("The run was cancelled.", "server_error", "cancelled")
             raise
         except TimeoutError as error:
             within = "the time that a part of it has" if limit is None else f"{limit:g} s"
@@ -332,6 +332,13 @@ class Runner:
                 cost=run.usage.cost,
             )
         )
+
+    async def revoke(self, owner: str) -> None:
+        """End the runs that have the rights of a key which was revoked."""
+        error = Forbidden("The key that this ran for was revoked.", code="key_revoked").body()
+        for run in [run for run in self._active.values() if run.caller.id == owner]:
+            run.revoked = error
+            await run.cancel()
 
     async def close(self) -> None:
         """Cancel what lives and wait for it."""

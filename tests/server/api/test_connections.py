@@ -1,0 +1,328 @@
+"""Connections that send slowly, send too much, or stay and say nothing; and callers beside them.
+
+Time passes by `Connections.sweep`, which the server calls once a second: a round of it is a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.daemon import environment
+from tests.porch import Porch, Teller, porch
+
+from portico_server.connections import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_URL_BYTES,
+    RESERVED_DESCRIPTORS,
+    raise_descriptor_limit,
+)
+
+KEY = "pk-of-the-operator"
+WITH_KEY = {"Authorization": f"Bearer {KEY}"}
+LIMIT = 30
+"""Seconds after which a test gives up."""
+
+
+@asynccontextmanager
+async def served(folder: Path, **settings: Any) -> AsyncIterator[Porch]:
+    """A gateway that asks for a key."""
+    async with porch(folder, api_key=KEY, **settings) as house:
+        yield house
+
+
+class Wire:
+    """A connection on which a test says what it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def say(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes."""
+        async with asyncio.timeout(LIMIT):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+    async def refusal(self) -> tuple[int, str]:
+        """The status and the code of an answer after which the connection ends."""
+        head, _, body = (await self.rest()).partition(b"\r\n\r\n")
+        assert b"connection: close" in head.lower(), head
+        assert b"x-content-type-options: nosniff" in head.lower()
+        error = json.loads(body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        return int(head.split()[1]), error["code"]
+
+    async def answer(self) -> tuple[int, bytes]:
+        """One answer with a length, the connection staying open."""
+        async with asyncio.timeout(LIMIT):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length")
+            )
+            return int(head.split()[1]), await self.reader.readexactly(length)
+
+
+@asynccontextmanager
+async def wire(house: Porch) -> AsyncIterator[Wire]:
+    address = httpx.URL(house.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+async def seconds(house: Porch, count: int) -> None:
+    """Let so much time pass for connections; what has been sent is read before."""
+    await turn(house)
+    for _ in range(count):
+        house.server.connections.sweep()
+
+
+async def turn(house: Porch) -> None:
+    """Until the server has read what was sent to it so far: it answers another request."""
+    assert (await house.client.get("/health")).status_code == 200
+
+
+def ask(length: int = 0, *, key: str = KEY, path: str = "/v1/chat/completions") -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def test_headers_that_do_not_end_are_cut_off(tmp_path: Path) -> None:
+    async with served(tmp_path, header_timeout=10) as house, wire(house) as slow:
+        await slow.say(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        for _ in range(11):
+            await slow.say(b"X-More: 1\r\n")  # a header a second is no way to stay
+            await seconds(house, 1)
+        assert await slow.refusal() == (408, "request_timeout")
+
+
+async def test_a_connection_that_says_nothing_is_closed(tmp_path: Path) -> None:
+    async with served(tmp_path, header_timeout=10) as house, wire(house) as silent, wire(house) as blank:
+        for _ in range(11):
+            await blank.say(b"\r\n")  # nor are empty lines
+            await seconds(house, 1)
+        assert await silent.rest() == b""
+        assert await blank.rest() == b""
+
+
+async def test_a_connection_is_kept_for_its_next_request_but_not_for_ever(tmp_path: Path) -> None:
+    async with served(tmp_path, idle_timeout=20) as house, wire(house) as kept:
+        for _ in range(3):
+            await kept.say(HEALTH)
+            assert (await kept.answer())[0] == 200
+            await seconds(house, 15)
+        await seconds(house, 6)
+        assert await kept.rest() == b""
+
+
+async def test_a_body_that_drips_is_cut_off_and_the_call_does_not_begin(tmp_path: Path) -> None:
+    async with served(tmp_path, body_timeout=20) as house, wire(house) as slow:
+        house.add(teller := Teller("teller", b"{}"))
+        await slow.say(ask(100_000))
+        for _ in range(21):
+            await slow.say(b" " * 100)
+            await seconds(house, 1)
+        assert await slow.refusal() == (408, "request_timeout")
+        assert not teller.asked
+
+
+async def test_pieces_that_carry_no_body_are_no_progress(tmp_path: Path) -> None:
+    async with served(tmp_path, body_timeout=20) as house, wire(house) as slow:
+        await slow.say(ask().replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
+        await slow.say(b"ffff;")
+        for _ in range(21):
+            await slow.say(b"x" * 4096)  # an extension of a chunk
+            await seconds(house, 1)
+        assert (await slow.refusal())[0] == 408
+
+
+async def test_a_body_that_takes_long_but_comes_is_taken(tmp_path: Path) -> None:
+    async with served(tmp_path, body_timeout=20) as house, wire(house) as steady:
+        house.add(Teller("teller", b'{"object":"chat.completion"}'))
+        body = b'{"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}'
+        await steady.say(ask(200_000 + len(body)))
+        for _ in range(50):
+            await steady.say(b" " * 4_000)
+            await seconds(house, 1)
+        await steady.say(body)
+        assert (await steady.answer())[0] == 200
+
+
+async def test_a_stream_may_take_hours(tmp_path: Path) -> None:
+    async with served(tmp_path) as house:
+        hold = asyncio.Event()
+        house.add(teller := Teller("teller", b'data: {"choices":[]}\n\n', hold=hold))
+        body = {"model": "teller", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+        async with house.client.stream("POST", "/v1/chat/completions", json=body, headers=WITH_KEY) as answer:
+            await teller.began.wait()
+            await seconds(house, 3 * 3600)
+            hold.set()
+            assert answer.status_code == 200
+            assert b"choices" in await answer.aread()
+
+
+async def test_who_was_refused_does_not_go_on_sending(tmp_path: Path) -> None:
+    async with served(tmp_path) as house, wire(house) as stranger:
+        await stranger.say(ask(1_000_000, key="pk-unknown"))
+        assert (await stranger.answer())[0] == 401
+        for _ in range(4):
+            await stranger.say(b" " * 4096)
+            await seconds(house, 1)
+        assert await stranger.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("request_head", "refusal"),
+    [
+        (b"X: " + b"a" * (MAX_HEADER_BYTES + 1) + b"\r\n\r\n", (431, "headers_too_large")),
+        (b"X: 1\r\n" * (MAX_HEADERS + 1) + b"\r\n", (431, "headers_too_large")),
+        (b"".join(b"X-%d: 1\r\n" % number for number in range(50_000)) + b"\r\n", (431, "headers_too_large")),
+        (b"X: " + b"a" * 1_000_000, (431, "headers_too_large")),
+        (b"No header at all\r\n\r\n", (400, "invalid_http")),
+    ],
+    ids=["large", "many", "50,000", "endless", "malformed"],
+)
+async def test_headers_have_bounds(tmp_path: Path, request_head: bytes, refusal: tuple[int, str]) -> None:
+    async with served(tmp_path) as house, wire(house) as large:
+        await large.say(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + request_head)
+        assert await large.refusal() == refusal
+        await turn(house)
+
+
+async def test_an_address_has_a_bound(tmp_path: Path) -> None:
+    async with served(tmp_path) as house, wire(house) as long:
+        await long.say(b"GET /health?" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await long.refusal() == (414, "url_too_long")
+
+
+async def test_headers_up_to_the_bound_are_taken_on_every_request_of_a_connection(tmp_path: Path) -> None:
+    async with served(tmp_path) as house, wire(house) as kept:
+        for _ in range(3):
+            await kept.say(
+                HEALTH.replace(b"\r\n\r\n", b"\r\nX: " + b"a" * (MAX_HEADER_BYTES - 200) + b"\r\n\r\n")
+            )
+            assert (await kept.answer())[0] == 200
+
+
+async def test_requests_in_a_row_are_answered_in_order(tmp_path: Path) -> None:
+    async with served(tmp_path) as house, wire(house) as eager:
+        await eager.say(HEALTH * 3 + HEALTH[:20])
+        for _ in range(3):
+            assert (await eager.answer())[0] == 200
+        await eager.say(HEALTH[20:])
+        assert (await eager.answer())[0] == 200
+
+
+async def test_silent_connections_make_way_for_callers_with_a_key(tmp_path: Path) -> None:
+    async with served(tmp_path, max_connections=16) as house, AsyncExitStack() as stack:
+        known = await stack.enter_async_context(wire(house))
+        listing = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+        await known.say(listing.encode())
+        assert (await known.answer())[0] == 200
+        for _ in range(50):
+            silent = await stack.enter_async_context(wire(house))
+            await silent.say(b"GET /health HTTP/1.1\r\nHost:")
+            async with httpx.AsyncClient(base_url=house.url, headers=WITH_KEY) as caller:
+                assert (await caller.get("/v1/models")).status_code == 200
+        assert len(house.server.connections) <= 16
+        await known.say(HEALTH)  # it is still there
+        assert (await known.answer())[0] == 200
+
+
+async def test_one_address_has_a_share_of_what_may_be_open_without_a_key(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path, max_connections=100, max_connections_per_address=5) as house,
+        AsyncExitStack() as stack,
+    ):
+        wires = [await stack.enter_async_context(wire(house)) for _ in range(12)]
+        await turn(house)
+        assert len(house.server.connections) <= 6  # the client of `turn` is one of them
+        assert await wires[0].rest() == b""
+
+
+async def test_when_all_are_busy_a_new_one_is_told_to_come_back(tmp_path: Path) -> None:
+    async with served(tmp_path, max_connections=1) as house:
+        hold = asyncio.Event()
+        house.add(teller := Teller("teller", b'data: {"choices":[]}\n\n', hold=hold))
+        body = b'{"model":"teller","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+        async with wire(house) as first:
+            await first.say(ask(len(body)) + body)
+            await teller.began.wait()
+            async with wire(house) as second:
+                assert await second.refusal() == (503, "too_many_connections")
+            hold.set()
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[str]:
+    """The URL of a daemon that may have 400 file descriptors and asks for a key."""
+
+    def narrowed() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
+
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "portico_server", "serve", "--port", "0", "--quiet", "--parent-watch"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(PORTICO_HOME=str(tmp_path / "home"), PORTICO_API_KEY=KEY, PORTICO_OFFLINE="1"),
+        preexec_fn=narrowed,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            yield str(json.loads(process.stdout.readline())["url"])
+        finally:
+            process.terminate()
+            process.wait(LIMIT)
+
+
+def test_connections_without_a_key_do_not_use_up_the_descriptors(narrow: str) -> None:
+    address = (httpx.URL(narrow).host, httpx.URL(narrow).port or 0)
+    held: list[socket.socket] = []
+    try:
+        for _ in range(600):
+            held.append(socket.create_connection(address, LIMIT))
+            held[-1].sendall(b"GET /health HTTP/1.1\r\nHost:")
+        for _ in range(5):
+            asked = httpx.get(f"{narrow}/v1/models", headers=WITH_KEY, timeout=LIMIT)
+            assert asked.status_code == 200
+    finally:
+        for each in held:
+            with closing(each):
+                pass
+
+
+def test_a_daemon_takes_as_many_descriptors_as_it_may() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, RESERVED_DESCRIPTORS * 2), hard))
+        assert raise_descriptor_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= min(soft, 65_536)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
