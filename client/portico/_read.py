@@ -42,6 +42,7 @@ from portico.values import (
     ToolResult,
     ToolSource,
     TraceStage,
+    Vacuumed,
 )
 from portico.wire import ErrorBody, Usage, passage_from_json, place_from_json
 
@@ -275,6 +276,10 @@ def artifact(value: Any) -> Artifact:
 def mcp_server(value: Any) -> McpServer:
     lists = {name: tuple(value.get(name) or ()) for name in ("command", "env", "headers", "tools")}
     return value_of(McpServer, value, **lists)
+
+
+def vacuumed(value: Any) -> Vacuumed:
+    return value_of(Vacuumed, value)
 
 
 def setting(value: Any) -> Setting:

@@ -207,12 +207,16 @@ class _Reading(Generic[T]):
 
 
 @contextlib.contextmanager
-def _written(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name when it is whole."""
+def _written(path: Path, *, private: bool) -> Iterator[BinaryIO]:
+    """A file that appears under its name when it is whole and on the disk; ``private``: for this user alone."""
     partial = path.with_name(f"{path.name}.part")
     try:
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)  # its mode would stay
+        mode = 0o600 if private else 0o666
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         raise InvalidRequest(f"Cannot write '{path}': {error.strerror}.", param="to") from error
@@ -241,8 +245,18 @@ class Transport:
                             raise
         raise AssertionError("unreachable")
 
-    def save(self, call: Call[bytes], path: Path) -> int:
-        """Write what a call answers to a file as it comes; its size. A file that breaks off is removed."""
+    def save(
+        self,
+        call: Call[bytes],
+        path: Path,
+        *,
+        private: bool = False,
+        told: Callable[[int], None] | None = None,
+    ) -> tuple[int, Headers]:
+        """Write what a call answers to a file as it comes; its size, and the answer's headers.
+
+        A file that breaks off is removed. ``private``: only this user may read it. ``told`` hears of the bytes so far.
+        """
         with _translated(self.address, self._timeout), self._bodies.call():
             response = self._http.send(
                 self._http.build_request(**_arguments(call, self._timeout)), stream=True
@@ -250,8 +264,13 @@ class Transport:
             with contextlib.closing(response):
                 if not response.is_success:
                     raise failure(response.status_code, response.headers, response.read())
-                with _written(path) as file:
-                    return sum(file.write(chunk) for chunk in response.iter_bytes())
+                size = 0
+                with _written(path, private=private) as file:
+                    for chunk in response.iter_bytes():
+                        size += file.write(chunk)
+                        if told is not None:
+                            told(size)
+                return size, response.headers
 
     def stream(
         self, call: EventCall[T], opened: Callable[[Headers], None] | None = None
@@ -304,8 +323,18 @@ class AsyncTransport:
                             raise
         raise AssertionError("unreachable")
 
-    async def save(self, call: Call[bytes], path: Path) -> int:
-        """Write what a call answers to a file as it comes; its size. A file that breaks off is removed."""
+    async def save(
+        self,
+        call: Call[bytes],
+        path: Path,
+        *,
+        private: bool = False,
+        told: Callable[[int], None] | None = None,
+    ) -> tuple[int, Headers]:
+        """Write what a call answers to a file as it comes; its size, and the answer's headers.
+
+        A file that breaks off is removed. ``private``: only this user may read it. ``told`` hears of the bytes so far.
+        """
         with _translated(self.address, self._timeout):
             response = await self._http.send(
                 self._http.build_request(**_arguments(call, self._timeout)), stream=True
@@ -313,8 +342,13 @@ class AsyncTransport:
             async with contextlib.aclosing(response):
                 if not response.is_success:
                     raise failure(response.status_code, response.headers, await response.aread())
-                with _written(path) as file:
-                    return sum([file.write(chunk) async for chunk in response.aiter_bytes()])
+                size = 0
+                with _written(path, private=private) as file:
+                    async for chunk in response.aiter_bytes():
+                        size += file.write(chunk)
+                        if told is not None:
+                            told(size)
+                return size, response.headers
 
     async def stream(
         self, call: EventCall[T], opened: Callable[[Headers], None] | None = None

@@ -1,4 +1,5 @@
-"""``python -m portico_server serve`` runs the daemon; ``settings`` prints every value and where it came from.
+"""``python -m portico_server serve`` runs the daemon; ``settings`` prints every value and where it came from;
+``backup``, ``restore`` and ``vacuum`` work on a home folder on which no daemon runs.
 
 People use the `portico` command, which starts this as a child process.
 """
@@ -24,13 +25,26 @@ def _parser() -> argparse.ArgumentParser:
         prog="portico_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("serve", "run the daemon"), ("settings", "print the settings")):
+    for name, text in (
+        ("serve", "run the daemon"),
+        ("settings", "print the settings"),
+        ("backup", "write the home folder to one file"),
+        ("restore", "make a home folder of such a file"),
+        ("vacuum", "give unused room of the database back"),
+    ):
         command = commands.add_parser(name, help=text)
         for item in fields(Settings):
             command.add_argument(
                 f"--{item.name.replace('_', '-')}", dest=item.name, help=item.metadata["doc"]
             )
         command.add_argument("--file", type=Path, help="configuration file (YAML)")
+        if name in ("backup", "restore"):
+            command.add_argument("path", type=Path, help="the archive")
+        if name == "backup":
+            command.add_argument("--with-models", action="store_true", help="model files too")
+        if name == "restore":
+            command.add_argument("--replace", action="store_true", help="keep what is there aside")
+            command.add_argument("--dry-run", action="store_true", help="check and list, and change nothing")
         if name == "serve":
             command.add_argument(
                 "--docs",
@@ -63,6 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "settings":
             print(json.dumps({"data": [asdict(row) for row in loaded.describe()]}, ensure_ascii=False))
             return 0
+        if given.command != "serve":
+            from portico_server import maintenance
+
+            return maintenance.run(given, loaded)
         from portico_server import app
 
         wishes = app.Wishes(

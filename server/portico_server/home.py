@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from portico_server.backup import swap
 from portico_server.core.errors import Conflict, Unavailable
 
 LEAVING_S = 15.0
@@ -49,6 +50,16 @@ class Home:
                 "'portico down', or set PORTICO_HOME to another folder.",
                 code="home_in_use",
             )
+        try:
+            swap.tidy(self.path)
+        except (OSError, ValueError) as error:
+            os.close(self._lock)
+            self._lock = None
+            raise Unavailable(
+                f"A restore into the home folder {self.path} was cut off and cannot be finished: {error}. Let this "
+                "user write all of that folder, then try again.",
+                code="home_unusable",
+            ) from error
         return self
 
     def __exit__(

@@ -45,7 +45,8 @@ class Audio(Group):
     ) -> int:
         """`speak` into a file, piece by piece; its size. A file that breaks off is removed."""
         name = model or await self._who("speech")
-        return await self._transport.save(speech(text, name, voice, format, speed, options), Path(path))
+        call = speech(text, name, voice, format, speed, options)
+        return (await self._transport.save(call, Path(path)))[0]
 
     async def transcribe(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +27,7 @@ from portico._async.tuning import Tuning
 from portico._calls.adapters import detokenize, tokenize
 from portico._calls.call import Message
 from portico._calls.chat import app_run, chat, the_only
-from portico._calls.daemon import health, settings, shutdown, status, usage
+from portico._calls.daemon import backup, health, settings, shutdown, status, usage, vacuum
 from portico._calls.flows import apply, flow_check, flow_run
 from portico._calls.knowledge import search
 from portico._calls.models import embed
@@ -36,7 +37,19 @@ from portico._step import StepLike
 from portico._transport import TIMEOUT, Address, AsyncTransport
 from portico._worker import AsyncWorker
 from portico.flow import Flow, flow_of
-from portico.values import Applied, CheckedFlow, Embeddings, Found, Ranker, RunEvent, Setting, Status, Tokens
+from portico.values import (
+    Applied,
+    BackedUp,
+    CheckedFlow,
+    Embeddings,
+    Found,
+    Ranker,
+    RunEvent,
+    Setting,
+    Status,
+    Tokens,
+    Vacuumed,
+)
 
 
 class AsyncClient:
@@ -206,6 +219,20 @@ class AsyncClient:
     async def usage(self, since: float | None = None) -> list[dict[str, Any]]:
         """Totals of calls and tokens since a moment (seconds since 1970)."""
         return await self._transport.send(usage(since))
+
+    async def backup(
+        self, to: Path, *, models: bool = False, told: Callable[[int], None] | None = None
+    ) -> BackedUp:
+        """Write everything that the daemon keeps to one file, while it serves; ``models``: with the model files.
+
+        ``told`` hears of the bytes so far. Nothing is left of a failed one; ``portico restore`` reads it.
+        """
+        size, headers = await self._transport.save(backup(models), to, private=True, told=told)
+        return BackedUp(size, int(headers.get("portico-backup-missing", "0")))
+
+    async def vacuum(self) -> Vacuumed:
+        """Give back the room within the database file that nothing uses."""
+        return await self._transport.send(vacuum())
 
     async def shutdown(self) -> None:
         """Ask the daemon to end."""

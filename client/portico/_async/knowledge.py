@@ -151,7 +151,7 @@ class Stores(Group):
 
     async def export_archive(self, name: str, to: Path, *, vectors: bool = True) -> int:
         """Write a store to a file that any daemon can import; its size in bytes. Nothing is left of a failed one."""
-        return await self._transport.save(store_export(name, vectors), to)
+        return (await self._transport.save(store_export(name, vectors), to))[0]
 
     async def import_archive(self, archive: Path, *, name: str | None = None) -> Store:
         """Make a store of such a file, under its own name or another."""

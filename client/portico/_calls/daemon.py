@@ -9,6 +9,7 @@ from portico._calls.call import Call, given
 from portico.values import (
     Setting,
     Status,
+    Vacuumed,
 )
 
 
@@ -26,6 +27,14 @@ def settings() -> Call[list[Setting]]:
 
 def usage(since: float | None) -> Call[list[dict[str, Any]]]:
     return Call("GET", "/api/usage", read.rows(read.mapping), query=given(since=since))
+
+
+def backup(models: bool) -> Call[bytes]:
+    return Call("GET", "/api/backup", bytes, query={"models": str(models).lower()}, raw=True, slow=True)
+
+
+def vacuum() -> Call[Vacuumed]:
+    return Call("POST", "/api/vacuum", read.vacuumed, slow=True)
 
 
 def shutdown() -> Call[None]:

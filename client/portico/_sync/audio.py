@@ -46,7 +46,8 @@ class Audio(Group):
     ) -> int:
         """`speak` into a file, piece by piece; its size. A file that breaks off is removed."""
         name = model or self._who("speech")
-        return self._transport.save(speech(text, name, voice, format, speed, options), Path(path))
+        call = speech(text, name, voice, format, speed, options)
+        return (self._transport.save(call, Path(path)))[0]
 
     def transcribe(
         self,

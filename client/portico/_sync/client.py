@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,7 @@ from portico._answer import Answer, Opened
 from portico._calls.adapters import detokenize, tokenize
 from portico._calls.call import Message
 from portico._calls.chat import app_run, chat, the_only
-from portico._calls.daemon import health, settings, shutdown, status, usage
+from portico._calls.daemon import backup, health, settings, shutdown, status, usage, vacuum
 from portico._calls.flows import apply, flow_check, flow_run
 from portico._calls.knowledge import search
 from portico._calls.models import embed
@@ -37,7 +38,19 @@ from portico._sync.tuning import Tuning
 from portico._transport import TIMEOUT, Address, Transport
 from portico._worker import Worker
 from portico.flow import Flow, flow_of
-from portico.values import Applied, CheckedFlow, Embeddings, Found, Ranker, RunEvent, Setting, Status, Tokens
+from portico.values import (
+    Applied,
+    BackedUp,
+    CheckedFlow,
+    Embeddings,
+    Found,
+    Ranker,
+    RunEvent,
+    Setting,
+    Status,
+    Tokens,
+    Vacuumed,
+)
 
 
 class Client:
@@ -207,6 +220,20 @@ class Client:
     def usage(self, since: float | None = None) -> list[dict[str, Any]]:
         """Totals of calls and tokens since a moment (seconds since 1970)."""
         return self._transport.send(usage(since))
+
+    def backup(
+        self, to: Path, *, models: bool = False, told: Callable[[int], None] | None = None
+    ) -> BackedUp:
+        """Write everything that the daemon keeps to one file, while it serves; ``models``: with the model files.
+
+        ``told`` hears of the bytes so far. Nothing is left of a failed one; ``portico restore`` reads it.
+        """
+        size, headers = self._transport.save(backup(models), to, private=True, told=told)
+        return BackedUp(size, int(headers.get("portico-backup-missing", "0")))
+
+    def vacuum(self) -> Vacuumed:
+        """Give back the room within the database file that nothing uses."""
+        return self._transport.send(vacuum())
 
     def shutdown(self) -> None:
         """Ask the daemon to end."""

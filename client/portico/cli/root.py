@@ -24,6 +24,7 @@ PANELS = {
     "Apps and agents": ("apps", "agents", "sessions", "facts", "prompts", "run", "runs", "approvals"),
     "Tools": ("tools", "serve", "mcp"),
     "Access": ("keys",),
+    "Operation": ("backup", "restore", "vacuum"),
 }
 """The commands as ``portico --help`` shows them. Each is the typer application ``app`` of the module of its name."""
 

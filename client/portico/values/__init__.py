@@ -15,7 +15,7 @@ from portico.values.apps import (
     Session,
     SessionMessage,
 )
-from portico.values.daemon import Key, NewKey, Setting, Status
+from portico.values.daemon import BackedUp, Key, NewKey, Setting, Status, Vacuumed
 from portico.values.knowledge import (
     Chunk,
     Chunker,
@@ -52,6 +52,7 @@ __all__ = [
     "AppVersion",
     "Applied",
     "Artifact",
+    "BackedUp",
     "Change",
     "CheckedAgent",
     "CheckedFlow",
@@ -98,4 +99,5 @@ __all__ = [
     "ToolSource",
     "TraceStage",
     "TraceStep",
+    "Vacuumed",
 ]

@@ -46,6 +46,24 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
+class BackedUp:
+    """A backup: its size in bytes, and how many files the daemon should have had and had not."""
+
+    bytes: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vacuumed:
+    """Bytes of the database file before and after; ``converted``: it gives room back by itself from now on."""
+
+    before: int
+    after: int
+    freed: int
+    converted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The daemon at a glance. ``startup`` lists the runs that its start began."""
 

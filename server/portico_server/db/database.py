@@ -16,7 +16,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.db import snapshot
 from portico_server.db.schema import HEAD
+from portico_server.db.snapshot import Vacuumed
 from portico_server.db.writer import Writer
 
 P = ParamSpec("P")
@@ -92,6 +94,7 @@ class Database:
         def configure(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # transactions are begun by us, below
             for pragma in (
+                f"auto_vacuum={snapshot.INCREMENTAL}",  # of a new database alone, and before anything is written
                 "journal_mode=WAL",
                 f"synchronous={synchronous}",
                 f"journal_size_limit={LOG_KEPT}",
@@ -187,6 +190,38 @@ class Database:
                 self._swift_from = now + HOLD_OFF
         return True
 
+    async def vacuum(self, *, convert: bool = True, worth_bytes: int = 0) -> Vacuumed | None:
+        """Give back the pages of a SQLite file that nothing uses, a few in each transaction.
+
+        ``None`` if it was not done: on another database, or where less than ``worth_bytes`` are free. An old file
+        cannot do it by itself and is written anew as a whole if ``convert``: writers wait meanwhile, readers do not.
+        """
+        if not self._sqlite or self._url.database is None:
+            return None
+        path = Path(self._url.database)
+        before = await self._writer.do(lambda: (path.stat().st_size, *self._driven(_free)))
+        size, free, incremental = before
+        if free < max(1, worth_bytes) and (incremental or not convert):
+            return None
+        if not incremental:
+            if not convert:
+                return None
+            await self._writer.do(lambda: self._driven(snapshot.convert))
+        else:
+            while await self._writer.do(lambda: self._driven(snapshot.give_back)):
+                pass
+        await self._writer.do(lambda: self._driven(snapshot.shorten))
+        return Vacuumed(size, path.stat().st_size, not incremental)  # noqa: ASYNC240  # one look
+
+    def _driven(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Call a function with the writer's own connection, outside of a transaction. In the writer thread."""
+        try:
+            driver: Any = self._holding(self._write_engine).connection.driver_connection
+            return function(driver)
+        except FAILURES as error:
+            self._let_go(self._write_engine)
+            raise self._explain(error) from error
+
     def _insert(self, engine: Engine, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         try:
             driver: Any = self._holding(engine).connection.driver_connection
@@ -272,6 +307,10 @@ class Database:
         self._jot_engine.dispose()
         self._swift_engine.dispose()
         self._read_engine.dispose()
+
+
+def _free(connection: sqlite3.Connection) -> tuple[int, bool]:
+    return snapshot.free_bytes(connection), snapshot.is_incremental(connection)
 
 
 def _address(url: str) -> URL:

@@ -25,6 +25,14 @@ def head() -> str | None:
     return ScriptDirectory.from_config(config()).get_current_head()
 
 
+def is_known(revision: str) -> bool:
+    """Whether a migration is one of this version's."""
+    try:
+        return ScriptDirectory.from_config(config()).get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
 def upgrade(engine: Engine) -> None:
     """Run all missing migrations in one transaction."""
     settings = config()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -14,23 +10,18 @@ from typing import IO, Any
 import orjson
 
 from portico.wire import place_from_json
-from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.db.archives import Kept
-from portico_server.knowledge.archive.form import BLOB, CHUNKS, FILES, FORMAT, MANIFEST, VECTORS, VERSION
+from portico_server.knowledge.archive.form import BLOB, CHUNKS, FILES, FORMAT, VECTORS, VERSION
 from portico_server.knowledge.chunk.chunkers import check as check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
-
-ENTRIES = 1_000_000
-"""Entries of an archive, at most."""
 
 RATIO = 200
 """How many times its size an archive may unpack to."""
 
 LINE = 16 * 1024 * 1024
 """Bytes of one line."""
-
-MANIFEST_BYTES = 256 * 1024 * 1024
 
 VECTOR = 4 * 65_536
 """Bytes of one vector."""
@@ -86,30 +77,23 @@ class Archive:
     """An archive on disk whose outside has been checked. Its methods block and raise `InvalidRequest`."""
 
     def __init__(self, path: Path) -> None:
+        self._archive = ArchiveReader(path, _belongs, RATIO, refused)
         try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise refused("it is not a whole zip archive") from error
-        entries = self._zip.infolist()
-        names = [entry.filename for entry in entries]
-        if len(entries) > ENTRIES or len(set(names)) != len(names):
-            raise refused(f"it holds more than {ENTRIES:,} entries, or one of them twice")
-        for name in names:
-            if name not in (MANIFEST, FILES, CHUNKS, VECTORS) and not BLOB.fullmatch(name):
-                raise refused(f"it holds an entry that does not belong there ('{name[:80]!a}')")
-        if sum(entry.file_size for entry in entries) > RATIO * max(path.stat().st_size, 1024 * 1024):
-            raise refused(f"it unpacks to more than {RATIO} times its size")
-        self._names = set(names)
-        self.manifest = self._read_manifest()
+            value = self._archive.manifest(FORMAT, VERSION, "a store")
+            with self._archive.named("manifest.json"):
+                self.manifest = _manifest(value)
+        except BaseException:
+            self._archive.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
-        self._zip.close()
+        self._archive.close()
 
     def files(self) -> Iterator[File]:
         """The files, in their order."""
         for number, value in self._lines(FILES):
-            with _named(f"line {number} of {FILES}"):
+            with self._archive.named(f"line {number} of {FILES}"):
                 file = File(
                     id=_text(value, "id"),
                     filename=check_filename(_text(value, "filename")),
@@ -122,7 +106,7 @@ class Archive:
                     chunking=check_chunking(value.get("chunking")),
                     usage_bytes=_count(value, "usage_bytes"),
                 )
-                if f"blobs/{file.sha256}" not in self._names or file.status not in STATUSES:
+                if f"blobs/{file.sha256}" not in self._archive.sizes or file.status not in STATUSES:
                     raise ValueError("its bytes are missing, or its status is none")
             yield file
 
@@ -130,7 +114,7 @@ class Archive:
         """The chunks, in their order, with their vectors if there are any."""
         vectors = self._vectors() if self.manifest.vectors else None
         for number, value in self._lines(CHUNKS):
-            with _named(f"line {number} of {CHUNKS}"):
+            with self._archive.named(f"line {number} of {CHUNKS}"):
                 place = value.get("place")
                 if not isinstance(place, dict):
                     raise TypeError("'place' must be an object")
@@ -148,7 +132,7 @@ class Archive:
 
     def blob(self, sha256: str) -> IO[bytes]:
         """The bytes of a file, which are checked by whoever keeps them under their digest."""
-        return self._zip.open(f"blobs/{sha256}")
+        return self._archive.raw(f"blobs/{sha256}")
 
     def _vectors(self) -> Iterator[bytes]:
         with self._open(VECTORS) as file:
@@ -168,7 +152,7 @@ class Archive:
                 number += 1
                 if len(line) > LINE:
                     raise refused(f"line {number} of {name} is longer than {LINE // 2**20} MB")
-                with _named(f"line {number} of {name}"):
+                with self._archive.named(f"line {number} of {name}"):
                     value = orjson.loads(line)
                     if not isinstance(value, dict):
                         raise ValueError("it must be an object")
@@ -176,31 +160,15 @@ class Archive:
 
     def _open(self, name: str) -> IO[bytes]:
         """An entry whose bytes are those that the manifest promises, read once before to know that."""
-        if name not in self._names or name not in self.manifest.sums:
+        if name not in self._archive.sizes or name not in self.manifest.sums:
             raise refused(f"it holds no {name}")
-        with _named(name), self._zip.open(name) as file:
-            digest = hashlib.sha256()
-            while block := file.read(1024 * 1024):
-                digest.update(block)
-        if digest.hexdigest() != self.manifest.sums[name]:
+        if self._archive.digest(name) != self.manifest.sums[name]:
             raise refused(f"{name} is not what was written")
-        return self._zip.open(name)
+        return self._archive.raw(name)
 
-    def _read_manifest(self) -> Manifest:
-        if MANIFEST not in self._names:
-            raise refused(f"it holds no {MANIFEST}")
-        if self._zip.getinfo(MANIFEST).file_size > MANIFEST_BYTES:
-            raise refused(f"{MANIFEST} is too large")
-        with _named(MANIFEST):
-            value = orjson.loads(self._zip.read(MANIFEST))
-            if not isinstance(value, dict) or value.get("format") != FORMAT:
-                raise refused("it is a zip archive, but not one of a store")
-            if value.get("version") != VERSION:
-                raise refused(
-                    f"it is of version {str(value.get('version'))[:20]}, and version {VERSION} is read here: "
-                    "update Portico"
-                )
-            return _manifest(value)
+
+def _belongs(name: str) -> bool:
+    return name in (FILES, CHUNKS, VECTORS) or BLOB.fullmatch(name) is not None
 
 
 def _manifest(value: dict[str, Any]) -> Manifest:
@@ -235,30 +203,8 @@ def _manifest(value: dict[str, Any]) -> Manifest:
     )
 
 
-def refused(why: str) -> InvalidRequest:
-    """The error for an archive that is not taken."""
-    return InvalidRequest(f"The archive cannot be imported: {why}.", code="invalid_archive", param="file")
-
-
-@contextmanager
-def _named(part: str) -> Iterator[None]:
-    """Turn what reading a damaged part raises into one sentence that names the part."""
-    try:
-        yield
-    except PorticoError as error:
-        if error.code == "invalid_archive":
-            raise
-        raise refused(f"{part} is wrong: {error.message}") from error
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-    ) as error:
-        raise refused(f"{part} is damaged ({str(error)[:100]})") from error
+refused = refusal("imported")
+"""The error for an archive that is not taken."""
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

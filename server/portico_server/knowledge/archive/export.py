@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
-import zipfile
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import IO, Any, cast
+from typing import Any
 
 import orjson
 
+from portico_server.archives.reader import MANIFEST
+from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
 from portico_server.core.errors import Unavailable
 from portico_server.db import archives, chunks, groups
 from portico_server.db.archives import Kept
@@ -19,32 +17,8 @@ from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.archive.form import CHUNKS, FILES, FORMAT, MANIFEST, PAGE, VECTORS, VERSION
+from portico_server.knowledge.archive.form import CHUNKS, FILES, FORMAT, PAGE, VECTORS, VERSION
 from portico_server.knowledge.files import Files
-
-Blocks = AsyncGenerator[bytes, None]
-
-_BLOCK = 1024 * 1024
-
-
-class _Sink(io.RawIOBase):
-    """Where the zip writer leaves its bytes until they are sent on."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        piece = bytes(data)
-        self._held.append(piece)
-        return len(piece)
-
-    def taken(self) -> bytes:
-        """What came since the last time."""
-        data, self._held = b"".join(self._held), []
-        return data
 
 
 class Export:
@@ -58,9 +32,7 @@ class Export:
         self._database = database
         self._files = files
         self._vectors = vectors
-        self._sink = _Sink()
-        self._zip = zipfile.ZipFile(cast("IO[bytes]", self._sink), "w", zipfile.ZIP_DEFLATED, compresslevel=4)
-        self._sums: dict[str, str] = {}
+        self._archive = ArchiveStream()
         self._blobs: dict[str, None] = {}
         self._written: set[str] = set()
         self._models: dict[str, str] = {}
@@ -73,7 +45,7 @@ class Export:
                 async for piece in pieces:
                     yield piece
         finally:
-            self._zip.close()  # also when nobody listens any more
+            self._archive.close()  # also when nobody listens any more
 
     async def _whole(self) -> Blocks:
         more = await self._database.read(groups.of_store, self._store.id)
@@ -84,11 +56,11 @@ class Export:
         if self._vectors:
             entries.append((VECTORS, self._vector_data()))
         for name, blocks in entries:
-            async with aclosing(self._entry(name, blocks)) as pieces:
+            async with aclosing(self._archive.entry(name, blocks, stored=name == VECTORS)) as pieces:
                 async for piece in pieces:
                     yield piece
         for digest in self._blobs:
-            async with aclosing(self._entry(f"blobs/{digest}", self._bytes(digest))) as pieces:
+            async with aclosing(self._archive.entry(f"blobs/{digest}", self._bytes(digest))) as pieces:
                 async for piece in pieces:
                     yield piece
         manifest = {
@@ -100,24 +72,12 @@ class Export:
             "files": len(self._written),
             "chunks": len(self._chunks),
             "vectors": self._vectors,
-            "sha256": self._sums,
+            "sha256": self._archive.sums,
         }
-        async for piece in self._entry(MANIFEST, _once(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))):
+        said = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
+        async for piece in self._archive.entry(MANIFEST, once(said)):
             yield piece
-        await asyncio.to_thread(self._zip.close)
-        yield self._sink.taken()
-
-    async def _entry(self, name: str, blocks: Blocks) -> Blocks:
-        info = zipfile.ZipInfo(name)
-        info.compress_type = zipfile.ZIP_STORED if name == VECTORS else zipfile.ZIP_DEFLATED
-        digest = hashlib.sha256()
-        async with aclosing(blocks):
-            with self._zip.open(info, "w", force_zip64=True) as out:
-                async for block in blocks:
-                    await asyncio.to_thread(_write, out, digest, block)
-                    yield self._sink.taken()
-        self._sums[name] = digest.hexdigest()
-        yield self._sink.taken()
+        yield await self._archive.end()
 
     async def _file_lines(self) -> Blocks:
         after = ""
@@ -148,22 +108,13 @@ class Export:
     async def _bytes(self, digest: str) -> Blocks:
         try:
             with await asyncio.to_thread(self._files.blob(digest).open, "rb") as file:
-                while block := await asyncio.to_thread(file.read, _BLOCK):
+                while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
                     yield block
         except FileNotFoundError as error:
             raise Unavailable(
                 "The bytes of a file of this store are missing. Sync it, or put its files in again; then export it.",
                 code="file_missing",
             ) from error
-
-
-def _write(out: IO[bytes], digest: Any, block: bytes) -> None:
-    out.write(block)
-    digest.update(block)
-
-
-async def _once(data: bytes) -> Blocks:
-    yield data
 
 
 def _described(store: StoreRow) -> dict[str, Any]:

@@ -9,7 +9,6 @@ FORMAT: Final = "portico-store"
 VERSION: Final = 1
 """Raised whenever an older Portico could not read what a newer one writes."""
 
-MANIFEST: Final = "manifest.json"
 FILES: Final = "files.jsonl"
 CHUNKS: Final = "chunks.jsonl"
 VECTORS: Final = "vectors.bin"

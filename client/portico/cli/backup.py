@@ -1,0 +1,56 @@
+"""`portico backup`: everything that a daemon keeps, in one file, while it serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.offline import run_offline, serving, shown
+from portico.cli.render import amount, print_json
+from portico.cli.session import AsJson
+from portico.errors import InvalidRequest
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico backup portico.zip --overwrite")
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    models: Annotated[
+        bool, typer.Option("--models", help="Model files too, which can be fetched again.")
+    ] = False,
+    home: Annotated[
+        Path | None, typer.Option(help="The home folder to back up (default: PORTICO_HOME).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write everything that the daemon keeps to one file, while it serves, or while none runs.
+
+    Search indexes are left out: they are rebuilt. The file holds secrets; only you may read it.
+    """
+    if file.exists() and not overwrite:
+        raise InvalidRequest(f"{file} is there already: --overwrite replaces it.", param="file")
+    done: dict[str, Any]
+    with shown(f"Writing {file}") as told, serving(context, home) as client:
+        if client is not None:
+            made = client.backup(file, models=models, told=lambda size: told("archive", size, 0))
+            done = {"file": str(file), "bytes": made.bytes, "missing": made.missing}
+        else:
+            more = ["--with-models"] if models else []
+            done = run_offline("backup", str(file.absolute()), *more, home=home, told=told)
+            done["file"] = str(file)
+    if as_json:
+        print_json(done)
+        return
+    typer.echo(f"Wrote {file} ({amount(done['bytes'])}).")
+    if done["missing"]:
+        typer.secho(
+            f"{done['missing']} files that the database names were missing in the home folder. Stores that follow a "
+            "folder read theirs again: portico stores sync NAME",
+            fg="yellow",
+            err=True,
+        )

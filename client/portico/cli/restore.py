@@ -1,0 +1,54 @@
+"""`portico restore`: a home folder made of a backup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.offline import run_offline, shown
+from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.session import AsJson, DryRun
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico restore portico.zip --home ./restored --dry-run")
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that portico backup wrote.")],
+    home: Annotated[
+        Path | None, typer.Option(help="The home folder to make (default: PORTICO_HOME).")
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Take the place of what the folder holds, which is kept aside in it."),
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a home folder of a backup, on which no daemon runs. The file is checked whole before anything changes."""
+    flags = [name for name, given in (("--replace", replace), ("--dry-run", dry_run)) if given]
+    with shown(f"Reading {file}") as told:
+        done = run_offline("restore", str(file.absolute()), *flags, home=home, told=told)
+    if as_json:
+        print_json(done)
+        return
+    if dry_run:
+        print_rows(("FILE", "SIZE"), ((item["name"], amount(item["bytes"])) for item in done["files"]))
+    _say(done)
+
+
+def _say(done: dict[str, Any]) -> None:
+    verb = "Restored" if done["restored"] else "Would restore"
+    typer.echo(f"{verb} {done['home']}: {done['entries']} files, {amount(done['bytes'])}.")
+    settings = ", ".join(f"{row['name']}={row['value']}" for row in done["settings"])
+    print_fields(
+        (
+            ("Made", moment(done["created_at"])),
+            ("By Portico", done["portico"]),
+            ("Its settings", settings),
+            ("Missing files", done["missing"] or None),
+            ("What was there", done["aside"]),
+        )
+    )

@@ -1,0 +1,33 @@
+"""`portico vacuum`: room within the database file that nothing uses goes back to the disk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from portico.cli.offline import run_offline, serving, shown
+from portico.cli.render import amount, print_json
+from portico.cli.session import AsJson
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico vacuum")
+def vacuum(
+    context: typer.Context,
+    home: Annotated[Path | None, typer.Option(help="The home folder (default: PORTICO_HOME).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give back the room within the database file that nothing uses, while the daemon serves, or while none runs."""
+    done: dict[str, Any]
+    with shown("Giving room back") as told, serving(context, home) as client:
+        done = asdict(client.vacuum()) if client else run_offline("vacuum", home=home, told=told)
+    if as_json:
+        print_json(done)
+    elif done["freed"]:
+        typer.echo(f"Gave {amount(done['freed'])} back; the database has {amount(done['after'])}.")
+    else:
+        typer.echo(f"There was nothing to give back; the database has {amount(done['after'])}.")

@@ -1,0 +1,90 @@
+"""``/api/backup`` and ``/api/vacuum``: the home of a daemon as one archive, and room that is given back."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from portico_server import __version__
+from portico_server.api.depends import TheParts
+from portico_server.api.native.rights import Admin
+from portico_server.archives.stream import Blocks
+from portico_server.backup.write import Backup, backup, check_here, noted
+
+router = APIRouter(prefix="/api", tags=["Daemon"])
+
+
+class Vacuum(BaseModel):
+    """Bytes of the database file before and after; ``converted``: it gives room back by itself from now on."""
+
+    before: int
+    after: int
+    freed: int
+    converted: bool
+
+
+class _Held(StreamingResponse):
+    """Lets go of what is sent, however the sending ends, also where it never began."""
+
+    def __init__(self, stack: AsyncExitStack, pieces: Blocks, **given: Any) -> None:
+        super().__init__(pieces, **given)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._stack:
+            await super().__call__(scope, receive, send)
+
+
+async def _pieces(made: Backup, stack: AsyncExitStack) -> Blocks:
+    """The archive; its last piece when all is let go, so that who has it may begin the next one."""
+    last = b""
+    async for piece in made.pieces():
+        if last:
+            yield last
+        last = piece
+    await stack.aclose()
+    yield last
+
+
+@router.get("/backup", response_class=StreamingResponse)
+async def back_up(parts: TheParts, _caller: Admin, models: bool = False) -> StreamingResponse:
+    """A zip archive of everything that the daemon keeps, as it is at one moment; ``models``: with the model files."""
+    settings = parts.settings
+    check_here(settings)
+    stack = AsyncExitStack()
+    made = await stack.enter_async_context(
+        backup(
+            settings.home,
+            version=__version__,
+            settings=noted(parts.loaded),
+            models=settings.models if models else None,
+        )
+    )
+    name = time.strftime("portico-%Y%m%d-%H%M%S.zip")
+    return _Held(
+        stack,
+        _pieces(made, stack),
+        media_type="application/zip",
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "Portico-Backup-Bytes": str(made.held.bytes),
+            "Portico-Backup-Missing": str(made.missing),
+        },
+    )
+
+
+@router.post("/vacuum")
+async def vacuum(parts: TheParts, _caller: Admin) -> Vacuum:
+    """Give back the room within the database file that nothing uses."""
+    check_here(parts.settings)
+    size = parts.settings.database_path.stat().st_size
+    done = await parts.database.vacuum()
+    if done is None:
+        return Vacuum(before=size, after=size, freed=0, converted=False)
+    return Vacuum(before=done.before, after=done.after, freed=done.freed, converted=done.converted)

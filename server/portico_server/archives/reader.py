@@ -1,0 +1,132 @@
+"""Reading a zip archive that may be damaged or hostile: its outside is checked before anything of it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+import orjson
+
+from portico_server.archives.stream import BLOCK_BYTES
+from portico_server.core.errors import InvalidRequest, PorticoError
+
+MAX_ENTRIES: Final = 1_000_000
+
+MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
+
+MANIFEST: Final = "manifest.json"
+
+Refusal = Callable[[str], InvalidRequest]
+"""Makes the error for an archive that is not taken, of a reason without a full stop."""
+
+
+def refusal(what: str) -> Refusal:
+    """Errors that begin ``The archive cannot be WHAT``."""
+
+    def refused(why: str) -> InvalidRequest:
+        return InvalidRequest(f"The archive cannot be {what}: {why}.", code="invalid_archive", param="file")
+
+    return refused
+
+
+class ArchiveReader:
+    """An archive on disk whose outside has been checked: entry names by ``belongs``, sizes by ``ratio``.
+
+    ``ratio``: how many times its size it may unpack to. Methods block and raise what ``refused`` makes.
+    """
+
+    def __init__(self, path: Path, belongs: Callable[[str], bool], ratio: int, refused: Refusal) -> None:
+        self._refused = refused
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+            raise refused("it is not a whole zip archive") from error
+        try:
+            self._check(path, belongs, ratio)
+        except BaseException:
+            self._zip.close()
+            raise
+
+    def _check(self, path: Path, belongs: Callable[[str], bool], ratio: int) -> None:
+        entries = self._zip.infolist()
+        self.sizes: Mapping[str, int] = {entry.filename: entry.file_size for entry in entries}
+        """Bytes of each entry, unpacked, as the archive says."""
+        if len(entries) > MAX_ENTRIES or len(self.sizes) != len(entries):
+            raise self._refused(f"it holds more than {MAX_ENTRIES:,} entries, or one of them twice")
+        for entry in entries:
+            mode = entry.external_attr >> 16
+            plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
+            if not plain or (entry.filename != MANIFEST and not belongs(entry.filename)):
+                raise self._refused(
+                    f"it holds an entry that does not belong there ('{entry.filename[:80]!a}')"
+                )
+        if sum(self.sizes.values()) > ratio * max(path.stat().st_size, 1024 * 1024):
+            raise self._refused(f"it unpacks to more than {ratio} times its size")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._zip.close()
+
+    def manifest(self, form: str, version: int, called: str) -> dict[str, Any]:
+        """The manifest of an archive of the format ``form``, which is ``called`` so in errors."""
+        if MANIFEST not in self.sizes:
+            raise self._refused(f"it holds no {MANIFEST}")
+        if self.sizes[MANIFEST] > MAX_MANIFEST_BYTES:
+            raise self._refused(f"{MANIFEST} is too large")
+        with self.named(MANIFEST):
+            value = orjson.loads(self._zip.read(MANIFEST))
+            if not isinstance(value, dict) or value.get("format") != form:
+                raise self._refused(f"it is a zip archive, but not one of {called}")
+            if value.get("version") != version:
+                raise self._refused(
+                    f"it is of version {str(value.get('version'))[:20]}, and version {version} is read here: "
+                    "update Portico"
+                )
+        return value
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """The bytes of an entry."""
+        with self.named(name), self._zip.open(name) as file:
+            while block := file.read(BLOCK_BYTES):
+                yield block
+
+    def raw(self, name: str) -> IO[bytes]:
+        """An entry as a file; what reading a damaged one raises is the caller's to name."""
+        return self._zip.open(name)
+
+    def digest(self, name: str) -> str:
+        """The SHA-256 of an entry."""
+        digest = hashlib.sha256()
+        for block in self.blocks(name):
+            digest.update(block)
+        return digest.hexdigest()
+
+    @contextmanager
+    def named(self, part: str) -> Iterator[None]:
+        """Turn what reading a damaged part raises into one sentence that names the part."""
+        try:
+            yield
+        except PorticoError as error:
+            if error.code == "invalid_archive":
+                raise
+            raise self._refused(f"{part} is wrong: {error.message}") from error
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+            struct.error,
+            zlib.error,
+            EOFError,
+        ) as error:
+            raise self._refused(f"{part} is damaged ({str(error)[:100]})") from error

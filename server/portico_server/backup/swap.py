@@ -1,0 +1,92 @@
+"""A home gives way to what has been unpacked in it: by renames that can be taken up again wherever they were cut off.
+
+Entries are renamed within the home, not the home itself: it may be a volume of a container. Light: each start of a
+daemon looks here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from portico_server.backup import layout
+
+
+def holds(home: Path) -> list[str]:
+    """What of a home a restore would replace. Logs do not count, nor what an earlier restore put aside."""
+    return sorted(
+        path.name
+        for path in home.iterdir()
+        if path.name not in (*layout.TRANSIENT, "logs") and not path.name.startswith(layout.ASIDE)
+    )
+
+
+def replace(home: Path, old: Sequence[str]) -> Path | None:
+    """Let what was unpacked take the place of ``old``; where that lies now. The caller holds the home's lock."""
+    aside = f"{layout.ASIDE}{time.strftime('%Y%m%d-%H%M%S')}" if old else None
+    while aside and (home / aside).exists():
+        aside += "x"
+    draft = home / layout.PLAN_DRAFT
+    with draft.open("w", encoding="utf-8") as file:
+        json.dump({"old": list(old), "aside": aside}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    _flush_tree(home / layout.RESTORING)
+    draft.replace(home / layout.PLAN)  # from here on it goes forward
+    _flush(home)
+    return finish(home)
+
+
+def finish(home: Path) -> Path | None:
+    """Do what is left of a restore; where the old contents lie, if there were any. The caller holds the home's lock."""
+    plan: dict[str, Any] = json.loads((home / layout.PLAN).read_text(encoding="utf-8"))
+    aside = home / plan["aside"] if plan["aside"] else None
+    if aside is not None:
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for name in plan["old"]:
+            # One that lies aside already has been replaced since.
+            if not os.path.lexists(aside / name) and os.path.lexists(home / name):
+                os.rename(home / name, aside / name)
+        _flush(aside)
+    unpacked = home / layout.RESTORING
+    if unpacked.is_dir():
+        for path in unpacked.iterdir():
+            os.rename(path, home / path.name)
+        _flush(home)
+    (home / layout.PLAN).unlink()
+    shutil.rmtree(unpacked, ignore_errors=True)
+    _flush(home)
+    return aside
+
+
+def tidy(home: Path) -> bool:
+    """What a start of anything that takes a home does first: finish a restore, remove what a killed command left.
+
+    Whether a restore was finished.
+    """
+    finished = (home / layout.PLAN).exists()
+    if finished:
+        finish(home)
+    (home / layout.PLAN_DRAFT).unlink(missing_ok=True)
+    for name in (layout.STAGING, layout.RESTORING):
+        if (home / name).is_dir():
+            shutil.rmtree(home / name, ignore_errors=True)
+    return finished
+
+
+def _flush_tree(folder: Path) -> None:
+    for at, _folders, _files in os.walk(folder):
+        _flush(Path(at))
+
+
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,151 @@
+"""The second half of a backup: what is held fast, sent as one archive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import orjson
+
+from portico_server.archives.reader import MANIFEST
+from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
+from portico_server.backup import layout
+from portico_server.backup.stage import Staged, Told, staged
+from portico_server.core.errors import InvalidRequest
+from portico_server.settings import Loaded, Settings
+
+MAX_MISSING_NAMED: Final = 100
+"""Entries that a manifest names as missing; of more it has the number."""
+
+COMPRESSED: Final = (layout.MODELS, *layout.FOLDERS)
+"""Weights do not get smaller by it."""
+
+
+def check_here(settings: Settings) -> None:
+    """Raise `InvalidRequest` where the data are in another database than the home's."""
+    if settings.database:
+        raise InvalidRequest(
+            "The data are in the database that the setting 'database' names, not in the home folder. Use that "
+            "database's own tools, such as pg_dump, and copy the folder of the blobs: docs/operations.md says in which "
+            "order.",
+            code="database_elsewhere",
+            param="database",
+        )
+
+
+def noted(loaded: Loaded) -> list[dict[str, Any]]:
+    """The settings that are not defaults, secrets masked: a backup notes them, for people."""
+    return [
+        {"name": row.name, "value": row.value, "origin": row.origin}
+        for row in loaded.describe()
+        if row.origin != "default"
+    ]
+
+
+def _silent(what: str, done: int, total: int) -> None: ...
+
+
+@asynccontextmanager
+async def backup(
+    home: Path,
+    *,
+    version: str,
+    settings: Sequence[Mapping[str, Any]] = (),
+    models: Path | None = None,
+    told: Told = _silent,
+) -> AsyncGenerator[Backup, None]:
+    """A backup of a home, ready to be sent: what can go wrong with it has gone wrong before.
+
+    ``settings`` is noted in it, for people. Everything that blocks happens in one thread of its own.
+    """
+    executor = ThreadPoolExecutor(1, "portico-backup")
+    loop = asyncio.get_running_loop()
+    stack = ExitStack()
+    try:
+        held = await loop.run_in_executor(executor, stack.enter_context, staged(home, models, told))
+        yield Backup(held, executor, version=version, settings=settings, told=told)
+    finally:
+        # In its own thread: it may still be staging when the caller leaves, and comes after that.
+        await asyncio.shield(loop.run_in_executor(executor, stack.close))
+        executor.shutdown(wait=False)
+
+
+class Backup:
+    """One backup."""
+
+    def __init__(
+        self,
+        held: Staged,
+        executor: ThreadPoolExecutor,
+        *,
+        version: str,
+        settings: Sequence[Mapping[str, Any]],
+        told: Told,
+    ) -> None:
+        self.held = held
+        self._executor = executor
+        self._version = version
+        self._settings = settings
+        self._told = told
+        self._missing = list(held.missing)
+        self._done = 0
+
+    @property
+    def missing(self) -> int:
+        """How many files the database refers to and nobody has."""
+        return len(self._missing)
+
+    async def pieces(self) -> Blocks:
+        """The archive from its first byte to its last."""
+        archive = ArchiveStream(self._executor)
+        try:
+            for name, path in self.held.entries.items():
+                stored = name.partition("/")[0] in COMPRESSED
+                file = await self._opened(path)
+                if file is None:
+                    self._missing.append(name)
+                    continue
+                async with aclosing(archive.entry(name, self._read(file), stored=stored)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            said = orjson.dumps(self._manifest(archive.sums), option=orjson.OPT_INDENT_2)
+            async for piece in archive.entry(MANIFEST, once(said)):
+                yield piece
+            yield await archive.end()
+        finally:
+            archive.close()
+
+    def _manifest(self, sums: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            "format": layout.FORMAT,
+            "version": layout.VERSION,
+            "portico": self._version,
+            "schema": self.held.revision,
+            "created_at": time.time(),
+            "bytes": self._done,
+            "missing": {"count": self.missing, "names": self._missing[:MAX_MISSING_NAMED]},
+            "settings": list(self._settings),
+            "sha256": dict(sums),
+        }
+
+    async def _opened(self, path: Path) -> BinaryIO | None:
+        def work() -> BinaryIO | None:
+            try:
+                return path.open("rb")
+            except FileNotFoundError:
+                return None  # only where files cannot be linked
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def _read(self, file: BinaryIO) -> Blocks:
+        loop = asyncio.get_running_loop()
+        with file:
+            while block := await loop.run_in_executor(self._executor, file.read, BLOCK_BYTES):
+                self._done += len(block)
+                self._told("archive", self._done, self.held.bytes)
+                yield block

@@ -1,0 +1,174 @@
+"""Copies of a SQLite database that is in use, what such a copy refers to, and giving free pages back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from portico_server.db.schema import metadata
+
+COPY_PAGES: Final = 2_048
+"""Pages copied at a time: 8 MB."""
+
+FREED_PAGES: Final = 512
+"""Pages given back in one transaction: other writers come between two."""
+
+BUSY_TIMEOUT_S: Final = 30.0
+
+INCREMENTAL: Final = 2
+"""What SQLite calls a database that can give pages back a few at a time."""
+
+
+class SnapshotError(Exception):
+    """A copy cannot be made or read; its text says why."""
+
+
+Told = Callable[[int, int], None]
+"""Hears of progress: pages done, pages in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """SHA-256 digests of bytes outside the database: of uploaded and followed files, and of artifacts.
+
+    ``others`` are those of further tables: they may lie with either of the two, or be needed no longer.
+    """
+
+    blobs: frozenset[str]
+    artifacts: frozenset[str]
+    others: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Vacuumed:
+    """Bytes of the database file before and after; ``converted``: it can give pages back by itself from now on."""
+
+    before: int
+    after: int
+    converted: bool
+
+    @property
+    def freed(self) -> int:
+        return max(0, self.before - self.after)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise SnapshotError(str(error)) from error
+
+
+def copy(source: Path, target: Path, told: Told = lambda done, total: None) -> None:
+    """Copy the database as it is at one moment, while others read and write it. Raises `SnapshotError`.
+
+    One read transaction spans all steps: a writer neither waits for the copy nor makes it begin again.
+    """
+    with (
+        _translated(),
+        closing(
+            sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S)
+        ) as old,
+        closing(sqlite3.connect(target, isolation_level=None)) as new,
+    ):
+        old.isolation_level = None
+        old.execute("BEGIN")
+        old.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now it stands at its moment
+        new.execute("PRAGMA synchronous=OFF")  # flushed once, by whoever keeps it
+        old.backup(
+            new, pages=COPY_PAGES, progress=lambda _state, left, total: told(total - left, total), sleep=0
+        )
+        old.execute("ROLLBACK")
+        # The copy is one file: a log beside it would have to travel with it.
+        new.execute("PRAGMA journal_mode=DELETE").fetchone()
+
+
+def references(path: Path) -> References:
+    """What a copy refers to by digest, in whatever table."""
+    with _translated(), closing(_opened(path)) as connection:
+        present = {
+            row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+
+        def digests(query: str, *tables: str) -> frozenset[str]:
+            return (
+                frozenset(row[0] for row in connection.execute(query))
+                if {*tables} <= present
+                else frozenset()
+            )
+
+        blobs = digests("SELECT sha256 FROM files", "files") | digests(
+            "SELECT input_sha256 FROM batches WHERE finished_at IS NULL", "batches"
+        )
+        artifacts = digests("SELECT sha256 FROM artifacts", "artifacts")
+        others: set[str] = set()
+        for table in metadata.tables.values():
+            for column in table.columns:
+                if column.name.endswith("sha256"):
+                    found = digests(f'SELECT "{column.name}" FROM "{table.name}"', table.name)  # noqa: S608
+                    others.update(digest for digest in found if digest)
+    return References(blobs, artifacts, frozenset(others) - blobs - artifacts)
+
+
+def revision(path: Path) -> str | None:
+    """The migration that a copy stands at."""
+    with _translated(), closing(_opened(path)) as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError:
+            return None
+    return None if row is None else str(row[0])
+
+
+def problems(path: Path) -> Sequence[str]:
+    """What SQLite finds wrong with a copy; nothing if it is sound."""
+    try:
+        with _translated(), closing(_opened(path)) as connection:
+            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    except SnapshotError as error:
+        return [str(error)]
+    return [] if found == ["ok"] else found
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def free_bytes(connection: sqlite3.Connection) -> int:
+    """Bytes of pages that nothing uses."""
+    return _pragma(connection, "freelist_count") * _pragma(connection, "page_size")
+
+
+def is_incremental(connection: sqlite3.Connection) -> bool:
+    """Whether the database can give pages back a few at a time."""
+    return _pragma(connection, "auto_vacuum") == INCREMENTAL
+
+
+def give_back(connection: sqlite3.Connection) -> bool:
+    """Give `FREED_PAGES` back in one transaction; whether there are more."""
+    # Each page is a row of the answer: left unread, nothing is done.
+    connection.execute(f"PRAGMA incremental_vacuum({FREED_PAGES})").fetchall()
+    return _pragma(connection, "freelist_count") > 0
+
+
+def convert(connection: sqlite3.Connection) -> None:
+    """Write the whole database anew, without free pages, so that it can give pages back from now on.
+
+    Others read meanwhile and do not write. Needs room for a second copy of what is in use.
+    """
+    connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+    connection.execute("VACUUM")
+
+
+def shorten(connection: sqlite3.Connection) -> None:
+    """Let the file have the size that it says, as far as no reader is in the way."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

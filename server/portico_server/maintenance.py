@@ -1,0 +1,146 @@
+"""``python -m portico_server backup | restore | vacuum``: a home folder on which no daemon runs.
+
+Prints JSON lines: ``{"progress": …}`` now and then, and one with what was done. A daemon that runs is asked over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from argparse import Namespace
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from portico_server import __version__
+from portico_server.backup.restore import BackupArchive, restore
+from portico_server.backup.write import backup, check_here, noted
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.db.database import Database
+from portico_server.home import Home
+from portico_server.settings import Loaded, Settings
+
+PROGRESS_S: Final = 0.2
+"""Seconds between two lines of progress."""
+
+
+def run(given: Namespace, loaded: Loaded) -> int:
+    """Do what the command line asks. Raises `PorticoError`."""
+    settings = loaded.settings
+    check_here(settings)
+    match given.command:
+        case "backup":
+            _say(_write(given.path, loaded, models=given.with_models))
+        case "restore":
+            _say(_restore(given.path, settings, replace=given.replace, dry_run=given.dry_run))
+        case _:
+            _say(_vacuum(settings))
+    return 0
+
+
+def _write(path: Path, loaded: Loaded, *, models: bool) -> dict[str, Any]:
+    settings = loaded.settings
+    _check_exists(settings.home)
+    partial = path.with_name(f"{path.name}.part")
+    with Home(settings.home):
+        try:
+            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+                missing = asyncio.run(_send(out, loaded, settings.models if models else None))
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(path)
+            _flush(path.absolute().parent)
+            return {"file": str(path), "bytes": path.stat().st_size, "missing": missing}
+        except OSError as error:
+            raise InvalidRequest(f"Cannot write '{path}': {error.strerror}.", param="file") from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+async def _send(out: BinaryIO, loaded: Loaded, models: Path | None) -> int:
+    home = loaded.settings.home
+    noted_ones = noted(loaded)
+    async with backup(
+        home, version=__version__, settings=noted_ones, models=models, told=_Progress()
+    ) as made:
+        async for piece in made.pieces():
+            out.write(piece)
+        return made.missing
+
+
+def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) -> dict[str, Any]:
+    archive = BackupArchive(path)
+    try:
+        said = archive.contents
+        done: dict[str, Any] = {
+            "home": str(settings.home),
+            "portico": said.portico,
+            "created_at": said.created_at,
+            "entries": said.entries,
+            "bytes": said.bytes,
+            "models": said.models,
+            "missing": said.missing,
+            "settings": list(said.settings),
+            "restored": not dry_run,
+            "aside": None,
+        }
+        if dry_run:
+            archive.check(_Progress())
+            return {
+                **done,
+                "files": [{"name": name, "bytes": archive.size(name)} for name in archive.names()],
+            }
+        with Home(settings.home):
+            aside = restore(archive, settings.home, replace=replace, told=_Progress())
+        return {**done, "aside": None if aside is None else str(aside)}
+    finally:
+        archive.close()
+
+
+def _vacuum(settings: Settings) -> dict[str, Any]:
+    _check_exists(settings.home)
+    with Home(settings.home):
+        database = Database.at(settings.database_path)
+        try:
+            database.prepare()
+            done = asyncio.run(database.vacuum())
+        finally:
+            database.close()
+    if done is None:
+        size = settings.database_path.stat().st_size
+        return {"before": size, "after": size, "freed": 0, "converted": False}
+    return {**asdict(done), "freed": done.freed}
+
+
+def _check_exists(home: Path) -> None:
+    if not (home / "portico.db").is_file():
+        raise NotFound(f"There is no Portico database in {home}.", code="home_not_found", param="home")
+
+
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class _Progress:
+    """Prints how far it is, at intervals."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_S:
+            self._last = now
+            _say({"progress": {"what": what, "done": done, "total": total}})
+
+
+def _say(line: dict[str, Any]) -> None:
+    print(json.dumps(line, ensure_ascii=False), flush=True)

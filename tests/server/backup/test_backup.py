@@ -1,0 +1,282 @@
+"""A backup that is made while the daemon is written to, and the home that is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.client.cli.conftest import Command
+from tests.daemon import Daemon, environment, running
+from tests.porch import porch
+
+from portico import AsyncClient, Client
+from portico.errors import Conflict, ConnectionLost, Forbidden
+from portico_server.archives.stream import BLOCK_BYTES
+from portico_server.backup import layout
+from portico_server.backup.stage import exclusive
+from portico_server.backup.write import check_here
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import LOCAL
+from portico_server.runs.artifacts import Made
+from portico_server.settings import load
+
+QUESTIONS = ("which port does the lighthouse listen on", "how long is bread baked", "雪莲花生长在哪里")
+FLOW = {"step": {"op": "llm", "model": "echo"}}
+THINGS: dict[str, Any] = {
+    "apps": [{"name": "twice", "flow": FLOW, "durability": "normal"}],
+    "agents": [{"name": "clerk", "model": "echo", "tools": ["calculator"]}],
+}
+
+
+def restored(archive: Path, home: Path, *more: str) -> dict[str, Any]:
+    """Run ``restore`` in a process of its own; what it says at last."""
+    done = subprocess.run(
+        [sys.executable, "-m", "portico_server", "restore", str(archive), "--home", str(home), *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+async def upload(client: AsyncClient, number: int) -> str:
+    text = f"Note {number} is about the harbour and the number {number * 7919}."
+    return (await client.files.add(text.encode(), filename=f"note-{number}.txt")).id
+
+
+async def write_and_remove(client: AsyncClient, enough: asyncio.Event) -> None:
+    """Files come and go, each with bytes of its own, until it is enough."""
+    held: list[str] = []
+    for number in itertools.count(1000):
+        held.append(await upload(client, number))
+        await client.apps.run("twice", "busy")
+        if len(held) > 5:
+            await client.files.remove(held.pop(0))
+        if enough.is_set():
+            return
+
+
+async def known(client: AsyncClient) -> dict[str, Any]:
+    """What a daemon answers to the same questions."""
+    return {
+        "stores": [(store.name, store.file_counts.completed) for store in await client.stores.list()],
+        "found": [
+            [
+                (passage.filename, passage.text)
+                for passage in (await client.search("handbook", question)).passages
+            ]
+            for question in QUESTIONS
+        ],
+        "keys": [(key.id, key.name, tuple(key.scopes)) for key in await client.keys.list()],
+        "apps": sorted(app.name for app in await client.apps.list()),
+        "prompts": [(prompt.name, prompt.version) for prompt in await client.prompts.list()],
+        "sessions": [session.name for session in await client.sessions.list()],
+    }
+
+
+async def test_what_is_backed_up_under_load_is_all_there_in_a_new_home(
+    daemon: Daemon, settled: Path, tmp_path: Path
+) -> None:
+    archive, home = tmp_path / "backup.zip", tmp_path / "restored"
+    async with AsyncClient(daemon.url) as client:
+        await client.apply(THINGS)
+        await client.prompts.save("greet", messages=[{"role": "user", "content": "Hello"}])
+        key = await client.keys.add("website", ["chat", "stores:*:read"])
+        await client.apps.run("clerk", "What is 2 + 2?", session="monday")
+        assert await client.apps.run("twice", "once") is not None
+        before = await known(client)
+        runs = {run.id for run in await client.runs.list() if run.name == "twice"}
+        assert runs
+        first = {await upload(client, number) for number in range(5)}
+        enough = asyncio.Event()
+        load = [asyncio.create_task(write_and_remove(client, enough)) for _ in range(3)]
+        try:
+            for number in range(4):
+                done = await client.backup(archive.with_suffix(f".{number}"))
+                assert (done.missing, done.bytes) == (0, archive.with_suffix(f".{number}").stat().st_size)
+        finally:
+            enough.set()
+            await asyncio.gather(*load)
+    for number in range(4):
+        made = restored(archive.with_suffix(f".{number}"), home / str(number))
+        assert (made["restored"], made["missing"]) == (True, 0)
+    with running(home / "3", "--file", str(settled / "test.yaml")) as again:
+        again.settle()
+        async with AsyncClient(again.url) as client:
+            assert await known(client) == before
+            assert runs <= {run.id for run in await client.runs.list(limit=500)}
+            files = {file.id for file in await client.files.list()}
+            assert first <= files
+            for file in files:
+                assert (await client.files.content(file)).startswith(b"Note "), "its bytes came along"
+        async with AsyncClient(again.url, key.key) as website:
+            assert (await website.search("handbook", QUESTIONS[0])).passages
+
+
+async def test_only_an_admin_may_take_a_backup_and_one_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    async with porch(tmp_path / "home", require_key=True, api_key="pk-admin-0123456789") as house:
+        _row, secret = await house.auth.create("reader", ["chat", "stores:*:manage"])
+        async with AsyncClient(house.url, secret) as reader:
+            with pytest.raises(Forbidden):
+                await reader.backup(tmp_path / "no.zip")
+            with pytest.raises(Forbidden):
+                await reader.vacuum()
+        async with AsyncClient(house.url, "pk-admin-0123456789") as admin:
+            with exclusive(tmp_path / "home"), pytest.raises(Conflict, match="under way"):
+                await admin.backup(tmp_path / "no.zip")
+            assert not [name for name in os.listdir(tmp_path) if name.startswith("no.zip")]
+            assert (await admin.backup(tmp_path / "yes.zip")).missing == 0
+        assert stat.S_IMODE((tmp_path / "yes.zip").stat().st_mode) == 0o600
+        assert not (tmp_path / "home" / layout.STAGING).exists()
+
+
+async def test_artifacts_and_adapters_come_along_and_missing_bytes_are_counted(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    async with porch(home) as house:
+        context = type("Author", (), {"caller": LOCAL, "run": "run_1"})()
+        [figure, gone] = await house.parts.artifacts.keep(
+            [Made("figure.svg", "image/svg+xml", b"<svg/>"), Made("gone.txt", "text/plain", b"gone")], context
+        )
+        lost = await house.parts.artifacts.get(gone.id, LOCAL)
+        house.parts.artifacts.path(lost).unlink()
+        (home / "adapters" / "abc").mkdir(parents=True)
+        (home / "adapters" / "abc" / "weights.bin").write_bytes(bytes(3 * BLOCK_BYTES))
+        (home / "models").mkdir(exist_ok=True)
+        (home / "models" / "small.gguf").write_bytes(b"GGUF")
+        async with AsyncClient(house.url) as client:
+            told: list[int] = []
+            done = await client.backup(tmp_path / "without.zip", told=told.append)
+            assert told[-1] == done.bytes
+            assert done.missing == 1
+            await client.backup(tmp_path / "with.zip", models=True)
+    made = restored(tmp_path / "without.zip", tmp_path / "new")
+    assert (made["missing"], made["models"]) == (1, False)
+    assert not (tmp_path / "new" / "models").exists()
+    assert (tmp_path / "new" / "adapters" / "abc" / "weights.bin").stat().st_size == 3 * BLOCK_BYTES
+    assert restored(tmp_path / "with.zip", tmp_path / "full")["models"] is True
+    assert (tmp_path / "full" / "models" / "small.gguf").read_bytes() == b"GGUF"
+    async with porch(tmp_path / "new") as house:
+        assert await house.parts.artifacts.read(figure.id, LOCAL) == b"<svg/>"
+
+
+async def test_a_file_that_is_removed_while_its_backup_is_sent_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    async with porch(tmp_path / "home") as house, AsyncClient(house.url) as client:
+        large = await client.files.add(bytes(range(256)) * 4096 * 12, filename="large.bin")
+        async with house.client.stream("GET", "/api/backup") as answer:
+            with (tmp_path / "b.zip").open("wb") as out:
+                blocks = answer.aiter_raw(1024)
+                out.write(await anext(blocks))
+                await client.files.remove(large.id)
+                async for block in blocks:
+                    out.write(block)
+    assert restored(tmp_path / "b.zip", tmp_path / "new")["missing"] == 0
+    async with porch(tmp_path / "new") as house, AsyncClient(house.url) as client:
+        assert len(await client.files.content(large.id)) == 256 * 4096 * 12
+
+
+async def test_a_daemon_that_is_killed_while_it_sends_leaves_nothing_behind(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home) as daemon:
+        async with AsyncClient(daemon.url) as client:
+            await client.files.add(random_bytes(6 * BLOCK_BYTES), filename="large.bin")
+
+            def kill(_size: int) -> None:
+                daemon.process.send_signal(signal.SIGKILL)
+
+            with pytest.raises(ConnectionLost):
+                await client.backup(tmp_path / "b.zip", told=kill)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("b.zip")]
+    assert (home / layout.STAGING).is_dir(), "it was killed while it held a copy"
+    with running(home) as again:
+        assert not (home / layout.STAGING).exists()
+        with Client(again.url) as blocking:
+            assert blocking.backup(tmp_path / "b.zip").missing == 0
+            assert [file.filename for file in blocking.files.list()] == ["large.bin"]
+
+
+def random_bytes(size: int) -> bytes:
+    """Bytes that deflate cannot make fewer."""
+    import random
+
+    return random.Random(7).randbytes(size)
+
+
+def test_a_home_is_backed_up_restored_and_vacuumed_by_commands_without_a_daemon(
+    command: Command, settled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PORTICO_URL")
+    home, new, archive = tmp_path / "home", tmp_path / "new", tmp_path / "b.zip"
+    shutil.copytree(settled / "data", home)
+    monkeypatch.setenv("PORTICO_HOME", str(home))
+    assert command("backup", str(archive), "--json").json["missing"] == 0
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    assert "--overwrite" in command("backup", str(archive)).err
+    assert command("backup", str(archive), "--overwrite").code == 0
+    listed = command("restore", str(archive), "--home", str(new), "--dry-run")
+    assert "portico.db" in listed.out and "Would restore" in listed.out
+    assert not new.exists() or not list(new.iterdir())
+    assert command("restore", str(archive), "--home", str(new), "--json").json["restored"] is True
+    refused = command("restore", str(archive), "--home", str(new), "--json")
+    assert json.loads(refused.err)["error"]["code"] == "home_not_empty"
+    aside = Path(command("restore", str(archive), "--home", str(new), "--replace", "--json").json["aside"])
+    assert (aside / "portico.db").is_file() and aside.parent == new
+    assert command("vacuum", "--home", str(new), "--json").json["freed"] == 0
+    assert json.loads(command("vacuum", "--home", str(tmp_path / "none"), "--json").err)["error"]["code"] == (
+        "home_not_found"
+    )
+
+
+def test_commands_find_the_daemon_of_a_home_and_never_touch_it_behind_its_back(
+    command: Command, settled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PORTICO_URL")
+    home, archive = tmp_path / "home", tmp_path / "b.zip"
+    shutil.copytree(settled / "data", home)
+    with running(home, "--file", str(settled / "test.yaml")) as daemon:
+        assert command("backup", str(archive), "--home", str(home), "--json").json["missing"] == 0
+        assert command("vacuum", "--home", str(home)).code == 0
+        for replace in ((), ("--replace",)):
+            done = command("restore", str(archive), "--home", str(home), *replace, "--json")
+            assert json.loads(done.err)["error"]["code"] == "home_in_use"
+        # As if its note were out of date: the lock still says that it runs.
+        (home / "daemon.json").write_text(json.dumps({"pid": 1, "url": "http://127.0.0.1:9"}))
+        done = command("backup", str(archive), "--overwrite", "--home", str(home), "--json")
+        assert json.loads(done.err)["error"]["code"] == "home_in_use"
+        with Client(daemon.url) as client:
+            assert client.status().stores
+
+
+def test_a_database_elsewhere_is_left_to_its_own_tools() -> None:
+    settings = load(flags={"database": "postgresql://me@host/name"}, environment={}).settings
+    with pytest.raises(InvalidRequest, match="pg_dump") as caught:
+        check_here(settings)
+    assert caught.value.code == "database_elsewhere"
+
+
+def test_every_entry_of_a_home_is_either_backed_up_or_known_to_be_derived(daemon: Daemon) -> None:
+    kept = {
+        layout.DATABASE,
+        f"{layout.DATABASE}-wal",
+        f"{layout.DATABASE}-shm",
+        layout.BLOBS,
+        layout.ARTIFACTS,
+    }
+    accounted = {*kept, *layout.FOLDERS, layout.MODELS, *layout.DERIVED, *layout.TRANSIENT}
+    assert {path.name for path in daemon.home.iterdir()} - accounted == set(), (
+        "a new entry of the home: name it in backup/layout.py and in docs/configuration.md"
+    )
