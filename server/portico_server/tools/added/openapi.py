@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
 
 from portico_server.core.context import Context
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import ToolResult
 from portico_server.tools.added.spec import ToolSpec
 from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.header import is_unsafe
 from portico_server.tools.tool import Tool
 
 _METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
@@ -24,42 +25,119 @@ _MOST: Final = 500
 """Operations of one document that become tools."""
 
 
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
+_MAX_DECODINGS: Final = 4
+"""How often a path argument is decoded to see what a service might take it for."""
+
+FRAMING: Final = frozenset(
+    {
+        *("host", "cookie", "connection", "content-length", "expect", "forwarded", "keep-alive"),
+        *("proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-http-method-override"),
+    }
+)
+"""Headers that say where a request goes, where it ends, or who sends it. No document makes them an argument."""
+
+_IGNORED: Final = frozenset({"accept", "content-type", "authorization"})
+"""Header parameters whose definition shall be ignored: https://spec.openapis.org/oas/v3.1.1#parameter-object."""
+
+
+class RefusedArgument(InvalidRequest):
+    """An argument of a call would lead to another operation, or change who the request comes from."""
+
+    code = "argument_refused"
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: where each argument goes, by its name."""
+    """One operation: where each argument goes, by its name.
+
+    ``server`` is its URL without a query; ``query`` are the operator's own parameters, and go with every request.
+    """
 
     method: str
-    url: str
+    server: str
+    path: str
     places: Mapping[str, str]
     """``path``, ``query``, ``header`` or ``body``."""
     headers: Mapping[str, str]
+    query: Sequence[tuple[str, str]]
     policy: Policy
     timeout: float
 
     async def __call__(self, arguments: Mapping[str, Any], _context: Context) -> ToolResult:
         from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
 
-        url, query, headers, body = self.url, [], dict(self.headers), None
-        for name, value in arguments.items():
-            match self.places[name]:
-                case "path":
-                    url = url.replace("{" + name + "}", quote(_text(value), safe=""))
-                case "query":
-                    query += [(name, _text(each)) for each in (value if isinstance(value, list) else [value])]
-                case "header":
-                    headers[name] = re.sub(r"[\r\n\0]", " ", _text(value))
-                case _:
-                    body = json.dumps(value).encode()
-                    headers["Content-Type"] = "application/json"
-        if query:
-            url += ("&" if "?" in url else "?") + urlencode(query)
+        query, headers, body = list(self.query), dict(self.headers), None
         try:
+            url = self.server + filled(
+                self.path,
+                {name: _text(value) for name, value in arguments.items() if self.places[name] == "path"},
+            )
+            for name, value in arguments.items():
+                match self.places[name]:
+                    case "query":
+                        query += [
+                            (name, _text(each)) for each in (value if isinstance(value, list) else [value])
+                        ]
+                    case "header":
+                        headers[name] = self._header(name, _text(value))
+                    case "body":
+                        body = json.dumps(value).encode()
+                        headers["Content-Type"] = "application/json"
+            if query:
+                url += ("&" if "?" in url else "?") + urlencode(query)
             got = await fetch(
                 Ask(url, self.method.upper(), headers, body), replace(self.policy, timeout=self.timeout)
             )
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
         return _result(got.status, got.text, got.truncated)
+
+    def _header(self, name: str, value: str) -> str:
+        """The value of a header that is an argument. Raises `RefusedArgument`."""
+        if _folded(name) in FRAMING | _IGNORED | {_folded(own) for own in self.headers}:
+            raise RefusedArgument(f"The header '{name}' is not an argument of this tool; leave it out.")
+        if is_unsafe(value):
+            raise RefusedArgument(f"The argument '{name}' has control characters, which no header may have.")
+        return value
+
+
+def filled(path: str, arguments: Mapping[str, str]) -> str:
+    """A path with its arguments, each within its own segment. Raises `RefusedArgument`."""
+    segments = []
+    for segment in path.split("/"):
+        names = [name for name in _PLACEHOLDER.findall(segment) if name in arguments]
+        if not names:
+            segments.append(segment)
+            continue
+        whole = _PLACEHOLDER.sub(lambda found: arguments.get(found[1], found[0]), segment)
+        if not all(arguments[name].strip() for name in names) or _leaves(whole):
+            raise RefusedArgument(
+                f"The argument '{names[0]}' is a part of the address: it must not be empty, '.' or '..', and must "
+                "have no slash, backslash or control character, encoded or not."
+            )
+        segments.append(
+            _PLACEHOLDER.sub(
+                lambda found: quote(arguments[found[1]], safe="") if found[1] in arguments else found[0],
+                segment,
+            )
+        )
+    return "/".join(segments)
+
+
+def _leaves(segment: str) -> bool:
+    """Whether a segment of a path could mean another one to a service that decodes it, perhaps more than once."""
+    for _ in range(_MAX_DECODINGS):
+        plain = segment.partition(";")[0].strip()  # what follows is a parameter of the segment to some
+        if plain in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", segment):
+            return True
+        decoded = unquote(segment)
+        if decoded == segment:
+            return False
+        segment = decoded
+    return True
 
 
 async def tools_of(spec: ToolSpec, policy: Policy) -> list[Tool]:
@@ -73,13 +151,18 @@ async def tools_of(spec: ToolSpec, policy: Policy) -> list[Tool]:
         raise PorticoError(
             f"'{spec.openapi}' names no server; say where it is with 'url'.", code="invalid_openapi"
         )
+    address = urlsplit(base)
     own = replace(policy, hosts=policy.hosts | {_host(base)})
+    server = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
+    query = parse_qsl(address.query, keep_blank_values=True)
     found: list[Tool] = []
     for path, method, operation in _operations(document):
         name = operation.get("operationId") or f"{method}_{path}"
         name = re.sub(r"[^A-Za-z0-9-]+", "_", str(name)).strip("_")
         if spec.offers(name) and len(found) < _MOST:
-            found.append(_tool(spec, own, document, (base.rstrip("/") + path, method, name, operation)))
+            places, properties, required = _arguments(spec, document, query, name, operation)
+            work = Operation(method, server, path, places, spec.headers, query, own, spec.timeout)
+            found.append(_tool(spec, name, operation, work, _standing_alone(properties, required, document)))
     if not found:
         raise PorticoError(f"'{spec.openapi}' has no operation that is offered.", code="invalid_openapi")
     return found
@@ -135,10 +218,20 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
                 )
 
 
-def _tool(
-    spec: ToolSpec, policy: Policy, document: Mapping[str, Any], found: tuple[str, str, str, dict[str, Any]]
-) -> Tool:
-    url, method, name, operation = found
+def _arguments(
+    spec: ToolSpec,
+    document: Mapping[str, Any],
+    query: Sequence[tuple[str, str]],
+    name: str,
+    operation: Mapping[str, Any],
+) -> tuple[dict[str, str], dict[str, Any], list[str]]:
+    """Where each argument of an operation goes, its schema, and which are required.
+
+    What the operator gives, and what the document calls a credential, is no argument. Raises `PorticoError` for a
+    header that decides where a request goes.
+    """
+    taken = {("header", _folded(own)) for own in spec.headers} | {("query", own) for own, _ in query}
+    taken |= {("header", ignored) for ignored in _IGNORED} | _credentials(document)
     properties: dict[str, Any] = {}
     places: dict[str, str] = {}
     required: list[str] = []
@@ -147,10 +240,18 @@ def _tool(
         key, place = str(parameter.get("name", "")), parameter.get("in")
         if not key or place not in ("path", "query", "header"):
             continue
+        if place == "header" and (_folded(key) in FRAMING or not _TOKEN.fullmatch(key)):
+            raise PorticoError(
+                f"The operation '{name}' takes the header '{key[:100]}' as an argument, which decides where a request "
+                f"goes or where it ends. Leave the operation out with deny: ['{name}'].",
+                code="invalid_openapi",
+            )
+        if (place, _folded(key) if place == "header" else key) in taken:
+            continue
         schema = {**(parameter.get("schema") or {}), **spec.parameters.get(key, {})}
         if parameter.get("description"):
             schema.setdefault("description", parameter["description"])
-        properties[key], places[key] = schema, place
+        properties[key], places[key] = schema, str(place)
         if place == "path" or parameter.get("required"):
             required.append(key)
     body = _deref(operation.get("requestBody") or {}, document)
@@ -159,16 +260,33 @@ def _tool(
         properties["body"], places["body"] = content.get("schema") or {}, "body"
         if body.get("required"):
             required.append("body")
-    reads = method in ("get", "head")
-    told = operation.get("description") or operation.get("summary") or f"{method.upper()} {url}"
+    return places, properties, required
+
+
+def _credentials(document: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Where the document says that credentials go, as place and name."""
+    schemes = (document.get("components") or {}).get("securitySchemes")
+    found = set()
+    for given in (schemes if isinstance(schemes, dict) else {}).values():
+        scheme = _deref(given, document)
+        name, place = str(scheme.get("name", "")), str(scheme.get("in", ""))
+        if scheme.get("type") == "apiKey" and name:
+            found.add((place, _folded(name) if place == "header" else name))
+    return found
+
+
+def _tool(
+    spec: ToolSpec, name: str, operation: Mapping[str, Any], work: Operation, schema: dict[str, Any]
+) -> Tool:
+    told = operation.get("description") or operation.get("summary") or f"{work.method.upper()} {work.path}"
     return Tool(
         name=f"{spec.name}_{name}"[:128],
         title=str(operation.get("summary") or name)[:200],
         description=str(told)[:4_000],
-        input_schema=_standing_alone(properties, required, document),
-        work=Operation(method, url, places, spec.headers, policy, spec.timeout),
-        read_only=reads,
-        destructive=method in ("delete", "put", "patch"),
+        input_schema=schema,
+        work=work,
+        read_only=work.method in ("get", "head"),
+        destructive=work.method in ("delete", "put", "patch"),
         open_world=True,
         timeout=spec.timeout + 5,
         source=f"openapi:{spec.name}",
@@ -243,6 +361,11 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _folded(header: str) -> str:
+    """A header's name as a service may read it: some take '_' for '-'."""
+    return header.lower().replace("_", "-")
 
 
 def _host(url: str) -> str:

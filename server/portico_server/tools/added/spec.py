@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.tools.approval import Rule, rule_of
+from portico_server.tools.fetch.header import is_unsafe
 
 Kind: TypeAlias = Literal["command", "function", "openapi", "database"]
 
@@ -111,6 +112,9 @@ def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
         if not isinstance(value, Mapping) or any(isinstance(each, dict | list) for each in value.values()):
             raise _wrong(at, key, "a mapping of names to texts")
         values[key] = {str(name): str(each) for name, each in value.items()}
+    for name, text in values["headers"].items():
+        if is_unsafe(name) or is_unsafe(text):
+            raise _wrong(at, "headers", "names and texts without control characters")
     values["parameters"] = item.get("parameters") or {}
     if not isinstance(values["parameters"], Mapping) or not all(
         isinstance(schema, Mapping) for schema in values["parameters"].values()

@@ -36,7 +36,10 @@ def tool(policy: Policy) -> Tool:
                 "headers": {
                     "type": "object",
                     "propertyNames": {"pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"},
-                    "additionalProperties": {"type": "string", "pattern": "^[^\\r\\n\\x00]*$"},
+                    "additionalProperties": {
+                        "type": "string",
+                        "pattern": "^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$",
+                    },
                 },
                 "body": {"type": "string", "description": "The body as text."},
                 "json": {"description": "The body as a JSON value, instead of 'body'."},

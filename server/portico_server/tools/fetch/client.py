@@ -21,6 +21,7 @@ from yarl import URL
 from portico_server import __version__
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.tools.fetch.address import Policy, is_public
+from portico_server.tools.fetch.header import is_unsafe
 
 _AGENT: Final = f"Portico/{__version__} (+tool)"
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
@@ -113,6 +114,13 @@ async def answered(
     session: aiohttp.ClientSession, ask: Ask, policy: Policy, *, signed: bool = False
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """The answer at the end of the redirects. ``signed``: the first one, to a URL that is sent exactly as it is."""
+    for name, value in ask.headers.items():
+        if is_unsafe(value):
+            raise InvalidRequest(
+                f"The header '{name[:100]}' has control characters, which no header may have.",
+                code="invalid_header",
+                param="headers",
+            )
     for _hop in range(policy.redirects + 1):
         url = _checked(ask.url, policy, exact=signed)
         async with session.request(
