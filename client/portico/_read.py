@@ -34,6 +34,8 @@ from portico.values import (
     Replica,
     Run,
     Setting,
+    SkippedFile,
+    SkippedFiles,
     Status,
     Store,
     StoreFile,
@@ -174,6 +176,12 @@ def sync_plan(value: Any) -> SyncPlan:
     lists = {name: tuple(value.get(name) or ()) for name in ("added", "changed", "removed")}
     moved = tuple((pair[0], pair[1]) for pair in value.get("moved") or ())
     return value_of(SyncPlan, value, moved=moved, **lists)
+
+
+def skipped_files(value: Any) -> SkippedFiles:
+    return value_of(
+        SkippedFiles, value, files=tuple(value_of(SkippedFile, item) for item in value.get("data") or ())
+    )
 
 
 def store_file(value: Any) -> StoreFile:

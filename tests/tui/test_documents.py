@@ -11,6 +11,7 @@ from textual.widgets import ContentSwitcher
 from textual.widgets._footer import FooterKey
 
 import portico_tui.daemon as facade
+from portico import Client
 from portico_tui.widgets.dialogs import Confirm, Form, Reader
 from portico_tui.widgets.passages import Passages
 
@@ -82,6 +83,27 @@ async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon
             lambda: not isinstance(screen.app.screen, Confirm) and not screen.row("#stores", "minutes")
         )
     assert (folder / "monday.txt").exists()
+
+
+async def test_what_is_not_read_is_listed_with_its_reason(busy_daemon: Daemon, tmp_path: Path) -> None:
+    folder = tmp_path / "drawer"
+    folder.mkdir()
+    (folder / "old.bin").write_bytes(b"\x00\x01")
+    with Client(busy_daemon.url) as client:
+        client.stores.add("drawer", folder=folder)
+    async with terminal(busy_daemon.url) as screen:
+        await screen.open("2", "Documents")
+        await screen.until(lambda: screen.row("#stores", "drawer")[1:] == ["0 −1"])
+        await screen.choose("#stores", "drawer")
+        await screen.until(lambda: screen.row("#files", "old.bin")[1:2] == ["− skipped"])
+        screen.app.screen.query_one("#files").focus()
+        await screen.until(lambda: "Not read: of an unknown kind." in screen.text("#detail"))
+        assert "skipped 1 (1 of an unknown kind)" in screen.text("#detail")
+        await screen.press("d")
+        await screen.until(lambda: any("nothing to delete" in line for line in screen.told))
+        assert not isinstance(screen.app.screen, Confirm)
+    with Client(busy_daemon.url) as client:
+        client.stores.remove("drawer")
 
 
 async def test_a_file_is_uploaded_and_after_a_question_deleted(busy_daemon: Daemon, tmp_path: Path) -> None:

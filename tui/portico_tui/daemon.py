@@ -17,7 +17,7 @@ from portico.errors import Cancelled, Forbidden, from_body
 from portico.errors import PorticoError as DaemonError
 from portico.tuning import TuningEvent, TuningJob
 from portico.values import Deployment as Model
-from portico.values import Question, Recommendation, Session, Store, StoreFile
+from portico.values import Question, Recommendation, Session, SkippedFile, SkippedFiles, Store, StoreFile
 from portico.values import Status as Glance
 from portico.wire import Asked, Cited, Delta, Event, Failed, HandedOff, Passage, ToolCalled
 from portico.wire import Status as Progress
@@ -46,6 +46,8 @@ __all__ = [
     "Recommendation",
     "Said",
     "Session",
+    "SkippedFile",
+    "SkippedFiles",
     "Store",
     "StoreFile",
     "ToolCalled",
@@ -156,6 +158,10 @@ class Daemon:
         if store.file_counts.total <= FILES:
             return sorted(found.values(), key=lambda file: (file.created_at, file.filename))
         return list(found.values())[:FILES]
+
+    async def skipped(self, store: Store) -> SkippedFiles:
+        """What of the folder or source of a store is not read, and why."""
+        return await self._client.stores.skipped(store.id)
 
     async def upload(self, store: Store, path: Path) -> StoreFile:
         """Send a file of this machine and put it into a store; it is indexed in the background."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from rich.text import Text
 
 from portico.cli.curve import lasts as spell
-from portico.cli.render import amount, one_line, safe, shorten
+from portico.cli.render import amount, count_reasons, one_line, safe, shorten
 from portico_tui.daemon import Model, Passage, Progress, Store
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "batch_state",
     "cell",
     "clock",
+    "count_reasons",
     "counts",
     "file_state",
     "heading",
@@ -53,6 +54,7 @@ _FILE = {
     "in_progress": ("◐ reading", "yellow"),
     "failed": ("✗ failed", "red"),
     "cancelled": ("○ cancelled", "dim"),
+    "skipped": ("− skipped", "dim"),
 }
 
 _TUNING = {
@@ -104,12 +106,14 @@ def lasts(end: float | None) -> str:
 
 
 def counts(store: Store) -> Text:
-    """How many files are ready, and of how many; failures in red."""
+    """How many files are ready, and of how many; failures in red; behind a minus how many were skipped."""
     files = store.file_counts
     waiting = f"/{files.total - files.failed}" if files.in_progress else ""
     line = Text(f"{files.completed}{waiting}", "yellow" if waiting else "", no_wrap=True)
     if files.failed:
         line.append(f" ✗{files.failed}", "red")
+    if store.skipped:
+        line.append(f" −{sum(store.skipped.values())}", "dim")
     return line
 
 

@@ -32,6 +32,7 @@ from portico._calls.knowledge import (
     store_plan,
     store_reindex,
     store_remove,
+    store_skipped,
     store_sync,
     stores_list,
 )
@@ -43,6 +44,7 @@ from portico.values import (
     Found,
     Page,
     Ranker,
+    SkippedFiles,
     Store,
     StoreFile,
     SyncPlan,
@@ -118,6 +120,10 @@ class Stores(Group):
     async def plan(self, name: str) -> SyncPlan:
         """What `sync` would do now, without doing it."""
         return await self._transport.send(store_plan(name))
+
+    async def skipped(self, name: str) -> SkippedFiles:
+        """What lies in the folder or source of a store and is not read, and why."""
+        return await self._transport.send(store_skipped(name))
 
     async def change(
         self,

@@ -18,6 +18,7 @@ from portico.values import (
     Found,
     Page,
     Ranker,
+    SkippedFiles,
     Store,
     StoreFile,
     SyncPlan,
@@ -71,6 +72,11 @@ def store_reindex(name: str, files: bool) -> Call[str]:
 def store_plan(name: str) -> Call[SyncPlan]:
     path = at("api", "stores", named(name, "a store"), "sync", "plan")
     return Call("GET", path, read.sync_plan, slow=True)
+
+
+def store_skipped(name: str) -> Call[SkippedFiles]:
+    path = at("api", "stores", named(name, "a store"), "skipped")
+    return Call("GET", path, read.skipped_files)
 
 
 def store_change(

@@ -32,6 +32,7 @@ from portico._calls.knowledge import (
     store_plan,
     store_reindex,
     store_remove,
+    store_skipped,
     store_sync,
     stores_list,
 )
@@ -44,6 +45,7 @@ from portico.values import (
     Found,
     Page,
     Ranker,
+    SkippedFiles,
     Store,
     StoreFile,
     SyncPlan,
@@ -119,6 +121,10 @@ class Stores(Group):
     def plan(self, name: str) -> SyncPlan:
         """What `sync` would do now, without doing it."""
         return self._transport.send(store_plan(name))
+
+    def skipped(self, name: str) -> SkippedFiles:
+        """What lies in the folder or source of a store and is not read, and why."""
+        return self._transport.send(store_skipped(name))
 
     def change(
         self,

@@ -92,6 +92,14 @@ def shorten(text: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
+def count_reasons(reasons: Mapping[str, int]) -> str:
+    """How many were left out, and why: ``3 (2 of an unknown kind, 1 empty)``; nothing if none were."""
+    if not reasons:
+        return ""
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return f"{sum(reasons.values())} ({', '.join(f'{count} {one_line(why)}' for why, count in ordered)})"
+
+
 def amount(size: float | None) -> str:
     """Bytes for people: ``98.3 MB``."""
     if size is None:

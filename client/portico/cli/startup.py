@@ -10,9 +10,9 @@ from rich.rule import Rule
 from rich.text import Text
 
 from portico.cli.follow import follow
-from portico.cli.render import console, one_line, print_json
+from portico.cli.render import console, count_reasons, one_line, print_json
 from portico.client import AsyncClient
-from portico.values import Status
+from portico.values import Status, Store
 
 
 def show(url: str, key: str | None, *, as_json: bool, begun: bool = True) -> Status:
@@ -76,6 +76,9 @@ def _body(status: Status, url: str, model: str) -> Text:
         line("Chat app", ", ".join(status.apps))
     else:
         line("Chat app", "none yet: portico stores add ./docs")
+    for store in status.stores:
+        if store.skipped or not store.file_counts.total:
+            line("Skipped" if store.file_counts.total else "Empty", _left_out(store))
     line("Data", status.home)
     better = status.recommended
     if better is not None:
@@ -86,6 +89,14 @@ def _body(status: Status, url: str, model: str) -> Text:
     body.append("\nMCP, for an IDE assistant\n", "bold")
     body.append(mcp_snippet(url))
     return body
+
+
+def _left_out(store: Store) -> str:
+    """What of a store is not read."""
+    skipped = f"{count_reasons(store.skipped)} skipped: portico stores show {store.name} --files"
+    if store.file_counts.total:
+        return f"{store.name}: {skipped}"
+    return f"{store.name} holds no documents{f'; {skipped}' if store.skipped else ''}"
 
 
 def python_snippet(url: str, model: str) -> str:

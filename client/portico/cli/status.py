@@ -38,6 +38,9 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo("No stores yet: portico stores add ./docs")
         return
     print_rows(
-        ("STORE", "FILES", "FAILED", "FOLLOWS"),
-        ((s.name, s.file_counts.completed, s.file_counts.failed, s.follows) for s in found.stores),
+        ("STORE", "FILES", "FAILED", "FOLLOWS", "SKIPPED"),
+        (
+            (s.name, s.file_counts.completed, s.file_counts.failed, s.follows, sum(s.skipped.values()))
+            for s in found.stores
+        ),
     )

@@ -12,11 +12,19 @@ from portico.cli import groups
 from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_here, require_success
-from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
+from portico.cli.render import (
+    amount,
+    count_reasons,
+    moment,
+    print_fields,
+    print_json,
+    print_removed,
+    print_rows,
+)
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
-from portico.values import Store, StoreFile, SyncPlan
+from portico.values import SkippedFiles, Store, StoreFile, SyncPlan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +36,9 @@ app.add_typer(groups.app, name="groups")
 app.command(epilog="Example: portico stores calibrate docs --questions questions.jsonl")(calibrate)
 app.command("export", epilog="Example: portico stores export docs docs.zip")(export_store)
 app.command("import", epilog="Example: portico stores import docs.zip --name docs2")(import_store)
+
+MAX_SKIPPED = 10
+"""Skipped files that are named after a sync."""
 
 Name = Annotated[str, typer.Argument(help="The name or id of the store.")]
 
@@ -84,7 +95,8 @@ def add(
             title, folder=path, embedding_model=embedding_model, description=description, app=with_app
         )
         if path and wait:
-            made = _synced(context, client, made)
+            _show_synced(client, _synced(context, client, made), as_json)
+            return
     _print(made, as_json)
 
 
@@ -110,7 +122,8 @@ def follow(
         except NotFound:
             made = client.stores.add(name, source=wanted)
         if wait:
-            made = _synced(context, client, made)
+            _show_synced(client, _synced(context, client, made), as_json)
+            return
     _print(made, as_json)
 
 
@@ -119,7 +132,7 @@ def show(
     context: typer.Context,
     name: Name,
     files: Annotated[
-        bool, typer.Option(help="Also list its files, with the reason of each failure.")
+        bool, typer.Option(help="Also list its files and what was skipped, each with its reason.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -127,13 +140,18 @@ def show(
     with connected(context) as client:
         found = client.stores.get(name)
         inside = list(_files(client, found)) if files else None
+        skipped = client.stores.skipped(found.id) if files and found.skipped else SkippedFiles()
     if as_json:
-        print_json(found if inside is None else {"store": found, "files": inside})
+        print_json(found if inside is None else {"store": found, "files": inside, "skipped": skipped})
         return
-    _print(found, False, listed=inside is not None)
+    _print(found, listed=inside is not None)
     if inside is not None:
         typer.echo()
-        print_rows(("FILE", "STATUS", "REASON"), ((f.filename, f.status, f.error) for f in inside))
+        rows = [(f.filename, f.status, f.error) for f in inside]
+        rows += [(item.name, "skipped", item.reason) for item in skipped.files]
+        print_rows(("FILE", "STATUS", "REASON"), rows)
+        if skipped.total > len(skipped.files):
+            typer.echo(f"{skipped.total - len(skipped.files)} more were skipped.")
 
 
 @app.command(epilog="Example: portico stores sync docs --dry-run")
@@ -151,7 +169,7 @@ def sync(
             _print_plan(client.stores.plan(name), as_json)
             return
         if wait:
-            _print(_synced(context, client, found), as_json)
+            _show_synced(client, _synced(context, client, found), as_json)
             return
         run = client.stores.sync(found.name)
     if as_json:
@@ -261,7 +279,26 @@ def _synced(context: typer.Context, client: Client, store: Store) -> Store:
     return client.stores.get(store.id)
 
 
-def _print(found: Store, as_json: bool, *, listed: bool = False) -> None:
+def _show_synced(client: Client, found: Store, as_json: bool) -> None:
+    """The store, what was skipped, and a failure if that is everything there is."""
+    skipped = client.stores.skipped(found.id) if found.skipped else SkippedFiles()
+    _print(found, as_json)
+    if not as_json and skipped.files:
+        typer.echo()
+        print_rows(("SKIPPED", "REASON"), ((item.name, item.reason) for item in skipped.files[:MAX_SKIPPED]))
+        more = skipped.total - min(len(skipped.files), MAX_SKIPPED)
+        if more:
+            typer.echo(f"{more} more: portico stores show {found.name} --files")
+    if not found.file_counts.total and found.skipped:
+        raise InvalidRequest(
+            f"Nothing of {found.follows} can be read, so '{found.name}' is empty: "
+            f"{count_reasons(found.skipped)}. It is still followed.",
+            code="nothing_readable",
+            param="folder",
+        )
+
+
+def _print(found: Store, as_json: bool = False, *, listed: bool = False) -> None:
     """``listed``: its files follow, with the reason of each failure."""
     if as_json:
         print_json(found)
@@ -280,6 +317,7 @@ def _print(found: Store, as_json: bool, *, listed: bool = False) -> None:
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
             ("problem", found.problem),
             ("why they failed", reasons),
+            ("skipped", count_reasons(found.skipped)),
             ("size", amount(found.usage_bytes)),
             ("made", moment(found.created_at)),
         ]

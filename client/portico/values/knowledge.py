@@ -26,7 +26,8 @@ class Store:
     follows instead; ``app``: whether it is a chat app.
 
     ``next_embedding_model``: the one whose vectors are being made; ``paused``: nothing is followed now; ``problem``:
-    why files could not be indexed, in the words of one of them.
+    why files could not be indexed, in the words of one of them;
+    ``skipped``: how many files and folders of what it follows are not read, by reason.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Store:
     problem: str | None = None
     usage_bytes: int = 0
     created_at: float = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def follows(self) -> str | None:
@@ -68,6 +70,27 @@ class ChunkGroup:
     chunks: int = 0
     errors: tuple[tuple[str, str], ...] = ()
     """Of the failed files the first hundred of the store: (name, why)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file or a folder that is not read, by its name in what its store follows, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFiles:
+    """What the last look at what a store follows left out: ``files`` names the first thousand, ``reasons`` counts all.
+
+    ``looked_at`` in seconds since 1970; ``None`` before the first look. Hidden files are not counted.
+    """
+
+    files: tuple[SkippedFile, ...] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    total: int = 0
+    looked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

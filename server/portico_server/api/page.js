@@ -7,6 +7,8 @@ let talk = [];
 let running = null;
 let tasks = new Map();
 let offered = "";
+let shownStores = "";
+const unfolded = new Set();
 
 function rows(list, items, empty) {
   list.replaceChildren(...(items.length ? items : [element("li", "soft", empty)]));
@@ -19,6 +21,41 @@ function row(name, state, note) {
   return item;
 }
 
+function storeRow(store) {
+  const files = store.file_counts;
+  const parts = [`${files.completed} of ${files.total} files`];
+  if (files.failed) parts.push(`${files.failed} failed`);
+  if (store.problem) parts.push(store.problem);
+  if (store.folder) parts.push(store.folder);
+  const still = files.completed ? "ready" : files.failed ? "failed" : "empty";
+  const item = row(store.name, files.in_progress ? "indexing" : still, parts.join(" · "));
+  if (Object.keys(store.skipped).length) item.append(skipped(store));
+  return item;
+}
+
+/** What of a store is not read, by reason; the names come when they are asked for. */
+function skipped(store) {
+  const reasons = Object.entries(store.skipped).sort(([, one], [, other]) => other - one);
+  const total = reasons.reduce((sum, [, count]) => sum + count, 0);
+  const details = element("details", "note");
+  details.open = unfolded.has(store.id);
+  details.append(element("summary", "", `${total} skipped: ${reasons.map(([why, count]) => `${count} ${why}`).join(", ")}`));
+  const list = element("ul");
+  details.append(list);
+  async function fill() {
+    const found = await (await api(`/api/stores/${encodeURIComponent(store.id)}/skipped`)).json();
+    list.replaceChildren(...found.data.map((file) => element("li", "", `${file.name} · ${file.reason}`)));
+    if (found.total > found.data.length) list.append(element("li", "", `${found.total - found.data.length} more`));
+  }
+  details.addEventListener("toggle", () => {
+    if (details.open) {
+      unfolded.add(store.id);
+      fill().catch((error) => report(error.message));
+    } else unfolded.delete(store.id);
+  });
+  return details;
+}
+
 function megabytes(bytes) {
   return bytes ? `${Math.round(bytes / 1e6)} MB` : "";
 }
@@ -29,14 +66,10 @@ function show(status) {
   $("base").textContent = base;
   $("mcp").textContent = `${location.origin}/mcp`;
   rows($("apps"), status.apps.map((name) => row(name, "", `model name "${name}"`)), "No app yet: portico up --docs FOLDER");
-  rows($("stores"), status.stores.map((store) => {
-    const files = store.file_counts;
-    const parts = [`${files.completed} of ${files.total} files`];
-    if (files.failed) parts.push(`${files.failed} failed`);
-    if (store.problem) parts.push(store.problem);
-    if (store.folder) parts.push(store.folder);
-    return row(store.name, files.in_progress ? "indexing" : files.failed && !files.completed ? "failed" : "ready", parts.join(" · "));
-  }), "No store yet");
+  if (shownStores !== JSON.stringify(status.stores)) {  // a list that is open stays open
+    shownStores = JSON.stringify(status.stores);
+    rows($("stores"), status.stores.map(storeRow), "No store yet");
+  }
   rows($("models"), status.models.map((model) => row(model.name, model.state,
     [model.aliases.join(", "), model.engine, megabytes(model.memory_bytes), model.error].filter(Boolean).join(" · ")
   )), "No model");

@@ -8,7 +8,7 @@ from typing import Any
 
 from portico.wire import Cited, Delta, Event, Passage, Usage
 from portico_server.apps import prompt
-from portico_server.apps.language import not_found
+from portico_server.apps.language import no_documents, not_found
 from portico_server.apps.relevance import ground
 from portico_server.apps.repetition import repeats
 from portico_server.apps.standalone import standalone
@@ -94,9 +94,11 @@ class AskApp:
         share = self._budget(model, _max_tokens(request.options))
         found = await context.call(self._place, Search(query, max_num_results=share.count))
         assert isinstance(found, Found)
+        if found.files == 0:
+            return await self._nothing(no_documents(turns.question, waiting=found.waiting > 0), context)
         standing = ground(query, found.passages[: share.count], trusted=self._trusted())
         if not standing:
-            return await self._nothing(turns.question, context)
+            return await self._nothing(not_found(turns.question), context)
         passages = tuple(replace(passage, rank=rank) for rank, passage in enumerate(standing, 1))
         await context.emit(Cited(passages))
         reply = await _Answer(context, model, passages).ask(turns, request.options, share)
@@ -110,9 +112,8 @@ class AskApp:
             return prompt.search_query(turns)
         return await standalone(turns, model, context)
 
-    async def _nothing(self, question: str, context: Context) -> Reply:
+    async def _nothing(self, answer: str, context: Context) -> Reply:
         """Say so ourselves: a model that is given nothing to stand on invents."""
-        answer = not_found(question)
         await context.emit(Cited(()))
         await context.emit(Delta(answer))
         return Reply(answer, model=self.card.name)

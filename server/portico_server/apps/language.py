@@ -47,6 +47,34 @@ _NOT_FOUND: Mapping[str, str] = {
     "pt": "Isso não está nestes documentos.",
 }
 
+_EMPTY: Mapping[str, str] = {
+    "en": "There are no documents here that can be searched.",
+    "zh-Hans": "这里没有可供检索的文档。",
+    "zh-Hant": "這裡沒有可供檢索的文件。",
+    "ja": "ここには検索できる文書がありません。",
+    "ko": "여기에는 검색할 수 있는 문서가 없습니다.",
+    "ru": "Здесь нет документов, по которым можно искать.",
+    "de": "Hier gibt es keine Dokumente, die durchsucht werden können.",
+    "fr": "Il n'y a ici aucun document où chercher.",
+    "es": "Aquí no hay documentos en los que buscar.",
+    "it": "Qui non ci sono documenti in cui cercare.",
+    "pt": "Aqui não há documentos onde procurar.",
+}
+
+_WAITING: Mapping[str, str] = {
+    "en": "The documents are still being read. Ask again in a moment.",
+    "zh-Hans": "文档还在读取中，请稍后再问。",
+    "zh-Hant": "文件還在讀取中，請稍後再問。",
+    "ja": "文書を読み込んでいます。少し待ってからもう一度お尋ねください。",
+    "ko": "문서를 아직 읽고 있습니다. 잠시 후 다시 질문해 주세요.",
+    "ru": "Документы ещё читаются. Спросите немного позже.",
+    "de": "Die Dokumente werden noch gelesen. Bitte gleich noch einmal fragen.",
+    "fr": "Les documents sont encore en cours de lecture. Reposez la question dans un instant.",
+    "es": "Los documentos todavía se están leyendo. Pregunte de nuevo en un momento.",
+    "it": "I documenti sono ancora in lettura. Riprova tra un momento.",
+    "pt": "Os documentos ainda estão a ser lidos. Pergunte de novo daqui a pouco.",
+}
+
 
 def language(text: str) -> str:
     """The language of ``text``, one that `not_found` has a sentence for; English if nothing tells."""
@@ -66,3 +94,8 @@ def language(text: str) -> str:
 def not_found(question: str) -> str:
     """The sentence that says that the documents do not hold the answer, in the language of the question."""
     return _NOT_FOUND[language(question)]
+
+
+def no_documents(question: str, *, waiting: bool) -> str:
+    """The sentence that says that there are no documents to search, or not yet, in the language of the question."""
+    return (_WAITING if waiting else _EMPTY)[language(question)]

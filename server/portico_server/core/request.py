@@ -225,11 +225,16 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to `Search`: passages in rank order; ``trace`` if it was asked for; ``queries``: what was searched."""
+    """The answer to `Search`: passages in rank order; ``trace`` if it was asked for; ``queries``: what was searched.
+
+    Where a store has no passage it says how many of its ``files`` can be searched, and how many are ``waiting``.
+    """
 
     passages: tuple[Passage, ...]
     trace: tuple[Stage, ...] = ()
     queries: tuple[str, ...] = ()
+    files: int | None = None
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from portico_server.db.schema_knowledge import (
     group_files,
     groups,
     store_files,
+    store_skips,
     stores,
     vectors,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "step_cache",
     "steps",
     "store_files",
+    "store_skips",
     "stores",
     "tools",
     "tuning_events",
@@ -93,7 +95,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0013"
+HEAD = "0014"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(

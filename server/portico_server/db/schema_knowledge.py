@@ -66,6 +66,16 @@ stores = Table(
     Index("ix_stores_claim", "claim", unique=True),
 )
 
+# What the last look at what a store follows left out: how many by reason, and the first of them by name.
+store_skips = Table(
+    "store_skips",
+    metadata,
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column("reasons", JSON, nullable=False),
+    Column("names", JSON, nullable=False),
+    Column("looked_at", Float, nullable=False),
+)
+
 store_files = Table(
     "store_files",
     metadata,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.registry import Registry
 from portico_server.core.request import Found, Request, Search
 from portico_server.core.servable import Card
+from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.index.follow import Indexes
@@ -28,6 +29,8 @@ class StoreInfo:
     counts: FileCounts
     usage_bytes: int
     problem: str | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """How many files and folders the last look at what it follows left out, by reason."""
 
     @property
     def status(self) -> str:
@@ -64,6 +67,8 @@ class StoreServable:
     ) -> None:
         self._card = card
         self._before = before
+        self._store_id = store_id
+        self._database = database
         self._searcher = Searcher(
             store_id,
             card.name,
@@ -87,7 +92,12 @@ class StoreServable:
             )
         if self._before is not None:
             await self._before()
-        return await self._searcher.search(request, context)
+        found = await self._searcher.search(request, context)
+        if found.passages:
+            return found
+        counts = await self._database.read(rows.counts, [self._store_id])
+        files, _bytes = counts.get(self._store_id, (FileCounts(), 0))
+        return replace(found, files=files.completed, waiting=files.in_progress)
 
 
 def right_of(row: StoreRow) -> str:

@@ -18,9 +18,11 @@ from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.servable import Card, Servable
+from portico_server.db import skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import claim_of
+from portico_server.db.skips import Skips
 from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.archive.portable import Portable
 from portico_server.knowledge.calibrate import Calibration
@@ -232,15 +234,21 @@ class Stores:
         names = {row.id: name for row, name in named(visible, caller.id)}
         failed = [store for store, (files, _) in counts.items() if files.failed]
         problems = await self._database.read(rows.problems, failed) if failed else {}
+        skipped = await self._database.read(skips.reasons, [row.id for row in found])
         return [
             StoreInfo(
                 row,
                 names.get(row.id, row.id),
                 *counts.get(row.id, (FileCounts(), 0)),
                 problem=problems.get(row.id),
+                skipped=skipped.get(row.id, {}) if follows(row) else {},
             )
             for row in found
         ]
+
+    async def skipped(self, row: StoreRow) -> Skips:
+        """What the last look at what a store follows left out."""
+        return (await self._database.read(skips.of, row.id) if follows(row) else None) or Skips()
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreRow:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``).

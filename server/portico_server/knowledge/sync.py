@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,11 +13,12 @@ from portico.wire import JSON, Status
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
-from portico_server.db import mirrored
+from portico_server.db import mirrored, skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED, FileRow
 from portico_server.db.mirrored import Mirrored
+from portico_server.db.skips import Skips
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.filename import told
 from portico_server.knowledge.files import Files
@@ -108,6 +110,7 @@ class Sync:
             await context.emit(Status("scan", said))
         if found.skipped:
             logger.info("store %s: skipped %s", store.name, found.skipped)
+        await self._remember(store, found)
         indexed = await self._ingest.run(store, context, changed=bool(result.removed or renamed))
         assert isinstance(indexed, dict)
         return {
@@ -142,6 +145,22 @@ class Sync:
             else:
                 plan.changed.append(seen.name)
         return plan
+
+    async def _remember(self, store: StoreRow, found: Walk) -> None:
+        """Keep what was skipped. A look at some paths replaces what is known of these alone."""
+        now = Skips(found.skipped, found.skipped_names, time.time())
+        if found.only is not None:
+            before = await self._database.read(skips.of, store.id)
+            if before is None or not before.complete or not now.complete:
+                return  # what is known stays until the next look at all of it
+            elsewhere = {
+                name: reason
+                for name, reason in before.names.items()
+                if not any(name == one or name.startswith(f"{one}/") for one in found.only)
+            }
+            names = elsewhere | dict(now.names)
+            now = Skips(Counter(names.values()), names, now.looked_at)
+        await self._database.write(skips.put, store.id, now)
 
     async def _move(
         self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, Seen]], renamed: list[str]
@@ -233,7 +252,7 @@ class Sync:
         gone: list[str] = []
         for (seen, old), taken in zip(wanted, await source.take(wanted) if wanted else (), strict=True):
             if isinstance(taken, Missed):
-                found.skip(taken.reason)
+                found.skip(seen.name, taken.reason)
                 if len(result.missed) < TOLD:
                     result.missed.append({"name": seen.name, "reason": taken.detail or taken.reason})
                 if taken.gone and old is not None:

@@ -22,7 +22,14 @@ from portico_server.knowledge.parse.formats import (
 )
 
 IGNORED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-"""Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …)."""
+"""Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …). They are not counted as skipped."""
+
+MAX_SKIPPED_NAMES = 1_000
+"""Files that are skipped and named; the others are counted alone."""
+
+UNKNOWN_KIND = "of an unknown kind"
+EMPTY = "empty"
+IGNORED_BY_RULE = "left out by .gitignore or .porticoignore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class Walk:
 
     files: dict[str, Seen] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    skipped_names: dict[str, str] = field(default_factory=dict)
+    """The first `MAX_SKIPPED_NAMES` of them, and why each."""
     unknown: list[str] = field(default_factory=list)
     """Files and folders that could not be looked at: whether they are still there, nobody knows."""
     linked: bool = False
@@ -53,8 +62,11 @@ class Walk:
     bare: bool = False
     """Whether there is nothing at all, hidden or not: a disk that is not mounted looks so."""
 
-    def skip(self, reason: str) -> None:
+    def skip(self, name: str, reason: str) -> None:
+        """Count a file or a folder that is not read."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        if len(self.skipped_names) < MAX_SKIPPED_NAMES:
+            self.skipped_names[name] = reason
 
     def is_gone(self, name: str) -> bool:
         """Whether a file that was there is there no longer."""
@@ -147,9 +159,9 @@ class _Looking:
                 linked = entry.is_symlink()
                 found.linked |= linked
                 if rules.ignores(entry.path, folder=entry.is_dir(follow_symlinks=False)):
-                    found.skip("ignored")
+                    found.skip(_name(entry.path, self._root), IGNORED_BY_RULE)
                 elif linked and not _stays(entry, self._top):
-                    found.skip("link out of the folder or to nothing")
+                    found.skip(_name(entry.path, self._root), "link out of the folder or to nothing")
                 elif entry.is_dir():
                     place = _identity(entry.stat())
                     if place not in self._visited:
@@ -177,13 +189,13 @@ class _Looking:
             return True
         except OSError:
             self.found.unknown.append(name)
-            self.found.skip("not permitted")
+            self.found.skip(name, "not permitted")
             return True
         folder = stat.S_ISDIR(status.st_mode)
         if stat.S_ISLNK(status.st_mode):
             return False
         if rules.ignores(str(place), folder=folder):
-            self.found.skip("ignored")
+            self.found.skip(name, IGNORED_BY_RULE)
         elif folder:
             self._visited.add(_identity(status))
             self.descend(place, rules)
@@ -207,7 +219,7 @@ def unfit(name: str, size: int, *, max_bytes: int, pictures: bool, recordings: b
     if len(name.encode()) > LONGEST:
         return "unusable name"
     if not is_document(name):
-        return "not a document"
+        return UNKNOWN_KIND
     if is_picture(name) and not pictures:
         return "a picture, and nothing here sees it"
     if is_recording(name) and not recordings:
@@ -222,8 +234,9 @@ def _entries(folder: Path, root: Path, found: Walk) -> list[os.DirEntry[str]]:
     except OSError:
         if folder == root:
             raise
-        found.unknown.append(name_on_disk(str(folder.relative_to(root))))
-        found.skip("not permitted")
+        name = name_on_disk(str(folder.relative_to(root)))
+        found.unknown.append(name)
+        found.skip(name, "not permitted")
         return []
 
 
@@ -243,29 +256,35 @@ def _stays(entry: os.DirEntry[str], top: Path) -> bool:
         return False
 
 
+def _name(path: str, root: Path) -> str:
+    return name_on_disk(path.removeprefix(str(root)).lstrip(os.sep))
+
+
 def _take(path: str, root: Path, max_bytes: int, found: Walk, pictures: bool, recordings: bool) -> None:
-    name = name_on_disk(path.removeprefix(str(root)).lstrip(os.sep))
+    name = _name(path, root)
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            found.skip("not a file")
+            found.skip(name, "not a file")
             return
         why = unfit(name, status.st_size, max_bytes=max_bytes, pictures=pictures, recordings=recordings)
         if why or name in found.files:
-            found.skip(why or "unusable name")
+            found.skip(name, why or "unusable name")
         elif format_of(name) is None and (why := no_text(Path(path))):
-            found.skip(why)
+            found.skip(name, why)
         else:
             found.files[name] = Seen(name, path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        found.skip("gone while looking")
+        found.skip(name, "gone while looking")
     except OSError:
         found.unknown.append(name)
-        found.skip("not permitted")
+        found.skip(name, "not permitted")
 
 
 def no_text(path: Path) -> str:
     """Why a file of a kind that its name does not tell cannot be read; an empty string if it is text."""
     with path.open("rb") as file:
         head = file.read(8192)
-    return older(head) or ("" if head and looks_like_text(head) else "not a document")
+    if not head:
+        return EMPTY
+    return older(head) or ("" if looks_like_text(head) else UNKNOWN_KIND)

@@ -194,6 +194,29 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     assert (folder / "soup.md").exists()
 
 
+def test_what_is_skipped_is_told_with_its_reasons(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "attic"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(b"\x00\x01")
+    (folder / "empty").touch()
+    refused = command("stores", "add", str(folder))
+    assert refused.code == 1
+    assert "2 (1 empty, 1 of an unknown kind)" in refused.out
+    assert "a.bin\tof an unknown kind\n" in refused.out
+    assert f"Nothing of {folder} can be read, so 'attic' is empty" in refused.err
+    assert "no documents here" in command("ask", "What is here?", "--app", "attic").out
+    (folder / "note.md").write_text("The lantern is in the blue box.")
+    synced = command("stores", "sync", "attic")
+    assert synced.code == 0
+    assert "empty\tempty\n" in synced.out
+    shown = command("stores", "show", "attic", "--files")
+    assert "note.md\tcompleted\t" in shown.out and "a.bin\tskipped\tof an unknown kind\n" in shown.out
+    said = command("stores", "show", "attic", "--files", "--json").json
+    assert said["store"]["skipped"] == said["skipped"]["reasons"] == {"empty": 1, "of an unknown kind": 1}
+    assert [item["name"] for item in said["skipped"]["files"]] == ["a.bin", "empty"]
+    assert command("stores", "remove", "attic", "--yes").code == 0
+
+
 def test_files_are_added_to_a_store_shown_and_removed(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "tea.txt"
     path.write_text("Green tea is brewed at eighty degrees.", encoding="utf-8")

@@ -11,8 +11,11 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from tests.browser import CHROMIUM, Page, browser
-from tests.porch import porch
+from tests.porch import Porch, porch
 
+from portico_server.core.principal import SYSTEM
+from portico_server.db import skips
+from portico_server.db.skips import Skips
 from portico_server.engines.spec import ModelSpec
 
 pytestmark = [
@@ -53,6 +56,7 @@ class Open:
     url: str
     page: Page
     folder: Path
+    served: Porch
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -65,7 +69,7 @@ async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open
         for model in MODELS:
             await served.parts.models.add(model, keep=False)
         await page.open(served.url)
-        yield Open(served.url, page, folder)
+        yield Open(served.url, page, folder, served)
         assert page.complaints == []
 
 
@@ -168,3 +172,19 @@ async def test_what_is_neither_picture_nor_recording_is_refused(page: Page, open
     await page.choose_file("#files", path)
     said = await page.until("document.querySelector('.said.error')?.innerText")
     assert said.startswith("notes.txt is neither a picture nor a recording.")
+
+
+async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None:
+    folder = opened.folder / "attic"
+    folder.mkdir()
+    parts = opened.served.parts
+    store = await parts.stores.create("attic", SYSTEM, folder=folder)
+    names = {"<b>old.bin": "of an unknown kind", "empty": "empty"}
+    skipped = Skips(dict.fromkeys(names.values(), 1), names, 1.0)
+    await parts.database.write(skips.put, store.id, skipped)
+    await opened.page.open(opened.url)
+    summary = "document.querySelector('#stores details summary')"
+    assert await opened.page.until(f"{summary}?.innerText") == "2 skipped: 1 of an unknown kind, 1 empty"
+    await opened.page.run(f"{summary}.click()")
+    named = await opened.page.until("document.querySelector('#stores details li')?.parentElement.innerText")
+    assert named.splitlines() == ["<b>old.bin · of an unknown kind", "empty · empty"]

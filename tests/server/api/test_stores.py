@@ -56,6 +56,29 @@ def test_a_folder_added_later_is_indexed_searched_synced_and_let_go(
     assert (folder / "log.txt").is_file()
 
 
+def test_what_a_store_leaves_out_is_listed_with_its_reasons(http: httpx.Client, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(b"\x00\x01")
+    (folder / "b.dat").write_bytes(b"\x00\x02")
+    (folder / "empty").touch()
+    http.post("/api/stores", json={"name": "photos", "folder": str(folder)})
+    follow(http, http.post("/api/stores/photos/sync").json()["run"])
+    reasons = {"of an unknown kind": 2, "empty": 1}
+    assert http.get("/api/stores/photos").json()["skipped"] == reasons
+    found = http.get("/api/stores/photos/skipped").json()
+    assert (found["reasons"], found["total"]) == (reasons, 3)
+    assert {item["name"]: item["reason"] for item in found["data"]} == {
+        "a.bin": "of an unknown kind",
+        "b.dat": "of an unknown kind",
+        "empty": "empty",
+    }
+    assert found["looked_at"] > 0
+    asked = http.post("/api/apps/photos/run", json={"messages": [{"role": "user", "content": "What is it?"}]})
+    assert "There are no documents here that can be searched." in asked.text
+    http.delete("/api/stores/photos")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [

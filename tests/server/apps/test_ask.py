@@ -10,7 +10,7 @@ from portico.wire import Cited, Delta
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Chat, Embed, Reply, Request, Result
+from portico_server.core.request import Chat, Embed, Found, Reply, Request, Result
 from portico_server.core.servable import Card
 
 
@@ -244,3 +244,22 @@ async def test_other_requests_and_empty_conversations_are_refused(house: House) 
         await house.call("docs", Embed(("x",)))
     with pytest.raises(InvalidRequest, match="nothing to answer"):
         await house.call("docs", Chat(({"role": "user", "content": "  "},)))
+
+
+@pytest.mark.parametrize(
+    ("question", "waiting", "said"),
+    [
+        ("Which port is it?", 0, "There are no documents here that can be searched."),
+        ("每天做多少个月饼?", 0, "这里没有可供检索的文档。"),
+        ("Which port is it?", 3, "The documents are still being read. Ask again in a moment."),
+    ],
+)
+async def test_of_an_empty_store_it_is_said_that_it_is_empty(
+    house: House, question: str, waiting: int, said: str
+) -> None:
+    async def nothing(_request: Request, _context: Context) -> Result:
+        return Found((), files=0, waiting=waiting)
+
+    house.add(Scripted(Card("docs", "store", labels={"app": True}), nothing), Voice("invented"))
+    reply, events = await answer(house, ask(question))
+    assert (reply.content, events) == (said, [Cited(()), Delta(said)])

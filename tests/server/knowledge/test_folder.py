@@ -306,7 +306,7 @@ async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: Workshop,
     shutil.rmtree(folder / "deep")
     plan = await shop.stores.plan(store)
     assert (plan.added, plan.changed, plan.removed) == (["new.txt"], ["a.md"], ["deep/deeper/文档 😀.txt"])
-    assert (plan.unchanged, plan.skipped) == (0, {"not a document": 1})
+    assert (plan.unchanged, plan.skipped) == (0, {"of an unknown kind": 1})
     assert list((await shop.stores.contents.list(store)).data) == before
     result = await shop.sync(store)
     assert (result["added"], result["changed"], result["removed"]) == (1, 1, 1)

@@ -152,3 +152,26 @@ async def test_a_notice_does_not_lead_to_a_look_at_everything(tmp_path: Path, fo
         result = await shop.result(newest.id)
         assert (result["added"], result["unchanged"]) == (1, 0)
         assert (await shop.sync(store))["unchanged"] == 7  # one that is asked for looks at all of it
+
+
+@pytest.mark.asyncio
+async def test_what_is_skipped_is_known_by_name_and_follows_what_is_noticed(
+    tmp_path: Path, folder: Path
+) -> None:
+    (folder / "old.bin").write_bytes(b"\x00\x01")
+    async with workshop(tmp_path / "home", watch=True) as shop:
+        store = await shop.stores.follow("handbook", folder, LOCAL)
+        await shop.sync(store)
+        by_rule = "left out by .gitignore or .porticoignore"
+        kept = {"deep/x.log": by_rule, "deep/tmp": by_rule}
+        found = await shop.stores.skipped(store)
+        assert found.names == {"old.bin": "of an unknown kind", **kept}
+        assert found.reasons == {"of an unknown kind": 1, by_rule: 2}
+        [info] = await shop.stores.describe([store], LOCAL)
+        assert info.skipped == found.reasons
+        (folder / "old.bin").unlink()
+        (folder / "new.txt").write_bytes(b"words")
+        (folder / "empty").touch()
+        async with asyncio.timeout(20):
+            while (await shop.stores.skipped(store)).names != {"empty": "empty", **kept}:  # noqa: ASYNC110
+                await asyncio.sleep(TURN)

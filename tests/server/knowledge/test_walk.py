@@ -7,7 +7,7 @@ import pytest
 from tests.server.knowledge.unreadable import forbid
 
 from portico_server.core.errors import Unavailable
-from portico_server.knowledge.walk import is_looked_at, walk
+from portico_server.knowledge.walk import MAX_SKIPPED_NAMES, Walk, is_looked_at, walk
 
 
 def walked(root: Path) -> list[str]:
@@ -45,13 +45,18 @@ def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
     found = walk(tmp_path, max_bytes=1000, pictures=False)
     assert sorted(found.files) == ["LICENSE", "keep.md"]
     assert found.skipped == {
-        "not a document": 1,
+        "empty": 1,
         "a recording, and no model is set to write it down": 1,
         "an Office document from before 2007": 1,
         "rich text (RTF)": 1,
         "larger than 0 MB": 1,
         "a picture, and nothing here sees it": 1,
     }
+    assert {found.skipped_names["empty"], found.skipped_names["old.doc"]} == {
+        "empty",
+        "an Office document from before 2007",
+    }
+    assert set(found.skipped_names) == {"photo.png", "sound.ogg", "empty", "big.txt", "old.doc", "letter.rtf"}
     assert "photo.png" in walk(tmp_path, max_bytes=1000, pictures=True).files
     heard = walk(tmp_path, max_bytes=1000, recordings=True).files
     assert len(heard) == len(found.files) + 2  # the picture, and the recording
@@ -140,3 +145,11 @@ def test_ignore_files_say_what_is_left_alone(
 )
 def test_only_what_is_looked_into_is_worth_a_look(tmp_path: Path, name: str, looked_at: bool) -> None:
     assert is_looked_at(tmp_path / name, tmp_path) is looked_at
+
+
+def test_of_very_many_skipped_files_all_are_counted_and_some_are_named(tmp_path: Path) -> None:
+    found = Walk()
+    for number in range(MAX_SKIPPED_NAMES + 5):
+        found.skip(f"{number}.bin", "of an unknown kind")
+    assert found.skipped == {"of an unknown kind": MAX_SKIPPED_NAMES + 5}
+    assert len(found.skipped_names) == MAX_SKIPPED_NAMES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +13,9 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
 
-from portico_tui.daemon import Glance, Store, StoreFile
+from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
 from portico_tui.screens.page import House, Page
-from portico_tui.text import amount, cell, counts, file_state, one_line, shorten
+from portico_tui.text import amount, cell, count_reasons, counts, file_state, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.table import Table
@@ -42,6 +43,7 @@ class Documents(Page):
         super().__init__(house)
         self._stores: dict[str, Store] = {}
         self._files: dict[str, StoreFile] = {}
+        self._skipped: dict[str, SkippedFile] = {}
         self._listed: Store | None = None
         self._listing = False
 
@@ -91,6 +93,12 @@ class Documents(Page):
         return None if key is None else self._files.get(key)
 
     @property
+    def _left_out(self) -> SkippedFile | None:
+        """The chosen file, if it is one that is not read."""
+        key = self.query_one("#files", Table).current
+        return None if key is None else self._skipped.get(key)
+
+    @property
     def _searching(self) -> bool:
         return self.query_one("#inside", ContentSwitcher).current == "found"
 
@@ -110,7 +118,7 @@ class Documents(Page):
             self._listing = True
             self._list(store)
         if store is None or before is None or store.id != before.id:
-            self._put_files({})
+            self._put_files({}, ())
 
     @work(group="files")
     async def _list(self, store: Store) -> None:
@@ -120,21 +128,27 @@ class Documents(Page):
             while wanted is not None:
                 with self.reporting(f"Files of {wanted.name}"):
                     files = await self.daemon.files(wanted)
+                    skipped = (await self.daemon.skipped(wanted)).files if wanted.skipped else ()
                     if self._listed is not None and self._listed.id == wanted.id:
-                        self._put_files({file.id: file for file in files})
+                        self._put_files({file.id: file for file in files}, skipped)
                 wanted = self._listed if self._listed != wanted else None
         finally:
             self._listing = False
         self._open()
 
-    def _put_files(self, files: dict[str, StoreFile]) -> None:
+    def _put_files(self, files: dict[str, StoreFile], skipped: Sequence[SkippedFile]) -> None:
+        """Those of the store, then what of its folder is not read."""
         self._files = files
-        self.query_one("#files", Table).put(
-            {
-                key: (cell(file.filename, width=NAME), file_state(file.status), cell(amount(file.bytes)))
-                for key, file in files.items()
-            }
-        )
+        self._skipped = {f"skipped {file.name}": file for file in skipped}
+        rows = {
+            key: (cell(file.filename, width=NAME), file_state(file.status), cell(amount(file.bytes)))
+            for key, file in files.items()
+        }
+        rows |= {
+            key: (cell(file.name, "dim", NAME), file_state("skipped"), cell(""))
+            for key, file in self._skipped.items()
+        }
+        self.query_one("#files", Table).put(rows)
         self._open()
         self._describe()
 
@@ -156,7 +170,8 @@ class Documents(Page):
         else:
             empty = "This store is empty.\n\nPress u to upload a file."
         self.query_one("#nothing", Static).update(Content(empty))
-        self.query_one("#inside", ContentSwitcher).current = "files" if self._files else "nothing"
+        listed = self._files or self._skipped
+        self.query_one("#inside", ContentSwitcher).current = "files" if listed else "nothing"
 
     @on(DataTable.RowHighlighted, "#files")
     def _describe(self) -> None:
@@ -170,13 +185,17 @@ class Documents(Page):
                 if len(self._files) < total and self._files
                 else ""
             )
-            known = (some, amount(store.usage_bytes), store.embedding_model, origin)
+            left = f"skipped {count_reasons(store.skipped)}" if store.skipped else ""
+            known = (some, left, amount(store.usage_bytes), store.embedding_model, origin)
             said = " · ".join(one_line(part) for part in known if part)
             lines.append(Content.styled(shorten(said, max(self.size.width - 4, 20)), "dim"))
         if file is not None and not self._searching:
             lines.append(Content.styled(one_line(file.filename), "bold"))
             if file.error:
                 lines.append(Content.styled(one_line(file.error), "$text-error"))
+        elif (left_out := self._left_out) is not None and not self._searching:
+            lines.append(Content.styled(one_line(left_out.name), "bold"))
+            lines.append(Content.styled(f"Not read: {one_line(left_out.reason)}.", "$text-warning"))
         self.query_one("#detail", Static).update(Content("\n").join(lines))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -278,6 +297,8 @@ class Documents(Page):
                 with self.reporting(f"Delete {name}"):
                     await self.daemon.remove_file(file)
                     self.wake()
+        elif self.query_one("#files").has_focus and self._left_out is not None:
+            self.notify("It is not in the store: there is nothing to delete.", title="Delete", markup=False)
         elif store is not None:
             name = one_line(store.name)
             stays = " Its folder is left alone." if store.folder else ""

@@ -52,6 +52,8 @@ class Store(BaseModel):
     file_counts: Counts
     problem: str | None
     """Why files could not be indexed, in the words of one of them."""
+    skipped: dict[str, int]
+    """How many files and folders the last look at what it follows left out, by reason. Hidden ones are not counted."""
     usage_bytes: int
     created_at: float
 
@@ -119,6 +121,26 @@ class StoreFileList(BaseModel):
 
     data: list[StoreFile]
     has_more: bool
+
+
+class SkippedFile(BaseModel):
+    """A file or a folder that is not read, by its name in what the store follows, and why."""
+
+    name: str
+    reason: str
+
+
+class SkippedFiles(BaseModel):
+    """What the last look left out: ``reasons`` counts all of it, ``data`` names the first thousand.
+
+    ``looked_at`` in seconds since 1970, null before the first look. Hidden files and folders of packages
+    (``node_modules``, ``venv`` …) are never looked into and not counted.
+    """
+
+    data: list[SkippedFile]
+    reasons: dict[str, int]
+    total: int
+    looked_at: float | None
 
 
 class StoreChange(BaseModel):
@@ -239,6 +261,18 @@ async def list_store_files(
     return StoreFileList(data=[_file(item) for item in page.data], has_more=page.has_more)
 
 
+@router.get("/{store}/skipped")
+async def list_skipped_files(store: str, parts: TheParts, caller: Caller) -> SkippedFiles:
+    """What lies in the folder or source of a store and is not read, and why."""
+    found = await parts.stores.skipped(await parts.stores.get(store, caller))
+    return SkippedFiles(
+        data=[SkippedFile(name=name, reason=reason) for name, reason in found.names.items()],
+        reasons=dict(found.reasons),
+        total=sum(found.reasons.values()),
+        looked_at=found.looked_at or None,
+    )
+
+
 def shown(info: StoreInfo) -> Store:
     """A store as this face describes it."""
     row = info.row
@@ -255,6 +289,7 @@ def shown(info: StoreInfo) -> Store:
         vector_weight=row.vector_weight,
         file_counts=Counts(**asdict(info.counts), total=info.counts.total),
         problem=info.problem,
+        skipped=dict(info.skipped),
         usage_bytes=info.usage_bytes,
         created_at=row.created_at,
     )

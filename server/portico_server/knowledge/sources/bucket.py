@@ -234,7 +234,7 @@ class Bucket:
         if not why and note.refused and tag and note.tag == tag:
             why = note.refused
         if why:
-            found.skip(why)
+            found.skip(name, why)
         else:
             found.files[name] = Seen(name, key, size, _state(item.get("LastModified", ""), tag))
 

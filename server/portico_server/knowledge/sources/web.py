@@ -78,8 +78,8 @@ class Web:
             else:
                 listed = await Pages(session, self._limits.files).listed(self._spec.addresses[0])
                 found.unknown += [_plain(folder) for folder in listed.unknown]
-                for _ in listed.unknown:
-                    found.skip("not permitted")
+                for folder in listed.unknown:
+                    found.skip(_plain(folder), "not permitted")
                 addresses = {url: _path(url, listed.base) for url in listed.addresses}
             await self._ask_kinds(session, addresses)
         for url, path in addresses.items():
@@ -155,7 +155,7 @@ class Web:
         if not why and name in found.files:
             why = "another address has the same name"
         if why:
-            found.skip(why)
+            found.skip(name, why)
         else:
             found.files[name] = Seen(name, url, 0, None)
 

@@ -56,8 +56,8 @@ async def test_what_lies_below_a_prefix_is_mirrored(shop: Workshop, bucket: Obje
     store = await shop.stores.create("library", LOCAL, source="s3://library/docs")
     result = await shop.sync(store)
     assert set(await files(shop, store)) == {"a b+c&d=e%.md", "sub/文档.txt"}
-    assert result["skipped_because"] == {"unusable name": 1, "not a document": 1}
-    assert result["missed"] == [{"name": "blob.bin", "reason": "not a document"}]
+    assert result["skipped_because"] == {"unusable name": 1, "of an unknown kind": 1}
+    assert result["missed"] == [{"name": "blob.bin", "reason": "of an unknown kind"}]
     assert (await shop.search(store, "雪莲花")).passages[0].filename == "sub/文档.txt"
     assert len([prefix for what, prefix in bucket.asked if what == "list"]) == 4  # pages of two
     bucket.taken()

@@ -158,7 +158,7 @@ async def test_what_an_address_does_not_tell_its_media_type_does(shop: Workshop,
     result = await shop.sync(store)
     host = site.url.removeprefix("http://")
     assert set(await names(shop, store)) == {f"{host}/show.php?id=3.html", f"{host}/paper/2409.csv"}
-    assert result["missed"] == [{"name": f"{host}/data.bin", "reason": "not a document"}]
+    assert result["missed"] == [{"name": f"{host}/data.bin", "reason": "of an unknown kind"}]
     site.taken()
     await shop.sync(store)
     assert site.taken() == []  # also what was refused is not sent again
