@@ -15,7 +15,7 @@ from portico.cli.session import Session, ToldError
 from portico.errors import PorticoError
 
 PANELS = {
-    "Start and stop": ("up", "down", "status", "apply", "doctor", "settings", "version"),
+    "Start and stop": ("up", "open", "down", "status", "apply", "doctor", "settings", "version"),
     "Ask": ("ask", "chat", "search", "draw", "speak", "transcribe", "tui"),
     "Models": ("models", "adapters", "engines", "pull", "tokens", "batches", "ps", "top", "logs"),
     "Fine-tuning": ("tune", "compare"),

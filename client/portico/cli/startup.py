@@ -41,8 +41,9 @@ def summary(status: Status, url: str) -> dict[str, object]:
     better = status.recommended
     return {
         "url": url,
+        "page": f"{url}/",
         "base_url": f"{url}/v1",
-        "docs": f"{url}/docs",
+        "reference": f"{url}/docs",
         "mcp": f"{url}/mcp",
         "apps": list(status.apps),
         "stores": [store.name for store in status.stores],
@@ -70,8 +71,10 @@ def _body(status: Status, url: str, model: str) -> Text:
         body.append(f"{name:<10} ", "dim")
         body.append(f"{one_line(value)}\n")
 
-    line("Base URL", f"{url}/v1")
-    line("Docs", f"{url}/docs")
+    line("Page", f"{url}/  (portico open)")
+    line("OpenAI API", f"{url}/v1")
+    line("MCP", f"{url}/mcp")
+    line("Reference", f"{url}/docs")
     if status.apps:
         line("Chat app", ", ".join(status.apps))
     else:

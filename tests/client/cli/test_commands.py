@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 from pathlib import Path
 from shutil import rmtree
 
 import pytest
 from tests.client.cli.conftest import Command
-from tests.client.cli.terminal import Terminal
-from tests.daemon import Daemon
+from tests.client.cli.terminal import COMMAND, Terminal
+from tests.daemon import Daemon, environment
 
 from portico import Client
 from portico.cli.follow import follow_here
@@ -85,6 +86,30 @@ def test_nobody_there_is_a_sentence(command: Command, monkeypatch: pytest.Monkey
     done = command("--url", "http://127.0.0.1:9", "status")
     assert done.code == 1
     assert "No Portico daemon at http://127.0.0.1:9; start it with `portico up`." in done.err
+
+
+def test_open_shows_the_page_in_the_browser(daemon: Daemon, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+
+    def opened(**variables: str) -> subprocess.CompletedProcess[str]:
+        known = environment(PORTICO_URL=daemon.url)
+        variables = {**{name: known[name] for name in known.keys() - {"BROWSER", "DISPLAY"}}, **variables}
+        return subprocess.run(
+            [*COMMAND, "open", "--json"], env=variables, capture_output=True, text=True, check=True
+        )
+
+    page = f"{daemon.url}/"
+    assert json.loads(opened(BROWSER=f"{browser} %s").stdout) == {"url": page, "opened": True}
+    assert (tmp_path / "opened").read_text().strip() == page
+    assert json.loads(opened(WAYLAND_DISPLAY="").stdout) == {"url": page, "opened": False}
+
+
+def test_open_without_a_daemon_is_a_sentence(command: Command) -> None:
+    done = command("--url", "http://127.0.0.1:9", "open")
+    assert (done.code, done.out) == (1, "")
+    assert "No Portico daemon at http://127.0.0.1:9" in done.err
 
 
 def test_search_prints_ranked_passages_and_explains_itself(command: Command) -> None:

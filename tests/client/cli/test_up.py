@@ -101,6 +101,7 @@ def test_up_prints_what_is_needed_and_ctrl_c_stops_everything(
     panel = _read_until(process, "Press Ctrl-C")
     url = _url(home)
     pid = json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"]
+    assert panel.startswith(f"Page       {url}/ "), "the page comes first: a person looks at that one"
     assert f"{url}/v1" in panel
     assert f"{url}/docs" in panel
     assert "handbook" in panel

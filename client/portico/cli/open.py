@@ -1,0 +1,37 @@
+"""`portico open`: the page of the running daemon in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import webbrowser
+
+import typer
+
+from portico.cli.render import one_line, print_json
+from portico.cli.session import AsJson, connected
+from portico.errors import Unauthenticated
+
+app = typer.Typer()
+
+
+@app.command("open", epilog="Example: portico open")
+def open_page(context: typer.Context, as_json: AsJson = False) -> None:
+    """Open the daemon's page in a browser; where there is none, print its address."""
+    with connected(context) as client:
+        with contextlib.suppress(Unauthenticated):  # the page asks for the key itself
+            client.status()
+        url = f"{client.url.rstrip('/')}/"
+    opened = _has_browser() and webbrowser.open(url)
+    if as_json:
+        print_json({"url": url, "opened": opened})
+    else:
+        typer.echo(f"Opened {one_line(url)}" if opened else one_line(url))
+
+
+def _has_browser() -> bool:
+    """Whether a window can be opened here; browsers for the terminal would take ours."""
+    if os.environ.get("BROWSER") or sys.platform == "darwin":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
