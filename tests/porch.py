@@ -22,6 +22,7 @@ from portico_server.api.parts import Parts
 from portico_server.apps.agent.app import Agents
 from portico_server.apps.agent.sessions import Sessions
 from portico_server.apps.deployed import Apps
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
 from portico_server.apps.respond.bench import Surroundings
@@ -167,7 +168,8 @@ async def porch(
     added = AddedTools(toolbox, database, Policy.of(loaded.settings.tool_hosts), packages)
     served = Served(toolbox)
     code = CodeTools(loaded.settings, artifacts)
-    flows = Flows(database, registry, runner, scheduler, code.light, filters.parse)
+    budget = ValueBudget(loaded.settings.flow_value_mb, loaded.settings.flow_run_mb)
+    flows = Flows(database, registry, runner, scheduler, code.light, filters.parse, budget=budget)
     apps, prompts = Apps(database, registry, runner.app_quotas), Library(database)
     around = Surroundings(registry, Uploaded(files, artifacts), filters.parse, mcp.addresses)
     tuning = Jobs(

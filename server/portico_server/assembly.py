@@ -14,6 +14,7 @@ from portico_server.apps.agent.app import Agents
 from portico_server.apps.agent.sessions import Sessions
 from portico_server.apps.ask import StoreApps
 from portico_server.apps.deployed import Apps, Kind
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
 from portico_server.apps.respond.bench import Surroundings
@@ -147,6 +148,7 @@ class House:
         self.flows = Flows(
             *(database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse),
             redaction.rules(self._settings.redact, self._settings.redact_pattern),
+            ValueBudget(self._settings.flow_value_mb, self._settings.flow_run_mb),
         )
         self.apps = Apps(database, self.registry, self.runner.app_quotas)
         self.apps.kind("flow", Kind(self.flows.check, self.flows.build))

@@ -145,6 +145,10 @@ class Settings:
     )
     batch_concurrency: int = _setting(4, "Requests of batches that are asked at a time")
     eval_concurrency: int = _setting(4, "Items of evaluations that are asked at a time")
+    flow_value_mb: int = _setting(16, "Size that one value of a flow may have as JSON, in MiB; 0 for any")
+    flow_run_mb: int = _setting(
+        512, "Size of what the steps of one run of a flow may put out in all, in MiB; 0 for any"
+    )
     batch_yields: bool = _setting(
         True, "Let requests of batches stand back while a call is answered that somebody waits for"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 SERVER = Path(__file__).parents[2] / "server" / "portico_server"
@@ -20,11 +21,31 @@ PATTERNS_OF_OUR_OWN = {
 """Files whose patterns are not constants, and why this is safe."""
 
 
+@cache
+def nodes() -> list[tuple[str, ast.Call | ast.Import | ast.ImportFrom]]:
+    """All calls and imports of the server, with their files."""
+    return [
+        (path.relative_to(SERVER).as_posix(), node)
+        for path in sorted(SERVER.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call | ast.Import | ast.ImportFrom)
+    ]
+
+
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    for path in sorted(SERVER.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Call):
-                yield path.relative_to(SERVER).as_posix(), node
+    yield from ((file, node) for file, node in nodes() if isinstance(node, ast.Call))
+
+
+def importing(package: str) -> set[str]:
+    """The files that import a package."""
+    found = set()
+    for file, node in nodes():
+        names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        if any(name.split(".")[0] == package for name in names):
+            found.add(file)
+    return found
 
 
 def is_constant(node: ast.expr) -> bool:
@@ -60,23 +81,48 @@ def test_no_pattern_from_outside_is_given_to_pythons_engine() -> None:
 
 
 def test_nothing_takes_the_functions_of_re_by_another_name() -> None:
-    for path in SERVER.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module == "re":
-                raise AssertionError(f"{path.relative_to(SERVER)} imports from re; write re.search(…)")
-            if isinstance(node, ast.Import):
-                assert not [one for one in node.names if one.name == "re" and one.asname], path
+    for file, node in nodes():
+        if isinstance(node, ast.ImportFrom):
+            assert node.module != "re", f"{file} imports from re; write re.search(…)"
+        if isinstance(node, ast.Import):
+            assert not [one for one in node.names if one.name == "re" and one.asname], file
 
 
 def test_schemas_are_checked_by_one_module() -> None:
     """`core.shape` bounds a check; jsonschema by itself does not."""
-    users = {
-        path.relative_to(SERVER).as_posix()
-        for path in SERVER.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_bytes()))
-        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jsonschema")
-        or (
-            isinstance(node, ast.Import) and any(one.name.split(".")[0] == "jsonschema" for one in node.names)
-        )
+    assert importing("jsonschema") == {"core/shape.py"}
+
+
+YAML_OF_THE_OPERATOR = {
+    "core/outside_yaml.py": "the bounded reader itself",
+    "config.py": "the configuration file",
+    "apps/entry.py": "an app that the operator starts by itself",
+    "engines/fake/script.py": "the script of a fake model",
+    "engines/prices.py": "the operator's prices",
+}
+"""Files that read YAML without the bounds for what comes from outside, and whose it is."""
+
+
+def test_yaml_from_outside_has_no_aliases() -> None:
+    """Nine lines of aliases stand for gigabytes. Use `core.outside_yaml`."""
+    assert importing("yaml") == set(YAML_OF_THE_OPERATOR)
+
+
+THREADS_OF_OUR_OWN = {
+    "core/threads.py": "the pools themselves",
+    "db/database.py": "the readers of our database, a pool of its own",
+    "engines/static/worker.py": "a process of its own",
+    "engines/transformers/worker/kquants.py": "a process of its own",
+}
+"""Files that run something in threads other than by `core.threads`, and why this holds up nobody else."""
+
+
+def test_blocking_work_has_a_pool_of_its_kind() -> None:
+    """What is slow in the event loop's default pool holds up everybody who needs it. Use `core.threads`."""
+    names = {"to_thread", "run_in_executor", "run_sync", "run_in_threadpool", "ThreadPoolExecutor"}
+    found = {
+        file
+        for file, call in calls()
+        if (call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")) in names
     }
-    assert users == {"core/shape.py"}
+    assert found == set(THREADS_OF_OUR_OWN)

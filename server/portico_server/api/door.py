@@ -23,6 +23,7 @@ from portico_server.api.hot import HOT
 from portico_server.api.parts import Parts
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.shape import OPENAI
+from portico_server.core import threads
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.principal import Principal
 from portico_server.settings import MB
@@ -75,7 +76,7 @@ class Door:
         """
         async with AsyncExitStack() as stack:
             for name in ("web", "mcp"):
-                face = await asyncio.to_thread(_load, name, self._parts)
+                face = await threads.LOADING.run(_load, name, self._parts)
                 await stack.enter_async_context(face.lifespan())
                 self._face(name).set_result(face)
             self.furnished.set()

@@ -22,6 +22,7 @@ from portico_server.batches.spec import (
     Uploads,
 )
 from portico_server.batches.work import Work, Workplace
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
 from portico_server.core.ids import new_id
@@ -124,7 +125,9 @@ class Batches:
         file = await self._checked(input_file_id, endpoint, caller)
         path = self._files.blob(file.sha256)
         try:
-            found = await asyncio.to_thread(lines.check, path, endpoint, self._place.longest)
+            found = await threads.DATASETS.run_for(
+                caller.id, lines.check, path, endpoint, self._place.longest
+            )
         except FileNotFoundError as error:
             raise NotFound(
                 f"The bytes of '{file.filename}' are no longer on this machine. Upload it again.",

@@ -11,6 +11,7 @@ from typing import Any, Final
 from portico_server.batches import lines
 from portico_server.batches.lines import Asked
 from portico_server.batches.spec import OUTPUT_PURPOSE, Laid, Spec, Uploads
+from portico_server.core import threads
 from portico_server.core.ids import new_id
 from portico_server.db import batches
 from portico_server.db.batches import BatchRow
@@ -99,5 +100,5 @@ async def read(
 ) -> AsyncGenerator[Sequence[Asked], None]:
     """The requests of a batch that are not ``done``, some at a time, read off the event loop."""
     found: Any = lines.blocks(files.blob(row.input_sha256), done, longest)
-    while block := await asyncio.to_thread(next, found, None):
+    while block := await threads.FILES.run(next, found, None):
         yield block

@@ -19,6 +19,7 @@ from portico_server.batches.keeper import Keeper, patiently
 from portico_server.batches.lines import Asked
 from portico_server.batches.results import Results
 from portico_server.batches.spec import ENDPOINTS, Ask, Checked, Problem, Uploads
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavailable
 from portico_server.core.registry import Registry
@@ -107,7 +108,7 @@ class Work:
         await self._context.emit(Progress("validate", "Reading the file"))
         path = place.files.blob(row.input_sha256)
         try:
-            checked = await asyncio.to_thread(lines.check, path, row.endpoint, place.longest)
+            checked = await threads.DATASETS.run(lines.check, path, row.endpoint, place.longest)
         except FileNotFoundError as error:
             raise Unavailable(
                 "The bytes of the input file are not on this machine. Upload it again.",

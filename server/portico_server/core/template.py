@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.size import require_filled
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
 
@@ -41,5 +42,10 @@ def pieces(text: str, at: str) -> tuple[Piece, ...]:
 
 
 def fill(template: tuple[Piece, ...], values: Mapping[str, str]) -> str:
-    """The text with a value at every placeholder; ``values`` has one for each name."""
-    return "".join(values[text] if is_name else text for text, is_name in template)
+    """The text with a value at every placeholder; ``values`` has one for each name.
+
+    Raises `InvalidRequest` if that is too long, before it is made.
+    """
+    pieces = [values[text] if is_name else text for text, is_name in template]
+    require_filled(pieces)
+    return "".join(pieces)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from portico_server.core import threads
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.training import BaseModel, Device, Machine, Told
@@ -103,13 +103,13 @@ class ModelBases:
                 await told(done, total)
 
         path = await self._fetcher.fetch(source, report)
-        return await asyncio.to_thread(_read, spec, engine, path)
+        return await threads.MODELS.run(_read, spec, engine, path)
 
     async def machine(self) -> Machine:
         """See `portico_server.core.training.Bases`."""
-        hardware = await asyncio.to_thread(importlib.import_module, "portico_server.engines.hardware")
-        found: Hardware = await asyncio.to_thread(hardware.this_machine)
-        free: int = await asyncio.to_thread(hardware.free_memory)
+        hardware = await threads.LOADING.run(importlib.import_module, "portico_server.engines.hardware")
+        found: Hardware = await threads.MODELS.run(hardware.this_machine)
+        free: int = await threads.MODELS.run(hardware.free_memory)
         devices = tuple(
             Device(gpu.name, gpu.memory_bytes, gpu.capability) for gpu in found.gpus if not gpu.shared
         )
@@ -119,7 +119,7 @@ class ModelBases:
         """See `portico_server.core.training.Bases`."""
         if self._adapters.has(name):
             return
-        if await asyncio.to_thread(_is_whole, folder):
+        if await threads.MODELS.run(_is_whole, folder):
             await self._trained.publish(name, await self.base(base, SYSTEM), folder, owner)
             return
         await self._adapters.add(base, folder, name, owner=owner)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from portico_server.core import threads
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
@@ -167,7 +168,7 @@ class Models:
         """
         known = self._known(model)
         spec = known.spec if known else ModelSpec(model.rpartition("/")[2] or model, model)
-        module = await asyncio.to_thread(importlib.import_module, "portico_server.engines.planner.answer")
+        module = await threads.LOADING.run(importlib.import_module, "portico_server.engines.planner.answer")
         planner: Planner = module.Planner(self._fetcher, self._settings, engine_for)
         budget = None if hardware else (await self.machine.budget()).limit
         return await planner.plan(spec, hardware, {**spec.parameters, **parameters}, budget)
@@ -347,7 +348,9 @@ class Models:
         async with self._transport_lock:
             if self._transport is None:
                 # aiohttp takes 0.3 s to import: in a thread, and only once a model is wanted.
-                module = await asyncio.to_thread(importlib.import_module, "portico_server.engines.transport")
+                module = await threads.LOADING.run(
+                    importlib.import_module, "portico_server.engines.transport"
+                )
                 transport: Transport = module.Transport()
                 self._transport = transport
             return self._transport

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from portico_server.core import threads
 from portico_server.core.errors import Unavailable
 from portico_server.environments.uv import Report, StepFailedError, program, silent, step
 
@@ -83,16 +83,16 @@ async def build(
                 f"{packages.what} could not be built: {error.message}. {packages.again}",
                 code="environment_failed",
             ) from error
-        await asyncio.to_thread(_place, draft, place, packages.name, receipt, replace)
+        await threads.MODELS.run(_place, draft, place, packages.name, receipt, replace)
 
 
 @contextlib.asynccontextmanager
 async def _draft(packages: Packages, place: Path) -> AsyncIterator[Path]:
     """A folder to build in, gone afterwards unless it was moved."""
     try:
-        await asyncio.to_thread(_sweep, place.parent, packages.name)
+        await threads.MODELS.run(_sweep, place.parent, packages.name)
         draft = Path(
-            await asyncio.to_thread(tempfile.mkdtemp, dir=place.parent, prefix=_prefix(packages.name))
+            await threads.MODELS.run(tempfile.mkdtemp, dir=place.parent, prefix=_prefix(packages.name))
         )
     except OSError as error:
         raise Unavailable(
@@ -102,7 +102,7 @@ async def _draft(packages: Packages, place: Path) -> AsyncIterator[Path]:
     try:
         yield draft
     finally:
-        await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+        await threads.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
 
 
 async def findings(place: Path) -> str:

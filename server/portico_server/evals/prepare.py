@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portico_server.core import threads
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.db.evals import ItemRow
@@ -64,9 +64,13 @@ async def _named(place: Workplace, key: str, caller: Principal, param: str) -> A
 async def _items(place: Workplace, test: Eval, given: Mapping[str, Any], caller: Principal) -> list[ItemRow]:
     at = f"{PARAM}.source"
     if given["type"] == "file_content":
-        return await asyncio.to_thread(items.of_content, given.get("content"), test.schema, f"{at}.content")
+        return await threads.DATASETS.run_for(
+            caller.id, items.of_content, given.get("content"), test.schema, f"{at}.content"
+        )
     try:
         file = await place.files.get(given["id"], caller)
     except NotFound as error:
         raise InvalidRequest(error.message, code="file_not_found", param=f"{at}.id") from error
-    return await asyncio.to_thread(items.of_file, place.files.path(file), test.schema, f"{at}.id")
+    return await threads.DATASETS.run_for(
+        caller.id, items.of_file, place.files.path(file), test.schema, f"{at}.id"
+    )

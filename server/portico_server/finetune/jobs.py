@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from portico.wire import ErrorBody
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.ids import new_id
@@ -85,7 +86,7 @@ class Jobs:
     async def start(self) -> None:
         """Remove what jobs that ended, or were never written down, have left on the disk."""
         kept = await self._database.read(tuning.unfinished)
-        await asyncio.to_thread(_clean, self._place.folder, kept)
+        await threads.TRAINING.run(_clean, self._place.folder, kept)
 
     # --- making one --------------------------------------------------------------------------------------------
 
@@ -124,11 +125,11 @@ class Jobs:
         spec = await self._checked(spec, caller)
 
         async def work(context: Context) -> Plan:
-            folder = Path(await asyncio.to_thread(self._scratch))
+            folder = Path(await threads.TRAINING.run(self._scratch))
             try:
                 base, prepared, warnings = await examine(self._place, spec, folder, context, caller)
             finally:
-                await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+                await asyncio.shield(threads.TRAINING.run(shutil.rmtree, folder, ignore_errors=True))
             machine = await self._bases.machine()
             recipe = choose(
                 *(base, prepared.facts, machine, spec.method, spec.hyperparameters, spec.overrides),
@@ -225,7 +226,7 @@ class Jobs:
             ended=True,
         )
         if status == "cancelled":
-            await asyncio.to_thread(shutil.rmtree, self._place.place(row.id), ignore_errors=True)
+            await threads.TRAINING.run(shutil.rmtree, self._place.place(row.id), ignore_errors=True)
         return await self._database.read(tuning.get, row.id) or row
 
     async def events(
@@ -272,7 +273,7 @@ class Jobs:
         """End a job for good. Raises `Conflict` if it has ended."""
         job = await self._move(job_id, caller, "cancelled", "Fine-tuning job cancelled", (*WORKING, "paused"))
         await self._stop(job)
-        await asyncio.to_thread(shutil.rmtree, self._place.place(job.id), ignore_errors=True)
+        await threads.TRAINING.run(shutil.rmtree, self._place.place(job.id), ignore_errors=True)
         return await self.get(job_id, caller)
 
     async def pause(self, job_id: str, caller: Principal) -> Job:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import Status
+from portico_server.core import threads
 from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
@@ -62,18 +63,18 @@ class LocalTrainer:
 
     async def train(self, task: Task, context: Context) -> AsyncGenerator[TrainEvent, None]:
         """See `portico_server.finetune.trainer.Trainer`."""
-        done = await asyncio.to_thread(_finished, task.folder)
+        done = await threads.TRAINING.run(_finished, task.folder)
         if done is not None:
             yield done
             return
-        await asyncio.to_thread(_check_room, task)
+        await threads.TRAINING.run(_check_room, task)
 
         async def report(stage: str, words: str) -> None:
             await context.emit(Status(stage, words))
 
         python = await self._workshop.interpreter(report)
         base = await self._workshop.folder(task.base, python, report)
-        order = await asyncio.to_thread(self._write, task, base)
+        order = await threads.TRAINING.run(self._write, task, base)
         command = self._launcher.command(python, task.recipe, order)
         attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
         answering = self._answering if task.recipe.device == "cpu" else None

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from portico_server.core import threads
 from portico_server.interpreter import SAFE_PATH
 from portico_server.surroundings import inherited
 from portico_server.transcript import transcribe
@@ -55,7 +56,7 @@ class Training:
     @classmethod
     async def start(cls, command: Sequence[str], log: Path) -> Training:
         """Start it; its log goes to the file ``log``."""
-        await asyncio.to_thread(log.parent.mkdir, parents=True, exist_ok=True)
+        await threads.TRAINING.run(log.parent.mkdir, parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=PIPE,

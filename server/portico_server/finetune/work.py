@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from portico.wire import Status as Progress
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import SYSTEM, Principal
@@ -162,7 +163,7 @@ class Work:
             ended=True,
         )
         if not (self._folder / "checkpoints").is_dir():
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            await threads.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
 
     # --- before training ---------------------------------------------------------------------------------------
 
@@ -302,7 +303,7 @@ class Work:
         )
         if not moved:
             raise StoppedError
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await threads.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
         return {"job": job.id, "model": job.model}
 
     async def _serve_checkpoints(self, trained: Trained, owner: str | None) -> None:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from portico_server.core.size import MAX_FILLED, too_long
+
 PLACE: Final = re.compile(r"\{\{\s*(item|sample)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)\s*\}\}")
 
 FIELD: Final = re.compile(r"\{\{\s*item\.([A-Za-z_][A-Za-z0-9_]*)")
@@ -14,15 +16,24 @@ FIELD: Final = re.compile(r"\{\{\s*item\.([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def fill(template: str, sources: Mapping[str, Any]) -> str:
-    """``{{item.name}}`` and ``{{sample.output_text}}`` replaced; what is not there is empty."""
+    """``{{item.name}}`` and ``{{sample.output_text}}`` replaced; what is not there is empty.
+
+    Raises `InvalidRequest` if that is too long, before it is made.
+    """
+    size = len(template)
 
     def value(match: re.Match[str]) -> str:
+        nonlocal size
         found: Any = sources.get(match[1])
         for name in match[2][1:].split("."):
             found = found.get(name) if isinstance(found, Mapping) else None
         if found is None:
             return ""
-        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+        size += len(text)
+        if size > MAX_FILLED:
+            raise too_long()
+        return text
 
     return PLACE.sub(value, template)
 

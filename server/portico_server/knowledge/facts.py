@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
 
+from portico_server.core import threads
 from portico_server.core.errors import NotFound
 from portico_server.core.facts import Fact
 from portico_server.core.ids import new_id
@@ -96,7 +96,7 @@ class StoredFacts:
         await self._files.delete(row.file_id, caller)
 
     async def _fact(self, row: FactRow, store: str) -> Fact:
-        data = await asyncio.to_thread(self._files.blob(row.sha256).read_bytes)
+        data = await threads.FILES.run(self._files.blob(row.sha256).read_bytes)
         created = float(row.attributes.get(_CREATED, row.created_at))
         return Fact(row.id, store, data.decode(), row.attributes, created, row.created_at)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from portico_server.core import threads
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.source import Missed, Same, Taken
@@ -49,7 +49,7 @@ class Folder:
         return f"folder {self._root}"
 
     async def look(self) -> Walk:
-        return await asyncio.to_thread(self._look)
+        return await threads.FILES.run(self._look)
 
     def _look(self) -> Walk:
         limits: _Limits = {
@@ -68,7 +68,7 @@ class Folder:
 
     async def digest(self, seen: Seen) -> str | None:
         try:
-            return await asyncio.to_thread(_digest, Path(seen.at))
+            return await threads.FILES.run(_digest, Path(seen.at))
         except OSError:
             return None  # gone or unreadable since the walk
 

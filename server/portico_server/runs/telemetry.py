@@ -7,7 +7,6 @@ before that has ended. Names: https://opentelemetry.io/docs/specs/semconv/gen-ai
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import re
@@ -18,6 +17,7 @@ import orjson
 
 from portico.wire import ErrorBody, Usage
 from portico_server import __version__
+from portico_server.core import threads
 from portico_server.core.errors import Unavailable
 from portico_server.db.steps import StepRow, used
 from portico_server.runs.run import Run
@@ -168,8 +168,8 @@ class Telemetry:
 
     async def close(self) -> None:
         """Send what is left."""
-        await asyncio.to_thread(self._processor.force_flush, PATIENCE)
-        await asyncio.to_thread(self._processor.shutdown)
+        await threads.LOADING.run(self._processor.force_flush, PATIENCE)
+        await threads.LOADING.run(self._processor.shutdown)
 
 
 def parent(path: str) -> str:

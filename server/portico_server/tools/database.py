@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
+from portico_server.core.slots import Slots
 from portico_server.db.query.answer import TIMEOUT, Rows, Source, Table
 
 QUERY: Final[Mapping[str, Any]] = {
@@ -62,24 +63,32 @@ TABLES: Final[Mapping[str, Any]] = {
 }
 
 
-async def answer(source: Source, arguments: Mapping[str, Any], timeout: float = TIMEOUT) -> ToolResult:
-    """The rows that a query finds; what is wrong with it is told to who asked."""
+_QUERIES: Final = Slots("database queries", 4, per_key=2)
+"""Queries that run at a time."""
+
+
+async def answer(
+    source: Source, arguments: Mapping[str, Any], caller: str, timeout: float = TIMEOUT
+) -> ToolResult:
+    """The rows that a query of ``caller`` finds; what is wrong with it is told to who asked."""
     try:
-        found = await source.read(
-            arguments["query"],
-            arguments.get("parameters", ()),
-            limit=int(arguments.get("max_rows", 100)),
-            timeout=timeout,
-        )
+        async with _QUERIES.taken(caller):
+            found = await source.read(
+                arguments["query"],
+                arguments.get("parameters", ()),
+                limit=int(arguments.get("max_rows", 100)),
+                timeout=timeout,
+            )
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
     return _rows(found)
 
 
-async def tables(source: Source) -> ToolResult:
+async def tables(source: Source, caller: str) -> ToolResult:
     """All tables and views with their columns."""
     try:
-        found = await source.tables()
+        async with _QUERIES.taken(caller):
+            found = await source.tables()
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
     text = "\n".join(map(_line, found)) or "There are no tables."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from tests.house import House, open_house
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.query.answer import LONGEST
 from portico_server.db.query.sqlite import SQLite
@@ -50,8 +53,8 @@ async def house(tmp_path: Path, folder: Path) -> AsyncIterator[House]:
         yield opened
 
 
-async def use(house: House, name: str, **arguments: Any) -> ToolResult:
-    result, _events = await house.call(f"tool/{name}", ToolCall(arguments))
+async def use(house: House, name: str, caller: Principal = LOCAL, **arguments: Any) -> ToolResult:
+    result, _events = await house.call(f"tool/{name}", ToolCall(arguments), caller)
     assert isinstance(result, ToolResult)
     return result
 
@@ -155,6 +158,36 @@ async def test_a_query_without_end_is_stopped(folder: Path) -> None:
     endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
     with pytest.raises(InvalidRequest, match=r"stopped after 0\.2 s"):
         await SQLite(folder / "shop.db").read(endless, (), limit=1, timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "select instr(hex(zeroblob(4000000)), hex(zeroblob(2000000)) || '1')",
+        "select replace(hex(zeroblob(4000000)), hex(zeroblob(2000000)) || '1', 'x')",
+    ],
+)
+async def test_a_step_without_end_is_stopped_though_sqlite_looks_at_no_clock_in_it(
+    folder: Path, step: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="stopped after"):
+        await SQLite(folder / "shop.db").read(step, (), limit=1, timeout=0.2)
+
+
+async def test_endless_queries_of_one_key_leave_room_for_another_s(house: House, folder: Path) -> None:
+    endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
+    greedy = replace(LOCAL, id="key_greedy")
+    tasks = [
+        asyncio.create_task(use(house, "sql", caller=greedy, database="shared/shop.db", query=endless))
+        for _number in range(8)
+    ]
+    await asyncio.sleep(0)
+    result = await use(house, "sql", database="shared/shop.db", query="select count(*) as n from items")
+    assert not result.is_error
+    assert not any(task.done() for task in tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_an_answer_without_end_is_cut(folder: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from portico_server.core import threads
 from portico_server.core.errors import NotFound, TooLarge, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -156,7 +156,7 @@ class StoreLibrary:
                 f"message carries. Fetch it from /v1/files/{row.file_id}/content, or search the store.",
                 param="uri",
             )
-        data = await asyncio.to_thread(self._files.blob(row.sha256).read_bytes)
+        data = await threads.FILES.run(self._files.blob(row.sha256).read_bytes)
         return _stored(store, row, by_name=True), data
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:

@@ -15,6 +15,7 @@ from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.ids import new_id
 from portico_server.core.request import CalledTool
+from portico_server.core.size import MAX_FILLED, too_long
 
 _PLAN: Final = "Make a plan for the user's last message: a short list of steps. Do not carry them out yet."
 _PLAN_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 12}
@@ -105,6 +106,8 @@ def _object(text: str) -> dict[str, Any] | None:
 def _with(value: Any, evidence: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         for name in sorted(evidence, key=len, reverse=True):
+            if len(value) + value.count(f"#{name}") * len(evidence[name]) > MAX_FILLED:
+                raise too_long()
             value = value.replace(f"#{name}", evidence[name])
     return value
 

@@ -62,7 +62,7 @@ async def _parallel(host: Host, op: Parallel, step: Step, scope: Scope, path: st
         return await do(child, Scope(scope, scope.value), f"{path}.{child.name}")
 
     outputs = await each(len(op.steps), op.concurrency, work)
-    return joined(op.join, op.separator, [child.name for child in op.steps], outputs, path)
+    return joined(op.join, op.separator, [child.name for child in op.steps], outputs, path, host.budget)
 
 
 async def _diverter(host: Host, op: Diverter, step: Step, scope: Scope, path: str, note: Note) -> Any:
@@ -85,7 +85,7 @@ async def _diverter(host: Host, op: Diverter, step: Step, scope: Scope, path: st
         return await do(child, Scope(scope, items[number]), f"{path}.{child.name}")
 
     outputs = await each(len(names), op.concurrency, work)
-    return joined(op.join, op.separator, names, outputs, path)
+    return joined(op.join, op.separator, names, outputs, path, host.budget)
 
 
 async def _warp(host: Host, op: Warp, step: Step, scope: Scope, path: str, note: Note) -> Any:
@@ -98,7 +98,7 @@ async def _warp(host: Host, op: Warp, step: Step, scope: Scope, path: str, note:
         )
 
     if sweepable(op.step) and len(items) > 1:
-        return await sweep(host, op, scope, path, items)
+        return host.budget.require(await sweep(host, op, scope, path, items), path)
     do = host.collected if op.collect else host.step
 
     async def work(number: int) -> Any:
@@ -107,7 +107,7 @@ async def _warp(host: Host, op: Warp, step: Step, scope: Scope, path: str, note:
         value = await do(op.step, inner, f"{path}[{number}].{op.step.name}")
         return None if value is SKIPPED else value
 
-    return await each(len(items), op.concurrency, work)
+    return host.budget.require(await each(len(items), op.concurrency, work), path)
 
 
 async def _switch(host: Host, op: Switch, step: Step, scope: Scope, path: str, note: Note) -> Any:
@@ -177,7 +177,7 @@ async def _graph(host: Host, op: Graph, step: Step, scope: Scope, path: str, not
 
 async def _subflow(host: Host, op: Subflow, step: Step, scope: Scope, path: str, note: Note) -> Any:
     if op.step is not None:
-        alone = Scope(None, scope.value, input=scope.value)
+        alone = Scope(None, scope.value, input=scope.value, budget=scope.budget)
         return await host.step(op.step, alone, f"{path}.{op.step.name}")
     app = await host.world.app(op.app, host.context.caller)
     if app.flow is None:

@@ -17,8 +17,9 @@ import orjson
 
 from portico.wire import Passage, StepFinished, StepStarted, Usage
 from portico_server.apps.flow import record
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.combine import COMBINATORS
-from portico_server.apps.flow.expression import Code, Expression, arguments
+from portico_server.apps.flow.expression import Code, Expression, arguments, named_arguments
 from portico_server.apps.flow.failure import at_step, outcome, retryable
 from portico_server.apps.flow.jump import Jump
 from portico_server.apps.flow.leaf import LEAVES
@@ -59,6 +60,7 @@ class Execution:
         turn: int = 0,
         tells: bool = False,
         answered: frozenset[str] | None = None,
+        budget: ValueBudget | None = None,
     ) -> None:
         self.flow = flow
         self._path = path or flow.step.name
@@ -75,6 +77,7 @@ class Execution:
         self._tells = tells
         self.answered = answered
         self._clock = Clock()
+        self.budget = budget or world.budget.fresh()
         journal.redaction.add(flow.redact)
 
     async def run(self, value: Any, history: Sequence[Mapping[str, Any]] = ()) -> Any:
@@ -91,7 +94,8 @@ class Execution:
             await self.world.fits(flow.input_schema, value, "The input")
         if self.journal.redaction.active:
             self.journal.redaction.of([value, *history])  # it knows them from here on
-        scope = Scope(None, value, input=value, history=list(history))
+        self.budget.require(value, "The input")
+        scope = Scope(None, value, input=value, history=list(history), budget=self.budget)
         try:
             if flow.timeout is None:
                 result = await self.step(flow.step, scope, path)
@@ -190,6 +194,7 @@ class Execution:
             replays=self._replays,
             turn=self.turn,
             answered=frozenset(),  # it is deployed: who follows the run knows nothing of its functions
+            budget=self.budget,
         )
         try:
             return await part.within(value, path)
@@ -201,7 +206,9 @@ class Execution:
     async def _once(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
         leaf = LEAVES.get(step.kind)
         if leaf is not None:
-            return note.keep(await leaf(self, step.op, step, scope, path, note))
+            value = note.keep(await leaf(self, step.op, step, scope, path, note))
+            self.budget.take(len(note.text or b""), path)
+            return value
         return await COMBINATORS[step.kind](self, step.op, step, scope, path, note)
 
     async def _guarded(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
@@ -338,5 +345,5 @@ class Execution:
 
     async def call(self, code: Code, scope: Scope) -> Any:
         """Call a function in the sandbox."""
-        kwargs = {name: part.of(scope) for name, part in code.kwargs.items()}
-        return await self.world.evaluator.evaluate(code.source, arguments(code.args, scope), kwargs)
+        args, kwargs = arguments(code.args, scope), named_arguments(code.kwargs, scope)
+        return await self.world.evaluator.evaluate(code.source, args, kwargs)

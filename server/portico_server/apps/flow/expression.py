@@ -10,6 +10,7 @@ import orjson
 
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.size import MAX_INDENTED
 
 ROOTS: Final = ("input", "value", "history", "item", "index", "state", "steps")
 
@@ -70,7 +71,8 @@ class Reference:
             value = self._into(value, key)
             if value is MISSING:
                 return self.default
-        return value
+        # A state is put together by steps; everything else that a reference can mean was measured when it was made.
+        return value if self.keys or self.root != "state" else scope.budget.require(value, self.at)
 
     def _into(self, value: Any, key: Key) -> Any:
         if isinstance(key, str) and isinstance(value, dict) and key in value:
@@ -100,6 +102,7 @@ class Template:
     def of(self, scope: Scope) -> str:
         variables = self.variables
         out = list(self.pieces)
+        size = sum(map(len, out))
         for number in range(1, len(out), 2):
             name = out[number]
             if variables is not None:
@@ -114,6 +117,8 @@ class Template:
                         param=self.at,
                     )
                 out[number] = as_text(value[name])
+            size += len(out[number])
+            scope.budget.require_size(size, self.at)
         return "".join(out)
 
     def parts(self) -> Iterator[Expression]:
@@ -197,7 +202,7 @@ class Many:
     items: tuple[Expression, ...]
 
     def of(self, scope: Scope) -> list[Any]:
-        return [item.of(scope) for item in self.items]
+        return scope.budget.require([item.of(scope) for item in self.items], "a list")  # type: ignore[no-any-return]
 
     def parts(self) -> Iterator[Expression]:
         return iter(self.items)
@@ -210,7 +215,8 @@ class Object:
     fields: Mapping[str, Expression]
 
     def of(self, scope: Scope) -> dict[str, Any]:
-        return {name: field.of(scope) for name, field in self.fields.items()}
+        made = {name: field.of(scope) for name, field in self.fields.items()}
+        return scope.budget.require(made, "an object")  # type: ignore[no-any-return]
 
     def parts(self) -> Iterator[Expression]:
         return iter(self.fields.values())
@@ -243,7 +249,13 @@ def arguments(args: Sequence[Expression], scope: Scope) -> list[Any]:
             out.extend(arg.of(scope))
         else:
             out.append(arg.of(scope))
-    return out
+    return scope.budget.require(out, "arguments")  # type: ignore[no-any-return]
+
+
+def named_arguments(kwargs: Mapping[str, Expression], scope: Scope) -> dict[str, Any]:
+    """The values of arguments by name."""
+    made = {name: part.of(scope) for name, part in kwargs.items()}
+    return scope.budget.require(made, "arguments")  # type: ignore[no-any-return]
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
@@ -254,12 +266,18 @@ def walk(expression: Expression) -> Iterator[Expression]:
 
 
 def as_text(value: Any) -> str:
-    """A value as text for a model: text as it is, everything else as JSON."""
+    """A value as text for a model: text as it is, everything else as JSON, laid out for reading if it is not large."""
     if isinstance(value, str):
         return value
-    return orjson.dumps(
-        value, option=orjson.OPT_INDENT_2 if isinstance(value, dict | list) else None
-    ).decode()
+    try:
+        text = orjson.dumps(value)
+        if isinstance(value, dict | list) and len(text) <= MAX_INDENTED:
+            text = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise InvalidRequest(
+            f"{short(value)} cannot be written as JSON: {error}.", code="not_json"
+        ) from error
+    return text.decode()
 
 
 def short(value: Any) -> str:

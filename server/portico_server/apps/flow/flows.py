@@ -11,6 +11,7 @@ from typing import Any, Final
 from portico_server.apps.flow import read
 from portico_server.apps.flow.app import FlowApp
 from portico_server.apps.flow.around import AROUND
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.check import check
 from portico_server.apps.flow.execute import Execution
 from portico_server.apps.flow.served import Served
@@ -73,13 +74,14 @@ class Flows:
         evaluator: Evaluator,
         filters: Callable[[Any, str], Filter],
         rules: Rules = NOTHING,
+        budget: ValueBudget | None = None,
     ) -> None:
         self._database = database
         self._registry = registry
         self._runner = runner
         self._scheduler = scheduler
         self._rules = rules
-        self.world = World(registry, evaluator, filters, Served(registry), database)
+        self.world = World(registry, evaluator, filters, Served(registry), database, budget or ValueBudget())
         self._journals: OrderedDict[str, Journal] = OrderedDict()
         scheduler.handle(KIND, self._work, concurrency=AT_ONCE, shared=True, owned=True)
 

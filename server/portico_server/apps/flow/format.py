@@ -9,6 +9,7 @@ from typing import Any, Final
 from portico_server.apps.flow.spec import Format
 from portico_server.core.code import Evaluator
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.outside_yaml import InvalidYaml, read_yaml
 
 _FENCE: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.S)
 _SEARCH: Final = """
@@ -59,14 +60,11 @@ def _json(text: str) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    import yaml  # only who asks for YAML pays for the parser
-
     blocks = _FENCE.findall(text)
     try:
-        value = yaml.safe_load(blocks[0] if blocks else text)
-    except yaml.YAMLError as error:
-        raise _failed(f"its YAML is broken: {str(error).splitlines()[0]}", text) from error
-    return json.loads(json.dumps(value, default=str))  # dates and their like as text
+        return read_yaml(blocks[0] if blocks else text)
+    except InvalidYaml as error:
+        raise _failed(f"its YAML is broken: {error}", text) from error
 
 
 def _failed(reason: str, text: str) -> InvalidRequest:

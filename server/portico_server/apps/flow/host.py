@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from portico.wire import Passage, Usage
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.expression import Code, Expression
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Flow, Step
@@ -28,6 +29,7 @@ class Host(Protocol):
     spoken: bool
     turn: int
     answered: frozenset[str] | None
+    budget: ValueBudget
 
     async def step(self, step: Step, scope: Scope, path: str) -> Any:
         """Do one step, or take its output from the journal; its output, or `SKIPPED`."""

@@ -12,7 +12,7 @@ from portico.wire import Cited, Delta, Event, Passage, Usage
 from portico_server.apps.flow import spec
 from portico_server.apps.flow.around import within
 from portico_server.apps.flow.constrain import response_format, unwrapped
-from portico_server.apps.flow.expression import Expression, arguments, as_text
+from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
 from portico_server.apps.flow.format import formatted
 from portico_server.apps.flow.host import Host
 from portico_server.apps.flow.intent import choose
@@ -288,7 +288,7 @@ async def _code(host: Host, op: spec.Run, step: spec.Step, scope: Scope, path: s
 
 async def _client(host: Host, op: spec.Client, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
     args = arguments(op.args, scope)
-    kwargs = {name: part.of(scope) for name, part in op.kwargs.items()}
+    kwargs = named_arguments(op.kwargs, scope)
     if _is_listener_s(host, op.function):
         question = Question(
             "function",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.core.errors import InvalidRequest
 
 
@@ -21,10 +22,11 @@ class Scope:
     """The names of one combinator's steps, and those around it.
 
     ``value`` is what flows in: the output of the step before. An inner scope sees the outer one's steps, never the
-    other way round. ``state`` belongs to the nearest loop, whose steps write it with ``save``.
+    other way round. ``state`` belongs to the nearest loop, whose steps write it with ``save``. ``budget`` is what the
+    values that expressions make are held to.
     """
 
-    __slots__ = ("history", "index", "input", "item", "names", "outer", "state", "value")
+    __slots__ = ("budget", "history", "index", "input", "item", "names", "outer", "state", "value")
 
     def __init__(
         self,
@@ -33,17 +35,19 @@ class Scope:
         *,
         input: Any = None,
         history: Any = (),
+        budget: ValueBudget | None = None,
     ) -> None:
         self.outer = outer
         self.value = value
         self.names: dict[str, Any] = {}
         if outer is None:
             self.input, self.history = input, history
+            self.budget = budget or ValueBudget()
             self.item: Any = None
             self.index: int | None = None
             self.state: dict[str, Any] = {}
         else:
-            self.input, self.history = outer.input, outer.history
+            self.input, self.history, self.budget = outer.input, outer.history, outer.budget
             self.item, self.index, self.state = outer.item, outer.index, outer.state
 
     def output(self, name: str) -> Any:

@@ -10,16 +10,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from portico_server.apps.flow import record
-from portico_server.apps.flow.expression import Code, arguments
+from portico_server.apps.flow.expression import Code, arguments, named_arguments
 from portico_server.apps.flow.gather import each
 from portico_server.apps.flow.host import Host
 from portico_server.apps.flow.note import as_json, seen
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Run, Step, Warp
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.size import size_of
 
 BATCH: Final = 250
 """Items in one call: so many that the way into the sandbox costs little, so few that a cancel is soon felt."""
+
+SIZE: Final = 8 * 2**20
+"""Bytes of arguments, as JSON, in one call: items with more of them go one by one."""
 
 CALLS: Final = 4
 """Calls at once."""
@@ -73,6 +77,7 @@ async def _together(
     begun, clock = time.time(), time.perf_counter()
     one = _inner(scope, None, first)  # for all of them: a scope each is most of what a small function costs
     values: list[Any] = []
+    size = 0
     try:
         calls: list[tuple[list[Any], dict[str, Any]]] = []
         for number, item in enumerate(items, first):
@@ -81,10 +86,15 @@ async def _together(
             if step.input is not None:
                 one.value = step.input.of(one)
             values.append(one.value)
-            kwargs = {name: part.of(one) for name, part in code.kwargs.items()} if code.kwargs else {}
-            calls.append((arguments(code.args, one), kwargs))
+            kwargs = named_arguments(code.kwargs, one) if code.kwargs else {}
+            args = arguments(code.args, one)
+            size += size_of(args, SIZE) + size_of(kwargs, SIZE)
+            if size > SIZE:
+                return None
+            calls.append((args, kwargs))
         found = await host.world.evaluator.evaluate_all(code.source, calls)
         texts = [as_json(output, place) for place, output in zip(places, found, strict=True)]
+        host.budget.take(sum(map(len, texts)), places[0])
     except InvalidRequest:
         return None
     spent = (time.perf_counter() - clock) * 1e3 / len(places)

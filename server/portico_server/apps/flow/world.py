@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import orjson
 
 from portico.wire import Event
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.expression import Reference, walk
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.served import Served
@@ -50,6 +51,7 @@ class World:
     filters: Callable[[Any, str], Filter]
     served: Served
     database: Database | None = None
+    budget: ValueBudget = field(default_factory=ValueBudget)
 
     async def app(self, name: str, caller: Principal) -> HasFlow:
         """The app that the caller means by ``name``. Raises `NotFound` or `Forbidden`."""

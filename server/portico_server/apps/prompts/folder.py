@@ -12,7 +12,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from portico_server.apps.prompts.spec import LARGEST, PromptSpec, parse
+from portico_server.core import threads
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
+from portico_server.core.outside_yaml import InvalidYaml, read_yaml
 
 SUFFIXES: Final = (".yaml", ".yml", ".md")
 MOST: Final = 1_000
@@ -55,7 +57,7 @@ async def read_repository(url: str, addresses: Sequence[str] = ()) -> list[Promp
     with tempfile.TemporaryDirectory(prefix="portico-prompts-") as folder:
         checkout = Path(folder) / "checkout"
         await clone(checked(url), checkout, addresses=addresses)
-        return await asyncio.to_thread(read_folder, checkout)
+        return await threads.FILES.run(read_folder, checkout)
 
 
 def checked(url: str) -> str:
@@ -180,11 +182,9 @@ def _sections(body: str) -> list[dict[str, str]]:
 
 
 def _yaml(text: str, path: str) -> Any:
-    import yaml  # only who has files pays for the parser
-
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        return read_yaml(text)
+    except InvalidYaml as error:
         raise InvalidRequest(
             f"{path} is not valid YAML: {error}", code="invalid_yaml", param="files"
         ) from error

@@ -11,6 +11,7 @@ from portico_server.apps.prompts import argument as arguments_
 from portico_server.apps.prompts.argument import Argument
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.request import Message
+from portico_server.core.size import require_filled
 from portico_server.core.template import Piece, fill, pieces
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
@@ -72,6 +73,8 @@ class PromptSpec:
                     param=f"arguments.{name}",
                 )
         values = {name: _value(self.name, item, given, as_text=as_text) for name, item in known.items()}
+        found = (piece for turn in self.messages for piece in turn.template)
+        require_filled([values[text] if is_name else text for text, is_name in found])
         leading = [turn for turn in self.messages if turn.role == "system"]
         rest = [turn for turn in self.messages if turn.role != "system"]
         shots = [

@@ -1,13 +1,14 @@
 """Asks a DuckDB file one thing, in a process of its own: standard library and DuckDB only, no import of this package.
 
-Standard input is ``{"path", "query", "parameters", "limit", "cell", "memory_mb"}``; the answer is ``{"columns",
-"rows"}`` with up to ``limit + 1`` rows of cells up to ``cell`` characters, or ``{"error"}``. Where the query is null:
-rows of (table, kind, column, type).
+Standard input is ``{"path", "query", "parameters", "limit", "cell", "longest", "seconds", "memory_mb"}``; the answer is
+``{"columns", "rows"}`` with up to ``limit + 1`` rows of cells up to ``cell`` characters, those of all rows up to
+``longest``, or ``{"error"}``. Where the query is null: rows of (table, kind, column, type).
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import Any
 
@@ -23,10 +24,12 @@ where table_schema not in ('information_schema', 'pg_catalog') order by table_sc
 def main() -> None:
     """Answer on standard output, and end."""
     asked = json.load(sys.stdin)
+    # Ends this process also where nobody is left to do it.
+    signal.setitimer(signal.ITIMER_REAL, asked["seconds"])
     try:
         answer = _answer(asked)
     except duckdb.Error as error:
-        answer = {"error": str(error)}
+        answer = {"error": f"The query failed: {error}."}
     json.dump(answer, sys.stdout, default=_text, allow_nan=True)
 
 
@@ -48,11 +51,15 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
     statements = connection.extract_statements(query)
     kinds = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
     if len(statements) != 1 or statements[0].type not in kinds:
-        return {"error": "Only reading is allowed here: one SELECT (or WITH … SELECT)"}
+        return {"error": "Only reading is allowed here: one SELECT (or WITH … SELECT)."}
     found = connection.execute(query, asked["parameters"])
     columns = [item[0] for item in found.description or ()]
     cut = asked["cell"]
-    rows = [[_cut(value, cut) for value in row] for row in found.fetchmany(asked["limit"] + 1)]
+    rows: list[list[Any]] = []
+    size = 0
+    while len(rows) <= asked["limit"] and size <= asked["longest"] and (row := found.fetchone()) is not None:
+        rows.append([_cut(value, cut) for value in row])
+        size += sum(len(value) if isinstance(value, str) else 8 for value in rows[-1])
     return {"columns": columns, "rows": rows}
 
 

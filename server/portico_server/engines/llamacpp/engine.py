@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
+from portico_server.core import threads
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import Adapter
 from portico_server.engines.gguf import Gguf, parts, read_gguf
@@ -68,7 +69,7 @@ class LlamaCpp:
         from portico_server.engines.transport import CONNECTION_ERRORS, Route
 
         assert path is not None
-        if not await asyncio.to_thread(path.is_file):
+        if not await threads.MODELS.run(path.is_file):
             raise InvalidRequest(
                 f"'{spec.source}' is not one GGUF file, which is what the engine 'llamacpp' takes. Name a "
                 f"file of it: "
@@ -76,7 +77,7 @@ class LlamaCpp:
                 code="not_gguf",
                 param="source",
             )
-        file = await asyncio.to_thread(read_gguf, path)
+        file = await threads.MODELS.run(read_gguf, path)
         if file.truncated:
             raise InvalidRequest(
                 f"The model file {path} is cut short: it has {file.file_size} of {file.end_offset} bytes. "
@@ -86,8 +87,8 @@ class LlamaCpp:
                 param="source",
             )
         task = _task(spec) or _task_of(file)
-        machine = await asyncio.to_thread(this_machine)
-        settled = await asyncio.to_thread(_settled, spec, path, file, machine)
+        machine = await threads.MODELS.run(this_machine)
+        settled = await threads.MODELS.run(_settled, spec, path, file, machine)
         child, adapters = await start_with(
             {"model": str(path), "name": spec.name, "plan": asdict(settled)}, path, spec.name, site
         )

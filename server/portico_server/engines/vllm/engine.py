@@ -5,11 +5,11 @@ Source: https://docs.vllm.ai/en/latest/cli/serve.html.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from dataclasses import replace
 from pathlib import Path
 
+from portico_server.core import threads
 from portico_server.core.relay import Adapter
 from portico_server.engines.fallback import fallbacks
 from portico_server.engines.gpus import Share
@@ -85,8 +85,8 @@ class Vllm:
         from portico_server.engines.hardware import this_machine
         from portico_server.engines.planner.fill import filled
 
-        spec = filled(spec, path, await asyncio.to_thread(this_machine))
-        rank = await asyncio.to_thread(rank_for, spec, path, site.adapters)
+        spec = filled(spec, path, await threads.MODELS.run(this_machine))
+        rank = await threads.MODELS.run(rank_for, spec, path, site.adapters)
         running = await guest.start(
             self.name,
             program(spec, path, rank),
@@ -108,7 +108,7 @@ class Vllm:
 
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
         """See `portico_server.engines.protocol.Adapts`. What only vLLM knows it says when it loads the adapter."""
-        await asyncio.to_thread(rank_of, adapter, path)
+        await threads.MODELS.run(rank_of, adapter, path)
 
 
 def program(spec: ModelSpec, path: Path | None, rank: int = 0) -> guest.Program:

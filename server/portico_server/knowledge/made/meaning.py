@@ -6,10 +6,10 @@ further apart than most are (G. Kamradt, 5 Levels of Text Splitting, 2024).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.knowledge.chunk.spans import width
 from portico_server.knowledge.embed import embed
@@ -34,7 +34,7 @@ async def chunks(
         for i in range(len(run))
     ]
     vectors = await embed(windows, model, context)
-    far = await asyncio.to_thread(_distances, vectors) if vectors else []
+    far = await threads.INDEX.run(_distances, vectors) if vectors else []
     found: list[Part] = []
     at = 0
     for run in runs:

@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 from __future__ import annotations
 
-import asyncio
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import unquote_plus, urlsplit
 
+from portico_server.core import threads
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.fetching import Arrival, Fetcher, Session
 from portico_server.db.stores import StoreFileRow
@@ -193,7 +193,7 @@ class Bucket:
                 raise self._refused(came, await _refusal(came))
             data = await taking.read(came.body, PAGE)
         try:
-            return await asyncio.to_thread(listing.objects, data)
+            return await threads.DOCUMENTS.run(listing.objects, data)
         except ValueError as error:
             raise Unavailable(
                 f"{self._door.endpoint} does not list the bucket as S3 does: {error}. Is s3_endpoint right?",

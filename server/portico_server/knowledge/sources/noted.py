@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from portico_server.core import threads
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Notes:
     async def load(self) -> None:
         """Read them once."""
         if self._notes is None:
-            self._notes = await asyncio.to_thread(self._read)
+            self._notes = await threads.FILES.run(self._read)
 
     def of(self, at: str) -> Note:
         """What is noted of a file; an empty note if nothing is."""
@@ -70,7 +71,7 @@ class Notes:
         """Write them down, if there is anything new."""
         if self._changed:
             self._changed = False
-            await asyncio.to_thread(self._write, dict(self._notes or {}))
+            await threads.FILES.run(self._write, dict(self._notes or {}))
 
     def _read(self) -> dict[str, Note]:
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.request import ToolResult
 from portico_server.db.query.answer import TIMEOUT
@@ -20,16 +20,16 @@ async def tools_of(spec: ToolSpec) -> list[Tool]:
     """Both tools. Raises `PorticoError` if the database cannot be read now."""
     server = is_server(spec.database)
     address = spec.database if server else str(Path(spec.folder, spec.database))
-    source = await asyncio.to_thread(open_source, address)
+    source = await threads.FILES.run(open_source, address)
     await source.tables()
     timeout = min(TIMEOUT, spec.timeout)
     about = spec.description or f"The database {spec.name}."
 
-    async def query(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
-        return await database.answer(source, arguments, timeout)
+    async def query(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        return await database.answer(source, arguments, context.caller.id, timeout)
 
-    async def schema(_arguments: Mapping[str, Any], _context: Context) -> ToolResult:
-        return await database.tables(source)
+    async def schema(_arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        return await database.tables(source, context.caller.id)
 
     return [
         Tool(

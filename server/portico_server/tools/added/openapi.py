@@ -1,8 +1,7 @@
-"""An HTTP API as tools: each operation of its OpenAPI 3 document is one. Imports aiohttp and yaml on use."""
+"""An HTTP API as tools: each operation of its OpenAPI 3 document is one. Imports aiohttp on use."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
 
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.outside_yaml import InvalidYaml, read_yaml
 from portico_server.core.request import ToolResult
 from portico_server.tools.added.spec import ToolSpec
 from portico_server.tools.fetch.address import Policy
@@ -20,6 +21,9 @@ from portico_server.tools.fetch.header import is_unsafe
 from portico_server.tools.tool import Tool
 
 _METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
+_MAX_BYTES: Final = 20 * 2**20
+"""Of a document."""
+
 _REF: Final = "#/components/schemas/"
 _MOST: Final = 500
 """Operations of one document that become tools."""
@@ -173,34 +177,32 @@ async def _document(spec: ToolSpec, policy: Policy) -> tuple[Mapping[str, Any], 
     from portico_server.tools.fetch.client import Ask, fetch
 
     if urlsplit(spec.openapi).scheme in ("http", "https"):
-        named = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=20 * 1024 * 1024)
+        named = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=_MAX_BYTES)
         got = await fetch(Ask(spec.openapi, headers=spec.headers), named)
         if got.status != 200:
             raise PorticoError(f"'{spec.openapi}' answered with status {got.status}.", code="invalid_openapi")
         text, origin = got.text, got.url
     else:
         try:
-            text = await asyncio.to_thread((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
+            text = await threads.DOCUMENTS.run((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PorticoError(
                 f"'{spec.openapi}' cannot be read: {error}.", code="invalid_openapi"
             ) from error
         origin = ""
-    document = await asyncio.to_thread(_parsed, text)
+    document = await threads.DOCUMENTS.run(_parsed, text)
     if not isinstance(document, dict):
         raise PorticoError(f"'{spec.openapi}' is neither JSON nor YAML.", code="invalid_openapi")
     return document, origin
 
 
 def _parsed(text: str) -> Any:
-    import yaml
-
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         try:
-            return yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError):
+            return read_yaml(text, max_length=_MAX_BYTES)
+        except InvalidYaml:
             return None
 
 

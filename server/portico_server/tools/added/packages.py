@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from portico_server import interpreter
+from portico_server.core import threads
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import Packages, build, discard, is_whole, python_in
 
@@ -36,7 +37,7 @@ class FunctionPackages:
         """
         place = self._place(requirements, base)
         async with self._turns.setdefault(place, asyncio.Lock()):
-            if not await asyncio.to_thread(is_whole, place):
+            if not await threads.FILES.run(is_whole, place):
                 await self._build(place, requirements, base)
         return python_in(place)
 
@@ -44,7 +45,7 @@ class FunctionPackages:
         """Delete an environment that nothing needs any more."""
         place = self._place(requirements, base)
         async with self._turns.setdefault(place, asyncio.Lock()):
-            await asyncio.to_thread(discard, place, place.name)
+            await threads.FILES.run(discard, place, place.name)
 
     def _place(self, requirements: tuple[str, ...], base: str) -> Path:
         made_of = json.dumps([sorted(requirements), base or f"{sys.base_prefix} {sys.version}"])

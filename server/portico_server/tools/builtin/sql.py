@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
@@ -25,12 +25,12 @@ _DATABASE: Final = {
 def tool(folders: Folders) -> Tool:
     """``sql``: the rows that a query finds."""
 
-    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
-            source = await asyncio.to_thread(_opened, folders, arguments["database"])
+            source = await threads.FILES.run(_opened, folders, arguments["database"])
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
-        return await database.answer(source, arguments)
+        return await database.answer(source, arguments, context.caller.id)
 
     return Tool(
         name="sql",
@@ -54,12 +54,12 @@ def tool(folders: Folders) -> Tool:
 def schema_tool(folders: Folders) -> Tool:
     """``sql_schema``: the tables of a database file."""
 
-    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
-            source = await asyncio.to_thread(_opened, folders, arguments["database"])
+            source = await threads.FILES.run(_opened, folders, arguments["database"])
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
-        return await database.tables(source)
+        return await database.tables(source, context.caller.id)
 
     return Tool(
         name="sql_schema",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
@@ -28,8 +28,8 @@ _TEXTS: Final = {
 def tool(policy: Policy) -> Tool:
     """``web_fetch``: the readable text of a page, with its links."""
 
-    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
-        return await _work(arguments, policy)
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        return await _work(arguments, policy, context.caller.id)
 
     return Tool(
         name="web_fetch",
@@ -82,7 +82,7 @@ def tool(policy: Policy) -> Tool:
     )
 
 
-async def _work(arguments: Mapping[str, Any], policy: Policy) -> ToolResult:
+async def _work(arguments: Mapping[str, Any], policy: Policy, caller: str) -> ToolResult:
     # aiohttp and lxml are not for the start of the daemon.
     from portico_server.tools.fetch import client, readable
 
@@ -92,7 +92,7 @@ async def _work(arguments: Mapping[str, Any], policy: Policy) -> ToolResult:
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
     if got.media_type in ("text/html", "application/xhtml+xml"):
-        page = await asyncio.to_thread(readable.read, got.data, got.charset, got.url)
+        page = await threads.DOCUMENTS.run_for(caller, readable.read, got.data, got.charset, got.url)
     elif got.media_type.startswith("text/") or got.media_type in _TEXTS or got.media_type.endswith("+json"):
         page = readable.Page("", got.text)
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
@@ -77,9 +77,11 @@ class Choice:
 def tool(policy: Policy, choice: Choice) -> Tool:
     """``web_search``: titles, addresses and excerpts for a query."""
 
-    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
-            return await _work(arguments["query"], int(arguments.get("max_results", 5)), policy, choice)
+            return await _work(
+                arguments["query"], int(arguments.get("max_results", 5)), policy, choice, context.caller.id
+            )
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
 
@@ -116,7 +118,7 @@ def tool(policy: Policy, choice: Choice) -> Tool:
     )
 
 
-async def _work(query: str, count: int, policy: Policy, choice: Choice) -> ToolResult:
+async def _work(query: str, count: int, policy: Policy, choice: Choice, caller: str) -> ToolResult:
     from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
 
     provider = PROVIDERS.get(choice.provider)
@@ -150,7 +152,7 @@ async def _work(query: str, count: int, policy: Policy, choice: Choice) -> ToolR
             is_error=True,
         )
     read: Callable[..., list[dict[str, str]]] = _from_json if provider.rows else _from_page
-    results = (await asyncio.to_thread(read, provider, got.data, got.url))[:count]
+    results = (await threads.DOCUMENTS.run_for(caller, read, provider, got.data, got.url))[:count]
     lines = [f"[{n}] {row['title']}\n{row['url']}\n{row['text']}" for n, row in enumerate(results, 1)]
     return ToolResult("\n\n".join(lines) or "Nothing was found.", {"results": results})
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from portico_server.core import threads
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import Packages, build, is_whole, python_in
 from portico_server.environments.uv import step
@@ -42,7 +43,7 @@ class Environment:
     async def ensure(self, report: Report) -> Path:
         """Its path, built first if it is not there. Raises `Unavailable` with what to do."""
         async with self._building:
-            if not await asyncio.to_thread(lambda: self.ready):
+            if not await threads.FILES.run(lambda: self.ready):
                 await self._build(report)
         return self.path
 
@@ -62,12 +63,12 @@ class Environment:
             fonts = {"MPLCONFIGDIR": str(draft / "matplotlib")}
             ask = run_isolated("-c", "import matplotlib.font_manager", python=python_in(draft))
             await step(ask, "fonts", told, folder=draft, env=fonts)
-            await asyncio.to_thread(_open_to_kernels, draft)
+            await threads.FILES.run(_open_to_kernels, draft)
             return {"python": sys.version.split()[0], "lock": _fingerprint()}
 
         await report("Making an environment for notebooks, once")
         await build(_packages(), self.path, told, furnish=furnish, index=self._index, replace=False)
-        await asyncio.to_thread(_drop_others, self.path)
+        await threads.FILES.run(_drop_others, self.path)
 
 
 def _packages() -> Packages:

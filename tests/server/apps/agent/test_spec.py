@@ -58,7 +58,11 @@ def test_a_whole_specification_is_read() -> None:
         ({"memory": "elephant"}, "agent.memory.policy", "one of all, window"),
         ({"memory": {"policy": "window", "messages": 0}}, "agent.memory.messages", "from 1 to"),
         ({"output": {"type": "tool", "tool_type": "x", "begin": "<"}}, "agent.output.end", "needs 'end'"),
-        ({"output": [{"type": "regex", "pattern": "("}]}, "agent.output[0].pattern", "no regular expression"),
+        (
+            {"output": [{"type": "regex", "pattern": "("}]},
+            "agent.output[0].pattern",
+            "not a regular expression",
+        ),
         ({"aggregate": "loud"}, "agent.aggregate", "must be an object"),
         ({"few_shot": ["hi"]}, "agent.few_shot[0]", "'role' and 'content'"),
         ({"hooks": [{"on": "never", "do": "prefix"}]}, "agent.hooks[0].on", "one of before_agent"),

@@ -1,0 +1,85 @@
+"""Threads for work that blocks: each kind has a pool of its own, so that one that is slow or stuck holds up no other.
+
+The event loop's default pool belongs to nobody and is used for nothing but the names of hosts: a test forbids it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
+
+from portico_server.core.slots import Slots
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Pool:
+    """Up to ``size`` threads for one kind of work; with ``per_key`` so many of them at most for one key."""
+
+    def __init__(self, kind: str, size: int, per_key: int = 0) -> None:
+        self._kind = kind
+        self._size = size
+        self._slots = Slots(kind, size, per_key) if per_key else None
+        self._executor: ThreadPoolExecutor | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``work`` returns. It runs to its end even if who waits for it is cancelled."""
+        return await self.begin(work, *args, **kwargs)
+
+    def begin(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """The same as a future, for who must wait for the end also when cancelled."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._size, f"portico-{self._kind}")
+        call = partial(contextvars.copy_context().run, work, *args, **kwargs)
+        return asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def run_for(self, key: str, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """`run` for a key that may hold only a part of the threads. Raises `Overloaded` if too many wait already."""
+        if self._slots is None:
+            return await self.run(work, *args, **kwargs)
+        async with self._slots.taken(key):
+            running = self.begin(work, *args, **kwargs)
+            try:
+                return await asyncio.shield(running)
+            finally:
+                # The thread is in use until the work has ended, whoever has left.
+                if not running.done():
+                    self._slots.keep(key, running)
+
+    def _forget(self) -> None:
+        self._executor = None  # a forked process has none of its parent's threads
+
+
+FILES: Final = Pool("files", 8)
+"""Small files and folders: milliseconds."""
+
+UPLOADS: Final = Pool("uploads", 8)
+"""Content of clients' files on its way to the disk: a piece at a time."""
+
+SEARCH: Final = Pool("search", 4)
+"""Searching an index."""
+
+INDEX: Final = Pool("index", 4)
+"""Writing, building and opening indexes: seconds."""
+
+MODELS: Final = Pool("models", 6)
+"""Files of models and environments: reading, unpacking, checking, for minutes."""
+
+TRAINING: Final = Pool("training", 4)
+"""Files of fine-tuning."""
+
+DOCUMENTS: Final = Pool("documents", 4, per_key=2)
+"""Reading what comes from outside: pages, listings, documents of APIs."""
+
+DATASETS: Final = Pool("datasets", 4, per_key=1)
+"""Checking files of batches, evaluations and training, line by line."""
+
+LOADING: Final = Pool("loading", 4)
+"""Importing packages, and what else is done once."""

@@ -1,0 +1,114 @@
+"""Asks a SQLite file one thing, in a process of its own: standard library only, no import of this package.
+
+Standard input is ``{"path", "query", "parameters", "limit", "cell", "longest", "seconds", "memory_mb"}``; the answer is
+``{"columns", "rows"}`` with up to ``limit + 1`` rows of cells up to ``cell`` characters, those of all rows up to
+``longest``, or ``{"error"}``. Where the query is null: rows of (table, kind, column, type).
+SQLite itself refuses everything but reading, by its mode and by an authorizer.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+_VALUE_BYTES = 8 * 1024 * 1024
+_STEPS = 5_000  # instructions of SQLite's machine between two looks at the clock
+
+_ALLOWED = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_FUNCTION,
+}
+_FORBIDDEN_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"}
+
+_TABLES = """
+select m.name, m.type, p.name, p.type from sqlite_schema m join pragma_table_info(m.name) p
+where m.type in ('table', 'view') and m.name not like 'sqlite\\_%' escape '\\' order by m.name, p.cid
+"""
+
+
+def main() -> None:
+    """Answer on standard output, and end."""
+    asked = json.load(sys.stdin)
+    # Ends this process also where nobody is left to do it, and where SQLite does not look at the clock.
+    signal.setitimer(signal.ITIMER_REAL, asked["seconds"] + 1)
+    _limit_memory(asked["memory_mb"] * 2**20)
+    try:
+        answer = _answer(asked)
+    except sqlite3.Error as error:
+        answer = {"error": _explained(error, asked["seconds"])}
+    except MemoryError:
+        answer = {"error": "The query was stopped: it took more memory than there is for it."}
+    except (ValueError, OverflowError) as error:
+        answer = {"error": f"The query cannot be run: {error}."}
+    json.dump(answer, sys.stdout)
+
+
+def _limit_memory(size: int) -> None:
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    until = time.monotonic() + asked["seconds"]
+    address = f"{Path(asked['path']).as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=5)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE_BYTES)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.set_progress_handler(lambda: int(time.monotonic() > until), _STEPS)
+        if asked["query"] is None:
+            return {"columns": [], "rows": connection.execute(_TABLES).fetchmany(asked["limit"])}
+        connection.set_authorizer(_authorize)
+        cursor = connection.execute(asked["query"], asked["parameters"])
+        columns = [item[0] for item in cursor.description or ()]
+        rows: list[list[Any]] = []
+        size = 0
+        for row in cursor:
+            cells = [_cell(value, asked["cell"]) for value in row]
+            rows.append(cells)
+            size += sum(len(value) if isinstance(value, str) else 8 for value in cells)
+            if len(rows) > asked["limit"] or size > asked["longest"]:
+                break
+        return {"columns": columns, "rows": rows}
+
+
+def _authorize(action: int, first: str | None, second: str | None, *_where: str | None) -> int:
+    if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _FORBIDDEN_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+def _cell(value: Any, most: int) -> Any:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return str(value) if value - value != 0 else value
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def _explained(error: sqlite3.Error, seconds: float) -> str:
+    text = str(error)
+    if "interrupted" in text:
+        return f"The query was stopped after {seconds:g} s."
+    if "not authorized" in text or "prohibited" in text or "readonly" in text:
+        return "Only reading is allowed here: one SELECT (or WITH … SELECT), no PRAGMA, no ATTACH."
+    return f"The query failed: {text[:500]}."
+
+
+if __name__ == "__main__":
+    main()

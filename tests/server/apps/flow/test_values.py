@@ -1,0 +1,112 @@
+"""Values that double with every step: cut off before they are made, with the place named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.server.apps.flow.steps import Bench, code, pipeline, ref
+
+from portico.errors import InvalidRequest
+
+ROUNDS = 40
+"""Doublings: of sixteen bytes a terabyte."""
+
+
+def same(name: str, value: Any) -> dict[str, Any]:
+    """A step whose output is the value of an expression."""
+    return {
+        "op": "branch",
+        "name": name,
+        "input": value,
+        "condition": {"$eq": [1, 2]},
+        "then": code("lambda x: x"),
+    }
+
+
+def template(_number: int) -> dict[str, Any]:
+    return {"$template": "{a}{a}", "$with": {"a": ref("value")}}
+
+
+def pair(_number: int) -> list[Any]:
+    return [ref("value"), ref("value")]
+
+
+def twice_named(_number: int) -> dict[str, Any]:
+    return {"a": ref("value"), "b": ref("value")}
+
+
+@pytest.mark.parametrize("made", [template, pair, twice_named])
+def test_an_expression_that_doubles_is_cut_off(bench: Bench, made: Any) -> None:
+    steps = [same(f"s{number}", made(number)) for number in range(ROUNDS)]
+    with pytest.raises(InvalidRequest, match="larger than 16 MiB") as caught:
+        bench(pipeline(*steps), "sixteen bytes...")
+    assert caught.value.code == "value_too_large"
+
+
+@pytest.mark.parametrize("join", ["sum", "text", "list", "dict"])
+def test_outputs_put_together_are_cut_off(bench: Bench, join: str) -> None:
+    both = [
+        {
+            "op": "parallel",
+            "name": f"p{number}",
+            "join": join,
+            "steps": [same("a", ref("value")), same("b", ref("value"))],
+        }
+        for number in range(ROUNDS)
+    ]
+    with pytest.raises(InvalidRequest, match="larger than 16 MiB") as caught:
+        bench(pipeline(*both), "sixteen bytes...")
+    assert caught.value.code == "value_too_large"
+
+
+def test_a_state_that_doubles_is_cut_off(bench: Bench) -> None:
+    step = {**same("s", [ref("state"), ref("state")]), "save": "kept"}
+    with pytest.raises(InvalidRequest, match="larger than 16 MiB"):
+        bench({"op": "loop", "name": "l", "limit": ROUNDS, "state": {"kept": "x"}, "step": step}, "x")
+
+
+def test_the_arguments_of_a_function_are_cut_off(bench: Bench) -> None:
+    steps = [same(f"s{number}", pair(number)) for number in range(19)]
+    step = code("lambda *a: len(a)", "c", args=[ref("value") for _ in range(8)])
+    with pytest.raises(InvalidRequest, match="larger than 16 MiB"):
+        bench(pipeline(*steps, step), "x")
+
+
+def test_what_is_just_large_goes_through(bench: Bench) -> None:
+    steps = [same(f"s{number}", template(number)) for number in range(10)]
+    assert len(bench(pipeline(*steps), "x" * 1024)) == 2**20
+
+
+def test_a_deep_value_is_not_blown_up_by_its_layout(bench: Bench) -> None:
+    deep: Any = ["x"] * 100_000
+    for _level in range(60):
+        deep = [deep]
+    asked = {"$template": "{a}", "$with": {"a": ref("value")}}
+    assert len(bench(same("s", asked), deep)) < 500_000
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "aliases are not taken, and line 2 has one"),
+        ("[" * 5000, "nested deeper than 64 levels"),
+        ("a: " + "1:" * 5000 + "1", "a number of more than 100 characters"),
+        ("2001-01-01: x", "a value that JSON does not have"),
+        ("a: 2001-99-99", "a value that JSON does not have"),
+        ("a: [", "its YAML is broken"),
+    ],
+)
+def test_yaml_of_a_model_is_bounded(bench: Bench, text: str, says: str) -> None:
+    step = {"op": "llm", "name": "m", "model": "echo", "format": {"type": "yaml", "attempts": 1}}
+    with pytest.raises(InvalidRequest, match=says) as caught:
+        bench(step, text)
+    assert caught.value.code == "format_failed"
+
+
+def test_a_number_that_json_does_not_have_is_an_error_of_the_step(bench: Bench) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        bench(
+            {"op": "llm", "name": "m", "model": "echo", "format": {"type": "json", "attempts": 1}}, "9" * 400
+        )
+    assert caught.value.code in ("not_json", "format_failed")

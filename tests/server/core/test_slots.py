@@ -1,0 +1,85 @@
+"""Slots: one key never holds all of them, and nobody waits behind a key that has all that it may have."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from portico_server.core.errors import TooMany
+from portico_server.core.slots import MAX_WAITING_PER_KEY, Slots
+from portico_server.core.threads import Pool
+
+
+async def test_one_key_leaves_slots_to_others() -> None:
+    slots = Slots("test", 3, 2)
+    over, came, order = asyncio.Event(), asyncio.Event(), []
+
+    async def work(key: str) -> None:
+        async with slots.taken(key):
+            order.append(key)
+            if key == "b":
+                came.set()
+            await over.wait()
+
+    tasks = [asyncio.create_task(work("a")) for _number in range(5)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(work("b")))
+    await came.wait()
+    assert order == ["a", "a", "b"]
+    over.set()
+    await asyncio.gather(*tasks)
+    assert sorted(order) == ["a"] * 5 + ["b"]
+
+
+async def test_too_much_of_one_key_is_refused() -> None:
+    slots = Slots("test", 1, 1)
+    over = asyncio.Event()
+
+    async def work() -> None:
+        async with slots.taken("a"):
+            await over.wait()
+
+    tasks = [asyncio.create_task(work()) for _number in range(MAX_WAITING_PER_KEY + 1)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooMany) as caught:
+        async with slots.taken("a"):
+            pass
+    assert caught.value.status == 429
+    over.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_who_leaves_gives_the_slot_to_the_next() -> None:
+    slots = Slots("test", 1, 1)
+    entered = asyncio.Event()
+
+    async def work() -> None:
+        async with slots.taken("a"):
+            entered.set()
+            await asyncio.Event().wait()
+
+    first, second = asyncio.create_task(work()), asyncio.create_task(work())
+    await entered.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    async with slots.taken("b"):
+        pass
+
+
+async def test_a_thread_counts_until_its_work_has_ended() -> None:
+    pool = Pool("test", 2, per_key=1)
+    hold, ran = threading.Event(), []
+    left = asyncio.create_task(pool.run_for("a", hold.wait))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    again = asyncio.create_task(pool.run_for("a", ran.append, "a"))
+    assert await pool.run_for("b", lambda: 7) == 7
+    assert not ran
+    hold.set()
+    await again
+    assert ran == ["a"]
