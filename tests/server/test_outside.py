@@ -12,6 +12,7 @@ SERVER = Path(__file__).parents[2] / "server" / "portico_server"
 SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
 
 PATTERNS_OF_OUR_OWN = {
+    "core/ids.py": "the prefixes of ids, which are ours",
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
     "knowledge/chunk/markdown.py": "the marks of a fence, escaped, and their number",
@@ -111,6 +112,8 @@ def test_yaml_from_outside_has_no_aliases() -> None:
 THREADS_OF_OUR_OWN = {
     "core/threads.py": "the pools themselves",
     "db/database.py": "the readers of our database, a pool of its own",
+    "archives/stream.py": "the thread of who writes an archive",
+    "backup/write.py": "the one thread of a backup",
     "engines/static/worker.py": "a process of its own",
     "engines/transformers/worker/kquants.py": "a process of its own",
 }
