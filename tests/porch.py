@@ -230,6 +230,8 @@ async def porch(
     )
     parts.batches.ask = inward.door(parts)
     auth = Auth(database, loaded.settings, runner.quotas)
+    stores.filtered = auth.filtered
+    scheduler.principals = auth.principal
     door = Door(parts, auth)
     server = Server(wrap(door), loaded.settings, grace=1)
     try:

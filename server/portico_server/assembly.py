@@ -81,6 +81,7 @@ class House:
         self._evaluate()
         self.reconciler = Reconciler(self.models, self.stores, self.added, self.mcp, self.prompts, self.apps)
         self.auth = Auth(database, self._settings, self.runner.quotas)
+        self.stores.filtered = self.auth.filtered
         self.scheduler.principals = self.auth.principal
 
     def _run(self) -> None:

@@ -18,6 +18,7 @@ from portico_server.core.limits import Limits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
 from portico_server.engines.spec import AdapterSpec, ModelSpec
+from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec
 from portico_server.knowledge.groups import parse as parse_group
 from portico_server.knowledge.sources.spec import parse as parse_source
@@ -50,6 +51,7 @@ class KeySpec:
     key: str
     scopes: tuple[str, ...]
     limits: Limits = Limits()
+    filters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +289,10 @@ def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:
 
 
 def _key(item: Mapping[str, Any], at: str) -> KeySpec:
-    values = _fields(item, at, {"name": str, "key": str, "scopes": list, "limits": dict})
+    values = _fields(item, at, {"name": str, "key": str, "scopes": list, "limits": dict, "filters": dict})
     if not values.get("key"):
         raise InvalidRequest(f"{at} needs a 'key', such as ${{MY_APP_KEY}}.", param=f"{at}.key")
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))
     values["limits"] = Limits.parse(values.get("limits"), f"{at}.limits")
+    parse_bound(values.get("filters"), f"{at}.filters")
     return KeySpec(**values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from portico._async.group import Group
 from portico._calls.keys import key_add, key_revoke, keys_list
@@ -20,13 +21,20 @@ class Keys(Group):
         return await self._transport.send(keys_list())
 
     async def add(
-        self, name: str, scopes: Sequence[str], *, limits: Mapping[str, int] | None = None
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        limits: Mapping[str, int] | None = None,
+        filters: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> NewKey:
         """Make a key. Its secret is told here and never again.
 
         ``limits``: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``, ``tokens_per_day``.
+        ``filters``: for a store, by its name or id or ``*``, what the attributes of a file must meet for the key to
+        read it, as in a search.
         """
-        return await self._transport.send(key_add(name, scopes, limits))
+        return await self._transport.send(key_add(name, scopes, limits, filters))
 
     async def revoke(self, key_id: str) -> None:
         """Make a key worthless at once."""

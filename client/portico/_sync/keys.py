@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from portico._calls.keys import key_add, key_revoke, keys_list
 from portico._sync.group import Group
@@ -20,12 +21,21 @@ class Keys(Group):
         """All keys, without their secrets."""
         return self._transport.send(keys_list())
 
-    def add(self, name: str, scopes: Sequence[str], *, limits: Mapping[str, int] | None = None) -> NewKey:
+    def add(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        limits: Mapping[str, int] | None = None,
+        filters: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> NewKey:
         """Make a key. Its secret is told here and never again.
 
         ``limits``: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``, ``tokens_per_day``.
+        ``filters``: for a store, by its name or id or ``*``, what the attributes of a file must meet for the key to
+        read it, as in a search.
         """
-        return self._transport.send(key_add(name, scopes, limits))
+        return self._transport.send(key_add(name, scopes, limits, filters))
 
     def revoke(self, key_id: str) -> None:
         """Make a key worthless at once."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from portico.cli import conditions
 from portico.cli.limits import limits_of, shown
 from portico.cli.render import moment, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
@@ -18,7 +19,11 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog="Example: portico keys create --name phone --scope chat --limit tokens_per_day=100000")
+@app.command(
+    epilog="Example: portico keys create --name phone --scope chat --limit tokens_per_day=100000. "
+    "One that reads a part of a store: portico keys create --name sales --scope stores:handbook:read "
+    "--filter handbook:team=sales"
+)
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Option(help="Whose key it is.")],
@@ -37,11 +42,22 @@ def create(
             "several times.",
         ),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="STORE:ATTRIBUTE=VALUE",
+            help="Which files of a store it may read, by their attributes: handbook:team=sales, with =, !=, >, >=, <, "
+            "<= or the JSON of a filter behind the colon; * for any store. Several of one store hold together.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is shown once and never again."""
     with connected(context) as client:
-        made = client.keys.add(name, scope, limits=limits_of(limit or ()))
+        made = client.keys.add(
+            name, scope, limits=limits_of(limit or ()), filters=conditions.filters_of(only or ())
+        )
     if as_json:
         print_json(made)
         return
@@ -60,9 +76,37 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo("No keys yet: portico keys create --name NAME --scope chat")
     else:
         print_rows(
-            ("ID", "NAME", "SCOPES", "LIMITS", "MADE"),
-            ((k.id, k.name, k.scopes, shown(k.limits), moment(k.created_at)) for k in found),
+            ("ID", "NAME", "SCOPES", "FILTERS", "LIMITS", "MADE"),
+            (
+                (k.id, k.name, k.scopes, conditions.shown(k.filters), shown(k.limits), moment(k.created_at))
+                for k in found
+            ),
         )
+
+
+@app.command(epilog="Example: portico keys show sales")
+def show(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(metavar="NAME|ID", help="The name or the id of the key.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a key may do and which files of stores it may read."""
+    with connected(context) as client:
+        found = next((item for item in client.keys.list() if key in (item.id, item.name)), None)
+    if found is None:
+        raise NotFound(f"There is no key '{key}'; see: portico keys list", status=404, param="key")
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        ("id", found.id),
+        ("name", found.name),
+        ("made", moment(found.created_at)),
+        *(("scope", scope) for scope in found.scopes),
+        *(("filter", item) for item in conditions.shown(found.filters)),
+        *(("limit", item) for item in shown(found.limits)),
+    )
+    print_rows(("", ""), rows)
 
 
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")

@@ -26,6 +26,8 @@ class Key:
     hint: str = ""
     last_used_at: float | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    """Which files of a store it may read: a filter on their attributes, by the name or id of the store."""
 
 
 @dataclass(frozen=True, slots=True)

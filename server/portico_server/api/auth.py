@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, Protocol
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from portico_server.core.ids import new_id
@@ -17,6 +17,7 @@ from portico_server.core.principal import LOCAL, SYSTEM, Principal, parse_scope
 from portico_server.db import keys, usage
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
+from portico_server.knowledge.filter import parse_bound, to_json
 from portico_server.runs.quotas import DAY, MINUTE, Quotas
 from portico_server.settings import Settings
 
@@ -49,6 +50,9 @@ class GivenKey(Protocol):
     @property
     def limits(self) -> Limits: ...
 
+    @property
+    def filters(self) -> Mapping[str, Any]: ...
+
 
 class Auth:
     """Keys in memory, rows behind them: what `create` and `revoke` do holds from their return on.
@@ -80,6 +84,7 @@ class Auth:
                 tuple(key.scopes),
                 time.time(),
                 key.limits.to_json(),
+                checked_filters(key.filters, key.scopes),
             )
             self._given.add(row.id)
             self._admit(row)
@@ -101,9 +106,13 @@ class Auth:
         return sorted(self._rows.values(), key=lambda row: row.created_at)
 
     async def create(
-        self, name: str, scopes: Sequence[str], limits: Limits = NO_LIMITS
+        self,
+        name: str,
+        scopes: Sequence[str],
+        limits: Limits = NO_LIMITS,
+        filters: Mapping[str, Any] | None = None,
     ) -> tuple[KeyRow, str]:
-        """A new key: its row, and the secret, which exists nowhere else."""
+        """A new key: its row, and the secret, which exists nowhere else. ``filters``: see `checked_filters`."""
         name = name.strip()
         check_plain(name, "a key")
         if not name or len(name) > NAME_LENGTH:
@@ -123,6 +132,7 @@ class Auth:
             scopes=tuple(dict.fromkeys(parse_scope(scope) for scope in scopes)),
             created_at=time.time(),
             limits=limits.to_json(),
+            filters=checked_filters(filters, scopes),
         )
         await self._database.write(keys.add, row)
         self._admit(row)
@@ -180,6 +190,10 @@ class Auth:
             raise Forbidden(f"The key '{owner}' that this belongs to was revoked.", code="key_revoked")
         return self._callers[row.hash]
 
+    def filtered(self, *stores: str) -> Sequence[str]:
+        """The names of the keys that have a filter on one of the ``stores``, by name or id."""
+        return [row.name for row in self._rows.values() if not row.filters.keys().isdisjoint(stores)]
+
     @property
     def _needs_key(self) -> bool:
         return bool(self._operator) or self._settings.require_key or not self._settings.loopback
@@ -191,8 +205,25 @@ class Auth:
 
     def _admit(self, row: KeyRow) -> None:
         self._rows[row.id] = row
-        self._callers[row.hash] = Principal(row.id, frozenset(row.scopes))
+        self._callers[row.hash] = Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
         self._quotas.limit(row.id, row.name, Limits.parse(row.limits))
+
+
+def checked_filters(
+    filters: Mapping[str, Any] | None, scopes: Sequence[str], param: str = "filters"
+) -> dict[str, Any]:
+    """The filters of a key in their plain form: for each store, by name or id or ``*``, a filter on attributes.
+
+    Raises `InvalidRequest` for what is none, and for those of an administrator, whom no filter would hold.
+    """
+    found = parse_bound(filters, param)
+    if found and "admin" in scopes:
+        raise InvalidRequest(
+            "A key with the scope 'admin' sees everything, so it takes no filters. Give it the scopes that it needs, "
+            "such as 'stores:handbook:read'.",
+            param=param,
+        )
+    return {store: to_json(condition) for store, condition in found}
 
 
 def refuse_open_bind(settings: Settings, *, has_keys: bool) -> None:

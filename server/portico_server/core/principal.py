@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from portico_server.core.errors import Forbidden, InvalidRequest
+from portico_server.core.request import Filter
 
 SCOPES_HELP = (
     "admin, chat, models:read, stores:{name}:read|write|manage, apps:{name}:call|deploy, "
@@ -34,10 +35,15 @@ def parse_scope(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller: the id of its key (``local`` on a loopback daemon without keys, ``system`` for the daemon itself)."""
+    """A caller: the id of its key (``local`` on a loopback daemon without keys, ``system`` for the daemon itself).
+
+    ``filters``: which files of a store it may read, as (id or name of the store, or ``*``; condition on the attributes
+    of a file). A principal that is made of another one keeps them.
+    """
 
     id: str
     scopes: frozenset[str]
+    filters: tuple[tuple[str, Filter], ...] = ()
 
     @property
     def admin(self) -> bool:
@@ -64,6 +70,18 @@ class Principal:
     def sees(self, owner: str | None) -> bool:
         """Whether things of ``owner`` exist for this caller. ``None`` means the house's own, seen by all."""
         return self.admin or owner is None or owner == self.id
+
+    def condition(self, store_id: str, name: str, owner: str | None) -> Filter | None:
+        """What a file of a store must meet for this caller to read it; ``None``: all of them are permitted.
+
+        All entries that name the store hold together. What the caller owns is its own, and an admin sees everything.
+        """
+        if self.admin or not self.filters or owner == self.id:
+            return None
+        found = tuple(condition for store, condition in self.filters if store in (store_id, name, "*"))
+        if len(found) < 2:
+            return found[0] if found else None
+        return Filter("and", filters=found)
 
     def require(self, scope: str) -> None:
         """Raise `Forbidden` that names the missing scope."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import delete as sql_delete
 from portico.wire import Place
 from portico_server.db import chunks, hits, weight
 from portico_server.db.changes import GROUP
-from portico_server.db.chunks import Piece
+from portico_server.db.chunks import Piece, parts
 from portico_server.db.hits import HitRow
 from portico_server.db.indexed import Indexed
 from portico_server.db.schema import chunks as chunk_table
@@ -88,29 +89,33 @@ def remove(connection: Connection, store_id: str, name: str) -> None:
     chunks.remove_group(connection, store_id, name)
 
 
-def counts(connection: Connection, store_id: str) -> dict[str, GroupCounts]:
-    """For each further group of a store how far it is."""
-    states = connection.execute(
-        select(
+def counts(
+    connection: Connection, store_id: str, among: Collection[str] | None = None
+) -> dict[str, GroupCounts]:
+    """For each further group of a store how far it is; with ``among``, counting those files alone."""
+    completed: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for portion in (None,) if among is None else parts(sorted(among)):
+        states = select(
             group_files.c.group_name,
             func.count().label("files"),
             func.count(group_files.c.error).label("failed"),
+        ).where(group_files.c.store_id == store_id)
+        per_group = select(chunk_table.c.group_name, func.count().label("size")).where(
+            chunk_table.c.store_id == store_id
         )
-        .where(group_files.c.store_id == store_id)
-        .group_by(group_files.c.group_name)
-    )
-    per_group = (
-        select(chunk_table.c.group_name, func.count().label("size"))
-        .where(chunk_table.c.store_id == store_id)
-        .group_by(chunk_table.c.group_name)
-    )
-    sizes = {row.group_name: int(row.size) for row in connection.execute(per_group)}
+        if portion is not None:
+            states = states.where(group_files.c.file_id.in_(portion))
+            per_group = per_group.where(chunk_table.c.file_id.in_(portion))
+        for row in connection.execute(states.group_by(group_files.c.group_name)):
+            completed[row.group_name] += row.files - row.failed
+            failed[row.group_name] += row.failed
+        for row in connection.execute(per_group.group_by(chunk_table.c.group_name)):
+            sizes[row.group_name] += row.size
     # A group whose first file is in the making has chunks and no file yet.
-    found = {name: GroupCounts(chunks=size) for name, size in sizes.items()}
-    for row in states:
-        completed = row.files - row.failed
-        found[row.group_name] = GroupCounts(completed, row.failed, sizes.get(row.group_name, 0))
-    return {GROUP: GroupCounts(), **found}
+    names = {GROUP, *sizes, *completed}
+    return {name: GroupCounts(completed[name], failed[name], sizes[name]) for name in names}
 
 
 def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFileRow]:
@@ -193,16 +198,26 @@ def reached(connection: Connection, group: GroupRow, file_id: str) -> Place | No
     return chunks.last_place(connection, group.store_id, file_id, group.name)
 
 
-def failures(connection: Connection, store_id: str, limit: int) -> list[tuple[str, str, str]]:
-    """Files that could not be in a group: (group, name of the file, why), by group and name."""
+def failures(
+    connection: Connection, store_id: str, limit: int, among: Collection[str] | None = None
+) -> list[tuple[str, str, str]]:
+    """Files that could not be in a group, of those ``among`` if given: (group, name of the file, why), by group and
+    name.
+    """
     query = (
-        select(group_files.c.group_name, files.c.filename, group_files.c.error)
+        select(group_files.c.group_name, files.c.filename, group_files.c.error, files.c.id)
         .select_from(group_files.join(files, files.c.id == group_files.c.file_id))
         .where(group_files.c.store_id == store_id, group_files.c.error.is_not(None))
         .order_by(group_files.c.group_name, files.c.filename)
-        .limit(limit)
     )
-    return [(row.group_name, row.filename, row.error) for row in connection.execute(query)]
+    if among is None:
+        query = query.limit(limit)
+    found = [
+        (row.group_name, row.filename, row.error)
+        for row in connection.execute(query)
+        if among is None or row.id in among
+    ]
+    return found[:limit]
 
 
 def retry(connection: Connection, store_id: str) -> None:

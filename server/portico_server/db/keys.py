@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -14,7 +15,8 @@ from portico_server.db.schema import keys
 class KeyRow:
     """One key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
 
-    ``limits`` as `portico_server.core.limits.Limits` writes them.
+    ``limits`` as `portico_server.core.limits.Limits` writes them; ``filters``: for each store, by its name or id, a
+    filter on the attributes of files as a request writes one.
     """
 
     id: str
@@ -24,6 +26,7 @@ class KeyRow:
     scopes: tuple[str, ...]
     created_at: float
     limits: Mapping[str, int] = field(default_factory=dict)
+    filters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def add(connection: Connection, row: KeyRow) -> None:
@@ -37,6 +40,7 @@ def add(connection: Connection, row: KeyRow) -> None:
             scopes=list(row.scopes),
             created_at=row.created_at,
             limits=dict(row.limits) or None,
+            filters=dict(row.filters) or None,
         )
     )
 
@@ -45,7 +49,16 @@ def living(connection: Connection) -> Sequence[KeyRow]:
     """All keys that were not revoked, oldest first."""
     rows = connection.execute(select(keys).where(keys.c.revoked_at.is_(None)).order_by(keys.c.created_at))
     return [
-        KeyRow(row.id, row.name, row.hash, row.hint, tuple(row.scopes), row.created_at, row.limits or {})
+        KeyRow(
+            row.id,
+            row.name,
+            row.hash,
+            row.hint,
+            tuple(row.scopes),
+            row.created_at,
+            row.limits or {},
+            row.filters or {},
+        )
         for row in rows
     ]
 

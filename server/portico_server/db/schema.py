@@ -110,6 +110,8 @@ keys = Table(
     Column("revoked_at", Float),
     # What the key may use at most: calls at once, tokens in a span of time. Null: no limit.
     Column("limits", JSON),
+    # Which files of a store the key may read: a filter on attributes for each store. Null: all of them.
+    Column("filters", JSON),
 )
 
 usage = Table(

@@ -267,15 +267,51 @@ def file(connection: Connection, store_id: str, file_id: str) -> StoreFileRow | 
     return StoreFileRow(**row._mapping) if row else None
 
 
-def named_files(connection: Connection, store_id: str, names: Sequence[str]) -> dict[str, str]:
-    """For each of ``names`` that files of a store have: the id of the newest such file."""
+def named_files(connection: Connection, store_id: str, names: Sequence[str]) -> list[StoreFileRow]:
+    """The files of a store that have one of ``names``, the oldest first."""
     rows = connection.execute(
-        select(files.c.filename, func.max(files.c.id).label("file_id"))
+        select(*_FILE)
         .select_from(_JOINED)
         .where(store_files.c.store_id == store_id, files.c.filename.in_(list(names)))
-        .group_by(files.c.filename)
+        .order_by(files.c.id)
     )
-    return {row.filename: row.file_id for row in rows}
+    return [StoreFileRow(**row._mapping) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """How one file of a store is."""
+
+    file_id: str
+    status: FileStatus
+    usage_bytes: int
+    attributes: Mapping[str, str | float | bool]
+
+
+def states(connection: Connection, store_id: str) -> list[FileState]:
+    """How each file of a store is."""
+    kept = store_files.c
+    query = select(kept.file_id, kept.status, kept.usage_bytes, kept.attributes)
+    return [
+        FileState(row.file_id, row.status, int(row.usage_bytes or 0), row.attributes or {})
+        for row in connection.execute(query.where(kept.store_id == store_id))
+    ]
+
+
+def holders(
+    connection: Connection, file_ids: Sequence[str]
+) -> list[tuple[str, StoreRow, Mapping[str, str | float | bool]]]:
+    """The stores that hold files, as (id of the file, store, attributes of the file there)."""
+    rows = connection.execute(
+        select(store_files.c.file_id, store_files.c.attributes.label("own"), *_STORE)
+        .join(stores, stores.c.id == store_files.c.store_id)
+        .where(store_files.c.file_id.in_(list(file_ids)))
+    )
+    found = []
+    for row in rows:
+        values = dict(row._mapping)
+        found.append((values.pop("file_id"), values.pop("own") or {}, values))
+    return [(file_id, StoreRow(**values), own) for file_id, own, values in found]
 
 
 def file_page(

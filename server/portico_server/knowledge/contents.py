@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
@@ -25,6 +26,7 @@ from portico_server.knowledge.parse.formats import is_picture, is_recording
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.part import Part, Unreadable
 from portico_server.knowledge.sources.spec import followed
+from portico_server.knowledge.view import StoreView
 from portico_server.runs.scheduler import Scheduler
 
 ATTRIBUTES = 16
@@ -32,6 +34,9 @@ ATTRIBUTES = 16
 
 TEXT = 32_000_000
 """Characters of one file that are given out at once, at most."""
+
+PAGE = 500
+"""Files that are looked at together for those that a caller may read."""
 
 BATCH = 2_000
 """Files of one batch, at most."""
@@ -47,7 +52,10 @@ class Attachment:
 
 
 class Contents:
-    """Works on a `StoreRow` that `Stores.get` has handed out for ``read`` or ``write``: rights were checked there."""
+    """Works on a `StoreView` that `Stores.get` has handed out for ``read`` or ``write``: rights were checked there.
+
+    A file that the view does not permit does not exist here.
+    """
 
     def __init__(
         self, database: Database, files: Files, scheduler: Scheduler, readers: Readers, indexes: Indexes
@@ -63,13 +71,19 @@ class Contents:
         return await self._scheduler.ensure("ingest", store.id, {"store": store.id})
 
     async def attach(
-        self, store: StoreRow, attachments: Sequence[Attachment], caller: Principal
+        self, store: StoreView, attachments: Sequence[Attachment], caller: Principal
     ) -> Sequence[StoreFileRow]:
         """Put files into a store, all of them or none, and queue their indexing.
 
-        What is in the store already is indexed anew. Raises `NotFound` for a file that the caller does not see.
+        What is in the store already is indexed anew. Raises `NotFound` for a file that the caller does not see,
+        `Forbidden` for attributes with which it would not see the file in the store.
         """
         checked = await self.check(attachments, caller)
+        for file_id, attributes, _ in checked:
+            store.require(attributes)
+            there = None if store.whole else await self._database.read(rows.file, store.id, file_id)
+            if there is not None:
+                store.require(there.attributes)
         if checked:
             await self._database.write(rows.attach_all, store.id, checked)
             await self.queue(store)
@@ -91,9 +105,9 @@ class Contents:
             checked.append((file.id, check_attributes(item.attributes), check(item.chunking)))
         return checked
 
-    async def get(self, store: StoreRow, file_id: str) -> StoreFileRow:
+    async def get(self, store: StoreView, file_id: str) -> StoreFileRow:
         row = await self._database.read(rows.file, store.id, file_id)
-        if row is None:
+        if row is None or not store.permits(row.attributes):
             raise NotFound(
                 f"The store '{store.name or store.id}' holds no file '{file_id[:80]}'.",
                 code="file_not_found",
@@ -103,7 +117,7 @@ class Contents:
 
     async def list(
         self,
-        store: StoreRow,
+        store: StoreView,
         *,
         after: str | None = None,
         before: str | None = None,
@@ -113,25 +127,68 @@ class Contents:
         among: Sequence[str] | None = None,
     ) -> Page[StoreFileRow]:
         """Files by the time they were attached; ``after`` and ``before`` are ids of files in the store."""
-        return await self._database.read(
-            rows.file_page,
-            store.id,
-            after=None if after is None else await self.get(store, after),
-            before=None if before is None else await self.get(store, before),
-            limit=limit,
-            order=order,
-            status=status,
-            among=among,
-        )
+        first = None if after is None else await self.get(store, after)
+        last = None if before is None else await self.get(store, before)
 
-    async def set_attributes(self, store: StoreRow, file_id: str, attributes: Any) -> StoreFileRow:
-        """Replace the attributes of a file. Nothing is indexed anew: filters read them from here."""
+        def page(size: int) -> Awaitable[Page[StoreFileRow]]:
+            return self._database.read(
+                rows.file_page,
+                store.id,
+                after=first,
+                before=last,
+                limit=size,
+                order=order,
+                status=status,
+                among=among,
+            )
+
+        if store.whole:
+            return await page(limit)
+        backwards = last is not None and first is None
+        found: list[StoreFileRow] = []
+        while True:
+            part = await page(max(limit, PAGE))
+            permitted = [row for row in part.data if store.permits(row.attributes)]
+            found = [*permitted, *found] if backwards else [*found, *permitted]
+            if len(found) > limit or not part.has_more:
+                return Page(tuple(found[-limit:] if backwards else found[:limit]), len(found) > limit)
+            if backwards:
+                last = part.data[0]
+            else:
+                first = part.data[-1]
+
+    async def named(self, store: StoreView, names: Sequence[str]) -> Mapping[str, StoreFileRow]:
+        """For each of ``names`` that files of a store have: the newest such file."""
+        found = await self._database.read(rows.named_files, store.id, names)
+        return {row.filename: row for row in found if store.permits(row.attributes)}
+
+    async def counts(self, store: StoreView) -> tuple[FileCounts, int]:
+        """How many files are in which state, and the bytes that their chunks take."""
+        states: Counter[str] = Counter()
+        used = 0
+        for row in await self._database.read(rows.states, store.id):
+            if store.permits(row.attributes):
+                states[row.status] += 1
+                used += row.usage_bytes
+        return FileCounts(**states), used
+
+    async def permitted(self, store: StoreView) -> frozenset[str]:
+        """The ids of all files of a store."""
+        found = await self._database.read(rows.states, store.id)
+        return frozenset(row.file_id for row in found if store.permits(row.attributes))
+
+    async def set_attributes(self, store: StoreView, file_id: str, attributes: Any) -> StoreFileRow:
+        """Replace the attributes of a file. Nothing is indexed anew: filters read them from here.
+
+        Raises `Forbidden` for attributes with which the caller would not see it any more.
+        """
         await self.get(store, file_id)
-        values = {"attributes": check_attributes(attributes)}
-        await self._database.write(rows.set_file, store.id, file_id, values)
+        checked = check_attributes(attributes)
+        store.require(checked)
+        await self._database.write(rows.set_file, store.id, file_id, {"attributes": checked})
         return await self.get(store, file_id)
 
-    async def detach(self, store: StoreRow, file_id: str) -> StoreFileRow:
+    async def detach(self, store: StoreView, file_id: str) -> StoreFileRow:
         """Take a file out of a store; the file itself stays. The row that was.
 
         Raises `Conflict` for one that the store mirrors from its folder: it would be back with the next sync.
@@ -146,7 +203,7 @@ class Contents:
         self._indexes.changed(store.id, store.embedding_model)
         return row
 
-    async def source(self, store: StoreRow, file_id: str) -> FileRow:
+    async def source(self, store: StoreView, file_id: str) -> FileRow:
         """The file behind a file of a store, for its bytes (`Files.path`): who may read the store may read them."""
         row = await self.get(store, file_id)
         file = await self._files.get(row.file_id, SYSTEM)
@@ -155,7 +212,7 @@ class Contents:
         )
         return file
 
-    async def text(self, store: StoreRow, file_id: str) -> Sequence[Part]:
+    async def text(self, store: StoreView, file_id: str) -> Sequence[Part]:
         """What was read out of a file, in its parts.
 
         Raises `InvalidRequest` if it cannot be read, `TooLarge` for more than `TEXT` characters.
@@ -190,7 +247,7 @@ class Contents:
     # --- batches -------------------------------------------------------------------------------------------------
 
     async def attach_batch(
-        self, store: StoreRow, attachments: Sequence[Attachment], caller: Principal
+        self, store: StoreView, attachments: Sequence[Attachment], caller: Principal
     ) -> BatchRow:
         """Put files into a store, to be asked about together."""
         if not 1 <= len(attachments) <= BATCH:
@@ -203,9 +260,13 @@ class Contents:
         await self._database.write(file_batches.add, row)
         return row
 
-    async def batch(self, store: StoreRow, batch_id: str) -> tuple[BatchRow, FileCounts]:
-        """A batch, and how its files are."""
+    async def batch(self, store: StoreView, batch_id: str) -> tuple[BatchRow, FileCounts]:
+        """A batch, and how its files are: those that the caller may read, if there are any."""
         row = await self._database.read(file_batches.get, batch_id)
+        if row is not None and not store.whole:
+            seen = await self.permitted(store)
+            row = replace(row, file_ids=tuple(file for file in row.file_ids if file in seen))
+            row = row if row.file_ids else None
         if row is None or row.store_id != store.id:
             raise NotFound(
                 f"The store '{store.name or store.id}' has no file batch '{batch_id[:80]}'.",
@@ -214,9 +275,15 @@ class Contents:
             )
         return row, await self._database.read(file_batches.counts, row)
 
-    async def cancel_batch(self, store: StoreRow, batch_id: str) -> tuple[BatchRow, FileCounts]:
-        """Give up the files of a batch that still wait; those that are indexed stay."""
+    async def cancel_batch(self, store: StoreView, batch_id: str) -> tuple[BatchRow, FileCounts]:
+        """Give up the files of a batch that still wait; those that are indexed stay.
+
+        Raises `Forbidden` if there are files in it that the caller may not read.
+        """
         row, _ = await self.batch(store, batch_id)
+        whole = await self._database.read(file_batches.get, batch_id)
+        if whole is not None and set(whole.file_ids) != set(row.file_ids):
+            store.require_whole()
         await self._database.write(file_batches.cancel, row)
         self._indexes.changed(store.id, store.embedding_model)
         return await self.batch(store, batch_id)

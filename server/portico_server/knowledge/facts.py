@@ -15,7 +15,9 @@ from portico_server.db.database import Database
 from portico_server.db.facts import PREFIX, FactRow
 from portico_server.knowledge.contents import Attachment
 from portico_server.knowledge.files import Files
+from portico_server.knowledge.filter import implied
 from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.view import view
 
 _CREATED = "created_at"
 
@@ -39,8 +41,9 @@ class StoredFacts:
         caller: Principal,
     ) -> None:
         row = await self._stores.get(store, caller, "write")
+        own = {} if row.condition is None else implied(row.condition)  # or the caller could not recall it
         attachments = [
-            Attachment(await self._kept(text, caller), {**attributes, "id": new_id("fact_")})
+            Attachment(await self._kept(text, caller), {**own, **attributes, "id": new_id("fact_")})
             for text in texts
         ]
         await self._stores.contents.attach(row, attachments, caller)
@@ -55,10 +58,11 @@ class StoredFacts:
     ) -> Sequence[Fact]:
         within = None if store is None else (await self._stores.get(store, caller)).id
         found = await self._database.read(rows.newest, caller.id, limit, store_id=within, where=where)
-        names = {row.id: row.name or row.id for row in await self._stores.list(caller)}
+        seen = {row.id: view(row, caller) for row in await self._stores.list(caller)}
+        names = {row.id: row.name or row.id for row in seen.values()}
         first: dict[str, FactRow] = {}
         for row in found:  # the newest file of a fact is the fact
-            if row.store_id in names:
+            if row.store_id in seen and seen[row.store_id].permits(row.attributes):
                 first.setdefault(row.id, row)
         return [await self._fact(row, names[row.store_id]) for row in first.values()]
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from portico_server.core import threads
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable
@@ -21,15 +21,20 @@ from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import files as rows
 from portico_server.db import mirrored
+from portico_server.db import stores as store_rows
 from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.db.mirrored import Mirrored
 from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.receiving import Received, copy_file
+from portico_server.knowledge.view import view
 
 logger = logging.getLogger(__name__)
 
 MB = 1024 * 1024
+
+PARAMETERS = 1_000
+"""Ids in one statement."""
 
 PURPOSES = (
     "assistants",
@@ -49,7 +54,8 @@ class Files:
     """Content-addressed files. ``blobs`` is the folder of the bytes; ``max_bytes`` the largest file.
 
     What `create` returned is on disk, bytes and row. The same bytes are kept once, and removed with the last row that
-    stands for them. Callers see their own files and the house's; everything else is `NotFound`.
+    stands for them. Callers see their own files and the house's, save those that a store holds and a filter of their
+    key withholds there; everything else is `NotFound`.
     """
 
     def __init__(self, database: Database, blobs: Path, *, max_bytes: int) -> None:
@@ -233,7 +239,7 @@ class Files:
         """The file, if it is there for this caller; otherwise `NotFound`."""
         row = await self._database.read(rows.get, file_id)
         expired = row is not None and row.expires_at is not None and row.expires_at <= time.time()
-        if row is None or expired or not caller.sees(row.owner):
+        if row is None or expired or not caller.sees(row.owner) or await self._withheld([row], caller):
             raise NotFound(f"There is no file '{file_id[:80]}'.", code="file_not_found", param="file_id")
         return row
 
@@ -252,9 +258,24 @@ class Files:
         """
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
-        return await self._database.read(
-            rows.page, owner, after=cursor, limit=limit, order=order, purpose=purpose
-        )
+        found: list[FileRow] = []
+        while True:
+            page = await self._database.read(
+                rows.page, owner, after=cursor, limit=limit, order=order, purpose=purpose
+            )
+            withheld = await self._withheld(page.data, caller)
+            found += [row for row in page.data if row.id not in withheld]
+            if not withheld or not page.has_more or len(found) > limit:
+                return Page(tuple(found[:limit]), page.has_more or len(found) > limit)
+            cursor = page.data[-1]
+
+    async def _withheld(self, found: Sequence[FileRow], caller: Principal) -> frozenset[str]:
+        """The ids of those files that a filter of the caller withholds in a store that holds them."""
+        foreign = [row.id for row in found if row.owner != caller.id] if caller.filters else []
+        held: list[Any] = []
+        for i in range(0, len(foreign), PARAMETERS):
+            held += await self._database.read(store_rows.holders, foreign[i : i + PARAMETERS])
+        return frozenset(file_id for file_id, store, own in held if not view(store, caller).permits(own))
 
     async def delete(self, file_id: str, caller: Principal) -> FileRow:
         """Remove a file, from every store too; the row that was."""

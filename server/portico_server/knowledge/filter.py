@@ -1,4 +1,7 @@
-"""Filters on the attributes of files, as OpenAI writes them: read at the door, applied to attributes."""
+"""Filters on the attributes of files, as OpenAI writes them: read at the door, applied to attributes.
+
+`matches` is for a filter that a caller chooses, `permits` for one that is bound to its key.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.names import is_plain
 from portico_server.core.request import Attributes, Filter
 
 COMPARISONS: Final = ("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin")
@@ -13,6 +17,22 @@ JOINS: Final = ("and", "or")
 DEPTH: Final = 16
 CONDITIONS: Final = 256
 VALUES: Final = 1_000
+STORES: Final = 64
+"""Stores to which the filters of one key are bound, at most."""
+
+STORE_NAME: Final = 128
+"""Characters of the name or id of a store."""
+
+_SIGNS: Final = {
+    "eq": "=",
+    "ne": "≠",
+    "gt": ">",
+    "gte": "≥",
+    "lt": "<",
+    "lte": "≤",
+    "in": "in",
+    "nin": "not in",
+}
 
 
 def parse(value: Any, param: str = "filters") -> Filter:
@@ -83,6 +103,51 @@ def _scalar(value: Any, key: str, param: str) -> str | float | bool:
     return value
 
 
+def parse_bound(value: Any, param: str = "filters") -> tuple[tuple[str, Filter], ...]:
+    """The filters of a key: for each store, by its name or id or ``*`` for any, one as `parse` reads it."""
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping) or len(value) > STORES:
+        raise InvalidRequest(
+            f"'{param}' must be an object with a filter for each of at most {STORES} stores, such as "
+            "{'handbook': {'type': 'eq', 'key': 'team', 'value': 'sales'}}.",
+            param=param,
+        )
+    for store in value:
+        if not isinstance(store, str) or not 1 <= len(store) <= STORE_NAME or not is_plain(store):
+            raise InvalidRequest(
+                f"'{param}' names a store by its name, its id or '*': 1 to {STORE_NAME} characters without control "
+                "characters.",
+                param=param,
+            )
+    return tuple((store, parse(item, f"{param}.{store}")) for store, item in value.items())
+
+
+def to_json(condition: Filter) -> dict[str, Any]:
+    """The filter as `parse` reads it."""
+    if condition.key is None:
+        return {"type": condition.type, "filters": [to_json(part) for part in condition.filters]}
+    value = list(condition.value) if isinstance(condition.value, tuple) else condition.value
+    return {"type": condition.type, "key": condition.key, "value": value}
+
+
+def in_words(condition: Filter) -> str:
+    """The filter for a person to read: ``team = 'sales' and level ≤ 2``."""
+    if condition.key is None:
+        parts = [f"({in_words(part)})" if part.key is None else in_words(part) for part in condition.filters]
+        return f" {condition.type} ".join(parts)
+    value = list(condition.value) if isinstance(condition.value, tuple) else condition.value
+    return f"{condition.key} {_SIGNS[condition.type]} {value!r}"
+
+
+def implied(condition: Filter) -> Attributes:
+    """The attributes that whatever meets the filter has: those of its ``eq`` that are not behind an ``or``."""
+    if condition.type == "eq":
+        return {condition.key or "": condition.value}
+    parts = condition.filters if condition.type == "and" else ()
+    return {key: value for part in parts for key, value in implied(part).items()}
+
+
 def comparisons(condition: Filter) -> Iterator[Filter]:
     """The comparisons in a filter, from left to right."""
     if condition.key is not None:
@@ -122,6 +187,21 @@ def matches(condition: Filter, attributes: Attributes) -> bool:
             return not any(_same(found, item) for item in value)
         case _:
             return _kind(found) == _kind(value) and _compare(condition.type, found, value)
+
+
+def permits(condition: Filter, attributes: Attributes) -> bool:
+    """Whether a filter that is bound to a key lets a file through.
+
+    As `matches`, but an attribute that is missing, or of another kind than the value, meets no comparison at all,
+    ``ne`` and ``nin`` included: what nobody has labelled is withheld.
+    """
+    if condition.type == "and":
+        return all(permits(part, attributes) for part in condition.filters)
+    if condition.type == "or":
+        return any(permits(part, attributes) for part in condition.filters)
+    values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+    found = attributes.get(condition.key or "")
+    return _kind(found) in map(_kind, values) and matches(condition, attributes)
 
 
 def _compare(kind: str, found: Any, value: Any) -> bool:

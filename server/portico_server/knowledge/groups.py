@@ -20,6 +20,7 @@ from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.made.making import Making
 from portico_server.knowledge.made.models import check_model
+from portico_server.knowledge.view import StoreView
 
 MOST = 16
 """Groups of one store."""
@@ -76,7 +77,7 @@ class GroupInfo:
 
 
 class Groups:
-    """Works on a `StoreRow` that `Stores.get` has handed out for ``read`` or ``manage``: rights were checked there."""
+    """Works on a `StoreView` that `Stores.get` has handed out for ``read`` or ``manage``: rights were checked there."""
 
     def __init__(
         self, database: Database, contents: Contents, indexes: Indexes, making: Making, registry: Registry
@@ -211,13 +212,17 @@ class Groups:
         await self._database.write(rows.remove, store.id, name)
         await self._indexes.drop(store.id, name)
 
-    async def list(self, store: StoreRow, files: int) -> Sequence[GroupInfo]:
-        """The groups of a store, its own first. ``files``: how many of its files are completed."""
-        counts = await self._database.read(rows.counts, store.id)
+    async def list(self, store: StoreView, files: int) -> Sequence[GroupInfo]:
+        """The groups of a store, its own first, with what is in them of the files that the caller may read.
+
+        ``files``: how many of those are completed.
+        """
+        seen = None if store.whole else await self._contents.permitted(store)
+        counts = await self._database.read(rows.counts, store.id, seen)
         own = GroupInfo(GROUP, "", {"type": "auto"}, store.embedding_model, files, 0, 0, counts[GROUP].chunks)
         found = [own]
         errors: dict[str, list[tuple[str, str]]] = {}
-        for group, filename, error in await self._database.read(rows.failures, store.id, FAILURES):
+        for group, filename, error in await self._database.read(rows.failures, store.id, FAILURES, seen):
             errors.setdefault(group, []).append((filename, error))
         for row in await self._database.read(rows.of_store, store.id):
             count = counts.get(row.name, GroupCounts())

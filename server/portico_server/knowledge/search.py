@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from portico.wire import Passage
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Found, Refine, Search
+from portico_server.core.request import Filter, Found, Refine, Search
 from portico_server.db import groups, hits
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
@@ -33,8 +35,16 @@ NEIGHBOURS = 10
 """Chunks on each side by which a passage may grow."""
 
 
+Condition: TypeAlias = Callable[[Principal], Filter | None]
+"""What a file must meet for a caller to read it; ``None``: nothing."""
+
+
 class Searcher:
-    """Searches one store. ``embedding_model`` is empty for a store without vectors; ``weight``: see `Ranker`."""
+    """Searches one store. ``embedding_model`` is empty for a store without vectors; ``weight``: see `Ranker`.
+
+    ``condition`` is the filter that is bound to a caller's key: all other files are as if they were not there, before
+    anything is ranked.
+    """
 
     def __init__(
         self,
@@ -43,6 +53,7 @@ class Searcher:
         embedding_model: str,
         *,
         weight: float | None = None,
+        condition: Condition,
         indexes: Indexes,
         database: Database,
         registry: Registry,
@@ -51,6 +62,7 @@ class Searcher:
         self._name = name
         self._model = embedding_model
         self._weight = weight
+        self._condition = condition
         self._indexes = indexes
         self._database = database
         self._registry = registry
@@ -67,14 +79,15 @@ class Searcher:
         request = replace(request, query=request.query.encode(errors="replace").decode())
         trace = Trace()
         known = await self._groups(request)
-        files = await self._filtered(request, trace)
+        condition = self._condition(context.caller)
+        files = await self._filtered(request, condition, trace)
         passages: tuple[Passage, ...] = ()
         queries: Sequence[str] = ()
         if files is None or files:
             queries = await self._questions(request, context, trace)
             ranking = await self._rank(request, queries, known, files, context, trace)
             if request.refine == Refine() and len(request.groups) < 2:
-                passages = await self._read(request, ranking, trace)
+                passages = await self._read(request, ranking, condition, trace)
             else:
                 refiner = Refiner(
                     self._store_id,
@@ -83,7 +96,8 @@ class Searcher:
                     registry=self._registry,
                 )
                 refined = await refiner.refine(request, ranking, context, trace)
-                passages = tuple(self._passage(i, item.score, item.row) for i, item in enumerate(refined, 1))
+                rows = [(item.score, item.row) for item in refined if _permits(condition, item.row)]
+                passages = tuple(self._passage(i, score, row) for i, (score, row) in enumerate(rows, 1))
         return Found(passages, tuple(trace.stages) if request.trace else (), tuple(queries))
 
     async def _groups(self, request: Search) -> Mapping[str, GroupRow]:
@@ -103,12 +117,17 @@ class Searcher:
                     )
         return known
 
-    async def _filtered(self, request: Search, trace: Trace) -> list[str] | None:
-        """The files that meet the filter, if there is one."""
-        if request.filters is None:
+    async def _filtered(self, request: Search, condition: Filter | None, trace: Trace) -> list[str] | None:
+        """The files that meet the caller's filter and the request's, if there is one."""
+        if request.filters is None and condition is None:
             return None
         begun = time.perf_counter()
-        files = filters.select(request.filters, await self._database.read(hits.attributes, self._store_id))
+        rows = await self._database.read(hits.attributes, self._store_id)
+        if condition is not None:
+            rows = [row for row in rows if filters.permits(condition, row[1])]
+        files = (
+            [file for file, _ in rows] if request.filters is None else filters.select(request.filters, rows)
+        )
         trace.add("filter", begun, note=f"{len(files)} files meet the filter")
         return files
 
@@ -161,7 +180,9 @@ class Searcher:
 
     # --- reading ----------------------------------------------------------------------------------
 
-    async def _read(self, request: Search, ranking: Ranking, trace: Trace) -> tuple[Passage, ...]:
+    async def _read(
+        self, request: Search, ranking: Ranking, condition: Filter | None, trace: Trace
+    ) -> tuple[Passage, ...]:
         """The passages of the best chunks; one with the very text of a better one is left out."""
         begun = time.perf_counter()
         passages: list[Passage] = []
@@ -174,7 +195,12 @@ class Searcher:
             rows = await self._database.read(hits.get, self._store_id, [chunk for chunk, _ in part])
             for chunk, score in part:
                 row = rows.get(chunk)
-                if row is None or row.text in seen or len(passages) == request.max_num_results:
+                if (
+                    row is None
+                    or not _permits(condition, row)
+                    or row.text in seen
+                    or len(passages) == request.max_num_results
+                ):
                     continue
                 seen.add(row.text)
                 passages.append(self._passage(len(passages) + 1, score, row))
@@ -194,6 +220,11 @@ class Searcher:
             store=self._name,
             attributes=row.attributes,
         )
+
+
+def _permits(condition: Filter | None, row: HitRow) -> bool:
+    """Whether the caller may read a chunk: its file's attributes may have changed since it was ranked."""
+    return condition is None or filters.permits(condition, row.attributes)
 
 
 def _check(request: Search) -> None:

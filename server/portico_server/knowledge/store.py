@@ -15,7 +15,7 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.index.follow import Indexes
-from portico_server.knowledge.search import Searcher
+from portico_server.knowledge.search import Condition, Searcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,9 @@ class StoreServable:
     """One store, made from its row whenever somebody asks for it by name; it holds nothing open itself.
 
     ``embedding_model`` is the concrete name of the model whose vectors the store keeps; empty for a store
-    that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``indexes`` is the
-    daemon's one `Indexes`. ``before`` is awaited before each search, and may refuse it.
+    that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``condition``: what a file
+    must meet for a caller to read it. ``indexes`` is the daemon's one `Indexes`. ``before`` is awaited before each
+    search, and may refuse it.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class StoreServable:
         embedding_model: str,
         *,
         weight: float | None = None,
+        condition: Condition,
         indexes: Indexes,
         database: Database,
         registry: Registry,
@@ -74,6 +76,7 @@ class StoreServable:
             card.name,
             embedding_model,
             weight=weight,
+            condition=condition,
             indexes=indexes,
             database=database,
             registry=registry,

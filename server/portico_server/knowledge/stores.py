@@ -41,6 +41,7 @@ from portico_server.knowledge.preview import Previews
 from portico_server.knowledge.recordings import Recordings
 from portico_server.knowledge.store import StoreInfo, StoreServable, card_of, is_expired, named, right_of
 from portico_server.knowledge.sync import Plan
+from portico_server.knowledge.view import StoreView, view
 from portico_server.knowledge.work import Work
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -75,6 +76,8 @@ class Stores:
         self._claims: set[str] | None = None
         """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
         self._indexes = Indexes(database, settings.indexes)
+        self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
+        """The names of the keys with a filter on a store, by its name or id; put in by the composition root."""
         pictures = Pictures(registry, settings.picture_model, settings.ocr_languages)
         recordings = Recordings(registry, settings.recording_model)
         self._readers = Readers(
@@ -142,7 +145,7 @@ class Stores:
         app: bool = False,
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
-    ) -> StoreRow:
+    ) -> StoreView:
         """Make a store. ``unique``: under a name of its own, which is shared if an administrator gives it.
 
         Without it the name is a title, as OpenAI has it: where the caller may give that name, and has not yet, the
@@ -179,7 +182,7 @@ class Stores:
         if follows(row):
             self._following.follow(row)
             await self.sync(row)
-        return row
+        return view(row, caller)
 
     async def _added(self, row: StoreRow) -> StoreRow:
         """Write a new row under its name. Raises `Conflict` if its owner cannot have that."""
@@ -207,10 +210,13 @@ class Stores:
         else:
             self._claims.add(row.claim)
 
-    async def get(self, ref: str, caller: Principal, action: str = "read") -> StoreRow:
+    async def get(
+        self, ref: str, caller: Principal, action: str = "read", *, whole: bool = False
+    ) -> StoreView:
         """The store that ``caller`` means by an id or a name, for ``read``, ``write`` or ``manage``.
 
-        Raises `NotFound` if there is none for this caller, `Forbidden` if it may not do that.
+        ``whole``: for something that concerns all of its files at once, as whoever manages it does. Raises `NotFound`
+        if there is none for this caller, `Forbidden` if it may not do that.
         """
         row = await self._look_up(ref, caller)
         if row is None:
@@ -220,7 +226,10 @@ class Stores:
             )
         if not caller.allows(f"stores:{row.id}:{action}"):
             caller.require(f"stores:{right_of(row)}:{action}")
-        return row
+        seen = view(row, caller)
+        if whole or action == "manage":
+            seen.require_whole()
+        return seen
 
     async def list(self, caller: Principal) -> list[StoreRow]:
         """All stores that ``caller`` may read, oldest first."""
@@ -228,29 +237,35 @@ class Stores:
         return [row for row in found if caller.allows(f"stores:{right_of(row)}:read")]
 
     async def describe(self, found: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
-        """The same stores with what is known of their content."""
-        counts = await self._database.read(rows.counts, [row.id for row in found])
+        """The same stores with what is known of that part of their content which ``caller`` may read."""
+        seen = [view(row, caller) for row in found]
+        counts = await self._database.read(rows.counts, [row.id for row in seen if row.whole])
         visible = await self._database.read(rows.visible, caller.id)
         names = {row.id: name for row, name in named(visible, caller.id)}
         failed = [store for store, (files, _) in counts.items() if files.failed]
         problems = await self._database.read(rows.problems, failed) if failed else {}
-        skipped = await self._database.read(skips.reasons, [row.id for row in found])
+        skipped = await self._database.read(skips.reasons, [row.id for row in seen if row.whole])
+        for row in seen:
+            if not row.whole:
+                counts[row.id] = await self.contents.counts(row)
         return [
             StoreInfo(
-                row,
+                # Where its files come from says which there are.
+                row if row.whole else replace(row, folder=None, source=None),
                 names.get(row.id, row.id),
                 *counts.get(row.id, (FileCounts(), 0)),
                 problem=problems.get(row.id),
                 skipped=skipped.get(row.id, {}) if follows(row) else {},
             )
-            for row in found
+            for row in seen
         ]
 
-    async def skipped(self, row: StoreRow) -> Skips:
-        """What the last look at what a store follows left out."""
+    async def skipped(self, row: StoreView) -> Skips:
+        """What the last look at what a store follows left out. Raises `Forbidden` unless the caller may read all of it."""
+        row.require_whole()
         return (await self._database.read(skips.of, row.id) if follows(row) else None) or Skips()
 
-    async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreRow:
+    async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``).
 
         ``source``: what it is to follow, instead of what it followed. ``paused`` leaves what changes there alone; a
@@ -262,6 +277,13 @@ class Stores:
         new = replace(row, **changes)
         if has_controls(new.name):
             check_plain(new.name, "a store")
+        if new.name != row.name and (keys := self.filtered(row.name)):
+            raise Conflict(
+                f"The key '{keys[0]}' has a filter on the store '{row.name}', which would not hold under another name. "
+                f"Bind its filter to the id {row.id}, or revoke the key, and rename the store then.",
+                code="store_is_filtered",
+                param="name",
+            )
         new = await self._renamed(row, new, {**changes, "last_active_at": time.time()})
         self._changed()
         self._following.follow(new)
@@ -354,7 +376,7 @@ class Stores:
         app: bool = True,
         embedding_model: str | None = None,
         description: str = "",
-    ) -> StoreRow:
+    ) -> StoreView:
         """Make or change the house's store ``name`` so that it mirrors ``folder``, and queue its sync."""
         caller.require("admin")
         name, folder = store_name(name), existing(folder)
@@ -387,7 +409,7 @@ class Stores:
         )
         self._following.follow(row)
         await self.sync(row)
-        return row
+        return view(row, SYSTEM)
 
     async def sync(self, row: StoreRow) -> str:
         """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
@@ -440,6 +462,7 @@ class Stores:
             row.id,
             row.embedding_model,
             weight=row.vector_weight,
+            condition=lambda caller: view(row, caller).condition,
             indexes=self._indexes,
             database=self._database,
             registry=self._registry,

@@ -18,20 +18,24 @@ from portico_server.core.registry import Registry
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.files import Files
+from portico_server.knowledge.view import StoreView, view
 from portico_server.runs.artifacts import Artifacts
 
 
 class Held:
     """Stands for `Stores` where rows are enough."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, files: Files) -> None:
         self._database = database
+        nothing: Any = None
+        self.contents = Contents(database, files, nothing, nothing, nothing)
 
-    async def get(self, ref: str, caller: Principal, action: str) -> StoreRow:
-        row = await self._database.read(rows.named, ref, None)
+    async def get(self, ref: str, caller: Principal, action: str) -> StoreView:
+        row = await self._database.read(rows.get, ref) or await self._database.read(rows.named, ref, None)
         assert row is not None and action == "read"
-        return row
+        return view(row, caller)
 
 
 class Case:
@@ -42,9 +46,9 @@ class Case:
         self.database.prepare()
         self.registry = Registry()
         self._files = Files(self.database, folder / "blobs", max_bytes=1_000_000)
-        stores: Any = Held(self.database)
+        stores: Any = Held(self.database, self._files)
         self.library = StoreLibrary(
-            self.registry, stores, self._files, Artifacts(self.database, folder / "artifacts"), self.database
+            self.registry, stores, self._files, Artifacts(self.database, folder / "artifacts")
         )
 
     async def store(self, name: str, *files: tuple[str, bytes], status: str = "completed") -> list[str]:

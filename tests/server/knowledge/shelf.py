@@ -141,7 +141,13 @@ class Shelf:
     def store(self) -> StoreServable:
         card = Card("shelf", "store", capabilities=frozenset({"search"}))
         return StoreServable(
-            card, STORE, self.model, indexes=self.indexes, database=self.database, registry=self.registry
+            card,
+            STORE,
+            self.model,
+            condition=lambda _caller: None,
+            indexes=self.indexes,
+            database=self.database,
+            registry=self.registry,
         )
 
     async def restart(self) -> None:

@@ -157,7 +157,7 @@ class McpFace:
 
 def build(parts: Parts) -> McpFace:
     """The face over the daemon's parts."""
-    library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.artifacts, parts.database)
+    library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.artifacts)
     return McpFace(
         parts.registry,
         parts.runner,

@@ -13,15 +13,13 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Artifact
 from portico_server.core.servable import Card
-from portico_server.db import stores as rows
-from portico_server.db.database import Database
-from portico_server.db.stores import StoreFileRow
 from portico_server.runs.artifacts import Artifacts, shown
 from portico_server.settings import MB
 
 if TYPE_CHECKING:
     from portico_server.knowledge.files import Files
     from portico_server.knowledge.stores import Stores
+    from portico_server.knowledge.view import StoreFileRow, StoreView
 
 LARGEST: Final = 16 * MB
 """Bytes of a file that are sent in one message; a larger one is fetched over HTTP."""
@@ -99,14 +97,11 @@ class Library(Protocol):
 class StoreLibrary:
     """The `Library` of the daemon's stores: their indexed files, oldest first."""
 
-    def __init__(
-        self, registry: Registry, stores: Stores, files: Files, artifacts: Artifacts, database: Database
-    ) -> None:
+    def __init__(self, registry: Registry, stores: Stores, files: Files, artifacts: Artifacts) -> None:
         self._registry = registry
         self._stores = stores
         self._files = files
         self._artifacts = artifacts
-        self._database = database
 
     async def files(
         self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
@@ -117,33 +112,33 @@ class StoreLibrary:
             if start is not None and card.name < start.store:
                 continue
             after = start.after if start is not None and card.name == start.store else None
-            page, more = await self._page(card, after, limit - len(found))
+            page, more = await self._page(card, caller, after, limit - len(found))
             found += [file for file, _id in page]
             if more or len(found) == limit:
                 return found, Position(card.name, page[-1][1] if page else after)
         return found, None
 
     async def _page(
-        self, card: Card, after: str | None, limit: int
+        self, card: Card, caller: Principal, after: str | None, limit: int
     ) -> tuple[list[tuple[StoredFile, str]], bool]:
         """Files of one store with their ids, and whether it has more."""
-        store_id = str(card.labels["id"])
-        last = None if after is None else await self._database.read(rows.file, store_id, after)
-        page = await self._database.read(
-            rows.file_page, store_id, after=last, limit=limit, order="asc", status="completed"
-        )
-        newest = await self._database.read(rows.named_files, store_id, [row.filename for row in page.data])
+        store = await self._stores.get(str(card.labels["id"]), caller, "read")
+        contents = self._stores.contents
+        try:
+            page = await contents.list(store, after=after, limit=limit, order="asc", status="completed")
+        except NotFound:  # the file after which it goes on has gone
+            page = await contents.list(store, limit=limit, order="asc", status="completed")
+        newest = await contents.named(store, [row.filename for row in page.data])
+        named = {row.file_id for row in newest.values()}
         return [
-            (_stored(card.name, row, by_name=newest.get(row.filename) == row.file_id), row.file_id)
-            for row in page.data
+            (_stored(card.name, row, by_name=row.file_id in named), row.file_id) for row in page.data
         ], page.has_more
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
         holder = await self._stores.get(store, caller, "read")
-        newest = await self._database.read(rows.named_files, holder.id, [name])
-        row = await self._database.read(rows.file, holder.id, newest.get(name, name))
+        row = await self._find(holder, name)
         if row is None:
-            page = await self._database.read(rows.file_page, holder.id, limit=1_000)
+            page = await self._stores.contents.list(holder, limit=1_000)
             known = [item.filename for item in page.data]
             raise NotFound(
                 f"There is no file '{name[:200]}' in the store '{store}'.{nearest(name, known)}",
@@ -160,10 +155,19 @@ class StoreLibrary:
         return _stored(store, row, by_name=True), data
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
-        holder = await self._stores.get(store, caller, "read")
-        newest = await self._database.read(rows.named_files, holder.id, [name])
-        row = await self._database.read(rows.file, holder.id, newest.get(name, name))
+        row = await self._find(await self._stores.get(store, caller, "read"), name)
         return None if row is None else row.sha256
+
+    async def _find(self, store: StoreView, name: str) -> StoreFileRow | None:
+        """The newest file of that name, or the one of that id."""
+        contents = self._stores.contents
+        named = (await contents.named(store, [name])).get(name)
+        if named is not None:
+            return named
+        try:
+            return await contents.get(store, name)
+        except NotFound:
+            return None
 
     async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
         artifact = shown(await self._artifacts.get(artifact_id, caller))

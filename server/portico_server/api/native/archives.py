@@ -27,7 +27,7 @@ async def export_store(
     store: str, parts: TheParts, caller: Caller, vectors: bool = True
 ) -> StreamingResponse:
     """A zip archive of the files, the chunks and, unless they are declined, the vectors of a store."""
-    row = await parts.stores.get(store, caller)
+    row = await parts.stores.get(store, caller, whole=True)
     name = quote(f"{row.name or row.id}.zip")
     return StreamingResponse(
         parts.stores.portable.export(row, vectors=vectors),

@@ -24,7 +24,10 @@ TheAuth = Annotated[Auth, Depends(_auth)]
 
 
 class Key(BaseModel):
-    """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set."""
+    """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set.
+
+    ``filters``: which files of a store it may read, by the name or id of the store.
+    """
 
     id: str
     name: str
@@ -32,6 +35,7 @@ class Key(BaseModel):
     hint: str
     created_at: float
     limits: dict[str, int]
+    filters: dict[str, dict[str, Any]]
 
 
 class NewKey(Key):
@@ -47,11 +51,16 @@ class KeyList(BaseModel):
 
 
 class KeyWish(BaseModel):
-    """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day."""
+    """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day.
+
+    ``filters``: for a store, by its name or id or ``*`` for any, what the attributes of its files must meet for this
+    key to read them, in the form of the ``filters`` of a search.
+    """
 
     name: str
     scopes: list[str]
     limits: dict[str, Any] = {}
+    filters: dict[str, Any] = {}
 
 
 class Gone(BaseModel):
@@ -70,7 +79,7 @@ async def list_keys(auth: TheAuth, _caller: Admin) -> KeyList:
 @router.post("")
 async def create_key(wish: KeyWish, auth: TheAuth, _caller: Admin) -> NewKey:
     """A new key; the answer holds the secret, which is kept nowhere."""
-    row, secret = await auth.create(wish.name, wish.scopes, Limits.parse(wish.limits))
+    row, secret = await auth.create(wish.name, wish.scopes, Limits.parse(wish.limits), wish.filters)
     return NewKey(**_fields(row), key=secret)
 
 
@@ -89,4 +98,5 @@ def _fields(row: KeyRow) -> dict[str, Any]:
         "hint": row.hint,
         "created_at": row.created_at,
         "limits": dict(row.limits),
+        "filters": dict(row.filters),
     }

@@ -15,9 +15,9 @@ from portico_server.api.native.search import Answer, Question, answer
 from portico_server.api.parts import Parts
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
-from portico_server.db.stores import FileStatus, StoreFileRow, StoreRow
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.store import StoreInfo
+from portico_server.knowledge.view import FileStatus, StoreFileRow, StoreRow
 
 router = APIRouter(prefix="/api/stores", tags=["Stores"])
 
@@ -211,7 +211,7 @@ async def delete_store(store: str, parts: TheParts, caller: Caller) -> Gone:
 @router.post("/{store}/sync")
 async def sync_store(store: str, parts: TheParts, caller: Caller) -> Begun:
     """Look at the folder or source again: add, change and remove what is new, changed and gone."""
-    return Begun(run=await parts.stores.sync(await parts.stores.get(store, caller, "write")))
+    return Begun(run=await parts.stores.sync(await parts.stores.get(store, caller, "write", whole=True)))
 
 
 class Reindexing(BaseModel):
@@ -230,7 +230,7 @@ async def reindex_store(store: str, parts: TheParts, caller: Caller, wish: Reind
 @router.get("/{store}/sync/plan")
 async def plan_sync(store: str, parts: TheParts, caller: Caller) -> SyncPlan:
     """What a sync would do now, without doing it."""
-    plan = await parts.stores.plan(await parts.stores.get(store, caller, "write"))
+    plan = await parts.stores.plan(await parts.stores.get(store, caller, "write", whole=True))
     return SyncPlan(**asdict(plan))
 
 

@@ -17,9 +17,9 @@ from portico_server.api.parts import Parts
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Refine, Search
-from portico_server.db.stores import FileStatus, StoreRow
 from portico_server.knowledge.contents import Attachment, check_metadata
 from portico_server.knowledge.filter import parse as parse_filter
+from portico_server.knowledge.view import FileStatus, StoreRow
 
 router = APIRouter(prefix="/v1/vector_stores", tags=["OpenAI: vector stores"])
 

@@ -73,10 +73,11 @@ class World:
             )
 
     async def cache_key(self, step: Step, scope: Scope, caller: Principal) -> str:
-        """What the output of a step depends on: whose it is, what the step is, the model behind each name, the version
-        of each app, and all that it refers to.
+        """What the output of a step depends on: whose it is and what that may read, what the step is, the model
+        behind each name, the version of each app, and all that it refers to.
         """
-        seen: list[Any] = [caller.id, step.source, scope.value]
+        # What a caller finds depends on the filters of its key, which a configuration may change.
+        seen: list[Any] = [caller.id, repr(caller.filters), step.source, scope.value]
         stack = [step]
         while stack:
             inner = stack.pop()

@@ -22,6 +22,7 @@ from portico_server.knowledge.archive.restore import Restore
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.names import check_store_name
+from portico_server.knowledge.view import StoreView
 
 
 class Shelf(Protocol):
@@ -35,7 +36,7 @@ class Shelf(Protocol):
 
 
 class Portable:
-    """Works on a `StoreRow` that `Stores.get` has handed out for ``read``: rights were checked there."""
+    """Works on a `StoreView` that `Stores.get` has handed out for ``read``: rights were checked there."""
 
     def __init__(
         self, shelf: Shelf, database: Database, registry: Registry, files: Files, indexes: Indexes
@@ -46,8 +47,12 @@ class Portable:
         self._files = files
         self._restore = Restore(database, files, indexes)
 
-    def export(self, row: StoreRow, *, vectors: bool = True) -> AsyncIterator[bytes]:
-        """An archive of a store, piece by piece; ``vectors``: with those that it has."""
+    def export(self, row: StoreView, *, vectors: bool = True) -> AsyncIterator[bytes]:
+        """An archive of a store, piece by piece; ``vectors``: with those that it has.
+
+        Raises `Forbidden` unless the caller may read every file.
+        """
+        row.require_whole()
         return Export(row, self._database, self._files, vectors=vectors).pieces()
 
     async def restore(self, path: Path, name: str, caller: Principal) -> tuple[StoreRow, str | None]:
