@@ -8,7 +8,7 @@ import typer
 
 from portico.cli import conditions
 from portico.cli.limits import limits_of, shown
-from portico.cli.render import moment, print_json, print_rows
+from portico.cli.render import moment, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import NotFound
 
@@ -20,9 +20,7 @@ app = typer.Typer(
 
 
 @app.command(
-    epilog="Example: portico keys create --name phone --scope chat --limit tokens_per_day=100000. "
-    "One that reads a part of a store: portico keys create --name sales --scope stores:handbook:read "
-    "--filter handbook:team=sales"
+    epilog="Example: portico keys create --name sales --scope stores:handbook:read --filter handbook:team=sales"
 )
 def create(
     context: typer.Context,
@@ -106,7 +104,7 @@ def show(
         *(("filter", item) for item in conditions.shown(found.filters)),
         *(("limit", item) for item in shown(found.limits)),
     )
-    print_rows(("", ""), rows)
+    print_fields(rows)
 
 
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from portico_server.core.errors import Forbidden
 from portico_server.core.principal import Principal
 from portico_server.core.request import Attributes, Filter
+from portico_server.db.file_batches import BatchRow as BatchRow
+from portico_server.db.stores import FileCounts as FileCounts
 from portico_server.db.stores import FileStatus as FileStatus
 from portico_server.db.stores import StoreFileRow as StoreFileRow
 from portico_server.db.stores import StoreRow as StoreRow

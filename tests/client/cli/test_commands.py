@@ -282,6 +282,38 @@ def test_a_keys_limits_are_given_and_listed(command: Command) -> None:
     command("keys", "revoke", made["id"], "--yes")
 
 
+def test_a_keys_filters_are_given_listed_and_shown(command: Command) -> None:
+    whole = '{"type": "in", "key": "lang", "value": ["en", "de"]}'
+    filters = ("handbook:team=sales", "handbook:level<=2", f"notes:{whole}", "*:draft!=true")
+    given = [word for text in filters for word in ("--filter", text)]
+    made = command("keys", "create", "--name", "sales", "--scope", "stores:*:read", *given, "--json").json
+    assert made["filters"] == {
+        "handbook": {
+            "type": "and",
+            "filters": [
+                {"type": "eq", "key": "team", "value": "sales"},
+                {"type": "lte", "key": "level", "value": 2},
+            ],
+        },
+        "notes": {"type": "in", "key": "lang", "value": ["en", "de"]},
+        "*": {"type": "ne", "key": "draft", "value": True},
+    }
+    assert "handbook: team=sales and level<=2" in command("keys", "list").out
+    shown = command("keys", "show", "sales").out
+    assert 'notes: lang in ["en", "de"]' in shown and "stores:*:read" in shown
+    assert command("keys", "show", made["id"], "--json").json["filters"] == made["filters"]
+    for wrong, said in (
+        ("team=sales", "is not a filter"),
+        ("handbook:team", "is not a filter"),
+        ("handbook:{", "is not JSON"),
+        ('handbook:{"type": "eq"}', "needs 'key'"),
+    ):
+        refused = command("keys", "create", "--name", "x", "--scope", "chat", "--filter", wrong)
+        assert refused.code == 1 and said in refused.err
+    assert "There is no key" in command("keys", "show", "nobody").err
+    command("keys", "revoke", made["id"], "--yes")
+
+
 def test_a_model_with_replicas_shows_each_of_them(command: Command) -> None:
     made = command("models", "add", "twins", "--source", "fake://", "--replicas", "2", "--json").json
     assert len(made["replicas"]) == 2

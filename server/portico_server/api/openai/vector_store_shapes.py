@@ -9,9 +9,8 @@ from pydantic import BaseModel, Field
 
 from portico.wire import Passage
 from portico_server.core.passage import where
-from portico_server.db.file_batches import BatchRow
-from portico_server.db.stores import FileCounts, StoreFileRow
 from portico_server.knowledge.store import StoreInfo
+from portico_server.knowledge.view import BatchRow, FileCounts, StoreFileRow
 
 Attribute = str | float | bool
 

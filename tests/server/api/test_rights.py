@@ -1,0 +1,648 @@
+"""Rights inside a store: a key with a filter finds no byte of what the filter withholds, whatever it calls.
+
+One file of the store has a marker in its text, its name and an attribute. Every route of the daemon is called by a key
+whose filter withholds that file, and by one without a filter, which shows that the calls would reveal it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from mcp_types import ResourceTemplateReference
+
+from portico_server.api.mcp.resources import TEMPLATE, uri_of
+from portico_server.embedded import embedded
+
+MARKER = "zirconquartz"
+NEEDLE = "lighthouse"
+"""A word that all files have."""
+
+SCOPES = [
+    "chat",
+    "models:read",
+    "finetune",
+    *("stores:*:manage", "apps:*:deploy", "tools:*:call"),
+]
+FILTER = {"type": "eq", "key": "team", "value": "sales"}
+KEYS = {"filtered": "pk-filtered-0123456789", "whole": "pk-whole-0123456789", "boss": "pk-boss-0123456789"}
+
+CALLS = {"look up": "file_search", "desk": "search_handbook", "agent": "search_handbook"}
+SCRIPT = [
+    {
+        "match": f"^{said} for {key}",
+        "times": 1,
+        "tool_calls": [{"name": tool, "arguments": {"query": NEEDLE}}],
+    }
+    for said, tool in CALLS.items()
+    for key in KEYS
+]
+
+CONFIGURATION = {
+    "models": [
+        {"name": "echo", "source": "fake://", "aliases": ["default"]},
+        {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": SCRIPT}}},
+    ],
+    "keys": [
+        {
+            "name": "filtered",
+            "key": KEYS["filtered"],
+            "scopes": SCOPES,
+            "filters": {"handbook": FILTER},
+        },
+        {"name": "whole", "key": KEYS["whole"], "scopes": SCOPES},
+        {"name": "boss", "key": KEYS["boss"], "scopes": ["admin"]},
+    ],
+    "stores": [{"name": "handbook", "embedding_model": "", "app": True}],
+    "agents": [{"name": "desk", "portico_agent": 1, "model": "clever", "stores": ["handbook"]}],
+    "apps": [{"name": "finder", "flow": {"step": {"op": "retrieve", "store": "handbook", "query": NEEDLE}}}],
+}
+
+FLOW = {"portico_flow": 1, "step": {"op": "retrieve", "store": "handbook", "query": NEEDLE, "cache": True}}
+
+
+@dataclass(frozen=True)
+class House:
+    """A daemon with one store of three files, and the ids of what is in it."""
+
+    url: str
+    store: str
+    visible: str
+    hidden: str
+    unlabelled: str
+    batch: str
+
+    def client(self, key: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {KEYS[key]}"}, timeout=60)
+
+
+def waited(client: httpx.Client, store: str) -> None:
+    """Wait until nothing of the store waits to be indexed."""
+    for run in client.get("/api/runs").json()["data"]:
+        if run["status"] in ("queued", "running"):
+            client.get(f"/api/runs/{run['id']}/events")
+    assert client.get(f"/api/stores/{store}").json()["file_counts"]["in_progress"] == 0
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with embedded(CONFIGURATION) as url, httpx.Client(base_url=url, timeout=60) as boss:
+        boss.headers["authorization"] = f"Bearer {KEYS['boss']}"
+        store = boss.get("/api/stores/handbook").raise_for_status().json()["id"]
+        ids = []
+        for name, text, attributes in (
+            ("prices.md", f"The {NEEDLE} costs five crowns.", {"team": "sales"}),
+            (f"{MARKER}.md", f"The {NEEDLE} is {MARKER}.", {"team": "board", MARKER: True}),
+            ("loose.md", f"A {NEEDLE} of nobody, {MARKER}.", None),
+        ):
+            file = boss.post(
+                "/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"}
+            ).raise_for_status()
+            ids.append(file.json()["id"])
+            given = {"file_id": ids[-1], "attributes": attributes}
+            boss.post(f"/v1/vector_stores/{store}/files", json=given).raise_for_status()
+        batch = boss.post(
+            f"/v1/vector_stores/{store}/file_batches",
+            json={
+                "files": [
+                    {"file_id": ids[0], "attributes": {"team": "sales"}},
+                    {"file_id": ids[1], "attributes": {"team": "board", MARKER: True}},
+                ]
+            },
+        ).raise_for_status()
+        boss.post(f"/api/stores/{store}/groups", json={"name": "FineChunk"}).raise_for_status()
+        waited(boss, store)
+        yield House(url, store, *ids, batch.json()["id"])
+
+
+# --- every route -----------------------------------------------------------------------------------------------------
+
+SEARCH = {"query": NEEDLE, "max_num_results": 50}
+CHAT = {"model": "handbook", "messages": [{"role": "user", "content": f"What is the {NEEDLE}?"}]}
+
+TO_DESK = {"portico_flow": 1, "step": {"op": "agent", "agent": "desk"}}
+AGENT = {"portico_agent": 1, "model": "clever", "stores": ["handbook"]}
+
+BODIES: Mapping[str, tuple[Any, ...]] = {
+    "POST /v1/vector_stores": ({"name": "mine", "file_ids": ["HIDDEN"]}, {"name": "mine"}),
+    "POST /v1/vector_stores/{store}": ({"name": "other"},),
+    "POST /v1/vector_stores/{store}/search": (
+        SEARCH,
+        {**SEARCH, "filters": {"type": "eq", "key": "team", "value": "board"}},
+        {**SEARCH, "filters": {"type": "ne", "key": "nothing", "value": 1}},
+        {**SEARCH, "filters": {"type": "eq", "key": MARKER[:-1], "value": True}},
+    ),
+    "POST /v1/vector_stores/{store}/files": (
+        {"file_id": "HIDDEN", "attributes": {"team": "sales"}},
+        {"file_id": "VISIBLE", "attributes": {"team": "board"}},
+    ),
+    "POST /v1/vector_stores/{store}/files/{file_id}": (
+        {"attributes": {"team": "board"}},
+        {"attributes": {"team": "sales", "lang": "en"}},
+    ),
+    "POST /v1/vector_stores/{store}/file_batches": (
+        {"file_ids": ["HIDDEN"], "attributes": {"team": "sales"}},
+    ),
+    "POST /v1/vector_stores/{store}/file_batches/{batch_id}/cancel": (None,),
+    "POST /api/stores": ({"name": "handbook"}, {"name": "own", "embedding_model": ""}),
+    "PATCH /api/stores/{store}": ({"description": "mine"},),
+    "POST /api/stores/{store}/search": (
+        {**SEARCH, "trace": True},
+        {**SEARCH, "groups": ["FineChunk"], "trace": True},
+        {**SEARCH, "groups": ["FineChunk"], "parents": "*", "neighbours": 10, "diversity": 0.5},
+        {**SEARCH, "reranker": "echo"},
+        {**SEARCH, "rewrite": "rewrite"},
+    ),
+    "POST /api/stores/{store}/sync": (None,),
+    "POST /api/stores/{store}/reindex": ({"files": True},),
+    "POST /api/stores/{store}/groups": ({"name": "CoarseChunk"},),
+    "POST /api/stores/{store}/groups/retry": (None,),
+    "POST /api/stores/{store}/calibrate": ({"generate": 2},),
+    "POST /api/search": ({**SEARCH, "stores": ["handbook", "STORE"]},),
+    "POST /api/chunk": ({"text": NEEDLE, "filename": "x.md"},),
+    "POST /api/flows/run": ({"flow": FLOW}, {"flow": TO_DESK, "input": "desk for KEY"}),
+    "POST /api/apps/{name}/run": ({"input": NEEDLE}, {"messages": CHAT["messages"]}),
+    "POST /api/apps": ({"name": "own-finder", "spec": FLOW},),
+    "POST /api/agents/run": ({"agent": AGENT, "message": "agent for KEY"},),
+    "POST /api/agents/check": ({"agent": AGENT},),
+    "POST /api/flows/check": ({"flow": FLOW},),
+    "POST /api/tools/{name}/call": (
+        {"arguments": {"store": "handbook", "query": NEEDLE}},
+        {"arguments": {}},
+    ),
+    "POST /v1/files": (None,),
+    "POST /v1/batches": (
+        {"input_file_id": "HIDDEN", "endpoint": "/v1/chat/completions", "completion_window": "24h"},
+    ),
+    "POST /api/batches/check": ({"input_file_id": "HIDDEN", "endpoint": "/v1/chat/completions"},),
+    "POST /v1/fine_tuning/jobs": ({"model": "echo", "training_file": "HIDDEN"},),
+    "POST /api/fine_tuning/plan": ({"model": "echo", "training_file": "HIDDEN"},),
+    "POST /v1/evals": (
+        {
+            "name": "found",
+            "data_source_config": {"type": "custom", "item_schema": {"type": "object"}},
+            "testing_criteria": [
+                {
+                    "type": "string_check",
+                    "name": "same",
+                    "input": "{{sample.output_text}}",
+                    "reference": "x",
+                    "operation": "eq",
+                }
+            ],
+        },
+    ),
+    "POST /v1/evals/{eval_id}/runs": (
+        {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "HIDDEN"}}},
+    ),
+    "POST /v1/chat/completions": (CHAT, {**CHAT, "stream": True}, {**CHAT, "model": "finder"}),
+    "POST /v1/messages": ({**CHAT, "max_tokens": 400},),
+    "POST /v1/responses": (
+        {"model": "handbook", "input": f"What is the {NEEDLE}?"},
+        {
+            "model": "clever",
+            "input": "look up for KEY",
+            "tools": [{"type": "file_search", "vector_store_ids": ["handbook"]}],
+            "include": ["file_search_call.results"],
+        },
+        {
+            "model": "echo",
+            "input": [{"role": "user", "content": [{"type": "input_file", "file_id": "HIDDEN"}]}],
+        },
+    ),
+}
+"""What is sent to the routes that take a store or a file."""
+
+NEVER = {"POST /api/shutdown", "GET /api/questions/events"}
+
+NO_CONTENT = {
+    "POST /api/stores/import",  # it takes an archive, which is the caller's own
+    "POST /api/apply",  # for an admin alone
+    "POST /api/evals/{eval_id}/search",
+    "PATCH /api/facts/{fact_id}",
+    "POST /api/prompts/import",
+    "POST /v1/images/edits",
+    "POST /v1/images/variations",
+    "POST /v1/audio/transcriptions",
+    "POST /v1/audio/translations",
+}
+"""Routes that speak of stores or files, and reveal nothing of a store that is not the caller's own."""
+
+PARAMETERS = re.compile(r"\{(\w+)(?::path)?\}")
+
+
+def operations(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def words(schema: Any, document: Mapping[str, Any], seen: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The names of all fields that a schema has, however deep."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from words(part, document, seen)
+    elif isinstance(schema, dict):
+        ref = schema.get("$ref")
+        if isinstance(ref, str) and ref not in seen:
+            yield from words(
+                document["components"]["schemas"].get(ref.rsplit("/", 1)[-1], {}), document, seen | {ref}
+            )
+        yield from schema.get("properties", {})
+        for part in schema.values():
+            yield from words(part, document, seen)
+
+
+def takes_content(route: str, operation: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether what a route is sent can name a store or a file."""
+    body = operation.get("requestBody", {})
+    return not route.startswith(("GET", "DELETE")) and any(
+        re.search(r"store|file", name) for name in (route, *words(body, document))
+    )
+
+
+def filled(value: Any, house: House, key: str) -> Any:
+    text = json.dumps(value).replace("HIDDEN", house.hidden).replace("VISIBLE", house.visible)
+    return json.loads(text.replace("STORE", house.store).replace("KEY", key))
+
+
+def addresses(path: str, house: House, made: Mapping[str, str]) -> list[str]:
+    """The path with all that could stand in it."""
+    candidates = {
+        "store": ["handbook", house.store],
+        "file_id": [house.hidden, house.visible, house.unlabelled],
+        "batch_id": [house.batch],
+        "name": ["handbook", "finder", "search", "desk"],
+        "group": ["FineChunk"],
+    }
+    found = [path]
+    for name in PARAMETERS.findall(path):
+        values = candidates.get(name) or [made.get(name, "nothing")]
+        found = [re.sub(rf"\{{{name}(:path)?\}}", value, one) for one in found for value in values]
+    return found
+
+
+def crawled(
+    house: House, key: str, methods: Sequence[str], among: Collection[str] | None = None
+) -> Iterator[tuple[str, str, httpx.Response]]:
+    """Every route with each of ``methods``, or those ``among``, as (route, what was sent, answer)."""
+    with house.client(key) as client:
+        document = client.get("/openapi.json").json()
+        made: dict[str, str] = {}
+        for method in methods:
+            routes = [route for route in operations(document) if route.startswith(f"{method} ")]
+            for route in routes:
+                if route in NEVER or (among is not None and route not in among):
+                    continue
+                empty = {} if method in ("POST", "PATCH", "PUT") else None
+                for address in addresses(route.partition(" ")[2], house, made):
+                    for body in BODIES.get(route, (empty,)):
+                        sent = filled(body, house, key)
+                        answer = client.request(method, address, **content(route, sent))
+                        note(answer, made)
+                        yield route, f"{address} {json.dumps(sent)}", answer
+
+
+def content(route: str, sent: Any) -> dict[str, Any]:
+    if route == "POST /v1/files":
+        return {"files": {"file": ("own.md", f"The {NEEDLE}.")}, "data": {"purpose": "assistants"}}
+    return {} if sent is None else {"json": sent}
+
+
+def note(answer: httpx.Response, made: dict[str, str]) -> None:
+    """Keep the ids of what was made, for the routes that take one."""
+    if "x-portico-run" in answer.headers:
+        made["run_id"] = answer.headers["x-portico-run"]
+    if not answer.is_success or not answer.headers.get("content-type", "").startswith("application/json"):
+        return
+    said = answer.json()
+    found = str(said.get("id", "")) if isinstance(said, dict) else ""
+    for prefix in ("resp", "eval", "conv"):
+        if found.startswith(f"{prefix}_"):
+            name = {"resp": "response", "eval": "eval", "conv": "conversation"}[prefix]
+            made[f"{name}_id"] = found
+
+
+def test_a_route_that_takes_a_store_or_a_file_has_its_row(house: House) -> None:
+    with house.client("boss") as boss:
+        document = boss.get("/openapi.json").json()
+    known = operations(document)
+    without = [
+        route
+        for route, operation in known.items()
+        if takes_content(route, operation, document) and route not in {*BODIES, *NEVER, *NO_CONTENT}
+    ]
+    assert without == [], "a row in BODIES says what to send there, so that the canary below is looked for"
+    assert {*BODIES, *NO_CONTENT, *NEVER} <= set(known)
+
+
+REVEALING = {
+    "GET /v1/vector_stores/{store}/files",
+    "GET /v1/vector_stores/{store}/files/{file_id}",
+    "GET /v1/vector_stores/{store}/files/{file_id}/content",
+    "GET /v1/vector_stores/{store}/file_batches/{batch_id}/files",
+    "GET /api/stores/{store}/files",
+    "POST /v1/vector_stores/{store}/search",
+    "POST /api/stores/{store}/search",
+    "POST /api/search",
+    "POST /api/flows/run",
+    "POST /api/apps/{name}/run",
+    "POST /api/tools/{name}/call",
+    "POST /api/agents/run",
+    "POST /v1/chat/completions",
+    "POST /v1/messages",
+    "POST /v1/responses",
+}
+"""Routes whose answers hold the marker where nothing is withheld."""
+
+
+# --- MCP -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+@pytest.mark.parametrize("key", ["whole", "filtered"])
+async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
+    house: House, key: str, mode: Literal["legacy", "auto"]
+) -> None:
+    said: list[str] = []
+
+    async def keep(response: httpx2.Response) -> None:
+        await response.aread()
+        said.append(response.text)
+
+    headers = {"authorization": f"Bearer {KEYS[key]}"}
+    uris = [uri_of("handbook", name) for name in (house.hidden, house.unlabelled, "prices.md", "price.md")]
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+        transport = streamable_http_client(f"{house.url}/mcp", http_client=http)
+        async with Client(transport, mode=mode) as client:
+            listed = await client.list_resources()
+            said.append(listed.model_dump_json())
+            for tool in (await client.list_tools()).tools:
+                arguments = {"query": NEEDLE, "store": "handbook", "question": NEEDLE, "input": NEEDLE}
+                known = (tool.input_schema or {}).get("properties", {})
+                fitting = {name: value for name, value in arguments.items() if name in known}
+                if tool.annotations is not None and tool.annotations.open_world_hint:
+                    continue  # it goes to the network
+                result = await client.call_tool(tool.name, fitting)
+                said.append(result.model_dump_json())
+            for uri in uris:
+                for ask in (client.read_resource, *([client.subscribe_resource] if mode == "legacy" else [])):
+                    try:
+                        said.append(str(await ask(uri)))
+                    except MCPError as error:
+                        said.append(str(error))
+            reference = ResourceTemplateReference(uri=TEMPLATE, type="ref/resource")
+            completed = await client.complete(
+                reference, {"name": "file", "value": MARKER[0]}, {"store": "handbook"}
+            )
+            said.append(str(completed))
+    assert (MARKER in "".join(said)) is (key == "whole")
+    titles = {resource.title for resource in listed.resources}
+    assert "prices.md" in titles
+    assert (f"{MARKER}.md" in titles) is (key == "whole")
+
+
+# --- what a filter allows --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def boss(house: House) -> Iterator[httpx.Client]:
+    with house.client("boss") as client:
+        yield client
+
+
+def made(boss: httpx.Client, house: House, *scopes: str, **filters: Any) -> httpx.Client:
+    """A client with a key that was just made."""
+    wish = {"name": "made", "scopes": scopes, "filters": filters}
+    key = boss.post("/api/keys", json=wish).raise_for_status().json()["key"]
+    return httpx.Client(base_url=house.url, headers={"authorization": f"Bearer {key}"}, timeout=60)
+
+
+def uploaded(client: httpx.Client, name: str, text: str) -> str:
+    sent = client.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
+    return str(sent.raise_for_status().json()["id"])
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> str:
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert error["code"] == code
+    return str(error["message"])
+
+
+@pytest.fixture
+def shelf(boss: httpx.Client, house: House) -> Iterator[str]:
+    """A store with a file of the sales team, one of the board and one without attributes."""
+    store = boss.post("/api/stores", json={"name": "shelf", "embedding_model": ""}).json()["id"]
+    for name, attributes in (
+        ("a.md", {"team": "sales", "level": 1}),
+        ("b.md", {"team": "board", "level": 3}),
+        ("c.md", {}),
+    ):
+        wish = {"file_id": uploaded(boss, name, f"{NEEDLE} {name}"), "attributes": attributes}
+        boss.post(f"/v1/vector_stores/{store}/files", json=wish).raise_for_status()
+    waited(boss, store)
+    yield store
+    boss.delete(f"/api/stores/{store}")
+
+
+@pytest.mark.parametrize(
+    ("condition", "seen"),
+    [
+        ({"type": "eq", "key": "team", "value": "sales"}, {"a.md"}),
+        ({"type": "ne", "key": "team", "value": "board"}, {"a.md"}),
+        ({"type": "nin", "key": "team", "value": ["board"]}, {"a.md"}),
+        ({"type": "ne", "key": "level", "value": "1"}, set()),
+        ({"type": "gte", "key": "level", "value": 1}, {"a.md", "b.md"}),
+        ({"type": "in", "key": "team", "value": []}, set()),
+        (
+            {
+                "type": "or",
+                "filters": [
+                    {"type": "eq", "key": "team", "value": "board"},
+                    {"type": "lt", "key": "level", "value": 2},
+                ],
+            },
+            {"a.md", "b.md"},
+        ),
+    ],
+)
+def test_a_file_without_the_attribute_or_with_another_kind_is_withheld(
+    house: House, boss: httpx.Client, shelf: str, condition: dict[str, Any], seen: set[str]
+) -> None:
+    with made(boss, house, "stores:*:read", shelf=condition) as client:
+        files = client.get("/api/stores/shelf/files").json()["data"]
+        found = client.post("/api/stores/shelf/search", json={"query": NEEDLE, "trace": True}).json()
+        counts = client.get("/api/stores/shelf").json()
+        groups = client.get("/api/stores/shelf/groups").json()["data"]
+    assert {row["filename"] for row in files} == seen
+    assert {passage["filename"] for passage in found["data"]} == seen
+    notes = " ".join(stage["note"] for stage in found["trace"])
+    assert f"{len(seen)} files meet the filter" in notes
+    assert counts["file_counts"]["total"] == len(seen)
+    assert counts["usage_bytes"] == sum(row["usage_bytes"] for row in files)
+    assert [group["completed"] for group in groups] == [len(seen)]
+    assert [group["chunks"] for group in groups] == [len(seen)]
+
+
+def test_k_results_are_k_permitted_ones_and_a_request_s_own_filter_holds_besides(
+    house: House, boss: httpx.Client, shelf: str
+) -> None:
+    for number in range(12):
+        wish = {
+            "file_id": uploaded(boss, f"many-{number}.md", f"{NEEDLE} {NEEDLE} {number}"),
+            "attributes": {"team": "board"},
+        }
+        boss.post(f"/v1/vector_stores/{shelf}/files", json=wish).raise_for_status()
+    waited(boss, shelf)
+    with made(boss, house, "stores:*:read", **{shelf: FILTER}) as client:
+        search = f"/v1/vector_stores/{shelf}/search"
+        found = client.post(search, json={"query": NEEDLE, "max_num_results": 1}).json()["data"]
+        assert [hit["filename"] for hit in found] == ["a.md"]
+        wider = {"type": "in", "key": "team", "value": ["board", "sales"]}
+        refusal = refused(
+            client.post(search, json={"query": NEEDLE, "filters": {**wider, "key": "leve"}}),
+            400,
+            "unknown_attribute",
+        )
+        assert "level" in refusal  # of a file that it may read
+        found = client.post(search, json={"query": NEEDLE, "filters": wider}).json()["data"]
+        assert [hit["filename"] for hit in found] == ["a.md"]
+        page = client.get(f"/v1/vector_stores/{shelf}/files?limit=1").json()
+        assert ([row["attributes"]["team"] for row in page["data"]], page["has_more"]) == (["sales"], False)
+
+
+def test_several_filters_of_one_store_hold_together(house: House, boss: httpx.Client, shelf: str) -> None:
+    level = {"type": "gt", "key": "level", "value": 1}
+    with made(boss, house, "stores:*:read", **{"*": level, "shelf": FILTER}) as client:
+        assert client.get("/api/stores/shelf/files").json()["data"] == []
+        assert refused(client.get("/api/stores/shelf/export"), 403, "store_is_filtered")
+
+
+def test_a_key_that_writes_keeps_to_its_filter(house: House, boss: httpx.Client, shelf: str) -> None:
+    rows = boss.get("/api/stores/shelf/files").json()["data"]
+    ids = {row["filename"]: row["id"] for row in rows}
+    files = f"/v1/vector_stores/{shelf}/files"
+    with made(boss, house, "stores:shelf:write", shelf=FILTER) as client:
+        own = uploaded(client, "own.md", NEEDLE)
+        for attributes in (None, {"team": "board"}, {"team": 1}):
+            message = refused(
+                client.post(files, json={"file_id": own, "attributes": attributes}),
+                403,
+                "attributes_not_permitted",
+            )
+            assert "team = 'sales'" in message
+        assert boss.get(f"{files}/{own}").status_code == 404
+        client.post(files, json={"file_id": own, "attributes": {"team": "sales"}}).raise_for_status()
+        refused(client.post(f"{files}/{own}", json={"attributes": {}}), 403, "attributes_not_permitted")
+        for name in ("b.md", "c.md"):
+            for answer in (
+                client.get(f"{files}/{ids[name]}"),
+                client.get(f"{files}/{ids[name]}/content"),
+                client.post(f"{files}/{ids[name]}", json={"attributes": {"team": "sales"}}),
+                client.delete(f"{files}/{ids[name]}"),
+                client.get(f"{files}?after={ids[name]}"),
+            ):
+                assert refused(answer, 404, "file_not_found") == refused(
+                    client.get(f"{files}/{ids[name]}"), 404, "file_not_found"
+                )
+        # What the operator has put out of its sight stays there, its own file too.
+        boss.post(f"{files}/{own}", json={"attributes": {"team": "board"}}).raise_for_status()
+        again = {"file_id": own, "attributes": {"team": "sales"}}
+        refused(client.post(files, json=again), 403, "attributes_not_permitted")
+        for method, path in (
+            ("POST", "sync"),
+            ("GET", "sync/plan"),
+        ):
+            refused(client.request(method, f"/api/stores/shelf/{path}"), 403, "store_is_filtered")
+
+
+def test_whoever_sees_a_part_manages_nothing(house: House, boss: httpx.Client, shelf: str) -> None:
+    with made(boss, house, "stores:*:manage", shelf=FILTER) as client:
+        for method, path, body in (
+            ("DELETE", "", None),
+            ("PATCH", "", {"description": "x"}),
+            ("POST", "/reindex", None),
+            ("POST", "/groups", {"name": "FineChunk"}),
+            ("POST", "/calibrate", {"generate": 1}),
+            ("GET", "/export", None),
+        ):
+            answer = client.request(method, f"/api/stores/shelf{path}", json=body)
+            refused(answer, 403, "store_is_filtered")
+        own = client.post("/api/stores", json={"name": "my-own", "embedding_model": ""}).raise_for_status()
+        assert client.delete(f"/api/stores/{own.json()['id']}").is_success
+
+
+def test_a_store_keeps_its_name_while_a_filter_is_bound_to_it(
+    house: House, boss: httpx.Client, shelf: str
+) -> None:
+    with made(boss, house, "stores:*:read", shelf=FILTER):
+        answer = boss.post(f"/v1/vector_stores/{shelf}", json={"name": "other"})
+    assert shelf in refused(answer, 409, "store_is_filtered")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "filters", "param"),
+    [
+        (["admin"], {"shelf": FILTER}, "filters"),
+        (["chat"], {"shelf": {"type": "eq", "key": "team"}}, "filters.shelf.value"),
+        (["chat"], {"": FILTER}, "filters"),
+        (["chat"], {f"s{number}": FILTER for number in range(65)}, "filters"),
+    ],
+)
+def test_a_filter_that_is_none_is_refused(
+    boss: httpx.Client, scopes: list[str], filters: dict[str, Any], param: str
+) -> None:
+    answer = boss.post("/api/keys", json={"name": "x", "scopes": scopes, "filters": filters})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
+    house: House, boss: httpx.Client
+) -> None:
+    """A deployed flow whose step is cached, called by the one and then by the other."""
+    spec = {"name": "cached", "spec": FLOW}
+    boss.post("/api/apps", json=spec).raise_for_status()
+    found = {}
+    for key in ("whole", "filtered"):
+        with house.client(key) as client:
+            answer = client.post(
+                "/v1/responses", json={"model": "cached", "input": "x", "background": True}
+            ).raise_for_status()
+            path = f"/v1/responses/{answer.json()['id']}"
+            while (said := client.get(path).json())["status"] in ("queued", "in_progress"):
+                client.get(f"{path}?stream=true")
+            assert said["status"] == "completed", said
+            found[key] = json.dumps(said)
+    assert MARKER in found["whole"]
+    assert MARKER not in found["filtered"]
+    assert "five crowns" in found["filtered"]
+
+
+# --- at last, for it deletes what it can ------------------------------------------------------------------------------
+
+
+def test_no_answer_to_a_filtered_key_holds_a_byte_of_a_hidden_file(house: House) -> None:
+    # The canary sings where nothing is withheld, or its silence below would say nothing.
+    heard = {
+        route
+        for route, _, answer in crawled(house, "whole", ("GET", "POST"), REVEALING)
+        if MARKER in answer.text
+    }
+    assert heard == REVEALING
+    methods = ("GET", "POST", "PUT", "PATCH", "GET", "DELETE")
+    for route, sent, answer in crawled(house, "filtered", methods):
+        assert MARKER.encode() not in answer.content, (route, sent, answer.text[:2000])
+        assert answer.status_code < 500, (route, sent, answer.text[:500])
