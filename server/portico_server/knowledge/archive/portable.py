@@ -22,7 +22,7 @@ from portico_server.knowledge.archive.restore import Restore
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.names import check_store_name
-from portico_server.knowledge.view import StoreView
+from portico_server.knowledge.view import StoreView, view
 
 
 class Shelf(Protocol):
@@ -55,7 +55,7 @@ class Portable:
         row.require_whole()
         return Export(row, self._database, self._files, vectors=vectors).pieces()
 
-    async def restore(self, path: Path, name: str, caller: Principal) -> tuple[StoreRow, str | None]:
+    async def restore(self, path: Path, name: str, caller: Principal) -> tuple[StoreView, str | None]:
         """Make a store of an archive on disk, under its own name or under ``name``.
 
         Its vectors are taken over if their model is here; else those of the default one are made by the run whose id
@@ -75,7 +75,7 @@ class Portable:
         else:
             wanted = model if self._is_embedding(model) else self._shelf.embedding(None)
         run = await self._shelf.arrived(row, wanted)
-        return await self._database.read(rows.get, row.id) or row, run
+        return view(await self._database.read(rows.get, row.id) or row, caller), run
 
     async def _row(self, archive: Archive, name: str, caller: Principal) -> StoreRow:
         said = archive.manifest
