@@ -274,7 +274,7 @@ class Stores:
         row = await self.get(ref, caller, "manage")
         if changes.get("source") is not None:
             changes = {**changes, "source": self._checked(changes["source"], None, caller), "folder": None}
-        new = replace(row, **changes)
+        new: StoreRow = replace(row, **changes)
         if has_controls(new.name):
             check_plain(new.name, "a store")
         if new.name != row.name and (keys := self.filtered(row.name)):

@@ -33,7 +33,7 @@ class Held:
         self.contents = Contents(database, files, nothing, nothing, nothing)
 
     async def get(self, ref: str, caller: Principal, action: str) -> StoreView:
-        row = await self._database.read(rows.get, ref) or await self._database.read(rows.named, ref, None)
+        row = await self._database.read(rows.get, ref) or await self._database.read(rows.get, f"vs_{ref}")
         assert row is not None and action == "read"
         return view(row, caller)
 

@@ -75,7 +75,8 @@ class Portable:
         else:
             wanted = model if self._is_embedding(model) else self._shelf.embedding(None)
         run = await self._shelf.arrived(row, wanted)
-        return view(await self._database.read(rows.get, row.id) or row, caller), run
+        arrived = await self._database.read(rows.get, row.id)
+        return view(arrived or row, caller), run
 
     async def _row(self, archive: Archive, name: str, caller: Principal) -> StoreRow:
         said = archive.manifest
