@@ -95,7 +95,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0014"
+HEAD = "0015"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(

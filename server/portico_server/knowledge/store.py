@@ -14,6 +14,7 @@ from portico_server.core.servable import Card
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import FileCounts, StoreRow
+from portico_server.knowledge import filter as filters
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.search import Condition, Searcher
 
@@ -71,6 +72,7 @@ class StoreServable:
         self._before = before
         self._store_id = store_id
         self._database = database
+        self._condition = condition
         self._searcher = Searcher(
             store_id,
             card.name,
@@ -98,9 +100,17 @@ class StoreServable:
         found = await self._searcher.search(request, context)
         if found.passages:
             return found
-        counts = await self._database.read(rows.counts, [self._store_id])
-        files, _bytes = counts.get(self._store_id, (FileCounts(), 0))
-        return replace(found, files=files.completed, waiting=files.in_progress)
+        condition = self._condition(context.caller)
+        if condition is None:
+            counts = await self._database.read(rows.counts, [self._store_id])
+            files, _bytes = counts.get(self._store_id, (FileCounts(), 0))
+            return replace(found, files=files.completed, waiting=files.in_progress)
+        states = [
+            row.status
+            for row in await self._database.read(rows.states, self._store_id)
+            if filters.permits(condition, row.attributes)
+        ]
+        return replace(found, files=states.count("completed"), waiting=states.count("in_progress"))
 
 
 def right_of(row: StoreRow) -> str:

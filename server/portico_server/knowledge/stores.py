@@ -261,7 +261,7 @@ class Stores:
         ]
 
     async def skipped(self, row: StoreView) -> Skips:
-        """What the last look at what a store follows left out. Raises `Forbidden` unless the caller may read all of it."""
+        """What the last look at what a store follows left out. Raises `Forbidden` to whoever sees a part."""
         row.require_whole()
         return (await self._database.read(skips.of, row.id) if follows(row) else None) or Skips()
 

@@ -264,7 +264,7 @@ async def list_store_files(
 @router.get("/{store}/skipped")
 async def list_skipped_files(store: str, parts: TheParts, caller: Caller) -> SkippedFiles:
     """What lies in the folder or source of a store and is not read, and why."""
-    found = await parts.stores.skipped(await parts.stores.get(store, caller))
+    found = await parts.stores.skipped(await parts.stores.get(store, caller, whole=True))
     return SkippedFiles(
         data=[SkippedFile(name=name, reason=reason) for name, reason in found.names.items()],
         reasons=dict(found.reasons),
