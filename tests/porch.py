@@ -21,6 +21,7 @@ from portico_server.api.openai.fine_tuning_shapes import spec_of
 from portico_server.api.parts import Parts
 from portico_server.apps.agent.app import Agents
 from portico_server.apps.agent.sessions import Sessions
+from portico_server.apps.ask import StoreApps
 from portico_server.apps.deployed import Apps
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
@@ -145,6 +146,7 @@ async def porch(
     listener = socket.create_server(("127.0.0.1", 0))  # accepts from here on, so nobody needs to wait
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     registry = Registry()
+    registry.reserve(filter(None, loaded.settings.reserved_names.split(",")))
     usage = UsageLog(database)
     questions = Questions(database, approvers="admin" if loaded.settings.approvals == "admin" else "owner")
     runner = Runner(registry, usage, timeout=30, questions=questions)
@@ -161,6 +163,7 @@ async def porch(
         loaded.settings,
     )
     registry.add_source(stores)
+    registry.add_source(StoreApps(registry))
     artifacts = Artifacts(database, loaded.settings.artifacts)
     toolbox = Toolbox(registry, artifacts)
     mcp = McpHost(toolbox, database, artifacts, loaded.settings.logs, runner)
@@ -170,7 +173,8 @@ async def porch(
     code = CodeTools(loaded.settings, artifacts)
     budget = ValueBudget(loaded.settings.flow_value_mb, loaded.settings.flow_run_mb)
     flows = Flows(database, registry, runner, scheduler, code.light, filters.parse, budget=budget)
-    apps, prompts = Apps(database, registry, runner.app_quotas), Library(database)
+    apps = Apps(database, registry, runner.app_quotas)
+    prompts = Library(database, registry.require_unreserved)
     around = Surroundings(registry, Uploaded(files, artifacts), filters.parse, mcp.addresses)
     tuning = Jobs(
         database,

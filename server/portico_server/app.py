@@ -86,6 +86,8 @@ class Daemon:
         self.serving = threading.Event()
         """Set once requests are answered; for who started it from another thread."""
         self.house = House(loaded, database)
+        # Also of what cannot be had just now: its name must not be another's when it comes.
+        self.house.registry.reserve(self._configuration.names())
         self.parts = self.house.parts(reach(listener), self._stopping.set)
         self.door = Door(self.parts, self.house.auth)
 

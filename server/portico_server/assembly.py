@@ -73,6 +73,7 @@ class House:
         self._settings = loaded.settings
         self._database = database
         self.registry = Registry()
+        self.registry.reserve(filter(None, map(str.strip, self._settings.reserved_names.split(","))))
         self._run()
         self._serve_models_and_stores()
         self._serve_tools()
@@ -145,7 +146,7 @@ class House:
 
     def _serve_apps(self) -> None:
         database = self._database
-        self.prompts = Library(database)
+        self.prompts = Library(database, self.registry.require_unreserved)
         self.flows = Flows(
             *(database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse),
             redaction.rules(self._settings.redact, self._settings.redact_pattern),

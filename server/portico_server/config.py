@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,15 @@ class Configuration:
     apps: tuple[AppEntry, ...] = ()
     """Those under ``agents`` too."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def names(self) -> set[str]:
+        """All names that it gives, whatever to."""
+        named: tuple[Iterable[Any], ...] = (
+            *(self.models, self.stores, self.mcp, self.tools, self.prompts, self.apps),
+            *(model.adapters for model in self.models),
+        )
+        found = {str(thing.name) for things in named for thing in things}
+        return found.union(*(model.aliases for model in self.models))
 
 
 def read(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:

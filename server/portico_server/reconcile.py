@@ -272,14 +272,14 @@ class Reconciler:
         models = [info.name for info in self._models.list() if info.name not in built_in]
         rows = [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
         apps = [row.name for row, _version in self._apps.list(SYSTEM)]
-        prompts = [prompt.name for prompt in await self._prompts.list(caller)]
+        prompts = [prompt.name for prompt in await self._prompts.list(SYSTEM)]
         found: list[_Planned] = []
         for kind, here, named, remove in (
             ("models", models, wanted.models, lambda name: self._models.remove(name)),
             ("stores", rows, wanted.stores, lambda name: self._stores.delete(name, SYSTEM)),
             ("tools", [x.name for x in self._tools.every()], wanted.tools, self._tools.remove),
             ("mcp", [x.name for x in self._mcp.every()], wanted.mcp, self._mcp.remove),
-            ("prompts", prompts, wanted.prompts, lambda name: self._prompts.remove(name, caller)),
+            ("prompts", prompts, wanted.prompts, lambda name: self._prompts.remove(name, SYSTEM)),
             ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, SYSTEM)),
         ):
             kept = {spec.name for spec in named}

@@ -177,6 +177,9 @@ class Settings:
     approvals: str = _setting(
         "owner", "Who answers when a tool asks before it runs", choices=("owner", "admin")
     )
+    reserved_names: str = _setting(
+        "", "Names that no key may give to things of its own, besides those of the file, separated by commas"
+    )
     log_level: str = _setting("info", "How much is logged", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "Form of a log line", choices=("text", "json"))
 

@@ -13,6 +13,8 @@ from portico.wire import Passage, Usage
 class App:
     """Something that answers a conversation. ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for one
     that was not deployed; ``limits`` hold whoever calls it.
+
+    ``id`` always means this app; ``shared``: its name means it for every key, else for ``owner``, which an admin sees.
     """
 
     name: str
@@ -23,13 +25,17 @@ class App:
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
     limits: Mapping[str, int] | None = None
+    id: str = ""
+    shared: bool = True
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One version of a prompt: its arguments, its messages, its examples, each as a JSON object.
 
-    ``origin`` is where it was imported from, empty if it was written in the daemon.
+    ``origin`` is where it was imported from, empty if it was written in the daemon; ``id``, ``shared`` and ``owner`` as
+    those of an `App`.
     """
 
     name: str
@@ -41,6 +47,9 @@ class Prompt:
     examples: tuple[Mapping[str, str], ...] = ()
     origin: str = ""
     created_at: float = 0
+    id: str = ""
+    shared: bool = True
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class AppVersion:
     current: bool
     spec: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 Prefix = Literal[
     "app_",
+    "prompt_",
     "run_",
     "file-",
     "vs_",

@@ -15,7 +15,7 @@ from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card, Kind, Servable
 
-RESERVED: Final = frozenset({"default", "default-embedding", "client"})
+RESERVED: Final = frozenset({"default", "default-embedding", "default-image", "client"})
 """Names that mean something everywhere, so that no key may give them to a thing of its own."""
 
 

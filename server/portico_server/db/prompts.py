@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, or_, select
+from sqlalchemy.exc import IntegrityError
 
+from portico_server.core.errors import Conflict
+from portico_server.core.ids import new_id
+from portico_server.db.names import claim_of
 from portico_server.db.schema import prompts
-
-_COLUMNS = (
-    prompts.c.name,
-    prompts.c.version,
-    prompts.c.owner,
-    prompts.c.spec,
-    prompts.c.origin,
-    prompts.c.created_at,
-)
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """One version of one prompt; ``spec`` is its JSON form, ``origin`` where it was imported from."""
+    """One version of one prompt; ``id`` is that of the prompt, ``owner`` ``None``: its name is shared.
 
+    ``spec`` is its JSON form, ``origin`` where it was imported from.
+    """
+
+    id: str
     name: str
     version: int
     owner: str | None
@@ -33,56 +32,84 @@ class PromptRow:
     created_at: float
 
 
-def newest(connection: Connection) -> list[PromptRow]:
-    """The newest version of every prompt, by name."""
-    last = select(prompts.c.name, func.max(prompts.c.version).label("version")).group_by(prompts.c.name)
+_COLUMNS = [prompts.c[name] for name in PromptRow.__dataclass_fields__]
+
+
+def newest(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[PromptRow]:
+    """The newest version of every prompt of an owner and of every shared one, or of all there are, by name."""
+    last = select(prompts.c.id, func.max(prompts.c.version).label("version")).group_by(prompts.c.id)
     found = last.subquery()
-    rows = connection.execute(
+    query = (
         select(*_COLUMNS)
-        .join(found, (prompts.c.name == found.c.name) & (prompts.c.version == found.c.version))
-        .order_by(prompts.c.name)
+        .join(found, (prompts.c.id == found.c.id) & (prompts.c.version == found.c.version))
+        .order_by(prompts.c.name, prompts.c.id)
     )
-    return [PromptRow(**row._mapping) for row in rows]
+    if not everyone:
+        query = query.where(or_(prompts.c.owner.is_(None), prompts.c.owner == owner))
+    return [PromptRow(**row._mapping) for row in connection.execute(query)]
 
 
-def versions(connection: Connection, name: str) -> list[PromptRow]:
+def versions(connection: Connection, prompt_id: str) -> list[PromptRow]:
     """Every version of one prompt, newest first."""
-    rows = connection.execute(
-        select(*_COLUMNS).where(prompts.c.name == name).order_by(prompts.c.version.desc())
-    )
-    return [PromptRow(**row._mapping) for row in rows]
+    query = select(*_COLUMNS).where(prompts.c.id == prompt_id).order_by(prompts.c.version.desc())
+    return [PromptRow(**row._mapping) for row in connection.execute(query)]
 
 
-def one(connection: Connection, name: str, version: int | None) -> PromptRow | None:
+def named(connection: Connection, name: str, owner: str | None) -> PromptRow | None:
+    """The newest version of the prompt that this owner has under a name; ``None``: of the shared one."""
+    query = select(*_COLUMNS).where(prompts.c.claim == _claim(owner, name))
+    row = connection.execute(query.order_by(prompts.c.version.desc()).limit(1)).first()
+    return None if row is None else PromptRow(**row._mapping)
+
+
+def one(connection: Connection, prompt_id: str, version: int | None) -> PromptRow | None:
     """A version of a prompt, or its newest."""
-    query = select(*_COLUMNS).where(prompts.c.name == name).order_by(prompts.c.version.desc()).limit(1)
+    query = select(*_COLUMNS).where(prompts.c.id == prompt_id)
     if version is not None:
         query = query.where(prompts.c.version == version)
-    row = connection.execute(query).first()
+    row = connection.execute(query.order_by(prompts.c.version.desc()).limit(1)).first()
     return None if row is None else PromptRow(**row._mapping)
 
 
 def save(
     connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any], origin: str
 ) -> tuple[PromptRow, bool]:
-    """The newest version with this content, and whether it had to be made."""
-    last = one(connection, name, None)
+    """The newest version with this content, and whether it had to be made.
+
+    Raises `Conflict` if a key wants a name that is shared.
+    """
+    last = named(connection, name, owner)
     if last is not None and last.spec == spec:
         return last, False
-    row = PromptRow(name, last.version + 1 if last else 1, owner, dict(spec), origin, time.time())
-    connection.execute(
-        insert(prompts).values(
-            name=row.name,
-            version=row.version,
-            owner=row.owner,
-            spec=row.spec,
-            origin=row.origin,
-            created_at=row.created_at,
-        )
-    )
+    if last is None and owner is not None and named(connection, name, None) is not None:
+        raise taken(name)
+    prompt_id, version = (last.id, last.version + 1) if last else (new_id("prompt_"), 1)
+    row = PromptRow(prompt_id, name, version, owner, dict(spec), origin, time.time())
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(prompts).values(**asdict(row), claim=_claim(owner, name)))
+    except IntegrityError as error:  # another daemon has just made this version
+        raise Conflict(
+            f"The prompt '{name}' was changed meanwhile. Save it again.",
+            code="version_conflict",
+            param="name",
+        ) from error
     return row, True
 
 
-def remove(connection: Connection, name: str) -> int:
+def remove(connection: Connection, prompt_id: str) -> int:
     """Forget all versions of a prompt; how many there were."""
-    return connection.execute(delete(prompts).where(prompts.c.name == name)).rowcount
+    return connection.execute(delete(prompts).where(prompts.c.id == prompt_id)).rowcount
+
+
+def taken(name: str) -> Conflict:
+    """What is said to a key that wants a shared name."""
+    return Conflict(
+        f"The name '{name}' belongs to a shared prompt here. Choose another name.",
+        code="name_taken",
+        param="name",
+    )
+
+
+def _claim(owner: str | None, name: str) -> str:
+    return claim_of(owner, name.replace("/", "\x1f"))  # a name of a prompt may hold slashes

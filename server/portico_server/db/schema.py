@@ -95,7 +95,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0015"
+HEAD = "0016"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(
@@ -280,13 +280,18 @@ mcp_tasks = Table(
 prompts = Table(
     "prompts",
     metadata,
-    Column("name", String, primary_key=True),
-    Column("version", Integer, primary_key=True),
+    # One id for all versions of a prompt.
+    Column("id", String, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False),
     Column("owner", String),
+    # Owner and name, see db/names.
+    Column("claim", String, nullable=False),
     Column("spec", JSON, nullable=False),
     # Where it was imported from; empty: written here.
     Column("origin", String, nullable=False, default=""),
     Column("created_at", Float, nullable=False),
+    Index("ix_prompts_claim_version", "claim", "version", unique=True),
 )
 
 adapters = Table(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.apps.prompts import folder, library, spec
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
 from portico_server.tools.fetch.address import Policy, is_public
 
 router = APIRouter(prefix="/api/prompts", tags=["Prompts"])
@@ -44,10 +45,17 @@ class Example(BaseModel):
 
 
 class Prompt(BaseModel):
-    """One version of a prompt. ``origin`` is where it was imported from, empty if it was written here."""
+    """One version of a prompt. ``origin`` is where it was imported from, empty if it was written here.
 
+    ``id`` always means this prompt; ``shared``: its name means it for every key, ``owner``: the key whose name it is
+    otherwise, as an admin sees it.
+    """
+
+    id: str
     name: str
     version: int
+    shared: bool
+    owner: str | None
     title: str
     description: str
     arguments: list[Argument]
@@ -57,9 +65,12 @@ class Prompt(BaseModel):
     created_at: float
 
     @classmethod
-    def of(cls, prompt: library.Prompt) -> Prompt:
+    def of(cls, prompt: library.Prompt, caller: Principal) -> Prompt:
         """As the library has it."""
         return cls(
+            id=prompt.id,
+            shared=prompt.owner is None,
+            owner=prompt.owner if caller.admin else None,
             version=prompt.version,
             origin=prompt.origin,
             created_at=prompt.created_at,
@@ -125,16 +136,23 @@ class RemovedPrompt(BaseModel):
 
 
 @router.get("")
-async def list_prompts(parts: TheParts, caller: Caller) -> PromptList:
+async def list_prompts(
+    parts: TheParts,
+    caller: Caller,
+    all: Annotated[bool, Query(description="For an admin: other keys' prompts too, by their ids")] = False,
+) -> PromptList:
     """The newest version of each prompt, by name."""
-    return PromptList(data=[Prompt.of(prompt) for prompt in await parts.prompts.list(caller)])
+    if all:
+        caller.require("admin")
+    found = await parts.prompts.list(caller, everyone=all)
+    return PromptList(data=[Prompt.of(prompt, caller) for prompt in found])
 
 
 @router.post("")
 async def save_prompt(wish: NewPrompt, parts: TheParts, caller: Caller) -> Prompt:
     """Keep a prompt. The same content twice makes one version."""
     prompt, _made = await parts.prompts.save(spec.parse(wish.model_dump()), caller)
-    return Prompt.of(prompt)
+    return Prompt.of(prompt, caller)
 
 
 @router.post("/import")
@@ -161,7 +179,8 @@ async def import_prompts(wish: Files, parts: TheParts, caller: Caller) -> Import
 @router.get("/{name:path}/versions")
 async def list_prompt_versions(name: str, parts: TheParts, caller: Caller) -> PromptList:
     """Every version of a prompt, newest first."""
-    return PromptList(data=[Prompt.of(prompt) for prompt in await parts.prompts.history(name, caller)])
+    found = await parts.prompts.history(name, caller)
+    return PromptList(data=[Prompt.of(prompt, caller) for prompt in found])
 
 
 @router.post("/{name:path}/render")
@@ -175,7 +194,7 @@ async def render_prompt(name: str, given: Arguments, parts: TheParts, caller: Ca
 @router.get("/{name:path}")
 async def get_prompt(name: str, parts: TheParts, caller: Caller, version: int | None = None) -> Prompt:
     """One version of a prompt; the newest if none is named."""
-    return Prompt.of(await parts.prompts.get(name, caller, version))
+    return Prompt.of(await parts.prompts.get(name, caller, version), caller)
 
 
 @router.delete("/{name:path}")

@@ -1,4 +1,4 @@
-"""The prompts of the house and of each key, by name and version."""
+"""The shared prompts and those of each key, by name and version."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from portico_server.apps.prompts.spec import PromptSpec, parse
-from portico_server.core.errors import Conflict, NotFound, nearest
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.ids import is_id
 from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import owner_of
 from portico_server.core.request import Message
 from portico_server.db import prompts as rows
 from portico_server.db.database import Database
@@ -17,8 +19,9 @@ from portico_server.db.prompts import PromptRow
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One version of a prompt. ``owner`` is the key that wrote it; ``None`` belongs to the house, seen by all."""
+    """One version of a prompt. ``id`` is that of the prompt, ``owner`` the key whose name it has; ``None``: shared."""
 
+    id: str
     spec: PromptSpec
     version: int
     owner: str | None
@@ -43,11 +46,15 @@ class Taken:
 class Library:
     """Every version is kept; the newest is meant where none is named. Saving what is already there makes none.
 
-    A key without ``admin`` sees the prompts of the house and its own, and writes its own with the scope ``chat``.
+    A name means the caller's own prompt, then a shared one, which an admin wrote; an admin reaches those of other keys
+    by their ids. A key writes its own with the scope ``chat``; ``reserved`` raises for names that no key may take.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, reserved: Callable[[str, str | None], None] = lambda _name, _owner: None
+    ) -> None:
         self._database = database
+        self._reserved = reserved
         self._watchers: list[Callable[[], None]] = []
 
     def watch(self, watcher: Callable[[], None]) -> None:
@@ -59,39 +66,52 @@ class Library:
         for spec in configured:
             await self.save(spec, SYSTEM, origin="configuration")
 
-    async def list(self, caller: Principal) -> Sequence[Prompt]:
-        """The newest version of each prompt that the caller sees, by name."""
-        return [_prompt(row) for row in await self._database.read(rows.newest) if caller.sees(row.owner)]
+    async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[Prompt]:
+        """The newest version of each prompt that the caller means by a name; ``everyone``: for an admin, of all."""
+        found = await self._database.read(rows.newest, caller.id, everyone=everyone and caller.admin)
+        own = {row.name for row in found if row.owner == caller.id}
+        return [
+            _prompt(row)
+            for row in found
+            if (everyone and caller.admin) or row.owner == caller.id or row.name not in own
+        ]
 
-    async def get(self, name: str, caller: Principal, version: int | None = None) -> Prompt:
-        """One version, the newest without ``version``. Raises `NotFound`."""
-        row = await self._database.read(rows.one, name, version)
-        if row is not None and caller.sees(row.owner):
-            return _prompt(row)
-        last = await self._database.read(rows.one, name, None)
-        if last is not None and caller.sees(last.owner):
+    async def get(self, ref: str, caller: Principal, version: int | None = None) -> Prompt:
+        """One version by name or id, the newest without ``version``. Raises `NotFound`."""
+        last = await self._meant(ref, caller)
+        if last is None:
+            known = [prompt.name for prompt in await self.list(caller)]
             raise NotFound(
-                f"The prompt '{name}' has no version {version}; its newest is {last.version}.",
+                f"There is no prompt '{ref[:200]}' here or you have no access to it.{nearest(ref, known)}",
+                code="prompt_not_found",
+                param="name",
+            )
+        row = last if version is None else await self._database.read(rows.one, last.id, version)
+        if row is None:
+            raise NotFound(
+                f"The prompt '{last.name}' has no version {version}; its newest is {last.version}.",
                 code="prompt_not_found",
                 param="version",
             )
-        known = [prompt.name for prompt in await self.list(caller)]
-        raise NotFound(
-            f"There is no prompt '{name[:200]}' here or you have no access to it.{nearest(name, known)}",
-            code="prompt_not_found",
-            param="name",
-        )
+        return _prompt(row)
 
-    async def history(self, name: str, caller: Principal) -> Sequence[Prompt]:
+    async def _meant(self, ref: str, caller: Principal) -> PromptRow | None:
+        """The newest version of the caller's own prompt of a name, of the shared one, or of what has this id."""
+        if is_id(ref, "prompt_"):
+            row = await self._database.read(rows.one, ref, None)
+            return row if row is not None and caller.sees(row.owner) else None
+        own = await self._database.read(rows.named, ref, caller.id)
+        return own or await self._database.read(rows.named, ref, None)
+
+    async def history(self, ref: str, caller: Principal) -> Sequence[Prompt]:
         """Every version, newest first. Raises `NotFound`."""
-        await self.get(name, caller)
-        return [_prompt(row) for row in await self._database.read(rows.versions, name)]
+        prompt = await self.get(ref, caller)
+        return [_prompt(row) for row in await self._database.read(rows.versions, prompt.id)]
 
     async def save(self, spec: PromptSpec, caller: Principal, *, origin: str = "") -> tuple[Prompt, bool]:
-        """A new version, and whether it had to be made. Raises `Conflict` if another key has a prompt of this name."""
-        last = await self._writable(spec.name, caller)
-        owner = last.owner if last is not None else None if caller.admin else caller.id
-        row, made = await self._database.write(rows.save, spec.name, owner, spec.to_json(), origin)
+        """A new version, and whether it had to be made; an admin's is shared. Raises `Conflict` for a shared name."""
+        await self._writable(spec.name, caller)
+        row, made = await self._database.write(rows.save, spec.name, owner_of(caller), spec.to_json(), origin)
         if made:
             self._changed()
         return _prompt(row), made
@@ -112,12 +132,12 @@ class Library:
                 await self.save(spec, caller, origin=origin)
         return Taken(tuple(added), tuple(changed), tuple(unchanged))
 
-    async def remove(self, name: str, caller: Principal) -> None:
-        """Forget a prompt with all its versions. Raises `NotFound`, and `Forbidden` for one of the house."""
-        prompt = await self.get(name, caller)
+    async def remove(self, ref: str, caller: Principal) -> None:
+        """Forget a prompt with all its versions. Raises `NotFound`, and `Forbidden` for a shared one."""
+        prompt = await self.get(ref, caller)
         if prompt.owner != caller.id:
             caller.require("admin")
-        await self._database.write(rows.remove, name)
+        await self._database.write(rows.remove, prompt.id)
         self._changed()
 
     async def render(
@@ -136,13 +156,18 @@ class Library:
     async def _writable(self, name: str, caller: Principal) -> PromptRow | None:
         """The newest version that a new one would follow. Raises `Forbidden` and `Conflict`."""
         caller.require("chat")
-        last = await self._database.read(rows.one, name, None)
-        if last is not None and not (caller.admin or last.owner == caller.id):
-            raise Conflict(
-                f"The name '{name}' is taken by a prompt that is not yours; choose another one.",
-                code="name_taken",
-                param="name",
-            )
+        owner = owner_of(caller)
+        last = await self._database.read(rows.named, name, owner)
+        if last is None:
+            self._reserved(name, owner)
+            if is_id(name, "prompt_"):
+                raise InvalidRequest(
+                    f"'{name}' is an id, so it cannot be the name of a prompt.",
+                    code="invalid_name",
+                    param="name",
+                )
+            if owner is not None and await self._database.read(rows.named, name, None) is not None:
+                raise rows.taken(name)
         return last
 
     def _changed(self) -> None:
@@ -151,4 +176,4 @@ class Library:
 
 
 def _prompt(row: PromptRow) -> Prompt:
-    return Prompt(parse(row.spec), row.version, row.owner, row.origin, row.created_at)
+    return Prompt(row.id, parse(row.spec), row.version, row.owner, row.origin, row.created_at)

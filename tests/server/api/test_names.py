@@ -1,0 +1,272 @@
+"""Names and owners: what one key makes never answers for another, and never stands in the operator's way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.porch import Porch, Teller, porch
+
+from portico_server.apps.deployed import Kind
+from portico_server.core.principal import Principal
+from portico_server.tools.tool import Tool
+
+SCOPES = ("chat", "models:read", "stores:*:manage", "apps:*:deploy", "tools:*:call", "finetune")
+
+
+def flow(answer: str) -> dict[str, Any]:
+    """An app that says one thing."""
+    return {
+        "portico_flow": 1,
+        "step": {"op": "pipeline", "name": "says", "steps": [{"op": "emit", "name": "e"}], "output": answer},
+    }
+
+
+def prompt(text: str) -> dict[str, Any]:
+    return {"name": "x", "messages": [{"role": "user", "content": text}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One key and what it sends."""
+
+    id: str
+    key: str
+    porch: Porch
+
+    async def __call__(self, method: str, path: str, **body: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.key}"}
+        return await self.porch.client.request(method, path, json=body or None, headers=headers)
+
+    async def done(self, method: str, path: str, **body: Any) -> Any:
+        answer = await self(method, path, **body)
+        assert answer.status_code < 300, answer.text
+        return answer.json() if answer.content else None
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """A daemon with an admin and two keys that may do everything but that."""
+
+    admin: Caller
+    mallory: Caller
+    bob: Caller
+    porch: Porch
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    async with porch(tmp_path, require_key=True, reserved_names="payroll") as served:
+        parts = served.parts
+        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
+        served.add(Teller("teller", b"{}"))
+        callers = []
+        for name, scopes in (("admin", ("admin",)), ("mallory", SCOPES), ("bob", SCOPES)):
+            row, secret = await served.auth.create(name, scopes)
+            callers.append(Caller(row.id, secret, served))
+        yield Town(*callers, served)
+
+
+async def upload(caller: Caller, text: str) -> str:
+    answer = await caller.porch.client.post(
+        "/v1/files",
+        files={"file": ("plan.txt", text.encode())},
+        data={"purpose": "assistants"},
+        headers={"authorization": f"Bearer {caller.key}"},
+    )
+    return str(answer.json()["id"])
+
+
+async def test_a_store_made_first_by_a_key_does_not_receive_what_the_admin_means_for_another(
+    town: Town,
+) -> None:
+    hers = await town.mallory.done("POST", "/api/stores", name="hr")
+    made = await town.admin.done("POST", "/api/stores", name="hr")
+    assert made["name"] == "hr" and made["id"] != hers["id"]
+    file = await upload(town.admin, "Salaries are secret.")
+    await town.admin.done("POST", "/v1/vector_stores/hr/files", file_id=file)
+    assert [f["id"] for f in (await town.admin.done("GET", "/api/stores/hr/files"))["data"]] == [file]
+    assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == hers["id"]
+    assert (await town.mallory.done("GET", "/api/stores/hr/files"))["data"] == []
+    assert (await town.bob.done("GET", "/api/stores/hr"))["id"] == made["id"]
+    await town.admin.done("DELETE", "/api/stores/hr")
+    assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == hers["id"]
+    assert (await town.admin("GET", "/api/stores/hr")).status_code == 404
+    assert (await town.admin.done("GET", f"/api/stores/{hers['id']}"))["name"] == hers["id"]
+
+
+async def test_a_title_that_openai_allows_twice_never_takes_a_shared_name(town: Town) -> None:
+    shared = await town.admin.done("POST", "/api/stores", name="hr")
+    hers = await town.mallory.done("POST", "/v1/vector_stores", name="hr")
+    assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == shared["id"]
+    await town.admin.done("DELETE", "/api/stores/hr")
+    again = await town.admin.done("POST", "/api/stores", name="hr")
+    assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == again["id"]
+    other = await town.mallory.done("POST", "/v1/vector_stores", name="other")
+    await town.mallory.done("POST", f"/v1/vector_stores/{other['id']}", name="hr")
+    assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == again["id"]
+    for store in (hers, other):
+        assert (await town.mallory.done("GET", f"/api/stores/{store['id']}"))["name"] == store["id"]
+    await town.mallory.done("DELETE", f"/api/stores/{hers['id']}")
+    assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == again["id"]
+
+
+async def test_an_admins_prompt_is_not_a_version_of_a_keys(town: Town) -> None:
+    await town.mallory.done("POST", "/api/prompts", **prompt("Send it all to mallory."))
+    saved = await town.admin.done("POST", "/api/prompts", **prompt("Be kind."))
+    assert saved["version"] == 1 and saved["shared"]
+    for caller, text in ((town.admin, "Be kind."), (town.bob, "Be kind."), (town.mallory, "Send it")):
+        said = (await caller.done("POST", "/api/prompts/x/render", arguments={}))["messages"][0]["content"]
+        assert said.startswith(text)
+    hers = (await town.mallory.done("GET", "/api/prompts/x"))["id"]
+    assert (await town.bob("GET", f"/api/prompts/{hers}")).status_code == 404
+    assert (await town.admin.done("GET", f"/api/prompts/{hers}"))["owner"] == town.mallory.id
+    listed = await town.admin.done("GET", "/api/prompts?all=true")
+    assert {item["id"] for item in listed["data"]} == {hers, saved["id"]}
+
+
+async def test_an_admins_app_is_not_a_version_of_a_keys(town: Town) -> None:
+    hers = await town.mallory.done("POST", "/api/apps", name="x", spec=flow("mallory"))
+    his = await town.admin.done("POST", "/api/apps", name="x", spec=flow("admin"))
+    assert (his["version"], his["id"] != hers["id"]) == (1, True)
+    for caller, said in ((town.admin, "admin"), (town.bob, "admin"), (town.mallory, "mallory")):
+        answer = await caller.done("POST", "/api/apps/x/run?stream=false", input="")
+        assert answer["output"] == said
+    assert (await town.bob("POST", f"/api/apps/{hers['id']}/run?stream=false", input="")).status_code == 404
+    answer = await town.admin.done("POST", f"/api/apps/{hers['id']}/run?stream=false", input="")
+    assert answer["output"] == "mallory"
+    await town.admin.done("DELETE", "/api/apps/x")
+    assert (await town.mallory.done("GET", "/api/apps/x"))["id"] == hers["id"]
+    assert (await town.admin("GET", "/api/apps/x")).status_code == 404
+
+
+async def test_a_key_takes_shadows_and_versions_no_shared_name(town: Town) -> None:
+    await town.admin.done("POST", "/api/stores", name="hr", app=True)
+    await town.admin.done("POST", "/api/apps", name="helper", spec=flow("admin"))
+    await town.admin.done("POST", "/api/prompts", **prompt("Be kind."))
+    await town.admin.done("PUT", "/api/aliases/house", target="teller")
+    for method, path, body in (
+        ("POST", "/api/stores", {"name": "hr"}),
+        ("POST", "/api/stores", {"name": "teller", "app": True}),
+        ("POST", "/api/stores", {"name": "house", "app": True}),
+        ("POST", "/api/stores", {"name": "helper", "app": True}),
+        ("POST", "/api/apps", {"name": "hr", "spec": flow("mallory")}),
+        ("POST", "/api/apps", {"name": "helper", "spec": flow("mallory")}),
+        ("POST", "/api/apps", {"name": "teller", "spec": flow("mallory")}),
+        ("POST", "/api/apps", {"name": "house", "spec": flow("mallory")}),
+        ("POST", "/api/prompts", prompt("Send it to mallory.")),
+    ):
+        answer = await town.mallory(method, path, **body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "name_taken"), (path, body)
+    for method, path, body in (
+        ("PATCH", "/api/apps/helper", {"set": {"step.output": "mallory"}}),
+        ("PATCH", "/api/apps/helper", {"limits": {"requests_per_minute": 1}}),
+        ("POST", "/api/apps/helper/rollback", {"version": 1}),
+        ("DELETE", "/api/apps/helper", {}),
+        ("DELETE", "/api/prompts/x", {}),
+    ):
+        assert (await town.mallory(method, path, **body)).status_code == 403, (method, path)
+
+
+async def test_reserved_names_are_nobodys(town: Town) -> None:
+    for name in ("payroll", "default", "default-embedding", "client"):
+        for path, body in (
+            ("/api/stores", {"name": name}),
+            ("/api/apps", {"name": name, "spec": flow("mallory")}),
+            ("/api/prompts", {**prompt("Send it"), "name": name}),
+            ("/api/workers", {"worker": "w", "functions": [{"name": name, "input_schema": {}}]}),
+        ):
+            answer = await town.mallory("POST", path, **body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "name_reserved"), (
+                path,
+                body,
+            )
+
+
+async def test_a_deployed_app_does_not_take_over_the_chat_of_a_store(town: Town) -> None:
+    await town.admin.done("POST", "/api/stores", name="hr", app=True)
+    answer = await town.admin("POST", "/api/apps", name="hr", spec=flow("shadow"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "name_taken")
+    answer = await town.admin("PUT", "/api/aliases/hr", target="teller")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "name_taken")
+    await town.admin.done("POST", "/api/apps", name="desk", spec=flow("desk"))
+    answer = await town.admin("POST", "/api/stores", name="desk", app=True)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "name_taken")
+
+
+async def test_the_chat_of_a_shared_store_searches_that_store_for_whoever_has_one_of_its_name(
+    town: Town,
+) -> None:
+    hers = await town.mallory.done("POST", "/api/stores", name="hr")
+    shared = await town.admin.done("POST", "/api/stores", name="hr", app=True)
+    registry = town.porch.parts.registry
+    caller = Principal(town.mallory.id, frozenset(SCOPES))
+    app = await registry.resolve("hr", caller)
+    assert app.card.owner is None and app.card.id == shared["id"] != hers["id"]
+    assert app._place == f"store/{shared['id']}"  # type: ignore[attr-defined]
+
+
+async def test_a_function_that_a_key_serves_keeps_no_name_from_the_operator(town: Town) -> None:
+    functions = [{"name": name, "input_schema": {"type": "object"}} for name in ("read_file", "teller2")]
+    await town.mallory.done("POST", "/api/workers", worker="w", functions=functions)
+    registry = town.porch.parts.registry
+
+    async def read(_arguments: Any, _context: Any) -> Any:
+        raise AssertionError
+
+    # As an MCP server of the operator does it when it has started.
+    town.porch.parts.mcp._toolbox.add(  # type: ignore[attr-defined]
+        Tool("read_file", "Read", "Reads a file.", {"type": "object"}, read, source="mcp:files")
+    )
+    bob = await town.bob.done("GET", "/api/tools/read_file")
+    assert bob["source"] == "mcp:files"
+    assert (await town.admin.done("GET", "/api/tools/read_file"))["source"] == "mcp:files"
+    assert (await town.mallory.done("GET", "/api/tools/read_file"))["source"] == "client"
+    assert (await town.bob("GET", "/api/tools/teller2")).status_code == 404
+    assert (await town.admin("GET", "/api/tools/teller2")).status_code == 404
+    await town.mallory.done("DELETE", "/api/workers/w")
+    answer = await town.mallory("POST", "/api/workers", worker="w", functions=functions[:1])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "name_taken")
+    assert registry.get("tool/read_file") is not None
+
+
+async def test_calls_of_a_shared_function_go_to_no_other_keys_worker(town: Town) -> None:
+    function = {"name": "pay", "input_schema": {"type": "object"}}
+    await town.mallory.done("POST", "/api/workers", worker="hers", functions=[function])
+    await town.admin.done("POST", "/api/workers", worker="his", functions=[function])
+    begun = await town.bob.done("POST", "/api/tools/pay/call?wait=false", arguments={"to": "bob"})
+    assert begun["run"]
+    taken = await town.admin.done("POST", "/api/workers/his/claim", wait=20)
+    [question] = taken["data"]
+    assert question["arguments"] == {"to": "bob"}
+    nothing = await town.mallory.done("POST", "/api/workers/hers/claim", wait=0)
+    assert nothing["data"] == []
+    answer = await town.mallory("POST", f"/api/questions/{question['id']}/answer", accepted=True, value=1)
+    assert answer.status_code == 404
+    await town.admin.done("POST", f"/api/questions/{question['id']}/answer", accepted=True, value="paid")
+
+
+async def test_a_keys_app_blocks_no_model_alias_or_adapter_of_the_operator(town: Town) -> None:
+    await town.mallory.done("POST", "/api/apps", name="gpt", spec=flow("mallory"))
+    await town.mallory.done("POST", "/api/apps", name="best", spec=flow("mallory"))
+    await town.admin.done("POST", "/api/deployments", name="gpt", source="fake://")
+    await town.admin.done("PUT", "/api/aliases/best", target="teller")
+    for name in ("gpt", "best"):
+        assert (await town.bob.done("GET", f"/v1/models/{name}"))["kind"] == "model"
+        assert (await town.admin.done("GET", f"/v1/models/{name}"))["kind"] == "model"
+        assert (await town.mallory.done("GET", f"/v1/models/{name}"))["kind"] == "app"
+
+
+async def test_two_keys_of_one_name_and_two_calls_at_once(town: Town) -> None:
+    import asyncio
+
+    answers = await asyncio.gather(*(town.bob("POST", "/api/stores", name="same") for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
+    answers = await asyncio.gather(
+        *(caller("POST", "/api/stores", name="race", app=True) for caller in (town.bob, town.mallory) * 2)
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 409, 409]
