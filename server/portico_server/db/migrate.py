@@ -42,7 +42,8 @@ def upgrade(engine: Engine) -> None:
             command.upgrade(settings, "head")
     except CommandError as error:
         raise Unavailable(
-            f"The database was made by a newer version of Portico ({error}). Install that version, or use another "
+            f"The database was made by a newer version of Portico ({error}), and cannot be taken back to this one. "
+            "Nothing was changed. Install that version, restore a backup from before (portico restore), or use another "
             "home folder (PORTICO_HOME).",
             code="database_newer",
         ) from error

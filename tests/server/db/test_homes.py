@@ -1,0 +1,233 @@
+"""Homes of earlier versions, opened by this one: nothing is lost, also if the first start is killed in the middle.
+
+``homes/NUMBER.zip`` was made by the code whose newest migration that was (`homes/make.py`); later migrations are taken
+up here by themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from tests.daemon import environment, running
+
+from portico import Client
+from portico_server.core.errors import Unavailable
+from portico_server.db import migrate
+from portico_server.db.database import Database
+from portico_server.db.schema import HEAD
+
+HOMES = sorted((Path(__file__).parent / "homes").glob("*.zip"))
+
+CHANGED: dict[tuple[str, str], str] = {
+    ("alembic_version", "version_num"): "it says where the database stands",
+    ("app_versions", "name"): "versions know their app by its id",
+}
+"""Columns whose old values a migration changes, and why."""
+
+MODELS = 'models:\n  - {name: echo, source: "fake://", aliases: [default]}\n'
+
+every_home = pytest.mark.parametrize("home", HOMES, ids=lambda path: path.stem)
+
+
+def unpacked(archive: Path, folder: Path) -> dict[str, Any]:
+    """Lay an old home in ``folder``; what its daemon said of itself."""
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(archive) as entries:
+        for name in entries.namelist():
+            if name.startswith("blobs/"):
+                entries.extract(name, folder)
+        with closing(sqlite3.connect(folder / "portico.db")) as database:
+            database.execute("pragma journal_mode=wal")
+            database.executescript(entries.read("portico.sql").decode())
+        known: dict[str, Any] = json.loads(entries.read("known.json"))
+        return known
+
+
+def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table."""
+    with closing(sqlite3.connect(path)) as database:
+        database.row_factory = sqlite3.Row
+        names = [row[0] for row in database.execute("select name from sqlite_master where type = 'table'")]
+        return {name: [plain(row) for row in database.execute(f'select * from "{name}"')] for name in names}
+
+
+def plain(row: sqlite3.Row) -> dict[str, Any]:
+    """A row; nothing and JSON's null are read alike."""
+    return {name: None if row[name] == "null" else row[name] for name in row.keys()}  # noqa: SIM118  # not a mapping
+
+
+def lost(old: dict[str, list[dict[str, Any]]], new: dict[str, list[dict[str, Any]]]) -> list[Any]:
+    """Old rows that no new row holds, column by column."""
+    gone: list[Any] = []
+    for table, held in old.items():
+        if table not in new:
+            gone += [(table, row) for row in held]
+            continue
+        kept = {column for row in new[table] for column in row}
+        for row in held:
+            same = {name: value for name, value in row.items() if (table, name) not in CHANGED}
+            if not same.keys() <= kept:
+                gone.append((table, sorted(same.keys() - kept)))
+            elif not any(
+                all(candidate[name] == value for name, value in same.items()) for candidate in new[table]
+            ):
+                gone.append((table, row))
+    return gone
+
+
+def upgraded(path: Path) -> None:
+    database = Database.at(path)
+    try:
+        database.prepare()
+    finally:
+        database.close()
+
+
+def revision(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        return str(database.execute("select version_num from alembic_version").fetchone()[0])
+
+
+def test_there_is_a_home_of_the_first_version_and_of_later_ones() -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()}
+    assert HOMES[0].stem == "0001"
+    assert {path.stem for path in HOMES} <= known
+
+
+@every_home
+def test_no_row_of_an_old_home_is_lost(home: Path, tmp_path: Path) -> None:
+    unpacked(home, tmp_path)
+    path = tmp_path / "portico.db"
+    assert revision(path) == home.stem
+    before = rows(path)
+    assert sum(map(len, before.values())) > 20
+    upgraded(path)
+    assert revision(path) == HEAD
+    assert lost(before, rows(path)) == []
+
+
+@pytest.mark.parametrize("home", [HOMES[0], HOMES[3], HOMES[-1]], ids=lambda path: path.stem)
+def test_a_daemon_of_today_serves_what_an_old_home_holds(home: Path, tmp_path: Path) -> None:
+    known = unpacked(home, tmp_path / "home")
+    (tmp_path / "models.yaml").write_text(MODELS)
+    with (
+        running(tmp_path / "home", "--file", str(tmp_path / "models.yaml")) as daemon,
+        Client(daemon.url) as client,
+    ):
+        daemon.settle()
+        stores = {store.name: store for store in client.stores.list()}
+        assert stores["handbook"].file_counts.completed == 2
+        assert stores["book"].id == known["store"]["id"]
+        for store, question, said in (
+            ("handbook", "which port does the lighthouse listen on", "7419"),
+            ("handbook", "雪莲花", "四千米"),
+            ("book", "when does the harbour open", "six"),
+        ):
+            assert said in client.search(store, question).passages[0].text
+        assert client.files.content(known["file"]["id"]) == b"The harbour opens at six."
+        assert {key.id for key in client.keys.list()} == {known["key"]["id"]}
+        with Client(daemon.url, known["key"]["key"]) as website:
+            assert website.search("handbook", "lighthouse").passages
+        assert "hello" in "".join(client.chat("hello", model="speaker"))
+        assert {"handbook", *(known.get(name, {}).get("name", "handbook") for name in ("flow", "agent"))} <= {
+            app.name for app in client.apps.list()
+        }
+        if "second prompt" in known:
+            assert client.prompts.get("greet").version == 2
+        if "flow" in known:
+            assert client.apps.run("twice", "hello") is not None
+        if known.get("sessions", {}).get("data"):
+            assert [session.name for session in client.sessions.list()] == ["monday"]
+        for name, path in (("response", "responses"), ("batch", "batches"), ("eval", "evals")):
+            if known.get(name):
+                found = client._transport._http.get(f"/v1/{path}/{known[name]['id']}")
+                assert (name, found.status_code) == (name, 200)
+
+
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from portico_server.db import migrate  # before the forks: each would have to import it
+from portico_server.db.database import Database
+
+migrate.head()
+
+# Each attempt is a fork that ends as under kill -9 before one statement, the next one later, until one comes through.
+source, place = Path(sys.argv[1]), Path(sys.argv[2])
+for number in range(100_000):
+    path = place / f"{number}.db"
+    shutil.copyfile(source, path)
+    child = os.fork()
+    if not child:
+        left = number
+
+        def count(*_arguments):
+            global left
+            left -= 1
+            if left < 0:
+                os._exit(9)
+
+        event.listen(Engine, "before_cursor_execute", count)
+        event.listen(Engine, "commit", count)
+        database = Database.at(path)
+        database.prepare()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code not in (0, 9):
+        sys.exit(f"attempt {number} ended with {code}")
+    if code == 0:
+        break
+print(number)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", [HOMES[0], HOMES[-1]], ids=lambda path: path.stem)
+def test_an_upgrade_that_is_killed_anywhere_has_changed_nothing_and_is_done_by_the_next_start(
+    home: Path, tmp_path: Path
+) -> None:
+    unpacked(home, tmp_path / "home")
+    source, place = tmp_path / "home" / "portico.db", tmp_path / "killed"
+    place.mkdir()
+    before = rows(source)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(source), str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    kills = int(done.stdout)
+    assert kills > (50 if home.stem == "0001" else 0)
+    for number in range(kills):
+        path = place / f"{number}.db"
+        assert rows(path) == before, f"killed before statement {number}"
+        if number % 20 == 0 or number > kills - 3:
+            upgraded(path)
+            assert (revision(path), lost(before, rows(path))) == (HEAD, [])
+
+
+@pytest.mark.parametrize("newer", ["9999", "0012_of_another_branch"])
+def test_a_home_of_a_newer_version_is_refused_and_stays_as_it_is(tmp_path: Path, newer: str) -> None:
+    unpacked(HOMES[-1], tmp_path)
+    path = tmp_path / "portico.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("update alembic_version set version_num = ?", [newer])
+        database.commit()
+    before = rows(path)
+    with pytest.raises(Unavailable, match="cannot be taken back") as caught:
+        upgraded(path)
+    assert caught.value.code == "database_newer"
+    assert rows(path) == before
