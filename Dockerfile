@@ -13,7 +13,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY server server
 COPY tui tui
-RUN /opt/portico/bin/python -m pip install --no-deps --build-constraint requirements/build.lock .
+RUN /opt/portico/bin/python -m pip install --no-deps --build-constraint requirements/build.lock . && touch /opt/portico/.portico-image
 
 FROM python:3.13-slim
 # The llama.cpp server is built with OpenMP; bubblewrap is the sandbox of the code tools, where the container may use it.
@@ -26,5 +26,5 @@ USER portico
 WORKDIR /data
 VOLUME /data
 EXPOSE 8642
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-I", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['PORTICO_PORT'] + '/health', timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-I", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORTICO_PORT']), timeout=4); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-P", "-m", "portico_server", "serve"]

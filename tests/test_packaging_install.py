@@ -78,6 +78,14 @@ def test_a_clone_installs_with_pip_alone_and_serves_a_folder(checkout: Path, tmp
     second = install(checkout, path)
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
 
+    # A compiler has come since: what was left out is made, or said to be impossible, once.
+    compiler = Path(path) / "c++"
+    compiler.symlink_to(shutil.which("c++") or shutil.which("false") or "/bin/false")
+    third = install(checkout, path)
+    assert third.returncode == 0 and third.stderr.startswith("Compiling hnswlib"), third.stderr
+    fourth = install(checkout, path)
+    assert (fourth.returncode, fourth.stdout, fourth.stderr) == (0, "", "")
+
 
 def served(checkout: Path, folder: Path, variables: dict[str, str]) -> None:
     """Start over ``folder``, ask, stop with Ctrl-C; nothing may be left running."""

@@ -29,6 +29,7 @@ from portico.values import (
     NewKey,
     Page,
     Plan,
+    Problem,
     Pruned,
     Recommendation,
     Replica,
@@ -326,6 +327,7 @@ def status(value: Any) -> Status:
             str(item["name"]) if isinstance(item, Mapping) else str(item) for item in value.get("apps") or ()
         ),
         recommended=recommendation(value.get("recommended")),
+        problems=tuple(value_of(Problem, item) for item in value.get("problems") or ()),
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from portico._installed import how_to_add
 from portico.client import Client
 from portico.errors import PorticoError
 
@@ -38,7 +39,7 @@ def daemonless(
         from portico_server.embedded import embedded
     except ImportError as error:
         raise PorticoError(
-            "portico.testing runs the daemon itself. Install it: pip install 'portico[server]'.",
+            f"portico.testing runs the daemon itself. Install it: {how_to_add('server')}",
             code="extra_missing",
         ) from error
     given = dict(configuration or {})

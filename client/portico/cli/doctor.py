@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from portico._installed import how_to_add
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, print_json, print_rows
 from portico.cli.session import AsJson, connected, local_settings, run_module
@@ -97,14 +98,14 @@ def _extras() -> Iterator[Finding]:
     parts = {"server": "portico_server", "tui": "textual"}
     for extra, module in parts.items():
         if find_spec(module) is None:
-            yield Finding(f"extra {extra}", "warn", f"not installed: pip install 'portico[{extra}]'")
+            yield Finding(f"extra {extra}", "warn", f"not installed: {how_to_add(extra)}")
         else:
             yield Finding(f"extra {extra}", "ok", "installed")
     if find_spec("hnswlib") is None:
         yield Finding(
             "vector index",
             "warn",
-            "exact search (right below 20,000 passages a store); for more: pip install 'portico[hnsw]'",
+            f"exact search (right below 20,000 passages a store); for more: {how_to_add('hnsw')}",
         )
     else:
         yield Finding("vector index", "ok", "hnswlib")

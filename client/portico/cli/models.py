@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -131,7 +132,7 @@ def add(
     with connected(context) as client:
         made = client.deployments.add(
             name,
-            source,
+            _placed(source),
             engine=engine,
             task=task,
             api_key=api_key,
@@ -142,6 +143,14 @@ def add(
             replicas=replica or replicas,
         )
     _print(made, as_json)
+
+
+def _placed(source: str) -> str:
+    """A path of a file that is here by its whole path: the daemon works in another folder."""
+    if "://" in source:
+        return source
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() else source
 
 
 @app.command(epilog="Example: portico models remove house --yes")

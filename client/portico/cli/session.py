@@ -86,7 +86,9 @@ def note(home: Path) -> dict[str, Any] | None:
 def daemon_command(*arguments: str) -> list[str]:
     """How to start the daemon's program. `InvalidRequest` if it is not installed here."""
     if find_spec("portico_server") is None:
-        raise InvalidRequest("The daemon is not installed here: pip install 'portico[server]'")
+        from portico._installed import how_to_add
+
+        raise InvalidRequest(f"The daemon is not installed here: {how_to_add('server')}")
     return run_module("portico_server", *arguments)
 
 

@@ -51,6 +51,7 @@ def summary(status: Status, url: str) -> dict[str, object]:
         "home": status.home,
         "version": status.version,
         "recommended": dict(better.raw) if better else None,
+        "problems": [{"name": p.name, "place": p.place, "reason": p.reason} for p in status.problems],
     }
 
 
@@ -83,6 +84,8 @@ def _body(status: Status, url: str, model: str) -> Text:
         if store.skipped or not store.file_counts.total:
             line("Skipped" if store.file_counts.total else "Empty", _left_out(store))
     line("Data", status.home)
+    for problem in status.problems:
+        line("Left out", f"{problem.name} ({problem.place}): {problem.reason}")
     better = status.recommended
     if better is not None:
         size = f" ({better.size_gb:g} GB)" if better.size_gb else ""

@@ -28,6 +28,8 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
             ("better model", found.recommended.name if found.recommended else None),
         ]
     )
+    for problem in found.problems:
+        typer.secho(f"left out: {problem.name} ({problem.place}): {problem.reason}", fg="yellow")
     typer.echo()
     print_rows(
         ("MODEL", "STATE", "MEMORY", "SOURCE"),

@@ -17,7 +17,9 @@ app = typer.Typer()
 def tui(context: typer.Context) -> None:
     """Open the terminal UI: models, documents, chat, approvals and fine-tunes."""
     if find_spec("textual") is None or find_spec("portico_tui") is None:
-        raise InvalidRequest("The terminal UI needs its extra: pip install 'portico[tui]'")
+        from portico._installed import how_to_add
+
+        raise InvalidRequest(f"The terminal UI needs its extra 'tui': {how_to_add('tui')}")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidRequest(
             "The terminal UI needs a terminal for its input and its output. In scripts, use the other commands."

@@ -15,7 +15,7 @@ from portico.values.apps import (
     Session,
     SessionMessage,
 )
-from portico.values.daemon import BackedUp, Key, NewKey, Setting, Status, Vacuumed
+from portico.values.daemon import BackedUp, Key, NewKey, Problem, Setting, Status, Vacuumed
 from portico.values.knowledge import (
     Chunk,
     Chunker,
@@ -79,6 +79,7 @@ __all__ = [
     "NewKey",
     "Page",
     "Plan",
+    "Problem",
     "Prompt",
     "Pruned",
     "Question",

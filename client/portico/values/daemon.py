@@ -66,8 +66,17 @@ class Vacuumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """An entry of the configuration that cannot work, where it stands (``models[0].source``), and why."""
+
+    name: str
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """The daemon at a glance. ``startup`` lists the runs that its start began."""
+    """The daemon at a glance. ``startup`` lists the runs that its start began, ``problems`` what it could not do."""
 
     version: str
     home: str
@@ -78,3 +87,4 @@ class Status:
     stores: tuple[Store, ...] = ()
     apps: tuple[str, ...] = ()
     recommended: Recommendation | None = None
+    problems: tuple[Problem, ...] = ()

@@ -70,9 +70,10 @@ function show(status) {
     shownStores = JSON.stringify(status.stores);
     rows($("stores"), status.stores.map(storeRow), "No store yet");
   }
-  rows($("models"), status.models.map((model) => row(model.name, model.state,
+  const leftOut = status.problems.map((each) => row(each.name || each.place, "failed", `${each.place}: ${each.reason}`));
+  rows($("models"), leftOut.concat(status.models.map((model) => row(model.name, model.state,
     [model.aliases.join(", "), model.engine, megabytes(model.memory_bytes), model.error].filter(Boolean).join(" · ")
-  )), "No model");
+  ))), "No model");
   const first = offer(status);
   $("snippet").textContent = [
     "from openai import OpenAI",

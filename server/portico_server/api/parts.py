@@ -6,7 +6,7 @@ FastAPI endpoints get them as parameters through `portico_server.api.depends`; t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from portico_server.apps.agent.app import Agents
 from portico_server.apps.deployed import Apps
@@ -15,6 +15,7 @@ from portico_server.apps.prompts.library import Library
 from portico_server.apps.respond.conversations import Conversations
 from portico_server.apps.respond.responder import Responder
 from portico_server.batches.batches import Batches
+from portico_server.config import Problem
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
@@ -72,6 +73,8 @@ class Parts:
     started_at: float
     stop: Callable[[], None]
     """Asks the daemon to end, as SIGTERM does."""
+    problems: list[Problem] = field(default_factory=list)
+    """What the start was asked for and could not do."""
 
     @property
     def settings(self) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -322,7 +323,7 @@ def _address(url: str) -> URL:
         package = "psycopg[binary]" if error.name == "psycopg" else error.name
         raise InvalidRequest(
             f"The setting 'database' names a kind of database that needs the package '{error.name}': "
-            f"pip install '{package}'.",
+            f"{sys.executable} -m pip install '{package}'",
             code="missing_package",
             param="database",
         ) from error

@@ -31,7 +31,7 @@ from portico_server.engines.machine import ThisMachine
 from portico_server.engines.protocol import Engine, Site
 from portico_server.engines.pulls import Pulls
 from portico_server.engines.residency import Residency
-from portico_server.engines.sources import Fetcher, Progress, parse
+from portico_server.engines.sources import Fetcher, Progress, parse, require_file
 from portico_server.engines.spec import DeploymentInfo, ModelSpec, check_name
 from portico_server.engines.trained import TrainedModels
 from portico_server.engines.workshop import ModelWorkshop
@@ -175,9 +175,11 @@ class Models:
 
     # --- changes -------------------------------------------------------------------------------------------
 
-    async def add(self, spec: ModelSpec, *, owner: str | None = None, keep: bool = True) -> DeploymentInfo:
+    async def add(
+        self, spec: ModelSpec, *, owner: str | None = None, keep: bool = True, here: bool = True
+    ) -> DeploymentInfo:
         """Register a model; ``keep`` writes it to the database, otherwise it comes from configuration each
-        time.
+        time. ``here``: a file that is its source must be here already.
 
         An alias of its own moves here. Raises `Conflict` for a name that is taken, `InvalidRequest` for a
         spec that cannot work.
@@ -190,6 +192,8 @@ class Models:
                 param="name",
             )
         deployment = self._make(spec, owner, time.time())  # before the old one goes: this may raise
+        for source in spec.sources if here else ():
+            await asyncio.to_thread(require_file, source)
         # What the configuration names goes before what was made while the daemon ran.
         new = keep and known is None and spec.name not in self._registry.aliases
         names, aliases = [spec.name] if new else [], spec.aliases if keep else ()
@@ -211,6 +215,8 @@ class Models:
     def check(self, spec: ModelSpec) -> None:
         """Raise `InvalidRequest` for a spec that cannot work."""
         self._make(spec, None, 0.0)
+        for source in spec.sources:
+            require_file(source)
 
     async def remove(self, name: str, *, forget: bool = True) -> None:
         """Take a model away, after the calls in flight. Raises `NotFound`."""
@@ -393,6 +399,7 @@ class Models:
         """Fetch a source, or the source of a deployment, in a durable run; the run's id."""
         with suppress(NotFound):
             source = self._find(source).spec.source
+        await asyncio.to_thread(require_file, source)
         return await self._pulls.begin(source, caller)
 
     # Last in the class: from here on its name hides the built-in `list`.

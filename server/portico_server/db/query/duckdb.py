@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from portico._installed import how_to_add
 from portico_server.core.errors import Unavailable
 from portico_server.db.query.answer import (
     CELL,
@@ -43,7 +44,7 @@ class DuckDB:
     ) -> dict[str, Any]:
         if find_spec("duckdb") is None:
             raise Unavailable(
-                "DuckDB is not installed here: pip install 'portico[sql]', and start the daemon again.",
+                f"DuckDB is not installed here. Install it, and start the daemon again: {how_to_add('sql')}",
                 code="not_installed",
             )
         asked = {

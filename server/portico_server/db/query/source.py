@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from portico._installed import how_to_add
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.db.query.answer import Source
 from portico_server.db.query.duckdb import DuckDB
@@ -35,7 +36,8 @@ def open_source(address: str) -> Source:
         return open_file(Path(address))
     if find_spec("asyncpg") is None:
         raise Unavailable(
-            "The driver of PostgreSQL is not installed here: pip install 'portico[sql]', and start the daemon again.",
+            "The driver of PostgreSQL is not installed here. Install it, and start the daemon again: "
+            f"{how_to_add('sql')}",
             code="not_installed",
         )
     return Postgres(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -119,7 +120,8 @@ def main() -> None:
         import xllamacpp
     except ImportError as error:
         lifeline.give_up(
-            f"the package xllamacpp does not load ({error}). Install it anew: pip install xllamacpp."
+            f"the package xllamacpp does not load ({error}). Install it again: "
+            f"{sys.executable} -m pip install --force-reinstall xllamacpp"
         )
     try:
         server = xllamacpp.Server(parameters(config))

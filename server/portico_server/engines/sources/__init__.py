@@ -5,6 +5,6 @@ May import `core`, `settings` and `engines.gguf`.
 """
 
 from portico_server.engines.sources.fetcher import Fetcher, Progress
-from portico_server.engines.sources.source import Source, parse
+from portico_server.engines.sources.source import MISSING_FILE, Source, parse, require_file
 
-__all__ = ["Fetcher", "Progress", "Source", "parse"]
+__all__ = ["MISSING_FILE", "Fetcher", "Progress", "Source", "parse", "require_file"]

@@ -1,4 +1,4 @@
-"""A model source as a parsed value. Pure: nothing here looks at the disk or the network."""
+"""A model source as a parsed value. Pure, save `require_file`: nothing else here looks at the disk or the network."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ FORMS: dict[str, str] = {
 }
 """Every scheme and the form it is written in, for messages and documentation."""
 
+MISSING_FILE = "model_file_missing"
+"""The code of the error for a path at which there is nothing."""
+
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _PACKAGE = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$")
 _VERSION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")
 _REPO_PART = re.compile(r"^[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?$")
 _REVISION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._/+-]*$")
+_SHORT = re.compile(r"^([A-Za-z]+):/?(?=[^/])")
+_SERVER = re.compile(r"^(localhost|[0-9.]+|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+):[0-9]+(?:/|$)")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
@@ -110,6 +115,41 @@ def parse(source: str) -> Source:
         f"Sources are {', '.join(FORMS.values())}.",
         param="source",
     )
+
+
+def require_file(source: str) -> None:
+    """Raise `InvalidRequest` for a source that is a path at which there is nothing, with what may have been meant."""
+    found = parse(source)
+    if found.scheme != "file" or Path(found.location).exists():
+        return
+    text = source.strip()
+    if _SCHEME.match(text) or text.startswith(("/", "./", "../", "~")):
+        raise InvalidRequest(
+            f"There is no file or folder {found.location} on the daemon's machine.",
+            code=MISSING_FILE,
+            param="source",
+        )
+    meant = _meant(text)
+    raise InvalidRequest(
+        f"'{_shown(text)}' is not a model source, and there is no file {found.location} on the daemon's machine."
+        f"{f' Did you mean {meant}?' if meant else ''} Sources are {', '.join(FORMS.values())}.",
+        code="invalid_source",
+        param="source",
+    )
+
+
+def _meant(text: str) -> str:
+    """The source that somebody may have meant who left out its scheme; empty if none comes to mind."""
+    if _SERVER.match(text):
+        base, _, model = text.partition("#")
+        return f"http://{base.rstrip('/').removesuffix('/v1')}/v1#{model or 'MODEL'}"
+    short = _SHORT.match(text)
+    if short is not None and short[1].lower() in FORMS:
+        return f"{short[1].lower()}://{text[short.end() :]}"
+    organisation, _, rest = text.partition("/")
+    if _REPO_PART.match(organisation) and _REPO_PART.match(rest.partition("/")[0].partition("@")[0]):
+        return f"hf://{text}"
+    return f"pypi://{text}" if text.lower().startswith("llm-") and _PACKAGE.match(text) else ""
 
 
 def _pypi(text: str, rest: str) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def main() -> None:
         model = load()
     except (ImportError, OSError, ValueError) as error:
         lifeline.give_up(
-            f"wordllama does not load ({error}). Install it anew: pip install --force-reinstall wordllama."
+            f"wordllama does not load ({error}). Install it again: "
+            f"{sys.executable} -m pip install --force-reinstall wordllama"
         )
     app = serving.application(config["key"])
     app.router.add_post("/v1/embeddings", StaticServer(model).embed)

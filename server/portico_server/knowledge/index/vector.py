@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from portico._installed import how_to_add
 from portico_server.core.errors import Conflict
 from portico_server.knowledge.index import hnsw
 from portico_server.knowledge.index.exact import Exact, Floats, Halves, Ids, Ranges, Scored
@@ -224,6 +225,7 @@ class VectorIndex:
 def _explain_exact() -> None:
     logger.warning(
         "A store holds more than %d vectors and hnswlib is not installed: each is compared, which is right "
-        "but slower. Installing portico[hnsw] (it needs a C++ compiler) makes it fast.",
+        "but slower. What makes it fast: %s",
         GRAPH_FROM,
+        how_to_add("hnsw"),
     )

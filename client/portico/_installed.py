@@ -1,0 +1,107 @@
+"""How an optional part is added to the installation that runs: a checkout, a container image or an installed wheel.
+
+Portico is on no package index, so that ``pip install 'portico[…]'`` is no advice: what is named here works where it is
+given. Imports nothing beyond the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from functools import cache
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+IMAGE_MARK = ".portico-image"
+"""A file in the environment of the container image, by which it is known."""
+
+COMPILED = "hnsw"
+"""The extra that has to be compiled."""
+
+_BY_SCRIPT = ("cli", "server", "tui", COMPILED)
+"""What ``scripts/install`` of a checkout brings."""
+
+_EXTRA = re.compile(r"""extra\s*==\s*["']([A-Za-z0-9._-]+)["']""")
+_OURS = re.compile(r"^portico\[([A-Za-z0-9._,-]+)\]$")
+_COMPILER = "a C++ compiler (Debian, Ubuntu: sudo apt install g++; macOS: xcode-select --install)"
+
+
+def how_to_add(extra: str) -> str:
+    """What to do to have the extra ``extra`` here, as the end of a sentence: a command, or two in order."""
+    found = _found()
+    root = checkout()
+    if root is not None and extra in _BY_SCRIPT:
+        script = shlex.quote(str(root / "scripts" / "install"))
+        lacks = extra == COMPILED and not (shutil.which("c++") or shutil.which("g++"))
+        return f"{_COMPILER}, then {script}" if lacks else script
+    wheel = _wheel(found)
+    if wheel is not None:
+        return _pip(f"portico[{extra}] @ {wheel}")
+    wanted = requirements(extra)
+    if not wanted:
+        return f"install Portico again with its extra '{extra}'"
+    if Path(sys.prefix, IMAGE_MARK).is_file():
+        return f"in an image of your own, built on this one: USER root, RUN {_pip(*wanted)}, USER portico"
+    if extra == COMPILED and not (shutil.which("c++") or shutil.which("g++")):
+        return f"{_COMPILER}, then {_pip(*wanted)}"
+    return _pip(*wanted)
+
+
+def requirements(extra: str) -> list[str]:
+    """The packages of an extra as pip takes them, those of the extras in it included."""
+    found = _found()
+    wanted: list[str] = []
+    for line in (found.requires or ()) if found is not None else ():
+        package, _, marker = line.partition(";")
+        named = _EXTRA.search(marker)
+        if named is None or named[1] != extra:
+            continue
+        inner = _OURS.match(package.strip())
+        for item in (
+            [x for one in inner[1].split(",") for x in requirements(one)] if inner else [package.strip()]
+        ):
+            if item not in wanted:
+                wanted.append(item)
+    return wanted
+
+
+def checkout() -> Path | None:
+    """The clone that this installation is, if it is one with its scripts."""
+    found = _found()
+    try:
+        origin = json.loads((found and found.read_text("direct_url.json")) or "{}")
+    except ValueError:
+        return None
+    if not (origin.get("dir_info") or {}).get("editable"):
+        return None
+    root = Path(unquote(urlsplit(str(origin.get("url", ""))).path))
+    return root if (root / "scripts" / "install").is_file() else None
+
+
+def _wheel(found: Distribution | None) -> str | None:
+    """The address of the wheel that this was installed from, if it is still there."""
+    try:
+        origin = json.loads((found and found.read_text("direct_url.json")) or "{}")
+    except ValueError:
+        return None
+    url = str(origin.get("url", ""))
+    if "archive_info" not in origin or not url:
+        return None
+    parts = urlsplit(url)
+    return url if parts.scheme != "file" or Path(unquote(parts.path)).is_file() else None
+
+
+def _pip(*packages: str) -> str:
+    return shlex.join([sys.executable, "-m", "pip", "install", *packages])
+
+
+@cache
+def _found() -> Distribution | None:
+    try:
+        return distribution("portico")
+    except PackageNotFoundError:
+        return None

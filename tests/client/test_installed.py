@@ -1,0 +1,108 @@
+"""Advice on optional parts: it names what works in the installation that gives it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+import pytest
+from tests.daemon import ROOT
+
+from portico import _installed
+from portico._installed import how_to_add
+
+METADATA = """Metadata-Version: 2.4
+Name: portico
+Version: 0.1.0
+Requires-Dist: httpx>=0.28
+Provides-Extra: cli
+Requires-Dist: rich>=14; extra == 'cli'
+Provides-Extra: sql
+Requires-Dist: asyncpg<1,>=0.30; extra == 'sql'
+Requires-Dist: duckdb<3,>=1.3; extra == "sql"
+Provides-Extra: tui
+Requires-Dist: portico[cli]; extra == 'tui'
+Requires-Dist: textual<9,>=8; extra == 'tui'
+Provides-Extra: hnsw
+Requires-Dist: hnswlib<0.9,>=0.8; extra == 'hnsw'
+"""
+
+Installed = Callable[..., None]
+PIP = f"{sys.executable} -m pip install"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
+    """Be an installation whose ``direct_url.json`` is given, if any."""
+
+    def be(origin: dict[str, object] | None = None) -> None:
+        folder = tmp_path / "portico-0.1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(METADATA, encoding="utf-8")
+        if origin is not None:
+            (folder / "direct_url.json").write_text(json.dumps(origin), encoding="utf-8")
+        monkeypatch.setattr(_installed, "_found", lambda: PathDistribution(folder))
+        monkeypatch.setattr(sys, "prefix", str(tmp_path))
+
+    return be
+
+
+def compilers(monkeypatch: pytest.MonkeyPatch, *found: str) -> None:
+    monkeypatch.setattr(
+        _installed.shutil, "which", lambda name: f"/usr/bin/{name}" if name in found else None
+    )
+
+
+def test_in_a_checkout_its_own_script_does_it(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed({"url": ROOT.as_uri(), "dir_info": {"editable": True}})
+    compilers(monkeypatch, "g++")
+    assert how_to_add("server") == how_to_add("tui") == how_to_add("hnsw") == f"{ROOT}/scripts/install"
+    assert how_to_add("sql") == f"{PIP} 'asyncpg<1,>=0.30' 'duckdb<3,>=1.3'"
+    compilers(monkeypatch)
+    assert how_to_add("hnsw").startswith("a C++ compiler (") and how_to_add("hnsw").endswith(
+        "scripts/install"
+    )
+
+
+def test_a_wheel_that_is_still_there_is_named_with_the_extra(installed: Installed, tmp_path: Path) -> None:
+    wheel = tmp_path / "portico-0.1.0-py3-none-any.whl"
+    wheel.write_bytes(b"")
+    installed({"url": wheel.as_uri(), "archive_info": {}})
+    assert how_to_add("sql") == f"{PIP} 'portico[sql] @ {wheel.as_uri()}'"
+    wheel.unlink()
+    assert how_to_add("sql") == f"{PIP} 'asyncpg<1,>=0.30' 'duckdb<3,>=1.3'"
+
+
+def test_elsewhere_the_packages_themselves_are_named(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed()
+    compilers(monkeypatch, "c++")
+    assert how_to_add("tui") == f"{PIP} 'rich>=14' 'textual<9,>=8'"
+    assert how_to_add("hnsw") == f"{PIP} 'hnswlib<0.9,>=0.8'"
+
+
+def test_in_the_image_an_image_of_ones_own_is_the_way(installed: Installed, tmp_path: Path) -> None:
+    installed({"url": "file:///src", "dir_info": {}})
+    (tmp_path / _installed.IMAGE_MARK).touch()
+    assert how_to_add("sql") == (
+        "in an image of your own, built on this one: USER root, "
+        f"RUN {PIP} 'asyncpg<1,>=0.30' 'duckdb<3,>=1.3', USER portico"
+    )
+    assert f"touch /opt/portico/{_installed.IMAGE_MARK}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_nobody_is_sent_to_an_index_that_has_no_portico() -> None:
+    """Everything that gives advice asks `how_to_add`; what is written out elsewhere would be wrong somewhere."""
+    said = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for folder in ("client", "server", "tui", "docs", "scripts")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".md", ".html", ".js", "") and path.is_file()
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if "pip install 'portico" in line or "pip install portico" in line
+    ]
+    assert [place for place in said if not place.startswith("client/portico/_installed.py")] == []

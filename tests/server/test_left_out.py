@@ -1,0 +1,145 @@
+"""What cannot work is refused at once; in a configuration it is left out, and the rest serves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.browser import CHROMIUM, browser
+from tests.daemon import Daemon, environment
+from tests.tui.terminal import terminal
+from textual.widgets import Static
+
+from portico import Client
+from portico.errors import InvalidRequest
+from portico_tui.widgets.dialogs import Form
+
+COMMAND = [sys.executable, "-c", "import sys; from portico.cli import main; sys.exit(main())"]
+
+CONFIGURATION = """
+models:
+  - {name: nonsense, source: nonsense}
+  - {name: echo, source: "fake://", aliases: [default]}
+  - {name: gone, source: "file:///nowhere/model.gguf"}
+  - {name: odd, source: "fake://", task: dancing}
+  - {name: typo, sorce: "fake://"}
+  - {name: wide, source: "fake://", parameters: {scrip: []}}
+stores: []
+"""
+
+PLACES = {
+    "nonsense": "models[0].source",
+    "gone": "models[2].source",
+    "odd": "models[3].task",
+    "typo": "models[4].sorce",
+    "wide": "models[5].parameters",
+}
+
+
+@pytest.fixture(scope="module")
+def partly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that was started with `CONFIGURATION`."""
+    home = tmp_path_factory.mktemp("partly")
+    (home / "portico.yaml").write_text(CONFIGURATION, encoding="utf-8")
+    with daemons.running(home / "data", "--file", str(home / "portico.yaml")) as running:
+        yield running
+
+
+def test_bad_models_stand_in_the_status_with_place_and_reason_and_the_rest_serves(partly: Daemon) -> None:
+    with Client(partly.url) as client:
+        found = client.status()
+        assert {problem.name: problem.place for problem in found.problems} == PLACES
+        reasons = {problem.name: problem.reason for problem in found.problems}
+        assert reasons["nonsense"].startswith("'nonsense' is not a model source")
+        assert reasons["odd"].startswith("The task of the model 'odd' is 'dancing'")
+        assert client.chat("Good morning.").read().text == "Good morning."
+        names = {model.name for model in found.models}
+        # A file may come yet, when its disk is mounted: its model waits for it.
+        assert "gone" in names and not names & {"nonsense", "odd", "typo", "wide"}
+
+
+def test_the_command_line_shows_them(partly: Daemon) -> None:
+    done = subprocess.run(
+        [*COMMAND, "status"],
+        env=environment(PORTICO_URL=partly.url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, place in PLACES.items():
+        assert f"left out: {name} ({place}): " in done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+async def test_the_page_shows_them(partly: Daemon, tmp_path: Path) -> None:
+    async with browser(tmp_path / "profile") as page:
+        await page.open(partly.url)
+        await page.until("document.querySelector('#models').textContent.includes('models[0].source')")
+
+
+async def test_the_terminal_ui_shows_them_and_refuses_more(partly: Daemon) -> None:
+    async with terminal(partly.url) as screen:
+        await screen.until(
+            lambda: "models[0].source" in str(screen.app.screen.query_one("#detail", Static).render())
+        )
+        await screen.press("a")
+        await screen.until(lambda: isinstance(screen.app.screen, Form))
+        await screen.type("worse")
+        await screen.type("nonsense")
+        await screen.until(lambda: screen.told)
+        assert "'nonsense' is not a model source" in screen.told[-1]
+
+
+@pytest.mark.parametrize(
+    "source", ["nonsense", "carrier://pigeon", "file:///nowhere/model.gguf", "hf://only"]
+)
+def test_a_source_that_cannot_be_is_refused_at_once(partly: Daemon, source: str) -> None:
+    given = {"name": "worse", "source": source}
+    answer = httpx.post(f"{partly.url}/api/deployments", json=given, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "source")
+    with Client(partly.url) as client:
+        with pytest.raises(InvalidRequest):
+            client.deployments.add("worse", source)
+        assert "worse" not in {model.name for model in client.status().models}
+    done = subprocess.run(
+        [*COMMAND, "models", "add", "worse", "--source", source],
+        env=environment(PORTICO_URL=partly.url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and answer.json()["error"]["message"].split(" Did")[0] in done.stderr
+
+
+def test_a_path_on_the_command_line_is_relative_to_where_it_is_typed(partly: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    done = subprocess.run(
+        [*COMMAND, "models", "add", "near", "--source", "./m.gguf"],
+        env=environment(PORTICO_URL=partly.url),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    with Client(partly.url) as client:
+        assert client.deployments.get("near").source == str(tmp_path / "m.gguf")
+        client.deployments.remove("near")
+
+
+def test_a_configuration_that_is_applied_is_refused_as_a_whole(partly: Daemon, tmp_path: Path) -> None:
+    wish = {
+        "configuration": {
+            "models": [{"name": "good", "source": "fake://"}, {"name": "bad", "source": "nonsense"}]
+        }
+    }
+    answer = httpx.post(f"{partly.url}/api/apply", json={**wish, "folder": str(tmp_path)}, timeout=60)
+    assert answer.status_code == 400
+    with Client(partly.url) as client:
+        assert "good" not in {model.name for model in client.status().models}
