@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from portico_server.db import snapshot
 from portico_server.db.schema import HEAD
 from portico_server.db.snapshot import Vacuumed
 from portico_server.db.writer import Writer
+from portico_server.interpreter import own
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -323,7 +323,7 @@ def _address(url: str) -> URL:
         package = "psycopg[binary]" if error.name == "psycopg" else error.name
         raise InvalidRequest(
             f"The setting 'database' names a kind of database that needs the package '{error.name}': "
-            f"{sys.executable} -m pip install '{package}'",
+            f"{own()} -m pip install '{package}'",
             code="missing_package",
             param="database",
         ) from error

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from typing import Any
 from urllib.parse import urlsplit
 
 from portico_server.engines import lifeline
+from portico_server.interpreter import own
 
 SPINS = "1000"
 """How often a thread looks whether the others are done before it sleeps: a few times ten microseconds.
@@ -121,7 +121,7 @@ def main() -> None:
     except ImportError as error:
         lifeline.give_up(
             f"the package xllamacpp does not load ({error}). Install it again: "
-            f"{sys.executable} -m pip install --force-reinstall xllamacpp"
+            f"{own()} -m pip install --force-reinstall xllamacpp"
         )
     try:
         server = xllamacpp.Server(parameters(config))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from aiohttp import web
 from portico.wire import Usage
 from portico_server.engines import lifeline, serving
 from portico_server.engines.embeddings import dimensions_of, document, encoding_of, shorten, texts_of
+from portico_server.interpreter import own
 
 BATCH = 64
 """Texts embedded at once: texts of one batch are padded to the longest of it."""
@@ -68,7 +68,7 @@ def main() -> None:
     except (ImportError, OSError, ValueError) as error:
         lifeline.give_up(
             f"wordllama does not load ({error}). Install it again: "
-            f"{sys.executable} -m pip install --force-reinstall wordllama"
+            f"{own()} -m pip install --force-reinstall wordllama"
         )
     app = serving.application(config["key"])
     app.router.add_post("/v1/embeddings", StaticServer(model).embed)
