@@ -22,6 +22,7 @@ from portico_server.api.guard import Guard
 from portico_server.api.hot import HOT
 from portico_server.api.parts import Parts
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
+from portico_server.api.ready import READY, Readiness
 from portico_server.api.shape import OPENAI
 from portico_server.core import threads
 from portico_server.core.errors import Unauthenticated
@@ -68,6 +69,7 @@ class Door:
         auth.revoked += [self._end_calls, parts.runner.revoke]
         self.furnished = asyncio.Event()
         """Set once every face is there."""
+        self._readiness = Readiness(parts.database.check, self.furnished)
 
     async def run(self) -> None:
         """Import the faces, off the event loop and in the order of use, and keep them open until cancelled.
@@ -118,6 +120,12 @@ class Door:
             if method not in ("GET", "HEAD"):
                 raise NotAllowedHere(method, path, "GET, HEAD")
             await exchange.answer(200, HEALTH)
+            return
+        if path == "/ready":
+            if method not in ("GET", "HEAD"):
+                raise NotAllowedHere(method, path, "GET, HEAD")
+            await self._readiness.require()
+            await exchange.answer(200, READY)
             return
         if path not in PUBLIC and not path.startswith(PUBLIC_FOLDERS):
             exchange.caller = self._identify(exchange, path)

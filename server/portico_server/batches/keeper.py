@@ -24,12 +24,14 @@ LAST: Final = 1.0
 """Seconds that the lines which are there have to be written once their batch is stopped."""
 
 FIRST: Final = 0.5
-"""Seconds between the first two attempts to write where the disk is full; each next time is twice as long."""
+"""Seconds between the first two attempts to write where the disk is full or the database away; each next time is twice
+as long.
+"""
 
 LONGEST: Final = 15.0
 """Seconds between two attempts at most."""
 
-PASSING: Final = ("disk_full", "disk_failed", "busy", "storage_failed")
+PASSING: Final = ("disk_full", "disk_failed", "busy", "database_unavailable", "storage_failed")
 """Errors that somebody can put right while we wait."""
 
 Write: TypeAlias = Callable[[Sequence[LineRow], Spent], Awaitable[None]]

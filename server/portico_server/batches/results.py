@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from portico_server.db import batches
 from portico_server.db.batches import BatchRow
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
+
+logger = logging.getLogger(__name__)
 
 ROWS: Final = 200
 """Lines that are read from the database at once."""
@@ -91,8 +94,13 @@ class Results:
             return
         code, message = CODES[status]
         done = await self.database.read(batches.done, self.row.id)
-        async for block in read(self.files, self.row, done, self.longest):
-            yield b"".join(lines.unanswered(self.row.id, asked, code, message) for asked in block)
+        try:
+            async for block in read(self.files, self.row, done, self.longest):
+                yield b"".join(lines.unanswered(self.row.id, asked, code, message) for asked in block)
+        except FileNotFoundError:  # the batch ends all the same, with what was answered
+            logger.warning(
+                "batch %s: the bytes of its input are gone, so its error file lacks requests", self.row.id
+            )
 
 
 async def read(

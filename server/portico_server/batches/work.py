@@ -109,11 +109,10 @@ class Work:
         path = place.files.blob(row.input_sha256)
         try:
             checked = await threads.DATASETS.run(lines.check, path, row.endpoint, place.longest)
-        except FileNotFoundError as error:
-            raise Unavailable(
-                "The bytes of the input file are not on this machine. Upload it again.",
-                code="file_content_missing",
-            ) from error
+        except FileNotFoundError:
+            errors = [_missing("Upload it again.").to_json()]
+            await self._move("failed", {"errors": errors, "finished_at": time.time()})
+            return
         checked = await place.problems(checked, row.endpoint, row.owner)
         found = {"total": checked.total, "model": checked.model}
         if checked.problems:
@@ -171,10 +170,14 @@ class Work:
                 task.cancel()
             await asyncio.wait((asking, stopped))
         if finished and (error := asking.exception()) is not None:
-            if not isinstance(error, RevokedError):
+            ended = "The batch was ended with what was done by then."
+            if isinstance(error, RevokedError):
+                code = error.error.code or "key_revoked"
+                errors = [Problem(code, f"{error.error.message} {ended}").to_json()]
+            elif isinstance(error, FileNotFoundError):
+                errors = [_missing(ended).to_json()]
+            else:
                 raise error
-            message = f"{error.error.message} The batch was ended with what was done by then."
-            errors = [Problem(error.error.code or "key_revoked", message).to_json()]
         await self._look()
         spent = Spent(self._row.prompt_tokens, self._row.completion_tokens, self._row.cached_tokens)
         counts = {"completed": self._row.completed, "failed": self._row.failed}
@@ -260,6 +263,15 @@ class Work:
         await self._look()
         made = {"output_file_id": self._row.output_file_id, "error_file_id": self._row.error_file_id}
         await self._note("files", 3, made)
+
+
+def _missing(words: str) -> Problem:
+    """What is said of a batch whose input file has lost its bytes."""
+    return Problem(
+        "file_content_missing",
+        f"The bytes of the input file are not on this machine. {words}",
+        "input_file_id",
+    )
 
 
 class _Feed:

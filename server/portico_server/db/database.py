@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.db import snapshot
@@ -22,6 +30,8 @@ from portico_server.db.snapshot import Vacuumed
 from portico_server.db.writer import Writer
 from portico_server.interpreter import own
 
+logger = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,6 +39,15 @@ FAILURES = (SQLAlchemyError, sqlite3.Error)
 """What a database raises: its driver is spoken to past SQLAlchemy where that counts."""
 
 READERS = 4
+
+CONNECT_TIMEOUT_S = 5
+"""Seconds in which a database behind a network must take a connection."""
+
+RETRY_S = 2.0
+"""Seconds after which it makes sense to ask again where it does not."""
+
+LOST = ("08", "57P", "53300")
+"""What the SQLSTATE of an error begins with that means the connection, or the server, and not the statement."""
 
 LOG_KEPT = 64 * 1024 * 1024
 """Bytes of the write-ahead log that stay on disk once their changes are in the database: one large ingest must not
@@ -83,7 +102,11 @@ class Database:
         more: Sequence[str] = (),
     ) -> Engine:
         if not self._sqlite:
-            return create_engine(self._url, pool_size=pool_size, max_overflow=0)
+            # One that is away is told of at once, instead of after as long as the system tries.
+            limits = (
+                {"connect_timeout": CONNECT_TIMEOUT_S} if self._url.get_backend_name() == "postgresql" else {}
+            )
+            return create_engine(self._url, pool_size=pool_size, max_overflow=0, connect_args=limits)
         engine = create_engine(
             self._url,
             pool_size=pool_size,
@@ -130,6 +153,16 @@ class Database:
         if not connection.dialect.has_table(connection, "alembic_version"):
             return None
         return connection.execute(text("select version_num from alembic_version")).scalar()
+
+    async def check(self) -> None:
+        """Return if the database answers and has the schema of this version. Raises `Unavailable`."""
+        found = await self.read(self._revision)
+        if found != HEAD:
+            raise Unavailable(
+                f"The database has the schema {found}, and this version needs {HEAD}: it is being migrated, or another "
+                "version works on it.",
+                code="database_not_migrated",
+            )
 
     async def read(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -268,6 +301,20 @@ class Database:
                 held.close()
 
     def _explain(self, error: Exception) -> PorticoError:
+        if isinstance(error, PoolTimeout):
+            return Unavailable(
+                "All connections to the database are in use. Try again in a moment.",
+                code="busy",
+                retry_after=RETRY_S,
+            )
+        if _is_away(error):
+            logger.error("the database does not answer: %s", getattr(error, "orig", error))
+            return Unavailable(
+                "The database does not answer. Nothing was changed; try again in a moment. The operator finds the "
+                "reason in the log.",
+                code="database_unavailable",
+                retry_after=RETRY_S,
+            )
         reason = str(getattr(error, "orig", error)).lower()
         where = self._url.database or "the database"
         if "full" in reason and isinstance(error, OperationalError | sqlite3.OperationalError):
@@ -296,6 +343,9 @@ class Database:
             )
         if "locked" in reason:
             return Unavailable(f"The database {where} is held by another program. Try again.", code="busy")
+        if not self._sqlite:  # it may name hosts, and values of other people
+            logger.error("the database could not do that: %s", getattr(error, "orig", error))
+            reason = "the log has the details"
         return PorticoError(f"The database could not do that: {reason}.", code="database_error")
 
     def close(self) -> None:
@@ -308,6 +358,18 @@ class Database:
         self._jot_engine.dispose()
         self._swift_engine.dispose()
         self._read_engine.dispose()
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether a database behind a network cannot be reached, or ends connections."""
+    cause = getattr(error, "orig", error)
+    if isinstance(cause, sqlite3.Error) or not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    state = getattr(cause, "sqlstate", None)
+    lost = state is None or str(state).startswith(LOST)
+    return isinstance(error, OperationalError | InterfaceError) and lost
 
 
 def _free(connection: sqlite3.Connection) -> tuple[int, bool]:

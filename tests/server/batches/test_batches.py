@@ -340,6 +340,56 @@ def test_a_cancelled_batch_frees_what_it_holds_and_keeps_what_is_done(
     assert not any(b'"wait"' in path.read_bytes() and b'"method"' in path.read_bytes() for path in blobs)
 
 
+def forgotten(daemon: Daemon, mark: str) -> None:
+    """Take the bytes of the files that hold a text from the disk."""
+    for path in (daemon.home / "blobs").rglob("*"):
+        if path.is_file() and mark.encode() in path.read_bytes():
+            path.unlink()
+
+
+def test_a_batch_whose_input_has_lost_its_bytes_ends_at_once_with_the_reason(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    file_id = upload(client, [say("a", "these bytes will go")])
+    forgotten(daemon, "these bytes will go")
+    batch = client.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
+    done = ended(daemon, client, batch)
+    assert done.status == "failed"
+    assert done.errors is not None and done.errors.data is not None
+    [problem] = done.errors.data
+    assert (problem.code, problem.param) == ("file_content_missing", "input_file_id")
+    assert "Upload it again" in (problem.message or "")
+
+
+def test_a_batch_whose_input_is_lost_later_ends_with_what_is_done(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    batch = begin(client, [say("a", "hello, soon lost"), say("b", "wait")])
+    until_done(daemon, batch, 1)
+    forgotten(daemon, "soon lost")
+    client.batches.cancel(batch.id)
+    done = ended(daemon, client, batch)
+    assert done.status == "cancelled"
+    assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
+
+
+def test_a_batch_that_finds_its_input_gone_after_a_crash_ends_with_what_is_done(
+    home: Path, tmp_path: Path
+) -> None:
+    arguments = ("--file", str(home / "portico.yaml"))
+    with daemons.running(tmp_path / "data", *arguments) as first, client_of(first) as client:
+        batch = begin(client, [say("a", "hello, soon lost"), say("b", "wait")])
+        until_done(first, batch, 1)
+        first.stop(signal.SIGKILL)
+    forgotten(first, '"method"')
+    with daemons.running(tmp_path / "data", *arguments) as second, client_of(second) as client:
+        done = ended(second, client, batch)
+        assert done.status == "failed"
+        assert done.errors is not None and done.errors.data is not None
+        assert done.errors.data[0].code == "file_content_missing"
+        assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
+
+
 def test_a_batch_whose_run_is_cancelled_ends_as_cancelled_with_its_files(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:

@@ -1,0 +1,139 @@
+"""``/ready`` beside ``/health``, and what is answered while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from tests.porch import Porch, porch
+
+from portico_server.api import ready
+from portico_server.core.errors import PorticoError, Unavailable
+
+REASON = 'connection to server at "db.internal" (10.1.2.3), port 5432 failed: Connection refused'
+
+
+class Refused(Exception):
+    """What a driver raises; ``sqlstate`` as PostgreSQL's has it."""
+
+    sqlstate: str | None = None
+
+
+@pytest.fixture
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Porch]:
+    monkeypatch.setattr(ready, "LOOK_S", -1.0)
+    async with porch(tmp_path) as served:
+        yield served
+
+
+async def furnished(house: Porch, **headers: str) -> None:
+    """Wait until the last face is there, which a request to it does."""
+    await house.client.get("/mcp", headers=headers)
+
+
+def away(house: Porch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every connection fail as one does to a server that is gone."""
+
+    def connect(*_arguments: Any, **_options: Any) -> Any:
+        raise OperationalError("connect", None, Refused(REASON))
+
+    monkeypatch.setattr(house.parts.database, "_held", {})
+    for name in ("_read_engine", "_write_engine", "_jot_engine", "_swift_engine"):
+        monkeypatch.setattr(getattr(house.parts.database, name), "connect", connect)
+        monkeypatch.setattr(getattr(house.parts.database, name), "begin", connect)
+
+
+def refused(answer: httpx.Response) -> None:
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "database_unavailable"
+    assert answer.headers["retry-after"]
+    for secret in ("db.internal", "10.1.2.3", "5432"):
+        assert secret not in answer.text
+
+
+async def test_a_daemon_that_serves_is_ready_without_a_key(tmp_path: Path) -> None:
+    async with porch(tmp_path, require_key=True) as served:
+        key = (await served.auth.create("one", ["admin"]))[1]
+        await furnished(served, authorization=f"Bearer {key}")
+        answer = await served.client.get("/ready")
+        assert answer.json() == {"status": "ready"}
+        assert (await served.client.head("/ready")).status_code == 200
+        assert (await served.client.post("/ready")).status_code == 405
+
+
+async def test_while_the_database_is_away_it_is_503_and_names_no_host(
+    house: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await furnished(house)
+    with monkeypatch.context() as patch:
+        away(house, patch)
+        refused(await house.client.get("/ready"))
+        refused(await house.client.get("/v1/files"))
+        refused(await house.client.post("/api/keys", json={"name": "x", "scopes": ["chat"]}))
+        assert (await house.client.get("/health")).status_code == 200
+    assert (await house.client.get("/ready")).status_code == 200
+
+
+async def test_another_schema_is_not_ready(house: Porch, monkeypatch: pytest.MonkeyPatch) -> None:
+    await furnished(house)
+    monkeypatch.setattr("portico_server.db.database.HEAD", "9999")
+    answer = await house.client.get("/ready")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_not_migrated")
+
+
+async def test_a_database_that_does_not_answer_in_time_is_not_ready() -> None:
+    furnished, asked = asyncio.Event(), 0
+
+    async def check() -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.get_running_loop().create_future()
+
+    readiness = ready.Readiness(check, furnished)
+    with pytest.raises(Unavailable, match="starting"):
+        await readiness.require()
+    furnished.set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ready, "TIMEOUT_S", 0.0)
+        found = await asyncio.gather(*(readiness.require() for _ in range(5)), return_exceptions=True)
+    assert {type(item) for item in found} == {Unavailable}
+    assert asked == 1, "one look is everybody's"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "status"),
+    [
+        (None, "database_unavailable", 503),
+        ("08006", "database_unavailable", 503),
+        ("57P01", "database_unavailable", 503),
+        ("53300", "database_unavailable", 503),
+        ("40P01", "database_error", 500),
+    ],
+)
+async def test_what_a_server_says_of_itself_is_told_from_what_it_says_of_a_statement(
+    house: Porch, state: str | None, code: str, status: int
+) -> None:
+    def fail(_connection: Connection) -> None:
+        cause = Refused(REASON)
+        cause.sqlstate = state
+        raise OperationalError("select 1", None, cause)
+
+    with pytest.raises(PorticoError) as caught:
+        await house.parts.database.read(fail)
+    assert (caught.value.code, caught.value.status) == (code, status)
+
+
+async def test_a_pool_without_a_free_connection_is_busy(house: Porch) -> None:
+    def fail(_connection: Connection) -> None:
+        raise PoolTimeout("QueuePool limit of size 4 overflow 0 reached")
+
+    with pytest.raises(Unavailable) as caught:
+        await house.parts.database.read(fail)
+    assert caught.value.code == "busy"

@@ -1,0 +1,36 @@
+"""The unit for systemd: what systemd itself thinks of it, and that the daemon takes its command."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parents[3] / "configs" / "systemd" / "portico.service"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    here = tmp_path / UNIT.name
+    here.write_text(UNIT.read_text().replace("/opt/portico/bin/python", sys.executable))
+    found = subprocess.run(
+        ["systemd-analyze", "verify", str(here)], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_the_daemon_takes_the_command_of_the_unit() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(UNIT)
+    command = unit["Service"]["ExecStart"].split()
+    assert command[1:4] == ["-P", "-m", "portico_server"]
+    told = subprocess.run(
+        [sys.executable, *command[1:5], "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for option in [word for word in command if word.startswith("--")]:
+        assert option in told
