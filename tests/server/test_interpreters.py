@@ -22,7 +22,11 @@ from portico_server.surroundings import inherited
 LIMIT = 90
 """Seconds after which the test gives up on a process."""
 
-MAKERS = {"server/portico_server/interpreter.py", "client/portico/cli/session.py"}
+MAKERS = {
+    "client/portico/_installed.py",
+    "server/portico_server/interpreter.py",
+    "client/portico/cli/session.py",
+}
 """The files that may make a command line of an interpreter."""
 
 CONFIGURATION = """
