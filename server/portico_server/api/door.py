@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from importlib import import_module
+from time import perf_counter
 
 import orjson
 
@@ -82,7 +83,7 @@ class Door:
                 await stack.enter_async_context(face.lifespan())
                 self._face(name).set_result(face)
             self.furnished.set()
-            await asyncio.get_running_loop().create_future()
+            await self._parts.runner.signals.watch()
 
     def _face(self, name: str) -> asyncio.Future[Face]:
         future = self._faces.get(name)
@@ -95,6 +96,7 @@ class Door:
         assert scope["type"] == "http", "the server is configured without websockets and lifespan"
         shape = ANTHROPIC if is_ours(scope) else OPENAI
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
+        begun = perf_counter()
         try:
             await self._answer(exchange)
         except asyncio.CancelledError:
@@ -106,6 +108,9 @@ class Door:
         finally:
             if exchange.caller is not None:
                 self._ended(exchange, exchange.caller.id)
+            self._parts.runner.signals.answered(
+                scope["method"], scope.get("portico.route", ""), exchange.status, perf_counter() - begun
+            )
 
     async def _answer(self, exchange: Exchange) -> None:
         scope = exchange.scope
@@ -116,6 +121,8 @@ class Door:
             await exchange.answer(204, b"", [])
             return
         self._limit(exchange)
+        if path in ("/health", "/ready"):
+            scope["portico.route"] = path
         if path == "/health":
             if method not in ("GET", "HEAD"):
                 raise NotAllowedHere(method, path, "GET, HEAD")
@@ -135,6 +142,8 @@ class Door:
             exchange.meter = self._parts.runner.quotas.of(exchange.caller.id)
             self._began(exchange, exchange.caller.id)
         handlers = HOT.get(path)
+        if handlers is not None:
+            scope["portico.route"] = path
         if handlers is None:
             await self._pass_on(exchange, path, method)
         elif method in handlers:
@@ -207,7 +216,11 @@ class Door:
             "portico.caller": exchange.caller,
             "portico.exchange": exchange,
         }
-        await face.app(scope, exchange.receive, exchange.send)
+        try:
+            await face.app(scope, exchange.receive, exchange.send)
+        finally:
+            route = scope.get("route")
+            exchange.scope["portico.route"] = "/mcp" if name == "mcp" else getattr(route, "path", "")
 
 
 def _load(name: str, parts: Parts) -> Face:

@@ -63,6 +63,7 @@ class Exchange:
         "scope",
         "shape",
         "started",
+        "status",
         "task",
     )
 
@@ -74,6 +75,8 @@ class Exchange:
         self.id = new_id("req_")
         self.limit = limit
         self.started = False
+        self.status = 0
+        """That of the answer, once it has begun."""
         self.extra: RawHeaders = [(name, self.id.encode()) for name in shape.ids]
         self.caller: Principal | None = None
         self.meter: Meter | None = None
@@ -167,6 +170,7 @@ class Exchange:
         """Send an ASGI message; the first one gets the headers in ``extra``."""
         if message["type"] == "http.response.start":
             self.started = True
+            self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self.extra]
             if self.meter is not None:
                 message["headers"] += self.meter.headers()

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
@@ -27,6 +28,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.db import snapshot
 from portico_server.db.schema import HEAD
 from portico_server.db.snapshot import Vacuumed
+from portico_server.db.timing import Timings
 from portico_server.db.writer import Writer
 from portico_server.interpreter import own
 
@@ -78,6 +80,7 @@ class Database:
         self._jot_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
         self._read_engine = self._engine("BEGIN", pool_size=READERS)
         self._writer = Writer("portico-db-write")
+        self._reading = Timings()
         self._readers = ThreadPoolExecutor(READERS, "portico-db-read")
         # Nothing that waits: neither for a lock, nor for the disk in a checkpoint, which is left to the others.
         self._swift_engine = self._engine(
@@ -167,14 +170,33 @@ class Database:
     async def read(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        timings = self._reading
+        since, begun = perf_counter(), 0.0
+
         def work() -> T:
+            nonlocal begun
+            begun = perf_counter()
             try:
                 with self._read_engine.begin() as connection:
                     return function(connection, *args, **kwargs)
             except FAILURES as error:
                 raise self._explain(error) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        timings.running += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        finally:
+            timings.running -= 1
+            if begun:
+                timings.waited.observe(begun - since)
+                timings.took.observe(perf_counter() - begun)
+
+    def load(self) -> Mapping[str, Timings]:
+        """How busy it is, by ``read`` and ``write``."""
+        reading, writing = self._reading, self._writer.timings
+        reading.waiting = max(0, reading.running - READERS)
+        writing.waiting, writing.running = self._writer.waiting, int(self._writer.busy)
+        return {"read": reading, "write": writing}
 
     async def write(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

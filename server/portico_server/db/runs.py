@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import orjson
-from sqlalchemy import Connection, insert, or_, select, true, update
+from sqlalchemy import Connection, func, insert, or_, select, true, update
 
 from portico_server.db import questions
 from portico_server.db.schema import run_events, runs, steps
@@ -44,6 +44,16 @@ Beginning: TypeAlias = Callable[[Connection, str, str, str, str, Mapping[str, An
 """What writes the row of a run that begins: `begin`, or something around it with the same arguments."""
 
 _COLUMNS = [runs.c[name] for name in RunRow.__dataclass_fields__]
+
+
+def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
+    """Runs that have not ended, as (kind, status, how many, when the oldest was made)."""
+    rows = connection.execute(
+        select(runs.c.kind, runs.c.status, func.count(), func.min(runs.c.created_at))
+        .where(runs.c.status.in_(("queued", *HELD)))
+        .group_by(runs.c.kind, runs.c.status)
+    )
+    return [(kind, status, number, oldest) for kind, status, number, oldest in rows]
 
 
 def ensure(

@@ -374,6 +374,12 @@ def unfinished(connection: Connection) -> list[str]:
     return [row.store_id for row in connection.execute(query)]
 
 
+def waiting_files(connection: Connection) -> int:
+    """How many files of all stores wait to be indexed."""
+    query = select(func.count()).select_from(stores.join(store_files, store_files.c.store_id == stores.c.id))
+    return int(connection.execute(query.where(store_files.c.status == "in_progress")).scalar() or 0)
+
+
 def set_file(
     connection: Connection, store_id: str, file_id: str, values: Mapping[str, Any], *, only: str | None = None
 ) -> bool:

@@ -6,11 +6,14 @@ import asyncio
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
+
+from portico_server.db.timing import Timings
 
 T = TypeVar("T")
 
-Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any], float]
 
 
 class Writer:
@@ -22,6 +25,7 @@ class Writer:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.timings = Timings()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -32,6 +36,11 @@ class Writer:
         """Whether it has something to do."""
         return self._at_work or not self._jobs.empty()
 
+    @property
+    def waiting(self) -> int:
+        """How much it has still to begin."""
+        return self._jobs.qsize()
+
     def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """What ``work`` will return or raise. Cancelled before its turn, it is not done."""
         if self._closed:
@@ -41,13 +50,15 @@ class Writer:
             self._thread.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put((loop, future, work))
+        self._jobs.put((loop, future, work, perf_counter()))
         return future
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._at_work = True
-            loop, future, work = job
+            loop, future, work, since = job
+            begun = perf_counter()
+            self.timings.waited.observe(begun - since)
             how: Callable[..., None] = _give
             what: Any = None
             if not future.cancelled():
@@ -55,6 +66,7 @@ class Writer:
                     what = work()
                 except BaseException as error:  # noqa: BLE001  # whoever waits gets it
                     how, what = _fail, error
+            self.timings.took.observe(perf_counter() - begun)
             self._at_work = False  # before whoever waits looks again
             _tell(loop, how, future, what)
             del job, loop, future, work, what  # the next one may be long in coming

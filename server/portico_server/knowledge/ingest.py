@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from weakref import WeakValueDictionary
 from portico.wire import JSON, Status, StepFinished, StepStarted
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.histogram import Histogram
 from portico_server.db import changes, groups
 from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
@@ -69,6 +71,10 @@ class Ingest:
         self._readers = readers
         self._indexes = indexes
         self._workers = max(1, workers)
+        self.ended: Counter[str] = Counter()
+        """Files that were read and indexed since the start, ``completed`` or ``failed``."""
+        self.seconds = Histogram()
+        """What each took."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, store: StoreRow, context: Context, *, changed: bool = False) -> JSON:
@@ -274,7 +280,9 @@ class Ingest:
             if item.last or item.message is not None:
                 tally.done += 1
                 tally.failed += item.message is not None
+                self.ended["failed" if item.message is not None else "completed"] += 1
                 took = (time.perf_counter() - item.began) * 1e3
+                self.seconds.observe(took / 1e3)
                 await context.emit(StepFinished(f"index/{item.row.filename}", took, item.message))
         if batch:
             last = batch[-1].row.filename

@@ -89,7 +89,9 @@ class Stores:
             recordings=recordings,
             ahead=self._indexes.ahead,
         )
-        ingest = Ingest(database, files, self._readers, self._indexes, workers=settings.ingest_workers)
+        self.ingest = ingest = Ingest(
+            database, files, self._readers, self._indexes, workers=settings.ingest_workers
+        )
         self._following = Following(
             *(database, scheduler, files, ingest, pictures, recordings, fetcher, settings)
         )
@@ -410,6 +412,10 @@ class Stores:
         self._following.follow(row)
         await self.sync(row)
         return view(row, SYSTEM)
+
+    async def waiting(self) -> int:
+        """How many files of all stores wait to be indexed."""
+        return await self._database.read(rows.waiting_files)
 
     async def sync(self, row: StoreRow) -> str:
         """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""

@@ -23,6 +23,7 @@ from portico_server.runs.questions import Questions
 from portico_server.runs.quotas import Meter, Quotas
 from portico_server.runs.recent import Recent
 from portico_server.runs.run import Run, RunContext
+from portico_server.runs.signals import Signals
 from portico_server.runs.tally import Tally
 from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.usage import UsageLog
@@ -51,6 +52,8 @@ class Runner:
         """Who waits for runs that do not live yet, by the id of the run."""
         self.answered_at = 0.0
         """When a call that somebody waited for ended last, as `time.perf_counter` tells it."""
+        self.signals = Signals()
+        """What the daemon knows of its own health."""
         self.telemetry: Telemetry | None = None
         """Who is told of everything that has ended, if anybody is."""
         self.quotas = Quotas()

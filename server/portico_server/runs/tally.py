@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 
+from portico_server.core.histogram import Histogram as Histogram
 from portico_server.db.usage import UsageRow
-
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Upper bounds of the histograms' buckets, in seconds."""
 
 MOST = 500
 """Names that are counted apart. Anyone may call a name that does not exist; those beyond share one."""
 
 OTHERS = "(others)"
-
-
-class Histogram:
-    """How many of the observed seconds were in which bucket; the last bucket is for all above `BOUNDS`."""
-
-    __slots__ = ("buckets", "sum")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(BOUNDS) + 1)
-        self.sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.buckets[bisect_left(BOUNDS, seconds)] += 1
-        self.sum += seconds
-
-    @property
-    def count(self) -> int:
-        return sum(self.buckets)
 
 
 class Series:

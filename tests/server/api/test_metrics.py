@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import httpx
-from tests.daemon import Daemon
+from tests.daemon import ROOT, Daemon
+
+from portico_server.runs.signals import Signals
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="(?:[^"\\]|\\.)*"(,[a-z_]+="(?:[^"\\]|\\.)*")*\})? [-+.\de]+')
 
@@ -35,6 +38,56 @@ def test_metrics_count_calls_tokens_and_times(daemon: Daemon) -> None:
     assert sample(text, 'portico_process_memory_bytes{process="daemon"}') > 10_000_000
     assert sample(text, 'portico_process_memory_bytes{process="echo"}') > 1_000_000
     assert sample(text, "portico_memory_budget_bytes") > 0
+
+
+def test_metrics_tell_of_answers_database_queue_ingest_and_event_loop(daemon: Daemon) -> None:
+    with httpx.Client(base_url=daemon.url) as client:
+        client.get("/health").raise_for_status()
+        client.get("/api/stores/handbook").raise_for_status()
+        assert client.get("/api/stores/nowhere").status_code == 404
+        for path in ("/made-up-1", "/made-up-2"):
+            assert client.request("PURGE", path).status_code in (404, 405)
+        text = client.get("/metrics").text
+    store = 'method="GET",route="/api/stores/{store}"'
+    assert sample(text, f'portico_http_requests_total{{{store},status="200"}}') >= 1
+    assert sample(text, f'portico_http_requests_total{{{store},status="404"}}') >= 1
+    assert sample(text, 'portico_http_requests_total{method="GET",route="/health",status="200"}') >= 1
+    assert "made-up" not in text and "PURGE" not in text
+    assert sample(text, 'portico_http_request_seconds_count{route="/api/stores/{store}"}') >= 2
+    for operation in ("read", "write"):
+        labels = f'{{operation="{operation}"}}'
+        assert sample(text, f"portico_database_seconds_count{labels}") > 0
+        assert sample(text, f"portico_database_wait_seconds_count{labels}") > 0
+        assert sample(text, f"portico_database_waiting{labels}") >= 0
+    assert sample(text, 'portico_ingest_files_total{status="completed"}') >= 0
+    assert sample(text, "portico_ingest_waiting_files") == 0
+    assert sample(text, "portico_event_loop_lag_seconds_count") >= 0
+    assert sample(text, "portico_event_loop_lag_max_seconds") >= 0
+    assert "# TYPE portico_run_queue gauge" in text
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(daemon: Daemon) -> None:
+    dashboard = json.loads((ROOT / "configs" / "grafana" / "portico.json").read_text())
+    known = set(re.findall(r"^# TYPE (\w+) ", httpx.get(f"{daemon.url}/metrics").text, re.MULTILINE))
+    asked = {
+        name.removesuffix("_bucket")
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"portico_\w+", target["expr"])
+    }
+    assert asked <= known
+    assert known - asked <= {"portico_info", "portico_start_time_seconds", "portico_call_seconds"} | {
+        "portico_model_loaded",
+        "portico_database_running",
+    }
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_longest_lag_of_the_event_loop_is_told_once() -> None:
+    watched = Signals()
+    for seconds in (0.001, 0.3, 0.02):
+        watched.late(seconds)
+    assert (watched.lag.count, watched.take_worst(), watched.take_worst()) == (3, 0.3, 0.0)
 
 
 def test_metrics_are_for_admins(daemon: Daemon) -> None:

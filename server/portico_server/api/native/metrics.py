@@ -6,6 +6,7 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, vers
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 
 from fastapi import APIRouter
@@ -15,8 +16,9 @@ from portico_server import __version__
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
 from portico_server.api.parts import Parts
+from portico_server.db import runs
 from portico_server.engines.residency import resident
-from portico_server.runs.tally import BOUNDS, Histogram
+from portico_server.runs.tally import Histogram
 
 router = APIRouter(tags=["Daemon"])
 
@@ -29,6 +31,9 @@ async def prometheus_metrics(parts: TheParts, _caller: Admin) -> Response:
     page = _Page()
     _daemon(page, parts)
     _calls(page, parts)
+    _answers(page, parts)
+    _database(page, parts)
+    await _queues(page, parts)
     await _models(page, parts)
     return Response(page.text(), media_type=MEDIA_TYPE)
 
@@ -50,7 +55,7 @@ class _Page:
         self._head(name, "histogram", doc)
         for labels, found in samples:
             below = 0
-            for bound, count in zip((*map(str, BOUNDS), "+Inf"), found.buckets, strict=True):
+            for bound, count in zip((*map(str, found.bounds), "+Inf"), found.buckets, strict=True):
                 below += count
                 self._sample(f"{name}_bucket", {**labels, "le": bound}, below)
             self._sample(f"{name}_sum", labels, found.sum)
@@ -119,6 +124,96 @@ def _calls(page: _Page, parts: Parts) -> None:
         "portico_first_byte_seconds",
         "Time to the first byte of an answer, or to its first token in a stream.",
         [(labels, series.first_byte) for labels, series in found if series.first_byte.count],
+    )
+
+
+def _answers(page: _Page, parts: Parts) -> None:
+    signals = parts.runner.signals
+    page.metric(
+        "portico_http_requests_total",
+        "counter",
+        "Requests by method, route and status of the answer; 0: the client left before it.",
+        [
+            ({"method": method, "route": route, "status": str(status)}, count)
+            for (method, route, status), count in sorted(signals.answers.items())
+        ],
+    )
+    page.histogram(
+        "portico_http_request_seconds",
+        "Seconds from a request to the end of its answer, streams included.",
+        [({"route": route}, found) for route, found in sorted(signals.durations.items())],
+    )
+    page.histogram(
+        "portico_event_loop_lag_seconds",
+        "How late the event loop was, four times a second.",
+        [({}, signals.lag)],
+    )
+    page.metric(
+        "portico_event_loop_lag_max_seconds",
+        "gauge",
+        "The longest lag since this page was read last.",
+        [({}, signals.take_worst())],
+    )
+
+
+def _database(page: _Page, parts: Parts) -> None:
+    load = [({"operation": name}, found) for name, found in parts.database.load().items()]
+    page.histogram(
+        "portico_database_seconds",
+        "What transactions took.",
+        [(labels, found.took) for labels, found in load],
+    )
+    page.histogram(
+        "portico_database_wait_seconds",
+        "What they waited for a thread and its connection.",
+        [(labels, found.waited) for labels, found in load],
+    )
+    page.metric(
+        "portico_database_waiting",
+        "gauge",
+        "Transactions that wait for a connection of their pool.",
+        [(labels, found.waiting) for labels, found in load],
+    )
+    page.metric(
+        "portico_database_running",
+        "gauge",
+        "Transactions in progress or waiting.",
+        [(labels, found.running) for labels, found in load],
+    )
+
+
+async def _queues(page: _Page, parts: Parts) -> None:
+    pending = await parts.database.read(runs.pending)
+    now = time.time()
+    page.metric(
+        "portico_run_queue",
+        "gauge",
+        "Durable runs of all daemons on this database that have not ended.",
+        [({"kind": kind, "status": status}, count) for kind, status, count, _ in pending],
+    )
+    page.metric(
+        "portico_run_queue_oldest_seconds",
+        "gauge",
+        "The age of the oldest run that waits for its turn.",
+        [
+            ({"kind": kind}, max(0.0, now - oldest))
+            for kind, status, _, oldest in pending
+            if status == "queued"
+        ],
+    )
+    ingest = parts.stores.ingest
+    page.metric(
+        "portico_ingest_files_total",
+        "counter",
+        "Files of stores that were indexed, or could not be.",
+        [({"status": status}, ingest.ended[status]) for status in ("completed", "failed")],
+    )
+    page.histogram("portico_ingest_seconds", "What each of them took.", [({}, ingest.seconds)])
+    page.metric(
+        "portico_ingest_waiting_files",
+        "gauge",
+        "Files of stores that wait to be indexed.",
+        [({}, await parts.stores.waiting())],
     )
 
 
