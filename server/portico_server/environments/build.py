@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from portico_server.core import threads
 from portico_server.core.errors import Unavailable
+from portico_server.environments.indexes import own_sources
 from portico_server.environments.uv import Report, StepFailedError, program, silent, step
 
 DRAFT: Final = ".draft-"
@@ -33,7 +34,8 @@ class Packages:
     ``name`` begins the names of its drafts; who builds sees to it that one build of a name runs at a time. ``what``
     is the subject of a sentence, such as "The environment of the engine 'vllm'"; ``again`` says what to do after a
     failure. ``python`` is what uv is asked for; ``install`` are uv's arguments: requirements, and how they are to be
-    taken.
+    taken. ``instead``: further arguments that are tried in order when those before them fail, each with the words in
+    which that is told.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Packages:
     again: str
     python: str
     install: tuple[str, ...]
+    instead: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 async def build(
@@ -53,6 +56,8 @@ async def build(
     replace: bool = True,
 ) -> None:
     """Build ``packages`` in ``place``. Raises `Unavailable` with uv's own words; then nothing has changed.
+
+    Packages come from ``index``, or else from where the user's uv or pip takes them.
 
     What is there already is exchanged, or kept if it is whole and ``replace`` is false: another daemon was quicker.
     What uv has fetched stays in its cache, so that a build that was cut off goes on from there. Cancelling ends uv.
@@ -72,9 +77,8 @@ async def build(
                 packages.python,
             )
             await step([uv, *venv, str(draft)], "python", report, folder=draft)
-            source = ("--default-index", index) if index else ()
-            install = ("pip", "install", "--python", python, *source, *packages.install)
-            await step([uv, *install], "packages", report, folder=draft)
+            source = ("--default-index", index) if index else (await own_sources(draft) or ())
+            await _install([uv, "pip", "install", "--python", python, *source], packages, draft, report)
             await report("check", "Looking at what was installed")
             await step([uv, "pip", "check", "--python", python], "check", report, folder=draft)
             receipt = await furnish(draft)
@@ -84,6 +88,22 @@ async def build(
                 code="environment_failed",
             ) from error
         await threads.MODELS.run(_place, draft, place, packages.name, receipt, replace)
+
+
+async def _install(command: list[str], packages: Packages, draft: Path, report: Report) -> None:
+    """Install by the first arguments that work. Raises `StepFailedError` with what was said to each."""
+    said: list[str] = []
+    for words, arguments in (("", packages.install), *packages.instead):
+        if words:
+            await report("packages", words)
+        # pip takes the best of all indexes, not of the first: harmless where the bytes are pinned.
+        pinned = ("--index-strategy", "unsafe-best-match") if "--require-hashes" in arguments else ()
+        try:
+            await step([*command, *pinned, *arguments], "packages", report, folder=draft)
+            return
+        except StepFailedError as error:
+            said.append(f"{words}: {error.message}" if words else error.message)
+    raise StepFailedError(" ".join(said), code="environment_failed")
 
 
 @contextlib.asynccontextmanager

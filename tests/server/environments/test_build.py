@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from portico_server.environments.build import (
     receipt_in,
 )
 from portico_server.environments.downloads import Downloads
+from portico_server.environments.indexes import own_sources, said_to_uv
 from portico_server.environments.uv import StepFailedError, silent, step
 
 
@@ -155,6 +157,90 @@ async def heard(stage, words):
 code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 asyncio.run(step([sys.executable, "-c", code], "x", heard, folder=Path.cwd()))
 """
+
+
+def without_sources(monkeypatch: pytest.MonkeyPatch, home: Path, **variables: str) -> None:
+    """A machine on which neither uv nor pip was told where packages come from, save by ``variables``."""
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+async def test_packages_come_from_where_pip_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = wheel(tmp_path)
+    without_sources(monkeypatch, tmp_path, PIP_FIND_LINKS=str(found.parent), PIP_NO_INDEX="1")
+    wanted = Packages("tiny", "The environment 'tiny'", "Try again.", sys.executable, ("tinyengine",))
+    await build(wanted, tmp_path / "tiny", silent, furnish=signed)
+    assert is_whole(tmp_path / "tiny")
+
+
+async def test_what_fails_is_tried_in_other_ways_and_all_reasons_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def report(_stage: str, words: str) -> None:
+        told.append(words)
+
+    good = str(wheel(tmp_path))
+    ways = (("The second way", ("--offline", "no-such-package")), ("The third way", ("--offline", good)))
+    wanted = Packages("tiny", "It", "Try again.", sys.executable, ("--offline", "nothing-here"), instead=ways)
+    await build(wanted, tmp_path / "tiny", report, furnish=signed)
+    assert is_whole(tmp_path / "tiny")
+    assert [words for words in told if words.startswith("The ")] == ["The second way", "The third way"]
+    with pytest.raises(Unavailable) as raised:
+        await build(replace(wanted, instead=ways[:1]), tmp_path / "other", silent, furnish=signed)
+    assert "nothing-here" in raised.value.message
+    assert "The second way: " in raised.value.message and "no-such-package" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("lines", "arguments"),
+    [
+        ([], ()),
+        ([":env:.disable-pip-version-check='1'"], ()),
+        (["global.index-url='https://mirror/simple'"], ("--default-index", "https://mirror/simple")),
+        (
+            ["global.extra-index-url='https://a/simple\\nhttps://b/simple'", "global.find-links='/wheels'"],
+            ("--index", "https://a/simple", "--index", "https://b/simple", "--find-links", "/wheels"),
+        ),
+        (
+            [
+                ":env:.index-url='https://mine'",
+                "global.index-url='https://all'",
+                "install.index-url='https://some'",
+            ],
+            ("--default-index", "https://mine"),
+        ),
+        (
+            ["global.index-url='https://mirror'", "global.trusted-host='mirror'"],
+            ("--default-index", "https://mirror", "--allow-insecure-host", "mirror"),
+        ),
+        (
+            ["global.no-index='true'", "global.find-links='/wheels'"],
+            ("--find-links", "/wheels", "--no-index"),
+        ),
+        (["global.index-url=damaged"], ()),
+    ],
+)
+def test_what_pip_is_told_is_told_to_uv(lines: list[str], arguments: tuple[str, ...]) -> None:
+    assert said_to_uv(lines) == arguments
+
+
+async def test_where_uv_is_set_up_it_is_left_to_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_sources(monkeypatch, tmp_path)
+    assert await own_sources(tmp_path) is None
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror/simple")
+    assert await own_sources(tmp_path) == ("--default-index", "https://mirror/simple")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://other/simple")
+    assert await own_sources(tmp_path) == ()
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    (tmp_path / "uv").mkdir()
+    (tmp_path / "uv" / "uv.toml").write_text('index-url = "https://third/simple"\n', encoding="utf-8")
+    assert await own_sources(tmp_path) == ()
 
 
 @pytest.mark.process

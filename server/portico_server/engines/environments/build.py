@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,17 +12,19 @@ from portico_server.engines.environments.built import Receipt
 from portico_server.engines.environments.recipe import Recipe
 from portico_server.environments import build as environments
 from portico_server.environments.build import Packages
+from portico_server.environments.indexes import own_sources
 from portico_server.environments.uv import Report, silent, step
 from portico_server.interpreter import run_isolated
 
-FOLDER = "UV_FIND_LINKS"
-"""The variable by which uv is told of a folder with wheels. Whoever has one has PyTorch in it."""
 
-
-async def build(recipe: Recipe, place: Path, report: Report, *, index: str = "") -> Receipt:
+async def build(
+    recipe: Recipe, place: Path, report: Report, *, index: str = "", large: bool = True
+) -> Receipt:
     """Build ``recipe`` in ``place``, in exchange for what is there. Raises `Unavailable` with uv's own words.
 
-    What uv has fetched stays in its cache, so that a build that was cut off goes on from there.
+    PyTorch comes from where the user takes packages from, if that was set up and has it, else from its own index, else,
+    where ``large``, in its ordinary build with CUDA's gigabytes. What uv has fetched stays in its cache, so that a
+    build that was cut off continues from there.
     """
     made: list[Receipt] = []
 
@@ -34,18 +35,40 @@ async def build(recipe: Recipe, place: Path, report: Report, *, index: str = "")
         )
         return asdict(made[0])
 
+    ways = ways_of(recipe, own=bool(index) or await _is_set_up(place), large=large)
     packages = Packages(
         name=recipe.name,
         what=f"The environment of the engine '{recipe.name}'",
         again=f"What was fetched is kept; 'portico engines install {recipe.name}' goes on from there.",
         python=recipe.python,
-        install=(
-            *("--requirement", str(recipe.lock), "--require-hashes", "--only-binary", ":all:"),
-            *(("--torch-backend", recipe.torch) if recipe.torch and FOLDER not in os.environ else ()),
-        ),
+        install=ways[0][1],
+        instead=ways[1:],
     )
     await environments.build(packages, place, report, furnish=furnish, index=index)
     return made[0]
+
+
+def ways_of(recipe: Recipe, *, own: bool, large: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """uv's arguments in the order in which they are tried, each with what is told of it."""
+    locked = ("--requirement", str(recipe.lock), "--require-hashes", "--only-binary", ":all:")
+    if not recipe.torch:
+        return (("", locked),)
+    ways: list[tuple[str, tuple[str, ...]]] = [
+        ("PyTorch's own index is asked", (*locked, "--torch-backend", recipe.torch))
+    ]
+    if own:
+        ways.insert(0, ("Your own package indexes are asked", locked))
+    if large and recipe.ordinary is not None:
+        words = f"The ordinary build of PyTorch is taken, {recipe.larger:g} GB more, as the small one is out of reach"
+        ordinary = ("--requirement", str(recipe.ordinary), "--require-hashes", "--only-binary", ":all:")
+        ways.append((words, ordinary))
+    return tuple(ways)
+
+
+async def _is_set_up(place: Path) -> bool:
+    """Whether the user's uv or pip was told where packages come from."""
+    folder = next(above for above in place.absolute().parents if above.is_dir())  # noqa: ASYNC240  # quick
+    return await own_sources(folder) is not None
 
 
 async def _version(draft: Path) -> str:

@@ -7,13 +7,16 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 LOCKS = Path(__file__).parent / "locks"
 
 PYTHON = "{}.{}".format(*min(sys.version_info[:2], (3, 12)))
 """The daemon's own, which is there, up to the last that the pinned packages are for."""
+
+CUDA_GB = 4.7
+"""What PyTorch's build for NVIDIA GPUs takes beyond the one without, in gigabytes."""
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*) ?(?:==|@)", re.MULTILINE)
 
@@ -24,7 +27,8 @@ class Recipe:
 
     ``python`` is what uv is asked for, ``gigabytes`` what it takes on disk; ``unsuited`` says in a sentence
     why it cannot work on this machine, or nothing. ``torch``: the build of PyTorch that its own index has, such as
-    ``cpu``; empty for the one on PyPI.
+    ``cpu``; empty for the one on PyPI. ``ordinary``: the lock with PyPI's build instead, which takes ``larger``
+    gigabytes more.
     """
 
     name: str
@@ -34,6 +38,8 @@ class Recipe:
     gigabytes: float
     unsuited: Callable[[], str]
     torch: str = ""
+    ordinary: Path | None = None
+    larger: float = 0.0
 
     @property
     def version(self) -> str:
@@ -75,8 +81,11 @@ def _torch(name: str, distribution: str, gigabytes: float) -> Recipe:
     """PyTorch and what stands on it: on a GPU with CUDA's gigabytes, elsewhere without."""
     small = sys.platform == "linux" and platform.machine() == "x86_64" and bool(_without_cuda())
     lock = LOCKS / f"{name}{'-cpu' if small else ''}.lock"
-    size = gigabytes if small or sys.platform == "darwin" else gigabytes + 4.7
-    return Recipe(name, distribution, lock, PYTHON, size, _anywhere, torch="cpu" if small else "")
+    size = gigabytes if small or sys.platform == "darwin" else gigabytes + CUDA_GB
+    recipe = Recipe(name, distribution, lock, PYTHON, size, _anywhere)
+    if not small:
+        return recipe
+    return replace(recipe, torch="cpu", ordinary=LOCKS / f"{name}.lock", larger=CUDA_GB)
 
 
 RECIPES: Mapping[str, Recipe] = {

@@ -18,6 +18,7 @@ from tests.server.environments.wheels import wheel
 from portico.wire import Status
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
+from portico_server.engines.environments.build import ways_of
 from portico_server.engines.environments.built import look, require
 from portico_server.engines.environments.environments import Environments
 from portico_server.engines.environments.recipe import RECIPES, Recipe
@@ -245,3 +246,23 @@ async def test_nothing_is_built_where_it_must_not(
         await made.furnish("tiny", lambda _words: None)
         assert made.get("tiny").state == "absent"
     assert not house.runner.list()
+
+
+def test_pytorch_comes_from_the_users_indexes_then_its_own_then_the_ordinary_one(tmp_path: Path) -> None:
+    small = replace(
+        RECIPES["transformers"],
+        lock=tmp_path / "small.lock",
+        torch="cpu",
+        ordinary=tmp_path / "large.lock",
+        larger=4.7,
+    )
+    ways = ways_of(small, own=True, large=True)
+    locks = [arguments[1] for _words, arguments in ways]
+    assert locks == [str(small.lock), str(small.lock), str(small.ordinary)]
+    assert ["--torch-backend" in arguments for _words, arguments in ways] == [False, True, False]
+    assert "4.7 GB more" in ways[-1][0]
+    assert len(ways_of(small, own=False, large=True)) == 2, (
+        "the usual index alone does not have the small build"
+    )
+    assert len(ways_of(small, own=True, large=False)) == 2
+    assert len(ways_of(replace(small, torch=""), own=True, large=True)) == 1

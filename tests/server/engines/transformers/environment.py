@@ -21,7 +21,7 @@ from tests.daemon import MODELS, ROOT
 
 import portico_server.engines.transformers
 from portico_server.core.errors import Unavailable
-from portico_server.engines.environments.build import FOLDER, build
+from portico_server.engines.environments.build import build
 from portico_server.engines.environments.built import look, python_in
 from portico_server.engines.environments.recipe import RECIPES
 from portico_server.engines.sources import Fetcher, parse
@@ -68,26 +68,15 @@ def interpreter(name: str = "transformers") -> str:
     if look(place, recipe).state != "ready":
         if sys.platform == "linux" and not recipe.torch:
             pytest.skip(f"PyTorch would bring gigabytes of CUDA: {variable} can name a Python that has it")
-        _take_wheels_from_pip()
         try:
             # A fixture may ask in the middle of a loop, which one cannot run another in.
             with _alone(name), ThreadPoolExecutor(1) as thread:
                 if look(place, recipe).state != "ready":
-                    building = asyncio.wait_for(build(recipe, place, _quiet), PATIENCE)
+                    building = asyncio.wait_for(build(recipe, place, _quiet, large=False), PATIENCE)
                     thread.submit(asyncio.run, building).result()
         except (Unavailable, TimeoutError) as error:
             pytest.skip(f"the environment of {name} cannot be built here: {error}"[:400])
     return str(python_in(place))
-
-
-def _take_wheels_from_pip() -> None:
-    """Tell uv of a folder that pip is told of."""
-    command = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
-    found = os.environ.get("PIP_FIND_LINKS") or (
-        subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    )
-    if found and FOLDER not in os.environ:
-        os.environ[FOLDER] = found
 
 
 def _tiny(what: str, script: Path) -> Path:
