@@ -235,6 +235,7 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
             "replicas": (int, list),
             "prompt": dict,
             "adapters": list,
+            "answers": str,
         },
     )
     if "source" not in values:

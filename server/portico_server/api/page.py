@@ -19,6 +19,7 @@ _POLICY = (
 
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 

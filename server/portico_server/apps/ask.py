@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from portico.wire import Cited, Delta, Event, Passage, Usage
 from portico_server.apps import prompt
+from portico_server.apps.answer.judge import SEARCHED, Judgement, judge
+from portico_server.apps.answer.quote import near, quoted
 from portico_server.apps.language import no_documents, not_found
-from portico_server.apps.relevance import ground
 from portico_server.apps.repetition import repeats
 from portico_server.apps.standalone import standalone
 from portico_server.core.citation import Citations
@@ -17,8 +19,10 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Found, Message, Reply, Request, Search
+from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Vectors
 from portico_server.core.servable import Card, Servable
+
+logger = logging.getLogger(__name__)
 
 MODEL = "default"
 """The model that answers where the store's card has no label ``model``."""
@@ -69,11 +73,11 @@ class StoreApps:
 
 
 class AskApp:
-    """Searches one store and lets a model answer from what was found.
+    """Searches one store and answers from what was found: a model writes, or the best sentences are quoted.
 
-    Events: `Cited` with the passages, then the model's own (`Delta` …). The reply's ``citations`` are the
-    passages that the model was shown. The caller needs the rights to read the store and to chat, besides
-    the one to call the app.
+    Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation. The reply's
+    ``citations`` are the passages that the model was shown, or the sources of the quotations. The caller needs the
+    rights to read the store and to chat, besides the one to call the app.
     """
 
     def __init__(self, store: Card, registry: Registry) -> None:
@@ -90,15 +94,19 @@ class AskApp:
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
         model = str(self.card.labels["model"])
-        query = await self._query(turns, model, context)
+        writes = _needs_a_writer(request.options) or self._writes(model)
+        query = await self._query(turns, model, context) if writes else prompt.search_query(turns)
         share = self._budget(model, _max_tokens(request.options))
-        found = await context.call(self._place, Search(query, max_num_results=share.count))
+        found = await context.call(self._place, Search(query, max_num_results=max(share.count, SEARCHED)))
         assert isinstance(found, Found)
         if found.files == 0:
             return await self._nothing(no_documents(turns.question, waiting=found.waiting > 0), context)
-        standing = ground(query, found.passages[: share.count], trusted=self._trusted())
-        if not standing:
+        judgement = await self._judge(query, turns, found.passages, context)
+        if judgement.verdict == "absent":
             return await self._nothing(not_found(turns.question), context)
+        if not writes:
+            return await self._quote(turns.question, judgement, found.passages, context)
+        standing = near(found.passages[: share.count])
         passages = tuple(replace(passage, rank=rank) for rank, passage in enumerate(standing, 1))
         await context.emit(Cited(passages))
         reply = await _Answer(context, model, passages).ask(turns, request.options, share)
@@ -111,6 +119,56 @@ class AskApp:
         if servable is None or 0 < (labels.get("parameters") or 0) < TINY:
             return prompt.search_query(turns)
         return await standalone(turns, model, context)
+
+    def _writes(self, model: str) -> bool:
+        """Whether the model's own words are the answer."""
+        servable = self._registry.get(model)
+        labels = servable.card.labels if servable is not None else {}
+        if said := labels.get("answers"):
+            return bool(said == "write")
+        return not 0 < (labels.get("parameters") or 0) < TINY
+
+    async def _judge(
+        self, query: str, turns: prompt.Turns, passages: Sequence[Passage], context: Context
+    ) -> Judgement:
+        """Whether the passages answer. Where strong vectors found them, words that are missing prove nothing."""
+        follows = bool(turns.earlier) and query != turns.question and query.startswith(turns.earlier)
+        question, earlier = (turns.question, turns.earlier) if follows else (query, "")
+        judgement = await judge(
+            question[: prompt.QUERY_LIMIT],
+            passages,
+            lambda texts: self._vectors(texts, context),
+            earlier=earlier[: prompt.QUERY_LIMIT],
+        )
+        if judgement.verdict == "absent" and passages and self._trusted():
+            return replace(judgement, verdict="doubtful")
+        return judgement
+
+    async def _vectors(self, texts: Sequence[str], context: Context) -> Sequence[bytes] | None:
+        """Vectors of words and sentences, where the store's own model makes them at next to no cost.
+
+        The right to read a store includes this use of its embedding model: no further scope is needed.
+        """
+        embedding = self._registry.get(str(self._store.labels.get("embedding_model") or ""))
+        if embedding is None or "words" not in embedding.card.capabilities:
+            return None
+        try:
+            made = await embedding.call(Embed(tuple(texts)), context)
+        except PorticoError as error:
+            logger.info("sentences are compared by their words alone: %s", error.message)
+            return None
+        assert isinstance(made, Vectors)
+        return made.data
+
+    async def _quote(
+        self, question: str, judgement: Judgement, passages: Sequence[Passage], context: Context
+    ) -> Reply:
+        """The best sentences as they stand, without any model's words."""
+        answer = quoted(question, judgement, passages)
+        await context.emit(Cited(answer.passages))
+        for piece in answer.pieces:
+            await context.emit(Delta(piece))
+        return Reply("".join(answer.pieces), citations=answer.passages, model=self.card.name)
 
     async def _nothing(self, answer: str, context: Context) -> Reply:
         """Say so ourselves: a model that is given nothing to stand on invents."""
@@ -219,6 +277,14 @@ def _refuse(options: Mapping[str, Any], name: str) -> None:
             f"'{name}' is an app: its answers carry no log probabilities. Ask a model by its name for them.",
             param="logprobs",
         )
+
+
+def _needs_a_writer(options: Mapping[str, Any]) -> bool:
+    """Whether the caller asks for what no quotation is: a form such as JSON, or calls of tools."""
+    form = options.get("response_format")
+    return bool(options.get("tools")) or (
+        isinstance(form, Mapping) and form.get("type") not in (None, "text")
+    )
 
 
 def _max_tokens(options: Mapping[str, Any]) -> int | None:

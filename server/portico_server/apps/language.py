@@ -76,6 +76,21 @@ _WAITING: Mapping[str, str] = {
 }
 
 
+_NEAREST: Mapping[str, str] = {
+    "en": "These documents may not answer this. The nearest passages:",
+    "zh-Hans": "这些文档未必回答了这个问题。最接近的段落：",
+    "zh-Hant": "這些文件未必回答了這個問題。最接近的段落：",
+    "ja": "これらの文書に答えがあるとは限りません。最も近い箇所：",
+    "ko": "이 문서들에 답이 없을 수 있습니다. 가장 가까운 구절:",
+    "ru": "Возможно, в этих документах нет ответа. Ближайшие отрывки:",
+    "de": "Diese Dokumente beantworten das vielleicht nicht. Die nächsten Stellen:",
+    "fr": "Ces documents n'y répondent peut-être pas. Les passages les plus proches :",
+    "es": "Puede que estos documentos no lo respondan. Los pasajes más cercanos:",
+    "it": "Questi documenti forse non rispondono. I passaggi più vicini:",
+    "pt": "Estes documentos talvez não respondam a isto. As passagens mais próximas:",
+}
+
+
 def language(text: str) -> str:
     """The language of ``text``, one that `not_found` has a sentence for; English if nothing tells."""
     if _KANA.search(text):
@@ -99,3 +114,8 @@ def not_found(question: str) -> str:
 def no_documents(question: str, *, waiting: bool) -> str:
     """The sentence that says that there are no documents to search, or not yet, in the language of the question."""
     return (_WAITING if waiting else _EMPTY)[language(question)]
+
+
+def nearest_passages(question: str) -> str:
+    """The sentence that introduces quotations which may not answer the question, in the language of the question."""
+    return _NEAREST[language(question)]

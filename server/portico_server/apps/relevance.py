@@ -1,4 +1,4 @@
-"""Whether passages speak of what was asked, and which of their sentences do.
+"""The words of a question that carry meaning, and the sentences of a text that are nearest to them.
 
 Words are compared by a rough stem and Chinese, Japanese and Korean by pairs of characters: enough to judge a
 handful of passages that a search has already ranked, and light enough to be imported at start.
@@ -6,18 +6,10 @@ handful of passages that a search has already ranked, and light enough to be imp
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
-from portico.wire import Passage
 from portico_server.apps.language import CJK
-
-SHARE = 0.25
-"""The part of a question's terms that the passages together must hold to count as an answer's ground."""
-
-FAR = 0.1
-"""A passage whose score is less than this part of the best one's is noise, above all in a small store."""
 
 _STOP_WORDS = (
     "a about after all also am an and any are as at be because been before being but by can could did do "
@@ -29,8 +21,10 @@ _STOP_WORDS = (
     "which while who whom whose why will with would yes yet you your explain describe show find mean "
     "means happen happens"
 )
-_STOP = frozenset(_STOP_WORDS.split())
-_STOP_CJK = re.compile(
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+"""English words that tell nothing about what is asked."""
+
+STOP_CJK = re.compile(
     r"什么|什麼|怎么样|怎麼樣|怎么|怎麼|怎样|怎樣|如何|为什么|為什麼|哪里|哪裡|哪些|哪个|哪個|哪|多少|几个|幾個|是否|可以|能否|"
     r"请问|請問|告诉我|告訴我|一下|有没有|有沒有|这个|這個|那个|那個|[的了吗嗎呢吧啊是在和与與或及把被给給我你您他她它们們请請谁誰]"
 )
@@ -52,30 +46,11 @@ def stem(word: str) -> str:
 
 def terms(text: str) -> frozenset[str]:
     """The terms that carry meaning: stems of words that are not stop words, and pairs of CJK characters."""
-    found = {stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP and len(word) > 1}
+    found = {stem(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS and len(word) > 1}
     for run in _RUN.findall(text):
-        for part in _STOP_CJK.split(run):
+        for part in STOP_CJK.split(run):
             found.update((part,) if len(part) == 1 else (part[i : i + 2] for i in range(len(part) - 1)))
     return frozenset(found)
-
-
-def ground(question: str, passages: Sequence[Passage], *, trusted: bool = False) -> tuple[Passage, ...]:
-    """Those of ``passages`` that an answer to ``question`` may stand on, in their order; none without ground.
-
-    Scores only compare the passages of one search, so they cannot tell whether any of them fits: words
-    must. A passage counts if it shares a term with the question, and together they must hold a quarter of
-    its terms. A question of stop words alone cannot be judged. ``trusted``: a strong embedding model found
-    them, which finds what shares no word; then the model that answers is the judge.
-    """
-    best = max((passage.score for passage in passages), default=0.0)
-    near = tuple(passage for passage in passages if passage.score >= FAR * best)
-    asked = terms(question)
-    if trusted or not asked:
-        return near
-    shared = [asked & _terms_of(passage) for passage in near]
-    if len(frozenset[str]().union(*shared)) < max(1, math.ceil(SHARE * len(asked))):
-        return ()
-    return tuple(passage for passage, own in zip(near, shared, strict=True) if own)
 
 
 def excerpt(text: str, question: str, limit: int) -> str:
@@ -116,7 +91,3 @@ def _joined(sentences: Sequence[str], kept: Sequence[int]) -> str:
         else:
             text += sentences[index]
     return text.strip()
-
-
-def _terms_of(passage: Passage) -> frozenset[str]:
-    return terms(" ".join((passage.filename, *passage.place.heading, passage.text)))

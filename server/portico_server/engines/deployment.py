@@ -105,6 +105,9 @@ class Deployment:
             labels["dimensions"] = known.dimensions
         if known.parameters:
             labels["parameters"] = known.parameters
+        answers = known.answers if self.spec.answers == "auto" else self.spec.answers
+        if answers and known.task == "chat":
+            labels["answers"] = answers
         if known.voices:
             labels["voices"] = list(known.voices)
         if known.task == "embedding":

@@ -34,6 +34,7 @@ EDITS = frozenset({"image_edits"})
 VISION = frozenset({"vision"})
 SPANS = frozenset({"spans"})
 MESSAGES = frozenset({"messages"})
+WORDS = frozenset({"words"})
 
 _OF_TASK: Mapping[Task, frozenset[str]] = {
     "chat": CHAT,
@@ -52,7 +53,9 @@ class Description:
     ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
     images in a chat; ``spans`` whether it tells the vectors of parts of a text (see `Embed`);
     ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`);
-    ``edits`` whether a model that draws also changes pictures; ``voices`` of a model that speaks, the first one first.
+    ``edits`` whether a model that draws also changes pictures; ``voices`` of a model that speaks, the first one first;
+    ``words`` whether its vectors are made of those of single words, so that hundreds of them cost next to nothing;
+    ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it.
     """
 
     task: Task
@@ -64,11 +67,16 @@ class Description:
     messages: bool = False
     edits: bool = False
     voices: tuple[str, ...] = ()
+    words: bool = False
+    answers: str = ""
 
     @property
     def capabilities(self) -> frozenset[str]:
         found = _OF_TASK[self.task]
-        more = ((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES), (self.edits, EDITS))
+        more = (
+            *((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES), (self.edits, EDITS)),
+            (self.words, WORDS),
+        )
         return found.union(*(words for has, words in more if has))
 
 

@@ -16,6 +16,8 @@ Task: TypeAlias = Literal["chat", "embedding", "rerank", "speech", "transcriptio
 
 TASKS = ("auto", "chat", "vision", "embedding", "rerank", "speech", "transcription", "image")
 
+ANSWERS = ("auto", "write", "quote")
+
 NOT_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 """Fields of a request that make no sense as a default for all calls."""
 
@@ -56,6 +58,9 @@ class ModelSpec:
 
     ``replicas``: how many processes of it there are, or the sources of the further ones, such as servers that run
     elsewhere. ``parameters`` are for those on the same engine.
+
+    ``answers``: how it answers from the passages of a store. ``write``: in its own words; ``quote``: the best sentences
+    are quoted instead, without it; ``auto``: as a short test of it says.
     """
 
     name: str
@@ -74,6 +79,7 @@ class ModelSpec:
     replicas: int | tuple[str, ...] = 1
     prompt: Mapping[str, Any] = field(default_factory=dict)
     adapters: tuple[AdapterSpec, ...] = ()
+    answers: str = "auto"
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -92,6 +98,11 @@ class ModelSpec:
                 f"The task of the model '{self.name}' is '{self.task}', but must be one of "
                 f"{', '.join(TASKS)}.",
                 param="task",
+            )
+        if self.answers not in ANSWERS:
+            raise InvalidRequest(
+                f"'answers' of the model '{self.name}' is '{self.answers}', but must be one of {', '.join(ANSWERS)}.",
+                param="answers",
             )
         if not self.source:
             raise InvalidRequest(f"The model '{self.name}' needs a source.", param="source")

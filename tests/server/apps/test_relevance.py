@@ -1,13 +1,9 @@
 """Which passages speak of what was asked, and which sentences of them."""
 
-from dataclasses import replace
-
 import pytest
-from tests.house import passage
 
-from portico.wire import Place
 from portico_server.apps.language import language
-from portico_server.apps.relevance import excerpt, ground, terms
+from portico_server.apps.relevance import excerpt, terms
 from portico_server.apps.repetition import repeats
 
 
@@ -15,41 +11,6 @@ def test_terms_are_stems_without_stop_words_and_pairs_of_characters() -> None:
     assert terms("How does the daemon handle uploads?") == {"daemon", "handle", "upload"}
     assert terms("端口是什么？") == {"端口"}
     assert terms("雪莲花") == {"雪莲", "莲花"}
-
-
-@pytest.mark.parametrize(
-    ("question", "text", "expected"),
-    [
-        ("Which port does the daemon listen on?", "It listens on port 80.", True),
-        ("Who won the chess olympiad?", "Bread is baked at 230 degrees.", False),
-        ("守护进程监听哪个端口？", "The daemon listens on port 80.", False),
-        ("SmolLM2 的许可证是什么？", "SmolLM2 is licensed under Apache-2.0.", True),
-        ("谁赢得了奥林匹克？", "面包在烤箱里烤四十分钟。", False),
-        ("What is it?", "Anything at all.", True),
-        ("", "Anything at all.", True),
-    ],
-    ids=["shared", "nothing", "other-script", "a-shared-name", "chinese-nothing", "stop-words", "empty"],
-)
-def test_ground(question: str, text: str, expected: bool) -> None:
-    found = passage(1, text, filename="a.txt")
-    assert ground(question, [found]) == ((found,) if expected else ())
-    assert ground(question, [found], trusted=True) == (found,)
-
-
-def test_no_passage_is_no_ground() -> None:
-    assert ground("anything", []) == ()
-
-
-def test_passages_that_share_nothing_or_lie_far_behind_are_left_out() -> None:
-    best = passage(1, "The port is 80.", score=1.0)
-    other = replace(passage(2, "Bread is baked.", score=0.4), place=Place())
-    behind = passage(3, "Any port in a storm.", score=0.05)
-    near = passage(4, "Ports can be changed.", score=0.3)
-    assert ground("Which port?", [best, other, near, behind]) == (best, near)
-
-
-def test_the_file_name_counts_as_text() -> None:
-    assert ground("What about invoices?", [passage(1, "Due in June.", filename="invoices.csv", score=0.1)])
 
 
 def test_an_excerpt_keeps_the_nearest_sentences_in_order() -> None:

@@ -26,7 +26,7 @@ async def test_a_new_daemon_has_a_chat_and_an_embedding_model_and_loads_neither(
     assert (embedding.name, embedding.task, embedding.dimensions) == ("wordllama-256", "embedding", 256)
     assert {info.state for info in house.models.list()} == {"cold"}
     card = (await house.registry.resolve("default-embedding", LOCAL)).card
-    assert card.capabilities == {"embeddings"} and card.labels["fusion_weight"] == 0.2
+    assert card.capabilities == {"embeddings", "words"} and card.labels["fusion_weight"] == 0.2
     card = (await house.registry.resolve("default", LOCAL)).card
     assert card.capabilities == {"chat", "completions"} and card.labels["context_length"] == 8192
     assert children() == []

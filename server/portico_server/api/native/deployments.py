@@ -87,6 +87,7 @@ class DeploymentWish(BaseModel):
     defaults: dict[str, Any] = {}
     replicas: int | list[str] = 1
     prompt: dict[str, Any] = {}
+    answers: str = "auto"
 
 
 class Lines(BaseModel):
@@ -170,6 +171,7 @@ async def create_deployment(wish: DeploymentWish, parts: TheParts, _caller: Admi
         queue_limit=wish.queue_limit,
         defaults=wish.defaults,
         prompt=wish.prompt,
+        answers=wish.answers,
         replicas=tuple(wish.replicas) if isinstance(wish.replicas, list) else wish.replicas,
     )
     return _deployment(await parts.models.add(spec))

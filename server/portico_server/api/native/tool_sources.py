@@ -54,14 +54,13 @@ class NewSource(BaseModel):
 
 
 class Source(BaseModel):
-    """An addition as it stands, and the names of its tools. ``warning``: what its operator should change."""
+    """An addition as it stands, and the names of its tools."""
 
     name: str
     kind: str
     what: str
     state: str
     error: str | None
-    warning: str
     tools: list[str]
     configured: bool
 

@@ -38,7 +38,9 @@ class Fake:
             return Description("transcription")
         if spec.task == "image":
             return Description("image", edits=spec.parameters.get("edits") is not False)
-        return Description("chat", script.context_length, vision=spec.parameters.get("vision") is True)
+        # A script says what its writer wants it to say: there is nothing to test.
+        sees = spec.parameters.get("vision") is True
+        return Description("chat", script.context_length, vision=sees, answers="write")
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
         # aiohttp is imported by now; this module is imported before it.

@@ -34,7 +34,7 @@ class Static:
             )
         if spec.task == "chat":
             raise InvalidRequest(f"'{spec.source}' only embeds; its task cannot be 'chat'.", param="task")
-        return Description("embedding", dimensions=DIMENSIONS)
+        return Description("embedding", dimensions=DIMENSIONS, words=True)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
         return MEMORY

@@ -1,0 +1,270 @@
+"""The weights of answers by quotation: ``python bench/answer_weights.py --data FOLDER --hits FILE``.
+
+Searches stores of the sets in FOLDER (see `answers.py`) once, keeps the hits in FILE, trains on the articles of the
+dev half and prints `portico_server/apps/answer/weights.py` with what each feature is worth on both halves. Sentences:
+a listwise softmax (which of a question's candidates holds the gold answer). Refusals: a logistic regression (whether
+the article of the question was indexed). Both linear, in NumPy, without chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import wordllama
+from answers import DATA, Asked, Collection, is_dev, make_store, read
+from harness import call, daemon
+
+from portico.wire import Passage
+from portico_server.apps.answer.judge import SEARCHED
+from portico_server.apps.answer.material import Material
+
+RIGHT_AT = 0.04
+"""The share of answerable questions that may score below the line under which an answer is denied."""
+
+DOUBT_AT = 0.10
+"""Likewise for the line under which the nearest passages are shown as no more than that."""
+
+Hits = Mapping[str, Sequence[tuple[str, float, str]]]
+Rows = list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question's candidates: their features, which hold the gold answer, which of these in the gold paragraph."""
+
+    dev: bool
+    rows: Rows
+    holds: Any
+    gold: Any
+
+
+def searched(sets: Sequence[Collection], path: Path) -> dict[str, dict[str, list[Any]]]:
+    """For each store (a whole set, and each half of its articles) the hits of each question of its language."""
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, dict[str, list[Any]]] = {}
+    with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home") as portico:
+        for data in sets:
+            for half in (None, 0, 1):
+                name = f"{data.name}-{half}"
+                make_store(portico.url, name, data.half(half), Path(temporary) / name)
+                found[name] = {}
+                for asked in data.questions:
+                    body = {"query": asked.text, "max_num_results": SEARCHED}
+                    hits = call(f"{portico.url}/api/stores/{name}/search", body)["data"]
+                    found[name][asked.id] = [(hit["filename"], hit["score"], hit["text"]) for hit in hits]
+    path.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+class Vectors:
+    """The static vectors of texts, each made once."""
+
+    def __init__(self) -> None:
+        folder = Path(wordllama.__file__).parent
+        self._model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
+        self._known: dict[str, Any] = {}
+
+    def of(self, texts: Sequence[str]) -> Any:
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._model.embed(new), strict=True))
+        return np.array([self._known[text] for text in texts])
+
+
+def material(asked: Asked, hits: Sequence[Any]) -> Material:
+    return Material(
+        asked.text,
+        [Passage(rank, score, text, name, name) for rank, (name, score, text) in enumerate(hits, 1)],
+    )
+
+
+def example(asked: Asked, hits: Sequence[Any], vectors: Vectors | None) -> Example:
+    given = material(asked, hits)
+    soft = given.soft(vectors.of(given.texts())) if vectors else None
+    holds = np.array([any(gold in c.text for gold in asked.answers) for c in given.candidates], bool)
+    right = [Path(given.passages[c.passage].filename).stem == asked.document for c in given.candidates]
+    rows = [dict(row) for row in given.of_candidates(soft)]
+    return Example(is_dev(asked.article), rows, holds, holds & np.array(right, bool))
+
+
+def matrix(rows: Rows, names: Sequence[str]) -> Any:
+    return np.array([[row[name] for name in names] for row in rows])
+
+
+def _descend(gradient: Any, size: int, steps: int = 500, rate: float = 0.05) -> Any:
+    """Adam from zero."""
+    weights, mean, square = np.zeros(size), np.zeros(size), np.zeros(size)
+    for step in range(1, steps + 1):
+        slope = gradient(weights)
+        mean, square = 0.9 * mean + 0.1 * slope, 0.99 * square + 0.01 * slope**2
+        weights = weights - rate * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8)
+    return weights
+
+
+def rank_weights(examples: Sequence[Example], names: Sequence[str], penalty: float = 1e-3) -> Any:
+    """Weights under which candidates that hold the answer come first."""
+    used = [example for example in examples if example.dev and example.gold.any()]
+    every = np.concatenate([matrix(example.rows, names) for example in used])
+    spread = every.std(axis=0) + 1e-6
+    scaled = (every - every.mean(axis=0)) / spread
+    gold = np.concatenate([example.gold for example in used]).astype(float)
+    group = np.repeat(np.arange(len(used)), [len(example.rows) for example in used])
+
+    def gradient(weights: Any) -> Any:
+        scores = scaled @ weights
+        highest = np.full(len(used), -1e9)
+        np.maximum.at(highest, group, scores)
+        power = np.exp(scores - highest[group])
+        likely = power / np.bincount(group, power, len(used))[group]
+        wanted = power * gold / np.maximum(np.bincount(group, power * gold, len(used)), 1e-30)[group]
+        return scaled.T @ (likely - wanted) / len(used) + penalty * weights
+
+    return _descend(gradient, len(names)) / spread
+
+
+def ranked(examples: Sequence[Example], names: Sequence[str], weights: Any) -> tuple[float, float]:
+    """The share of questions whose answer the best candidate holds, and the best two."""
+    one = two = 0
+    for item in examples:
+        order = np.argsort(-(matrix(item.rows, names) @ weights), kind="stable") if item.rows else []
+        one += bool(len(order) and item.holds[order[0]])
+        two += bool(len(order) and item.holds[order[:2]].any())
+    return one / len(examples), two / len(examples)
+
+
+def refusal_weights(rows: Rows, known: Any, names: Sequence[str], penalty: float = 1e-2) -> tuple[Any, float]:
+    """Weights and constant of the logarithm of the odds that an answer is there."""
+    every = matrix(rows, names)
+    mean, spread = every.mean(axis=0), every.std(axis=0) + 1e-6
+    scaled = np.c_[(every - mean) / spread, np.ones(len(every))]
+    free = np.r_[np.ones(len(names)), 0.0]
+
+    def gradient(weights: Any) -> Any:
+        likely = 1 / (1 + np.exp(-scaled @ weights))
+        return scaled.T @ (likely - known) / len(known) + penalty * free * weights
+
+    found = _descend(gradient, len(names) + 1, 800)
+    weights = found[:-1] / spread
+    return weights, float(found[-1] - mean @ weights)
+
+
+def pruned(names: Sequence[str], worth: Any, least: float = 0.0) -> list[str]:
+    """``names`` less those, one at a time, without which the dev half is no worse."""
+    kept = list(names)
+    best = worth(kept)
+    for name in list(names):
+        tried = [other for other in kept if other != name]
+        found = worth(tried)
+        if found >= best - least:
+            kept, best = tried, found
+    return kept
+
+
+def _table(names: Sequence[str], weights: Any) -> str:
+    return "{" + ", ".join(f'"{n}": {w:.3f}' for n, w in zip(names, weights, strict=True)) + "}"
+
+
+class Trainer:
+    """Examples of all sets, with vectors or without."""
+
+    def __init__(self, sets: Sequence[Collection], hits: Mapping[str, Hits], vectors: Vectors | None) -> None:
+        self.candidates: dict[str, list[Example]] = {}
+        self.rows: dict[str, tuple[Rows, Any, Any]] = {}
+        for data in sets:
+            whole = hits[f"{data.name}-None"]
+            self.candidates[data.name] = [
+                example(asked, whole[asked.id], vectors) for asked in data.questions
+            ]
+            rows, known, dev = [], [], []
+            for half in (0, 1):
+                for asked in data.questions:
+                    given = material(asked, hits[f"{data.name}-{half}"][asked.id])
+                    soft = given.soft(vectors.of(given.texts())) if vectors else None
+                    rows.append(dict(given.of_passages(soft)))
+                    known.append(float(asked.article % 2 == half))
+                    dev.append(is_dev(asked.article))
+            self.rows[data.name] = rows, np.array(known), np.array(dev)
+
+    def sentences(self, names: Sequence[str]) -> tuple[Any, dict[str, tuple[float, float]]]:
+        every = [item for found in self.candidates.values() for item in found]
+        weights = rank_weights(every, names)
+        shares = {
+            f"{name} {'dev' if dev else 'test'}": ranked(
+                [item for item in found if item.dev == dev], names, weights
+            )
+            for name, found in self.candidates.items()
+            for dev in (True, False)
+        }
+        return weights, shares
+
+    def refusals(self, names: Sequence[str]) -> tuple[Any, float, float, float, dict[str, Any]]:
+        """Weights, constant, both lines, and per set and half (right at 0.05 false, right and false at the line)."""
+        rows = [r for rows, _k, dev in self.rows.values() for r, d in zip(rows, dev, strict=True) if d]
+        known = np.concatenate([known[dev] for _rows, known, dev in self.rows.values()])
+        weights, constant = refusal_weights(rows, known, names)
+        scores = matrix(rows, names) @ weights + constant
+        line, doubt = (float(np.quantile(scores[known == 1], share)) for share in (RIGHT_AT, DOUBT_AT))
+        shares = {}
+        for name, (rows, known, dev) in self.rows.items():
+            for half in (True, False):
+                own = (matrix(rows, names) @ weights + constant)[dev == half]
+                there = known[dev == half] == 1
+                at = float(np.quantile(own[there], 0.05))
+                shares[f"{name} {'dev' if half else 'test'}"] = (
+                    float((own[~there] < at).mean()),
+                    float((own[~there] < line).mean()),
+                    float((own[there] < line).mean()),
+                )
+        return weights, constant, line, doubt, shares
+
+
+def main() -> None:
+    """Train with and without vectors; print the module and what each feature is worth."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--hits", type=Path, required=True, help="where the hits are kept between runs")
+    parser.add_argument("--ablate", action="store_true", help="also print the shares without each feature")
+    options = parser.parse_args()
+    sets = [
+        read(folder) for folder in sorted(path.parent for path in options.data.glob("*/answers.jsonl.gz"))
+    ]
+    hits = searched(sets, options.hits)
+    lines = []
+    for title, vectors in (("", Vectors()), ("_WITHOUT_VECTORS", None)):
+        trainer = Trainer(sets, hits, vectors)
+        first = next(item.rows[0] for found in trainer.candidates.values() for item in found if item.rows)
+        names = list(first)
+        weights, shares = trainer.sentences(names)
+        lines.append(f"SENTENCE{title} = {_table(names, weights)}")
+        print(f"# sentences{title} (one, two):", _shown(shares))
+        given = list(next(iter(trainer.rows.values()))[0][0])
+        ours, constant, line, doubt, right = trainer.refusals(given)
+        lines.append(f"EVIDENCE{title} = {_table(given, ours)}")
+        lines.append(f"EVIDENCE{title}_LINES = Lines({constant:.3f}, {line:.3f}, {doubt:.3f})")
+        print(
+            f"# refusals{title} (right at 0.05 false, right at the line, false at the line):", _shown(right)
+        )
+        if options.ablate:
+            for name in names:
+                rest = [other for other in names if other != name]
+                print(f"#   without {name}:", _shown(trainer.sentences(rest)[1]))
+            for name in given:
+                rest = [other for other in given if other != name]
+                print(f"#   without {name}:", _shown(trainer.refusals(rest)[-1]))
+    print("\n".join(lines))
+
+
+def _shown(shares: Mapping[str, Sequence[float]]) -> str:
+    return ", ".join(f"{name} {'/'.join(f'{share:.3f}' for share in row)}" for name, row in shares.items())
+
+
+if __name__ == "__main__":
+    main()

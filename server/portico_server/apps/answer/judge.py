@@ -1,0 +1,103 @@
+"""Whether passages answer a question, and with which of their sentences.
+
+The score of a candidate and the score of the passages are sums of features (`material`) with trained weights
+(`weights`, made by ``bench/answer_weights.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from portico.wire import Passage
+from portico_server.apps.answer import weights
+from portico_server.apps.answer.material import QUOTED_PASSAGES, Candidate, Material, Soft
+from portico_server.apps.answer.terms import has_cjk
+from portico_server.apps.language import language
+from portico_server.core.threads import SEARCH
+
+SEARCHED = 16
+"""Passages that are searched for: the first are quoted from, all of them tell how rare the question's words are."""
+
+SMALL = 8
+"""Passages below which a search has found all that a store holds, so that few words of it are known …"""
+
+RELATED = 0.25
+"""… and the likeness from which the question's words belong to the same matters as those of a passage."""
+
+LANGUAGE_SAMPLE = 2_000
+"""Characters of passages by which their language is told."""
+
+Verdict: TypeAlias = Literal["answered", "doubtful", "absent"]
+
+Embedder: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[bytes] | None]]
+"""Vectors of texts as little-endian float32, or ``None`` where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """``candidates`` with their scores, best first; ``evidence``: the logarithm of the odds that an answer is there."""
+
+    verdict: Verdict
+    evidence: float
+    candidates: tuple[tuple[Candidate, float], ...]
+
+
+async def judge(
+    question: str, passages: Sequence[Passage], embed: Embedder, *, earlier: str = ""
+) -> Judgement:
+    """Judge ``passages``, which a search for ``question`` found; ``earlier``: the question that it follows up."""
+    if not passages:
+        return Judgement("absent", float("-inf"), ())
+    material = await SEARCH.run(Material, question, passages, earlier)
+    vectors = await embed(material.texts()) if material.candidates else None
+    return await SEARCH.run(_judged, material, vectors)
+
+
+def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
+    soft = None
+    if vectors is not None:
+        import numpy as np
+
+        soft = material.soft([np.frombuffer(vector, dtype="<f4") for vector in vectors])
+    sentence = weights.SENTENCE if soft is not None else weights.SENTENCE_WITHOUT_VECTORS
+    scores = [_sum(sentence, features) for features in material.of_candidates(soft)]
+    order = sorted(range(len(scores)), key=lambda number: -scores[number])
+    found = tuple((material.candidates[number], scores[number]) for number in order)
+    known = weights.EVIDENCE if soft is not None else weights.EVIDENCE_WITHOUT_VECTORS
+    lines = weights.EVIDENCE_LINES if soft is not None else weights.EVIDENCE_WITHOUT_VECTORS_LINES
+    evidence = _sum(known, material.of_passages(soft)) + lines.constant
+    return Judgement(_verdict(material, soft, evidence, lines), evidence, found)
+
+
+def _verdict(material: Material, soft: Soft | None, evidence: float, lines: weights.Lines) -> Verdict:
+    if evidence >= lines.doubtful:
+        return "answered"
+    if (
+        len(material.passages) < SMALL
+        and soft is not None
+        and soft.nearest >= RELATED
+        and not has_cjk(material.question)
+    ):
+        return "doubtful"
+    if evidence >= lines.absent or not material.asked or is_across(material.question, material.passages):
+        # Words cannot tell what is in another language, and a question of stop words alone has none.
+        return "doubtful"
+    return "absent"
+
+
+def is_across(question: str, passages: Sequence[Passage]) -> bool:
+    """Whether no passage is in the language of the question, as far as script and common words tell."""
+    asked = language(question).partition("-")[0]
+    return all(asked != _language(passage.text[:LANGUAGE_SAMPLE]) for passage in passages[:QUOTED_PASSAGES])
+
+
+def _language(text: str) -> str:
+    """The language of most of ``text``: a few characters of another script are names."""
+    others = "".join(char for char in text if not has_cjk(char))
+    return language(text if len(text) - len(others) > 0.1 * len(text) else others).partition("-")[0]
+
+
+def _sum(known: Mapping[str, float], features: Mapping[str, float]) -> float:
+    return sum(weight * features[name] for name, weight in known.items())

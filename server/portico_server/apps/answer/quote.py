@@ -1,0 +1,97 @@
+"""An answer made of quotations: Markdown block quotes, each with the number of its passage. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from portico.wire import Passage
+from portico_server.apps.answer.judge import Judgement
+from portico_server.apps.answer.material import Candidate
+from portico_server.apps.language import nearest_passages
+
+MAX_QUOTES = 2
+
+SURE = 0.97
+"""The likelihood of the best candidate among all from which it is quoted alone."""
+
+CITED = 4
+"""Passages that an answer names as its sources at least, where the search found so many near ones."""
+
+FAR = 0.1
+"""A passage whose score is less than this part of the best one's is not near."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """The pieces of an answer, to be joined as they are, and the passages that its numbers mean."""
+
+    pieces: tuple[str, ...]
+    passages: tuple[Passage, ...]
+
+
+def quoted(question: str, judgement: Judgement, passages: Sequence[Passage]) -> Quoted:
+    """The best one or two candidates of ``judgement`` as an answer to ``question``.
+
+    Where the judgement is doubtful, a fixed sentence in the question's language comes first.
+    """
+    chosen = _chosen(judgement.candidates)
+    places = _places(passages, {candidate.passage for candidate in chosen})
+    shown = tuple(replace(passages[place], rank=rank) for rank, place in enumerate(places, 1))
+    pieces = [f"{nearest_passages(question)}\n\n"] if judgement.verdict == "doubtful" else []
+    for number, candidate in enumerate(chosen):
+        rank = places.index(candidate.passage) + 1
+        block = _block(candidate, passages[candidate.passage], rank)
+        pieces.append(f"\n\n{block}" if number else block)
+    return Quoted(tuple(pieces), shown)
+
+
+def near(passages: Sequence[Passage]) -> tuple[Passage, ...]:
+    """Those whose score is not far below the best one's, in their order."""
+    best = max((passage.score for passage in passages), default=0.0)
+    return tuple(passage for passage in passages if passage.score >= FAR * best)
+
+
+def _places(passages: Sequence[Passage], wanted: set[int]) -> list[int]:
+    """The places of the first `CITED` near passages and those ``wanted``, in order."""
+    known = len(near(passages[:CITED]))
+    return sorted({*range(known), *wanted})
+
+
+def _chosen(candidates: Sequence[tuple[Candidate, float]]) -> list[Candidate]:
+    """The best candidate, and the next unless the first is sure; none lies within another."""
+    if not candidates:
+        return []
+    total = sum(math.exp(score - candidates[0][1]) for _candidate, score in candidates)
+    chosen = [candidates[0][0]]
+    if 1 / total >= SURE:
+        return chosen
+    for candidate, _score in candidates[1:]:
+        if len(chosen) == MAX_QUOTES:
+            break
+        if not any(_overlaps(candidate, other) for other in chosen):
+            chosen.append(candidate)
+    return chosen
+
+
+def _overlaps(one: Candidate, other: Candidate) -> bool:
+    if one.text in other.text or other.text in one.text:
+        return True
+    return (
+        one.passage == other.passage and one.unit.start < other.unit.end and other.unit.start < one.unit.end
+    )
+
+
+def _block(candidate: Candidate, passage: Passage, rank: int) -> str:
+    """The quotation as the passage has it, each line behind ``>``, with what introduces it and its number."""
+    unit = candidate.unit
+    text = passage.text[unit.start : unit.end]
+    table = unit.kind == "row"
+    if unit.lead is not None:
+        lead = passage.text[unit.lead[0] : unit.lead[1]].strip()
+        text = f"{lead}\n{text}" if table and lead.startswith("|") else f"{lead}\n\n{text}"
+    # Behind code or a row of a table the number would become a part of it.
+    apart = table or unit.kind == "code" or text.rstrip().endswith(("```", "~~~"))
+    text = f"{text}\n\n[{rank}]" if apart else f"{text} [{rank}]"
+    return "\n".join(f"> {line}" if line.strip() else ">" for line in text.split("\n"))

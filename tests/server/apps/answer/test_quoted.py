@@ -1,0 +1,181 @@
+"""Answers by quotation, as a client sees them: through a real daemon with a real store and its vectors."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+
+CONFIGURATION = """
+models:
+  - {name: small, source: "fake://", aliases: [default], answers: quote}
+"""
+
+BAKERY = {
+    "bread.md": (
+        "# Bread\n\nOur bakery opened in 1987. Bake the bread at 230 degrees for forty minutes.\n"
+        "Let the dough rest overnight in a cold room. Mrs. Huber keeps the keys.\n"
+    ),
+    "prices.md": (
+        "# Prices\n\n| Bread | Price |\n| --- | --- |\n| Rye loaf | 4.20 |\n| Wheat loaf | 3.10 |\n| Pretzel | 0.90 |\n"
+    ),
+    "oven.md": (
+        "# Oven\n\nThe oven stands in the cellar. Run this to switch it on:\n\n"
+        "```bash\noven start --heat 230\n```\n\nNobody else may touch it.\n"
+    ),
+    "staff.md": "# Staff\n\nAda Meyer drives the van. Two apprentices clean the tables every evening.\n",
+}
+
+MOONCAKES = {
+    "工坊.md": "# 工坊\n\n我们的工坊每天制作三百个月饼。馅料由李师傅准备。烤箱的温度是二百二十度。\n",
+    "历史.md": "# 历史\n\n工坊成立于1952年，创办人是王大明。第一家店在苏州。\n",
+}
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    root = tmp_path_factory.mktemp("quoted")
+    config = root / "portico.yaml"
+    stores = ""
+    for name, files in (("bakery", BAKERY), ("mooncakes", MOONCAKES)):
+        folder = root / name
+        folder.mkdir()
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        stores += f"  - {{name: {name}, folder: {folder}}}\n"
+    config.write_text(f"{CONFIGURATION}stores:\n{stores}")
+    with daemons.running(root / "home", "--file", str(config)) as daemon:
+        daemon.settle()
+        with httpx.Client(base_url=daemon.url, timeout=60) as client:
+            yield client
+
+
+def ask(http: httpx.Client, app: str, *said: str, **options: Any) -> dict[str, Any]:
+    """The assistant's message; ``said`` by the user, with `ok` between."""
+    messages: list[dict[str, str]] = []
+    for text in said:
+        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": "ok"}]
+    body = {"model": app, "messages": messages[:-1], **options}
+    response = http.post("/v1/chat/completions", json=body)
+    assert response.status_code == 200, response.text
+    message: dict[str, Any] = response.json()["choices"][0]["message"]
+    return message
+
+
+def quotes(answer: str) -> list[tuple[str, int]]:
+    """The quotations of an answer, without their marks, and the numbers of their passages."""
+    blocks = re.findall(r"^>.*(?:\n>.*)*", answer, re.MULTILINE)
+    found = []
+    for block in blocks:
+        text = re.sub(r"^> ?", "", block, flags=re.MULTILINE)
+        match = re.fullmatch(r"(?s)(.*?)\s*\[(\d+)\]", text)
+        assert match is not None, block
+        found.append((match[1], int(match[2])))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("app", "question", "expected"),
+    [
+        ("bakery", "When did the bakery open?", "Our bakery opened in 1987."),
+        ("bakery", "Who drives the van?", "Ada Meyer drives the van."),
+        ("bakery", "Who keeps the keys?", "Mrs. Huber keeps the keys."),
+        ("bakery", "How hot must the oven be for bread?", "230"),
+        ("mooncakes", "每天做多少个月饼？", "我们的工坊每天制作三百个月饼。"),
+        ("mooncakes", "工坊是谁创办的？", "工坊成立于1952年，创办人是王大明。"),
+        ("mooncakes", "每天製作多少個月餅？", "我们的工坊每天制作三百个月饼。"),
+    ],
+)
+def test_the_sentence_that_answers_is_quoted(
+    http: httpx.Client, app: str, question: str, expected: str
+) -> None:
+    answer = ask(http, app, question)["content"]
+    assert any(expected in text for text, _rank in quotes(answer)), answer
+    assert len(quotes(answer)) <= 2
+
+
+QUESTIONS = [
+    ("bakery", "When did the bakery open?"),
+    ("bakery", "What does a rye loaf cost?"),
+    ("bakery", "How do I switch the oven on?"),
+    ("bakery", "面包要烤多长时间？"),
+    ("mooncakes", "谁准备馅料？"),
+    ("mooncakes", "How many mooncakes are made every day?"),
+]
+
+
+@pytest.mark.parametrize(("app", "question"), QUESTIONS)
+def test_nothing_is_said_that_no_cited_passage_says(http: httpx.Client, app: str, question: str) -> None:
+    body = {"model": app, "input": question}
+    found = http.post("/v1/responses", json=body).json()
+    text = found["output"][-1]["content"][0]["text"]
+    searched = http.post(f"/api/stores/{app}/search", json={"query": question}).json()["data"]
+    written = [passage["text"] for passage in searched]
+    assert quotes(text)
+    for quote, _rank in quotes(text):
+        lines = [line for line in quote.split("\n") if line.strip()]
+        # The header of a table stands before a row of it, so that the whole need not be in one piece.
+        assert any(all(line in passage for line in lines) for passage in written), quote
+
+
+def test_a_streamed_answer_is_the_same_in_pieces(http: httpx.Client) -> None:
+    question = "When did the bakery open?"
+    whole = ask(http, "bakery", question)["content"]
+    body = {"model": "bakery", "messages": [{"role": "user", "content": question}], "stream": True}
+    with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        lines = [line[6:] for line in response.iter_lines() if line.startswith("data: {")]
+    deltas = [choice["delta"] for line in lines for choice in json.loads(line)["choices"]]
+    assert "".join(delta.get("content") or "" for delta in deltas) == whole
+
+
+def test_a_row_of_a_table_has_its_header(http: httpx.Client) -> None:
+    answer = ask(http, "bakery", "What is the price of a rye loaf?")["content"]
+    assert "> | Bread | Price |\n> | --- | --- |\n> | Rye loaf | 4.20 |\n>\n> [" in answer
+
+
+def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None:
+    answer = ask(http, "bakery", "How do I switch the oven on?")["content"]
+    assert "> Run this to switch it on:\n>\n> ```bash\n> oven start --heat 230\n> ```\n>\n> [" in answer
+
+
+@pytest.mark.parametrize(
+    ("app", "question", "sentence"),
+    [
+        ("bakery", "Who won the chess olympiad in Budapest?", "This is not in these documents."),
+        ("mooncakes", "二〇一二年的奥林匹克象棋冠军是谁？", "这些文档中没有相关内容。"),
+    ],
+)
+def test_a_clear_miss_is_denied(http: httpx.Client, app: str, question: str, sentence: str) -> None:
+    message = ask(http, app, question)
+    assert message["content"] == sentence
+    assert not message.get("annotations")
+
+
+@pytest.mark.parametrize(
+    ("app", "question", "words", "expected"),
+    [
+        ("bakery", "How hot must the oven be?", "The nearest passages", "230"),
+        ("bakery", "面包要烤多长时间？", "最接近的段落", ""),
+        ("mooncakes", "How many mooncakes are made every day?", "The nearest passages", "三百个月饼"),
+    ],
+)
+def test_in_doubt_the_nearest_passages_are_shown(
+    http: httpx.Client, app: str, question: str, words: str, expected: str
+) -> None:
+    answer = ask(http, app, question)["content"]
+    assert "not in these documents" not in answer and "没有相关内容" not in answer
+    assert quotes(answer)
+    assert words in answer or expected in answer
+
+
+def test_a_follow_up_is_answered_with_the_question_before_it_in_mind(http: httpx.Client) -> None:
+    answer = ask(http, "bakery", "Where does the oven stand?", "How do I switch it on?")["content"]
+    assert "oven start --heat 230" in answer
+
+
+def test_who_asks_for_json_gets_the_models_own_words(http: httpx.Client) -> None:
+    answer = ask(http, "bakery", "Who drives the van?", response_format={"type": "json_object"})["content"]
+    assert not answer.startswith(">")
