@@ -12,6 +12,7 @@ from portico.errors import NotPortico
 from portico.values import (
     App,
     Artifact,
+    BetterModel,
     Chunk,
     Chunker,
     ChunkGroup,
@@ -37,6 +38,7 @@ from portico.values import (
     Setting,
     SkippedFile,
     SkippedFiles,
+    SmallModel,
     Status,
     Store,
     StoreFile,
@@ -45,6 +47,7 @@ from portico.values import (
     ToolResult,
     ToolSource,
     TraceStage,
+    TriedSource,
     Vacuumed,
 )
 from portico.wire import ErrorBody, Usage, passage_from_json, place_from_json
@@ -328,7 +331,26 @@ def status(value: Any) -> Status:
         ),
         recommended=recommendation(value.get("recommended")),
         problems=tuple(value_of(Problem, item) for item in value.get("problems") or ()),
+        small_model=small_model(value.get("small_model")),
     )
+
+
+def small_model(value: Any) -> SmallModel | None:
+    """The tiny model, if ``default`` means it."""
+    if not isinstance(value, Mapping):
+        return None
+    return SmallModel(tuple(value.get("names") or ()), str(value.get("hint") or ""))
+
+
+def better_model(value: Any) -> BetterModel:
+    return value_of(
+        BetterModel, value, tried=tuple(value_of(TriedSource, item) for item in value.get("tried") or ())
+    )
+
+
+def decided(value: Any) -> str | None:
+    """The run that fetches the better model; ``None`` if it was declined."""
+    return None if value.get("run") is None else str(value["run"])
 
 
 def embeddings(value: Any) -> Embeddings:

@@ -20,9 +20,10 @@ from portico_server.api.door import Door
 from portico_server.assembly import House
 from portico_server.config import Configuration, Problem
 from portico_server.connections import raise_descriptor_limit
-from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
+from portico_server.engines.recommend import named
 from portico_server.engines.sources import MISSING_FILE
 from portico_server.engines.spec import ModelSpec
 from portico_server.home import Home
@@ -119,6 +120,7 @@ class Daemon:
                     ),
                     tasks.create_task(self.door.run(), name="door"),
                     tasks.create_task(self._warm(), name="warm"),
+                    tasks.create_task(self._fetch_better(), name="better model"),
                     tasks.create_task(self.house.mcp.run(), name="mcp servers"),
                     tasks.create_task(self.house.retention.run(), name="retention"),
                     tasks.create_task(self.house.added.run(), name="added tools"),
@@ -150,6 +152,14 @@ class Daemon:
         if not self._wishes.within:
             gc.collect()
             gc.freeze()
+
+    async def _fetch_better(self) -> None:
+        """Begin to fetch the best model for this machine, if that was asked for."""
+        if self._wishes.model == "auto" and self.house.models.better.tiny_answers:
+            try:
+                await self.house.models.better.accept(SYSTEM)
+            except Conflict as error:
+                logger.info("%s", error.message)
 
     async def _prepare(self) -> None:
         """What must stand before the first request: keys, names, stores, and what the start was asked for."""
@@ -193,9 +203,12 @@ class Daemon:
     async def _choose_model(self) -> None:
         source = self._wishes.model
         if source == "auto":
-            better = await self.house.models.machine.better()
-            source = better.source if better else ""
+            return  # the tiny model answers until the better one is here
+        if source == "tiny":
+            await self.house.models.add(self.house.models.better.tiny, keep=False)
+            return
         if source:
+            source = named(source) or source
             name = source.partition("://")[2].rstrip("/").rpartition("/")[2].partition("@")[0]
             name = name.rpartition("#")[2] or source
             await self.house.models.add(ModelSpec(name=name, source=source, aliases=("default",)), keep=False)

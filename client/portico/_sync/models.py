@@ -16,6 +16,8 @@ from portico._calls.adapters import (
     adapters_list,
 )
 from portico._calls.models import (
+    better_decide,
+    better_model,
     deployment,
     deployment_add,
     deployment_logs,
@@ -34,6 +36,7 @@ from portico._calls.models import (
 from portico._sync.group import Group
 from portico.values import (
     Adapter,
+    BetterModel,
     Deployment,
     Engine,
     Finding,
@@ -58,6 +61,14 @@ class Models(Group):
     ) -> Plan:
         """How a model or source would run on the daemon's machine, or on a preset such as ``rtx4090``."""
         return self._transport.send(models_plan(model, hardware, parameters))
+
+    def better(self) -> BetterModel:
+        """A better model for the daemon's machine than the tiny one, and where it can be had. Takes some seconds."""
+        return self._transport.send(better_model())
+
+    def decide_better(self, accept: bool) -> str | None:
+        """Fetch that model, whereupon ``default`` means it: the id of the run. Or do not offer it again: ``None``."""
+        return self._transport.send(better_decide(accept))
 
     def alias(self, name: str, target: str) -> None:
         """Let ``name`` stand for the model ``target``, such as ``default``."""

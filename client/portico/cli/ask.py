@@ -12,7 +12,7 @@ import typer
 
 from portico._calls.chat import the_only
 from portico.cli import history as conversation
-from portico.cli.cite import app_of, citations, print_passages, write_answer
+from portico.cli.cite import app_of, citations, print_hint, print_passages, write_answer
 from portico.cli.render import one_line, print_json
 from portico.cli.session import AsJson, connected
 from portico.client import Client
@@ -43,23 +43,24 @@ def ask(
     if not text.strip():
         raise InvalidRequest("The question is empty.", param="question")
     before = [] if history is None else conversation.read(history)
-    with (
-        connected(context) as client,
-        client.ask(
-            text, app_of(client, app_name, store) or _chosen(client, may_ask=not as_json), history=before
-        ) as answer,
-    ):
-        if as_json:
-            answer.read()
-        else:
-            write_answer(answer)
-            typer.echo()
-            print_passages(answer.passages)
-        if history is not None:
-            turn = [{"role": "user", "content": text.strip()}, {"role": "assistant", "content": answer.text}]
-            conversation.write(history, [*before, *turn])
-        if as_json:
-            print_json({"answer": answer.text, "citations": citations(answer.passages)})
+    with connected(context) as client:
+        name = app_of(client, app_name, store) or _chosen(client, may_ask=not as_json)
+        with client.ask(text, name, history=before) as answer:
+            if as_json:
+                answer.read()
+            else:
+                write_answer(answer)
+                typer.echo()
+                print_passages(answer.passages)
+                print_hint(client, name)
+            if history is not None:
+                turn = [
+                    {"role": "user", "content": text.strip()},
+                    {"role": "assistant", "content": answer.text},
+                ]
+                conversation.write(history, [*before, *turn])
+            if as_json:
+                print_json({"answer": answer.text, "citations": citations(answer.passages)})
 
 
 def _chosen(client: Client, *, may_ask: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from portico._answer import Answer
-from portico.cli.cite import print_passages, write_answer
+from portico.cli.cite import print_hint, print_passages, write_answer
 from portico.cli.render import print_json
 from portico.cli.session import AsJson, connected
 from portico.client import Client
@@ -46,7 +46,7 @@ class Conversation:
     """What has been said, and to whom. An app is asked (with passages), a model is talked to."""
 
     def __init__(self, client: Client, name: str | None) -> None:
-        self._client = client
+        self.client = client
         self._apps = {item.name for item in client.apps.list()}
         only = next(iter(self._apps)) if len(self._apps) == 1 else "default"
         self.name = name or only
@@ -73,7 +73,7 @@ class Conversation:
 
     def _known(self) -> dict[str, bool]:
         """Every listed name, and whether it chats."""
-        return {item.id: "chat" in item.capabilities for item in self._client.models.list()}
+        return {item.id: "chat" in item.capabilities for item in self.client.models.list()}
 
     def say(self, text: str, *, quiet: bool = False) -> None:
         """One turn. What fails or is stopped is not remembered as said."""
@@ -91,9 +91,9 @@ class Conversation:
 
     def _answer(self, text: str) -> Answer:
         if self.name in self._apps:
-            return self._client.ask(text.strip(), self.name, history=self.messages)
+            return self.client.ask(text.strip(), self.name, history=self.messages)
         messages = [*self.messages, {"role": "user", "content": text.strip()}]
-        return self._client.chat(messages, self.name)
+        return self.client.chat(messages, self.name)
 
 
 def _converse(conversation: Conversation) -> None:
@@ -102,6 +102,7 @@ def _converse(conversation: Conversation) -> None:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # input() then edits lines and remembers them
         typer.echo(f"Talking to {conversation.name}. {HELP}")
+        print_hint(conversation.client, conversation.name)
     while True:
         try:
             line = input("› " if asking else "")
@@ -133,6 +134,7 @@ def _turn(conversation: Conversation, command: str, rest: str, line: str) -> Non
         case "/model" if rest:
             conversation.turn_to(rest)
             typer.echo(f"Talking to {conversation.name}.")
+            print_hint(conversation.client, conversation.name)
         case "/model":
             typer.echo(f"Talking to {conversation.name}.")
         case _ if command.startswith("/"):

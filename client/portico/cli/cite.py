@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.text import Text
@@ -68,6 +70,16 @@ def print_passages(passages: Sequence[Passage]) -> None:
     for passage in passages:
         out.print(heading(passage))
         out.print(Text(f"    “{shorten(passage.text, QUOTE)}”", "dim"))
+
+
+def print_hint(client: Client, name: str) -> None:
+    """Beside an answer on a terminal one quiet line, if it is the tiny model's."""
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        return
+    with suppress(PorticoError):  # the answer is there: a missing hint is no reason to fail
+        hint = client.status().hint_for(name)
+        if hint:
+            console(error=True).print(Text(one_line(hint), "dim"))
 
 
 def heading(passage: Passage, *, score: bool = False) -> Text:

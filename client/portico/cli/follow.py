@@ -13,8 +13,16 @@ from portico.client import AsyncClient
 from portico.errors import NotFound, PorticoError
 from portico.values import Run
 
-KINDS = {"pull": "Fetching", "sync": "Reading", "ingest": "Indexing", "environment": "Installing"}
-"""Kinds of runs that work in the background, and what they do."""
+KINDS = {
+    "pull": "Fetching",
+    "sync": "Reading",
+    "ingest": "Indexing",
+    "environment": "Installing",
+}
+"""Kinds of runs that a start or a sync brings with it, and what they do."""
+
+LABELS = {**KINDS, "better-model": "Fetching"}
+"""The same, and those that nobody has to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ async def follow(
 
 
 async def _watch(client: AsyncClient, run: Run, names: dict[str, str], bars: Bars) -> Ended:
-    bar = bars.bar(f"{KINDS.get(run.kind, run.kind)} {names.get(run.name, run.name)}")
+    bar = bars.bar(f"{LABELS.get(run.kind, run.kind)} {names.get(run.name, run.name)}")
     try:
         async for item in client.runs.events(run.id):
             bar.take(item)

@@ -86,10 +86,8 @@ def _body(status: Status, url: str, model: str) -> Text:
     line("Data", status.home)
     for problem in status.problems:
         line("Left out", f"{problem.name} ({problem.place}): {problem.reason}")
-    better = status.recommended
-    if better is not None:
-        size = f" ({better.size_gb:g} GB)" if better.size_gb else ""
-        line("Better", f"{better.name}{size} fits this machine: portico up --model auto")
+    if status.small_model is not None:
+        line("Model", status.small_model.hint)
     body.append("\nOpenAI client\n", "bold")
     body.append(python_snippet(url, model) + "\n")
     body.append("\nMCP, for an IDE assistant\n", "bold")

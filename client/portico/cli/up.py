@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from portico.cli.launch import Child, end_on_terminate, spawn
 from portico.cli.session import AsJson, local_settings, note, session
 from portico.errors import PorticoError
+
+if TYPE_CHECKING:
+    from portico.values import Status
 
 app = typer.Typer()
 
@@ -24,8 +27,17 @@ def up(
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A configuration file (YAML).")] = None,
     model: Annotated[
         str,
-        typer.Option(help="Source of the default chat model; 'auto' takes the best one for this machine."),
+        typer.Option(
+            help="The default chat model: its source, 'tiny', or 'auto' for the best one for this machine."
+        ),
     ] = "",
+    better: Annotated[
+        bool | None,
+        typer.Option(
+            "--yes/--no",
+            help="Fetch the better model that fits this machine, or never offer it (default: ask once, on a terminal).",
+        ),
+    ] = None,
     home: Annotated[
         Path | None, typer.Option(help="Folder for everything the daemon keeps (default: PORTICO_HOME).")
     ] = None,
@@ -43,15 +55,19 @@ def up(
     """Start the daemon, show its start, and stay until Ctrl-C."""
     place = ["--home", str(home)] if home else []
     arguments = list(place)
-    for name, value in (("--host", host), ("--port", port), ("--file", file), ("--model", model or None)):
+    source = None if model in ("", "auto") else model  # the best one is begun once the daemon serves
+    for name, value in (("--host", host), ("--port", port), ("--file", file), ("--model", source)):
         if value is not None:
             arguments += [name, str(value)]
     for folder in docs or ():
         arguments += ["--docs", str(folder)]
+    wish = True if model == "auto" else better
     child = spawn(arguments, detached=detach)
     end_on_terminate()
     try:
-        _accompany(context, child, place, docs or [], as_json=as_json)
+        _accompany(
+            context, child, place, docs or [], wish, may_ask=not model and not as_json, as_json=as_json
+        )
     except KeyboardInterrupt:
         child.stop()
         typer.echo("Stopped.", err=as_json)
@@ -62,9 +78,17 @@ def up(
 
 
 def _accompany(
-    context: typer.Context, child: Child, place: list[str], docs: list[Path], *, as_json: bool
+    context: typer.Context,
+    child: Child,
+    place: list[str],
+    docs: list[Path],
+    wish: bool | None,
+    *,
+    may_ask: bool,
+    as_json: bool,
 ) -> None:
     # Reading httpx and rich takes as long as the daemon's own imports: both happen at the same time.
+    from portico.cli.better import at_terminal, follow_better, offer_better
     from portico.cli.startup import show
 
     key = session(context).key
@@ -75,20 +99,27 @@ def _accompany(
         if running is None:
             raise
         typer.echo(f"The daemon already runs at {running}.", err=True)
-        known = {store.folder for store in show(running, key, as_json=as_json, begun=False).stores}
+        status = show(running, key, as_json=as_json, begun=False)
+        known = {store.folder for store in status.stores}
         for folder in docs:
             if str(folder.absolute()) not in known:
                 typer.echo(f"It does not follow {folder}; to add that: portico stores add {folder}", err=True)
+        _say_fetching(offer_better(running, key, wish=wish, ask=_open(status) and may_ask and at_terminal()))
         return
+    run = None
     try:
-        show(url, key, as_json=as_json)
+        status = show(url, key, as_json=as_json)
+        run = offer_better(url, key, wish=wish, ask=_open(status) and may_ask and at_terminal())
     except PorticoError as error:
         # It serves: that we may not look inside, without its key for instance, is no reason to end it.
         typer.secho(f"The daemon serves at {url}, but: {error.message}", fg="yellow", err=True)
     if child.detached:
+        _say_fetching(run)
         return
     if not as_json:
         typer.echo("Press Ctrl-C to stop.")
+    if run is not None:
+        follow_better(url, key, run)
     code = child.process.wait()
     if code:
         raise PorticoError(f"The daemon ended with exit code {code}; its log is in the home folder.")
@@ -100,3 +131,13 @@ def _running(place: list[str]) -> str | None:
     home = next(row["value"] for row in local_settings(*place) if row["name"] == "home")
     found = note(Path(home))
     return found["url"] if found else None
+
+
+def _open(status: Status) -> bool:
+    """Whether the tiny model answers where a better one fits."""
+    return status.small_model is not None and status.recommended is not None
+
+
+def _say_fetching(run: str | None) -> None:
+    if run is not None:
+        typer.echo(f"The better model is fetched in the background: portico runs tail {run}", err=True)

@@ -34,6 +34,7 @@ from portico.values.knowledge import (
 )
 from portico.values.models import (
     Adapter,
+    BetterModel,
     Deployment,
     Embeddings,
     Engine,
@@ -42,7 +43,9 @@ from portico.values.models import (
     Plan,
     Recommendation,
     Replica,
+    SmallModel,
     Tokens,
+    TriedSource,
 )
 from portico.values.page import Page
 from portico.values.runs import Artifact, Claims, Pruned, Question, Run, RunEvent, TraceStep
@@ -55,6 +58,7 @@ __all__ = [
     "Applied",
     "Artifact",
     "BackedUp",
+    "BetterModel",
     "Change",
     "CheckedAgent",
     "CheckedFlow",
@@ -94,6 +98,7 @@ __all__ = [
     "Setting",
     "SkippedFile",
     "SkippedFiles",
+    "SmallModel",
     "Status",
     "Store",
     "StoreFile",
@@ -104,5 +109,6 @@ __all__ = [
     "ToolSource",
     "TraceStage",
     "TraceStep",
+    "TriedSource",
     "Vacuumed",
 ]

@@ -12,6 +12,7 @@ from portico.values.knowledge import (
 from portico.values.models import (
     Deployment,
     Recommendation,
+    SmallModel,
 )
 
 
@@ -88,3 +89,12 @@ class Status:
     apps: tuple[str, ...] = ()
     recommended: Recommendation | None = None
     problems: tuple[Problem, ...] = ()
+    small_model: SmallModel | None = None
+
+    def hint_for(self, name: str) -> str | None:
+        """A line for beside an answer of ``name``, if that is the tiny model or an app over documents that uses it."""
+        small = self.small_model
+        if small is None:
+            return None
+        over = any(store.app and store.name == name for store in self.stores)
+        return small.hint if over or name in small.names else None

@@ -62,6 +62,40 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class TriedSource:
+    """A source of a model that was asked, and why it cannot be used."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BetterModel:
+    """What could take the tiny model's place. ``seconds``: how long fetching it takes, about, where that is known.
+
+    ``state``: ``none`` (no better one fits, or ``default`` means another model already), ``available`` from
+    ``source``, ``unreachable`` (``tried`` says why), ``fetching`` in ``run``, ``declined``.
+    """
+
+    state: str
+    name: str = ""
+    source: str = ""
+    size_bytes: int = 0
+    seconds: float | None = None
+    reason: str = ""
+    tried: tuple[TriedSource, ...] = ()
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SmallModel:
+    """The tiny model that ``default`` means; ``hint`` says in a line what it is and how to get a better one."""
+
+    names: tuple[str, ...]
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a model would run on a machine, and why. ``estimate`` is bytes by purpose; if it does not fit, ``nearest``
     says what would.

@@ -8,6 +8,7 @@ let running = null;
 let tasks = new Map();
 let offered = "";
 let shownStores = "";
+let current = null;
 const unfolded = new Set();
 
 function rows(list, items, empty) {
@@ -75,6 +76,8 @@ function show(status) {
     [model.aliases.join(", "), model.engine, megabytes(model.memory_bytes), model.error].filter(Boolean).join(" · ")
   ))), "No model");
   const first = offer(status);
+  current = status;
+  hint();
   $("snippet").textContent = [
     "from openai import OpenAI",
     "",
@@ -110,6 +113,19 @@ function offer(status) {
     return group;
   }));
   return names[0];
+}
+
+/** A quiet line while the tiny model is talked to: what it is, and how to get a better one. */
+function hint() {
+  const small = current?.small_model;
+  const name = $("model").value;
+  const its = small && (small.names.includes(name) || current.stores.some((store) => store.app && store.name === name));
+  $("hint").hidden = !its;
+  if (!its) return;
+  $("hint").firstElementChild.textContent = small.hint;
+  const better = current.recommended;
+  $("better").hidden = !better || !current.home || small.fetching;  // the home is told to who may change models
+  if (better) $("better").textContent = `Fetch ${better.name} (${better.size_gb} GB)`;
 }
 
 /** The first model of a task, if there is one. */
@@ -259,6 +275,17 @@ $("stop").addEventListener("click", () => running?.abort());
 $("model").addEventListener("change", () => {
   talk = [];
   $("talk").replaceChildren();
+});
+$("model").addEventListener("change", hint);
+$("better").addEventListener("click", async () => {
+  $("better").disabled = true;
+  try {
+    await api("/api/models/better", json({ accept: true }));
+    await refresh();
+  } catch (error) {
+    report(error.message);
+  }
+  $("better").disabled = false;
 });
 $("copy").addEventListener("click", async () => {
   await navigator.clipboard.writeText($("snippet").textContent);

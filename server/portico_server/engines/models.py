@@ -22,6 +22,7 @@ from portico_server.db.database import Database
 from portico_server.engines import prices
 from portico_server.engines.adapters.adapters import Adapters
 from portico_server.engines.bases import ModelBases
+from portico_server.engines.better import BetterModel
 from portico_server.engines.catalog import engine_for
 from portico_server.engines.deployment import Deployment, Origin
 from portico_server.engines.environments.environments import Environments
@@ -106,6 +107,7 @@ class Models:
         )
         self.exports = Exports(scheduler, self.adapters, self.bases, self.workshop)
         self._pulls = Pulls(self._fetcher, scheduler)
+        self.better = BetterModel(self, self.machine, self._fetcher, scheduler, settings, BUILT_IN[0])
 
     async def start(self) -> None:
         """Register the built-in models, those in the database, and their adapters; nothing is loaded or fetched."""
@@ -145,6 +147,27 @@ class Models:
             return None
         source = parse(found.spec.source)
         return str(source) if source.fetchable and self._fetcher.cached(source) is None else None
+
+    def source_of(self, name: str) -> str | None:
+        """The source of a deployment, by name or alias; ``None`` if the name means none."""
+        found = self._known(name)
+        return found.spec.source if found is not None else None
+
+    async def put_in_place(self, spec: ModelSpec, alias: str) -> None:
+        """Add a model unless it is known, load it, and only then let ``alias`` mean it, also after a restart.
+
+        Raises why it cannot be loaded; one that was added for this is gone again then.
+        """
+        known = self.spec(spec.name)
+        if known is None:
+            await self.add(spec)
+        try:
+            await self.load(spec.name)
+        except BaseException:
+            if known is None:
+                await self.remove(spec.name)
+            raise
+        await self.set_alias(alias, spec.name)
 
     def _known(self, name: str) -> Deployment | None:
         return self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))

@@ -90,6 +90,11 @@ def candidates() -> tuple[Candidate, ...]:
     )
 
 
+def named(name: str) -> str | None:
+    """The source of the recommended model of that name, if there is one."""
+    return next((row.gguf for row in candidates() if row.name == name), None)
+
+
 def _chosen(row: Candidate, device: Literal["gpu", "cpu"], reason: str) -> Recommendation:
     return Recommendation(
         row.name, row.gguf, row.gguf_gb, row.safetensors, row.safetensors_gb, row.licence, device, reason

@@ -13,9 +13,10 @@ import pytest_asyncio
 from tests.browser import CHROMIUM, Page, browser
 from tests.porch import Porch, porch
 
-from portico_server.core.principal import SYSTEM
+from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import skips
 from portico_server.db.skips import Skips
+from portico_server.engines.recommend import Recommendation
 from portico_server.engines.spec import ModelSpec
 
 pytestmark = [
@@ -188,3 +189,31 @@ async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None
     await opened.page.run(f"{summary}.click()")
     named = await opened.page.until("document.querySelector('#stores details li')?.parentElement.innerText")
     assert named.splitlines() == ["<b>old.bin · of an unknown kind", "empty · empty"]
+
+
+async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, asked = opened.served.parts.models, []
+
+    async def accept(caller: Principal) -> str:
+        asked.append(caller.id)
+        monkeypatch.setattr(models.better, "_run", "run_1")
+        return "run_1"
+
+    monkeypatch.setattr(models.better, "accept", accept)
+    better = Recommendation("larger", "hf://org/model", 1.8, "", 4.0, "Apache-2.0", "cpu", "it fits")
+    monkeypatch.setattr(models.machine, "recommended", better)
+    await models.add(models.better.tiny, keep=False)
+    await opened.page.open(opened.url)
+    hint = "document.querySelector('#hint:not([hidden]) span')?.innerText"
+    await choose(opened.page, "house")
+    assert await opened.page.run(hint) is None
+    await choose(opened.page, models.better.tiny.name)
+    assert "is a very small model" in await opened.page.until(hint)
+    assert await opened.page.run("document.querySelector('#better').innerText") == "Fetch larger (1.8 GB)"
+    await opened.page.run("document.querySelector('#better').click()")
+    await opened.page.until(f"{hint}.includes('larger is being fetched')")
+    assert len(asked) == 1
+    assert await opened.page.run("document.querySelector('#better').hidden") is True
+    await models.remove(models.better.tiny.name)

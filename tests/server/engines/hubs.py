@@ -15,9 +15,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """One repository, ``org/model``, and how the hub behaves."""
+    """One repository and how the hub behaves."""
 
     files: dict[str, bytes]
+    repository: str = "org/model"
     token: str = ""
     """Asked for before a file is given, as of a gated repository."""
     cut_after: int = 0
@@ -43,7 +44,7 @@ class Hub:
     async def hf_info(self, request: web.Request) -> web.Response:
         self._note(request)
         repository, revision = request.match_info["repo"], request.match_info["rev"]
-        if repository != "org/model":
+        if repository != self.repository:
             return web.json_response({"error": "x"}, status=401, headers={"X-Error-Code": "RepoNotFound"})
         if revision not in ("main", "v1"):
             return web.json_response({"error": "x"}, status=404, headers={"X-Error-Code": "RevisionNotFound"})
@@ -69,7 +70,7 @@ class Hub:
 
     async def modelscope_list(self, request: web.Request) -> web.Response:
         self._note(request)
-        if request.match_info["repo"] != "org/model":
+        if request.match_info["repo"] != self.repository:
             return web.json_response(
                 {"Code": 10010205001, "Message": "not found", "Success": False}, status=404
             )

@@ -72,6 +72,7 @@ class Chat(Page):
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
+        self._glance: Glance | None = None
         self._partners: tuple[Partner, ...] = ()
         self._apps: tuple[str, ...] = ()
         self._kinds: dict[str, str] = {}
@@ -86,6 +87,7 @@ class Chat(Page):
         with Horizontal(id="body"):
             yield Transcript(WELCOME, id="talk")
             yield Passages(id="cited", quote=120)
+        yield Static(id="hint")
         with Horizontal(id="prompt"):
             yield Static("›", classes="sign")
             yield Prompt(id="line")
@@ -97,8 +99,10 @@ class Chat(Page):
 
     def _show(self, glance: Glance) -> None:
         self._partners = partners(glance)
+        self._glance = glance
         if self._partner not in self._partners:
             self._talk_to(self._partners[0] if self._partners else None)
+        self._put_hint()
         if tuple(glance.apps) != self._apps:
             self._apps = tuple(glance.apps)
             self._tell_apart()
@@ -120,6 +124,15 @@ class Chat(Page):
             self._session = None
         self._partner = partner
         self._head()
+        self._put_hint()
+
+    def _put_hint(self) -> None:
+        """A quiet line while one talks to the tiny model."""
+        partner, glance = self._partner, self._glance
+        hint = glance.hint_for(partner.name) if partner is not None and glance is not None else None
+        line = self.query_one("#hint", Static)
+        line.update(Content(one_line(hint or "")))
+        line.display = bool(hint)
 
     def _head(self) -> None:
         line = f"Talking to {self._title(self._partner)}" if self._partner else "Nobody to talk to yet"

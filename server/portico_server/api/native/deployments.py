@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -147,6 +148,42 @@ class Queued(BaseModel):
     run: str
 
 
+class TriedSource(BaseModel):
+    """A source that was asked, and why it cannot be used."""
+
+    source: str
+    reason: str
+
+
+class BetterOffer(BaseModel):
+    """What could take the tiny model's place; ``seconds`` is about how long fetching it takes, null if unknown.
+
+    ``none``: no better model fits this machine, or ``default`` means another model already. ``unreachable``: ``tried``
+    says why no source can be used. ``fetching``: in ``run``. ``declined``: it is not to be offered again.
+    """
+
+    state: Literal["none", "available", "unreachable", "fetching", "declined"]
+    name: str
+    source: str
+    size_bytes: int
+    seconds: float | None
+    reason: str
+    tried: list[TriedSource]
+    run: str | None
+
+
+class BetterDecision(BaseModel):
+    """Whether to fetch the better model."""
+
+    accept: bool
+
+
+class BetterDecided(BaseModel):
+    """The run that fetches it and puts it in place; null if it was declined."""
+
+    run: str | None
+
+
 @router.get("/deployments")
 async def list_deployments(parts: TheParts, caller: ModelsReader) -> DeploymentList:
     """All deployments."""
@@ -218,6 +255,21 @@ async def plan_model(wish: PlanWish, parts: TheParts, _caller: Admin) -> Plan:
     """Say how a model would run here or on other hardware, without running it."""
     found = await parts.models.plan(wish.model, wish.hardware, wish.parameters)
     return Plan.model_validate(found.to_json())
+
+
+@router.get("/models/better")
+async def better_model(parts: TheParts, _caller: Admin) -> BetterOffer:
+    """A better model for this machine than the tiny one, and where it can be fetched from. Takes some seconds."""
+    return BetterOffer(**asdict(await parts.models.better.offer()))
+
+
+@router.post("/models/better")
+async def decide_better_model(wish: BetterDecision, parts: TheParts, caller: Admin) -> BetterDecided:
+    """Fetch that model in the background, whereupon `default` means it, or do not offer it again."""
+    if wish.accept:
+        return BetterDecided(run=await parts.models.better.accept(caller))
+    await parts.models.better.decline()
+    return BetterDecided(run=None)
 
 
 @router.post("/models/pull")

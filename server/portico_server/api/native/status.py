@@ -14,6 +14,7 @@ from portico_server.api.native import deployments
 from portico_server.api.native.deployments import Deployment
 from portico_server.api.native.rights import Admin
 from portico_server.api.native.stores import Store, shown
+from portico_server.api.parts import Parts
 
 router = APIRouter(prefix="/api", tags=["Daemon"])
 
@@ -24,6 +25,15 @@ class Problem(BaseModel):
     name: str
     place: str
     reason: str
+
+
+class SmallModel(BaseModel):
+    """The tiny model that ``default`` means: its names, and a line that says what it is and how to get a better one."""
+
+    names: list[str]
+    hint: str
+    fetching: bool
+    """Whether the better one is under way."""
 
 
 class Status(BaseModel):
@@ -41,6 +51,7 @@ class Status(BaseModel):
     apps: list[str]
     recommended: dict[str, Any] | None
     problems: list[Problem]
+    small_model: SmallModel | None
 
 
 class SettingRow(BaseModel):
@@ -81,6 +92,7 @@ async def daemon_status(parts: TheParts, caller: Caller) -> Status:
         apps=[card.name for card in await parts.registry.cards(caller, "app")],
         recommended=asdict(recommended) if recommended else None,
         problems=[Problem(**asdict(each)) for each in parts.problems] if caller.admin else [],
+        small_model=_small(parts) if sees_models else None,
     )
 
 
@@ -95,3 +107,11 @@ async def shut_down(parts: TheParts, _caller: Admin) -> Stopping:
     """End the daemon, as SIGTERM does."""
     parts.stop()
     return Stopping()
+
+
+def _small(parts: Parts) -> SmallModel | None:
+    hint = parts.models.better.hint
+    if hint is None:
+        return None
+    tiny = parts.models.get("default")
+    return SmallModel(names=[tiny.name, *tiny.aliases], hint=hint, fetching=parts.models.better.fetching)

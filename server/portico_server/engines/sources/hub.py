@@ -8,8 +8,9 @@ Imports aiohttp: loaded on first use. The calls are ``/api/models/REPO/revision/
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from portico_server.engines.sources.local import BEGUN, by_hand, opened
 from portico_server.engines.sources.receipt import Kept, Receipt
 from portico_server.engines.sources.source import Source
 from portico_server.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[int, int | None], None]
 
@@ -155,16 +158,14 @@ class Listed:
 
 @contextlib.asynccontextmanager
 async def listed(source: Source, folder: Path, settings: Settings) -> AsyncIterator[Listed]:
-    """Ask the hub of ``source`` what is there; ``folder`` is where its files would go. Fetches nothing."""
-    if source.scheme == "hf":
-        token = {"Authorization": f"Bearer {settings.hf_token}"} if settings.hf_token else {}
-        hub = Hub("hf", settings.hf_endpoint.rstrip("/"), token)
-    else:
-        hub = Hub("modelscope", settings.modelscope_endpoint.rstrip("/"), {})
+    """Ask the hub of ``source`` what is there; ``folder`` is where its files would go. Fetches nothing.
+
+    Mirrors are asked in turn where the hub before them does not answer.
+    """
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
 
-        def remote(url: str) -> Remote:
+        def remote(hub: Hub, url: str) -> Remote:
             return Remote(
                 session,
                 url,
@@ -173,9 +174,32 @@ async def listed(source: Source, folder: Path, settings: Settings) -> AsyncItera
                 lambda error: _unreachable(hub, source, folder, error),
             )
 
-        listing = hub.read_listing(await get_json(remote(hub.listing_url(source))), source)
+        hub, listing = await _first(hubs(source, settings), source, remote)
         choice = choose(listing.files, source.file, source)
-        yield Listed(listing, choice, lambda file: remote(hub.file_url(source, listing.commit, file)))
+        yield Listed(listing, choice, lambda file: remote(hub, hub.file_url(source, listing.commit, file)))
+
+
+def hubs(source: Source, settings: Settings) -> Sequence[Hub]:
+    """Where a source is looked for, in order. The token of the first goes to no mirror."""
+    if source.scheme != "hf":
+        return [Hub("modelscope", settings.modelscope_endpoint.rstrip("/"), {})]
+    token = {"Authorization": f"Bearer {settings.hf_token}"} if settings.hf_token else {}
+    mirrors = [url.strip().rstrip("/") for url in settings.hf_mirrors.split(",") if url.strip()]
+    return [Hub("hf", settings.hf_endpoint.rstrip("/"), token), *(Hub("hf", url, {}) for url in mirrors)]
+
+
+async def _first(
+    asked: Sequence[Hub], source: Source, remote: Callable[[Hub, str], Remote]
+) -> tuple[Hub, Listing]:
+    """The first hub that answers, and what it lists. What a hub refuses is not asked of another one."""
+    for hub in asked:
+        try:
+            return hub, hub.read_listing(await get_json(remote(hub, hub.listing_url(source))), source)
+        except Unavailable as error:
+            if hub is asked[-1]:
+                raise
+            logger.warning("%s does not answer for '%s': %s", hub.endpoint, source, error.message)
+    raise AssertionError("there is a hub for every source")
 
 
 async def fetch(source: Source, folder: Path, settings: Settings, report: Report) -> Receipt:

