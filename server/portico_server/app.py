@@ -26,7 +26,7 @@ from portico_server.db.database import Database
 from portico_server.engines.recommend import named
 from portico_server.engines.sources import MISSING_FILE
 from portico_server.engines.spec import ModelSpec
-from portico_server.home import Home
+from portico_server.home import PRIVATE_UMASK, Home
 from portico_server.listening import Server, listen, new_loop, reach
 from portico_server.settings import Loaded
 
@@ -56,6 +56,7 @@ def main(loaded: Loaded, wishes: Wishes) -> int:
     """
     settings = loaded.settings
     raise_descriptor_limit()
+    os.umask(PRIVATE_UMASK)
     if wishes.parent_watch and not _is_pipe(sys.stdin.fileno()):
         raise InvalidRequest(
             "--parent-watch needs a pipe as its standard input: its end is what it waits for."

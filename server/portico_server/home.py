@@ -1,13 +1,16 @@
-"""The home folder: one daemon at a time, and a note of where that daemon listens."""
+"""The home folder: one daemon at a time, nobody else's eyes, and a note of where that daemon listens."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from portico_server.backup import swap
 from portico_server.core.errors import Conflict, Unavailable
@@ -16,6 +19,12 @@ LEAVING_S = 15.0
 """How long a start waits for a daemon that is going away, and for one that does not serve yet."""
 
 POLL_INTERVAL_S = 0.05
+
+PRIVATE_UMASK: Final = 0o077
+"""For everything that the daemon and its children make: the database holds secrets of tools, servers and models."""
+
+_OTHERS: Final = 0o077
+_OTHERS_WRITE: Final = 0o022
 
 
 class Home:
@@ -33,6 +42,9 @@ class Home:
     def __enter__(self) -> Home:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _narrow_folder(self.path)
+            _narrow_files(self.path.glob("*.db*"))
+            _narrow_files((self.path / "logs").glob("*.log*"))
             self._lock = os.open(self.path / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Unavailable(
@@ -100,3 +112,40 @@ class Home:
         except (OSError, ValueError):
             return None
         return note if isinstance(note, dict) and {"pid", "url"} <= note.keys() else None
+
+
+def _narrow_files(files: Iterable[Path]) -> None:
+    """Take files away from other users of the machine, as far as they are ours."""
+    for path in files:
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_mode & _OTHERS and _is_ours(found):
+            path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
+
+
+def _narrow_folder(path: Path) -> None:
+    """Close a home folder, made beforehand as it may be, to other users. Raises `Unavailable` where that cannot be."""
+    found = path.stat()
+    if not found.st_mode & _OTHERS:
+        return
+    if found.st_mode & stat.S_ISVTX:
+        raise Unavailable(
+            f"{path} is a folder for everybody, such as /tmp. Set PORTICO_HOME to a folder of its own.",
+            code="home_unsafe",
+        )
+    if _is_ours(found):
+        path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
+    elif found.st_mode & _OTHERS_WRITE and not _is_shared_with_us(found):
+        raise Unavailable(
+            f"The home folder {path} belongs to another user, and others may write it. Set PORTICO_HOME to a folder of "
+            "this user.",
+            code="home_unsafe",
+        )
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    return os.geteuid() in (0, found.st_uid)
+
+
+def _is_shared_with_us(found: os.stat_result) -> bool:
+    """Whether it is ours by its group alone, as volumes of a cluster are, and nobody else may write it."""
+    return not found.st_mode & stat.S_IWOTH and found.st_gid in (os.getegid(), *os.getgroups())

@@ -15,8 +15,8 @@ from portico.cli.approvals import decide
 from portico.cli.pairs import pairs
 from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
-from portico.errors import InvalidRequest, from_body
-from portico.values import Artifact, ToolResult
+from portico.errors import Forbidden, InvalidRequest, NotFound, from_body
+from portico.values import Artifact, Tool, ToolResult
 from portico.wire import Asked, Failed, Finished
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def show(
     """Show one tool and the arguments it takes."""
     with connected(context) as client:
         found = client.tools.get(name)
+        warning = _warning(client, found)
     if as_json:
         print_json(found)
         return
@@ -76,6 +77,7 @@ def show(
             ("changes", changes),
             ("costs", f"{found.cost:g} US dollars a call" if found.cost else None),
             ("what", found.description),
+            ("warning", warning or None),
         ]
     )
     required = found.input_schema.get("required") or ()
@@ -86,6 +88,16 @@ def show(
             for key, schema in (found.input_schema.get("properties") or {}).items()
         ),
     )
+
+
+def _warning(client: Client, tool: Tool) -> str:
+    """What the operator should change about where a tool comes from; nothing for others, who cannot."""
+    if tool.source != "database":
+        return ""
+    try:
+        return client.tools.source(tool.name.removesuffix("_schema")).warning
+    except (Forbidden, NotFound):
+        return ""
 
 
 @app.command(epilog="Example: portico tools sources")
@@ -176,6 +188,8 @@ def add(
         print_json(made)
     else:
         typer.echo(f"Added {', '.join(made.tools)}.")
+    if made.warning:
+        typer.echo(made.warning, err=True)
 
 
 @app.command(epilog="Example: portico tools remove disk --yes")

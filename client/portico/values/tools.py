@@ -36,6 +36,8 @@ class ToolSource:
     what: str = ""
     state: str = ""
     error: str | None = None
+    warning: str = ""
+    """What its operator should change."""
     tools: tuple[str, ...] = ()
     configured: bool = False
 

@@ -26,7 +26,7 @@ from portico_server.api.protected import WELL_KNOWN, address, is_protected, meta
 from portico_server.api.ready import READY, Readiness
 from portico_server.api.shape import OPENAI
 from portico_server.core import threads
-from portico_server.core.errors import Unauthenticated
+from portico_server.core.errors import InvalidRequest, Unauthenticated
 from portico_server.core.principal import Principal
 from portico_server.settings import MB
 
@@ -186,9 +186,17 @@ class Door:
 
     def _guard_page(self, exchange: Exchange) -> None:
         """Check Host and Origin; a page that may call from elsewhere gets its headers on every answer."""
-        host = exchange.header(b"host")
+        host = origin = None
+        for name, value in exchange.scope["headers"]:
+            if name == b"host":
+                if host is not None:
+                    raise InvalidRequest(
+                        "The request has more than one Host header; send one.", code="invalid_host"
+                    )
+                host = value
+            elif name == b"origin" and origin is None:
+                origin = value
         self._guard.check_host(host)
-        origin = exchange.header(b"origin")
         if origin is not None and self._guard.check_origin(origin, host):
             exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
 

@@ -30,6 +30,9 @@ QUIET = 15.0
 
 LAST_FRAME_TIMEOUT_S = 1.0
 
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""No browser takes an answer for something else than it says it is, such as text from a model for a page."""
+
 JSON: RawHeaders = [(b"content-type", b"application/json")]
 
 STREAM: RawHeaders = [
@@ -77,7 +80,7 @@ class Exchange:
         self.started = False
         self.status = 0
         """That of the answer, once it has begun."""
-        self.extra: RawHeaders = [(name, self.id.encode()) for name in shape.ids]
+        self.extra: RawHeaders = [NO_SNIFFING, *((name, self.id.encode()) for name in shape.ids)]
         self.caller: Principal | None = None
         self.meter: Meter | None = None
         """What the caller's key has left, if it has limits; told with every answer."""

@@ -23,5 +23,5 @@ def content(artifacts: Artifacts, row: ArtifactRow) -> FileResponse:
         media_type=row.media_type,
         filename=row.name.rpartition("/")[2],
         content_disposition_type="inline" if row.media_type in _PICTURES else "attachment",
-        headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"},
+        headers={"Content-Security-Policy": "sandbox"},
     )

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from portico_server.core.errors import Forbidden
+from portico_server.core.principal import Principal
+
+SCOPE: Final = "tools:python_light:call"
+"""Code that somebody brings along runs where the tool of that name runs it, so it takes the same right."""
+
+
+def require_code(caller: Principal, at: str) -> None:
+    """Raise `Forbidden` unless ``caller`` may run the code that stands at ``at``."""
+    if not caller.allows(SCOPE):
+        raise Forbidden(
+            f"{at} is code, and this key lacks the scope '{SCOPE}'. Ask the operator for a key that has it.",
+            param=at,
+        )
 
 
 class Evaluator(Protocol):

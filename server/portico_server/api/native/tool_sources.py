@@ -54,13 +54,14 @@ class NewSource(BaseModel):
 
 
 class Source(BaseModel):
-    """An addition as it stands, and the names of its tools."""
+    """An addition as it stands, and the names of its tools. ``warning``: what its operator should change."""
 
     name: str
     kind: str
     what: str
     state: str
     error: str | None
+    warning: str
     tools: list[str]
     configured: bool
 

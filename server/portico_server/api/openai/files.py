@@ -167,7 +167,7 @@ def content(files: Files, row: FileRow) -> FileResponse:
         path,
         media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
         filename=name,
-        headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"},
+        headers={"Content-Security-Policy": "sandbox"},
     )
 
 

@@ -18,6 +18,9 @@ MAX_CHOICES = 8
 MAX_STOPS = 4
 MAX_TOOLS = 128
 MAX_INPUTS = 2048
+MAX_METADATA = 16
+MAX_METADATA_NAME = 64
+MAX_METADATA_VALUE = 512
 
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 PARTS = ("text", "image_url", "input_audio", "file", "refusal")
@@ -308,6 +311,20 @@ def boolean(value: Any, path: str) -> None:
         _wrong_type(path, "true or false", value)
 
 
+def _metadata(value: Any, path: str) -> None:
+    """At most 16 pairs of a name of 64 characters and a value of 512, as OpenAI has it."""
+    is_object(value, path)
+    if len(value) > MAX_METADATA:
+        _wrong(path, f"has {len(value)} entries; at most {MAX_METADATA} are allowed")
+    for name, item in value.items():
+        if len(name) > MAX_METADATA_NAME:
+            _wrong(path, f"has a name of {len(name)} characters; at most {MAX_METADATA_NAME} are allowed")
+        if isinstance(item, str) and len(item) > MAX_METADATA_VALUE:
+            _wrong(f"{path}.{name}", f"has {len(item)} characters; at most {MAX_METADATA_VALUE} are allowed")
+        if isinstance(item, dict | list):
+            _wrong_type(f"{path}.{name}", "a string", item)
+
+
 def is_object(value: Any, path: str) -> None:
     """A JSON object."""
     if not isinstance(value, dict):
@@ -343,7 +360,7 @@ _CHAT: Mapping[str, Check] = {
     "tools": _tools,
     "response_format": _response_format,
     "parallel_tool_calls": boolean,
-    "metadata": is_object,
+    "metadata": _metadata,
 }
 
 _COMPLETIONS: Mapping[str, Check] = {

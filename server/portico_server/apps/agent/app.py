@@ -14,7 +14,7 @@ from portico_server.apps.agent.sessions import Sessions
 from portico_server.apps.agent.spec import AgentSpec, Marked
 from portico_server.apps.agent.strategies import STRATEGIES
 from portico_server.apps.agent.turn import Place, Tally, Turn, Wish
-from portico_server.core.code import Evaluator
+from portico_server.core.code import Evaluator, require_code
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.facts import Facts
@@ -79,9 +79,11 @@ class Agents:
                 raise told from error
         for number, hook in enumerate(spec.hooks):
             if hook.do == "code":
+                require_code(caller, f"{at}.hooks[{number}].source")
                 await self._runs(hook.source, f"{at}.hooks[{number}].source")
         for output in spec.output:
             if isinstance(output, Marked) and output.validate == "code":
+                require_code(caller, f"{at}.output.code")
                 await self._runs(output.code, f"{at}.output.code")
         for number, sub in enumerate(spec.agents):
             if sub.spec is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
@@ -24,6 +25,11 @@ STATE_VERSION: Final = 1
 
 TITLE: Final = 60
 """Characters of a title that is made of the first message."""
+
+MAX_TITLE: Final = 500
+MAX_METADATA_NAME: Final = 64
+MAX_METADATA: Final = 16_384
+"""Characters of the metadata of a session, as JSON."""
 
 _ID: Final = "conv_"
 """What the ids of sessions begin with, and names do not."""
@@ -98,6 +104,7 @@ class Sessions:
     ) -> SessionRow:
         """The caller's session of this name, made if there is none; called by its id without a name."""
         session_id = new_id("conv_")
+        _check_described(title, metadata)
         if name:
             _check_name(name)
         key = SessionKey(session_id, app, caller.id, name or session_id)
@@ -147,6 +154,7 @@ class Sessions:
         metadata: Mapping[str, Any] | None = None,
     ) -> SessionRow:
         """Change the title or the metadata."""
+        _check_described(title or "", metadata)
         await self.get(session_id, caller)
         await self._database.write(sessions.describe, session_id, title=title, metadata=metadata)
         return await self.get(session_id, caller)
@@ -250,6 +258,23 @@ def _recollected(found: Remembered) -> Recollection:
     return Recollection(
         [AgentMessage(**message) for message in found.messages], dict(found.state), found.last
     )
+
+
+def _check_described(title: str, metadata: Mapping[str, Any] | None) -> None:
+    """Raise `InvalidRequest` for a title or metadata that are larger than anybody needs."""
+    if len(title) > MAX_TITLE:
+        raise InvalidRequest(
+            f"The title has {len(title)} characters; at most {MAX_TITLE} are allowed.", param="title"
+        )
+    if any(len(name) > MAX_METADATA_NAME for name in metadata or ()):
+        raise InvalidRequest(
+            f"A name in 'metadata' has more than {MAX_METADATA_NAME} characters.", param="metadata"
+        )
+    size = len(json.dumps(metadata, ensure_ascii=False)) if metadata else 0
+    if size > MAX_METADATA:
+        raise InvalidRequest(
+            f"'metadata' has {size} characters as JSON; at most {MAX_METADATA} are allowed.", param="metadata"
+        )
 
 
 def _check_name(name: str) -> None:

@@ -65,7 +65,7 @@ async def check(flow: Flow, registry: Registry, caller: Principal, evaluator: Ev
     everywhere = {step.name: step.at for step in every(flow.step)}
     checker = _Checker(registry, caller, everywhere)
     await checker.step(flow.step, _View({}, _of_schema(flow.input_schema)))
-    await sound(flow, evaluator)
+    await sound(flow, evaluator, caller)
 
 
 class _Checker:

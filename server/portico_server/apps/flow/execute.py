@@ -27,6 +27,7 @@ from portico_server.apps.flow.note import NOTHING, Note
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import EFFECTS, Flow, Step
 from portico_server.apps.flow.world import World
+from portico_server.core.code import require_code
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.question import Answer, Question
@@ -90,6 +91,8 @@ class Execution:
     async def within(self, value: Any, path: str, history: Sequence[Mapping[str, Any]] = ()) -> Any:
         """The same as a part of another flow, under ``path``."""
         flow = self.flow
+        if flow.code:
+            require_code(self.context.caller, flow.code)
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
         if self.journal.redaction.active:

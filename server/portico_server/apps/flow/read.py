@@ -7,8 +7,8 @@ from typing import Any, Final, get_args
 
 from portico_server.apps.flow.fields import Fields
 from portico_server.apps.flow.ops import OPS, format_of
-from portico_server.apps.flow.spec import VERSION, Durability, Flow, OnError, Retry, Step
-from portico_server.apps.flow.tree import voices
+from portico_server.apps.flow.spec import VERSION, Durability, Flow, OnError, Retry, Run, Step
+from portico_server.apps.flow.tree import every, voices
 from portico_server.core.errors import InvalidRequest, nearest
 
 __all__ = ["flow", "format_of"]
@@ -60,6 +60,7 @@ def flow(value: Any) -> Flow:
         redact=fields.texts("redact"),
         step=root,
         voices=voices(root),
+        code=next((step.at for step in every(root) if isinstance(step.op, Run)), ""),
         source=value,
     )
     fields.done()

@@ -9,16 +9,21 @@ from portico_server.apps.flow import spec
 from portico_server.apps.flow.expression import Code
 from portico_server.apps.flow.spec import Flow, Step
 from portico_server.apps.flow.tree import every, expressions
-from portico_server.core.code import Evaluator
+from portico_server.core.code import Evaluator, require_code
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
 
 
-async def sound(flow: Flow, evaluator: Evaluator) -> None:
-    """Raise `InvalidRequest` for a JSON schema that is none, and for code that the sandbox can never run."""
+async def sound(flow: Flow, evaluator: Evaluator, caller: Principal) -> None:
+    """Raise `InvalidRequest` for a JSON schema that is none, and for code that the sandbox can never run.
+
+    `Forbidden` if ``caller`` may not run code.
+    """
     _are_schemas(flow)
     for step in every(flow.step):
         for expression in expressions(step):
             if isinstance(expression, Code):
+                require_code(caller, expression.at)
                 await _runs(step, expression, evaluator)
 
 

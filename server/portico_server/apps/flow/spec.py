@@ -331,6 +331,8 @@ class Flow:
     timeout: float | None = None
     redact: tuple[str, ...] = ()
     """Names of fields whose values are not recorded."""
+    code: str = ""
+    """The place of its first step that is code, if it has one."""
 
 
 EFFECTS = frozenset({"llm", "intent", "agent", "tool", "client", "approve", "http", "subflow"})

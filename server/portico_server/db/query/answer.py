@@ -53,6 +53,9 @@ class Source(Protocol):
     async def tables(self) -> list[Table]:
         """All tables and views that may be read, by name. Raises as `read` does."""
 
+    async def warning(self) -> str:
+        """What makes it more dangerous to ask than it need be, for the operator; empty where nothing does."""
+
 
 def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int) -> Rows:
     """As many rows of cells as were asked for and fit; takes one more, to know whether there is one."""

@@ -46,6 +46,14 @@ where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^pg_' and n.nspna
 order by n.nspname, c.relname, a.attnum limit $1
 """
 
+_POWERS: Final = """
+select rolname from pg_roles where rolname = current_user and rolsuper
+union all
+select rolname from pg_roles where rolname in ('pg_read_server_files', 'pg_execute_server_program')
+  and pg_has_role(current_user, oid, 'USAGE')
+"""
+"""Roles that let a SELECT read the server's own files, or run a program there."""
+
 
 class Postgres:
     """A `Source`: the database at ``url``, ``postgresql://USER:PASSWORD@HOST/NAME``. One connection per query."""
@@ -74,6 +82,19 @@ class Postgres:
     async def tables(self) -> list[Table]:
         async with self._connected(TIMEOUT) as connection:
             return list(described(map(tuple, await connection.fetch(_TABLES, MOST_COLUMNS))))
+
+    async def warning(self) -> str:
+        """What the operator should know of the user in the address; empty where there is nothing. Raises as `read`."""
+        async with self._connected(TIMEOUT) as connection:
+            found = [row[0] for row in await connection.fetch(_POWERS)]
+            if not found:
+                return ""
+            user = await connection.fetchval("select current_user")
+        powers = "is a superuser" if user in found else f"has the role {found[0]}"
+        return (
+            f"The user '{user}' of {shown(self._url)} {powers}: a query can read the files of that server. Give the "
+            "address of a user who may read these tables and nothing else."
+        )
 
     @asynccontextmanager
     async def _connected(self, timeout: float) -> AsyncIterator[Connection]:

@@ -36,6 +36,9 @@ class SQLite:
         found = await self._ask(None, (), MOST_COLUMNS, TIMEOUT)
         return list(described(map(tuple, found["rows"])))
 
+    async def warning(self) -> str:
+        return ""  # a file is opened for reading, without a way to others
+
     async def _ask(
         self, query: str | None, parameters: Sequence[Any], limit: int, timeout: float
     ) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class SourceInfo:
     what: str
     state: str
     error: str | None
+    warning: str
     tools: Sequence[str]
     configured: bool
 
@@ -45,6 +46,7 @@ class _Held:
     configured: bool
     state: str = "starting"
     error: str | None = None
+    warning: str = ""
     tools: tuple[str, ...] = ()
     functions: Functions | None = None
     task: asyncio.Task[None] | None = None
@@ -181,7 +183,10 @@ class AddedTools:
                 held.functions = Functions(held.spec, self._packages)
                 return await held.functions.tools()
             case "database":
-                return await database.tools_of(held.spec)
+                tools, held.warning = await database.tools_of(held.spec)
+                if held.warning:
+                    logger.warning("the tool %s: %s", held.spec.name, held.warning)
+                return tools
             case _:
                 return await openapi.tools_of(held.spec, self._policy)
 
@@ -217,6 +222,7 @@ def _info(held: _Held) -> SourceInfo:
         what=" ".join(spec.command) or spec.function or spec.openapi or shown(spec.database),
         state=held.state,
         error=held.error,
+        warning=held.warning,
         tools=held.tools,
         configured=held.configured,
     )

@@ -16,12 +16,13 @@ from portico_server.tools.added.spec import ToolSpec
 from portico_server.tools.tool import Tool
 
 
-async def tools_of(spec: ToolSpec) -> list[Tool]:
-    """Both tools. Raises `PorticoError` if the database cannot be read now."""
+async def tools_of(spec: ToolSpec) -> tuple[list[Tool], str]:
+    """Both tools, and what the operator is warned of. Raises `PorticoError` if the database cannot be read now."""
     server = is_server(spec.database)
     address = spec.database if server else str(Path(spec.folder, spec.database))
     source = await threads.FILES.run(open_source, address)
     await source.tables()
+    warning = await source.warning()
     timeout = min(TIMEOUT, spec.timeout)
     about = spec.description or f"The database {spec.name}."
 
@@ -31,7 +32,7 @@ async def tools_of(spec: ToolSpec) -> list[Tool]:
     async def schema(_arguments: Mapping[str, Any], context: Context) -> ToolResult:
         return await database.tables(source, context.caller.id)
 
-    return [
+    tools = [
         Tool(
             name=spec.name,
             title=spec.name,
@@ -60,3 +61,4 @@ async def tools_of(spec: ToolSpec) -> list[Tool]:
             source="database",
         ),
     ]
+    return tools, warning

@@ -22,7 +22,7 @@ from portico_server.tools.tool import Tool
 FILES: Final = 16 * MB
 """Bytes of all files that one call may bring."""
 
-_NAME: Final = r"^(?!\.)[^/\\\x00-\x1f]{1,150}$"
+_NAME: Final = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,149}$"
 
 
 def tool(notebooks: Notebooks, artifacts: Artifacts, limits: Limits) -> Tool:

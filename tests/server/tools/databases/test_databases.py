@@ -266,6 +266,30 @@ async def test_what_is_no_database_is_refused_when_it_is_added(
         assert "hidden" not in refused.value.message and tools.every() == []
 
 
+async def test_the_address_of_a_superuser_is_warned_of(
+    server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin = server.replace("reader:hidden@", "admin@")
+    async with added(tmp_path) as (house, tools):
+        told = await tools.add(parse({"name": "shop", "database": admin}), None)
+        assert told.state == "ready" and "'admin'" in told.warning and "superuser" in told.warning
+        assert told.warning in caplog.text and tools.get("shop").warning == told.warning
+        assert not (await use(house, "shop", query="select 1 as one")).is_error
+        assert (await tools.add(parse({"name": "less", "database": server}), None)).warning == ""
+
+
+async def test_so_is_one_that_may_read_files_of_the_server(server: str, tmp_path: Path) -> None:
+    connection = await asyncpg.connect(server.replace("reader:hidden@", "admin@"))
+    for statement in ("create role files login", "grant pg_read_server_files to files"):
+        await connection.execute(statement)
+    await connection.close()
+    async with added(tmp_path) as (_house, tools):
+        told = await tools.add(
+            parse({"name": "shop", "database": server.replace("reader:hidden@", "files@")}), None
+        )
+        assert "pg_read_server_files" in told.warning
+
+
 async def test_a_wrong_password_is_told_without_it(server: str) -> None:
     source = open_source(server.replace("reader:hidden", "nobody-here:hidden"))
     with pytest.raises(PorticoError, match="refuses us") as refused:

@@ -1,0 +1,132 @@
+"""Small doors: what no answer lacks, what no request may have twice, and what is not kept at any size."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests.porch import Porch, Teller, porch
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ASK: dict[str, Any] = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Porch]:
+    async with porch(tmp_path_factory.mktemp("home")) as served:
+        served.add(Teller("teller", b'{"object":"chat.completion"}'))
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        *(
+            ("GET", path, None)
+            for path in ("/health", "/", "/docs", "/openapi.json", "/favicon.ico", "/nowhere")
+        ),
+        *(
+            ("GET", path, None)
+            for path in ("/v1/models", "/v1/files", "/api/status", "/api/tools", "/metrics", "/mcp")
+        ),
+        ("POST", "/v1/chat/completions", ASK),
+        ("POST", "/v1/chat/completions", {**ASK, "stream": True}),
+        ("POST", "/v1/chat/completions", {}),
+        ("POST", "/v1/messages", {}),
+        ("POST", "/api/flows/check", {"flow": {}}),
+        ("DELETE", "/v1/files/none", None),
+        ("OPTIONS", "/v1/chat/completions", None),
+    ],
+)
+async def test_no_answer_may_be_taken_for_something_else(
+    house: Porch, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    answer = await house.client.request(method, path, json=body)
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"], answer.headers
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ("localhost", "localhost"),
+        ("localhost", "evil.example"),
+        ("evil.example", "localhost"),
+        ("", "localhost"),
+    ],
+)
+async def test_two_hosts_are_refused(house: Porch, hosts: tuple[str, ...]) -> None:
+    address = httpx.URL(house.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    lines = "".join(f"Host: {host}\r\n" for host in hosts)
+    writer.write(f"GET /health HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"invalid_host"' in answer
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {f"k{number}": "v" for number in range(17)},
+        {"k" * 65: "v"},
+        {"k" * 1_000_000: "v"},
+        {"k": "v" * 513},
+        {"k": {"deep": "v"}},
+        {"k": ["v"]},
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/vector_stores", "/v1/conversations", "/v1/responses"]
+)
+async def test_metadata_has_bounds_and_an_error_does_not_repeat_it(
+    house: Porch, path: str, metadata: dict[str, Any]
+) -> None:
+    body = {**(ASK if "chat" in path else {}), "metadata": metadata}
+    if path == "/v1/responses":
+        body |= {"model": "teller", "input": "Hello"}
+    answer = await house.client.post(path, json=body)
+    assert answer.status_code == 400, answer.text
+    assert "metadata" in answer.json()["error"]["param"]
+    assert len(answer.content) < 2_000
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"metadata": {"k": "v" * 20_000}}, {"metadata": {"k" * 65: 1}}, {"title": "t" * 501}],
+    ids=["large", "name", "title"],
+)
+async def test_what_is_noted_of_a_session_has_bounds(house: Porch, given: dict[str, Any]) -> None:
+    made = await house.client.post("/api/sessions", json={"app": "agent"})
+    assert made.status_code == 200, made.text
+    for answer in (
+        await house.client.post("/api/sessions", json={"app": "agent", **given}),
+        await house.client.patch(f"/api/sessions/{made.json()['id']}", json=given),
+    ):
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["param"] in ("metadata", "title")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 401}},
+        {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 10**30}},
+        {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": -1}},
+        {"type": "markdown", "size": 100, "overlap": 51},
+        {"type": "markdown", "size": 10**30, "overlap": 0},
+    ],
+)
+async def test_overlap_has_bounds(house: Porch, strategy: dict[str, Any]) -> None:
+    form = {"file": ("bread.md", b"# Bread", "text/markdown")}
+    file = (await house.client.post("/v1/files", files=form, data={"purpose": "assistants"})).json()["id"]
+    store = (await house.client.post("/v1/vector_stores", json={})).json()["id"]
+    body = {"file_id": file, "chunking_strategy": strategy}
+    answer = await house.client.post(f"/v1/vector_stores/{store}/files", json=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"].startswith("chunking_strategy")

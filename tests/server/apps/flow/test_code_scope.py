@@ -1,0 +1,86 @@
+"""Code in a flow or an agent takes the right to the tool that runs code: for who brings it, and for who runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.porch import Porch, Teller, porch
+
+from portico_server.apps.deployed import Kind
+
+ADMIN = "pk-of-the-operator"
+SCOPE = "tools:python_light:call"
+CODE = {"name": "loud", "op": "code", "source": "lambda text: text.upper()"}
+HIDDEN = {"name": "say", "op": "emit", "text": "x", "when": {"$code": "lambda text: True"}}
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Porch]:
+    async with porch(tmp_path, api_key=ADMIN) as served:
+        served.add(Teller("default"))
+        parts = served.parts
+        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
+        parts.apps.kind("agent", Kind(parts.agents.check, parts.agents.build))
+        yield served
+
+
+async def key(house: Porch, *scopes: str) -> dict[str, str]:
+    _row, secret = await house.auth.create("somebody", scopes)
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def flow(step: dict[str, Any]) -> dict[str, Any]:
+    return {"portico_flow": 1, "step": step}
+
+
+def is_refused(answer: httpx.Response) -> bool:
+    error = answer.json()["error"] if answer.status_code == 403 else {}
+    return error.get("code") == "insufficient_scope" and SCOPE in error["message"]
+
+
+async def run(house: Porch, headers: dict[str, str], step: dict[str, Any]) -> httpx.Response:
+    return await house.client.post("/api/flows/run", json={"flow": flow(step), "input": "a"}, headers=headers)
+
+
+async def deploy(house: Porch, headers: dict[str, str], **spec: Any) -> httpx.Response:
+    return await house.client.post("/api/apps", json={"name": "loud", **spec}, headers=headers)
+
+
+@pytest.mark.parametrize("step", [CODE, HIDDEN, {"op": "warp", "name": "all", "over": ["a"], "step": CODE}])
+async def test_who_runs_a_flow_of_its_own_needs_it(house: Porch, step: dict[str, Any]) -> None:
+    assert is_refused(await run(house, await key(house, "chat"), step))
+    told = await run(house, await key(house, "chat", SCOPE), step)
+    assert told.status_code == 200, told.text
+
+
+@pytest.mark.parametrize("step", [CODE, HIDDEN])
+async def test_who_deploys_it_needs_it(house: Porch, step: dict[str, Any]) -> None:
+    theirs = ("chat", "apps:*:deploy")
+    assert is_refused(await deploy(house, await key(house, *theirs), kind="flow", spec=flow(step)))
+    done = await deploy(house, await key(house, *theirs, "tools:*:call"), kind="flow", spec=flow(step))
+    assert done.status_code == 200, done.text
+
+
+async def test_who_calls_a_deployed_one_needs_it_too_for_a_step_that_is_code(house: Porch) -> None:
+    admin = {"Authorization": f"Bearer {ADMIN}"}
+    assert (await deploy(house, admin, kind="flow", spec=flow(CODE))).status_code == 200
+    body = {"model": "loud", "messages": [{"role": "user", "content": "a"}]}
+    caller = await key(house, "chat", "apps:*:call")
+    assert is_refused(await house.client.post("/v1/chat/completions", json=body, headers=caller))
+    allowed = await key(house, "chat", "apps:*:call", SCOPE)
+    answer = await house.client.post("/v1/chat/completions", json=body, headers=allowed)
+    assert answer.json()["choices"][0]["message"]["content"] == "A"
+
+
+async def test_code_of_an_agent_needs_it(house: Porch) -> None:
+    hook = {"on": "before_agent", "do": "code", "source": "lambda message: message"}
+    spec = {"portico_agent": 1, "model": "default", "hooks": [hook]}
+    theirs = ("chat", "apps:*:deploy", "models:read")
+    refused = await deploy(house, await key(house, *theirs), kind="agent", spec=spec)
+    assert is_refused(refused), refused.text
+    done = await deploy(house, await key(house, *theirs, SCOPE), kind="agent", spec=spec)
+    assert done.status_code == 200, done.text
