@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from portico_server.api.auth import Auth, presented
 from portico_server.api.depends import TheParts
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.servable import Card
 
-router = APIRouter()
+router = new_router()
 
 PATH = "/openapi.json"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -32,6 +33,13 @@ LAST_FRAME_TIMEOUT_S = 1.0
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """No browser takes an answer for something else than it says it is, such as text from a model for a page."""
+MAX_JSON_DEPTH = 128
+"""Objects and lists within each other in a body."""
+
+MAX_JSON_VALUES = 1_000_000
+"""Values in a body: parsed, each takes a hundred bytes and more."""
+
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 JSON: RawHeaders = [(b"content-type", b"application/json")]
 
@@ -62,6 +70,7 @@ class Exchange:
         "id",
         "limit",
         "meter",
+        "parsed",
         "revoked",
         "scope",
         "shape",
@@ -88,6 +97,8 @@ class Exchange:
         """Who answers, where that can be ended."""
         self.revoked: PorticoError | None = None
         """Why it was cancelled, if its key was revoked meanwhile."""
+        self.parsed: Any = None
+        """The JSON value of a body that was read ahead."""
         self._received = 0
         self._replay: Message | None = None
 
@@ -143,11 +154,11 @@ class Exchange:
         return value
 
     async def check_json(self) -> None:
-        """Read a JSON body ahead and see that it parses; it is then received again as if it were new."""
+        """Read a JSON body ahead and parse it; it is then received again as if it were new."""
         raw = await self.body()
         if raw:
             self.require_json_type()
-            parse(raw)
+            self.parsed = parse(raw)
         self._replay = {"type": "http.request", "body": raw, "more_body": False}
 
     @property
@@ -322,8 +333,44 @@ class Presence:
 
 
 def parse(raw: bytes) -> Any:
-    """JSON, strictly: UTF-8, no NaN, at most 1,024 levels, numbers that fit. Raises `InvalidRequest`."""
+    """JSON, strictly: UTF-8, no NaN, numbers that fit, at most `MAX_JSON_DEPTH` levels and `MAX_JSON_VALUES` values.
+
+    Raises `InvalidRequest`.
+    """
+    opened = raw.count(b"[") + raw.count(b"{")
+    # Nearly all bodies are known to be small by these counts alone, which include what stands in texts.
+    if opened + raw.count(b",") > MAX_JSON_VALUES:
+        _require_few(raw)
     try:
-        return orjson.loads(raw)
+        value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise errors.invalid_json(error) from None
+    if opened > MAX_JSON_DEPTH:
+        _require_flat(value)
+    return value
+
+
+def _require_few(raw: bytes) -> None:
+    bare = _TEXT.sub(b"", raw)
+    if bare.count(b"[") + bare.count(b"{") + bare.count(b",") > MAX_JSON_VALUES:
+        raise InvalidRequest(
+            f"The body has more than {MAX_JSON_VALUES:,} values. Send them in several requests, or as a file.",
+            code="body_too_complex",
+        )
+
+
+def _require_flat(value: Any) -> None:
+    """Raise `InvalidRequest` that names the field if something in the body is nested too deeply."""
+    fields = value if type(value) is dict else {None: value}
+    for name, field in fields.items():
+        stack = [(field, 2)] if type(field) is dict or type(field) is list else []
+        while stack:
+            found, depth = stack.pop()
+            if depth > MAX_JSON_DEPTH:
+                raise InvalidRequest(
+                    f"The body is nested deeper than {MAX_JSON_DEPTH} levels.",
+                    code="body_too_complex",
+                    param=name,
+                )
+            inner = found.values() if type(found) is dict else found
+            stack += [(one, depth + 1) for one in inner if type(one) is dict or type(one) is list]

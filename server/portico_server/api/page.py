@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import NotFound
 
-router = APIRouter(include_in_schema=False)
+router = new_router(include_in_schema=False)
 
 # Nothing but this origin; no page may frame us; inline styles belong to the reference's own widgets.
 _POLICY = (

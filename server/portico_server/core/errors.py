@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
 
 from portico.wire import ErrorBody
+
+MAX_MESSAGE_LENGTH: Final = 4_000
+"""Characters of an error's message: what a client has sent, and we quote, may be megabytes."""
+
+MAX_PARAM_LENGTH: Final = 200
+"""Characters of the place that an error names."""
+
+_MAX_NAME_LENGTH: Final = 200
+"""Characters of a name that may be a misspelt one."""
 
 
 class PorticoError(Exception):
@@ -23,9 +33,13 @@ class PorticoError(Exception):
         param: str | None = None,
         retry_after: float | None = None,
     ) -> None:
+        if len(message) > MAX_MESSAGE_LENGTH:
+            message = f"{message[:MAX_MESSAGE_LENGTH]} …"
         super().__init__(message)
         self.message = message
-        self.param = param
+        self.param = (
+            param if param is None or len(param) <= MAX_PARAM_LENGTH else f"{param[:MAX_PARAM_LENGTH]}…"
+        )
         self.retry_after = retry_after
         """Seconds after which trying again makes sense, sent as ``Retry-After``."""
         if code is not None:
@@ -127,7 +141,7 @@ class DeadlineExceeded(PorticoError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with the nearest known names, or an empty string."""
-    close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
+    close = get_close_matches(name[:_MAX_NAME_LENGTH], sorted(set(known)), n=3, cutoff=0.5)
     if not close:
         return ""
     return " Did you mean " + " or ".join(f"'{item}'" for item in close) + "?"

@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     DatabaseError,
+    DataError,
     DBAPIError,
     InterfaceError,
     OperationalError,
@@ -37,8 +38,10 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FAILURES = (SQLAlchemyError, sqlite3.Error)
-"""What a database raises: its driver is spoken to past SQLAlchemy where that counts."""
+FAILURES = (SQLAlchemyError, sqlite3.Error, OverflowError)
+"""What a database raises: its driver is spoken to past SQLAlchemy where that counts. A number of more than 64 bits
+is an `OverflowError`.
+"""
 
 READERS = 4
 
@@ -338,6 +341,10 @@ class Database:
                 retry_after=RETRY_S,
             )
         reason = str(getattr(error, "orig", error)).lower()
+        if isinstance(error, OverflowError | DataError):
+            return InvalidRequest(
+                f"A value is beyond what the database can hold: {reason[:200]}.", code="value_out_of_range"
+            )
         where = self._url.database or "the database"
         if "full" in reason and isinstance(error, OperationalError | sqlite3.OperationalError):
             return Unavailable(

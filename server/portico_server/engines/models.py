@@ -216,7 +216,7 @@ class Models:
             )
         deployment = self._make(spec, owner, time.time())  # before the old one goes: this may raise
         for source in spec.sources if here else ():
-            await asyncio.to_thread(require_file, source)
+            await threads.MODELS.run(require_file, source)
         # What the configuration names goes before what was made while the daemon ran.
         new = keep and known is None and spec.name not in self._registry.aliases
         names, aliases = [spec.name] if new else [], spec.aliases if keep else ()
@@ -422,7 +422,7 @@ class Models:
         """Fetch a source, or the source of a deployment, in a durable run; the run's id."""
         with suppress(NotFound):
             source = self._find(source).spec.source
-        await asyncio.to_thread(require_file, source)
+        await threads.MODELS.run(require_file, source)
         return await self._pulls.begin(source, caller)
 
     # Last in the class: from here on its name hides the built-in `list`.

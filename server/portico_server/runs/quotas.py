@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from portico_server.core.errors import TooMany
 from portico_server.core.limits import Limits
@@ -26,7 +28,18 @@ class Meter:
     which then has to recover first.
     """
 
-    __slots__ = ("_calls", "_day", "_limits", "_name", "_now", "_requests", "_spent", "_today", "_tokens")
+    __slots__ = (
+        "_calls",
+        "_day",
+        "_limits",
+        "_name",
+        "_now",
+        "_requests",
+        "_spent",
+        "_today",
+        "_tokens",
+        "_turns",
+    )
 
     def __init__(
         self,
@@ -41,6 +54,7 @@ class Meter:
         self._now = now
         self._today = today
         self._calls = 0
+        self._turns = asyncio.Semaphore(limits.concurrency) if limits.concurrency else None
         self._day = today() // DAY
         self._spent = 0
         self._requests = _bucket(limits.requests_per_minute, now())
@@ -48,9 +62,15 @@ class Meter:
 
     def enter(self) -> None:
         """Count a call that begins. Raises `TooMany` with the limit that it is over."""
-        limits, now = self._limits, self._now()
+        limits = self._limits
         if limits.concurrency is not None and self._calls >= limits.concurrency:
             raise self._refusal("concurrent calls", limits.concurrency, self._calls, PAUSE)
+        self.add_request()
+        self._calls += 1
+
+    def add_request(self) -> None:
+        """Count a request that is part of a call which was let in. Raises `TooMany` with the limit that it is over."""
+        limits, now = self._limits, self._now()
         if self._requests is not None and (wait := self._requests.wait(1, now)):
             used = limits.requests_per_minute or 0
             raise self._refusal("requests per minute", used, used, wait)
@@ -59,9 +79,17 @@ class Meter:
             raise self._refusal("tokens per minute", limit, math.ceil(limit - self._tokens.level(now)), wait)
         if limits.tokens_per_day is not None and self.spent >= limits.tokens_per_day:
             raise self._refusal("tokens per day", limits.tokens_per_day, self._spent, self._night)
-        self._calls += 1
         if self._requests is not None:
             self._requests.take(1, now)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Around a call of a model within a run: as many at the same time as the key may make calls from outside."""
+        if self._turns is None:
+            yield
+        else:
+            async with self._turns:
+                yield
 
     def leave(self) -> None:
         """Count the end of a call that was let in."""

@@ -18,8 +18,9 @@ from portico_server.core.principal import Principal
 from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result
-from portico_server.runs.quotas import Meter
+from portico_server.runs.quotas import Meter, Quotas
 from portico_server.runs.redaction import Redaction
+from portico_server.runs.within import Charge
 
 Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
@@ -85,6 +86,7 @@ class Run:
     __slots__ = (
         "behind",
         "caller",
+        "charge",
         "clock",
         "created_at",
         "durable",
@@ -147,6 +149,8 @@ class Run:
         self.revoked: ErrorBody | None = None
         """Why it was stopped, if its owner has lost the right to it."""
         self.usage = Usage()
+        self.charge = Charge()
+        """What its calls of models have cost its key."""
         self.meter: Meter | None = None
         """What counts it among the calls of its key, if that has limits."""
         self.task: asyncio.Task[Any] | None = None
@@ -187,15 +191,22 @@ class Asks(Protocol):
 class RunContext:
     """`portico_server.core.context.Context` for a run or one of its children."""
 
-    __slots__ = ("_asks", "_depth", "_listener", "_registry", "_run")
+    __slots__ = ("_asks", "_depth", "_listener", "_quotas", "_registry", "_run")
 
     def __init__(
-        self, run: Run, registry: Registry, listener: Listener, asks: Asks | None, depth: int = 0
+        self,
+        run: Run,
+        registry: Registry,
+        listener: Listener,
+        asks: Asks | None,
+        quotas: Quotas,
+        depth: int = 0,
     ) -> None:
         self._run = run
         self._registry = registry
         self._listener = listener
         self._asks = asks
+        self._quotas = quotas
         self._depth = depth
 
     @property
@@ -224,8 +235,18 @@ class RunContext:
                 f"'{name}' was called {DEPTH} levels deep: something calls itself.", code="too_deep"
             )
         servable = await self._registry.resolve(name, self.caller)
-        child = RunContext(self._run, self._registry, listener or _nobody, self._asks, self._depth + 1)
-        return await servable.call(request, child)
+        child = RunContext(
+            *(self._run, self._registry, listener or _nobody, self._asks, self._quotas), self._depth + 1
+        )
+        meter = self._quotas.of(self._run.owner)
+        if meter is None:
+            return await servable.call(request, child)
+        run = self._run
+        # What nobody waits for waits itself; whoever does wait hears of the limit at once.
+        async with run.charge.call(meter, servable, request, patient=run.durable or run.behind):
+            result = await servable.call(request, child)
+        run.charge.spend(meter, servable, result)
+        return result
 
     async def ask(self, question: Question) -> Answer:
         if self._asks is None:

@@ -198,7 +198,7 @@ class Runner:
         try:
             async with asyncio.timeout_at(deadline) as until:
                 run.clock.start(deadline, until)
-                run.result = await work(RunContext(run, self._registry, emit, self._questions))
+                run.result = await work(RunContext(run, self._registry, emit, self._questions, self.quotas))
         except asyncio.CancelledError:
             run.status = "cancelled"
             run.error = run.revoked or ErrorBody("The run was cancelled.", "server_error", "cancelled")
@@ -249,7 +249,7 @@ class Runner:
         run.meter = meter
         self._active[run.id] = run
         deadline = asyncio.get_running_loop().time() + self._timeout
-        context = RunContext(run, self._registry, run.log.emit, self._questions)
+        context = RunContext(run, self._registry, run.log.emit, self._questions, self.quotas)
         try:
             async with asyncio.timeout_at(deadline) as until:
                 run.clock.start(deadline, until)
@@ -313,7 +313,8 @@ class Runner:
             run.meter.leave()
         meter = self.quotas.of(run.caller.id)
         if meter is not None:
-            meter.spend(run.usage.prompt_tokens + run.usage.completion_tokens)
+            used = run.usage.prompt_tokens + run.usage.completion_tokens
+            meter.spend(max(0, used - run.charge.tokens))
         now = time.perf_counter()
         if not (run.behind or run.durable):
             self.answered_at = now

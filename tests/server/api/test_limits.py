@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import httpx
 import pytest
 from tests.porch import Porch, Teller, porch
 
+from portico.wire import Usage
 from portico_server.config import KeySpec
+from portico_server.core.context import Context
 from portico_server.core.limits import Limits
+from portico_server.core.request import Reply, Request, Result
+from portico_server.core.servable import Card
 
 ASK = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -123,3 +128,102 @@ async def test_limits_are_listed(house: Porch) -> None:
     await key(house, tokens_per_minute=500)
     listed = (await house.client.get("/api/keys")).json()["data"]
     assert [one["limits"] for one in listed] == [{"tokens_per_minute": 500}]
+
+
+FLOW = {
+    "portico_flow": 1,
+    "name": "many",
+    "step": {
+        "op": "warp",
+        "name": "w",
+        "concurrency": 1,
+        "over": {"$ref": "input"},
+        "step": {"op": "llm", "name": "m", "model": "voice"},
+    },
+}
+
+
+class Voice:
+    """A model that says a word, and counts how often and how many times at once it was asked."""
+
+    def __init__(self) -> None:
+        self.card = Card("voice", "model", capabilities=frozenset({"chat"}))
+        self.asked = 0
+        self.at_once = 0
+        self.most_at_once = 0
+
+    async def call(self, request: Request, context: Context) -> Result:
+        self.asked += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        return Reply("word", usage=Usage(10, 10), model="voice")
+
+
+async def flow(house: Porch, secret: str, items: int, **more: Any) -> list[dict[str, Any]]:
+    """The events of a run of `FLOW`."""
+    given = {"flow": {**FLOW, **more}, "input": ["x"] * items}
+    headers = {"authorization": f"Bearer {secret}"}
+    answer = await house.client.post("/api/flows/run", json=given, headers=headers)
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
+    return [json.loads(line) for line in lines] or [{"type": "failed", **answer.json()}]
+
+
+async def test_a_flow_counts_as_many_requests_as_its_calls_of_models(house: Porch) -> None:
+    voice = Voice()
+    house.add(voice)
+    secret = await key(house, requests_per_minute=3)
+    events = await flow(house, secret, 40)
+    assert events[-1]["type"] == "failed"
+    assert events[-1]["error"]["code"] == "rate_limit_exceeded"
+    assert voice.asked == 3
+
+
+async def test_the_first_call_of_a_model_is_the_request_that_began_the_run(house: Porch) -> None:
+    house.add(Voice())
+    secret = await key(house, requests_per_minute=2)
+    assert (await flow(house, secret, 1))[-1]["type"] == "finished"
+    assert (await flow(house, secret, 1))[-1]["type"] == "finished"
+    assert (await flow(house, secret, 1))[-1]["type"] == "failed"
+
+
+async def test_tokens_of_a_flow_count_while_it_runs(house: Porch) -> None:
+    voice = Voice()
+    house.add(voice)
+    secret = await key(house, tokens_per_day=50)
+    events = await flow(house, secret, 40)
+    assert "tokens per day" in events[-1]["error"]["message"]
+    assert voice.asked == 3  # 20 tokens each, and the third overdraws
+
+
+async def test_tokens_are_counted_once(house: Porch) -> None:
+    house.add(Voice())
+    secret = await key(house, tokens_per_day=1_000)
+    await flow(house, secret, 4)
+    answer = await ask(house, secret)
+    # Four calls of twenty tokens, and this one's five, which are counted when it has ended.
+    assert answer.headers["x-ratelimit-remaining-tokens"] in ("920", "915")
+
+
+async def test_calls_of_models_at_the_same_time_are_as_many_as_the_key_may_make(house: Porch) -> None:
+    voice = Voice()
+    house.add(voice)
+    secret = await key(house, concurrency=2)
+    warp = {**FLOW["step"], "concurrency": 20}
+    assert (await flow(house, secret, 20, step=warp))[-1]["type"] == "finished"
+    assert (voice.asked, voice.most_at_once) == (20, 2)
+
+
+async def test_a_durable_flow_waits_for_its_limit_and_loses_nothing(house: Porch) -> None:
+    voice = Voice()
+    house.add(voice)
+    secret = await key(house, requests_per_minute=1_200)  # twenty a second come back
+    (made,) = (await house.client.get("/api/keys")).json()["data"]
+    meter = house.parts.runner.quotas.of(made["id"])
+    assert meter is not None
+    for _call in range(1_199):
+        meter.add_request()
+    events = asyncio.create_task(flow(house, secret, 3, durability="normal"))
+    assert (await events)[-1]["type"] == "finished"
+    assert voice.asked == 3

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.routing import Match
 from starlette.types import Scope
@@ -15,12 +14,13 @@ from portico_server.api.anthropic.errors import is_versioned
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import models
 from portico_server.api.openai.models import Model
+from portico_server.api.router import ParsedRoute
 from portico_server.core.errors import InvalidRequest, NotFound
 
 MOST = 1_000
 
 
-class Versioned(APIRoute):
+class Versioned(ParsedRoute):
     """A route for requests that have the header; all others go on to the next one of its path."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

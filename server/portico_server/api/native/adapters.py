@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel
 
 from portico_server.api.depends import TheParts
 from portico_server.api.native.deployments import Queued
 from portico_server.api.native.rights import Admin, ModelsReader
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.engines.adapters.model import AdapterInfo
 from portico_server.engines.export import Wish
 
-router = APIRouter(prefix="/api/adapters", tags=["Models"])
+router = new_router(prefix="/api/adapters", tags=["Models"])
 
 
 class Adapter(BaseModel):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.native.flows import events_of
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import EventStream
 from portico_server.apps.agent import read
 from portico_server.apps.agent.message import message_of
 from portico_server.core.errors import PorticoError
 
-router = APIRouter(prefix="/api/agents", tags=["Agents"])
+router = new_router(prefix="/api/agents", tags=["Agents"])
 
 
 class SessionName(BaseModel):

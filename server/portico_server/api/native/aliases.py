@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin, ModelsReader
+from portico_server.api.router import router as new_router
 
-router = APIRouter(prefix="/api/aliases", tags=["Models"])
+router = new_router(prefix="/api/aliases", tags=["Models"])
 
 
 class Target(BaseModel):

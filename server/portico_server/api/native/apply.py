@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from portico_server import config
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.reconcile import KINDS
 
-router = APIRouter(tags=["Daemon"])
+router = new_router(tags=["Daemon"])
 
 
 class Wish(BaseModel):

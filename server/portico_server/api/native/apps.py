@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,7 @@ from portico_server.api.depends import Caller, TheParts
 from portico_server.api.native.flows import events_of
 from portico_server.api.openai import validate
 from portico_server.api.parts import Parts
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import EventStream, while_present
 from portico_server.apps.drawing import diagram
 from portico_server.apps.drawing.mermaid import mermaid
@@ -27,7 +28,7 @@ from portico_server.db.apps import AppRow, VersionRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
-router = APIRouter(prefix="/api/apps", tags=["Apps"])
+router = new_router(prefix="/api/apps", tags=["Apps"])
 
 
 class App(BaseModel):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.native.stores import Store, shown
 from portico_server.api.openai import upload
+from portico_server.api.router import router as new_router
 
-router = APIRouter(prefix="/api/stores", tags=["Stores"])
+router = new_router(prefix="/api/stores", tags=["Stores"])
 
 
 class Imported(BaseModel):

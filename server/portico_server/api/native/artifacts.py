@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.made import content
+from portico_server.api.router import router as new_router
 from portico_server.core.request import Artifact as Kept
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.runs.artifacts import shown
 
-router = APIRouter(prefix="/api/artifacts", tags=["Artifacts"])
+router = new_router(prefix="/api/artifacts", tags=["Artifacts"])
 
 
 class Artifact(BaseModel):

@@ -6,7 +6,6 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
@@ -14,10 +13,11 @@ from starlette.types import Receive, Scope, Send
 from portico_server import __version__
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
+from portico_server.api.router import router as new_router
 from portico_server.archives.stream import Blocks
 from portico_server.backup.write import Backup, backup, check_here, noted
 
-router = APIRouter(prefix="/api", tags=["Daemon"])
+router = new_router(prefix="/api", tags=["Daemon"])
 
 
 class Vacuum(BaseModel):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai.batch_shapes import BatchError
+from portico_server.api.router import router as new_router
 
-router = APIRouter(prefix="/api/batches", tags=["Batches"])
+router = new_router(prefix="/api/batches", tags=["Batches"])
 
 
 class FileWish(BaseModel):

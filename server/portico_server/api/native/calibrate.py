@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.native.stores import Begun
+from portico_server.api.router import router as new_router
 
-router = APIRouter(prefix="/api/stores/{store}/calibrate", tags=["Stores"])
+router = new_router(prefix="/api/stores/{store}/calibrate", tags=["Stores"])
 
 
 class CalibrationWish(BaseModel):

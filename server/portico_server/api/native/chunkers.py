@@ -7,19 +7,20 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
 
 from portico_server.api import errors
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import upload
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import while_present
 from portico_server.core.errors import InvalidRequest
 from portico_server.knowledge.chunk.chunkers import STRATEGIES
 from portico_server.knowledge.parse.formats import FORMATS
 from portico_server.knowledge.preview import Preview, check_strategies
 
-router = APIRouter(prefix="/api", tags=["Chunkers"])
+router = new_router(prefix="/api", tags=["Chunkers"])
 
 LIMIT = 1_000
 """Chunks that are shown by one strategy, at most."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel
 
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin, ModelsReader
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.engines.models import Models
 from portico_server.engines.spec import DeploymentInfo, ModelSpec
 
-router = APIRouter(prefix="/api", tags=["Models"])
+router = new_router(prefix="/api", tags=["Models"])
 
 
 class Replica(BaseModel):

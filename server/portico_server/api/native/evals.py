@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
+from fastapi import Body, Query
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.parts import Parts
+from portico_server.api.router import router as new_router
 from portico_server.core.principal import Principal
 from portico_server.db.eval_searches import SearchRow
 from portico_server.db.evals import EvalRunRow
 from portico_server.evals import tally
 
-router = APIRouter(prefix="/api/evals", tags=["Evals"])
+router = new_router(prefix="/api/evals", tags=["Evals"])
 
 SHOWN = 20
 """Settings that a plan shows."""

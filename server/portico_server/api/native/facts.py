@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.router import router as new_router
 from portico_server.apps.agent.learnt import Learnt
 from portico_server.apps.agent.message import message_of
 
-router = APIRouter(prefix="/api", tags=["Sessions"])
+router = new_router(prefix="/api", tags=["Sessions"])
 
 
 class Source(BaseModel):

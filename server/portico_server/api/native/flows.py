@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from portico.wire import Failed, Usage
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.native.runs import Run, Tokens, retrieve_run, tokens
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import EventStream, event_frame
 from portico_server.apps.drawing.gantt import gantt
 from portico_server.apps.flow.schema import schema
@@ -21,7 +22,7 @@ from portico_server.db.steps import StepRow, used
 from portico_server.runs.run import Run as LivingRun
 from portico_server.runs.runner import Runner
 
-router = APIRouter(tags=["Flows"])
+router = new_router(tags=["Flows"])
 
 
 class FlowInput(BaseModel):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.native.stores import Begun, Gone
+from portico_server.api.router import router as new_router
 
-router = APIRouter(prefix="/api/stores/{store}/groups", tags=["Stores"])
+router = new_router(prefix="/api/stores/{store}/groups", tags=["Stores"])
 
 
 class GroupWish(BaseModel):

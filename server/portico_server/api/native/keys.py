@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from portico_server.api.auth import Auth
 from portico_server.api.native.rights import Admin
+from portico_server.api.router import router as new_router
 from portico_server.core.limits import Limits
 from portico_server.db.keys import KeyRow
 
-router = APIRouter(prefix="/api/keys", tags=["Keys"])
+router = new_router(prefix="/api/keys", tags=["Keys"])
 
 
 def _auth(request: Request) -> Auth:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
+from portico_server.api.router import router as new_router
 from portico_server.tools.approval import Rule
 from portico_server.tools.mcp_host.host import ServerInfo
 from portico_server.tools.mcp_host.spec import TIMEOUT, parse
 
-router = APIRouter(prefix="/api/mcp/servers", tags=["MCP servers"])
+router = new_router(prefix="/api/mcp/servers", tags=["MCP servers"])
 
 
 class Sampling(BaseModel):

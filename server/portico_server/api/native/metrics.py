@@ -9,18 +9,18 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from portico_server import __version__
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
 from portico_server.api.parts import Parts
+from portico_server.api.router import router as new_router
 from portico_server.db import runs
 from portico_server.engines.residency import resident
 from portico_server.runs.tally import Histogram
 
-router = APIRouter(tags=["Daemon"])
+router = new_router(tags=["Daemon"])
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -7,16 +7,17 @@ import socket
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.router import router as new_router
 from portico_server.apps.prompts import folder, library, spec
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.tools.fetch.address import Policy, is_public
 
-router = APIRouter(prefix="/api/prompts", tags=["Prompts"])
+router = new_router(prefix="/api/prompts", tags=["Prompts"])
 
 
 class Argument(BaseModel):

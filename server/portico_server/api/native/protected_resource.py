@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from portico_server.api import protected
 from portico_server.api.depends import TheParts
+from portico_server.api.router import router as new_router
 
-router = APIRouter(tags=["MCP"])
+router = new_router(tags=["MCP"])
 
 
 @router.get(protected.WELL_KNOWN)

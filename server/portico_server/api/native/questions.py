@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.db.questions import QuestionRow
 from portico_server.runs.questions import Questions
 
-router = APIRouter(prefix="/api/questions", tags=["Questions"])
+router = new_router(prefix="/api/questions", tags=["Questions"])
 
 LONGEST_LEASE = 3600.0
 LONGEST_WAIT = 30.0

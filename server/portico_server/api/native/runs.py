@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico.wire import ErrorBody, Failed, Finished, Usage
 from portico_server.api.depends import Caller, Seen, TheParts
 from portico_server.api.native.rights import Admin
 from portico_server.api.parts import Parts
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import EventStream, event_frame, frame
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
@@ -20,7 +21,7 @@ from portico_server.db import runs, steps
 from portico_server.db.runs import RunRow
 from portico_server.runs.run import Run as LivingRun
 
-router = APIRouter(prefix="/api/runs", tags=["Runs"])
+router = new_router(prefix="/api/runs", tags=["Runs"])
 
 PAGE = 500
 """Journalled events read at once."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.router import router as new_router
 from portico_server.apps.agent.message import message_of
 from portico_server.db.sessions import MessageRow, SessionRow
 
-router = APIRouter(prefix="/api/sessions", tags=["Sessions"])
+router = new_router(prefix="/api/sessions", tags=["Sessions"])
 
 
 class Session(BaseModel):

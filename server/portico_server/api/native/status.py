@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from portico_server import __version__
@@ -15,8 +14,9 @@ from portico_server.api.native.deployments import Deployment
 from portico_server.api.native.rights import Admin
 from portico_server.api.native.stores import Store, shown
 from portico_server.api.parts import Parts
+from portico_server.api.router import router as new_router
 
-router = APIRouter(prefix="/api", tags=["Daemon"])
+router = new_router(prefix="/api", tags=["Daemon"])
 
 
 class Problem(BaseModel):

@@ -6,20 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.exchange import Presence
 from portico_server.api.native.search import Answer, Question, answer
 from portico_server.api.parts import Parts
+from portico_server.api.router import router as new_router
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.store import StoreInfo
 from portico_server.knowledge.view import FileStatus, StoreFileRow, StoreRow
 
-router = APIRouter(prefix="/api/stores", tags=["Stores"])
+router = new_router(prefix="/api/stores", tags=["Stores"])
 
 
 class Counts(BaseModel):

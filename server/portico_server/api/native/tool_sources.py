@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
 from portico_server.api.depends import TheParts
 from portico_server.api.native.rights import Admin
+from portico_server.api.router import router as new_router
 from portico_server.tools.added.added import SourceInfo
 from portico_server.tools.added.spec import TIMEOUT, parse
 from portico_server.tools.approval import Rule
 
-router = APIRouter(prefix="/api/tool-sources", tags=["Tools"])
+router = new_router(prefix="/api/tool-sources", tags=["Tools"])
 
 
 class NewSource(BaseModel):

@@ -5,20 +5,21 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.native.artifacts import Artifact
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import while_present
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.tools.find import find
 
-router = APIRouter(prefix="/api/tools", tags=["Tools"])
+router = new_router(prefix="/api/tools", tags=["Tools"])
 
 
 class Tool(BaseModel):

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, Seen, TheParts
 from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import JobWish
 from portico_server.api.parts import Parts
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.finetune.spec import Job
 
-router = APIRouter(prefix="/api/fine_tuning", tags=["Fine-tuning"])
+router = new_router(prefix="/api/fine_tuning", tags=["Fine-tuning"])
 
 
 class Facts(BaseModel):

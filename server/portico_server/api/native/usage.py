@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.router import router as new_router
 from portico_server.db import usage
 
-router = APIRouter(prefix="/api/usage", tags=["Usage"])
+router = new_router(prefix="/api/usage", tags=["Usage"])
 
 
 class Total(BaseModel):

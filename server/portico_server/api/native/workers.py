@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.native.questions import LONGEST_LEASE, LONGEST_WAIT, Claims, Question
+from portico_server.api.router import router as new_router
 from portico_server.api.sse import while_present
 from portico_server.tools.approval import Rule
 from portico_server.tools.served import Function
 
-router = APIRouter(prefix="/api/workers", tags=["Questions"])
+router = new_router(prefix="/api/workers", tags=["Questions"])
 
 Named = Annotated[str, Path(min_length=1, max_length=200, description="The name that the worker gave itself")]
 

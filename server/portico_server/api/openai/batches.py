@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import batch_shapes as shapes
 from portico_server.api.openai.batch_shapes import Batch, BatchList, BatchWish
+from portico_server.api.router import router as new_router
 
-router = APIRouter(prefix="/v1/batches", tags=["OpenAI: batches"])
+router = new_router(prefix="/v1/batches", tags=["OpenAI: batches"])
 
 
 @router.post("")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query
+from fastapi import Body, Query
 from starlette.responses import Response
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai.included import Included
 from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page
+from portico_server.api.router import router as new_router
 from portico_server.apps.respond.machine import shown
 from portico_server.apps.respond.read import include as read_include
 from portico_server.db.conversations import ConversationRow
 
-router = APIRouter(prefix="/v1/conversations", tags=["OpenAI: conversations"])
+router = new_router(prefix="/v1/conversations", tags=["OpenAI: conversations"])
 
 Wish = Annotated[dict[str, Any], Body()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import evals_shapes as shapes
@@ -23,10 +23,11 @@ from portico_server.api.openai.evals_shapes import (
     RunStatus,
     RunWish,
 )
+from portico_server.api.router import router as new_router
 from portico_server.evals.spec import STOPPED
 from portico_server.knowledge.contents import check_metadata
 
-router = APIRouter(prefix="/v1/evals", tags=["OpenAI: evals"])
+router = new_router(prefix="/v1/evals", tags=["OpenAI: evals"])
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Order = Literal["asc", "desc"]

@@ -8,19 +8,20 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from portico_server.api import made
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import upload
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
 from portico_server.knowledge.files import PURPOSES, Files
 
-router = APIRouter(prefix="/v1/files", tags=["OpenAI: files"])
+router = new_router(prefix="/v1/files", tags=["OpenAI: files"])
 
 SHORTEST, LONGEST = 3_600, 30 * 86_400
 """Seconds for which a file with ``expires_after`` may be kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import fine_tuning_shapes as shapes
@@ -15,8 +15,9 @@ from portico_server.api.openai.fine_tuning_shapes import (
     JobList,
     JobWish,
 )
+from portico_server.api.router import router as new_router
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["OpenAI: fine-tuning"])
+router = new_router(prefix="/v1/fine_tuning/jobs", tags=["OpenAI: fine-tuning"])
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 

@@ -77,7 +77,10 @@ async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: 
             code="unsupported_content_type",
         )
     exchange.limit = min(exchange.limit, limit * min(most, AT_ONCE) + AT_ONCE * MB)
-    reader = _Reader(boundary, files, limit, most)
+    try:
+        reader = _Reader(boundary, files, limit, most)
+    except FormParserError as error:
+        raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
     whole = False
     while not whole:
         message = await exchange.receive()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from portico_server.api.depends import Caller, TheParts
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import NotFound
 from portico_server.core.servable import Card
 
-router = APIRouter(prefix="/v1/models", tags=["OpenAI: models"])
+router = new_router(prefix="/v1/models", tags=["OpenAI: models"])
 
 
 class Model(BaseModel):

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai.relay import find
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Ranked, Rerank
 
-router = APIRouter(tags=["Models"])
+router = new_router(tags=["Models"])
 
 MOST = 1_000
 """Documents in one request."""

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from portico_server.api.depends import Caller, TheParts
 from portico_server.api.openai import validate
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 
-router = APIRouter(tags=["Models"])
+router = new_router(tags=["Models"])
 
 
 class TokenizeWish(BaseModel):

@@ -41,7 +41,10 @@ async def read(request: Request, files: Files) -> Upload:
             "Send the file as multipart/form-data, with the fields 'file' and 'purpose'.",
             code="unsupported_content_type",
         )
-    form = _Form(boundary)
+    try:
+        form = _Form(boundary)
+    except FormParserError as error:
+        raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
     received = await files.receive(form.bytes_of_file(request.stream()))
     if form.filename is None:
         await files.drop(received)

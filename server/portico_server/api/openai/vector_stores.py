@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from portico.wire import Passage
@@ -14,6 +14,7 @@ from portico_server.api.exchange import Presence
 from portico_server.api.openai import vector_store_shapes as shapes
 from portico_server.api.openai.vector_store_shapes import ExpiresAfter
 from portico_server.api.parts import Parts
+from portico_server.api.router import router as new_router
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Refine, Search
@@ -21,7 +22,7 @@ from portico_server.knowledge.contents import Attachment, check_metadata
 from portico_server.knowledge.filter import parse as parse_filter
 from portico_server.knowledge.view import FileStatus, StoreRow
 
-router = APIRouter(prefix="/v1/vector_stores", tags=["OpenAI: vector stores"])
+router = new_router(prefix="/v1/vector_stores", tags=["OpenAI: vector stores"])
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Order = Literal["asc", "desc"]

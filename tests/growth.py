@@ -1,0 +1,247 @@
+"""Bodies that grow: deep, wide, long, with patterns that backtrack and huge numbers, for every endpoint there is.
+
+The test in tests/server/api/test_growth.py sends few of each kind, bench/growth.py many and larger ones.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import orjson
+
+SLOW_PATTERN: Final = "^(([a-z])+.)+[A-Z]([a-z])+$"
+ALIASES: Final = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{this}: &{this} [{','.join([f'*{before}'] * 9)}]\n"
+    for before, this in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+STOPS: Final = {"/api/shutdown"}
+"""Paths that end the daemon."""
+
+WAITS: Final = {"/api/questions/claim", "/api/workers/{worker}/claim"}
+"""Paths that answer when there is something to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """One way to grow: the values that fields of each type get. What is not named keeps a small value."""
+
+    name: str
+    text: str | None = None
+    number: Any = None
+    items: int = 0
+    names: int = 0
+    depth: int = 0
+
+
+def growths(scale: int = 1) -> list[Growth]:
+    """Each way to grow, ``scale`` times as large as in the test."""
+    return [
+        Growth("long texts", text="a" * (200_000 * scale)),
+        Growth("control characters", text="\x00\x1b\r\n\u202e" * 50),
+        Growth("patterns that backtrack", text=SLOW_PATTERN),
+        Growth("yaml aliases", text=ALIASES),
+        Growth("template of templates", text="{a}{{a}}" * (5_000 * scale)),
+        Growth("huge numbers", number=10**18),
+        Growth("numbers beyond 64 bits", number=10**300),
+        Growth("negative numbers", number=-(2**63)),
+        Growth("wide", items=5_000 * scale, names=5_000 * scale),
+        Growth("deep", depth=90),
+        Growth("too deep", depth=1_000),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An operation of the API that takes JSON: its path has ``{name}`` where something is named."""
+
+    method: str
+    path: str
+    schema: Mapping[str, Any]
+    components: Mapping[str, Any]
+
+    def grown(self, how: Growth) -> Any:
+        """A body in which everything has grown."""
+        return _value(self.schema, self.components, how, 0)
+
+
+def endpoints(document: Mapping[str, Any]) -> Iterator[Endpoint]:
+    """All that take JSON, as the OpenAPI document of a daemon names them."""
+    components = document.get("components", {}).get("schemas", {})
+    for path, methods in sorted(document["paths"].items()):
+        for method, operation in methods.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            schema = content.get("application/json", {}).get("schema")
+            if schema is not None and path not in STOPS:
+                yield Endpoint(method.upper(), path, schema, components)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An operation and its parameters: their names and types, those of the path first."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+
+    def grown(self, text: str, number: str) -> str:
+        """The address with everything in it grown."""
+        parts = [quote(text[:2_000], safe="") if "{" in part else part for part in self.path.split("/")]
+        values = {
+            name: number if kind in ("integer", "number") else text[:2_000] for name, kind in self.query
+        }
+        return "/".join(parts) + (f"?{urlencode(values)}" if values else "")
+
+
+def addresses(document: Mapping[str, Any]) -> Iterator[Address]:
+    """All operations with parameters, as the OpenAPI document of a daemon names them."""
+    for path, methods in sorted(document["paths"].items()):
+        for method, operation in methods.items():
+            found = tuple(
+                (one["name"], _kind(one.get("schema", {})))
+                for one in operation.get("parameters", ())
+                if one["in"] == "query"
+            )
+            if (found or "{" in path) and path not in STOPS:
+                yield Address(method.upper(), path, found)
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    for one in (schema, *schema.get("anyOf", ())):
+        if one.get("type") not in (None, "null"):
+            return str(one["type"])
+    return "string"
+
+
+def _value(schema: Mapping[str, Any], components: Mapping[str, Any], how: Growth, level: int) -> Any:
+    if "$ref" in schema:
+        return _value(components[schema["$ref"].rpartition("/")[2]], components, how, level)
+    for several in ("anyOf", "oneOf", "allOf"):
+        if several in schema:
+            kinds = [one for one in schema[several] if one.get("type") != "null"]
+            return _value(kinds[0] if kinds else {}, components, how, level)
+    if "const" in schema or "enum" in schema:
+        return schema["const"] if "const" in schema else schema["enum"][0]
+    match schema.get("type"):
+        case "string":
+            return how.text if how.text is not None else "a"
+        case "integer" | "number":
+            return how.number if how.number is not None else 1
+        case "boolean":
+            return True
+        case "array":
+            if level > 6:
+                return []
+            item = _value(schema.get("items", {}), components, how, level + 1)
+            # Large items many times would be a large body, which is refused for its size alone.
+            return [item] * (how.items if how.items and _is_small(item) else 1)
+        case _:
+            return _object(schema, components, how, level)
+
+
+def _object(schema: Mapping[str, Any], components: Mapping[str, Any], how: Growth, level: int) -> Any:
+    properties = schema.get("properties", {})
+    if properties and level <= 6:
+        return {name: _value(inner, components, how, level + 1) for name, inner in properties.items()}
+    if how.depth:
+        return nested(how.depth)
+    if how.names:
+        return {f"name{number}": number for number in range(how.names)}
+    if how.number is not None:
+        return {"a": how.number}
+    return {"a": how.text} if how.text is not None else {}
+
+
+def nested(depth: int) -> Any:
+    """An object as deep as that."""
+    value: Any = {}
+    for _level in range(depth):
+        value = {"a": value}
+    return value
+
+
+def _is_small(value: Any) -> bool:
+    return len(body(value)) < 200
+
+
+def body(value: Any) -> bytes:
+    """JSON of any depth."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # too deep, or a number of more than 64 bits
+        return _deep(value)
+
+
+def _deep(value: Any) -> bytes:
+    """JSON writers stop at some hundred levels: this one has no recursion."""
+    out: list[bytes] = []
+    stack: list[Any] = [value]
+    while stack:
+        found = stack.pop()
+        if isinstance(found, bytes):
+            out.append(found)
+        elif isinstance(found, dict | list):
+            opening, closing = (b"{", b"}") if isinstance(found, dict) else (b"[", b"]")
+            out.append(opening)
+            items: list[Any] = []
+            pairs = found.items() if isinstance(found, dict) else ((None, item) for item in found)
+            for number, (name, item) in enumerate(pairs):
+                before = b"," if number else b""
+                items += [before if name is None else before + orjson.dumps(name) + b":", item]
+            stack += [closing, *reversed(items)]
+        else:
+            out.append(str(found).encode() if type(found) is int else orjson.dumps(found))
+    return b"".join(out)
+
+
+@dataclass(slots=True)
+class Health:
+    """Asks ``/health`` on a connection of its own, again and again, within a ``with`` block."""
+
+    url: str
+    pause_s: float = 0.02
+    slowest_s: float = 0.0
+    asked: int = 0
+    failures: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Health:
+        self._thread = threading.Thread(target=self._ask, name="health", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        assert self._thread is not None
+        self._thread.join(60)
+
+    def since(self) -> float:
+        """The slowest answer since this was asked last, in seconds."""
+        slowest, self.slowest_s = self.slowest_s, 0.0
+        return slowest
+
+    def _ask(self) -> None:
+        host = urlsplit(self.url)
+        connection = http.client.HTTPConnection(host.hostname or "", host.port, timeout=60)
+        while not self._over.is_set():
+            begun = time.perf_counter()
+            try:
+                connection.request("GET", "/health")
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 200:
+                    self.failures.append(f"status {answer.status}")
+            except OSError as error:
+                self.failures.append(repr(error))
+                connection.close()
+            self.slowest_s = max(self.slowest_s, time.perf_counter() - begun)
+            self.asked += 1
+            self._over.wait(self.pause_s)
+        connection.close()

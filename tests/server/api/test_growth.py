@@ -1,0 +1,128 @@
+"""Whatever a client makes to grow, the daemon answers with an error of the client's, at once for everybody else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.growth import WAITS, Growth, Health, addresses, body, endpoints, growths
+
+MAX_HEALTH_S = 5.0
+"""Seconds within which /health is answered, on a machine with other work: bench/growth.py measures closely."""
+
+MAX_MEMORY_MB = 1_200
+"""Memory of the daemon in the end; it begins with some 300."""
+
+CONFIGURATION = """
+models:
+  - {name: default, source: "fake://"}
+  - {name: default-embedding, source: "fake://", task: embedding, parameters: {dimensions: 16}}
+"""
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home = tmp_path_factory.mktemp("growth")
+    (home / "growth.yaml").write_text(CONFIGURATION)
+    with daemons.running(home / "data", "--file", str(home / "growth.yaml")) as running:
+        running.settle()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def document(grown: Daemon) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{grown.url}/openapi.json", timeout=60).json()
+    return found
+
+
+def send(client: httpx.Client, method: str, path: str, content: bytes, **headers: str) -> tuple[int, str]:
+    """Status and text of an answer; a stream's is its beginning."""
+    with client.stream(
+        method, path, content=content, headers={"content-type": "application/json", **headers}
+    ) as answer:
+        if answer.headers.get("content-type", "").startswith("text/event-stream"):
+            return answer.status_code, next(answer.iter_text(), "")
+        return answer.status_code, answer.read().decode(errors="replace")
+
+
+def is_fine(status: int, text: str) -> bool:
+    """Whether that is an answer, or an error of the client's in OpenAI's shape and of a readable length."""
+    if status == 200:
+        return "internal_error" not in text
+    if status >= 500:
+        return False
+    if status < 400:
+        return True
+    error = json.loads(text)["error"]
+    return isinstance(error, dict | str) and len(text) < 20_000
+
+
+@pytest.mark.parametrize("how", growths(), ids=lambda how: how.name)
+def test_no_endpoint_is_frozen_or_broken(grown: Daemon, document: dict[str, Any], how: Growth) -> None:
+    wrong = []
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
+        for endpoint in endpoints(document):
+            path = endpoint.path
+            for name in ("name:path", "name"):
+                path = path.replace("{" + name + "}", "nothing")
+            path = "/".join("nothing" if part.startswith("{") else part for part in path.split("/"))
+            if endpoint.path in WAITS:
+                continue
+            status, text = send(client, endpoint.method, path, body(endpoint.grown(how)))
+            if not is_fine(status, text):
+                wrong.append(f"{endpoint.method} {endpoint.path}: {status} {text[:300]}")
+            if (slowest := health.since()) > MAX_HEALTH_S:
+                wrong.append(f"{endpoint.method} {endpoint.path} kept /health waiting for {slowest:.1f} s")
+    assert not wrong, "\n".join(wrong)
+    assert not health.failures
+    assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20
+
+
+NAMES = {
+    "long": "a" * 2_000,
+    "control": "\x00\x1b\r\n\u202e",
+    "dots": "..",
+    "unicode": "\U0001f600" * 500,
+    "empty": " ",
+}
+NUMBERS = ["9" * 30, "-9223372036854775809", "1e400", "0", "-1"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_address_is_broken(grown: Daemon, document: dict[str, Any], name: str, number: str) -> None:
+    wrong = []
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
+        for address in addresses(document):
+            if address.path in WAITS:
+                continue
+            at = address.grown(NAMES[name], number)
+            status, text = send(
+                client, address.method, at, b"" if address.method in ("GET", "DELETE") else b"{}"
+            )
+            if not is_fine(status, text):
+                wrong.append(f"{address.method} {at[:100]}: {status} {text[:300]}")
+            if (slowest := health.since()) > MAX_HEALTH_S:
+                wrong.append(f"{address.method} {at[:100]} kept /health waiting for {slowest:.1f} s")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_boundaries_and_names_of_forms_are_bounded(grown: Daemon) -> None:
+    with httpx.Client(base_url=grown.url, timeout=30) as client:
+        for boundary in ("b" * 300, "b" * 10_000):
+            kind = f"multipart/form-data; boundary={boundary}"
+            for path in ("/v1/files", "/v1/audio/transcriptions", "/v1/images/edits"):
+                body_of_form = f"--{boundary}\r\n\r\n--{boundary}--".encode()
+                answer = client.post(path, content=body_of_form, headers={"content-type": kind})
+                assert is_fine(answer.status_code, answer.text), (path, answer.text[:300])
+        for field in ("file", "x" * 100_000):
+            answer = client.post(
+                "/v1/files", files={field: ("n" * 100_000, b"x")}, data={"purpose": "assistants"}
+            )
+            assert is_fine(answer.status_code, answer.text), answer.text[:300]
