@@ -129,3 +129,9 @@ def test_blocking_work_has_a_pool_of_its_kind() -> None:
         if (call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")) in names
     }
     assert found == set(THREADS_OF_OUR_OWN)
+
+
+def test_bodies_of_routes_are_parsed_by_the_door() -> None:
+    """FastAPI's own parsing takes NaN, numbers of any length and any depth. Use `api.router`."""
+    found = {file for file, call in calls() if getattr(call.func, "id", "") == "APIRouter"}
+    assert found == {"api/router.py", "api/anthropic/models.py"}

