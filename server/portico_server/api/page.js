@@ -177,6 +177,14 @@ function report(message) {
   $("talk").append(element("div", "said error", message));
 }
 
+/** An answer as text, its quotations set apart; what a model wrote is never markup. */
+function write(words, text) {
+  const parts = text.split(/^(> .*(?:\n> .*)*\n?)/m).filter(Boolean);
+  words.replaceChildren(...parts.map((part, place) => part.startsWith("> ")
+    ? element("blockquote", "", part.replace(/^> /gm, "").trimEnd())
+    : element("span", "", parts[place + 1] ? part.trimEnd() : part)));
+}
+
 /** One exchange of a chat; what was answered is remembered for the next one. */
 async function chat(answer, name, question, pictures, signal) {
   talk.push({ role: "user", content: content(question, pictures) });
@@ -190,7 +198,7 @@ async function chat(answer, name, question, pictures, signal) {
       if (frame.error) throw new Error(frame.error.message);
       const delta = frame.choices[0]?.delta || {};
       text += delta.content || "";
-      words.textContent = text;
+      write(words, text);
       if (delta.annotations) {
         below.append(sources(delta.annotations));
         await showFiles(below, delta.annotations);

@@ -18,6 +18,8 @@ from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, PorticoError, Unavailable
 from portico_server.core.principal import Principal
+from portico_server.db import runs
+from portico_server.db.database import Database
 from portico_server.engines.machine import ThisMachine
 from portico_server.engines.recommend import Recommendation
 from portico_server.engines.sources import Fetcher, parse
@@ -83,6 +85,7 @@ class BetterModel:
         models: Takes,
         machine: ThisMachine,
         fetcher: Fetcher,
+        database: Database,
         scheduler: Scheduler,
         settings: Settings,
         tiny: ModelSpec,
@@ -90,6 +93,7 @@ class BetterModel:
         self._models = models
         self._machine = machine
         self._fetcher = fetcher
+        self._database = database
         self._scheduler = scheduler
         self._settings = settings
         self._note = settings.home / NOTE
@@ -113,7 +117,7 @@ class BetterModel:
         if not self.tiny_answers:
             return None
         better = self._machine.recommended
-        said = f"{self.tiny.name} is a very small model: trust the passages, not its words."
+        said = f"{self.tiny.name} is a very small model: it can quote your documents, not write about them."
         if self._run is not None and better is not None:
             return f"{said} {better.name} is being fetched and takes its place."
         if better is None:
@@ -126,9 +130,11 @@ class BetterModel:
         if better is None or not self.tiny_answers:
             return Offer("none")
         size = int(better.size_gb * 10**9)
-        if self._run is not None:
-            return Offer("fetching", better.name, size_bytes=size, reason=better.reason, run=self._run)
-        if self._decided() == "declined":
+        run = await self._under_way()
+        if run is not None:
+            return Offer("fetching", better.name, size_bytes=size, reason=better.reason, run=run)
+        decided = self._decided()
+        if decided.get("decision") == "declined":
             return Offer("declined", better.name, size_bytes=size, reason=better.reason)
         if self._settings.offline and not any(self._here(source) for source in sources_of(better)):
             return Offer("none")
@@ -153,10 +159,11 @@ class BetterModel:
                 "than the tiny one already.",
                 code="no_better_model",
             )
+        self._run = await self._under_way()
         if self._run is None:
             wanted = {"name": better.name, "sources": list(sources_of(better))}
             self._run = await self._scheduler.ensure("better-model", better.name, wanted, caller=caller)
-        self._decide("accepted", better)
+        self._decide("accepted", better, self._run)
         return self._run
 
     async def decline(self) -> None:
@@ -222,16 +229,24 @@ class BetterModel:
                 return text
         raise Unavailable(f"{name} could not be fetched. {' '.join(reasons)}", code="no_source")
 
-    def _decided(self) -> str:
+    async def _under_way(self) -> str | None:
+        """The run that fetches it, be it one that an earlier start began and that has not been taken up yet."""
+        if self._run is not None:
+            return self._run
+        begun = self._decided().get("run")
+        row = await self._database.read(runs.get, begun) if isinstance(begun, str) else None
+        return row.id if row is not None and row.status in ("queued", "running", "waiting") else None
+
+    def _decided(self) -> dict[str, Any]:
         try:
             said = json.loads(self._note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return ""
-        return str(said.get("decision", "")) if isinstance(said, dict) else ""
+            return {}
+        return said if isinstance(said, dict) else {}
 
-    def _decide(self, decision: str, better: Recommendation | None) -> None:
+    def _decide(self, decision: str, better: Recommendation | None, run: str | None = None) -> None:
         draft = self._note.with_suffix(".new")
-        said = {"decision": decision, "model": better.name if better else None, "at": time.time()}
+        said = {"decision": decision, "model": better.name if better else None, "run": run, "at": time.time()}
         draft.write_text(json.dumps(said), encoding="utf-8")
         draft.replace(self._note)
 

@@ -107,7 +107,9 @@ class Models:
         )
         self.exports = Exports(scheduler, self.adapters, self.bases, self.workshop)
         self._pulls = Pulls(self._fetcher, scheduler)
-        self.better = BetterModel(self, self.machine, self._fetcher, scheduler, settings, BUILT_IN[0])
+        self.better = BetterModel(
+            self, self.machine, self._fetcher, database, scheduler, settings, BUILT_IN[0]
+        )
 
     async def start(self) -> None:
         """Register the built-in models, those in the database, and their adapters; nothing is loaded or fetched."""

@@ -115,7 +115,7 @@ def test_who_says_no_is_not_asked_again(place: dict[str, str]) -> None:
         terminal.until("Press Ctrl-C to stop.")
         chat = Terminal(str((note(Path(place["PORTICO_HOME"])) or {})["url"]), "chat", "--model", "default")
         try:
-            chat.until("is a very small model: trust the passages, not its words.")
+            chat.until("is a very small model: it can quote your documents")
             chat.until("› ")
         finally:
             chat.close()

@@ -118,6 +118,18 @@ def test_up_prints_what_is_needed_and_ctrl_c_stops_everything(
     assert not (home / "daemon.json").exists()
 
 
+def test_a_folder_of_which_nothing_can_be_read_is_told_of(
+    portico: Start, configuration: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "attic"
+    folder.mkdir()
+    (folder / "old.bin").write_bytes(b"\x00\x01")
+    panel = _read_until(_up(portico, configuration, "--docs", str(folder)), "Press Ctrl-C")
+    assert (
+        "Empty      attic holds no documents; 1 (1 of an unknown kind) skipped: portico stores show" in panel
+    )
+
+
 def test_the_python_of_the_panel_runs(portico: Start, configuration: Path, docs: Path) -> None:
     process = _up(portico, configuration, "--docs", str(docs))
     panel = _read_until(process, "Press Ctrl-C")

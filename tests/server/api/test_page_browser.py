@@ -34,7 +34,13 @@ MODELS = [
         "fake://",
         parameters={
             "vision": True,
-            "script": [{"match": "^<b>", "content": "<img src=x onerror=alert(1)>"}],
+            "script": [
+                {"match": "^<b>", "content": "<img src=x onerror=alert(1)>"},
+                {
+                    "match": "^quote",
+                    "content": "It says:\n> The <i>port</i>\n> is 7419. [1]\nand no more > than 1.",
+                },
+            ],
         },
     ),
     ModelSpec("painter", "fake://", task="image"),
@@ -173,6 +179,14 @@ async def test_what_is_neither_picture_nor_recording_is_refused(page: Page, open
     await page.choose_file("#files", path)
     said = await page.until("document.querySelector('.said.error')?.innerText")
     assert said.startswith("notes.txt is neither a picture nor a recording.")
+
+
+async def test_quotations_in_an_answer_are_set_apart(page: Page) -> None:
+    await page.type("#question", "quote it")
+    await page.press_enter()
+    assert "and no more > than 1." in await answered(page)
+    quoted = "[...document.querySelectorAll('#talk blockquote')].map((it) => it.innerText)"
+    assert await page.run(quoted) == ["The <i>port</i>\nis 7419. [1]"]
 
 
 async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None:

