@@ -1,0 +1,472 @@
+"""Who reaches what: every noun of the API, every operation on it, by whoever may call, by name and by id.
+
+The operations are those of ``openapi.json``: a path whose noun has no row here fails the first test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from tests.house import Voice
+from tests.porch import Porch, Teller, porch
+
+from portico_server.apps.deployed import Kind
+from portico_server.core.principal import Principal
+from portico_server.knowledge.facts import StoredFacts
+from portico_server.runs.artifacts import Author, Made
+
+SCOPES = ("chat", "models:read", "stores:*:manage", "apps:*:deploy", "tools:*:call", "finetune")
+BODIES = ("post", "put", "patch")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One key, or nobody, and what it sends."""
+
+    id: str
+    secret: str
+    porch: Porch
+    admin: bool = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.secret}"} if self.secret else {}
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(self.id, frozenset({"admin"} if self.admin else SCOPES))
+
+    async def __call__(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        return await self.porch.client.request(method, path, json=body, headers=self.headers)
+
+    async def done(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self(method, path, body)
+        assert answer.status_code < 300, (method, path, answer.text)
+        return answer.json() if answer.content else None
+
+    async def upload(self, text: str, purpose: str = "assistants", name: str = "a.txt") -> str:
+        answer = await self.porch.client.post(
+            "/v1/files",
+            files={"file": (name, text.encode())},
+            data={"purpose": purpose},
+            headers=self.headers,
+        )
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """A daemon, and those who call it."""
+
+    owner: Caller
+    other: Caller
+    admin: Caller
+    nobody: Caller
+    porch: Porch
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    async with porch(tmp_path, require_key=True) as served:
+        parts = served.parts
+        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
+        served.add(Teller("teller", b"{}"), Voice("Hello.", name="voice"))
+        await parts.tuning.start()
+        await parts.batches.start()
+        found = []
+        for name, scopes in (("owner", SCOPES), ("other", SCOPES), ("admin", ("admin",))):
+            row, secret = await served.auth.create(name, scopes)
+            found.append(Caller(row.id, secret, served, admin=name == "admin"))
+        yield Town(*found, Caller("", "", served), served)
+
+
+def says(answer: str) -> dict[str, Any]:
+    """A flow that says one thing."""
+    step = {"op": "pipeline", "name": "says", "steps": [{"op": "emit", "name": "e"}], "output": answer}
+    return {"portico_flow": 1, "step": step}
+
+
+# --- the nouns: how one of each is made ---------------------------------------------------------------------------
+
+Make = Callable[[Caller, str], Awaitable[str]]
+
+
+async def store(caller: Caller, name: str) -> str:
+    return str((await caller.done("POST", "/api/stores", {"name": name}))["id"])
+
+
+async def app(caller: Caller, name: str) -> str:
+    made = await caller.done("POST", "/api/apps", {"name": name, "spec": says(caller.id)})
+    return str(made["id"])
+
+
+async def prompt(caller: Caller, name: str) -> str:
+    messages = [{"role": "user", "content": caller.id}]
+    return str((await caller.done("POST", "/api/prompts", {"name": name, "messages": messages}))["id"])
+
+
+async def function(caller: Caller, name: str) -> str:
+    served = {"name": name, "input_schema": {"type": "object"}, "description": caller.id}
+    await caller.done("POST", "/api/workers", {"worker": f"w-{name}", "functions": [served]})
+    return name
+
+
+async def worker(caller: Caller, name: str) -> str:
+    await function(caller, name)
+    return f"w-{name}"
+
+
+async def file(caller: Caller, name: str) -> str:
+    return await caller.upload(name)
+
+
+async def session(caller: Caller, name: str) -> str:
+    return str((await caller.done("POST", "/api/sessions", {"app": "desk", "name": name}))["id"])
+
+
+async def conversation(caller: Caller, _name: str) -> str:
+    return str((await caller.done("POST", "/v1/conversations", {}))["id"])
+
+
+async def response(caller: Caller, _name: str) -> str:
+    return str((await caller.done("POST", "/v1/responses", {"model": "voice", "input": "Hello"}))["id"])
+
+
+async def run(caller: Caller, name: str) -> str:
+    flow = {**says("x"), "name": name}
+    answer = await caller("POST", "/api/flows/run", {"flow": flow, "input": ""})
+    assert answer.status_code == 200, answer.text
+    return str(answer.headers.get("x-portico-run") or answer.json()["run"])
+
+
+async def artifact(caller: Caller, name: str) -> str:
+    author = Author(f"run_{name}", caller.principal)
+    [kept] = await caller.porch.parts.artifacts.keep([Made("a.txt", "text/plain", b"secret")], author)
+    return kept.id
+
+
+async def question(caller: Caller, name: str) -> str:
+    await function(caller, name)
+    await caller.done("POST", f"/api/tools/{name}/call?wait=false", {"arguments": {}})
+    claimed = await caller.done("POST", f"/api/workers/w-{name}/claim", {"wait": 20})
+    return str(claimed["data"][0]["id"])
+
+
+async def batch(caller: Caller, name: str) -> str:
+    line = '{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"teller","messages":[]}}'
+    wish = {
+        "input_file_id": await caller.upload(line, "batch", f"{name}.jsonl"),
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
+    return str((await caller.done("POST", "/v1/batches", wish))["id"])
+
+
+async def evaluation(caller: Caller, name: str) -> str:
+    schema = {"type": "object", "properties": {"q": {"type": "string"}}}
+    grader = {
+        "type": "string_check",
+        "name": "same",
+        "input": "{{ item.q }}",
+        "reference": "x",
+        "operation": "eq",
+    }
+    wish = {
+        "name": name,
+        "data_source_config": {"type": "custom", "item_schema": schema},
+        "testing_criteria": [grader],
+    }
+    return str((await caller.done("POST", "/v1/evals", wish))["id"])
+
+
+async def job(caller: Caller, name: str) -> str:
+    parts = caller.porch.parts
+    if parts.models.spec("base") is None:
+        from portico_server.engines.spec import ModelSpec
+
+        await parts.models.add(ModelSpec("base", "fake://"))
+    line = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
+    wish = {"model": "base", "training_file": await caller.upload(line * 12, "fine-tune", f"{name}.jsonl")}
+    return str((await caller.done("POST", "/v1/fine_tuning/jobs", wish))["id"])
+
+
+async def fact(caller: Caller, name: str) -> str:
+    parts = caller.porch.parts
+    facts = StoredFacts(parts.database, parts.stores, parts.files)
+    await store(caller, name)
+    await facts.add(name, ["secret"], {"fact": True, "owner": caller.id}, caller.principal)
+    [found] = await facts.list(caller.principal, store=name)
+    return found.id
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """``paths``: the operations on one of them, each followed by its id; ``by_name``: its names have owners."""
+
+    make: Make
+    paths: tuple[str, ...]
+    by_name: bool = False
+
+
+NOUNS: Final[Mapping[str, Noun]] = {
+    "store": Noun(store, ("/api/stores/{store}", "/v1/vector_stores/{store}"), by_name=True),
+    "app": Noun(app, ("/api/apps/{name}",), by_name=True),
+    "app as a model": Noun(app, ("/v1/models/{name}",), by_name=True),
+    "prompt": Noun(prompt, ("/api/prompts/{name}",), by_name=True),
+    "tool": Noun(function, ("/api/tools/{name}",)),
+    "worker": Noun(worker, ("/api/workers/{worker}",)),
+    "file": Noun(file, ("/v1/files/{file_id}",)),
+    "session": Noun(session, ("/api/sessions/{session_id}",)),
+    "conversation": Noun(conversation, ("/v1/conversations/{conversation_id}",)),
+    "response": Noun(response, ("/v1/responses/{response_id}",)),
+    "run": Noun(run, ("/api/runs/{run_id}",)),
+    "artifact": Noun(artifact, ("/api/artifacts/{artifact_id}",)),
+    "question": Noun(question, ("/api/questions/{question_id}",)),
+    "batch": Noun(batch, ("/v1/batches/{batch_id}",)),
+    "evaluation": Noun(evaluation, ("/v1/evals/{eval_id}", "/api/evals/{eval_id}")),
+    "job": Noun(job, ("/v1/fine_tuning/jobs/{job_id}", "/api/fine_tuning/jobs/{job_id}")),
+    "fact": Noun(fact, ("/api/facts/{fact_id}",)),
+}
+
+OPERATORS: Final = (
+    "/api/adapters/{name}",
+    "/api/aliases/{name}",
+    "/api/deployments/{name}",
+    "/api/engines/{name}",
+    "/api/keys/{key_id}",
+    "/api/mcp/servers/{name}",
+    "/api/tool-sources/{name}",
+)
+"""What an admin alone makes and changes: all of it is shared."""
+
+FOR_ALL: Final = ("/.well-known/",)
+
+
+async def operations(town: Town) -> list[tuple[str, str]]:
+    """Method and path of everything that acts on one thing."""
+    paths = (await town.admin.done("GET", "/openapi.json"))["paths"]
+    return [(method, path) for path, methods in sorted(paths.items()) if "{" in path for method in methods]
+
+
+def of(noun: Noun, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The operations on a noun, what only reads first, what removes last."""
+    mine = [
+        (method, path)
+        for method, path in found
+        if any(path == each or path.startswith(f"{each}/") for each in noun.paths)
+    ]
+    order = ("get", "post", "put", "patch", "delete")
+    return sorted(mine, key=lambda item: (order.index(item[0]), item[1]))
+
+
+def filled(path: str, ref: str) -> str:
+    """A path with the reference in its first place and something that is not there in all others."""
+    return re.sub(r"{\w+}", "x", re.sub(r"{\w+}", ref, path, count=1))
+
+
+def absent(ref: str) -> str:
+    """A reference of the same form that nothing has."""
+    return ref[:-6] + "ffffff" if re.search(r"[0-9a-f]{12}$", ref) else f"no-{ref}"
+
+
+# --- every operation ----------------------------------------------------------------------------------------------
+
+
+async def test_every_noun_of_the_api_has_a_row(town: Town) -> None:
+    found = await operations(town)
+    known = [path for noun in NOUNS.values() for path in noun.paths] + [*OPERATORS, *FOR_ALL]
+    missing = [path for _method, path in found if not any(path.startswith(each) for each in known)]
+    assert missing == [], "give its noun a row in NOUNS, or in OPERATORS if an admin alone makes one"
+    for noun in NOUNS.values():
+        assert all(of(Noun(noun.make, (path,)), found) for path in noun.paths)
+
+
+@pytest.mark.parametrize("name", NOUNS)
+async def test_another_keys_thing_is_answered_as_one_that_is_not_there(town: Town, name: str) -> None:
+    noun = NOUNS[name]
+    ref = await noun.make(town.owner, "thing")
+    found = of(noun, await operations(town))
+    refs = {ref, "thing"} if noun.by_name else {ref}
+    for method, path in found:
+        body = {} if method in BODIES else None
+        for each in refs:
+            answer = await town.other(method, filled(path, each), body)
+            nothing = await town.other(method, filled(path, absent(each)), body)
+            said = (answer.status_code, answer.text.replace(each, "it"))
+            assert said == (nothing.status_code, nothing.text.replace(absent(each), "it")), (method, path)
+            if method == "get":
+                assert answer.status_code == 404, (path, answer.text)
+            answer = await town.nobody(method, filled(path, each), body)
+            assert answer.status_code == 401, (method, path)
+    for method, path in found:  # all of that has left it as it was
+        if method == "get" and path.count("{") == 1 and "/api/tools" not in path:
+            answer = await town.owner(method, filled(path, ref))
+            assert answer.status_code != 404, (path, answer.text)
+
+
+@pytest.mark.parametrize("name", [name for name, noun in NOUNS.items() if name not in ("tool", "worker")])
+async def test_an_admin_reaches_another_keys_thing_by_its_id_alone(town: Town, name: str) -> None:
+    noun = NOUNS[name]
+    ref = await noun.make(town.owner, "thing")
+    for method, path in of(noun, await operations(town)):
+        if method != "get" or path.count("{") > 1:
+            continue
+        answer = await town.admin(method, filled(path, ref))
+        assert answer.status_code != 404, (path, answer.text)
+        if noun.by_name:
+            assert (await town.admin(method, filled(path, "thing"))).status_code == 404, path
+
+
+async def test_what_an_admin_alone_makes_no_key_changes(town: Town) -> None:
+    for method, path in await operations(town):
+        if path.startswith(OPERATORS) and method != "get":
+            answer = await town.other(method, filled(path, "teller"), {} if method in BODIES else None)
+            # A body is read before the right is looked at.
+            assert answer.status_code in (403, 400), (method, path, answer.text)
+            if answer.status_code == 400:
+                assert answer.json()["error"]["code"] == "missing_required_parameter"
+
+
+# --- every name ---------------------------------------------------------------------------------------------------
+
+
+async def named_store(caller: Caller, name: str) -> str | None:
+    answer = await caller("GET", f"/api/stores/{name}")
+    return str(answer.json()["id"]) if answer.status_code == 200 else None
+
+
+async def named_app(caller: Caller, name: str) -> str | None:
+    answer = await caller("GET", f"/api/apps/{name}")
+    return str(answer.json()["id"]) if answer.status_code == 200 else None
+
+
+async def named_prompt(caller: Caller, name: str) -> str | None:
+    answer = await caller("GET", f"/api/prompts/{name}")
+    return str(answer.json()["id"]) if answer.status_code == 200 else None
+
+
+async def named_tool(caller: Caller, name: str) -> str | None:
+    answer = await caller("GET", f"/api/tools/{name}")
+    return str(answer.json()["description"]) if answer.status_code == 200 else None
+
+
+async def described(caller: Caller, name: str) -> str:
+    """A function, by what tells those of one name apart."""
+    await function(caller, name)
+    return caller.id
+
+
+Look = Callable[[Caller, str], Awaitable[str | None]]
+
+NAMED: Final[Mapping[str, tuple[Make, Look]]] = {
+    "store": (store, named_store),
+    "app": (app, named_app),
+    "prompt": (prompt, named_prompt),
+    "tool": (described, named_tool),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+async def test_a_keys_name_comes_first_and_the_operators_beside_it(town: Town, name: str) -> None:
+    make, look = NAMED[name]
+    mine = await make(town.owner, "thing")
+    assert [await look(who, "thing") for who in (town.owner, town.other, town.admin)] == [mine, None, None]
+    theirs = await make(town.other, "thing")
+    shared = await make(town.admin, "thing")
+    assert len({mine, theirs, shared}) == 3
+    assert [await look(who, "thing") for who in (town.owner, town.other, town.admin)] == [
+        mine,
+        theirs,
+        shared,
+    ]
+
+
+@pytest.mark.parametrize("name", NAMED)
+async def test_no_key_takes_a_name_that_the_operator_gave_first(town: Town, name: str) -> None:
+    make, look = NAMED[name]
+    shared = await make(town.admin, "thing")
+    with pytest.raises(AssertionError, match=r"name_taken"):
+        await make(town.owner, "thing")
+    assert [await look(who, "thing") for who in (town.owner, town.other, town.admin)] == [shared] * 3
+
+
+def step(noun: str) -> dict[str, Any]:
+    """A step of a flow that names a thing."""
+    return {
+        "store": {"op": "retrieve", "name": "s", "store": "thing", "query": "q"},
+        "app": {"op": "subflow", "name": "s", "app": "thing"},
+        "tool": {"op": "tool", "name": "s", "tool": "thing", "arguments": {}},
+    }[noun]
+
+
+@pytest.mark.parametrize("name", ["store", "app", "tool"])
+async def test_a_flow_reaches_what_its_caller_does(town: Town, name: str) -> None:
+    await NAMED[name][0](town.owner, "thing")
+    flow = {"portico_flow": 1, "step": step(name)}
+    for who, expected in ((town.owner, True), (town.other, False), (town.admin, False)):
+        checked = await who.done("POST", "/api/flows/check", {"flow": flow})
+        assert checked["ok"] is expected, checked
+        if not expected:
+            assert checked["error"]["code"] in ("store_not_found", "model_not_found", "tool_not_found")
+
+
+async def test_a_flow_runs_the_app_that_its_caller_means(town: Town) -> None:
+    await app(town.owner, "thing")
+    await app(town.admin, "thing")
+    flow = {"portico_flow": 1, "step": step("app")}
+    for who, said in ((town.owner, town.owner), (town.other, town.admin), (town.admin, town.admin)):
+        answer = await who("POST", "/api/flows/run", {"flow": flow, "input": ""})
+        assert f'"result":"{said.id}"' in answer.text, answer.text
+
+
+async def tools_of(caller: Caller) -> dict[str, str]:
+    """The tools that MCP offers, and their descriptions."""
+    async with (
+        httpx.AsyncClient(headers=caller.headers, timeout=30) as client,
+        streamable_http_client(f"{caller.porch.url}/mcp", http_client=client) as streams,
+        ClientSession(streams[0], streams[1]) as found,
+    ):
+        await found.initialize()
+        return {tool.name: tool.description or "" for tool in (await found.list_tools()).tools}
+
+
+async def test_mcp_offers_what_its_caller_means(town: Town) -> None:
+    for make in (described, store, app):
+        await make(town.owner, f"own-{make.__name__}")
+    for who in (town.owner, town.admin):
+        await described(who, "both")
+    own = await tools_of(town.owner)
+    assert {"own-described", "search_own-store", "own-app"} <= set(own)
+    assert own["both"] == town.owner.id
+    for who in (town.other, town.admin):
+        tools = await tools_of(who)
+        assert not [name for name in tools if "own-" in name]
+        assert tools["both"] == town.admin.id
+
+
+async def test_a_response_searches_what_its_caller_means(town: Town) -> None:
+    ref = await store(town.owner, "thing")
+    for who, each, there in (
+        (town.owner, "thing", True),
+        (town.other, "thing", False),
+        (town.other, ref, False),
+        (town.admin, "thing", False),
+        (town.admin, ref, True),
+    ):
+        wish = {
+            "model": "voice",
+            "input": "Hello",
+            "tools": [{"type": "file_search", "vector_store_ids": [each]}],
+        }
+        answer = await who("POST", "/v1/responses", wish)
+        refused = answer.status_code >= 400 and "vector_store_ids" in answer.text
+        assert refused is not there, (each, answer.text)
