@@ -18,6 +18,8 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.house import Voice
 from tests.porch import Porch, Teller, porch
 
+from portico.client import AsyncClient
+from portico.errors import Forbidden
 from portico_server.apps.deployed import Kind
 from portico_server.core.principal import Principal
 from portico_server.knowledge.facts import StoredFacts
@@ -470,3 +472,19 @@ async def test_a_response_searches_what_its_caller_means(town: Town) -> None:
         answer = await who("POST", "/v1/responses", wish)
         refused = answer.status_code >= 400 and "vector_store_ids" in answer.text
         assert refused is not there, (each, answer.text)
+
+
+async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
+    made = {await app(town.owner, "thing"), await app(town.admin, "thing")}
+    async with AsyncClient(town.porch.url, town.admin.secret) as client:
+        found = await client.apps.list(everyone=True)
+        assert {(item.id, item.owner) for item in found} == {
+            *((each, None) for each in made if each != min(made)),
+            (min(made), town.owner.id),
+        }
+        [mine] = await client.apps.list()
+        assert mine.shared and mine.id == max(made)
+    async with AsyncClient(town.porch.url, town.other.secret) as client:
+        with pytest.raises(Forbidden):
+            await client.apps.list(everyone=True)
+        assert await client.prompts.list() == []

@@ -43,9 +43,9 @@ from portico.values import (
 class Apps(Group):
     """What answers a conversation: each store with an app, each flow, each agent."""
 
-    async def list(self) -> list[App]:
-        """All that this key may call."""
-        return await self._transport.send(apps_list())
+    async def list(self, *, everyone: bool = False) -> list[App]:
+        """All that this key may call by name; ``everyone``: for an admin, other keys' too, which have ids."""
+        return await self._transport.send(apps_list(everyone))
 
     async def deploy(
         self,
@@ -118,9 +118,9 @@ class Apps(Group):
 class Prompts(Group):
     """The prompt library: versioned prompts with typed arguments."""
 
-    async def list(self) -> list[Prompt]:
-        """The newest version of each, by name."""
-        return await self._transport.send(prompts_list())
+    async def list(self, *, everyone: bool = False) -> list[Prompt]:
+        """The newest version of each, by name; ``everyone``: for an admin, other keys' too, which have ids."""
+        return await self._transport.send(prompts_list(everyone))
 
     async def get(self, name: str, version: int | None = None) -> Prompt:
         """One version, the newest if none is named. Raises `NotFound`."""

@@ -43,8 +43,8 @@ def app_run(
     return EventCall("POST", path, RunEvents, json={"messages": messages_of(question, history), **options})
 
 
-def apps_list() -> Call[list[App]]:
-    return Call("GET", "/api/apps", read.rows(read.app))
+def apps_list(everyone: bool = False) -> Call[list[App]]:
+    return Call("GET", "/api/apps", read.rows(read.app), query={"all": True} if everyone else {})
 
 
 def the_only(apps: Sequence[App]) -> str:

@@ -12,8 +12,8 @@ from portico.errors import InvalidRequest
 from portico.values import ImportedPrompts, Prompt
 
 
-def prompts_list() -> Call[list[Prompt]]:
-    return Call("GET", "/api/prompts", read.rows(_prompt))
+def prompts_list(everyone: bool = False) -> Call[list[Prompt]]:
+    return Call("GET", "/api/prompts", read.rows(_prompt), query={"all": True} if everyone else {})
 
 
 def prompt_get(name: str, version: int | None) -> Call[Prompt]:

@@ -44,9 +44,9 @@ from portico.values import (
 class Apps(Group):
     """What answers a conversation: each store with an app, each flow, each agent."""
 
-    def list(self) -> list[App]:
-        """All that this key may call."""
-        return self._transport.send(apps_list())
+    def list(self, *, everyone: bool = False) -> list[App]:
+        """All that this key may call by name; ``everyone``: for an admin, other keys' too, which have ids."""
+        return self._transport.send(apps_list(everyone))
 
     def deploy(
         self,
@@ -119,9 +119,9 @@ class Apps(Group):
 class Prompts(Group):
     """The prompt library: versioned prompts with typed arguments."""
 
-    def list(self) -> list[Prompt]:
-        """The newest version of each, by name."""
-        return self._transport.send(prompts_list())
+    def list(self, *, everyone: bool = False) -> list[Prompt]:
+        """The newest version of each, by name; ``everyone``: for an admin, other keys' too, which have ids."""
+        return self._transport.send(prompts_list(everyone))
 
     def get(self, name: str, version: int | None = None) -> Prompt:
         """One version, the newest if none is named. Raises `NotFound`."""

@@ -25,16 +25,25 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(help="The app.", autocompletion=app_names)]
 
+Everyone = Annotated[
+    bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
+]
+
 
 @app.command("list", epilog="Example: portico apps list")
-def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
     """List the apps that you can ask; each is also a model name."""
     with connected(context) as client:
-        found = client.apps.list()
+        found = client.apps.list(everyone=everyone)
     if as_json:
         print_json({"data": found})
     elif not found:
         typer.echo("No apps yet: portico stores add ./docs")
+    elif everyone:
+        print_rows(
+            ("ID", "NAME", "OWNER", "KIND", "VERSION"),
+            ((a.id, a.name, a.owner or "shared", a.kind, a.version or "") for a in found),
+        )
     else:
         print_rows(
             ("NAME", "KIND", "VERSION", "TITLE", "DESCRIPTION"),

@@ -25,16 +25,25 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="The prompt.")]
 Version = Annotated[int | None, typer.Option(help="Which version (default: the newest).")]
 
+Everyone = Annotated[
+    bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
+]
+
 
 @app.command("list", epilog="Example: portico prompts list")
-def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
     """List the prompts."""
     with connected(context) as client:
-        found = client.prompts.list()
+        found = client.prompts.list(everyone=everyone)
     if as_json:
         print_json({"data": found})
     elif not found:
         typer.echo("No prompts yet: portico prompts import FOLDER")
+    elif everyone:
+        print_rows(
+            ("ID", "NAME", "OWNER", "VERSION"),
+            ((prompt.id, prompt.name, prompt.owner or "shared", prompt.version) for prompt in found),
+        )
     else:
         print_rows(
             ("NAME", "VERSION", "TAKES", "DESCRIPTION"),

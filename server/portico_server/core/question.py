@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 QuestionKind: TypeAlias = Literal["approval", "function", "input", "chat"]
 """Whether something may be done; a function that a client executes; something only a person knows; what the model that
@@ -14,12 +14,16 @@ the caller lends says.
 QuestionStatus: TypeAlias = Literal["pending", "answered", "expired", "cancelled"]
 
 
+SERVED: Final = "tool/"
+"""What the names of such questions begin with, and of no others."""
+
+
 def function_name(function: str, owner: str | None) -> str:
     """What the questions of a served function are called, which no function of a single run can be.
 
     Those of a key's own function carry its id: nobody else's workers are given them, whatever they serve.
     """
-    return f"tool/{function}" if owner is None else f"tool/{owner}/{function}"
+    return f"{SERVED}{function}" if owner is None else f"{SERVED}{owner}/{function}"
 
 
 LIMIT = 3600.0
@@ -32,7 +36,8 @@ class Question:
 
     ``answer_schema`` is the JSON schema of `Answer.value`. ``key`` names the question within its run, so that a run
     which is taken up again after a crash does not ask twice; empty: a new question each time. ``limit`` is how many
-    seconds it waits.
+    seconds it waits. ``served``: any worker of whoever serves the function may answer, so its ``name`` is of
+    `function_name`.
     """
 
     kind: QuestionKind
@@ -42,6 +47,7 @@ class Question:
     answer_schema: Mapping[str, Any] | None = None
     key: str = ""
     limit: float = LIMIT
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True)

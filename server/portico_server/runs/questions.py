@@ -22,7 +22,7 @@ from portico_server.core.errors import (
 )
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.core.question import Answer, Question, QuestionStatus
+from portico_server.core.question import SERVED, Answer, Question, QuestionStatus
 from portico_server.db import questions as rows
 from portico_server.db.database import Database
 from portico_server.db.questions import QuestionRow
@@ -307,6 +307,14 @@ class Questions:
 
 
 def _row(run: Run, question: Question) -> QuestionRow:
+    if question.kind == "function" and not question.served and question.name.startswith(SERVED):
+        # It would be given to workers that serve the function for others, past the scope of that tool.
+        raise InvalidRequest(
+            f"'{question.name[:80]}' cannot be the name of a function of a client: it begins with '{SERVED}'. "
+            "Call a served function as a tool.",
+            code="invalid_name",
+            param="function",
+        )
     question_id = new_id("ask_")
     try:
         # As the row has them, so that the same question is known as the same when it is asked again.

@@ -245,6 +245,7 @@ class Served:
             arguments=call.arguments,
             key=f"{call.key}/function" if call.key else "",
             limit=function.timeout,
+            served=True,
         )
         try:
             answer = await context.ask(question)

@@ -250,6 +250,24 @@ async def test_calls_of_a_shared_function_go_to_no_other_keys_worker(town: Town)
     await town.admin.done("POST", f"/api/questions/{question['id']}/answer", accepted=True, value="paid")
 
 
+async def test_a_flow_cannot_ask_a_worker_past_the_right_to_its_tool(town: Town) -> None:
+    function = {"name": "pay", "input_schema": {"type": "object"}}
+    await town.admin.done("POST", "/api/workers", worker="his", functions=[function])
+    row, secret = await town.porch.auth.create("chats", ["chat"])
+    chats = Caller(row.id, secret, town.porch)
+    for owner in ("", f"{town.mallory.id}/"):
+        step = {"op": "client", "name": "c", "function": f"tool/{owner}pay", "limit": 5}
+        ran = await chats(
+            "POST",
+            "/api/flows/run",
+            flow={"portico_flow": 1, "step": step},
+            input="",
+            functions=[f"tool/{owner}pay"],
+        )
+        assert "invalid_name" in ran.text, ran.text
+    assert (await town.admin.done("POST", "/api/workers/his/claim", wait=0))["data"] == []
+
+
 async def test_a_keys_app_blocks_no_model_alias_or_adapter_of_the_operator(town: Town) -> None:
     await town.mallory.done("POST", "/api/apps", name="gpt", spec=flow("mallory"))
     await town.mallory.done("POST", "/api/apps", name="best", spec=flow("mallory"))

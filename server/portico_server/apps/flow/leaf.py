@@ -338,7 +338,7 @@ async def _served(
     left = max(0.01, op.limit - (loop.time() - begun))
     said = f"Call of the function '{op.function}'."
     name = function_name(op.function, card.owner)
-    return Question("function", name, said, arguments=given, key=key, limit=left)
+    return Question("function", name, said, arguments=given, key=key, limit=left, served=True)
 
 
 def _turned(host: Host, path: str) -> str:
