@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from portico.wire import Delta, Event, Passage, Place, Usage
+from portico_server.apps.answer.trust import Trust
 from portico_server.apps.ask import StoreApps
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
@@ -18,6 +19,7 @@ from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.tools.toolbox import Toolbox
 
@@ -52,7 +54,9 @@ class Voice:
         errors: Sequence[PorticoError] = (),
         labels: dict[str, Any] | None = None,
     ) -> None:
-        self.card = Card(name, "model", capabilities=frozenset({"chat"}), labels=labels or {})
+        self.card = Card(
+            name, "model", capabilities=frozenset({"chat"}), labels={"answers": "write", **(labels or {})}
+        )
         self.pieces = pieces
         self.errors = list(errors)
         self.asked: list[Chat] = []
@@ -85,10 +89,12 @@ class House:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.registry = Registry()
-        self.registry.add_source(StoreApps(self.registry))
-        Toolbox(self.registry).register()
         self.questions = Questions(database)
         self.runner = Runner(self.registry, UsageLog(database), timeout=30, questions=self.questions)
+        self.scheduler = Scheduler(database, self.runner)
+        self.trust = Trust(database, self.registry, self.scheduler)
+        self.registry.add_source(StoreApps(self.registry, self.trust))
+        Toolbox(self.registry).register()
 
     def add(self, *servables: Any, default: str = "voice") -> None:
         """Register servables; the model called ``default`` gets that alias."""

@@ -21,6 +21,7 @@ from portico_server.api.openai.fine_tuning_shapes import spec_of
 from portico_server.api.parts import Parts
 from portico_server.apps.agent.app import Agents
 from portico_server.apps.agent.sessions import Sessions
+from portico_server.apps.answer.trust import Trust
 from portico_server.apps.ask import StoreApps
 from portico_server.apps.deployed import Apps
 from portico_server.apps.flow.budget import ValueBudget
@@ -227,6 +228,7 @@ async def porch(
         searches=Searches(evaluating, evals, eval_runs.slots),
         responder=Responder(database, runner, scheduler, around, prompts),
         conversations=Conversations(database),
+        trust=Trust(database, registry, scheduler),
         startup=[],
         url=url,
         started_at=time.time(),

@@ -12,6 +12,7 @@ from portico_server.api.auth import Auth
 from portico_server.api.parts import Parts
 from portico_server.apps.agent.app import Agents
 from portico_server.apps.agent.sessions import Sessions
+from portico_server.apps.answer.trust import Trust
 from portico_server.apps.ask import StoreApps
 from portico_server.apps.deployed import Apps, Kind
 from portico_server.apps.flow.budget import ValueBudget
@@ -95,6 +96,7 @@ class House:
         if settings.otel_endpoint:
             self.runner.telemetry = Telemetry(settings.otel_endpoint)
         self.scheduler = Scheduler(database, self.runner)
+        self.trust = Trust(database, self.registry, self.scheduler)
 
     def _serve_models_and_stores(self) -> None:
         settings, database = self._settings, self._database
@@ -110,7 +112,7 @@ class House:
             settings,
         )
         self.registry.add_source(self.stores)
-        self.registry.add_source(StoreApps(self.registry))
+        self.registry.add_source(StoreApps(self.registry, self.trust))
         self.registry.add_source(Lent())
 
     def _serve_tools(self) -> None:
@@ -233,6 +235,7 @@ class House:
             prompts=self.prompts,
             responder=self.responder,
             conversations=Conversations(self._database),
+            trust=self.trust,
             startup=[],
             url=url,
             started_at=time.time(),

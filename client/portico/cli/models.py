@@ -218,6 +218,12 @@ def _print_reasons(found: Plan) -> None:
         typer.secho(f"  It does not fit. {one_line(found.nearest)}", fg="yellow")
 
 
+ANSWERS = {
+    "write": "in its own words",
+    "quote": "by quotation: it did not pass the test of answering from passages, or was told to",
+}
+
+
 def _print(found: Deployment, as_json: bool) -> None:
     if as_json:
         print_json(found)
@@ -231,6 +237,7 @@ def _print(found: Deployment, as_json: bool) -> None:
             ("source", found.source),
             ("engine", found.engine),
             ("task", found.task),
+            ("answers", ANSWERS.get(found.answers or "")),
             ("context", f"{found.context_length} tokens" if found.context_length else None),
             ("dimensions", found.dimensions),
             ("memory", amount(found.memory_bytes)),

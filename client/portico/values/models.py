@@ -59,6 +59,7 @@ class Deployment:
     crashes: int = 0
     replicas: tuple[Replica, ...] = ()
     gpus: tuple[int, ...] = ()
+    answers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from portico_server.apps.agent.app import Agents
+from portico_server.apps.answer.trust import Trust
 from portico_server.apps.deployed import Apps
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
@@ -67,6 +68,7 @@ class Parts:
     prompts: Library
     responder: Responder
     conversations: Conversations
+    trust: Trust
     startup: list[str]
     url: str
     """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""

@@ -11,6 +11,7 @@ from portico.wire import Cited, Delta, Event, Passage, Usage
 from portico_server.apps import prompt
 from portico_server.apps.answer.judge import SEARCHED, Judgement, judge
 from portico_server.apps.answer.quote import near, quoted
+from portico_server.apps.answer.trust import Trust
 from portico_server.apps.language import no_documents, not_found
 from portico_server.apps.repetition import repeats
 from portico_server.apps.standalone import standalone
@@ -42,8 +43,9 @@ _TAIL = 400
 class StoreApps:
     """A registry `Source`: a chat app for each store whose card has the label ``app``."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, trust: Trust) -> None:
         self._registry = registry
+        self._trust = trust
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
         if "/" in key:
@@ -57,7 +59,11 @@ class StoreApps:
         return None
 
     def _app(self, store: Servable | None) -> Servable | None:
-        return AskApp(store.card, self._registry) if store is not None and _is_app(store.card) else None
+        return (
+            AskApp(store.card, self._registry, self._trust)
+            if store is not None and _is_app(store.card)
+            else None
+        )
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
         stores = [servable.card for servable in self._registry]
@@ -77,10 +83,11 @@ class AskApp:
 
     Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation. The reply's
     ``citations`` are the passages that the model was shown, or the sources of the quotations. The caller needs the
-    rights to read the store and to chat, besides the one to call the app.
+    right to read the store, and to chat where a model writes, besides the one to call the app.
     """
 
-    def __init__(self, store: Card, registry: Registry) -> None:
+    def __init__(self, store: Card, registry: Registry, trust: Trust) -> None:
+        self._trust = trust
         self._store = store
         self._registry = registry
         self._place = (
@@ -94,7 +101,7 @@ class AskApp:
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
         model = str(self.card.labels["model"])
-        writes = _needs_a_writer(request.options) or self._writes(model)
+        writes = _needs_a_writer(request.options) or await self._writes(model)
         query = await self._query(turns, model, context) if writes else prompt.search_query(turns)
         share = self._budget(model, _max_tokens(request.options))
         found = await context.call(self._place, Search(query, max_num_results=max(share.count, SEARCHED)))
@@ -120,13 +127,10 @@ class AskApp:
             return prompt.search_query(turns)
         return await standalone(turns, model, context)
 
-    def _writes(self, model: str) -> bool:
-        """Whether the model's own words are the answer."""
+    async def _writes(self, model: str) -> bool:
+        """Whether the model's own words are the answer. Where there is no such model, its call says so."""
         servable = self._registry.get(model)
-        labels = servable.card.labels if servable is not None else {}
-        if said := labels.get("answers"):
-            return bool(said == "write")
-        return not 0 < (labels.get("parameters") or 0) < TINY
+        return servable is None or await self._trust.way(servable.card) == "write"
 
     async def _judge(
         self, query: str, turns: prompt.Turns, passages: Sequence[Passage], context: Context

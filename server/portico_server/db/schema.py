@@ -50,6 +50,7 @@ __all__ = [
     "HEAD",
     "adapters",
     "aliases",
+    "answer_tests",
     "app_versions",
     "apps",
     "artifacts",
@@ -95,7 +96,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0016"
+HEAD = "0017"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(
@@ -195,6 +196,17 @@ aliases = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("target", String, nullable=False),
+)
+
+answer_tests = Table(
+    "answer_tests",
+    metadata,
+    # A digest of what tells models apart: where they come from, and what runs them.
+    Column("identity", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("correct", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("tested_at", Float, nullable=False),
 )
 
 tools = Table(

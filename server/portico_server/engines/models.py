@@ -17,6 +17,7 @@ from portico_server.core import threads
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
+from portico_server.core.servable import Card
 from portico_server.db import models as rows
 from portico_server.db.database import Database
 from portico_server.engines import prices
@@ -135,6 +136,10 @@ class Models:
             sorted(a for a, target in self._registry.aliases.items() if target == deployment.spec.name)
         )
         return deployment.info(aliases)
+
+    def card(self, name: str) -> Card:
+        """What the registry knows of one of them. Raises `NotFound`."""
+        return self._find(name).card
 
     def logs(self, name: str, lines: int) -> list[str]:
         """The last lines of its engine's log. Raises `NotFound`."""

@@ -28,7 +28,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
-TINY = {"parameters": 135_000_000, "answers": "write"}
+TINY = {"parameters": 135_000_000}
 
 
 def ask(*texts: str, **options: object) -> Chat:

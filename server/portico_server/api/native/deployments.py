@@ -38,6 +38,8 @@ class Deployment(BaseModel):
 
     ``calls`` wait for it or are being answered; ``starts`` and ``crashes`` are counted since the daemon started.
     With several ``replicas`` each number is their sum. ``gpus`` are the numbers of those that it has a share of.
+    ``answers``, of one chat model: whether it answers from passages in its own words (``write``) or by quotation, as
+    its configuration or its test says; null until it was tested.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Deployment(BaseModel):
     crashes: int
     replicas: list[Replica]
     gpus: list[int]
+    answers: Literal["write", "quote"] | None = None
 
 
 class DeploymentList(BaseModel):
@@ -241,7 +244,10 @@ async def retrieve_deployment(name: str, parts: TheParts, caller: ModelsReader) 
     info = parts.models.get(name)
     if not caller.sees(info.owner):
         raise NotFound(f"There is no deployment '{name}'.", code="model_not_found", param="name")
-    return _deployment(info)
+    card = parts.models.card(name)
+    return _deployment(info).model_copy(
+        update={"answers": await parts.trust.known(card) if "chat" in card.capabilities else None}
+    )
 
 
 @router.delete("/deployments/{name:path}")

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from portico.wire import Passage
 from portico_server.apps.answer import weights
-from portico_server.apps.answer.material import QUOTED_PASSAGES, Candidate, Material, Soft
+from portico_server.apps.answer.material import Candidate, Material, Soft
 from portico_server.apps.answer.terms import has_cjk
 from portico_server.apps.language import language
 from portico_server.core.threads import SEARCH
@@ -25,6 +25,9 @@ SMALL = 8
 
 RELATED = 0.25
 """… and the likeness from which the question's words belong to the same matters as those of a passage."""
+
+ECHO = 4.0
+"""What a candidate loses that asks instead of answering: a question, or what quotes this one."""
 
 LANGUAGE_SAMPLE = 2_000
 """Characters of passages by which their language is told."""
@@ -62,7 +65,10 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
 
         soft = material.soft([np.frombuffer(vector, dtype="<f4") for vector in vectors])
     sentence = weights.SENTENCE if soft is not None else weights.SENTENCE_WITHOUT_VECTORS
-    scores = [_sum(sentence, features) for features in material.of_candidates(soft)]
+    scores = [
+        _sum(sentence, features) - (ECHO if material.is_echo(candidate) else 0.0)
+        for candidate, features in zip(material.candidates, material.of_candidates(soft), strict=True)
+    ]
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
     found = tuple((material.candidates[number], scores[number]) for number in order)
     known = weights.EVIDENCE if soft is not None else weights.EVIDENCE_WITHOUT_VECTORS
@@ -88,9 +94,10 @@ def _verdict(material: Material, soft: Soft | None, evidence: float, lines: weig
 
 
 def is_across(question: str, passages: Sequence[Passage]) -> bool:
-    """Whether no passage is in the language of the question, as far as script and common words tell."""
+    """Whether most passages are in another language than the question, as far as script and common words tell."""
     asked = language(question).partition("-")[0]
-    return all(asked != _language(passage.text[:LANGUAGE_SAMPLE]) for passage in passages[:QUOTED_PASSAGES])
+    own = sum(asked == _language(passage.text[:LANGUAGE_SAMPLE]) for passage in passages)
+    return 2 * own < len(passages)
 
 
 def _language(text: str) -> str:

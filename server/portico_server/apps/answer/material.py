@@ -99,6 +99,11 @@ class Material:
                 )
         return found
 
+    def is_echo(self, candidate: Candidate) -> bool:
+        """Whether a candidate is a question, or holds the very words of the question."""
+        asked = self.question.strip().rstrip("?？ ").casefold()
+        return candidate.text.endswith(("?", "？")) or (len(asked) > 8 and asked in candidate.text.casefold())
+
     def texts(self) -> tuple[str, ...]:
         """What vectors are wanted of: the question, each candidate, then each word (`vocabulary`)."""
         said = (candidate.text[:MAX_UNIT_CHARACTERS] for candidate in self.candidates)

@@ -33,7 +33,7 @@ def words(text: str) -> list[str]:
 
 def stems(found: list[str]) -> list[str]:
     """The terms of `words`."""
-    return [word if _IS_CJK.match(word) else stem(word) for word in found]
+    return [word if _IS_CJK.match(word) else stem(word).removesuffix("e") for word in found]
 
 
 def characters(text: str) -> frozenset[str]:

@@ -1,0 +1,200 @@
+"""Whether a model answers from passages in its own words: found out by a short test, once for each model.
+
+A few tiny passages are asked about as they would be in an answer, in English and in Chinese, one question in each that
+the passages do not answer. A model that names what stands there and says what does not may write; others are quoted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from portico.wire import JSON, Passage, Place, Status
+from portico_server.apps import prompt
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.registry import Registry
+from portico_server.core.request import Chat, Reply
+from portico_server.core.servable import Card
+from portico_server.db import answer_tests
+from portico_server.db.database import Database
+from portico_server.runs.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+Way: TypeAlias = Literal["write", "quote"]
+
+KIND: Final = "answer test"
+"""The kind of run that tests a model."""
+
+VERSION: Final = 1
+"""Raised with the questions or the way they are judged: earlier results no longer count."""
+
+MAX_MISSES: Final = 1
+"""Wrong answers with which a model still may write."""
+
+TEST_TIMEOUT_S: Final = 180.0
+"""For all questions together, loading the model included. What is not answered by then is wrong."""
+
+MAX_ANSWER_TOKENS: Final = 80
+
+_LABELS: Final = ("source", "engine", "revision", "parameters")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A question about ``texts``. The answer must hold ``wanted`` and must not hold ``wrong``, both patterns."""
+
+    question: str
+    texts: tuple[str, ...]
+    wanted: str
+    wrong: str = r"(?!)"
+
+    def is_right(self, answer: str) -> bool:
+        said = _THOUGHT.sub("", answer).strip()
+        return bool(re.search(self.wanted, said, re.IGNORECASE)) and not re.search(
+            self.wrong, said, re.IGNORECASE
+        )
+
+
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+
+_ABSENT = (
+    r"\bnot?\b|n't\b|\bnone\b|unknown|unclear|unable|cannot"
+    r"|没有|沒有|未|无法|無法|不(?:在|包含|清楚|知道|能|详)|并无"
+)
+
+TRIALS: Final = (
+    Trial(
+        "When was the mill built?",
+        (
+            "The mill on the Aller was built in 1743. It has two wheels.",
+            "The bakery next door opened in 1987 and sells rye bread.",
+        ),
+        r"1743",
+        r"1987",
+    ),
+    Trial(
+        "Who repairs the boats?",
+        (
+            "Greta Olsen sells the tickets for the ferry. The boats are repaired by Jonas Lindqvist.",
+            "The harbour closes at nine. The harbour master is Per Dahl.",
+        ),
+        r"Lindqvist",
+        r"Olsen|Dahl",
+    ),
+    Trial(
+        "How much does the ferry cost?",
+        ("The ferry leaves every hour from the north pier.", "The museum on the island is open on Sundays."),
+        _ABSENT,
+        r"\d|[$€£]",
+    ),
+    Trial(
+        "图书馆几点关门？",
+        ("图书馆早上八点开门，晚上六点关门。", "食堂晚上九点关门，周末休息。"),
+        r"六点|六點|6\s*[点:：]|18[:：]00",
+        r"九点|9\s*点",
+    ),
+    Trial(
+        "谁管理果园？",
+        ("果园由陈志远管理，他在村里住了三十年。", "学校的校长是刘梅。"),
+        r"陈志远",
+        r"刘梅|[A-Za-z]{12,}",
+    ),
+    Trial(
+        "茶馆是哪一年开的？",
+        ("茶馆卖绿茶和红茶，每天都有人下棋。", "桥边的书店有两层。"),
+        _ABSENT,
+        r"\d{4}|一九|二〇",
+    ),
+)
+
+
+class Trust:
+    """Tests models in the background and remembers how they did, in the database."""
+
+    def __init__(self, database: Database, registry: Registry, scheduler: Scheduler) -> None:
+        self._database = database
+        self._registry = registry
+        self._scheduler = scheduler
+        self._known: dict[str, Way] = {}
+        self._begun: set[str] = set()
+        scheduler.handle(KIND, self._test)
+
+    async def way(self, card: Card) -> Way:
+        """How a model answers. One that was not tested is quoted, and its test begins."""
+        identity = identity_of(card)
+        found = await self.known(card)
+        if found is None and identity not in self._begun:
+            self._begun.add(identity)
+            await self._scheduler.ensure(KIND, card.name, {"model": card.name, "identity": identity})
+        return found or "quote"
+
+    async def known(self, card: Card) -> Way | None:
+        """What its card says or its test has shown, if there was one."""
+        if (said := card.labels.get("answers")) in ("write", "quote"):
+            return "write" if said == "write" else "quote"
+        identity = identity_of(card)
+        if identity not in self._known:
+            row = await self._database.read(answer_tests.get, identity)
+            if row is None:
+                return None
+            self._known[identity] = "write" if row.correct + MAX_MISSES >= row.total else "quote"
+        return self._known[identity]
+
+    async def _test(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        """Ask a model all questions; what it said to each. A model that fails as a whole is tested another time."""
+        name, identity = str(payload["model"]), str(payload["identity"])
+        answers: list[str] = []
+        try:
+            async with asyncio.timeout(TEST_TIMEOUT_S) as limit:
+                for number, trial in enumerate(TRIALS, 1):
+                    answers.append(await _asked(trial, name, context))
+                    await context.emit(Status("test", name, done=number, total=len(TRIALS), unit="questions"))
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        except PorticoError:
+            self._begun.discard(identity)
+            raise
+        answers += [""] * (len(TRIALS) - len(answers))
+        right = [trial.is_right(answer) for trial, answer in zip(TRIALS, answers, strict=True)]
+        await self._database.write(answer_tests.put, identity, name, sum(right), len(right))
+        self._known.pop(identity, None)
+        way: Way = "write" if sum(right) + MAX_MISSES >= len(right) else "quote"
+        logger.info("%s answered %d of %d questions of its test: %s", name, sum(right), len(right), way)
+        return {
+            "model": name,
+            "answers": way,
+            "right": sum(right),
+            "total": len(right),
+            "questions": [
+                {"question": trial.question, "answer": answer[:400], "right": ok}
+                for trial, answer, ok in zip(TRIALS, answers, right, strict=True)
+            ],
+        }
+
+
+def identity_of(card: Card) -> str:
+    """What tells models apart whose answers differ: where the model comes from and what runs it."""
+    said = {name: card.labels.get(name) for name in _LABELS if card.labels.get(name)}
+    text = json.dumps([VERSION, said or card.name], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def _asked(trial: Trial, model: str, context: Context) -> str:
+    passages = [
+        Passage(rank, 1.0, text, f"test-{rank}", f"notes-{rank}.txt", Place())
+        for rank, text in enumerate(trial.texts, 1)
+    ]
+    turns = prompt.split(({"role": "user", "content": trial.question},))
+    messages = prompt.compose(turns, passages, prompt.budget(None, MAX_ANSWER_TOKENS))
+    options = {"temperature": 0, "max_tokens": MAX_ANSWER_TOKENS}
+    reply = await context.call(model, Chat(messages, options))
+    return reply.content if isinstance(reply, Reply) else ""

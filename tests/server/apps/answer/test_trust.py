@@ -1,0 +1,140 @@
+"""Which models write and which are quoted: decided by a test, once, and by whoever says so."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.house import House, Shelf, open_house, passage
+
+from portico.wire import Delta
+from portico_server.apps.answer.trust import TRIALS, Trial, identity_of
+from portico_server.core.context import Context
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat, Reply, Request
+from portico_server.core.servable import Card
+from portico_server.db import answer_tests
+
+PORT = passage(1, "The daemon listens on port 7419.")
+
+
+def reader(request: Chat) -> str:
+    """What a model says that reads: the answers of the test, and `7419` to anything else."""
+    asked = str(request.messages[-1]["content"])
+    found = {
+        "When was the mill built?": "The mill was built in 1743 [1].",
+        "Who repairs the boats?": "Jonas Lindqvist repairs them.",
+        "How much does the ferry cost?": "That is not in these documents.",
+        "图书馆几点关门？": "图书馆晚上六点关门。",
+        "谁管理果园？": "陈志远。",
+        "茶馆是哪一年开的？": "这些文档没有提到。",
+    }
+    return next((said for question, said in found.items() if question in asked), "Written: 7419 [1].")
+
+
+def babbler(request: Chat) -> str:
+    """What a tiny model says: always the same."""
+    return "The mill was built in 1743, and the ferry costs 9 euros."
+
+
+class Model:
+    """A chat model that answers by a function; remembers how often it was asked."""
+
+    def __init__(self, say: Any, **labels: Any) -> None:
+        self.card = Card(
+            "voice", "model", capabilities=frozenset({"chat"}), labels={"source": "hf://a/b", **labels}
+        )
+        self.say = say
+        self.asked = 0
+
+    async def call(self, request: Request, context: Context) -> Reply:
+        assert isinstance(request, Chat)
+        self.asked += 1
+        text = self.say(request)
+        await context.emit(Delta(text))
+        return Reply(text, model="voice")
+
+
+@asynccontextmanager
+async def working(folder: Path, model: Model) -> AsyncIterator[House]:
+    """A house whose scheduler runs."""
+    async with open_house(folder) as house:
+        house.add(Shelf("docs", [PORT]), model)
+        task = asyncio.create_task(house.scheduler.run(alone=True))
+        try:
+            yield house
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def ask(house: House) -> str:
+    question = Chat(({"role": "user", "content": "Which port does the daemon listen on?"},))
+    result, _events = await house.call("docs", question, LOCAL)
+    assert isinstance(result, Reply)
+    return result.content
+
+
+QUOTED = "> The daemon listens on port 7419. [1]"
+
+
+@pytest.mark.parametrize(("say", "then"), [(reader, "Written: 7419 [1]."), (babbler, QUOTED)])
+async def test_a_model_is_quoted_until_it_has_passed(tmp_path: Path, say: Any, then: str) -> None:
+    model = Model(say)
+    async with working(tmp_path, model) as house:
+        assert await ask(house) == QUOTED
+        await until_known(house, model)
+        asked = model.asked
+        assert asked == len(TRIALS)
+        assert await ask(house) == then
+        assert await ask(house) == then
+        row = await house.database.read(answer_tests.get, identity_of(model.card))
+        assert row is not None and (row.model, row.total) == ("voice", len(TRIALS))
+
+
+async def until_known(house: House, model: Model) -> None:
+    """Wait for the end of the test, which takes as long as the model."""
+    async with asyncio.timeout(30):
+        while await house.trust.known(model.card) is None:  # noqa: ASYNC110  # a row tells it, no event
+            await asyncio.sleep(0.01)
+
+
+async def test_a_model_is_tested_once(tmp_path: Path) -> None:
+    async with working(tmp_path, model := Model(reader)) as house:
+        await ask(house)
+        await until_known(house, model)
+    async with working(tmp_path, again := Model(reader)) as house:
+        assert await ask(house) == "Written: 7419 [1]."
+        assert again.asked == 1
+
+
+@pytest.mark.parametrize(("say", "way", "expected"), [(babbler, "write", "1743"), (reader, "quote", QUOTED)])
+async def test_who_says_so_is_obeyed_without_a_test(
+    tmp_path: Path, say: Any, way: str, expected: str
+) -> None:
+    async with working(tmp_path, model := Model(say, answers=way)) as house:
+        assert expected in await ask(house)
+        assert await house.database.read(answer_tests.get, identity_of(model.card)) is None
+
+
+async def test_another_source_under_the_name_is_another_model(tmp_path: Path) -> None:
+    assert identity_of(Model(reader).card) != identity_of(Model(reader, source="hf://a/c").card)
+
+
+@pytest.mark.parametrize(
+    ("trial", "answer", "right"),
+    [
+        (TRIALS[0], "In 1743.", True),
+        (TRIALS[0], "In 1743 or 1987.", False),
+        (TRIALS[2], "<think>It may cost 9.</think>The passages do not say.", True),
+        (TRIALS[2], "The ferry does not cost more than 9 euros.", False),
+        (TRIALS[3], "晚上六点。", True),
+        (TRIALS[3], "晚上九点。", False),
+        (TRIALS[5], "文档中没有说明。", True),
+        (TRIALS[5], "", False),
+    ],
+)
+def test_what_counts_as_right(trial: Trial, answer: str, right: bool) -> None:
+    assert trial.is_right(answer) is right
