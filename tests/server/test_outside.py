@@ -12,6 +12,7 @@ SERVER = Path(__file__).parents[2] / "server" / "portico_server"
 SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
 
 PATTERNS_OF_OUR_OWN = {
+    "apps/answer/expects.py": "words of ours, joined",
     "core/ids.py": "the prefixes of ids, which are ours",
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
