@@ -245,3 +245,73 @@ class Health:
             self.asked += 1
             self._over.wait(self.pause_s)
         connection.close()
+
+
+def _same(name: str, value: Any) -> dict[str, Any]:
+    """A step of a flow whose output is the value of an expression."""
+    never = {"$eq": [1, 2]}
+    inner = {"op": "code", "source": "lambda x: x"}
+    return {"op": "branch", "name": name, "input": value, "condition": never, "then": inner}
+
+
+def _echo(text: str, form: Any) -> dict[str, Any]:
+    """A model that says the text back, read as a format."""
+    return {"op": "llm", "name": "m", "user": {"$literal": text}, "format": form}
+
+
+def _nested_steps(depth: int) -> dict[str, Any]:
+    step: dict[str, Any] = {"op": "code", "name": "c", "source": "lambda x: x"}
+    for level in range(depth):
+        step = {"op": "pipeline", "name": f"p{level}", "steps": [step]}
+    return step
+
+
+def flows(scale: int = 1) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Flows that grow: a name, the step, and its input."""
+    ref = {"$ref": "value"}
+    rounds = range(40)
+    twice: Mapping[str, Any] = {
+        "texts": {"$template": "{a}{a}", "$with": {"a": ref}},
+        "lists": [ref, ref],
+        "objects": {"a": ref, "b": ref},
+    }
+    for name, value in twice.items():
+        yield f"{name} that double", _pipeline([_same(f"s{n}", value) for n in rounds]), "x" * 16
+    for join in ("sum", "text", "list", "dict", "zip"):
+        pair = [_same("a", ref), _same("b", ref)]
+        steps = [{"op": "parallel", "name": f"p{n}", "join": join, "steps": pair} for n in rounds]
+        yield f"joins by {join} that double", _pipeline(steps), ["x" * 16] if join == "zip" else "x" * 16
+    yield "yaml aliases", _echo(ALIASES, "yaml"), "x"
+    yield "deep yaml", _echo("[" * 20_000, "yaml"), "x"
+    yield "deep json", _echo("[" * 20_000, "json"), "x"
+    yield "a long number in yaml", _echo("a: " + "1:" * 50_000 + "1", "yaml"), "x"
+    pattern = {"type": "regex", "pattern": "(a+)+$", "attempts": 1}
+    yield "a format whose pattern backtracks", _echo("a" * 40 + "!", pattern), "x"
+    slow = {"type": "object", "properties": {"a": {"type": "string", "pattern": SLOW_PATTERN}}}
+    answer = {"type": "json", "schema": slow, "attempts": 1}
+    yield "a schema whose pattern backtracks", _echo('{"a": "' + "a" * 60 + '!"}', answer), "x"
+    definitions = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in rounds}
+    doubling = {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{len(rounds)}": {}}}
+    yield "a schema that doubles", {**_same("s", ref), "output_schema": doubling, "retry": {"times": 1}}, "x"
+    item = {"op": "code", "name": "c", "source": "lambda x: x"}
+    yield "a warp over many", {"op": "warp", "name": "w", "over": ref, "step": item}, [1] * (5_000 * scale)
+    yield (
+        "a loop of many rounds",
+        {"op": "loop", "name": "l", "limit": 2_000 * scale, "step": _same("s", ref)},
+        1,
+    )
+    yield "many steps", _pipeline([_same(f"s{n}", ref) for n in range(300 * scale)]), 1
+    yield "deep steps", _nested_steps(40), 1
+    for name, source in {
+        "a number without end": "lambda x: 10 ** (10 ** 9)",
+        "a text without end": "lambda x: 'a' * (10 ** 11)",
+        "a list without end": "lambda x: [0] * (10 ** 11)",
+        "a loop without end": "def f(x):\n    while True:\n        pass",
+        "a list in itself": "def f(x):\n    a = []\n    a.append(a)\n    return a",
+        "a large number": "lambda x: 10 ** 1000",
+    }.items():
+        yield f"code that makes {name}", {"op": "code", "name": "c", "source": source}, 1
+
+
+def _pipeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"op": "pipeline", "name": "p", "steps": steps}

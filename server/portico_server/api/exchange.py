@@ -33,7 +33,7 @@ LAST_FRAME_TIMEOUT_S = 1.0
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """No browser takes an answer for something else than it says it is, such as text from a model for a page."""
-MAX_JSON_DEPTH = 128
+MAX_JSON_DEPTH = 200
 """Objects and lists within each other in a body."""
 
 MAX_JSON_VALUES = 1_000_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
@@ -16,29 +16,63 @@ MAX_INDENTED: Final = 256 * 2**10
 _NODE: Final = 8
 """Bytes that each list, object, number and name counts for."""
 
+_LARGE: Final = 64 * 2**10
+"""Bytes from which on the size of a value is remembered."""
 
-def size_of(value: Any, limit: int) -> int:
-    """About the bytes of a value as JSON, up to the first that is over ``limit``: a walk is never longer than that."""
-    size = 0
-    stack = [value]
-    while stack and size <= limit:
-        found = stack.pop()
-        if isinstance(found, str):
-            size += _NODE + (len(found) if found.isascii() else 3 * len(found))
-        elif isinstance(found, Mapping):
-            size += _NODE * (1 + len(found))
-            if size <= limit:
-                stack += found.values()
-                stack += found.keys()
-        elif isinstance(found, list | tuple):
-            size += _NODE * (1 + len(found))
-            if size <= limit:
-                stack += found
-        elif isinstance(found, bytes):
-            size += len(found)
-        else:
-            size += _NODE
-    return size
+_REMEMBERED: Final = 4
+"""How many such values: they are kept alive by that."""
+
+
+class Sizes:
+    """Measures values up to a ``limit``. What stands in a value many times is walked through once, and the largest
+    values of late are remembered: a flow hands the same ones from step to step.
+    """
+
+    __slots__ = ("_known", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: dict[int, tuple[Any, int]] = {}
+
+    def of(self, value: Any) -> int:
+        """About the bytes of a value as JSON, up to the first that is over the limit."""
+        try:
+            return self._walk(value, {key: size for key, (_value, size) in self._known.items()})
+        except RecursionError as error:
+            raise InvalidRequest("The value is nested too deeply.", code="value_too_large") from error
+
+    def _walk(self, value: Any, seen: dict[int, int]) -> int:
+        if isinstance(value, str):
+            return _text(value)
+        if not isinstance(value, dict | list | tuple):
+            return _NODE
+        size = seen.get(id(value))
+        if size is None:
+            size = self._container(value, seen)
+            seen[id(value)] = size
+            if size >= _LARGE:
+                self._remember(value, size)
+        return size
+
+    def _container(self, value: Any, seen: dict[int, int]) -> int:
+        size = _NODE * (1 + len(value))
+        if isinstance(value, dict):
+            size += sum(_text(name) for name in value if isinstance(name, str))
+            value = value.values()
+        for item in value:
+            if size > self._limit:
+                break
+            size += self._walk(item, seen) if isinstance(item, str | dict | list | tuple) else _NODE
+        return size
+
+    def _remember(self, value: Any, size: int) -> None:
+        if len(self._known) >= _REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+        self._known[id(value)] = (value, size)
+
+
+def _text(value: str) -> int:
+    return _NODE + (len(value) if value.isascii() else 3 * len(value))
 
 
 def require_filled(pieces: Sequence[str], param: str | None = None) -> None:

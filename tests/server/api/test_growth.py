@@ -11,7 +11,7 @@ import psutil
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.growth import WAITS, Growth, Health, addresses, body, endpoints, growths
+from tests.growth import WAITS, Growth, Health, addresses, body, endpoints, flows, growths
 
 MAX_HEALTH_S = 5.0
 """Seconds within which /health is answered, on a machine with other work: bench/growth.py measures closely."""
@@ -84,6 +84,8 @@ def test_no_endpoint_is_frozen_or_broken(grown: Daemon, document: dict[str, Any]
     assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20
 
 
+JSON = {"content-type": "application/json"}
+
 NAMES = {
     "long": "a" * 2_000,
     "control": "\x00\x1b\r\n\u202e",
@@ -126,3 +128,22 @@ def test_boundaries_and_names_of_forms_are_bounded(grown: Daemon) -> None:
                 "/v1/files", files={field: ("n" * 100_000, b"x")}, data={"purpose": "assistants"}
             )
             assert is_fine(answer.status_code, answer.text), answer.text[:300]
+
+
+@pytest.mark.parametrize(
+    ("step", "value"), [pytest.param(step, value, id=name) for name, step, value in flows()]
+)
+def test_no_flow_freezes_or_exhausts_the_daemon(grown: Daemon, step: dict[str, Any], value: Any) -> None:
+    given = {"flow": {"portico_flow": 1, "name": "growing", "step": step}, "input": value}
+    with (
+        Health(grown.url) as health,
+        httpx.Client(base_url=grown.url, timeout=60) as client,
+        client.stream("POST", "/api/flows/run", content=body(given), headers=JSON) as answer,
+    ):
+        text = answer.read().decode(errors="replace")
+    assert answer.status_code < 500, text[:300]
+    last = text.strip().rpartition("data: ")[2]
+    assert '"internal_error"' not in last, last[:300]
+    assert not health.failures
+    assert health.since() < MAX_HEALTH_S
+    assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.size import size_of
+from portico_server.core.size import Sizes
 
 MAX_VALUE_MB: Final = 16
 """Size of one value as JSON, in MiB, unless a setting says otherwise."""
@@ -17,24 +17,26 @@ MAX_RUN_MB: Final = 512
 class ValueBudget:
     """Both limits, and what one run has used. Values are counted as their JSON before it is written."""
 
-    __slots__ = ("_max_run", "_max_value", "_taken")
+    __slots__ = ("_max_run", "_max_value", "_sizes", "_taken")
 
     def __init__(self, max_value_mb: int = MAX_VALUE_MB, max_run_mb: int = MAX_RUN_MB) -> None:
         """In MiB; 0 means no limit."""
         self._max_value = max_value_mb * 2**20 or 2**62
         self._max_run = max_run_mb * 2**20 or 2**62
+        self._sizes = Sizes(self._max_value)
         self._taken = 0
 
     def fresh(self) -> ValueBudget:
         """The same limits for another run."""
         made = ValueBudget()
         made._max_value, made._max_run = self._max_value, self._max_run
+        made._sizes = Sizes(self._max_value)
         return made
 
     def require(self, value: Any, at: str) -> Any:
         """The value. Raises `InvalidRequest` that names ``at`` if it is too large."""
         if not isinstance(value, bool | int | float | None):
-            self.require_size(size_of(value, self._max_value), at)
+            self.require_size(self._sizes.of(value), at)
         return value
 
     def require_size(self, size: int, at: str) -> None:

@@ -71,8 +71,10 @@ class Reference:
             value = self._into(value, key)
             if value is MISSING:
                 return self.default
-        # A state is put together by steps; everything else that a reference can mean was measured when it was made.
-        return value if self.keys or self.root != "state" else scope.budget.require(value, self.at)
+        if self.keys or self.root != "state":
+            return value  # it was measured when it was made
+        # A state is put together by steps, which go on with that.
+        return scope.budget.require(dict(value), self.at)
 
     def _into(self, value: Any, key: Key) -> Any:
         if isinstance(key, str) and isinstance(value, dict) and key in value:

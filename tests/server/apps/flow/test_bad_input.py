@@ -97,9 +97,17 @@ class TestSpecification:
 
     def test_values_too_deep_within_each_other(self, client: Client) -> None:
         value: Any = 1
-        for _ in range(450):
+        for _ in range(90):
             value = {"a": [value]}
         assert wrong(client, {"op": "llm", "options": value})[0] == "too_deep"
+
+    def test_a_body_too_deep_for_any_endpoint(self, client: Client) -> None:
+        value: Any = 1
+        for _ in range(120):
+            value = {"a": [value]}
+        with pytest.raises(InvalidRequest, match="nested deeper") as caught:
+            client.check(spec({"op": "llm", "options": value}))
+        assert caught.value.code == "body_too_complex"
 
 
 class TestValues:
