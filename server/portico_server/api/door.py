@@ -25,7 +25,7 @@ from portico_server.api.parts import Parts
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.ready import READY, Readiness
 from portico_server.api.shape import OPENAI
-from portico_server.core import threads
+from portico_server.core import threads, trace
 from portico_server.core.errors import InvalidRequest, Unauthenticated
 from portico_server.core.principal import Principal
 from portico_server.settings import MB
@@ -97,6 +97,7 @@ class Door:
         shape = ANTHROPIC if is_ours(scope) else OPENAI
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         begun = perf_counter()
+        span = trace.CURRENT.set(trace.of_headers(scope["headers"]))
         try:
             await self._answer(exchange)
         except asyncio.CancelledError:
@@ -108,6 +109,7 @@ class Door:
         finally:
             if exchange.caller is not None:
                 self._ended(exchange, exchange.caller.id)
+            trace.CURRENT.reset(span)
             self._parts.runner.signals.answered(
                 scope["method"], scope.get("portico.route", ""), exchange.status, perf_counter() - begun
             )

@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from portico_server.core import trace
 from portico_server.core.errors import DeadlineExceeded, EngineFailed
 from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.refusal import error_of
@@ -72,7 +73,7 @@ class Transport:
     ) -> aiohttp.ClientResponse:
         """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
         session = (self._near if route.local else self._far)[reuse]
-        headers = route.headers
+        headers = trace.passed_on(route.headers)
         data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE else body
         if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
 from portico.wire import ErrorBody, Event, Usage
+from portico_server.core import trace
 from portico_server.core.context import Listener
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.event import EventLog
@@ -18,6 +19,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result
+from portico_server.core.servable import Card, Servable
 from portico_server.runs.quotas import Meter, Quotas
 from portico_server.runs.redaction import Redaction
 from portico_server.runs.within import Charge
@@ -106,9 +108,11 @@ class Run:
         "redaction",
         "result",
         "revoked",
+        "spans",
         "started",
         "status",
         "task",
+        "trace",
         "usage",
     )
 
@@ -148,6 +152,10 @@ class Run:
         self.error: ErrorBody | None = None
         self.revoked: ErrorBody | None = None
         """Why it was stopped, if its owner has lost the right to it."""
+        self.trace = trace.CURRENT.get()
+        """The span in which it was begun, ours or the client's."""
+        self.spans: Spans | None = None
+        """Who is told of the calls that it makes, if anybody is."""
         self.usage = Usage()
         self.charge = Charge()
         """What its calls of models have cost its key."""
@@ -180,6 +188,18 @@ class Run:
         if self.task is not None and not self.task.done():
             self.task.cancel()
             await asyncio.wait([self.task])
+
+
+class Called(Protocol):
+    """A call that is under way; ``result`` is set when it has one."""
+
+    result: Any
+
+
+class Spans(Protocol):
+    """Who is told of calls; see `portico_server.runs.telemetry`."""
+
+    def calling(self, name: str, card: Card, request: Request) -> AbstractContextManager[Called]: ...
 
 
 class Asks(Protocol):
@@ -238,6 +258,15 @@ class RunContext:
         child = RunContext(
             *(self._run, self._registry, listener or _nobody, self._asks, self._quotas), self._depth + 1
         )
+        spans = self._run.spans
+        if spans is None:
+            return await self._charged(servable, request, child)
+        with spans.calling(name, servable.card, request) as span:
+            result = span.result = await self._charged(servable, request, child)
+            return result
+
+    async def _charged(self, servable: Servable, request: Request, child: RunContext) -> Result:
+        """Call it, and charge what it costs to the key of the run."""
         meter = self._quotas.of(self._run.owner)
         if meter is None:
             return await servable.call(request, child)

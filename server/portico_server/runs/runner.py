@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from portico.wire import ErrorBody, Event, Failed, Finished, Status, Usage
+from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
 from portico_server.core.principal import Principal
@@ -25,7 +26,7 @@ from portico_server.runs.recent import Recent
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.signals import Signals
 from portico_server.runs.tally import Tally
-from portico_server.runs.telemetry import Telemetry
+from portico_server.runs.telemetry import Span, Telemetry
 from portico_server.runs.usage import UsageLog
 
 logger = logging.getLogger(__name__)
@@ -195,6 +196,9 @@ class Runner:
                 run.first_byte_at = time.perf_counter()
             return run.log.emit(event)
 
+        if self.telemetry is not None:
+            run.spans = self.telemetry
+            trace.CURRENT.set(trace.of_run(run.id, within=run.trace))
         try:
             async with asyncio.timeout_at(deadline) as until:
                 run.clock.start(deadline, until)
@@ -250,31 +254,33 @@ class Runner:
         self._active[run.id] = run
         deadline = asyncio.get_running_loop().time() + self._timeout
         context = RunContext(run, self._registry, run.log.emit, self._questions, self.quotas)
+        span = self._calling(run, servable, name, request)
         try:
             async with asyncio.timeout_at(deadline) as until:
                 run.clock.start(deadline, until)
-                relayed = await servable.relay(request, context)
+                with trace.at(trace.CURRENT.get() if span is None else span.trace):
+                    relayed = await servable.relay(request, context)
         except asyncio.CancelledError:
-            await self._end_relay(run, "cancelled")
+            await self._end_relay(run, "cancelled", span)
             raise
         except TimeoutError as error:
             late = DeadlineExceeded(f"'{name}' did not begin to answer within {self._timeout:g} s.")
             run.error = late.body()
-            await self._end_relay(run, "failed")
+            await self._end_relay(run, "failed", span)
             raise late from error
         except PorticoError as error:
             run.error = error.body()
-            await self._end_relay(run, "failed")
+            await self._end_relay(run, "failed", span)
             raise
         except BaseException:
-            await self._end_relay(run, "failed")
+            await self._end_relay(run, "failed", span)
             raise
         relayed.run = run.id
-        relayed.chunks = self._account(run, relayed, relayed.chunks)
+        relayed.chunks = self._account(run, relayed, relayed.chunks, span)
         return relayed
 
     async def _account(
-        self, run: Run, relayed: Relayed, chunks: AsyncIterator[bytes]
+        self, run: Run, relayed: Relayed, chunks: AsyncIterator[bytes], span: Span | None
     ) -> AsyncIterator[bytes]:
         try:
             async for chunk in chunks:
@@ -295,10 +301,20 @@ class Runner:
             if close is not None:
                 await close()
             run.usage = relayed.usage
-            await self._end_relay(run, "completed" if run.status == "running" else None)
+            await self._end_relay(run, "completed" if run.status == "running" else None, span)
 
-    async def _end_relay(self, run: Run, status: Any) -> None:
+    def _calling(self, run: Run, servable: Relays, name: str, request: Relay) -> Span | None:
+        """The span of a model call, if anybody is told of it."""
+        if self.telemetry is None:
+            return None
+        root = trace.of_run(run.id, within=run.trace)
+        return self.telemetry.begin(name, getattr(servable, "card", None), request, root)
+
+    async def _end_relay(self, run: Run, status: Any, span: Span | None) -> None:
         self._end(run, status)
+        if span is not None:
+            span.first = None if run.first_byte_at is None else run.first_byte_at - run.started
+            span.end(run.usage, run.error)
         await run.log.emit(_ending(run))
 
     def _end(self, run: Run, status: Any = None) -> None:

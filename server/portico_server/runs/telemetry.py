@@ -1,25 +1,46 @@
 """Runs and their steps as OpenTelemetry spans, under the names of its conventions for generative AI.
 
-Sent by OTLP over HTTP to the setting ``otel_endpoint``. Without it nothing here is made. The ids of spans follow from
-the run and the path of the step: a run that is taken up again goes on in its own trace, and a step knows its parent
-before that has ended. Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+Sent by OTLP over HTTP to the setting ``otel_endpoint``. Without it nothing here is made. A run is a SERVER span, in the
+trace of the client that sent a ``traceparent``; what it calls are spans in it, those of models of the kind CLIENT. The
+ids of runs and steps follow from the run and the path of the step: a step knows its parent before that has ended.
+Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 """
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import logging
+import os
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import orjson
 
 from portico._installed import how_to_add
 from portico.wire import ErrorBody, Usage
 from portico_server import __version__
-from portico_server.core import threads
-from portico_server.core.errors import Unavailable
+from portico_server.core import threads, trace
+from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.core.media import Draw, Speak, Transcribe
+from portico_server.core.relay import Relay
+from portico_server.core.request import (
+    Chat,
+    Detokenize,
+    Embed,
+    Ranked,
+    Reply,
+    Request,
+    Rerank,
+    Search,
+    Tokenize,
+    ToolCall,
+    Vectors,
+)
+from portico_server.core.servable import Card
+from portico_server.core.trace import Trace
 from portico_server.db.steps import StepRow, used
 from portico_server.runs.run import Run
 
@@ -27,13 +48,23 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.trace import SpanContext
 
+SpanKind: TypeAlias = Literal["server", "client", "internal"]
+
 logger = logging.getLogger(__name__)
 
 OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
 MODEL: Final = "gen_ai.request.model"
+STREAM: Final = "gen_ai.request.stream"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+FINISH: Final = "gen_ai.response.finish_reasons"
+FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+AGENT: Final = "gen_ai.agent.name"
+WORKFLOW: Final = "gen_ai.workflow.name"
+STORE: Final = "gen_ai.data_source.id"
 TOOL: Final = "gen_ai.tool.name"
 ERROR: Final = "error.type"
 RUN: Final = "portico.run.id"
@@ -48,14 +79,63 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "responses": "chat",
     "completions": "text_completion",
     "embeddings": "embeddings",
+    "search": "retrieval",
     "agent": "invoke_agent",
     "llm": "chat",
     "intent": "chat",
     "embed": "embeddings",
+    "retrieve": "retrieval",
     "tool": "execute_tool",
     "http": "execute_tool",
 }
 """By the kind of a run or of a step: what the conventions call it. Others have no such name."""
+
+REQUESTS: Final[Mapping[type, str]] = {
+    Chat: "chat",
+    Embed: "embeddings",
+    Search: "retrieval",
+    ToolCall: "execute_tool",
+    Rerank: "rerank",
+    Speak: "audio/speech",
+    Transcribe: "audio/transcriptions",
+    Draw: "images/generations",
+    Tokenize: "tokenize",
+    Detokenize: "detokenize",
+}
+"""What a call within a run does; the first four are names of the conventions."""
+
+NAMED: Final[Mapping[str, str]] = {
+    "invoke_agent": AGENT,
+    "invoke_workflow": WORKFLOW,
+    "retrieval": STORE,
+    "execute_tool": TOOL,
+}
+"""Where the name of what was called stands; that of a model in `MODEL`."""
+
+PROVIDERS: Final[Mapping[str, str]] = {
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "google": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+}
+"""Our names of providers where the conventions have others."""
+
+OPTIONS: Final[Mapping[str, str]] = {
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "max_completion_tokens": "gen_ai.request.max_tokens",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "n": "gen_ai.request.choice.count",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "seed": "gen_ai.request.seed",
+    "temperature": "gen_ai.request.temperature",
+    "top_k": "gen_ai.request.top_k",
+    "top_p": "gen_ai.request.top_p",
+}
+"""Options of a request that are told."""
+
+NOTHING: Final = Usage()
 
 PATIENCE: Final = 5_000
 """Milliseconds in which the last spans must be gone when the daemon ends."""
@@ -91,26 +171,70 @@ class Telemetry:
         operation = OPERATIONS.get(run.kind)
         attributes: dict[str, Any] = {RUN: run.id, **_tokens(run.usage)}
         if operation is not None:
-            attributes |= {OPERATION: operation, MODEL: run.name}
-        self._send(
+            attributes |= {OPERATION: operation, NAMED.get(operation, MODEL): run.name}
+        self.send(
             f"{operation or run.kind} {run.name}",
-            _context(run.id, ""),
-            None,
+            trace.of_run(run.id, within=run.trace),
+            run.trace,
             attributes,
             run.created_at,
             (run.finished_at or run.created_at) - run.created_at,
             run.error,
+            kind="server",
         )
+
+    def begin(self, name: str, card: Card | None, request: Request | Relay, above: Trace) -> Span:
+        """A call within ``above`` begins. `Span.end` sends it."""
+        options: Mapping[str, Any] = {}
+        if isinstance(request, Relay):
+            operation, options = OPERATIONS.get(request.operation, request.operation), request.body
+        else:
+            operation = REQUESTS.get(type(request), "call")
+            if isinstance(request, Chat):
+                options = request.options
+        if card is not None and card.kind == "app":
+            operation = "invoke_agent" if card.labels.get("kind") == "agent" else "invoke_workflow"
+        attributes: dict[str, Any] = {OPERATION: operation}
+        if card is None or card.kind == "model":
+            attributes |= {MODEL: name, PROVIDER: _provider(card), RESPONSE_MODEL: _model(card, name)}
+            attributes |= {OPTIONS[key]: value for key, value in options.items() if _is_told(key, value)}
+            if options.get("stream") is True:
+                attributes[STREAM] = True
+            return Span(self, f"{operation} {name}", "client", above, attributes)
+        attributes[NAMED.get(operation, TOOL)] = str(card.labels.get("id") or card.name)
+        return Span(self, f"{operation} {card.name}", "internal", above, attributes)
+
+    @contextmanager
+    def calling(self, name: str, card: Card, request: Request) -> Iterator[Span]:
+        """A call that a run makes: a span in the one at work, in which the calls that it makes itself lie."""
+        above = trace.CURRENT.get()
+        assert above is not None, "a run works in its own span"
+        span = self.begin(name, card, request, above)
+        try:
+            with trace.at(span.trace):
+                yield span
+        except PorticoError as error:
+            span.end(NOTHING, error.body())
+            raise
+        except BaseException as error:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            words = "The call was cancelled." if cancelled else "The call failed."
+            code = "cancelled" if cancelled else "internal_error"
+            span.end(NOTHING, ErrorBody(words, "server_error", code))
+            raise
+        span.attributes |= _answered(span.result)
+        span.end(getattr(span.result, "usage", NOTHING), None)
 
     def steps(self, run_id: str) -> Callable[[StepRow], None]:
         """What is told of each step of a run that has ended."""
+        within = trace.CURRENT.get()
 
         def step(row: StepRow) -> None:
-            self._step(run_id, row)
+            self._step(run_id, row, within)
 
         return step
 
-    def _step(self, run_id: str, row: StepRow) -> None:
+    def _step(self, run_id: str, row: StepRow, within: Trace | None) -> None:
         operation = OPERATIONS.get(row.kind)
         usage = used(row)
         attributes: dict[str, Any] = {RUN: run_id, STEP: row.path, KIND: row.kind, **_tokens(usage)}
@@ -122,28 +246,33 @@ class Telemetry:
             attributes[OPERATION] = operation
             attributes |= _asked(row)
         error = ErrorBody(**orjson.loads(row.error)) if row.error else None
-        self._send(
+        self.send(
             f"{operation or row.kind} {row.path.rpartition('.')[2]}",
-            _context(run_id, row.path),
-            _context(run_id, parent(row.path)),
+            trace.of_run(run_id, row.path, within),
+            trace.of_run(run_id, parent(row.path), within),
             attributes,
             row.started_at,
             row.milliseconds / 1e3,
             error,
         )
 
-    def _send(
+    def send(
         self,
         name: str,
-        context: SpanContext,
-        above: SpanContext | None,
+        here: Trace,
+        above: Trace | None,
         attributes: Mapping[str, Any],
         begun: float,
         seconds: float,
         error: ErrorBody | None,
+        *,
+        kind: SpanKind = "internal",
     ) -> None:
+        """Hand over a span that has ended, unless the client's trace is one that is not recorded."""
+        if not here.sampled:
+            return
+        from opentelemetry import trace as otel
         from opentelemetry.sdk.trace import ReadableSpan
-        from opentelemetry.trace import SpanKind
         from opentelemetry.trace.status import Status, StatusCode
 
         given = dict(attributes)
@@ -155,11 +284,11 @@ class Telemetry:
         self._processor.on_end(
             ReadableSpan(
                 name,
-                context,
-                parent=above,
+                _context(here),
+                parent=None if above is None else _context(above, remote=not above.recorded),
                 resource=self._resource,
                 attributes=given,
-                kind=SpanKind.INTERNAL if above else SpanKind.SERVER,
+                kind=otel.SpanKind[kind.upper()],
                 status=status,
                 start_time=start,
                 end_time=start + int(max(seconds, 0.0) * 1e9),
@@ -181,14 +310,74 @@ def parent(path: str) -> str:
     return outer
 
 
-def _context(run_id: str, path: str) -> SpanContext:
-    from opentelemetry.trace import SpanContext, TraceFlags
+class Span:
+    """A call that is under way in the span ``above``. Its ``result`` is set where there is one."""
 
-    trace = hashlib.sha256(run_id.encode()).digest()[:16]
-    span = hashlib.sha256(f"{run_id}\n{path}".encode()).digest()[:8]
-    return SpanContext(
-        int.from_bytes(trace, "big"), int.from_bytes(span, "big"), False, TraceFlags(TraceFlags.SAMPLED)
-    )
+    def __init__(
+        self, telemetry: Telemetry, name: str, kind: SpanKind, above: Trace, attributes: dict[str, Any]
+    ) -> None:
+        self._telemetry = telemetry
+        self._name = name
+        self._kind = kind
+        self._above = above
+        self._begun_at, self._clock = time.time(), time.perf_counter()
+        self.attributes = attributes
+        self.trace = above._replace(span_id=os.urandom(8).hex(), recorded=True)
+        self.result: Any = None
+        self.first: float | None = None
+        """Seconds to the first piece of the answer, where it came in pieces."""
+
+    def end(self, usage: Usage, error: ErrorBody | None) -> None:
+        """It has ended; send it."""
+        attributes = {**self.attributes, **_tokens(usage)}
+        if self.first is not None and STREAM in attributes:
+            attributes[FIRST_CHUNK] = self.first
+        seconds = time.perf_counter() - self._clock
+        self._telemetry.send(
+            self._name, self.trace, self._above, attributes, self._begun_at, seconds, error, kind=self._kind
+        )
+
+
+def _context(at: Trace, *, remote: bool = False) -> SpanContext:
+    from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
+    state = TraceState.from_header([at.state]) if at.state else None
+    flags = TraceFlags(TraceFlags.SAMPLED if at.sampled else TraceFlags.DEFAULT)
+    return SpanContext(int(at.trace_id, 16), int(at.span_id, 16), remote, flags, state)
+
+
+def _provider(card: Card | None) -> str:
+    """Who runs a model: the provider of a remote one, the engine of one of ours."""
+    labels = card.labels if card is not None else {}
+    source = str(labels.get("source") or "")
+    if source.startswith("remote://"):
+        name = source.removeprefix("remote://").partition("/")[0]
+        return PROVIDERS.get(name, name)
+    return str(labels.get("engine") or "portico")
+
+
+def _model(card: Card | None, name: str) -> str:
+    """What the one who answers calls the model."""
+    source = str(card.labels.get("source") or "") if card is not None else ""
+    if source.startswith("remote://"):
+        return source.removeprefix("remote://").partition("/")[2] or name
+    if source.startswith(("http://", "https://")) and "#" in source:
+        return source.rpartition("#")[2]
+    return card.name if card is not None else name
+
+
+def _is_told(key: str, value: Any) -> bool:
+    return key in OPTIONS and isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _answered(result: Any) -> dict[str, Any]:
+    """What an answer says of itself."""
+    found: dict[str, Any] = {}
+    if isinstance(result, Reply):
+        found[FINISH] = [result.finish_reason]
+    if isinstance(result, Reply | Vectors | Ranked) and result.model:
+        found[RESPONSE_MODEL] = result.model
+    return found
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:

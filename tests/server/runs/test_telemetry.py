@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tests import daemon as daemons
 
 from portico import Client
 from portico.errors import PorticoError
+from portico_server.core import trace
 from portico_server.runs.telemetry import parent
 
 MODELS = 'models: [{name: echo, source: "fake://", aliases: [default]}]\n'
@@ -120,3 +123,133 @@ def test_the_place_of_a_step_tells_its_parent() -> None:
         "p.w[3].c",
         "p.a",
     ]
+
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=one"}
+
+
+def test_calls_lie_in_the_clients_trace_and_models_are_told_as_the_conventions_say(
+    tmp_path: Path, collector: Collector
+) -> None:
+    """A model, a chat over a store, an agent with a tool, a remote model: what each calls is a span in its own."""
+    docs = tmp_path / "handbook"
+    docs.mkdir()
+    (docs / "port.md").write_text("# Ports\n\nThe Lighthouse daemon listens on port 7419.\n")
+    heard: list[dict[str, str]] = []
+
+    class Upstream(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # the name is the library's
+            self.rfile.read(int(self.headers["content-length"]))
+            heard.append({name.lower(): value for name, value in self.headers.items()})
+            answer = (
+                b'{"id":"c","object":"chat.completion","created":1,"model":"far-1","choices":[{"index":0,'
+                b'"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}],'
+                b'"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}'
+            )
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_args: Any) -> None:
+            """Nothing."""
+
+    upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    serving = threading.Thread(target=upstream.serve_forever, args=(0.05,))
+    serving.start()
+    script = [
+        {
+            "match": "^add",
+            "times": 1,
+            "tool_calls": [{"name": "calculator", "arguments": {"expression": "1+1"}}],
+        }
+    ]
+    far = f"http://127.0.0.1:{upstream.server_address[1]}/v1#far-1"
+    configuration = tmp_path / "house.json"
+    house = {
+        "models": [
+            {"name": "echo", "source": "fake://", "aliases": ["default"]},
+            {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": script}}},
+            {"name": "far", "source": far},
+        ],
+        "agents": [{"name": "desk", "portico_agent": 1, "model": "clever", "tools": ["calculator"]}],
+    }
+    configuration.write_text(json.dumps(house))
+    env = {"PORTICO_OTEL_ENDPOINT": collector.url}
+    arguments = ("--file", str(configuration), "--docs", str(docs))
+    with (
+        daemons.running(tmp_path / "home", *arguments, env=env) as daemon,
+        httpx.Client(base_url=daemon.url, headers=TRACEPARENT, timeout=60) as client,
+    ):
+        daemon.settle()
+        asked = {"messages": [{"role": "user", "content": "add up the Lighthouse port"}], "temperature": 0.5}
+        for model in ("echo", "far", "handbook", "desk"):
+            body = {**asked, "model": model}
+            client.post("/v1/chat/completions", json=body).raise_for_status()
+        client.post(
+            "/v1/chat/completions", json={**asked, "model": "echo", "stream": True}
+        ).raise_for_status()
+        unsampled = {"traceparent": f"00-{TRACE[::-1]}-{PARENT}-00"}
+        client.post(
+            "/v1/chat/completions", json={**asked, "model": "echo"}, headers=unsampled
+        ).raise_for_status()
+    upstream.shutdown()
+    upstream.server_close()
+    serving.join()
+    spans = collector.spans
+    assert not [span for span in spans if span.trace_id.hex() == TRACE[::-1]], "the client does not record it"
+    ids = {span.span_id: span for span in spans}
+    ours = [span for span in spans if span.trace_id.hex() == TRACE]
+    assert {span.trace_state for span in ours} == {"vendor=one"}
+
+    def inside(span: Any) -> list[tuple[str, int]]:
+        return sorted((other.name, other.kind) for other in ours if other.parent_span_id == span.span_id)
+
+    client_kind, internal, server = 3, 1, 2
+    roots = [span for span in ours if span.parent_span_id.hex() == PARENT]
+    assert {span.kind for span in roots} == {server}
+    [remote] = [
+        span for span in ours if span.kind == client_kind and values(span)["gen_ai.request.model"] == "far"
+    ]
+    assert ids[remote.parent_span_id].kind == server
+    told = values(remote)
+    assert (told["gen_ai.operation.name"], told["gen_ai.provider.name"]) == ("chat", "remote")
+    assert (told["gen_ai.request.temperature"], told["gen_ai.usage.input_tokens"]) == (0.5, 5)
+    assert told["gen_ai.response.model"] == "far-1"
+    [sent] = heard
+    assert sent["traceparent"] == f"00-{TRACE}-{remote.span_id.hex()}-01"
+    assert sent["tracestate"] == "vendor=one"
+    [streamed] = [span for span in ours if values(span).get("gen_ai.request.stream")]
+    assert values(streamed)["gen_ai.response.time_to_first_chunk"] > 0
+    [store] = [span for span in ours if span.name == "retrieval handbook"]
+    assert store.kind == internal and values(store)["gen_ai.data_source.id"].startswith("vs_")
+    assert ("chat default", client_kind) in inside(ids[store.parent_span_id])
+    [tool] = [span for span in ours if span.name == "execute_tool calculator"]
+    assert values(tool)["gen_ai.tool.name"] == "calculator"
+    turn = inside(ids[tool.parent_span_id])
+    assert turn.count(("chat clever", client_kind)) == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "nonsense",
+        f"ff-{TRACE}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        "00-" + "a" * 10_000,
+    ],
+)
+def test_a_header_that_is_no_trace_begins_none(given: str) -> None:
+    assert trace.of_headers([(b"traceparent", given.encode())]) is None
+
+
+def test_a_trace_state_that_is_too_long_is_left_out() -> None:
+    headers = [(b"traceparent", TRACEPARENT["traceparent"].encode()), (b"tracestate", b"a=" + b"x" * 600)]
+    found = trace.of_headers(headers)
+    assert found is not None
+    assert found.headers() == {"traceparent": TRACEPARENT["traceparent"]}

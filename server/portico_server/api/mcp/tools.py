@@ -21,6 +21,7 @@ from portico_server.api.mcp.names import is_plain, tool_names
 from portico_server.api.mcp.pages import page
 from portico_server.api.mcp.result import failure, result_of
 from portico_server.api.mcp.tasks import Tasks
+from portico_server.core import trace
 from portico_server.core.errors import PorticoError, nearest
 from portico_server.core.passage import PASSAGE_SCHEMA
 from portico_server.core.registry import Registry
@@ -149,6 +150,8 @@ class Tools:
         A call that needs an answer of the client first, or one that takes long, is left to another request.
         """
         caller = caller_of(context)
+        if context.request is not None:  # the task is that of the session, which other requests share
+            trace.CURRENT.set(trace.of_headers(context.request.scope["headers"]))
         if params.request_state is not None:
             return await self._go_on(context, params)
         card = await self._find(context, params.name)

@@ -27,6 +27,7 @@ from portico_server.apps.flow.note import NOTHING, Note
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import EFFECTS, Flow, Step
 from portico_server.apps.flow.world import World
+from portico_server.core import trace
 from portico_server.core.code import require_code
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
@@ -209,7 +210,8 @@ class Execution:
     async def _once(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
         leaf = LEAVES.get(step.kind)
         if leaf is not None:
-            value = note.keep(await leaf(self, step.op, step, scope, path, note))
+            with trace.at_step(self.context.run, note.path):
+                value = note.keep(await leaf(self, step.op, step, scope, path, note))
             self.budget.take(len(note.text or b""), path)
             return value
         return await COMBINATORS[step.kind](self, step.op, step, scope, path, note)

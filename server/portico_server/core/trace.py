@@ -1,0 +1,93 @@
+"""Where in a distributed trace the work of this moment stands: W3C Trace Context, in and out.
+
+https://www.w3.org/TR/trace-context/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, NamedTuple
+
+_PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+
+STATE_CHARACTERS: Final = 512
+"""Of a ``tracestate``: a longer one is left out, as the specification allows."""
+
+
+class Trace(NamedTuple):
+    """A span: ids in hexadecimal. ``recorded``: it is one of ours, which is sent when it ends."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool = True
+    state: str = ""
+    recorded: bool = False
+
+    def headers(self) -> dict[str, str]:
+        """What another program is told, so that its spans lie in this one."""
+        found = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"}
+        return {**found, "tracestate": self.state} if self.state else found
+
+
+CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
+"""The span in which this task works, ours or a client's."""
+
+
+def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
+    """The span of the client that sends these headers; ``None`` without a ``traceparent`` that is one."""
+    parent, state = "", ""
+    for name, value in headers:
+        if name == b"traceparent":
+            parent = value.decode("latin-1").strip()
+        elif name == b"tracestate":
+            state = value.decode("latin-1").strip()
+    match = _PARENT.fullmatch(parent) if len(parent) <= STATE_CHARACTERS else None
+    if match is None:
+        return None
+    version, trace_id, span_id, flags = match.groups()
+    if version == "ff" or not int(trace_id, 16) or not int(span_id, 16):
+        return None
+    kept = state if len(state) <= STATE_CHARACTERS and state.isprintable() and state.isascii() else ""
+    return Trace(trace_id, span_id, bool(int(flags, 16) & 1), kept)
+
+
+def of_run(run_id: str, path: str = "", within: Trace | None = None) -> Trace:
+    """The span of a run, or of its step at ``path``, in the trace of ``within`` or in one of its own.
+
+    The ids follow from the run and the path: a step knows its parent before that has ended.
+    """
+    span = hashlib.sha256(f"{run_id}\n{path}".encode()).hexdigest()[:16]
+    if within is None:
+        return Trace(hashlib.sha256(run_id.encode()).hexdigest()[:32], span, recorded=True)
+    return within._replace(span_id=span, recorded=True)
+
+
+@contextmanager
+def at(trace: Trace | None) -> Iterator[None]:
+    """Work in that span."""
+    token = CURRENT.set(trace)
+    try:
+        yield
+    finally:
+        CURRENT.reset(token)
+
+
+@contextmanager
+def at_step(run_id: str, path: str) -> Iterator[None]:
+    """Work in the span of a step, if spans are recorded."""
+    current = CURRENT.get()
+    if current is None or not current.recorded:
+        yield
+        return
+    with at(of_run(run_id, path, current)):
+        yield
+
+
+def passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of a call to another program, with where it stands."""
+    current = CURRENT.get()
+    return headers if current is None else {**headers, **current.headers()}
