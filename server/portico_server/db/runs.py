@@ -16,6 +16,12 @@ from portico_server.db.schema import run_events, runs, steps
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
+LONG_RESULT_CHARACTERS = 1_000
+"""From which on a result is not written again that is the output of a step."""
+
+LAST_STEPS = 4
+"""Steps that ended last, among which that step is looked for."""
+
 HELD = ("running", "waiting")
 """What a run is while a daemon holds it by a lease."""
 
@@ -119,6 +125,7 @@ def again(connection: Connection, run_id: str, payload: Mapping[str, Any] | None
             status="queued",
             attempts=0,
             result=None,
+            result_step=None,
             error=None,
             finished_at=None,
             lease_owner=None,
@@ -227,12 +234,14 @@ def finish(
 ) -> None:
     """Record how a run ended; what it still asks is asked no more. Nothing if somebody else than ``holder`` has it."""
     mine = (runs.c.id == run_id) & ((runs.c.lease_owner == holder) if holder else true())
+    step = _step_of(connection, run_id, result)
     changed = connection.execute(
         update(runs)
         .where(mine)
         .values(
             status=status,
-            result=result,
+            result=result if step is None else None,
+            result_step=step,
             error=dict(error) if error else None,
             finished_at=time.time(),
             lease_owner=None,
@@ -241,6 +250,22 @@ def finish(
     )
     if changed.rowcount:
         questions.end_of_run(connection, run_id)
+
+
+def _step_of(connection: Connection, run_id: str, result: Any) -> str | None:
+    """The path of the step whose output a long result is: one of those that ended last."""
+    try:
+        text = orjson.dumps(result).decode()
+    except TypeError:
+        return None
+    if len(text) < LONG_RESULT_CHARACTERS:
+        return None
+    last = select(steps.c.path).where(steps.c.run_id == run_id, steps.c.status == "completed")
+    for path in connection.execute(last.order_by(steps.c.seq.desc()).limit(LAST_STEPS)).scalars().all():
+        output = select(steps.c.output).where(steps.c.run_id == run_id, steps.c.path == path)
+        if connection.execute(output).scalar() == text:
+            return str(path)
+    return None
 
 
 def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
@@ -319,12 +344,19 @@ def last_event(connection: Connection, run_id: str) -> int:
 
 def get(connection: Connection, run_id: str) -> RunRow | None:
     """One run, or ``None``."""
-    row = connection.execute(select(*_COLUMNS).where(runs.c.id == run_id)).first()
-    return RunRow(**row._mapping) if row else None
+    row = connection.execute(select(*_COLUMNS, runs.c.result_step).where(runs.c.id == run_id)).first()
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    path = values.pop("result_step")
+    if path is not None:
+        output = select(steps.c.output).where(steps.c.run_id == run_id, steps.c.path == path)
+        values["result"] = orjson.loads(connection.execute(output).scalar() or b"null")
+    return RunRow(**values)
 
 
 def newest(connection: Connection, limit: int, owner: str | None = None) -> list[RunRow]:
-    """The newest runs first; of one owner if given."""
+    """The newest runs first; of one owner if given. Long results are left out, which `get` has."""
     query = select(*_COLUMNS).order_by(runs.c.created_at.desc()).limit(limit)
     if owner is not None:
         query = query.where(runs.c.owner == owner)

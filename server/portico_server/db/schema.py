@@ -163,6 +163,8 @@ runs = Table(
     Column("status", String, nullable=False),
     Column("payload", JSON, nullable=False),
     Column("result", JSON),
+    # The step whose output the result is, where that is long: it is kept once.
+    Column("result_step", String),
     Column("error", JSON),
     Column("attempts", Integer, nullable=False, default=0),
     Column("lease_owner", String),

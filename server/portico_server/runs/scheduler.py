@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from portico.wire import Asked, Delta, event_to_json
+from portico.wire import Asked, Delta, Finished, event_to_json
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
@@ -42,6 +42,8 @@ BEHIND = 4_096
 
 STRIDE = 2**20
 """Between the events of one attempt and those of the next: so far, nobody can have heard of more than is journalled."""
+
+LAST = Finished(None)
 
 Handler: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[Any]]
 
@@ -294,6 +296,8 @@ class Scheduler:
                 if isinstance(event, Delta) or (stage and stage == last_stage):
                     continue
                 last_stage = stage
+                if isinstance(event, Finished):
+                    event = LAST  # the result stands in the run's own row
                 told = event_to_json(event)
                 if run.redaction is not None and run.redaction.active:
                     told = run.redaction.event(told)
