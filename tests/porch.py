@@ -164,7 +164,8 @@ async def porch(
         loaded.settings,
     )
     registry.add_source(stores)
-    registry.add_source(StoreApps(registry))
+    trust = Trust(database, registry, scheduler)
+    registry.add_source(StoreApps(registry, trust))
     artifacts = Artifacts(database, loaded.settings.artifacts)
     toolbox = Toolbox(registry, artifacts)
     mcp = McpHost(toolbox, database, artifacts, loaded.settings.logs, runner)
@@ -228,7 +229,7 @@ async def porch(
         searches=Searches(evaluating, evals, eval_runs.slots),
         responder=Responder(database, runner, scheduler, around, prompts),
         conversations=Conversations(database),
-        trust=Trust(database, registry, scheduler),
+        trust=trust,
         startup=[],
         url=url,
         started_at=time.time(),
