@@ -130,7 +130,8 @@ class Database:
                 f"journal_size_limit={LOG_KEPT}",
                 "foreign_keys=ON",
                 "temp_store=MEMORY",
-                "mmap_size=268435456",
+                # Mapped, each page counts as ours once for each connection, and a disk that fails ends the process.
+                "mmap_size=0",
                 *more,
             ):
                 connection.execute(f"PRAGMA {pragma}")

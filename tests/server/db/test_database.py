@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -108,6 +109,32 @@ async def test_the_log_does_not_keep_the_size_of_the_largest_write(
     await database.write(insert, "smaller", 1)
     assert log.stat().st_size <= 100_000
     database.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_what_is_read_of_the_file_does_not_count_as_memory_of_the_daemon(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    both = threading.Barrier(db.READERS)
+
+    def insert(connection: Connection) -> None:
+        rows = [{"n": str(number), "v": "x" * 4_000} for number in range(1_000)]
+        connection.execute(text("insert into aliases values (:n, :v)"), rows)
+
+    def read_all(connection: Connection) -> int:
+        both.wait(20)  # on every connection at once
+        return len(connection.execute(text("select * from aliases")).all())
+
+    await database.write(insert)
+    assert await asyncio.gather(*(database.read(read_all) for _ in range(db.READERS))) == [1_000] * db.READERS
+    assert _mapped(tmp_path / "portico.db") == []
+    database.close()
+
+
+def _mapped(path: Path) -> list[str]:
+    """Where this process sees a file as memory."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in lines if line.endswith(str(path))]
 
 
 async def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
