@@ -266,8 +266,13 @@ def test_each_key_has_its_own_functions(tmp_path: Path) -> None:
             assert http.post("/api/workers", json=body, headers=heads["anna"]).is_success
             assert http.get("/api/tools/mine", headers=heads["anna"]).is_success
             assert http.get("/api/tools/mine", headers=heads["bert"]).status_code == 404
-            assert http.post("/api/workers", json=body, headers=heads["bert"]).status_code == 409
             assert http.post("/api/workers/w/claim", json={}, headers=heads["bert"]).status_code == 404
+            assert http.post("/api/workers", json=body, headers=heads["bert"]).is_success
+            begun = http.post("/api/tools/mine/call?wait=false", json={}, headers=heads["anna"])
+            assert begun.status_code == 202
+            for name, calls in (("bert", 0), ("anna", 1)):
+                claimed = http.post("/api/workers/w/claim", json={}, headers=heads[name]).json()
+                assert len(claimed["data"]) == calls, name
         with pytest.raises(Unauthenticated), Client(here.url, "pk-wrong") as client:
             client.serve([area])
 
