@@ -337,9 +337,9 @@ def parse(raw: bytes) -> Any:
 
     Raises `InvalidRequest`.
     """
-    opened = raw.count(b"[") + raw.count(b"{")
-    # Nearly all bodies are known to be small by these counts alone, which include what stands in texts.
-    if opened + raw.count(b",") > MAX_JSON_VALUES:
+    # Nearly all bodies are known to be small by their length, or by these counts, which include what stands in texts.
+    opened = 0 if len(raw) <= 2 * MAX_JSON_DEPTH else raw.count(b"[") + raw.count(b"{")
+    if opened and opened + raw.count(b",") > MAX_JSON_VALUES:
         _require_few(raw)
     try:
         value = orjson.loads(raw)
