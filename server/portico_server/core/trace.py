@@ -45,6 +45,8 @@ def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
             parent = value.decode("latin-1").strip()
         elif name == b"tracestate":
             state = value.decode("latin-1").strip()
+    if not parent:
+        return None
     match = _PARENT.fullmatch(parent) if len(parent) <= STATE_CHARACTERS else None
     if match is None:
         return None

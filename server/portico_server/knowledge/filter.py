@@ -199,6 +199,8 @@ def permits(condition: Filter, attributes: Attributes) -> bool:
         return all(permits(part, attributes) for part in condition.filters)
     if condition.type == "or":
         return any(permits(part, attributes) for part in condition.filters)
+    if condition.type == "eq":
+        return _same(attributes.get(condition.key or ""), condition.value)
     values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
     found = attributes.get(condition.key or "")
     return _kind(found) in map(_kind, values) and matches(condition, attributes)

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from portico.wire import Passage
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Filter, Found, Refine, Search
+from portico_server.core.request import Attributes, Filter, Found, Refine, Search
 from portico_server.db import groups, hits
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
@@ -30,6 +31,9 @@ LONGEST = 100_000
 """Characters of a question."""
 
 MOST_RESULTS = 50
+
+MANY_FILES = 1_000
+"""From which on files are compared with a filter off the event loop."""
 
 NEIGHBOURS = 10
 """Chunks on each side by which a passage may grow."""
@@ -123,11 +127,10 @@ class Searcher:
             return None
         begun = time.perf_counter()
         rows = await self._database.read(hits.attributes, self._store_id)
-        if condition is not None:
-            rows = [row for row in rows if filters.permits(condition, row[1])]
-        files = (
-            [file for file, _ in rows] if request.filters is None else filters.select(request.filters, rows)
-        )
+        if len(rows) > MANY_FILES:  # which takes longer than other requests should wait for
+            files = await threads.SEARCH.run(_among, rows, condition, request.filters)
+        else:
+            files = _among(rows, condition, request.filters)
         trace.add("filter", begun, note=f"{len(files)} files meet the filter")
         return files
 
@@ -220,6 +223,15 @@ class Searcher:
             store=self._name,
             attributes=row.attributes,
         )
+
+
+def _among(
+    rows: Sequence[tuple[str, Attributes]], condition: Filter | None, wanted: Filter | None
+) -> list[str]:
+    """The files that meet both filters; the second is checked against those alone that meet the first."""
+    if condition is not None:
+        rows = [row for row in rows if filters.permits(condition, row[1])]
+    return [file for file, _ in rows] if wanted is None else filters.select(wanted, rows)
 
 
 def _permits(condition: Filter | None, row: HitRow) -> bool:
