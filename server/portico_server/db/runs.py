@@ -216,11 +216,12 @@ def renew(
     return [run_id for run_id in run_ids if run_id not in mine]
 
 
-def release_all(connection: Connection) -> int:
-    """Give up every lease, when no other daemon can hold one (one daemon per SQLite file). How many there were."""
-    return connection.execute(
-        update(runs).where(runs.c.status.in_(HELD)).values(status="queued", lease_owner=None)
-    ).rowcount
+def release_all(connection: Connection, holder: str) -> int:
+    """Give up every lease but those of ``holder``, when no other daemon can hold one (one daemon per SQLite file). How
+    many there were.
+    """
+    others = runs.c.status.in_(HELD) & (runs.c.lease_owner.is_distinct_from(holder))
+    return connection.execute(update(runs).where(others).values(status="queued", lease_owner=None)).rowcount
 
 
 def finish(

@@ -85,6 +85,7 @@ class Life:
         self.error: PorticoError | None = None
         self.loaded_at: float | None = None
         self.used_at: float | None = None
+        self._touched = 0.0
         self.starts = 0
         """How often its process was started."""
         self.crashes = 0
@@ -111,7 +112,8 @@ class Life:
 
     @property
     def last_used(self) -> float:
-        return self.used_at or self.loaded_at or 0.0
+        """When a call or a start touched it last, by `time.monotonic`; 0 if never."""
+        return self._touched
 
     @property
     def running(self) -> Running | None:
@@ -154,7 +156,7 @@ class Life:
 
     @property
     def idle_since(self) -> float | None:
-        """Since when (``time.time()``) its process has had nothing to do; ``None`` if it is busy or there
+        """Since when (`time.monotonic`) its process has had nothing to do; ``None`` if it is busy or there
         is none.
         """
         running = self.running
@@ -185,7 +187,7 @@ class Life:
 
     def enter(self) -> Place:
         """A place for a call that has come; whoever takes it must `leave` it."""
-        self.used_at = time.time()
+        self.used_at, self._touched = time.time(), time.monotonic()
         return Place(self._turn)
 
     @property
@@ -226,7 +228,7 @@ class Life:
     def leave(self, place: Place, running: Running, error: BaseException | None) -> None:
         """The end of a call that had ``running``."""
         place.leave()
-        self.used_at = time.time()
+        self.used_at, self._touched = time.time(), time.monotonic()
         if error is None:
             self._failures = 0
         elif running.child is not None and not running.child.alive and self._running is running:
@@ -297,7 +299,7 @@ class Life:
             self._state = "cold"
             raise
         self._running, self._state, self.error = running, "ready", None
-        self.loaded_at = time.time()
+        self.loaded_at, self._touched = time.time(), time.monotonic()
         self.starts += 1
         self._describe(running.description)
         logger.info("model %s is ready", self.name)

@@ -394,7 +394,7 @@ class Models:
     async def _sweep(self) -> None:
         """Unload what has not been used for its ``keep_alive``, or for the setting of that name."""
         while True:
-            now, shortest = time.time(), 60.0
+            now, shortest = time.monotonic(), 60.0
             for name, deployment in list(self._deployments.items()):
                 own = deployment.spec.keep_alive
                 limit = self._settings.keep_alive if own is None else own

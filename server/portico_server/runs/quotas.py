@@ -14,6 +14,7 @@ from portico_server.core.rate import Bucket
 
 MINUTE = 60.0
 DAY = 86_400
+MAX_DAYS = 8
 
 PAUSE = 1.0
 """Seconds after which a caller with too many calls at once may try again."""
@@ -30,12 +31,11 @@ class Meter:
 
     __slots__ = (
         "_calls",
-        "_day",
+        "_days",
         "_limits",
         "_name",
         "_now",
         "_requests",
-        "_spent",
         "_today",
         "_tokens",
         "_turns",
@@ -55,8 +55,8 @@ class Meter:
         self._today = today
         self._calls = 0
         self._turns = asyncio.Semaphore(limits.concurrency) if limits.concurrency else None
-        self._day = today() // DAY
-        self._spent = 0
+        self._days: dict[float, int] = {}
+        """Tokens by day, for the last few: a clock that is set back finds what it had counted."""
         self._requests = _bucket(limits.requests_per_minute, now())
         self._tokens = _bucket(limits.tokens_per_minute, now())
 
@@ -78,7 +78,7 @@ class Meter:
             limit = limits.tokens_per_minute or 0
             raise self._refusal("tokens per minute", limit, math.ceil(limit - self._tokens.level(now)), wait)
         if limits.tokens_per_day is not None and self.spent >= limits.tokens_per_day:
-            raise self._refusal("tokens per day", limits.tokens_per_day, self._spent, self._night)
+            raise self._refusal("tokens per day", limits.tokens_per_day, self.spent, self._night)
         if self._requests is not None:
             self._requests.take(1, now)
 
@@ -99,7 +99,7 @@ class Meter:
         """Count what a call took."""
         if self._tokens is not None:
             self._tokens.take(tokens, self._now())
-        self._spent = self.spent + tokens
+        self._count(self.spent + tokens)
 
     def resume(self, *, requests: int, tokens: int, spent: int) -> None:
         """Take over what was used before this daemon started: in the last minute, and of ``tokens`` today."""
@@ -108,15 +108,17 @@ class Meter:
             self._requests.take(requests, now)
         if self._tokens is not None:
             self._tokens.take(tokens, now)
-        self._spent = spent
+        self._count(spent)
 
     @property
     def spent(self) -> int:
         """Tokens of today."""
-        day = self._today() // DAY
-        if day != self._day:
-            self._day, self._spent = day, 0
-        return self._spent
+        return self._days.get(self._today() // DAY, 0)
+
+    def _count(self, spent: int) -> None:
+        self._days[self._today() // DAY] = spent
+        while len(self._days) > MAX_DAYS:
+            del self._days[next(iter(self._days))]
 
     @property
     def _night(self) -> float:
@@ -158,13 +160,13 @@ class Quotas:
     def __init__(
         self,
         now: Callable[[], float] = time.monotonic,
-        today: Callable[[], float] = time.time,
+        today: Callable[[], float] | None = None,
         *,
         noun: str = "key",
     ) -> None:
         self._noun = noun
         self._now = now
-        self._today = today
+        self._today = today or (lambda: time.time())  # looked up at each call: the clock may be set
         self._meters: dict[str, Meter] = {}
 
     def of(self, key_id: str) -> Meter | None:

@@ -37,6 +37,9 @@ MARGIN = 5.0
 PAUSE = 0.02
 """Seconds between two writes of a run's events, so that many go together."""
 
+MAX_CLOCK_STEP_S = 2.0
+"""By how much the clock may differ from what has passed before it counts as set."""
+
 BEHIND = 4_096
 """Events that a run may be ahead of its journal."""
 
@@ -66,6 +69,11 @@ class Kind:
     owned: bool = False
 
 
+def _clock_lead() -> float:
+    """Seconds between the system's clock, which may be set, and the one that only passes."""
+    return time.time() - time.monotonic()
+
+
 def _house(owner: str) -> Principal:
     return LOCAL if owner == LOCAL.id else SYSTEM
 
@@ -87,8 +95,9 @@ class Scheduler:
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
         """Under which name this daemon holds its runs."""
         self._renewed = 0.0
+        self._ahead = _clock_lead()
         self.sure_until = 0.0
-        """Until when, in seconds since 1970, nobody else can have taken any of our runs."""
+        """Until when, by `time.monotonic`, nobody else can have taken any of our runs."""
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -158,7 +167,7 @@ class Scheduler:
     @property
     def fence(self) -> str:
         """Under which name a run must be held for a write to count; empty while nobody else can hold it."""
-        return "" if time.time() < self.sure_until else self.holder
+        return "" if time.monotonic() < self.sure_until else self.holder
 
     async def settled(self, run_id: str) -> None:
         """Wait until the end of a run that ends here stands in its row."""
@@ -169,12 +178,14 @@ class Scheduler:
 
     async def run(self, *, alone: bool) -> None:
         """Work until cancelled. ``alone``: no other daemon shares the database, so every old lease is dead."""
-        if alone:
-            await self._database.write(runs.release_all)
+        released = not alone
         try:
             while True:
                 self._wake.clear()
                 try:
+                    if not released:
+                        await self._database.write(runs.release_all, self.holder)
+                        released = True
                     while await self._take_one():
                         pass
                     await self._renew()
@@ -195,7 +206,7 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         if not self._running or now - self._renewed < LEASE / 4:
             return
-        self._renewed, held_until = now, time.time() + LEASE
+        self._renewed, held_until = now, time.monotonic() + LEASE
         lost = await self._database.write(runs.renew, list(self._running), self.holder, LEASE)
         for run_id in lost:
             held = self._running.get(run_id)
@@ -212,7 +223,19 @@ class Scheduler:
                 run.revoked = error.body()
                 await run.cancel()
 
+    async def _follow_clock(self) -> None:
+        """Renew the leases at once if the system's clock was set: they are written by it, and what runs here must not
+        seem to have been left.
+        """
+        ahead = _clock_lead()
+        if abs(ahead - self._ahead) > MAX_CLOCK_STEP_S:
+            logger.warning("the system's clock was set by %+.0f s", ahead - self._ahead)
+            self._renewed = float("-inf")
+            await self._renew()
+        self._ahead = ahead
+
     async def _take_one(self) -> bool:
+        await self._follow_clock()
         busy = Counter(kind for kind, run in self._running.values() if run.status != "waiting")
         kinds = [name for name, kind in self._kinds.items() if busy[name] < kind.concurrency]
         shared = [name for name in kinds if self._kinds[name].shared]
@@ -250,7 +273,7 @@ class Scheduler:
         """Keep the row of a run that is ours."""
         run.durable = True
         if not self._running:
-            self.sure_until = time.time() + LEASE - MARGIN  # it is the only one, and its lease is new
+            self.sure_until = time.monotonic() + LEASE - MARGIN  # it is the only one, and its lease is new
         run.recorded = asyncio.Event()
         self._running[row.id] = (row.kind, run)
         watcher = asyncio.create_task(self._watch(row, run, full), name=f"journal {row.id}")

@@ -1,0 +1,91 @@
+"""Names cannot be resolved: what needs the network says so, all else works, and nobody has to start anything again."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tests.porch import Porch, porch
+from tests.server.tools.web import Site, serving
+
+NAME = "models.example"
+ANSWER = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "far",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+class Names:
+    """The resolver of this process: dead, or one that knows `NAME`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.dead = True
+        self._real = socket.getaddrinfo
+        patch.setattr(socket, "getaddrinfo", self)
+
+    def __call__(self, host: Any, *arguments: Any, **more: Any) -> Any:
+        if host in ("127.0.0.1", "localhost", "::1", None):
+            return self._real(host, *arguments, **more)
+        if self.dead or host != NAME:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return self._real("127.0.0.1", *arguments, **more)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    async def chat(_request: web.Request) -> web.StreamResponse:
+        return web.json_response(ANSWER)
+
+    async with serving({"/v1/chat/completions": chat, "/v1/models": chat}) as running:
+        yield running
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Porch]:
+    async with porch(tmp_path) as served:
+        yield served
+
+
+async def test_a_remote_model_says_so_and_answers_once_names_are_resolved(
+    house: Porch, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(monkeypatch)
+    port = site.host.rpartition(":")[2]
+    far = {"name": "far", "source": f"http://{NAME}:{port}/v1#far"}
+    made = await house.client.post("/api/deployments", json=far)
+    assert made.status_code == 200, made.text
+    ask = {"model": "far", "messages": [{"role": "user", "content": "Hello"}]}
+    refused = await house.client.post("/v1/chat/completions", json=ask)
+    assert refused.status_code in (502, 503), refused.text
+    assert NAME in refused.json()["error"]["message"]
+    assert (await house.client.get("/health")).status_code == 200
+    assert (await house.client.post("/api/keys", json={"name": "k", "scopes": ["chat"]})).status_code == 200
+    names.dead = False
+    answer = await house.client.post("/v1/chat/completions", json=ask)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello"
+
+
+async def test_a_model_that_is_to_be_fetched_fails_in_words(
+    house: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Names(monkeypatch)
+    begun = await house.client.post("/api/deployments", json={"name": "near", "source": "hf://someone/model"})
+    text = begun.text
+    if begun.status_code == 200:
+        text = (
+            await house.client.post(
+                "/v1/chat/completions",
+                json={"model": "near", "messages": [{"role": "user", "content": "Hello"}]},
+            )
+        ).text
+    assert '"error"' in text
+    assert "internal_error" not in text

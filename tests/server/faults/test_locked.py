@@ -1,0 +1,67 @@
+"""Another program holds the database: reading goes on, what is written waits or is refused, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.porch import porch
+
+from portico_server.db.database import Database
+
+LIMIT = 30
+"""Seconds after which a test gives up."""
+
+KEY = {"name": "phone", "scopes": ["chat"]}
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """The database, locked for writing as by a backup tool or a shell that somebody left open."""
+    other = sqlite3.connect(home / "portico.db", isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+    finally:
+        other.close()
+
+
+async def test_what_is_written_meanwhile_waits_and_is_there_afterwards(tmp_path: Path) -> None:
+    async with porch(tmp_path) as house:
+        with held(tmp_path):
+            writing = asyncio.create_task(house.client.post("/api/keys", json=KEY))
+            for path in ("/health", "/api/keys", "/v1/files", "/v1/models"):
+                assert (await house.client.get(path)).status_code == 200
+            assert not writing.done()
+        async with asyncio.timeout(LIMIT):
+            made = await writing
+        assert made.status_code == 200
+        listed = (await house.client.get("/api/keys")).json()["data"]
+        assert [key["id"] for key in listed] == [made.json()["id"]]
+
+
+async def test_what_waits_too_long_is_refused_in_words_and_works_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Database._engine
+
+    def impatient(self: Database, begin: str, **options: Any) -> Any:
+        return engine(self, begin, **{**options, "timeout": 0.05})
+
+    monkeypatch.setattr(Database, "_engine", impatient)
+    async with porch(tmp_path) as house:
+        with held(tmp_path):
+            for _ in range(3):
+                refused = await house.client.post("/api/keys", json=KEY)
+                assert refused.status_code == 503, refused.text
+                error = refused.json()["error"]
+                assert error["code"] == "busy" and "another program" in error["message"]
+            assert (await house.client.get("/api/keys")).json()["data"] == []
+        assert (await house.client.post("/api/keys", json=KEY)).status_code == 200
+        assert len((await house.client.get("/api/keys")).json()["data"]) == 1
