@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from portico_server.api.mcp.held import KEPT, Held, HeldRuns
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.db import runs
 from portico_server.db import tasks as rows
@@ -27,6 +27,9 @@ LEASE: Final = 30.0
 """Seconds after which the tasks of a daemon that has gone silent are lost, where several share a database."""
 
 
+RETRY_S: Final = 1.0
+
+
 class KeptTasks:
     """The rows of all tasks. ``alone``: no other daemon shares the database."""
 
@@ -36,9 +39,19 @@ class KeptTasks:
         self._alone = alone
 
     async def start(self) -> None:
-        """What was at work when its daemon ended has failed: its run lived in that daemon alone."""
-        await self._lose(at_start=True)
-        await self._database.write(rows.forget, KEPT)
+        """What was at work when its daemon ended has failed: its run lived in that daemon alone.
+
+        Where the database cannot be written just now, MCP waits until it can: a task that is begun before would be
+        taken for one that was left.
+        """
+        while True:
+            try:
+                await self._lose(at_start=True)
+                await self._database.write(rows.forget, KEPT)
+                return
+            except Unavailable as error:
+                logger.warning("MCP waits for the database: %s", error.message)
+            await asyncio.sleep(RETRY_S)
 
     async def run(self) -> None:
         """Keep the leases on what is at work here, until cancelled. Nothing to do if there is no other daemon."""
