@@ -13,6 +13,7 @@ SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "
 
 PATTERNS_OF_OUR_OWN = {
     "apps/answer/expects.py": "words of ours, joined",
+    "apps/answer/trust.py": "patterns of the questions that test a model, all in that file",
     "core/ids.py": "the prefixes of ids, which are ours",
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
