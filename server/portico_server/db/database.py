@@ -123,8 +123,10 @@ class Database:
         @event.listens_for(engine, "connect")
         def configure(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # transactions are begun by us, below
+            # Of a new file alone, before anything is written: elsewhere it would wait for whoever writes.
+            if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+                connection.execute(f"PRAGMA auto_vacuum={snapshot.INCREMENTAL}")
             for pragma in (
-                f"auto_vacuum={snapshot.INCREMENTAL}",  # of a new database alone, and before anything is written
                 "journal_mode=WAL",
                 f"synchronous={synchronous}",
                 f"journal_size_limit={LOG_KEPT}",

@@ -1,0 +1,72 @@
+"""A daemon on a disk that a test fills up or stops."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.daemon import Daemon, start
+
+
+@dataclass(slots=True)
+class Disk:
+    """The home of a daemon, on a disk that does what is wanted of it."""
+
+    daemon: Daemon
+    control: Path
+    configuration: Path
+    preloaded: dict[str, str]
+
+    def become(self, what: str) -> None:
+        """``full`` or ``still``, from now on."""
+        (self.control / what).touch()
+
+    def recover(self) -> None:
+        for path in self.control.iterdir():
+            path.unlink()
+
+    def close(self) -> None:
+        """Let go of a daemon that has ended."""
+        for stream in (self.daemon.process.stdin, self.daemon.process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def start(self) -> None:
+        """Start the daemon on it again, as users do."""
+        self.close()
+        self.daemon = start(
+            self.daemon.home, "--file", str(self.configuration), env=self.preloaded, cold=True
+        )
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that stands between a daemon and its disk."""
+    if sys.platform != "linux" or shutil.which("gcc") is None:
+        pytest.skip("a faulty disk is made with gcc, on Linux")
+    library = tmp_path_factory.mktemp("shim") / "disk.so"
+    source = Path(__file__).with_name("disk.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture
+def disk(shim: Path, settled: Path, tmp_path: Path) -> Iterator[Disk]:
+    home, control = tmp_path / "home", tmp_path / "control"
+    shutil.copytree(settled / "data", home)
+    control.mkdir()
+    env = {"LD_PRELOAD": str(shim), "SHIM_ROOT": str(home), "SHIM_CONTROL": str(control)}
+    arguments = ("--file", str(settled / "test.yaml"))
+    disk = Disk(start(home, *arguments, env=env, cold=True), control, settled / "test.yaml", env)
+    try:
+        yield disk
+    finally:
+        disk.recover()
+        if disk.daemon.process.poll() is None:
+            disk.daemon.stop()
+        disk.close()

@@ -1,0 +1,100 @@
+"""A disk that is full or stands still: clear errors, nothing acknowledged is lost, no hand is needed afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.faults.conftest import Disk
+
+from portico import AsyncClient
+from portico.errors import PorticoError
+
+pytestmark = pytest.mark.slow
+
+QUESTION = "which port does the lighthouse listen on"
+
+
+async def refused(what: Any) -> str:
+    """The code of the error that ends a call."""
+    with pytest.raises(PorticoError) as caught:
+        await what
+    assert caught.value.status == 503
+    return str(caught.value.code)
+
+
+async def upload(client: AsyncClient, text: str) -> str:
+    return (await client.files.add(text.encode(), filename="note.txt")).id
+
+
+async def works(client: AsyncClient) -> None:
+    """What needs no room on the disk goes on."""
+    assert (await client.health())["status"] == "ok"
+    assert (await client.search("handbook", QUESTION)).passages
+    assert "".join([piece async for piece in client.chat("hello")])
+
+
+async def test_on_a_full_disk_writes_are_refused_and_everything_else_goes_on(
+    disk: Disk, tmp_path: Path
+) -> None:
+    async with AsyncClient(disk.daemon.url) as client:
+        kept = await upload(client, "kept before")
+        disk.become("full")
+        for _ in range(3):
+            assert await refused(upload(client, "no room")) in ("disk_full", "disk_failed")
+            assert await refused(client.keys.add("late", ["chat"])) in ("disk_full", "disk_failed")
+            assert await refused(client.backup(tmp_path / "b.zip")) in ("disk_full", "disk_failed")
+            await works(client)
+        assert "b.zip" not in os.listdir(tmp_path)
+        disk.recover()
+        late = await upload(client, "kept after")
+        assert (await client.backup(tmp_path / "b.zip")).missing == 0
+        await works(client)
+        assert [key.name for key in await client.keys.list()] == []
+    disk.daemon.stop(signal.SIGKILL)
+    disk.start()
+    async with AsyncClient(disk.daemon.url) as client:
+        assert await client.files.content(kept) == b"kept before"
+        assert await client.files.content(late) == b"kept after"
+        assert len(await client.files.list()) == 2, "what was refused left nothing"
+        await works(client)
+
+
+async def test_what_comes_into_a_store_while_the_disk_is_full_is_indexed_when_there_is_room(
+    disk: Disk,
+) -> None:
+    async with AsyncClient(disk.daemon.url) as client:
+        await client.stores.add("book")
+        file = await upload(client, "The harbour opens at six.")
+        disk.become("full")
+        assert await refused(client.stores.add("other")) in ("disk_full", "disk_failed")
+        disk.recover()
+        await client.stores.attach("book", file)
+        await settled(client)
+        assert "six" in (await client.search("book", "harbour")).passages[0].text
+
+
+async def settled(client: AsyncClient) -> None:
+    """Wait until no run is under way."""
+    for run in await client.runs.list():
+        async for _event in client.runs.events(run.id):
+            pass
+
+
+async def test_a_disk_that_stands_still_holds_up_nothing_but_what_waits_for_it(disk: Disk) -> None:
+    async with AsyncClient(disk.daemon.url) as client:
+        disk.become("still")
+        waiting = asyncio.create_task(upload(client, "waits for the disk"))
+        for _ in range(5):
+            await works(client)
+        assert not waiting.done(), "nothing is acknowledged that is not on the disk"
+        disk.recover()
+        file = await waiting
+    disk.daemon.stop(signal.SIGKILL)
+    disk.start()
+    async with AsyncClient(disk.daemon.url) as client:
+        assert await client.files.content(file) == b"waits for the disk"
