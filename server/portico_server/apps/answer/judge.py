@@ -26,8 +26,11 @@ SMALL = 8
 RELATED = 0.25
 """… and the likeness from which the question's words belong to the same matters as those of a passage."""
 
-ECHO = 4.0
+ECHO = 6.0
 """What a candidate loses that asks instead of answering: a question, or what quotes this one."""
+
+BARE_CODE = 9.0
+"""What code loses that no sentence introduces: it repeats the words of a question without saying anything of them."""
 
 LANGUAGE_SAMPLE = 2_000
 """Characters of passages by which their language is told."""
@@ -66,7 +69,9 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
         soft = material.soft([np.frombuffer(vector, dtype="<f4") for vector in vectors])
     sentence = weights.SENTENCE if soft is not None else weights.SENTENCE_WITHOUT_VECTORS
     scores = [
-        _sum(sentence, features) - (ECHO if material.is_echo(candidate) else 0.0)
+        _sum(sentence, features)
+        - (ECHO if material.is_echo(candidate) else 0.0)
+        - (BARE_CODE if material.is_bare_code(candidate) else 0.0)
         for candidate, features in zip(material.candidates, material.of_candidates(soft), strict=True)
     ]
     order = sorted(range(len(scores)), key=lambda number: -scores[number])

@@ -27,6 +27,9 @@ MAX_UNIT_CHARACTERS = 1_200
 MAX_QUESTION_TERMS = 64
 """Units, their characters and terms of the question that are compared; more say nothing new."""
 
+CODE_SHARE = 0.08
+"""Marks of code in each character from which a text is code."""
+
 KNOWN_PASSAGES = 16
 """Passages over which the rarity of a word is told at least: of a store with fewer, the others lack every word."""
 
@@ -36,6 +39,9 @@ EARLIER = 0.5
 _CODE_FILES = re.compile(
     r"\.(?:py|js|ts|c|h|cpp|cc|go|rs|java|rb|sh|json|ya?ml|toml|ini|css|sql)$", re.IGNORECASE
 )
+_QUOTED_CODE = re.compile(r"`[^`\n]+`|https?://\S+|\|")
+_CODE_MARKS = re.compile(r"[(){}\[\]=_;<>]|\w\.\w|\"")
+_SAID_QUESTION = re.compile(r"[?？][\"'”’]")
 _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
 
 
@@ -86,8 +92,7 @@ class Material:
         found: list[Candidate] = []
         seen: set[str] = set()
         for number, passage in enumerate(self.passages[:QUOTED_PASSAGES]):
-            code = passage.place.symbol is not None or _CODE_FILES.search(passage.filename) is not None
-            parts = units(passage.text, code=code, headings=passage.place.heading)
+            parts = units(passage.text, code=_is_code(passage), headings=passage.place.heading)
             for place, unit in enumerate(parts):
                 text = passage.text[unit.start : unit.end]
                 if text in seen or len(found) == MAX_UNITS:
@@ -102,7 +107,18 @@ class Material:
     def is_echo(self, candidate: Candidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
         asked = self.question.strip().rstrip("?？ ").casefold()
-        return candidate.text.endswith(("?", "？")) or (len(asked) > 8 and asked in candidate.text.casefold())
+        text = candidate.text.casefold()
+        if text.endswith(("?", "？")) or (len(asked) > 8 and asked in text):
+            return True
+        return candidate.unit.kind == "code" and _SAID_QUESTION.search(text) is not None
+
+    def is_bare_code(self, candidate: Candidate) -> bool:
+        """Whether a candidate is code without a sentence that introduces it, also where its fence was cut off."""
+        text = candidate.text.lstrip()
+        if _is_code(self.passages[candidate.passage]) or text.startswith(("```", "~~~")):
+            return True
+        prose = _QUOTED_CODE.sub("", text)
+        return len(_CODE_MARKS.findall(prose)) > CODE_SHARE * len(text)
 
     def texts(self) -> tuple[str, ...]:
         """What vectors are wanted of: the question, each candidate, then each word (`vocabulary`)."""
@@ -253,6 +269,11 @@ class Soft:
     def nearest(self) -> float:
         """How near the words of the question are to those of the nearest candidate."""
         return float((self.aligned @ self.weights).max()) if len(self.aligned) else 0.0
+
+
+def _is_code(passage: Passage) -> bool:
+    """Whether a passage is source code or data as a whole."""
+    return passage.place.symbol is not None or _CODE_FILES.search(passage.filename) is not None
 
 
 def _share(weights: Mapping[str, float], terms: frozenset[str]) -> float:

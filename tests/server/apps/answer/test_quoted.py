@@ -26,6 +26,11 @@ BAKERY = {
         "# Oven\n\nThe oven stands in the cellar. Run this to switch it on:\n\n"
         "```bash\noven start --heat 230\n```\n\nNobody else may touch it.\n"
     ),
+    "till.md": (
+        "# Till\n\nA pretzel is booked under its number in the till.\n\n"
+        "```python\ntill.book(pretzel, till.number(pretzel))\ntill.close(pretzel)\n```\n\n"
+        'To try it:\n\n```bash\ntill ask "How is a loaf booked in the till?"\n```\n'
+    ),
     "staff.md": "# Staff\n\nAda Meyer drives the van. Two apprentices clean the tables every evening.\n",
 }
 
@@ -179,3 +184,14 @@ def test_a_follow_up_is_answered_with_the_question_before_it_in_mind(http: httpx
 def test_who_asks_for_json_gets_the_models_own_words(http: httpx.Client) -> None:
     answer = ask(http, "bakery", "Who drives the van?", response_format={"type": "json_object"})["content"]
     assert not answer.startswith(">")
+
+
+@pytest.mark.parametrize(
+    "question", ["How is a pretzel booked in the till?", "How is a loaf booked under the till's number?"]
+)
+def test_a_sentence_is_quoted_before_code_that_repeats_the_words_of_the_question(
+    http: httpx.Client, question: str
+) -> None:
+    text, _number = quotes(ask(http, "bakery", question)["content"])[0]
+
+    assert text == "A pretzel is booked under its number in the till."
