@@ -8,7 +8,8 @@ rescans, idle indexes, rotated logs) happens N times as often.
 
 After it: what grew, by the slope after the warm-up, and whether a second start brings all of it back. The verdict is
 printed as JSON, `scripts/soak` does so. Goals after the warm-up: memory ±5 %, no open file, thread or task more than
-the hour may have, write-ahead log and logs below their bounds, the p95 of a search and the longest /health of each look not doubled.
+the hour may have, write-ahead log and logs below their bounds, the p95 of a search and the longest /health of each look
+not doubled.
 """
 
 from __future__ import annotations
