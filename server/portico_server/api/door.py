@@ -15,7 +15,7 @@ import orjson
 
 from portico_server import __version__
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
-from portico_server.api.auth import Auth, presented
+from portico_server.api.auth import OPERATOR, Auth, presented
 from portico_server.api.errors import NotAllowedHere, RawHeaders
 from portico_server.api.exchange import Exchange, Receive, Scope, Send
 from portico_server.api.face import Face
@@ -27,7 +27,7 @@ from portico_server.api.ready import READY, Readiness
 from portico_server.api.shape import OPENAI
 from portico_server.core import threads, trace
 from portico_server.core.errors import InvalidRequest, Unauthenticated
-from portico_server.core.principal import Principal
+from portico_server.core.principal import LOCAL, Principal
 from portico_server.settings import MB
 
 HEALTH = orjson.dumps({"status": "ok", "version": __version__})
@@ -97,7 +97,9 @@ class Door:
         shape = ANTHROPIC if is_ours(scope) else OPENAI
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         begun = perf_counter()
-        span = trace.CURRENT.set(trace.of_headers(scope["headers"]))
+        # Nearly no client sends one: a context that nobody has changed costs nothing.
+        client = trace.of_headers(scope["headers"])
+        token = None if client is None else trace.CURRENT.set(client)
         try:
             await self._answer(exchange)
         except asyncio.CancelledError:
@@ -107,9 +109,10 @@ class Door:
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told
             await exchange.refuse(error)
         finally:
-            if exchange.caller is not None:
+            if exchange.task is not None and exchange.caller is not None:
                 self._ended(exchange, exchange.caller.id)
-            trace.CURRENT.reset(span)
+            if token is not None:
+                trace.CURRENT.reset(token)
             self._parts.runner.signals.answered(
                 scope["method"], scope.get("portico.route", ""), exchange.status, perf_counter() - begun
             )
@@ -142,7 +145,8 @@ class Door:
             if connection is not None:  # a request of a batch has none
                 connection.admit()
             exchange.meter = self._parts.runner.quotas.of(exchange.caller.id)
-            self._began(exchange, exchange.caller.id)
+            if exchange.caller is not LOCAL and exchange.caller is not OPERATOR:  # these are never revoked
+                self._began(exchange, exchange.caller.id)
         handlers = HOT.get(path)
         if handlers is not None:
             scope["portico.route"] = path
@@ -160,6 +164,7 @@ class Door:
         self._calls.setdefault(key, set()).add(exchange)
 
     def _ended(self, exchange: Exchange, key: str) -> None:
+        exchange.task = None  # which holds on to this call: without a circle both are gone at once
         calls = self._calls.get(key)
         if calls is not None:
             calls.discard(exchange)

@@ -73,9 +73,11 @@ class StoreApps:
         return [_card(store) for store in stores if _is_app(store)]
 
     def has(self, key: str, owner: str) -> bool:
-        return any(
-            source.has(f"store/{key}", owner) for source in self._registry.sources if source is not self
-        )
+        store = f"store/{key}"
+        for source in self._registry.sources:  # noqa: SIM110  # a generator would cost every call of a model
+            if source is not self and source.has(store, owner):
+                return True
+        return False
 
 
 class AskApp:

@@ -457,8 +457,8 @@ class Stores:
 
     def has(self, key: str, owner: str) -> bool:
         """Whether a key may have a store of its own under ``store/NAME``."""
-        if self._claims is None:
-            return True
+        if not self._claims:
+            return self._claims is None
         kind, _, name = key.partition("/")
         return kind == "store" and claim_of(owner, name) in self._claims
 

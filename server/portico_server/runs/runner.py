@@ -258,8 +258,11 @@ class Runner:
         try:
             async with asyncio.timeout_at(deadline) as until:
                 run.clock.start(deadline, until)
-                with trace.at(trace.CURRENT.get() if span is None else span.trace):
+                if span is None:
                     relayed = await servable.relay(request, context)
+                else:
+                    with trace.at(span.trace):
+                        relayed = await servable.relay(request, context)
         except asyncio.CancelledError:
             await self._end_relay(run, "cancelled", span)
             raise
