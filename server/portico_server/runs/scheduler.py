@@ -242,6 +242,8 @@ class Scheduler:
         row = await self._database.write(runs.claim, kinds, self.holder, LEASE, shared) if kinds else None
         if row is None:
             return False
+        if row.id in self._running:
+            return True  # the clock was set while this was asked, and the lease of a run of ours seemed to be over
         try:
             if row.attempts > ATTEMPTS:
                 raise PorticoError(f"Given up: it was cut off {ATTEMPTS} times.", code="gave_up")
