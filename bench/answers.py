@@ -114,7 +114,7 @@ class Answer:
 def ask(url: str, app: str, question: str) -> Answer:
     """Ask as any OpenAI client does."""
     begin = time.perf_counter()
-    body = {"model": app, "messages": [{"role": "user", "content": question}], "max_tokens": 128}
+    body = {"model": app, "messages": [{"role": "user", "content": question}], "max_tokens": 512}
     choice = call(f"{url}/v1/chat/completions", body)["choices"][0]["message"]
     seconds = time.perf_counter() - begin
     files = [

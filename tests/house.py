@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,10 @@ class Voice:
         name: str = "voice",
         errors: Sequence[PorticoError] = (),
         labels: dict[str, Any] | None = None,
+        capabilities: AbstractSet[str] = frozenset({"chat"}),
     ) -> None:
         self.card = Card(
-            name, "model", capabilities=frozenset({"chat"}), labels={"answers": "write", **(labels or {})}
+            name, "model", capabilities=frozenset(capabilities), labels={"answers": "write", **(labels or {})}
         )
         self.pieces = pieces
         self.errors = list(errors)

@@ -10,6 +10,7 @@ from typing import Any
 from portico.wire import Cited, Delta, Event, Passage, Usage
 from portico_server.apps import prompt
 from portico_server.apps.answer.judge import SEARCHED, Judgement, judge
+from portico_server.apps.answer.length import measured
 from portico_server.apps.answer.quote import near, quoted
 from portico_server.apps.answer.trust import Trust
 from portico_server.apps.language import no_documents, not_found
@@ -27,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 MODEL = "default"
 """The model that answers where the store's card has no label ``model``."""
-
-QUICK_ENGINES = frozenset({"remote", "vllm", "lmdeploy"})
-"""Values of a model's label ``engine`` that stand for hardware which reads a long prompt in no time."""
 
 TINY = 1_000_000_000
 """Parameters (label ``parameters``) below which a model loses its way in a long prompt."""
@@ -105,16 +103,20 @@ class AskApp:
         model = str(self.card.labels["model"])
         writes = _needs_a_writer(request.options) or await self._writes(model)
         query = await self._query(turns, model, context) if writes else prompt.search_query(turns)
-        share = self._budget(model, _max_tokens(request.options))
+        most = _max_tokens(request.options)
+        share = self._budget(model, most)
         found = await context.call(self._place, Search(query, max_num_results=max(share.count, SEARCHED)))
         assert isinstance(found, Found)
         if found.files == 0:
-            return await self._nothing(no_documents(turns.question, waiting=found.waiting > 0), context)
+            return await self._say(
+                [no_documents(turns.question, waiting=found.waiting > 0)], (), most, context
+            )
         judgement = await self._judge(query, turns, found.passages, context)
         if judgement.verdict == "absent":
-            return await self._nothing(not_found(turns.question), context)
+            return await self._say([not_found(turns.question)], (), most, context)
         if not writes:
-            return await self._quote(turns.question, judgement, found.passages, context)
+            answer = quoted(turns.question, judgement, found.passages)
+            return await self._say(answer.pieces, answer.passages, most, context)
         standing = near(found.passages[: share.count])
         passages = tuple(replace(passage, rank=rank) for rank, passage in enumerate(standing, 1))
         await context.emit(Cited(passages))
@@ -166,21 +168,21 @@ class AskApp:
         assert isinstance(made, Vectors)
         return made.data
 
-    async def _quote(
-        self, question: str, judgement: Judgement, passages: Sequence[Passage], context: Context
+    async def _say(
+        self, pieces: Sequence[str], passages: tuple[Passage, ...], max_tokens: int | None, context: Context
     ) -> Reply:
-        """The best sentences as they stand, without any model's words."""
-        answer = quoted(question, judgement, passages)
-        await context.emit(Cited(answer.passages))
+        """Quotations, or that there is nothing to quote: no model is asked, so there are no tokens of a prompt."""
+        answer = measured(pieces, max_tokens)
+        await context.emit(Cited(passages))
         for piece in answer.pieces:
             await context.emit(Delta(piece))
-        return Reply("".join(answer.pieces), citations=answer.passages, model=self.card.name)
-
-    async def _nothing(self, answer: str, context: Context) -> Reply:
-        """Say so ourselves: a model that is given nothing to stand on invents."""
-        await context.emit(Cited(()))
-        await context.emit(Delta(answer))
-        return Reply(answer, model=self.card.name)
+        return Reply(
+            "".join(answer.pieces),
+            answer.finish_reason,
+            citations=passages,
+            usage=Usage(0, answer.tokens),
+            model=self.card.name,
+        )
 
     def _trusted(self) -> bool:
         """Whether the vectors of this store weigh at least as much as its words: those of a strong model do."""
@@ -191,13 +193,14 @@ class AskApp:
     def _budget(self, model: str, max_tokens: int | None) -> prompt.Budget:
         """What the model's card allows for."""
         servable = self._registry.get(model)
-        labels = servable.card.labels if servable is not None else {}
+        card = servable.card if servable is not None else None
+        labels = card.labels if card is not None else {}
         length = labels.get("context_length")
         known = length if isinstance(length, int) and length > 0 else None
         return prompt.budget(
             known,
             max_tokens,
-            quick=labels.get("engine") in QUICK_ENGINES,
+            quick=card is not None and "long_prompts" in card.capabilities,
             tiny=0 < (labels.get("parameters") or 0) < TINY,
         )
 

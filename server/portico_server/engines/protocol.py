@@ -35,6 +35,7 @@ VISION = frozenset({"vision"})
 SPANS = frozenset({"spans"})
 MESSAGES = frozenset({"messages"})
 WORDS = frozenset({"words"})
+LONG_PROMPTS = frozenset({"long_prompts"})
 
 _OF_TASK: Mapping[Task, frozenset[str]] = {
     "chat": CHAT,
@@ -55,7 +56,8 @@ class Description:
     ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`);
     ``edits`` whether a model that draws also changes pictures; ``voices`` of a model that speaks, the first one first;
     ``words`` whether its vectors are made of those of single words, so that hundreds of them cost next to nothing;
-    ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it.
+    ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it;
+    ``long_prompts`` whether it reads thousands of tokens without a wait that one notices, as on a GPU or at a provider.
     """
 
     task: Task
@@ -69,6 +71,7 @@ class Description:
     voices: tuple[str, ...] = ()
     words: bool = False
     answers: str = ""
+    long_prompts: bool = False
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -76,6 +79,7 @@ class Description:
         more = (
             *((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES), (self.edits, EDITS)),
             (self.words, WORDS),
+            (self.long_prompts, LONG_PROMPTS),
         )
         return found.union(*(words for has, words in more if has))
 

@@ -176,7 +176,7 @@ async def test_options_pass_through_and_a_bound_is_set(house: House) -> None:
 
 
 async def test_what_the_caller_sets_stays_and_a_quick_model_gets_more_room(house: House) -> None:
-    voice = Voice("x", labels={"context_length": 32_768, "engine": "remote"})
+    voice = Voice("x", labels={"context_length": 32_768}, capabilities={"chat", "long_prompts"})
     house.add(Shelf("docs", [PORT]), voice)
     await answer(house, ask("Which port?", max_completion_tokens=9))
     await answer(house, ask("Which port?"))

@@ -83,7 +83,7 @@ async def _frames(
         notes = [*file_citations(cited), *await _made(parts, run)]
         yield completion.chunk({"annotations": notes} if notes else {}, finish=reply.finish_reason)
         if include_usage:
-            yield completion.usage(reply.usage if reply.usage.prompt_tokens else usage)
+            yield completion.usage(usage if reply.usage == Usage() else reply.usage)
         yield b"data: [DONE]\n\n"
     finally:
         await run.leave()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -72,7 +72,9 @@ def describe(spec: ModelSpec, path: Path | None) -> Description:
     if context is None and known is not None:
         context = known.context_length
     dimensions = facts.get("hidden_size") or (known.dimensions if known else None)
-    return Description(task, context, dimensions if task == "embedding" else None)
+    return Description(
+        task, context, dimensions if task == "embedding" else None, long_prompts=task == "chat"
+    )
 
 
 def _hears(path: Path | None) -> bool:
@@ -180,4 +182,4 @@ def _served(known: Description, listed: Any) -> Description:
     length = models[0].get("max_model_len") if models else None
     if not isinstance(length, int):
         return known
-    return Description(known.task, length, known.dimensions, known.parameters)
+    return replace(known, context_length=length)

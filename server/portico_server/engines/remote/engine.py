@@ -46,7 +46,13 @@ class Remote:
         context = spec.parameters.get("context_length", known.context_length if known else None)
         dimensions = spec.parameters.get("dimensions", known.dimensions if known else None)
         if task == "chat":
-            return Description("chat", context, messages=place.wire == "anthropic", answers="write")
+            return Description(
+                "chat",
+                context,
+                messages=place.wire == "anthropic",
+                answers="write",
+                long_prompts=True,
+            )
         if task == "embedding":
             return Description("embedding", context, dimensions)
         pictures = place.quirks.pictures

@@ -195,3 +195,59 @@ def test_a_sentence_is_quoted_before_code_that_repeats_the_words_of_the_question
     text, _number = quotes(ask(http, "bakery", question)["content"])[0]
 
     assert text == "A pretzel is booked under its number in the till."
+
+
+def finish(http: httpx.Client, **options: Any) -> dict[str, Any]:
+    """The whole chat completion of a question that two sentences answer."""
+    messages = [{"role": "user", "content": "How hot must the oven be for bread?"}]
+    response = http.post("/v1/chat/completions", json={"model": "bakery", "messages": messages, **options})
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_quotation_is_no_longer_than_the_tokens_asked_for(http: httpx.Client, field: str) -> None:
+    whole = finish(http)
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    spent = whole["usage"]["completion_tokens"]
+    assert spent > 12 and whole["usage"]["total_tokens"] == spent
+    cut = finish(http, **{field: 12})
+    assert cut["choices"][0]["finish_reason"] == "length"
+    assert 0 < cut["usage"]["completion_tokens"] <= 12
+    ((text, _rank),) = quotes(cut["choices"][0]["message"]["content"])
+    assert text and quotes(whole["choices"][0]["message"]["content"])[0][0].startswith(text)
+    assert cut["choices"][0]["message"]["annotations"]
+    assert (
+        finish(http, **{field: spent})["choices"][0]["message"]["content"]
+        == whole["choices"][0]["message"]["content"]
+    )
+
+
+def test_a_streamed_quotation_ends_for_its_length_too(http: httpx.Client) -> None:
+    whole = finish(http, max_tokens=12)
+    messages = [{"role": "user", "content": "How hot must the oven be for bread?"}]
+    options = {"stream": True, "max_tokens": 12, "stream_options": {"include_usage": True}}
+    body = {"model": "bakery", "messages": messages, **options}
+    with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        chunks = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: {")]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    said = "".join(choice["delta"].get("content") or "" for choice in choices)
+    assert said == whole["choices"][0]["message"]["content"]
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["length"]
+    assert chunks[-1]["usage"] == whole["usage"]
+
+
+def test_other_interfaces_say_that_a_quotation_was_cut(http: httpx.Client) -> None:
+    question = "How hot must the oven be for bread?"
+    body = {"model": "bakery", "input": question, "max_output_tokens": 16}
+    response = http.post("/v1/responses", json=body).json()
+    assert response["status"] == "incomplete"
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert 0 < response["usage"]["output_tokens"] <= 16
+    messages = [{"role": "user", "content": question}]
+    message = http.post(
+        "/v1/messages", json={"model": "bakery", "max_tokens": 12, "messages": messages}
+    ).json()
+    assert message["stop_reason"] == "max_tokens"
+    assert 0 < message["usage"]["output_tokens"] <= 12
