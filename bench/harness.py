@@ -80,11 +80,14 @@ def process(command: Sequence[str], url: str, ready: str, **env: str) -> Iterato
 
 @contextlib.contextmanager
 def daemon(
-    home: Path, *arguments: str, program: Sequence[str] = ("-m", "portico_server")
+    home: Path,
+    *arguments: str,
+    program: Sequence[str] = ("-m", "portico_server"),
+    python: str = sys.executable,
 ) -> Iterator[Serving]:
     """Portico with its data in ``home``. ``program``: what Python runs, if not the daemon itself."""
     command = (
-        *(sys.executable, *program, "serve", "--home", str(home), "--port", "0"),
+        *(python, *program, "serve", "--home", str(home), "--port", "0"),
         *("--parent-watch", "--quiet", *arguments),
     )
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, cast
@@ -167,10 +168,48 @@ class Connections:
             del self._by_address[connection.address]
 
 
+class Output:
+    """Where uvicorn writes an answer. A piece that is held goes out with the next one.
+
+    Each write is a system call and a packet: with the head held, a short answer is one of them, not two.
+    """
+
+    __slots__ = ("_held", "_holds", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = b""
+        self._holds = False
+
+    def hold(self) -> None:
+        """Keep what is written next until something else is written, or the connection is closed."""
+        self._holds = True
+
+    def write(self, data: bytes) -> None:
+        """See `asyncio.WriteTransport`."""
+        if self._holds:
+            self._holds = False
+            self._held = data
+        elif self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held + data)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """See `asyncio.BaseTransport`."""
+        self.write(b"")
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`."""
+        return self._transport.is_closing()
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's HTTP over httptools, with deadlines and bounds for what a client sends.
 
-    ``scope["portico.connection"]`` is it: who authenticates a request calls `admit`.
+    ``scope["portico.connection"]`` is it: who authenticates a request calls `admit`, who answers it may `watch`.
     """
 
     def __init__(
@@ -196,12 +235,33 @@ class Connection(HttpToolsProtocol):
         self._begun = False
         self._body_bytes = 0
         self._refusal: PorticoError | None = None
+        self._left: Callable[[], None] | None = None
+        """Whom to tell that nobody waits for the answer which is being given."""
 
     def admit(self) -> None:
         """Somebody who may call has sent a request on this connection."""
         if not self._known:
             self._known = True
             self._registry.admit(self)
+
+    def watch(self, left: Callable[[], None] | None) -> Callable[[], None] | None:
+        """Call ``left`` when the client leaves before its answer is complete, soon if it has left; who was to be
+        called until now.
+        """
+        before, self._left = self._left, left
+        if left is not None:
+            self.flow.resume_reading()  # a connection that is not read does not end
+            if self.cycle.disconnected or self.transport.is_closing():
+                self.loop.call_soon(self._tell_left)
+        return before
+
+    def _tell_left(self) -> None:
+        if self._left is not None:
+            self._left()
+
+    def hold_head(self) -> None:
+        """Send the head of the answer, which is to be written next, together with the first of its body."""
+        self._output.hold()
 
     @property
     def idle(self) -> bool:
@@ -223,6 +283,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
+        self._output = Output(transport)
         self.address = _group(self.client[0] if self.client else "")
         if not self._registry.enter(self):
             self._phase = _REFUSED
@@ -235,6 +296,7 @@ class Connection(HttpToolsProtocol):
         """See `asyncio.Protocol`."""
         self._registry.leave(self)
         super().connection_lost(exc)
+        self._tell_left()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -279,6 +341,7 @@ class Connection(HttpToolsProtocol):
         self._phase = _BODY
         self._ticks = 0
         super().on_headers_complete()
+        self.cycle.transport = self._output  # type: ignore[assignment]  # it is as much of one as a cycle needs
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -376,6 +439,7 @@ class Connection(HttpToolsProtocol):
         if answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            self._tell_left()
         if begun or self.transport.is_closing():
             self.transport.close()
             return

@@ -98,7 +98,7 @@ class Door:
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         begun = perf_counter()
         # Nearly no client sends one: a context that nobody has changed costs nothing.
-        client = trace.of_headers(scope["headers"])
+        client = trace.of_headers(scope["headers"]) if b"traceparent" in exchange.headers else None
         token = None if client is None else trace.CURRENT.set(client)
         try:
             await self._answer(exchange)
@@ -141,9 +141,8 @@ class Door:
             return
         if path not in PUBLIC and not path.startswith(PUBLIC_FOLDERS):
             exchange.caller = self._identify(exchange, path)
-            connection = scope.get("portico.connection")
-            if connection is not None:  # a request of a batch has none
-                connection.admit()
+            if exchange.connection is not None:
+                exchange.connection.admit()
             exchange.meter = self._parts.runner.quotas.of(exchange.caller.id)
             if exchange.caller is not LOCAL and exchange.caller is not OPERATOR:  # these are never revoked
                 self._began(exchange, exchange.caller.id)
@@ -181,8 +180,10 @@ class Door:
 
     def _identify(self, exchange: Exchange, path: str) -> Principal:
         """Who calls. A client of MCP that has no key is told where it learns how to get one."""
+        headers = exchange.headers
         try:
-            return self._auth.identify(presented(exchange.scope["headers"]))
+            has_key = b"authorization" in headers or b"x-api-key" in headers
+            return self._auth.identify(presented(exchange.scope["headers"]) if has_key else None)
         except Unauthenticated as error:
             if is_protected(path):
                 scheme = exchange.scope.get("scheme", "http")
@@ -193,16 +194,9 @@ class Door:
 
     def _guard_page(self, exchange: Exchange) -> None:
         """Check Host and Origin; a page that may call from elsewhere gets its headers on every answer."""
-        host = origin = None
-        for name, value in exchange.scope["headers"]:
-            if name == b"host":
-                if host is not None:
-                    raise InvalidRequest(
-                        "The request has more than one Host header; send one.", code="invalid_host"
-                    )
-                host = value
-            elif name == b"origin" and origin is None:
-                origin = value
+        if exchange.repeats_headers and sum(name == b"host" for name, _ in exchange.scope["headers"]) > 1:
+            raise InvalidRequest("The request has more than one Host header; send one.", code="invalid_host")
+        host, origin = exchange.header(b"host"), exchange.header(b"origin")
         self._guard.check_host(host)
         if origin is not None and self._guard.check_origin(origin, host):
             exchange.extra += [(b"access-control-allow-origin", origin), *CORS]

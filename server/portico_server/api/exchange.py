@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import orjson
 
@@ -54,6 +54,22 @@ class ClientLeft(Exception):
     """The client has closed the connection: nobody is there to be answered."""
 
 
+class Connection(Protocol):
+    """What an exchange asks of the connection that it is on."""
+
+    def admit(self) -> None:
+        """Somebody who may call has sent a request on it."""
+
+    def watch(self, left: Callable[[], None] | None) -> Callable[[], None] | None:
+        """Call ``left`` when the client leaves before its answer is complete; who was to be called until now."""
+
+    def hold_head(self) -> None:
+        """Send the head of the answer, which is to be written next, together with the first of its body."""
+
+    def end(self) -> None:
+        """Close it in the middle of an answer."""
+
+
 class Exchange:
     """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers of every response.
 
@@ -66,7 +82,9 @@ class Exchange:
         "_replay",
         "_send",
         "caller",
+        "connection",
         "extra",
+        "headers",
         "id",
         "limit",
         "meter",
@@ -84,12 +102,20 @@ class Exchange:
         self.shape = shape
         self._receive = receive
         self._send = send
+        self.connection: Connection | None = scope.get("portico.connection")
+        """``None`` for a request from within, such as one of a batch."""
+        headers: RawHeaders = scope["headers"]
+        self.headers = dict(headers)
+        """By their names in lower case; the first one where a name comes more than once."""
+        if self.repeats_headers:
+            self.headers = dict(reversed(headers))
         self.id = new_id("req_")
         self.limit = limit
         self.started = False
         self.status = 0
         """That of the answer, once it has begun."""
-        self.extra: RawHeaders = [NO_SNIFFING, *((name, self.id.encode()) for name in shape.ids)]
+        named = self.id.encode()
+        self.extra: RawHeaders = [NO_SNIFFING, *[(name, named) for name in shape.ids]]
         self.caller: Principal | None = None
         self.meter: Meter | None = None
         """What the caller's key has left, if it has limits; told with every answer."""
@@ -102,13 +128,14 @@ class Exchange:
         self._received = 0
         self._replay: Message | None = None
 
+    @property
+    def repeats_headers(self) -> bool:
+        """Whether a header comes more than once."""
+        return len(self.headers) < len(self.scope["headers"])
+
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""
-        headers: RawHeaders = self.scope["headers"]
-        for key, value in headers:
-            if key == name:
-                return value
-        return None
+        return self.headers.get(name)
 
     # --- in -------------------------------------------------------------------------------------------------
 
@@ -193,8 +220,15 @@ class Exchange:
     async def answer(self, status: int, body: bytes, headers: RawHeaders = JSON) -> None:
         """A whole response."""
         length = (b"content-length", str(len(body)).encode())
-        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-        await self._send({"type": "http.response.body", "body": body})
+        head = {"type": "http.response.start", "status": status, "headers": [*headers, length]}
+        await self._begin(head, {"type": "http.response.body", "body": body})
+
+    async def _begin(self, head: Message, first: Message) -> None:
+        """The head and the first of the body, which follows at once: one write for both."""
+        if self.connection is not None and self.scope["method"] != "HEAD":  # its body is not written
+            self.connection.hold_head()
+        await self.send(head)
+        await self._send(first)
 
     async def refuse(self, error: BaseException) -> None:
         """An error response. Nothing can be said any more once a response has begun."""
@@ -212,9 +246,8 @@ class Exchange:
         if not self.started:
             await self.refuse(self.revoked)
             return
-        connection = self.scope.get("portico.connection")
-        if connection is not None:
-            connection.end()
+        if self.connection is not None:
+            self.connection.end()
 
     async def _say_revoked(self) -> None:
         """The last frame of a stream whose key was revoked, if its client takes it."""
@@ -235,12 +268,11 @@ class Exchange:
         """
         head = {"type": "http.response.start", "status": 200, "headers": headers}
         try:
-            async with Presence(self, head) as presence:
+            with Presence(self, head) as presence:
                 try:
                     async for frame in frames:
-                        if not self.started:
-                            await self.send(head)
-                        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+                        piece = {"type": "http.response.body", "body": frame, "more_body": True}
+                        await (self._send(piece) if self.started else self._begin(head, piece))
                         presence.heard = True
                 except Exception as error:
                     if not self.started:
@@ -265,7 +297,7 @@ class Exchange:
         that can be said there. If the client leaves, ``pieces`` are closed, and with them the work behind.
         """
         try:
-            async with Presence(self):
+            with Presence(self):
                 async for piece in pieces:
                     if not self.started:
                         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -281,50 +313,69 @@ class Presence:
     """Cancels the block inside as soon as the client leaves, and raises `ClientLeft` then.
 
     In a stream, which has a ``head``, it also looks twice in each `QUIET` seconds whether ``heard`` was set,
-    and sends a comment if not.
+    and sends a comment if not. A request from within has no connection: whoever made it cancels it.
     """
 
-    __slots__ = ("_cancelling", "_exchange", "_head", "_left", "_task", "_watcher", "heard")
+    __slots__ = (
+        "_before",
+        "_cancelling",
+        "_comment",
+        "_exchange",
+        "_head",
+        "_left",
+        "_task",
+        "_timer",
+        "heard",
+    )
 
     def __init__(self, exchange: Exchange, head: Message | None = None) -> None:
         self._exchange = exchange
         self._head = head
         self._left = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._comment: asyncio.Task[None] | None = None
         self.heard = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._watcher = asyncio.create_task(self._watch(), name="presence")
+        # A callback, and a timer for streams alone: a task that waits for either would cost as much as all checks.
+        if self._exchange.connection is not None:
+            self._before = self._exchange.connection.watch(self._leave)
+        if self._head is not None:
+            self._look_later()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watcher.cancel()
+        if self._exchange.connection is not None:
+            self._exchange.connection.watch(self._before)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._comment is not None:
+            self._comment.cancel()
         if self._left and self._task.uncancel() <= self._cancelling:
             raise ClientLeft from None
 
-    async def _watch(self) -> None:
-        while True:
-            try:
-                # Only a stream has something to say while it is quiet; a timer is not free.
-                async with asyncio.timeout(None if self._head is None else QUIET / 2):
-                    while (await self._exchange.receive())["type"] != "http.disconnect":
-                        pass
-            except TimeoutError:
-                assert self._head is not None
-                if not self.heard:
-                    await self._comment(self._head)
-                self.heard = False
-            else:
-                self._left = True
-                self._task.cancel()
-                return
+    def _leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._task.cancel()
 
-    async def _comment(self, head: Message) -> None:
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(QUIET / 2, self._look)
+
+    def _look(self) -> None:
+        assert self._head is not None
+        if not self.heard and (self._comment is None or self._comment.done()):
+            self._comment = asyncio.create_task(self._say_something(self._head), name="comment")
+        self.heard = False
+        self._look_later()
+
+    async def _say_something(self, head: Message) -> None:
         if not self._exchange.started:
             await self._exchange.send(head)
         await self._exchange.send(

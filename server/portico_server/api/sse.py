@@ -49,6 +49,6 @@ class EventStream(Response):
 async def while_present(request: Request, work: Awaitable[T]) -> T:
     """The result of ``work``, cancelled if the client leaves."""
     exchange: Exchange = request.scope["portico.exchange"]
-    async with Presence(exchange):
+    with Presence(exchange):
         return await work
     raise AssertionError  # `Presence` raised `ClientLeft`

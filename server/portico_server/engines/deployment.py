@@ -235,7 +235,7 @@ class Deployment:
         return await self._relay(request, context, seat, running)
 
     def _check(self, request: Relay) -> None:
-        known = self._description.capabilities
+        known = self._card.capabilities
         if CAPABILITY[request.operation] not in known:
             does = next(word for word in _USES if word in known)
             raise InvalidRequest(

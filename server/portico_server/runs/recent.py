@@ -49,6 +49,8 @@ class Recent:
 
 def weigh(value: Any) -> int:
     """How many bytes a result takes, about."""
+    if value is None:  # of every call that is relayed
+        return _OBJECT
     match value:
         case str() | bytes():
             return _OBJECT + len(value)

@@ -59,7 +59,7 @@ async def count_tokens(exchange: Exchange, parts: Parts) -> None:
             code="tokens_unsupported",
             param="model",
         )
-    async with Presence(exchange):
+    with Presence(exchange):
         found = await parts.runner.call(
             "tokenize", name, Tokenize(messages=tuple(messages), tools=tuple(tools)), caller_of(exchange)
         )
@@ -78,7 +78,7 @@ def _forwarded(exchange: Exchange) -> dict[str, str]:
 
 async def _model(exchange: Exchange, parts: Parts, model: Relays, request: Relay, head: Head) -> None:
     data = b""
-    async with Presence(exchange):
+    with Presence(exchange):
         relayed = await parts.runner.relay(model, request.body["model"], request, caller_of(exchange))
         if not request.stream:
             data = b"".join([chunk async for chunk in relayed.chunks])
@@ -139,7 +139,7 @@ async def _app(exchange: Exchange, parts: Parts, chat: dict[str, Any], head: Hea
     if chat.get("stream"):
         await exchange.stream(_told(parts, run, Stream(head)))
         return
-    async with Presence(exchange):
+    with Presence(exchange):
         reply = _reply(await parts.runner.wait(run), run.name)
     await exchange.answer(200, orjson.dumps(answer.of_reply(reply, head)))
 

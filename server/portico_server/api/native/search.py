@@ -94,7 +94,7 @@ class Answer(BaseModel):
 async def search_stores(question: WideQuestion, request: Request, parts: TheParts, caller: Caller) -> Answer:
     """Passages of several stores that answer a question, ranked together."""
     rows = [await parts.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
-    async with Presence(request.scope["portico.exchange"]):
+    with Presence(request.scope["portico.exchange"]):
         found = await several.search(rows, question.search(), parts.runner, caller, routed=question.route)
     return answer(found)
 

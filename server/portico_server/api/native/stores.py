@@ -241,7 +241,7 @@ async def search_store(
 ) -> Answer:
     """Passages that answer a question, best first."""
     row = await parts.stores.get(store, caller)
-    async with Presence(request.scope["portico.exchange"]):
+    with Presence(request.scope["portico.exchange"]):
         found = await parts.runner.call("search", f"store/{row.id}", question.search(), caller)
     assert isinstance(found, Found)
     return answer(found)

@@ -53,7 +53,7 @@ async def _app(exchange: Exchange, parts: Parts, body: Mapping[str, Any]) -> Non
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         await exchange.stream(_frames(parts, run, completion, include_usage))
         return
-    async with Presence(exchange):
+    with Presence(exchange):
         reply = await parts.runner.wait(run)
     made = await _made(parts, run)
     await exchange.answer(200, orjson.dumps(completion.whole(_reply(reply, name), made)))

@@ -30,7 +30,7 @@ async def create(exchange: Exchange, parts: Parts) -> None:
         await relay(exchange, parts, servable, "embeddings", body)
         return
     request = Embed(_texts(body["input"]), body.get("dimensions"))
-    async with Presence(exchange):
+    with Presence(exchange):
         result = await parts.runner.call("embeddings", name, request, caller)
     if not isinstance(result, Vectors):
         raise PorticoError(f"'{name}' answered an embedding request with something else.")

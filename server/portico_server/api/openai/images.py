@@ -83,7 +83,7 @@ async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:
     servable = await relaying(parts, request, caller)
     given = {field: value for field, value in request.body.items() if value is not None}
     request = replace(request, body=given)
-    async with Presence(exchange):
+    with Presence(exchange):
         try:
             relayed = await parts.runner.relay(servable, name, request, caller)
         except PorticoError as error:

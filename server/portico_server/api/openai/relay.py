@@ -46,7 +46,7 @@ async def relay(
     request = Relay(operation, body)
     caller = caller_of(exchange)
     whole = b""
-    async with Presence(exchange):
+    with Presence(exchange):
         relayed = await parts.runner.relay(servable, body["model"], request, caller)
         if not request.stream:
             whole = b"".join([chunk async for chunk in relayed.chunks])
@@ -74,7 +74,7 @@ async def pass_on(exchange: Exchange, parts: Parts, request: Relay) -> None:
     """Sounds and transcripts: events and bytes as they come, documents whole; cancelled with the client."""
     caller = caller_of(exchange)
     servable = await relaying(parts, request, caller)
-    async with Presence(exchange):
+    with Presence(exchange):
         relayed = await parts.runner.relay(servable, request.body["model"], request, caller)
         whole = relayed.media_type.startswith(("application/json", "text/plain"))
         data = b"".join([chunk async for chunk in relayed.chunks]) if whole else b""

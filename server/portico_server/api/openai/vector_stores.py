@@ -208,7 +208,7 @@ async def search_vector_store(
     row = await parts.stores.get(store, caller)
     found: list[Passage] = []
     searched: list[str] = []
-    async with Presence(request.scope["portico.exchange"]):
+    with Presence(request.scope["portico.exchange"]):
         for query in queries:
             search = Search(
                 query,

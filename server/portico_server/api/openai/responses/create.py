@@ -31,7 +31,7 @@ async def create(exchange: Exchange, parts: Parts) -> None:
         events = responder.stream(prepared, caller, lambda: exchange.started)
         await exchange.stream(live(events), tells_errors=True)
     else:
-        async with Presence(exchange):
+        with Presence(exchange):
             document = await responder.whole(prepared, caller)
         await exchange.answer(200, orjson.dumps(document))
 

@@ -34,7 +34,7 @@ async def compact_response(
     body: Annotated[dict[str, Any], Body()], request: Request, parts: TheParts, caller: Caller
 ) -> Response:
     """A conversation as its user's messages and one item that stands for the rest; the model is asked for it."""
-    async with Presence(request.scope["portico.exchange"]):
+    with Presence(request.scope["portico.exchange"]):
         return answer(await parts.responder.compact(body, caller))
 
 

@@ -1,0 +1,126 @@
+"""The gateway of this checkout beside that of another one: ``python bench/gateway.py --against CHECKOUT``.
+
+Two daemons over one instant upstream, measured in turn in short rounds. A machine that does other things as well
+changes rates and waits, but hardly the processor time that a daemon takes for a request: look at that figure first.
+Goal: ≤1.03 × the processor time of the other one in each case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from harness import HERE, PATIENCE, Report, Serving, daemon, free_port, load, process
+
+BODY = {"model": "up", "messages": [{"role": "user", "content": "Say a word sixty-four times."}]}
+CASES = {
+    "plain c=1": (1, False),
+    "plain c=64": (64, False),
+    "stream c=16": (16, True),
+}
+
+IDLE_PERCENT = 5.0
+"""Of a processor: a daemon that uses less has nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement: requests per second, the median request in milliseconds, processor time of one in µs."""
+
+    rate: float
+    p50: float
+    cpu: float
+
+
+def measure(serving: Serving, case: str, seconds: float) -> Sample:
+    """Ask for ``seconds``. The processor time is the daemon's own, in user and in system mode."""
+    connections, stream = CASES[case]
+    body = json.dumps({**BODY, "stream": stream}).encode()
+    watched = psutil.Process(serving.pid)
+    before = watched.cpu_times()
+    found = load(f"{serving.url}/v1/chat/completions", body, connections, seconds)
+    after = watched.cpu_times()
+    if found.errors:
+        raise SystemExit(f"{case}: {found.errors} of {found.requests} requests failed")
+    used = after.user - before.user + after.system - before.system
+    return Sample(found.rate, found.p50, used / found.requests * 1e6)
+
+
+def settle(serving: Serving) -> None:
+    """Wait until the daemon has done what it does after its start: imports, the default model's files."""
+    watched = psutil.Process(serving.pid)
+    until = time.perf_counter() + PATIENCE
+    while watched.cpu_percent(1.0) > IDLE_PERCENT and time.perf_counter() < until:
+        pass  # it is the look that takes a second
+
+
+def interpreter(given: Path) -> str:
+    """The Python of a checkout that was installed with ``scripts/install``, or the interpreter itself."""
+    return str(given / ".venv/bin/python" if given.is_dir() else given)
+
+
+def spread(values: list[float]) -> str:
+    """The median of a series, and its middle half."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.3f} ({low:.3f}–{high:.3f})"
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--against", type=Path, required=True, help="a checkout, or the Python of one")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--case", choices=CASES, action="append", help="measure these alone")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    pythons = {"other": interpreter(options.against), "this": sys.executable}
+    cases = options.case or list(CASES)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        up = free_port()
+        upstream = stack.enter_context(
+            process(
+                (sys.executable, str(HERE / "upstream.py"), str(up)), f"http://127.0.0.1:{up}", "/v1/models"
+            )
+        ).url
+        config = folder / "portico.yaml"
+        config.write_text(json.dumps({"models": [{"name": "up", "source": f"{upstream}/v1#up"}]}))
+        daemons = {
+            name: stack.enter_context(daemon(folder / name, "--file", str(config), python=python))
+            for name, python in pythons.items()
+        }
+        for serving in daemons.values():
+            settle(serving)
+        samples: dict[str, dict[str, list[Sample]]] = {case: {name: [] for name in daemons} for case in cases}
+        for number in range(options.rounds + 1):
+            for case in cases:
+                for name in sorted(daemons, reverse=number % 2 == 1):  # neither is always the first
+                    sample = measure(daemons[name], case, options.seconds)
+                    if number:  # the first round warms up
+                        samples[case][name].append(sample)
+    report = Report("Gateway", ("case", "figure", "other", "this", "this / other (middle half)"))
+    for case, by_name in samples.items():
+        for figure, attribute in (("cpu µs", "cpu"), ("req/s", "rate"), ("p50 ms", "p50")):
+            other, this = ([getattr(sample, attribute) for sample in by_name[name]] for name in pythons)
+            ratios = [mine / theirs for mine, theirs in zip(this, other, strict=True)]
+            row = {
+                "case": case,
+                "figure": figure,
+                "ratios": ratios,
+                "this / other (middle half)": spread(ratios),
+            }
+            report.add(**row, other=statistics.median(other), this=statistics.median(this))
+    report.show(options.json)
+
+
+if __name__ == "__main__":
+    main()
