@@ -13,12 +13,13 @@ import stat
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from portico_server import __version__, logs
 from portico_server.api.door import Door
 from portico_server.assembly import House
-from portico_server.config import Configuration, Problem
+from portico_server.config import Configuration, Problem, StoreSpec
 from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
@@ -122,6 +123,7 @@ class Daemon:
                     tasks.create_task(self.door.run(), name="door"),
                     tasks.create_task(self._warm(), name="warm"),
                     tasks.create_task(self._fetch_better(), name="better model"),
+                    tasks.create_task(self.parts.problems.run(self.house.registry), name="problems"),
                     tasks.create_task(self.house.mcp.run(), name="mcp servers"),
                     tasks.create_task(self.house.retention.run(), name="retention"),
                     tasks.create_task(self.house.added.run(), name="added tools"),
@@ -183,8 +185,6 @@ class Daemon:
 
     async def _add_models(self) -> None:
         """The models of the configuration. One that cannot work is told of in the status, and the rest serves."""
-        for problem in self._configuration.problems:
-            self._problem(problem)
         for spec in self._configuration.models:
             try:
                 await self.house.models.add(spec, keep=False)
@@ -193,13 +193,25 @@ class Daemon:
                     raise
                 at = self._configuration.places.get(spec.name, "models")
                 place = f"{at}.{error.param}" if error.param else at
-                self._problem(Problem(spec.name, place, error.message))
                 if error.code == MISSING_FILE:  # it may come yet: each call says so until then
                     await self.house.models.add(spec, keep=False, here=False)
+                self._left_out(Problem(spec.name, place, error.message), file=error.code == MISSING_FILE)
+        for problem in self._configuration.problems:
+            self._left_out(problem)
 
-    def _problem(self, problem: Problem) -> None:
-        logger.error("%s (%s): %s", problem.place, problem.name or "no name", problem.reason)
-        self.parts.problems.append(problem)
+    def _left_out(self, problem: Problem, *, file: bool = False) -> None:
+        """Note a model that cannot work, until it is added or removed; where its ``file`` is missing, until that is
+        there.
+        """
+        models = self.house.models
+        known = models.spec(problem.name)
+
+        async def holds() -> bool:
+            if models.spec(problem.name) is not known:
+                return False
+            return not file or known is None or await models.lacks_file(known)
+
+        self.parts.problems.add(problem, holds)
 
     async def _choose_model(self) -> None:
         source = self._wishes.model
@@ -216,12 +228,45 @@ class Daemon:
 
     async def _apply_stores(self) -> None:
         """The stores of the configuration, and a store for each folder of documents."""
-        for spec in self._configuration.stores:
-            self._begun(*await self.house.reconciler.store(spec))
+        for number, spec in enumerate(self._configuration.stores):
+            await self._apply_store(spec, f"stores[{number}]")
         for given in self._wishes.docs:
             folder = given.resolve()
             name = await self._name_for(folder)
             self._begun(await self.house.stores.sync(await self.house.stores.follow(name, folder, SYSTEM)))
+
+    async def _apply_store(self, spec: StoreSpec, at: str) -> None:
+        """One whose embedding model is not here gets the default one until it is; so do its groups get none."""
+        reconciler = self.house.reconciler
+        missing = reconciler.missing_models(spec)
+        if not missing:
+            self._begun(*await reconciler.store(spec))
+            return
+        self._begun(*await reconciler.store(reconciler.without(spec, missing)))
+
+        async def holds() -> bool:
+            return any(row.name == spec.name for row in await self.house.stores.list(SYSTEM))
+
+        wrong = {problem.name: problem.place for problem in await self.parts.problems.current()}
+        for field, (model, error) in missing.items():
+            why = f" It was left out: {wrong[model]}." if model in wrong else ""
+            until = (
+                "the store is without this group"
+                if field.startswith("groups")
+                else "a new store has the default embedding model, and one that was there keeps its own"
+            )
+            reason = f"{error.message}{why} Until it is added, {until}."
+            retry = partial(self._takes_up, spec, field)
+            self.parts.problems.add(Problem(spec.name, f"{at}.{field}", reason), holds, retry)
+
+    async def _takes_up(self, spec: StoreSpec, field: str) -> bool:
+        """Give a store the model that one of its fields asks for, if that has come; whether it has."""
+        missing = self.house.reconciler.missing_models(spec)
+        if field in missing:
+            return False
+        if any(row.name == spec.name for row in await self.house.stores.list(SYSTEM)):
+            await self.house.reconciler.store(self.house.reconciler.without(spec, missing))
+        return True
 
     async def _name_for(self, folder: Path) -> str:
         """A folder's own name, or its parent's before it if that store mirrors another folder which still exists."""

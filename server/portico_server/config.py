@@ -56,7 +56,9 @@ class KeySpec:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An entry of a configuration that cannot work. ``place`` is where it stands, such as ``models[0].source``."""
+    """An entry of a configuration that cannot work as it says. ``place``: where that stands, as in
+    ``models[0].source``.
+    """
 
     name: str
     place: str

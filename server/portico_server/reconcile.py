@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
@@ -10,7 +10,7 @@ from portico_server.apps.deployed import Apps
 from portico_server.apps.entry import AppEntry
 from portico_server.apps.prompts.library import Library
 from portico_server.config import Configuration, StoreSpec
-from portico_server.core.errors import NotFound, PorticoError
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.limits import Limits
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db.stores import StoreRow
@@ -89,9 +89,10 @@ class Reconciler:
         return [one.change for one in planned]
 
     async def _plan(self, wanted: Configuration, caller: Principal, prune: frozenset[str]) -> list[_Planned]:
+        coming = {name for spec in wanted.models for name in (spec.name, *spec.aliases)}
         planned = [
             *(self._model(spec) for spec in wanted.models),
-            *[await self._store(spec) for spec in wanted.stores],
+            *[await self._store(spec, f"stores[{n}]", coming) for n, spec in enumerate(wanted.stores)],
             *self._sources(wanted),
             *await self._library(wanted, caller),
         ]
@@ -118,7 +119,12 @@ class Reconciler:
 
         return _Planned(Change("models", spec.name, "change", fields), again)
 
-    async def _store(self, spec: StoreSpec) -> _Planned:
+    async def _store(self, spec: StoreSpec, at: str, coming: Collection[str]) -> _Planned:
+        """``coming``: names of models that this configuration itself brings."""
+        for field, (model, error) in self.missing_models(spec).items():
+            if model not in coming:
+                place = f"{at}.{field}"
+                raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=place) from error
         try:
             row = await self._stores.get(spec.name, SYSTEM)
         except NotFound:
@@ -143,16 +149,49 @@ class Reconciler:
     def _other_model(self, spec: StoreSpec, row: StoreRow) -> bool:
         if not spec.embedding_model:
             return False
+        if self._comes_later(spec.embedding_model):
+            return True
         wanted = self._stores.embedding(spec.embedding_model)
         return wanted not in (row.embedding_model, row.next_embedding_model)
+
+    def missing_models(self, spec: StoreSpec) -> dict[str, tuple[str, InvalidRequest]]:
+        """The embedding models that a store asks for and that are not here, by field, each with the reason."""
+        named = {"embedding_model": spec.embedding_model} | {
+            f"groups[{number}].embedding_model": group.embedding_model or ""
+            for number, group in enumerate(spec.groups)
+        }
+        found = {}
+        for field, model in named.items():
+            try:
+                self._stores.embedding(model)
+            except InvalidRequest as error:
+                found[field] = model, error
+        return found
+
+    def without(self, spec: StoreSpec, fields: Collection[str]) -> StoreSpec:
+        """A store with the default embedding model, and without the groups, whose ``fields`` cannot be."""
+        groups = tuple(
+            group for n, group in enumerate(spec.groups) if f"groups[{n}].embedding_model" not in fields
+        )
+        return replace(
+            spec, embedding_model="" if "embedding_model" in fields else spec.embedding_model, groups=groups
+        )
 
     def _groups(self, spec: StoreSpec) -> list[Any]:
         return [
             group
-            if group.embedding_model is None
+            if group.embedding_model is None or self._comes_later(group.embedding_model)
             else replace(group, embedding_model=self._stores.embedding(group.embedding_model))
             for group in spec.groups
         ]
+
+    def _comes_later(self, model: str) -> bool:
+        """Whether a model is not here yet; `_store` has looked that the configuration brings it."""
+        try:
+            self._stores.embedding(model)
+        except InvalidRequest:
+            return True
+        return False
 
     async def store(self, spec: StoreSpec) -> list[str]:
         """Make a store of a configuration, or change it to what that says; the ids of the runs that this begins."""

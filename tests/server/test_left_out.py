@@ -143,3 +143,90 @@ def test_a_configuration_that_is_applied_is_refused_as_a_whole(partly: Daemon, t
     assert answer.status_code == 400
     with Client(partly.url) as client:
         assert "good" not in {model.name for model in client.status().models}
+
+
+BAD_STORE = """
+models:
+  - {name: echo, source: "fake://", aliases: [default]}
+  - {name: near, source: nonsense, task: embedding}
+stores:
+  - {name: shelf, folder: ./shelf, embedding_model: near}
+  - {name: box, embedding_model: nearr, groups: [{name: lines, strategy: lines, embedding_model: near}]}
+"""
+
+
+@pytest.fixture
+def modelless(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon with stores whose embedding model was left out."""
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / "tide.md").write_text("The tide comes in at six o'clock.\n", encoding="utf-8")
+    (tmp_path / "portico.yaml").write_text(BAD_STORE, encoding="utf-8")
+    with daemons.running(tmp_path / "data", "--file", str(tmp_path / "portico.yaml")) as running:
+        running.settle()
+        yield running
+
+
+def said(daemon: Daemon, *arguments: str) -> str:
+    """What a command prints."""
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        env=environment(PORTICO_URL=daemon.url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_store_without_its_embedding_model_is_served_and_named_until_the_model_is_there(
+    modelless: Daemon,
+) -> None:
+    with Client(modelless.url) as client:
+        problems = {problem.place: problem for problem in client.status().problems}
+        assert set(problems) == {
+            "models[1].source",
+            "stores[0].embedding_model",
+            "stores[1].embedding_model",
+            "stores[1].groups[0].embedding_model",
+        }
+        assert problems["stores[0].embedding_model"].name == "shelf"
+        assert problems["stores[0].embedding_model"].reason.startswith(
+            "'near' is not an embedding model here."
+        )
+        assert "It was left out: models[1].source." in problems["stores[0].embedding_model"].reason
+        assert client.stores.search("shelf", "When does the tide come in?").passages
+        assert client.stores.get("shelf").embedding_model != "near"
+        assert (client.stores.get("shelf").problem or "").startswith("stores[0].embedding_model: ")
+        assert "problem: shelf (stores[0].embedding_model): 'near' is not" in said(modelless, "status")
+        assert "stores[0].embedding_model: 'near' is not" in said(modelless, "stores", "show", "shelf")
+        assert "shelf (stores[0].embedding_model): 'near' is not" in said(modelless, "doctor")
+
+        client.deployments.add("near", "fake://", task="embedding")
+        assert [problem.place for problem in client.status().problems] == ["stores[1].embedding_model"]
+        store = client.stores.get("shelf")
+        assert store.problem is None and "near" in (store.embedding_model, store.next_embedding_model)
+        client.stores.remove("box")
+        assert client.status().problems == ()
+
+
+def test_a_mended_configuration_takes_the_problems_away(modelless: Daemon, tmp_path: Path) -> None:
+    mended = BAD_STORE.replace("nonsense", '"fake://"').replace("nearr", "near")
+    (tmp_path / "mended.yaml").write_text(mended, encoding="utf-8")
+    said(modelless, "apply", "-f", str(tmp_path / "mended.yaml"), "--yes")
+    with Client(modelless.url) as client:
+        assert client.status().problems == ()
+        for name in ("shelf", "box"):
+            store = client.stores.get(name)
+            assert store.problem is None and "near" in (store.embedding_model, store.next_embedding_model)
+
+
+def test_an_embedding_model_that_is_nowhere_is_refused_with_its_place(
+    modelless: Daemon, tmp_path: Path
+) -> None:
+    given = {"stores": [{"name": "shelf", "embedding_model": "nowhere"}]}
+    answer = httpx.post(
+        f"{modelless.url}/api/apply", json={"configuration": given, "folder": str(tmp_path)}, timeout=60
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "stores[0].embedding_model"

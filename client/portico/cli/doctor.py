@@ -60,10 +60,11 @@ def examine(context: typer.Context, *, network: bool) -> Iterator[Finding]:
     yield python_finding(sys.version_info[:2])
     yield from _extras()
     yield from proxy_findings(os.environ)
-    daemon = _daemon(context)
+    daemon, *problems = _daemon(context)
     if find_spec("portico_server") is not None:
         yield from _home(daemon_runs=daemon.state == "ok")
     yield daemon
+    yield from problems
     if network:
         yield _index()
 
@@ -162,15 +163,27 @@ def _port(host: str, port: int) -> Finding:
         )
 
 
-def _daemon(context: typer.Context) -> Finding:
+def _daemon(context: typer.Context) -> list[Finding]:
+    """Whether it answers, then what it could not do of its configuration and which stores have a problem."""
     try:
         with connected(context) as client:
             version = client.health().get("version", "")
-            return Finding("daemon", "ok", f"{version} at {client.url}")
+            found = [Finding("daemon", "ok", f"{version} at {client.url}")]
+            status = client.status()
     except ConnectionFailed as error:
-        return Finding("daemon", "warn", error.message)
+        return [Finding("daemon", "warn", error.message)]
     except PorticoError as error:
-        return Finding("daemon", "fail", error.message)
+        return [Finding("daemon", "fail", error.message)]
+    found += [
+        Finding("configuration", "warn", f"{problem.name} ({problem.place}): {problem.reason}")
+        for problem in status.problems
+    ]
+    named = {problem.name for problem in status.problems if problem.place.startswith("stores")}
+    return found + [
+        Finding(f"store {store.name}", "warn", store.problem)
+        for store in status.stores
+        if store.problem and store.name not in named
+    ]
 
 
 def _index() -> Finding:

@@ -85,7 +85,8 @@ def _body(status: Status, url: str, model: str) -> Text:
             line("Skipped" if store.file_counts.total else "Empty", _left_out(store))
     line("Data", status.home)
     for problem in status.problems:
-        line("Left out", f"{problem.name} ({problem.place}): {problem.reason}")
+        said, _, rest = problem.line.partition(": ")
+        line(said.capitalize(), rest)
     if status.small_model is not None:
         line("Model", status.small_model.hint)
     body.append("\nOpenAI client\n", "bold")

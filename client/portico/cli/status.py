@@ -29,7 +29,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         ]
     )
     for problem in found.problems:
-        typer.secho(f"left out: {problem.name} ({problem.place}): {problem.reason}", fg="yellow")
+        typer.secho(problem.line, fg="yellow")
     typer.echo()
     print_rows(
         ("MODEL", "STATE", "MEMORY", "SOURCE"),

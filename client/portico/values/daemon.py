@@ -68,11 +68,17 @@ class Vacuumed:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An entry of the configuration that cannot work, where it stands (``models[0].source``), and why."""
+    """An entry of the configuration that cannot work as it says, where that stands (``models[0].source``), and why."""
 
     name: str
     place: str
     reason: str
+
+    @property
+    def line(self) -> str:
+        """All of it in a line. A model is left out; a store is there, but not as it was asked for."""
+        said = "left out" if self.place.startswith("models") else "problem"
+        return f"{said}: {self.name} ({self.place}): {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

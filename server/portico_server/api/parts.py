@@ -16,7 +16,6 @@ from portico_server.apps.prompts.library import Library
 from portico_server.apps.respond.conversations import Conversations
 from portico_server.apps.respond.responder import Responder
 from portico_server.batches.batches import Batches
-from portico_server.config import Problem
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
@@ -26,6 +25,7 @@ from portico_server.evals.searches import Searches
 from portico_server.finetune.jobs import Jobs
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
+from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import Artifacts
 from portico_server.runs.questions import Questions
@@ -75,7 +75,7 @@ class Parts:
     started_at: float
     stop: Callable[[], None]
     """Asks the daemon to end, as SIGTERM does."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
     """What the start was asked for and could not do."""
 
     @property

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from portico_server.core import threads
-from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
@@ -247,6 +247,15 @@ class Models:
         self._make(spec, None, 0.0)
         for source in spec.sources:
             require_file(source)
+
+    async def lacks_file(self, spec: ModelSpec) -> bool:
+        """Whether a file that is a source of a model is not there."""
+        try:
+            for source in spec.sources:
+                await threads.MODELS.run(require_file, source)
+        except InvalidRequest:
+            return True
+        return False
 
     async def remove(self, name: str, *, forget: bool = True) -> None:
         """Take a model away, after the calls in flight. Raises `NotFound`."""

@@ -256,11 +256,21 @@ class Stores:
                 row if row.whole else replace(row, folder=None, source=None),
                 names.get(row.id, row.id),
                 *counts.get(row.id, (FileCounts(), 0)),
-                problem=problems.get(row.id),
+                problem=problems.get(row.id) or self._without_model(row),
                 skipped=skipped.get(row.id, {}) if follows(row) else {},
             )
             for row in seen
         ]
+
+    def _without_model(self, row: StoreRow) -> str | None:
+        """What it means for a store that its embedding model is not here any more."""
+        model = row.embedding_model
+        if not model or self._registry.get(model) is not None:
+            return None
+        return (
+            f"Its embedding model '{model}' is not here: it is searched by words alone, and what is new cannot be "
+            "indexed. Add that model, or give the store another one."
+        )
 
     async def skipped(self, row: StoreView) -> Skips:
         """What the last look at what a store follows left out. Raises `Forbidden` to whoever sees a part."""

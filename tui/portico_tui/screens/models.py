@@ -98,7 +98,7 @@ class Models(Page):
             if model.error:
                 lines.append(Content.styled(one_line(model.error), "$text-error"))
         for problem in self._problems:
-            said = f"Left out: {problem.name} ({problem.place}): {problem.reason}"
+            said = problem.line.capitalize()
             lines.append(Content.styled(one_line(said), "$text-error"))
         if self._recommended is not None:
             better = self._recommended

@@ -60,6 +60,8 @@ async def apply_configuration(wish: Wish, parts: TheParts, caller: Admin) -> App
         raise InvalidRequest("'folder' must be an absolute path on the daemon's machine.", param="folder")
     wanted = config.parse(wish.configuration, folder, None)
     done = await parts.reconciler.apply(wanted, caller, prune=wish.prune, dry_run=wish.dry_run)
+    if not wish.dry_run:
+        parts.problems.applied(wanted)
     return Applied(
         changes=[Change(kind=x.kind, name=x.name, action=x.action, detail=list(x.detail)) for x in done],
         dry_run=wish.dry_run,

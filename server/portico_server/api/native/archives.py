@@ -48,4 +48,4 @@ async def import_store(request: Request, parts: TheParts, caller: Caller) -> Imp
     finally:
         await parts.files.drop(form.received)
     [info] = await parts.stores.describe([row], caller)
-    return Imported(store=shown(info), run=run)
+    return Imported(store=shown(info, parts, caller), run=run)

@@ -88,10 +88,10 @@ async def daemon_status(parts: TheParts, caller: Caller) -> Status:
         started_at=parts.started_at,
         startup=list(parts.startup),
         models=deployments.shown(parts.models, caller) if sees_models else [],
-        stores=[shown(info) for info in await parts.stores.describe(found, caller)],
+        stores=[shown(info, parts, caller) for info in await parts.stores.describe(found, caller)],
         apps=[card.name for card in await parts.registry.cards(caller, "app")],
         recommended=asdict(recommended) if recommended else None,
-        problems=[Problem(**asdict(each)) for each in parts.problems] if caller.admin else [],
+        problems=[Problem(**asdict(each)) for each in await parts.problems.current()] if caller.admin else [],
         small_model=_small(parts) if sees_models else None,
     )
 

@@ -52,7 +52,7 @@ class Store(BaseModel):
     """What the vectors were measured to be worth beside the words; null: what their model's profile says."""
     file_counts: Counts
     problem: str | None
-    """Why files could not be indexed, in the words of one of them."""
+    """Why files could not be indexed, in the words of one of them, or what is wrong with its embedding model."""
     skipped: dict[str, int]
     """How many files and folders the last look at what it follows left out, by reason. Hidden ones are not counted."""
     usage_bytes: int
@@ -165,7 +165,7 @@ class StoreChanged(Store):
 async def list_stores(parts: TheParts, caller: Caller) -> StoreList:
     """All stores that the caller may read."""
     infos = await parts.stores.describe(await parts.stores.list(caller), caller)
-    return StoreList(data=[shown(info) for info in infos])
+    return StoreList(data=[shown(info, parts, caller) for info in infos])
 
 
 @router.post("")
@@ -274,9 +274,10 @@ async def list_skipped_files(store: str, parts: TheParts, caller: Caller) -> Ski
     )
 
 
-def shown(info: StoreInfo) -> Store:
-    """A store as this face describes it."""
+def shown(info: StoreInfo, parts: Parts, caller: Principal) -> Store:
+    """A store as this face describes it to a caller; what is wrong with the configuration is told to admins alone."""
     row = info.row
+    wrong = parts.problems.of_store(row.name) if caller.admin and row.owner is None else None
     return Store(
         id=row.id,
         name=info.name,
@@ -289,7 +290,7 @@ def shown(info: StoreInfo) -> Store:
         next_embedding_model=row.next_embedding_model,
         vector_weight=row.vector_weight,
         file_counts=Counts(**asdict(info.counts), total=info.counts.total),
-        problem=info.problem,
+        problem=wrong or info.problem,
         skipped=dict(info.skipped),
         usage_bytes=info.usage_bytes,
         created_at=row.created_at,
@@ -311,4 +312,4 @@ def _file(row: StoreFileRow) -> StoreFile:
 
 async def _shown(parts: Parts, row: StoreRow, caller: Principal) -> Store:
     [info] = await parts.stores.describe([row], caller)
-    return shown(info)
+    return shown(info, parts, caller)

@@ -1,0 +1,90 @@
+"""What a start was asked for and could not do, listed until its cause is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from portico_server.config import Configuration, Problem
+from portico_server.core.errors import PorticoError
+from portico_server.core.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+Check = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    problem: Problem
+    holds: Check
+    retry: Check | None
+
+    @property
+    def kind(self) -> str:
+        return self.problem.place.partition("[")[0].partition(".")[0]
+
+
+class Problems:
+    """The problems of a configuration, in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+        self._due = asyncio.Event()
+        self._retrying = asyncio.Lock()
+
+    def add(self, problem: Problem, holds: Check, retry: Check | None = None) -> None:
+        """Note a problem. ``holds`` says whether it still is one; ``retry`` removes its cause where that is possible
+        by now, and says whether it did.
+        """
+        logger.error("%s (%s): %s", problem.place, problem.name or "no name", problem.reason)
+        self._entries.append(_Entry(problem, holds, retry))
+
+    async def current(self) -> list[Problem]:
+        """Those whose cause is still there; the others are forgotten."""
+        await self._retry()  # what has just been added counts
+        for entry in list(self._entries):
+            if not await entry.holds():
+                self._drop(entry)
+        return [entry.problem for entry in self._entries]
+
+    def applied(self, wanted: Configuration) -> None:
+        """Forget what was wrong with entries of which ``wanted`` has been applied: it has been checked as a whole."""
+        names: Mapping[str, Collection[str]] = {
+            "models": {model.name for model in wanted.models},
+            "stores": {store.name for store in wanted.stores},
+        }
+        for entry in list(self._entries):
+            given = names.get(entry.kind, ())
+            if entry.problem.name in given or (given and not entry.problem.name):
+                self._drop(entry)
+
+    def of_store(self, name: str) -> str | None:
+        """What is wrong with a shared store, with its place in the configuration."""
+        found = (e.problem for e in self._entries if e.kind == "stores" and e.problem.name == name)
+        return next((f"{problem.place}: {problem.reason}" for problem in found), None)
+
+    async def run(self, registry: Registry) -> None:
+        """Try again whenever models have come or gone, until cancelled."""
+        registry.watch(lambda kind: self._due.set() if kind == "model" else None)
+        while True:
+            await self._due.wait()
+            await self._retry()
+
+    async def _retry(self) -> None:
+        async with self._retrying:
+            if not self._due.is_set():
+                return
+            self._due.clear()
+            for entry in list(self._entries):
+                try:
+                    if entry.retry is not None and await entry.retry():
+                        self._drop(entry)
+                except PorticoError as error:
+                    logger.error("%s: %s", entry.problem.place, error.message)
+
+    def _drop(self, entry: _Entry) -> None:
+        if entry in self._entries:
+            self._entries.remove(entry)
