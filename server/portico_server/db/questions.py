@@ -160,6 +160,14 @@ def get(connection: Connection, question_id: str) -> QuestionRow | None:
     return _row(row) if row else None
 
 
+def arguments(connection: Connection, question_id: str) -> dict[str, Any] | None:
+    """What one question is asked with, or ``None``."""
+    found: dict[str, Any] | None = connection.execute(
+        select(questions.c.arguments).where(questions.c.id == question_id)
+    ).scalar()
+    return found
+
+
 def newest(
     connection: Connection,
     owner: str | None,

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import orjson
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
-from portico_server.db import conversations
+from portico_server.db import conversations, once
 from portico_server.db.database import Database
 from portico_server.db.schema import response_events, responses
 
@@ -50,6 +50,9 @@ Kept: TypeAlias = Literal["kept", "gone", "changed", "ended"]
 
 _COLUMNS = [responses.c[name] for name in ResponseRow.__dataclass_fields__]
 
+
+_SHRUNK = b'{"kept":'
+"""How an event begins of which parts stand in the document: what is told itself begins with its type."""
 
 SMALL = 32_768
 """Characters of a response that is written where it was made."""
@@ -112,6 +115,7 @@ def finish(
         .values(status=status, document=document, finished_at=time.time())
     )
     append_events(connection, response_id, events)
+    _shrink_events(connection, response_id, document)
     return "kept"
 
 
@@ -184,7 +188,37 @@ def events_after(connection: Connection, response_id: str, after: int, limit: in
         .order_by(response_events.c.seq)
         .limit(limit)
     )
-    return [(row.seq, row.data) for row in found]
+    events = [(row.seq, row.data) for row in found]
+    if not any(data.startswith(_SHRUNK) for _seq, data in events):
+        return events
+    row = get(connection, response_id)
+    document = orjson.loads(row.document) if row is not None else {}
+    return [(seq, _whole(data, document)) for seq, data in events]
+
+
+def _shrink_events(connection: Connection, response_id: str, document: str) -> None:
+    """Take out of the events of a response that has ended what stands in its document: each item is told four times."""
+    long = select(response_events.c.seq, response_events.c.data).where(
+        response_events.c.response_id == response_id,
+        func.length(response_events.c.data) >= once.MIN_CHARACTERS,
+    )
+    kept = once.places(orjson.loads(document))
+    for row in connection.execute(long).all():
+        smaller, parts = once.take_out(orjson.loads(row.data), kept)
+        if parts:
+            data = _SHRUNK + orjson.dumps(parts) + b',"event":' + orjson.dumps(smaller) + b"}"
+            at = (response_events.c.response_id == response_id) & (response_events.c.seq == row.seq)
+            connection.execute(update(response_events).where(at).values(data=data))
+
+
+def _whole(data: bytes, document: dict[str, Any]) -> bytes:
+    """An event as it was before `_shrink_events`."""
+    if not data.startswith(_SHRUNK):
+        return data
+    found = orjson.loads(data)
+    return orjson.dumps(
+        once.put_back(found["event"], found["kept"], lambda place: once.part(document, place))
+    )
 
 
 def last_event(connection: Connection, response_id: str) -> int:

@@ -11,16 +11,16 @@ from typing import Any, Literal, TypeAlias
 import orjson
 from sqlalchemy import Connection, func, insert, or_, select, true, update
 
-from portico_server.db import questions
+from portico_server.db import once, questions
 from portico_server.db.schema import run_events, runs, steps
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
 LONG_RESULT_CHARACTERS = 1_000
-"""From which on a result is not written again that is the output of a step."""
+"""From which on parts of a result are not written again that are outputs of steps."""
 
-LAST_STEPS = 4
-"""Steps that ended last, among which that step is looked for."""
+MIN_ARGUMENTS_CHARACTERS = 1_000
+"""From which on the event of a question does not repeat its arguments, which stand in the question's row."""
 
 HELD = ("running", "waiting")
 """What a run is while a daemon holds it by a lease."""
@@ -235,14 +235,14 @@ def finish(
 ) -> None:
     """Record how a run ended; what it still asks is asked no more. Nothing if somebody else than ``holder`` has it."""
     mine = (runs.c.id == run_id) & ((runs.c.lease_owner == holder) if holder else true())
-    step = _step_of(connection, run_id, result)
+    result, parts = _without_steps(connection, run_id, result)
     changed = connection.execute(
         update(runs)
         .where(mine)
         .values(
             status=status,
-            result=result if step is None else None,
-            result_step=step,
+            result=result,
+            result_step=parts,
             error=dict(error) if error else None,
             finished_at=time.time(),
             lease_owner=None,
@@ -253,20 +253,32 @@ def finish(
         questions.end_of_run(connection, run_id)
 
 
-def _step_of(connection: Connection, run_id: str, result: Any) -> str | None:
-    """The path of the step whose output a long result is: one of those that ended last."""
+def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[Any, str | None]:
+    """A long result without what is the output of a step, and where that belongs, for ``result_step``."""
     try:
-        text = orjson.dumps(result).decode()
-    except TypeError:
-        return None
-    if len(text) < LONG_RESULT_CHARACTERS:
-        return None
-    last = select(steps.c.path).where(steps.c.run_id == run_id, steps.c.status == "completed")
-    for path in connection.execute(last.order_by(steps.c.seq.desc()).limit(LAST_STEPS)).scalars().all():
+        if len(orjson.dumps(result)) < LONG_RESULT_CHARACTERS:
+            return result, None
+        outputs = select(steps.c.path, steps.c.output).where(
+            steps.c.run_id == run_id,
+            steps.c.status == "completed",
+            func.length(steps.c.output) >= once.MIN_CHARACTERS // 4,  # characters, of up to four bytes
+        )
+        kept = {once.digest(output): path for path, output in connection.execute(outputs)}
+        smaller, parts = once.take_out(result, kept)
+    except TypeError:  # a whole number beyond 64 bits
+        return result, None
+    return smaller, orjson.dumps(parts).decode() if parts else None
+
+
+def _with_steps(connection: Connection, run_id: str, result: Any, parts: str) -> Any:
+    """The result that `_without_steps` made smaller. ``parts``: also the path of one step, as it was written once."""
+    found = orjson.loads(parts) if parts.startswith("[") else [((), parts)]
+
+    def fetch(path: str) -> Any:
         output = select(steps.c.output).where(steps.c.run_id == run_id, steps.c.path == path)
-        if connection.execute(output).scalar() == text:
-            return str(path)
-    return None
+        return orjson.loads(connection.execute(output).scalar() or b"null")
+
+    return once.put_back(result, found, fetch)
 
 
 def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
@@ -301,8 +313,9 @@ def requeue(connection: Connection, run_id: str, holder: str) -> None:
 def append_events(
     connection: Connection, run_id: str, events: Sequence[tuple[int, Mapping[str, Any]]]
 ) -> None:
-    """Journal numbered events."""
+    """Journal numbered events; long arguments of a question stand in its row alone."""
     now = time.time()
+    events = [(seq, _without_arguments(connection, event)) for seq, event in events]
     if connection.dialect.name == "sqlite":
         # Past SQLAlchemy: two rows for each step of a flow.
         driver: Any = connection.connection.driver_connection
@@ -329,7 +342,24 @@ def events(connection: Connection, run_id: str, after: int, limit: int) -> list[
         .order_by(run_events.c.seq)
         .limit(limit)
     )
-    return [(row.seq, row.event) for row in rows]
+    return [(row.seq, _with_arguments(connection, row.event)) for row in rows]
+
+
+def _without_arguments(connection: Connection, event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An event as it is journalled: without long arguments that are those of its question."""
+    arguments = event.get("arguments")
+    if event.get("type") != "asked" or not arguments or len(_json(arguments)) < MIN_ARGUMENTS_CHARACTERS:
+        return event
+    if questions.arguments(connection, event["id"]) != arguments:
+        return event  # something in them is hidden
+    return {name: value for name, value in event.items() if name != "arguments"}
+
+
+def _with_arguments(connection: Connection, event: dict[str, Any]) -> dict[str, Any]:
+    """The event that `_without_arguments` made smaller."""
+    if event.get("type") == "asked" and "arguments" not in event:
+        event["arguments"] = questions.arguments(connection, event["id"]) or {}
+    return event
 
 
 def last_event(connection: Connection, run_id: str) -> int:
@@ -349,10 +379,9 @@ def get(connection: Connection, run_id: str) -> RunRow | None:
     if row is None:
         return None
     values = dict(row._mapping)
-    path = values.pop("result_step")
-    if path is not None:
-        output = select(steps.c.output).where(steps.c.run_id == run_id, steps.c.path == path)
-        values["result"] = orjson.loads(connection.execute(output).scalar() or b"null")
+    parts = values.pop("result_step")
+    if parts is not None:
+        values["result"] = _with_steps(connection, run_id, values["result"], parts)
     return RunRow(**values)
 
 

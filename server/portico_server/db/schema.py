@@ -163,7 +163,8 @@ runs = Table(
     Column("status", String, nullable=False),
     Column("payload", JSON, nullable=False),
     Column("result", JSON),
-    # The step whose output the result is, where that is long: it is kept once.
+    # Long parts of the result that are outputs of steps: a list of [place in the result, path of the step]. They are
+    # kept once. A path alone: the whole result is the output of that step.
     Column("result_step", String),
     Column("error", JSON),
     Column("attempts", Integer, nullable=False, default=0),

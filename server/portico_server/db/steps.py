@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, null, select
+import orjson
+from sqlalchemy import Connection, bindparam, delete, func, insert, null, or_, select, update
 
 from portico.wire import Usage
 from portico_server.core.errors import Conflict
@@ -50,6 +51,12 @@ def used(row: StepRow) -> Usage:
     """What a step has used."""
     return Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.cost)
 
+
+OUTPUT_OF, INPUT_OF = "@", "<"
+"""How an input or output begins that stands with another step of the run, whose path follows: no JSON begins so."""
+
+MAX_SHOWN_CHARACTERS = 4_000
+"""Characters of an input, or of an output that nobody resumes from, that the trace keeps."""
 
 _NAMES = StepRow._fields
 _COLUMNS = [steps.c[name] for name in _NAMES]
@@ -99,13 +106,42 @@ def finished(connection: Connection, run_id: str) -> list[StepRow]:
     """`of_run` without the inputs: what a run needs that is taken up again."""
     columns = [null() if column is steps.c.input else column for column in _COLUMNS]
     rows = connection.execute(select(*columns).where(steps.c.run_id == run_id).order_by(steps.c.seq))
-    return [StepRow(*row) for row in rows]
+    return _whole([StepRow(*row) for row in rows])
 
 
 def of_run(connection: Connection, run_id: str) -> list[StepRow]:
     """All finished steps of a run, in the order in which they ended."""
     rows = connection.execute(select(*_COLUMNS).where(steps.c.run_id == run_id).order_by(steps.c.seq))
-    return [StepRow(*row) for row in rows]
+    return _whole([StepRow(*row) for row in rows])
+
+
+def _whole(rows: list[StepRow]) -> list[StepRow]:
+    """The rows with every input and output in its place."""
+    by_path = {row.path: row for row in rows}
+
+    def found(text: str | None, *, shown: bool) -> str | None:
+        if text is None or not text.startswith((OUTPUT_OF, INPUT_OF)):
+            return text
+        row = by_path.get(text[1:])
+        if row is None:
+            return None
+        if text.startswith(INPUT_OF):
+            return row.input
+        return cut(row.output) if shown and row.output is not None else row.output
+
+    return [
+        row._replace(input=found(row.input, shown=True), output=found(row.output, shown=False))
+        if (row.input or "").startswith((OUTPUT_OF, INPUT_OF)) or (row.output or "").startswith(OUTPUT_OF)
+        else row
+        for row in rows
+    ]
+
+
+def cut(text: str) -> str:
+    """JSON text, cut to what a person looks at."""
+    if len(text) <= MAX_SHOWN_CHARACTERS:
+        return text
+    return orjson.dumps(f"{text[:MAX_SHOWN_CHARACTERS]} … {len(text):,} characters").decode()
 
 
 def spent(connection: Connection, run_id: str) -> Usage | None:
@@ -139,9 +175,34 @@ def fork(
 
 def forget(connection: Connection, run_id: str, paths: Sequence[str]) -> None:
     """Take steps out of the journal, so that they are done again."""
-    if paths:
-        gone = delete(steps).where(steps.c.run_id == run_id, steps.c.path == bindparam("gone"))
-        connection.execute(gone, [{"gone": path} for path in paths])
+    if not paths:
+        return
+    _bring_home(connection, run_id, set(paths))
+    gone = delete(steps).where(steps.c.run_id == run_id, steps.c.path == bindparam("gone"))
+    connection.execute(gone, [{"gone": path} for path in paths])
+
+
+def _bring_home(connection: Connection, run_id: str, lost: set[str]) -> None:
+    """Give the steps that stay what stands with those that are ``lost``."""
+    references = or_(
+        steps.c.input.startswith(OUTPUT_OF),
+        steps.c.input.startswith(INPUT_OF),
+        steps.c.output.startswith(OUTPUT_OF),
+    )
+    query = select(steps.c.path, steps.c.input, steps.c.output).where(steps.c.run_id == run_id, references)
+    leaning = [
+        path
+        for path, *texts in connection.execute(query)
+        if path not in lost
+        and any(text and text[0] in (OUTPUT_OF, INPUT_OF) and text[1:] in lost for text in texts)
+    ]
+    if not leaning:
+        return
+    whole = {row.path: row for row in of_run(connection, run_id)}
+    for path in leaning:
+        of_step = (steps.c.run_id == run_id) & (steps.c.path == path)
+        values = {"input": whole[path].input, "output": whole[path].output}
+        connection.execute(update(steps).where(of_step).values(values))
 
 
 def cached(connection: Connection, key: str) -> str | None:

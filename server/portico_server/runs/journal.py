@@ -8,16 +8,16 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from portico_server.db import steps
+from portico_server.db import once, steps
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
 from portico_server.runs.redaction import NOTHING, Redaction, Rules
 
-SHOWN: Final = 4_000
-"""Characters of an input, or of an output that nobody resumes from, that the trace keeps."""
-
 KEPT: Final = 20_000
 """Steps that a run in memory keeps; those of a durable one are in SQL."""
+
+MIN_REPEATED_CHARACTERS: Final = 1_000
+"""Characters of an input or output from which on it is not written again where it stands with an earlier step."""
 
 ROOM: Final = 8 * 2**20
 """Characters of inputs and outputs that it keeps with them."""
@@ -48,8 +48,10 @@ class Journal:
             "_fence",
             "_kept",
             "_lost",
+            "_outputs",
             "_run_id",
             "_seq",
+            "_shown",
             "_soon",
             "_told",
             "_waiters",
@@ -90,6 +92,10 @@ class Journal:
                 self._done[row.path] = row
             elif row.status == "failed":
                 self._failed[row.path] = row
+        self._outputs: dict[bytes, str] = {}
+        """Where long outputs stand, by their digests."""
+        self._shown: dict[bytes, str] = {}
+        """Where long texts stand as the trace shows them, by their digests."""
         self._waiting: list[StepRow] = []
         self._kept = 0
         """How many rows are written."""
@@ -137,7 +143,7 @@ class Journal:
             return
         if self._lost is not None:
             raise self._lost
-        self._waiting.append(row)
+        self._waiting.append(self._once(row))
         if self._flushing or self._soon:
             return
         if settle and not self._full and not self._fence():
@@ -146,6 +152,22 @@ class Journal:
             asyncio.get_running_loop().call_soon(self._flush_here)
         else:
             self._flush()
+
+    def _once(self, row: StepRow) -> StepRow:
+        """The row with references to earlier steps in place of what stands there."""
+        input, output, path = row.input, row.output, row.path
+        if input is not None and len(input) >= MIN_REPEATED_CHARACTERS:
+            place = self._shown.setdefault(once.digest(input), steps.INPUT_OF + path)
+            input = input if place == steps.INPUT_OF + path else place
+        if output is not None and len(output) >= MIN_REPEATED_CHARACTERS and not row.redacted:
+            place = self._outputs.setdefault(once.digest(output), steps.OUTPUT_OF + path)
+            if place == steps.OUTPUT_OF + path:
+                self._shown.setdefault(once.digest(steps.cut(output)), place)
+            else:
+                output = place
+        return (
+            row if input is row.input and output is row.output else row._replace(input=input, output=output)
+        )
 
     @property
     def ahead(self) -> bool:
@@ -223,11 +245,4 @@ def shown(value: Any) -> str | None:
         text = orjson.dumps(value, default=repr).decode()
     except (TypeError, ValueError):
         text = orjson.dumps(repr(value)).decode()
-    return cut(text)
-
-
-def cut(text: str) -> str:
-    """JSON text, cut to what a person looks at."""
-    if len(text) <= SHOWN:
-        return text
-    return orjson.dumps(f"{text[:SHOWN]} … {len(text):,} characters").decode()
+    return steps.cut(text)

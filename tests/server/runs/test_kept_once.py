@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.porch import Porch, porch
+from tests.porch import Porch, Teller, porch
+
+from portico_server.apps.deployed import Kind
 
 MARK = "a long answer that is kept once "
 
@@ -17,6 +20,8 @@ MARK = "a long answer that is kept once "
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[Porch]:
     async with porch(tmp_path) as served:
+        parts = served.parts
+        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
         yield served
 
 
@@ -24,7 +29,7 @@ async def ran(house: Porch, step: dict[str, Any], value: Any) -> tuple[str, Any]
     """The id of a durable run and its result, as its events tell it."""
     flow = {"portico_flow": 1, "name": "kept", "durability": "normal", "step": step}
     answer = await house.client.post("/api/flows/run", json={"flow": flow, "input": value})
-    answer.raise_for_status()
+    assert answer.is_success, answer.text
     lines = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert lines[-1]["type"] == "finished", lines[-1]
     await house.parts.scheduler.settled(answer.headers["x-portico-run"])
@@ -75,3 +80,164 @@ async def test_a_short_result_stands_with_its_run(house: Porch) -> None:
     run, result = await ran(house, STEP, 1)
     assert result == MARK + "x"
     assert held(house, run) == {"runs": 1, "run_events": 0, "steps": 1}
+
+
+LARGE = 30_000
+WRITE = f"""
+def write(value):
+    import hashlib
+    seed = hashlib.sha256(repr(value).encode()).hexdigest()
+    words = (hashlib.sha256(f"{{seed}}{{number}}".encode()).hexdigest() for number in range({LARGE} // 64))
+    return "".join(words)
+"""
+
+
+def write(name: str, **more: Any) -> dict[str, Any]:
+    """A step that puts out a long text which nothing else does."""
+    return {"op": "code", "name": name, "source": WRITE, **more}
+
+
+def write_item(name: str) -> dict[str, Any]:
+    return write(name, args=[{"$ref": "item"}])
+
+
+PIPELINE = {"op": "pipeline", "name": "line", "steps": [write("a"), write("b"), write("c")]}
+SHAPES: dict[str, dict[str, Any]] = {
+    "sequence": PIPELINE,
+    "sequence with an output of several": {
+        **PIPELINE,
+        "output": {"first": {"$ref": "steps.a"}, "rest": [{"$ref": "steps.b"}, {"$ref": "steps.c"}]},
+    },
+    "parallel": {
+        "op": "parallel",
+        "name": "both",
+        "steps": [write(name, args=[{"$literal": name}]) for name in "abc"],
+        "join": "dict",
+    },
+    "map": {"op": "warp", "name": "each", "over": {"$literal": [1, 2, 3]}, "step": write_item("a")},
+    "map one by one": {
+        "op": "warp",
+        "name": "each",
+        "over": {"$literal": [1, 2, 3]},
+        "step": {"op": "pipeline", "name": "line", "steps": [write_item("a"), write("b")]},
+    },
+    "loop": {"op": "loop", "name": "again", "limit": 3, "step": PIPELINE},
+    "nested flow": {
+        "op": "pipeline",
+        "name": "outer",
+        "steps": [{"op": "subflow", "name": "inner", "app": "deployed"}, write("last")],
+    },
+    "what is handed on": {
+        "op": "pipeline",
+        "name": "line",
+        "steps": [write("a"), {"op": "emit", "name": "say"}, {"op": "emit", "name": "repeat"}],
+    },
+}
+
+
+def size(house: Porch) -> int:
+    """Bytes of the database that are in use."""
+    database = sqlite3.connect(house.parts.settings.database_path)
+    try:
+        page, pages, free = (
+            database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        return int(page * (pages - free))
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_the_database_grows_by_what_the_steps_put_out(house: Porch, shape: str) -> None:
+    deployed = {"portico_flow": 1, "name": "deployed", "step": PIPELINE, "durability": "normal"}
+    answer = await house.client.post("/api/apps", json={"name": "deployed", "spec": deployed})
+    assert answer.is_success, answer.text
+    before, put_out, results = size(house), 0, []
+    for number in range(5):
+        run, result = await ran(house, SHAPES[shape], f"the input {number}")
+        trace = (await house.client.get(f"/api/runs/{run}/trace?full=true")).json()["steps"]
+        outputs = {json.dumps(step["output"]) for step in trace if step["output"] is not None}
+        assert outputs
+        put_out += sum(map(len, outputs))
+        results.append((run, result))
+    grown = size(house) - before
+    assert grown < 1.3 * put_out, f"{grown / put_out:.2f} times"
+    for run, result in results:
+        events = await house.client.get(f"/api/runs/{run}/events")
+        assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == result
+
+
+async def test_a_step_that_is_kept_keeps_what_it_shares_with_one_that_is_done_again(house: Porch) -> None:
+    hand_on = {"op": "emit", "name": "say"}
+    shared = {"op": "code", "name": "same", "source": f"lambda value: {MARK!r} * 100"}
+    step = {
+        "op": "parallel",
+        "name": "both",
+        "concurrency": 1,
+        "steps": [
+            {"op": "pipeline", "name": "one", "steps": [shared, hand_on]},
+            {"op": "pipeline", "name": "two", "steps": [shared]},
+        ],
+    }
+    run, result = await ran(house, step, "x")
+    assert result == [MARK * 100, MARK * 100]
+    assert held(house, run) == {"runs": 0, "run_events": 0, "steps": 100}
+    again = await house.client.post(f"/api/runs/{run}/resume", json={"from": "both.one.same"})
+    again.raise_for_status()
+    events = await house.client.get(f"/api/runs/{run}/events")
+    assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == result
+    forked = await house.client.post(f"/api/runs/{run}/fork", json={"from": "both.two.same"})
+    forked.raise_for_status()
+    told = await house.client.get(f"/api/runs/{forked.json()['id']}/events")
+    assert json.loads(told.text.strip().splitlines()[-1][6:])["result"] == result
+
+
+async def test_the_events_of_a_response_do_not_repeat_its_document(house: Porch) -> None:
+    pieces = [MARK + f"{number} " * 500 for number in range(4)]
+    chunks = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    house.add(Teller("teller", *(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks)))
+    body = {"model": "teller", "input": "Hello", "background": True, "stream": True}
+    live = await house.client.post("/v1/responses", json=body)
+    assert live.is_success, live.text
+    told = [json.loads(line[6:]) for line in live.text.splitlines() if line.startswith("data: {")]
+    assert told[-1]["type"] == "response.completed"
+    response = told[-1]["response"]["id"]
+    database = sqlite3.connect(house.parts.settings.database_path)
+    try:
+        query = "SELECT data FROM response_events WHERE response_id = ?"
+        kept = [str(data) for (data,) in database.execute(query, (response,))]
+    finally:
+        database.close()
+    assert sum(data.count(MARK) for data in kept) == len(pieces), "the pieces as they came, and nothing twice"
+    again = await house.client.get(f"/v1/responses/{response}?stream=true")
+    assert [json.loads(line[6:]) for line in again.text.splitlines() if line.startswith("data: {")] == told
+    assert told[-1]["response"]["output"][0]["content"][0]["text"] == "".join(pieces)
+
+
+async def test_a_long_question_stands_in_its_row_alone(house: Porch) -> None:
+    step = {
+        "op": "pipeline",
+        "name": "line",
+        "steps": [{**STEP, "args": [2_000]}, {"op": "approve", "name": "may", "message": "May it?"}],
+    }
+    flow = {"portico_flow": 1, "name": "kept", "durability": "normal", "step": step}
+    body = {"flow": flow, "input": None}
+    running = asyncio.create_task(house.client.post("/api/flows/run", json=body))
+    async with asyncio.timeout(20):
+        while not (asked := (await house.client.get("/api/questions")).json()["data"]):
+            assert not running.done(), running.result().text
+    [question] = asked
+    answered = await house.client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True})
+    assert answered.is_success, answered.text
+    live = [json.loads(line[6:]) for line in (await running).text.splitlines() if line.startswith("data: ")]
+    run = (await running).headers["x-portico-run"]
+    await house.parts.scheduler.settled(run)
+    assert held(house, run) == {"runs": 0, "run_events": 0, "steps": 1}
+    events = await house.client.get(f"/api/runs/{run}/events")
+    told = [json.loads(line[6:]) for line in events.text.splitlines() if line.startswith("data: ")]
+    [before] = [event for event in live if event["type"] == "asked"]
+    [after] = [event for event in told if event["type"] == "asked"]
+    assert after == before
+    assert after["arguments"] == {"value": MARK + "x" * 2_000}

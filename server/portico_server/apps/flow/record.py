@@ -11,8 +11,8 @@ import orjson
 from portico_server.apps.flow.note import Note
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Step
-from portico_server.db.steps import StepRow, StepStatus
-from portico_server.runs.journal import Journal, cut, shown
+from portico_server.db.steps import StepRow, StepStatus, cut
+from portico_server.runs.journal import Journal, shown
 
 
 def completed(journal: Journal, step: Step, scope: Scope, note: Note, begun: float) -> StepRow:

@@ -1,0 +1,93 @@
+"""Long JSON is kept in one place: where it would be written again, a reference to that place stands instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+MIN_CHARACTERS: Final = 200
+"""Characters of JSON from which on a part is replaced: a reference takes about fifty."""
+
+MAX_DEPTH: Final = 6
+"""Levels of lists and objects that are searched: each is written as JSON once more to be compared."""
+
+At: TypeAlias = "tuple[str | int, ...]"
+"""Keys and indexes that lead to a part of a value; empty: the whole of it."""
+
+Reference: TypeAlias = Any
+"""Where a part is kept, as JSON; what it says is the caller's business."""
+
+Places: TypeAlias = Mapping[bytes, Reference]
+"""Where long values are kept, by their `digest`."""
+
+
+def digest(text: str | bytes) -> bytes:
+    """What stands for a JSON text when it is looked for."""
+    return blake2b(text.encode() if isinstance(text, str) else text, digest_size=16).digest()
+
+
+def places(value: Any) -> dict[bytes, At]:
+    """The long parts of a value that is kept, each with its place in it."""
+    found: dict[bytes, At] = {}
+    _walk(value, (), lambda text, at: found.setdefault(digest(text), at) is None)
+    return found
+
+
+def take_out(value: Any, kept: Places) -> tuple[Any, list[tuple[At, Reference]]]:
+    """A value without those of its parts that are ``kept`` elsewhere, and where each of them belongs.
+
+    The largest parts are taken. Raises `TypeError` if the value is not JSON.
+    """
+    found: list[tuple[At, Reference]] = []
+
+    def take(text: bytes, at: At) -> bool:
+        place = kept.get(digest(text))
+        if place is None:
+            return False
+        found.append((at, place))
+        return True
+
+    return (_walk(value, (), take), found) if kept else (value, found)
+
+
+def put_back(value: Any, found: list[tuple[At, Reference]], fetch: Callable[[Reference], Any]) -> Any:
+    """The value that `take_out` made smaller; ``value`` is changed. ``fetch`` returns what a reference stands for."""
+    for at, place in found:
+        part = fetch(place)
+        if not at:
+            return part
+        holder = value
+        for key in at[:-1]:
+            holder = holder[key]
+        holder[at[-1]] = part
+    return value
+
+
+def part(value: Any, at: At) -> Any:
+    """The part of a value at a place."""
+    for key in at:
+        value = value[key]
+    return value
+
+
+def _walk(value: Any, at: At, take: Callable[[bytes, At], bool]) -> Any:
+    """The value with null for every part that ``take`` takes; the same object if it takes none."""
+    if isinstance(value, str) and len(value) < MIN_CHARACTERS - 2 and value.isascii() and value.isprintable():
+        return value
+    if not isinstance(value, str | list | tuple | dict):
+        return value
+    text = orjson.dumps(value)
+    if len(text) < MIN_CHARACTERS:
+        return value
+    if take(text, at):
+        return None
+    if isinstance(value, str) or len(at) >= MAX_DEPTH:
+        return value
+    if isinstance(value, dict):
+        made = {name: _walk(item, (*at, name), take) for name, item in value.items()}
+        return made if any(made[name] is not item for name, item in value.items()) else value
+    items = [_walk(item, (*at, number), take) for number, item in enumerate(value)]
+    return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
