@@ -48,6 +48,8 @@ def measure(serving: Serving, case: str, seconds: float) -> Sample:
     before = watched.cpu_times()
     found = load(f"{serving.url}/v1/chat/completions", body, connections, seconds)
     after = watched.cpu_times()
+    if not found.requests:
+        raise SystemExit(f"{case}: nothing was answered in {seconds:g} s. Give --seconds more.")
     if found.errors:
         raise SystemExit(f"{case}: {found.errors} of {found.requests} requests failed")
     used = after.user - before.user + after.system - before.system

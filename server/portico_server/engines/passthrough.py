@@ -72,7 +72,7 @@ class Passthrough:
         data = await self._upstream.whole(response, deadline)
         if not data.lstrip().startswith(b"{"):
             raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
-        if not any(word in data for word in (b'"choices"', b'"data"', b'"results"')):
+        if b'"choices"' not in data and b'"data"' not in data and b'"results"' not in data:
             # Some providers answer 200 and tell the error in the body.
             with contextlib.suppress(orjson.JSONDecodeError):
                 raise error_in(orjson.loads(data), self._name)

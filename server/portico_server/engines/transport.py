@@ -181,6 +181,11 @@ async def read_all(
     servers send their headers before they begin to think. Raises `ConnectionError` then, and `EngineFailed` for a
     body that is beyond all measure.
     """
+    if response.content.is_eof():  # a short one, which came with its head: there is nothing to wait for
+        try:
+            return response.content.read_nowait()
+        finally:
+            response.close()
     pieces = _Pieces(response, deadline, idle)
     try:
         if (response.content_length or 0) <= BODY_LIMIT:

@@ -109,9 +109,7 @@ async def test_calls_of_the_time_before_the_sums_are_in_them(database: Database,
     with engine.begin() as connection:
         settings.attributes["connection"] = connection
         command.upgrade(settings, "0010")
-        names = UsageRow.__dataclass_fields__
-        rows = [{name: getattr(call, name) for name in names} for call in CALLS[:200]]
-        connection.execute(insert(table), rows)
+        connection.execute(insert(table), [call._asdict() for call in CALLS[:200]])
     engine.dispose()
     database.prepare()
     await database.write(usage.append, CALLS[200:])
