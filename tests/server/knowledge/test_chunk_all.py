@@ -10,7 +10,18 @@ from portico_server.knowledge.chunk.chunkers import CHUNKERS, check, chunk
 from portico_server.knowledge.chunk.spans import inside_grapheme, width
 from portico_server.knowledge.part import Part
 
-REPEATS = {"rows", "records", "slides", "table"}
+SENTENCES = {
+    "sentence",
+    "window",
+    "coarse",
+    "medium",
+    "fine",
+    "late",
+    "questions",
+    "propositions",
+    "contextual",
+}
+REPEATS = {"rows", "records", "slides", "table", "markdown", *SENTENCES}
 """Those that repeat a header above what their place says."""
 
 PROSE = "The harbour opens at six. Boats wait outside; some leave again.\n\nIn winter it stays shut. Nobody minds.\n"
@@ -156,3 +167,29 @@ def test_a_long_text_takes_no_more_than_its_length(name: str) -> None:
         "\\[" * 20_000,
     ):
         assert CHUNKERS[name].chunk(parts(text), 1_000, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("markdown", "Some words first.\n\n| Boat | Fee |\n| --- | --- |\n{}\nAnd some behind."),
+        ("sentence", "Some words first.\n\nBoat | Fee\n{}\nAnd some behind."),
+    ],
+)
+@pytest.mark.parametrize("gap", ["\n", "\n\n"])
+def test_each_piece_of_a_table_that_is_cut_has_its_header(name: str, text: str, gap: str) -> None:
+    ruled = name == "markdown"
+    rows = [f"| boat {i} | {i * 3} |" if ruled else f"boat {i} | {i * 3}" for i in range(100, 200)]
+    found = CHUNKERS[name].chunk(parts(text.format(("\n" if ruled else gap).join(rows))), 400, 60)
+    holding = [item.text for item in found if "boat 1" in item.text]
+    assert len(holding) > 3
+    assert all("Boat | Fee" in said for said in holding)
+    assert "Some words first." in found[0].text and "And some behind." in found[-1].text
+    for row in rows:
+        assert sum(row in said for said in holding) == 1
+
+
+def test_rows_without_a_header_get_none() -> None:
+    rows = "\n".join(f"{i} | boat {i}" for i in range(100, 200))
+    found = CHUNKERS["sentence"].chunk(parts(rows), 400, 0)
+    assert sum("100 | boat 100" in item.text for item in found) == 1

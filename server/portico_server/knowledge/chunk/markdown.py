@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from portico_server.knowledge.chunk.sentence import pieces, sentences
-from portico_server.knowledge.chunk.spans import Span, carve, pack, width
+from portico_server.knowledge.chunk.spans import Span, around_tables, carve, pack, width
 from portico_server.knowledge.chunk.units import lines
 from portico_server.knowledge.part import Part
 
@@ -19,11 +19,23 @@ _GAP = re.compile(r"\n[ \t]*\n\s*")
 
 
 def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Blocks packed up to ``size`` columns; a block that is wider is cut, prose by sentences and code by lines."""
+    """Blocks packed up to ``size`` columns; wider ones are cut: prose by sentences, code by lines, tables by rows."""
     chunks: list[Part] = []
     for part in joined(parts, size):
-        chunks.extend(carve(part, pack(part.text, blocks(part.text, size), size, overlap), indented=True))
+        chunks.extend(divide(part, size, overlap))
     return chunks
+
+
+def divide(part: Part, size: int, overlap: int) -> list[Part]:
+    """The blocks of a part; each piece of a table that is cut has its header."""
+
+    def prose(part: Part, span: Span) -> list[Part]:
+        start, end = span
+        text = part.text[start:end]
+        found = pack(text, blocks(text, size), size, overlap)
+        return carve(part, ((start + a, start + b) for a, b in found), indented=True)
+
+    return around_tables(part, size, prose, ruled=True)
 
 
 def joined(parts: Iterable[Part], size: int) -> Iterator[Part]:

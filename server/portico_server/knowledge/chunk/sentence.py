@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from portico_server.knowledge.chunk.spans import Span, carve, cut, pack, width
+from portico_server.knowledge.chunk.spans import Span, around_tables, carve, cut, pack, width
 from portico_server.knowledge.part import Part
 
 # After a Chinese full stop, question mark, exclamation mark or semicolon (with the quotes and brackets that close
@@ -53,8 +53,9 @@ def pieces(text: str, spans: Iterable[Span], size: int) -> Iterator[Span]:
 
 def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Sentences packed up to ``size`` columns. Short parts under the same heading are not joined: a page is a page."""
-    chunks: list[Part] = []
-    for part in parts:
-        units = pieces(part.text, sentences(part.text), size)
-        chunks.extend(carve(part, pack(part.text, units, size, overlap)))
-    return chunks
+
+    def prose(part: Part, span: Span) -> list[Part]:
+        units = pieces(part.text, sentences(part.text, *span), size)
+        return carve(part, pack(part.text, units, size, overlap))
+
+    return [piece for part in parts for piece in around_tables(part, size, prose, ruled=False)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
@@ -163,3 +163,54 @@ def carve_each(
     kept = [(span, value) for span, value in pairs if part.text[span[0] : span[1]].strip()]
     chunks = carve(part, (span for span, _ in kept), indented=indented)
     return [(chunk, value) for chunk, (_, value) in zip(chunks, kept, strict=True)]
+
+
+_RULED = re.compile(
+    r"^(?P<head>[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*\n)"
+    r"(?P<rows>(?:[^\n]*\|[^\n]*(?:\n|\Z))+)",
+    re.M,
+)
+"""A table of Markdown."""
+
+_PLAIN = re.compile(
+    r"^(?P<head>[^\n]*\S \| [^\n]*\n{1,2})(?P<rows>(?:[^\n]*\S \| [^\n]*(?:\n{1,2}|\Z)){2,})", re.M
+)
+"""A table as it is read from HTML, Word and PDF, with or without empty lines between its rows."""
+
+_NUMBER = re.compile(r"[\d.,:/%€$£+() -]*\d[\d.,:/%€$£+() -]*")
+
+
+def around_tables(
+    part: Part, size: int, prose: Callable[[Part, Span], list[Part]], *, ruled: bool
+) -> list[Part]:
+    """Chunks of a part: ``prose`` cuts what stands around its tables, and those narrower than a chunk.
+
+    A wider table is cut between rows, with its header above each piece, unless the header is wider than half a chunk.
+    ``ruled``: tables are those of Markdown, with a rule below the header; otherwise the first of several rows is the
+    header where none of its cells is a number.
+    """
+    text, at = part.text, 0
+    chunks: list[Part] = []
+    for match in (_RULED if ruled else _PLAIN).finditer(text):
+        head = match["head"].strip("\n")
+        if width(match.group()) <= size or width(head) > size // 2:
+            continue
+        if not ruled and any(_NUMBER.fullmatch(cell.strip()) for cell in head.split(" | ")):
+            continue
+        chunks.extend(prose(part, (at, match.start())))
+        chunks.extend(_row_groups(part, match, head, size - width(head) - 1))
+        at = match.end()
+    chunks.extend(prose(part, (at, len(text))))
+    return chunks
+
+
+def _row_groups(part: Part, match: re.Match[str], head: str, room: int) -> list[Part]:
+    start, end = match.span("rows")
+    rows: list[Span] = []
+    while start < end:
+        stop = part.text.find("\n", start, end) + 1 or end
+        rows.extend(cut(part.text, (start, stop), room))
+        start = stop
+    groups = pack(part.text, rows, room, 0)
+    groups[0] = (match.start(), groups[0][1])
+    return [*carve(part, groups[:1]), *carve(part, groups[1:], above=head)]

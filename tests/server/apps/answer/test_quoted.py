@@ -40,12 +40,32 @@ MOONCAKES = {
 }
 
 
+BREEDS = [
+    (f"Breed {name}", f"{number} kg", f"{number * 3} years")
+    for number, name in enumerate([f"{a}{b}" for a in "abcdefghij" for b in "klmnopqrstuv"], start=101)
+]
+"""Rows of a table that no passage holds as a whole."""
+
+
+def ledgers() -> dict[str, str]:
+    """One long table in the forms that are read, each about something else."""
+    rows = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in BREEDS)
+    cells = "".join(f"<tr><td>{a} goat</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in BREEDS)
+    lines = "\n".join(f"{a} sheep,{b},{c}" for a, b, c in BREEDS)
+    return {
+        "cows.md": f"# Cows\n\n| Cow | Weight | Age |\n| --- | --- | --- |\n{rows}\n",
+        "goats.html": "<html><body><h1>Goats</h1><table><tr><th>Goat</th><th>Weight</th><th>Age</th></tr>"
+        f"{cells}</table></body></html>",
+        "sheep.csv": f"Sheep,Weight,Age\n{lines}\n",
+    }
+
+
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     root = tmp_path_factory.mktemp("quoted")
     config = root / "portico.yaml"
     stores = ""
-    for name, files in (("bakery", BAKERY), ("mooncakes", MOONCAKES)):
+    for name, files in (("bakery", BAKERY), ("mooncakes", MOONCAKES), ("farm", ledgers())):
         folder = root / name
         folder.mkdir()
         for file, text in files.items():
@@ -139,6 +159,25 @@ def test_a_streamed_answer_is_the_same_in_pieces(http: httpx.Client) -> None:
 def test_a_row_of_a_table_has_its_header(http: httpx.Client) -> None:
     answer = ask(http, "bakery", "What is the price of a rye loaf?")["content"]
     assert "> | Bread | Price |\n> | --- | --- |\n> | Rye loaf | 4.20 |\n>\n> [" in answer
+
+
+@pytest.mark.parametrize(
+    ("question", "header", "row"),
+    [
+        (
+            "How heavy is breed jv?",
+            "| Cow | Weight | Age |\n| --- | --- | --- |",
+            "| Breed jv | 220 kg | 660 years |",
+        ),
+        ("How heavy is the breed jv goat?", "Goat | Weight | Age\n", "Breed jv goat | 220 kg | 660 years"),
+        ("How heavy is the breed jv sheep?", "Sheep | Weight | Age\n", "Breed jv sheep | 220 kg | 660 years"),
+    ],
+)
+def test_a_row_far_down_a_long_table_has_its_header(
+    http: httpx.Client, question: str, header: str, row: str
+) -> None:
+    answer = ask(http, "farm", question)["content"]
+    assert f"{header}\n{row}" in re.sub(r"^> ?", "", answer, flags=re.MULTILINE), answer
 
 
 def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None:
