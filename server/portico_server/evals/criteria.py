@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
 from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
 from portico_server.evals.ranking import MEASURES
 from portico_server.grading import graders, template
@@ -125,6 +126,13 @@ def fields_of(criteria: Sequence[Criterion]) -> frozenset[str]:
         else:
             found |= template.fields(one.grader)
     return found
+
+
+def require_rights(criteria: Sequence[Criterion], caller: Principal) -> None:
+    """Raise `Forbidden` if one of them brings code along which the caller may not have executed."""
+    for number, one in enumerate(criteria):
+        if one.grader["type"] != RETRIEVAL:
+            graders.require_rights(one.grader, caller, f"testing_criteria[{number}]")
 
 
 def judges_of(criteria: Sequence[Criterion]) -> frozenset[str]:

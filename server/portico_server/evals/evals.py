@@ -45,6 +45,7 @@ class Evals:
         """Make one. Raises `InvalidRequest` that names what is wrong, `NotFound` for a judge that is not there."""
         caller.require(SCOPE)
         found = criteria.read(testing_criteria)
+        criteria.require_rights(found, caller)
         for judge in sorted(criteria.judges_of(found)):
             try:
                 card = (await self._registry.resolve(judge, caller)).card

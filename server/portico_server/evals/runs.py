@@ -16,7 +16,7 @@ from portico_server.db import evals as rows
 from portico_server.db import runs
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
 from portico_server.db.files import Order, Page
-from portico_server.evals import source
+from portico_server.evals import criteria, source
 from portico_server.evals.evals import Evals, evaluation
 from portico_server.evals.prepare import prepare
 from portico_server.evals.spec import WORKING, Workplace
@@ -42,6 +42,7 @@ class EvalRuns:
     ) -> EvalRunRow:
         """Begin a run. All that can be wrong before something is asked is told now."""
         test = await self._evals.get(eval_id, caller)
+        criteria.require_rights(test.criteria, caller)
         prepared = await prepare(self._place, test, data_source, caller)
         run_id = new_id("evalrun_")
         row = EvalRunRow(

@@ -83,6 +83,7 @@ class Searches:
     async def create(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> SearchRow:
         """Begin a search. All that can be wrong before something is asked is told now."""
         test = await self._evals.get(eval_id, caller)
+        criteria.require_rights(test.criteria, caller)
         wish = await self._checked(test, given, caller)
         now = time.time()
         row = SearchRow(

@@ -81,7 +81,7 @@ class Jobs:
         self._place = Workplace(
             *(database, bases, files, trainer, folder, scheduler.holder, packages, asyncio.Lock())
         )
-        scheduler.handle(KIND, self._work, concurrency=AT_ONCE)
+        scheduler.handle(KIND, self._work, concurrency=AT_ONCE, owned=True)
 
     async def start(self) -> None:
         """Remove what jobs that ended, or were never written down, have left on the disk."""
@@ -151,6 +151,7 @@ class Jobs:
         overrides.check(spec.overrides, "recipe")
         if spec.method == "reinforcement":
             graders.check(spec.grader)
+            graders.require_rights(spec.grader, caller)
             for judge in sorted(graders.judges(spec.grader)):
                 await self._registry.resolve(judge, caller)
         for param, file_id in (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from portico.wire import Usage
-from portico_server.core.code import Evaluator
+from portico_server.core.code import Evaluator, is_formula, require_code
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Chat, Reply
@@ -115,11 +115,14 @@ class Grading:
                 text, reference = (fill(grader[name], answer.sources) for name in ("input", "reference"))
                 return measure(text, reference)
             case "python":
+                require_code(self._context.caller, "The grader's source")
                 source = grader["source"] + _GRADE
                 return _number(await self._light.evaluate(source, [answer.sample, dict(answer.item)], {}))
             case "score_model":
                 return await self._score(grader, answer)
         values = {name: await self._one(inner, answer) for name, inner in grader["graders"].items()}
+        if not is_formula(grader["calculate_output"]):
+            require_code(self._context.caller, "The grader's formula")
         formula = f"lambda {', '.join(values)}: ({grader['calculate_output']})"
         return _number(await self._light.evaluate(formula, [], values))
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from portico_server.core.code import is_formula, require_code
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.pattern import require_python_pattern
+from portico_server.core.principal import Principal
 from portico_server.grading.similarity import MEASURES
 
 OPERATIONS: Final = ("eq", "ne", "like", "ilike")
@@ -57,6 +59,17 @@ def _judges(given: Any) -> Iterator[str]:
     if isinstance(graders, Mapping):
         for one in graders.values():
             yield from _judges(one)
+
+
+def require_rights(given: Any, caller: Principal, param: str = "method.reinforcement.grader") -> None:
+    """Raise `Forbidden` if a grader that was checked brings code along which the caller may not have executed."""
+    if given["type"] == "python":
+        require_code(caller, f"{param}.source")
+    elif given["type"] == "multi":
+        if not is_formula(given["calculate_output"]):
+            require_code(caller, f"{param}.calculate_output")
+        for name, one in given["graders"].items():
+            require_rights(one, caller, f"{param}.graders.{name}")
 
 
 def _word(given: Mapping[str, Any], name: str, param: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from tests.server.finetune.child.bases import Alone
 
 from portico_server.core.context import Listener
+from portico_server.core.principal import Principal
 from portico_server.core.request import Chat, Reply, Request, Result
 from portico_server.grading.grade import Answer, Grading
 from portico_server.grading.similarity import MEASURES
@@ -76,6 +77,27 @@ async def test_python_that_fails_costs_the_answer_alone(light: Light) -> None:
     for value in ("'much'", "float('nan')", "None"):
         bad = {"type": "python", "source": f"def grade(sample, item):\n    return {value}"}
         assert (await grade(light, bad, "a"))[0] == 0.0
+
+
+class Narrow(Alone):
+    """A context whose caller may run no code."""
+
+    @property
+    def caller(self) -> Principal:
+        return Principal("key_narrow", frozenset({"chat"}))
+
+
+@pytest.mark.parametrize(
+    "grader",
+    [
+        {"type": "python", "source": "def grade(sample, item):\n    return 1.0"},
+        {"type": "multi", "graders": {}, "calculate_output": "[1.0 for _ in range(1)][0]"},
+    ],
+)
+async def test_code_is_graded_with_for_those_who_may_run_it(light: Light, grader: dict[str, Any]) -> None:
+    assert await grade(light, grader, "a") == (1.0, "")
+    reward, trouble = await grade(light, grader, "a", Narrow())
+    assert reward == 0.0 and "tools:python_light:call" in trouble
 
 
 async def test_several_are_joined_by_a_formula(light: Light) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.knowledge.chunk.chunkers import CHUNKERS, is_late
@@ -44,6 +44,12 @@ async def check_model(
         raise NotFound(error.message, code=error.code, param=param) from error
     if late and "spans" not in found.card.capabilities:
         raise await _not_late(name, registry, caller)
+    if found.card.kind == "app" and not caller.admin:  # chunks are made with the daemon's rights, not with the caller's
+        raise Forbidden(
+            f"'{name}' is an app, and an app that makes chunks works with the operator's rights. Name a model, or ask the "
+            "operator to make the group.",
+            param=PARAM,
+        )
     if found.card.kind not in ("model", "app") or needed not in found.card.capabilities:
         raise InvalidRequest(
             f"'{name}' is not a model for {wanted}, so it cannot make chunks by the strategy '{kind}'.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from portico_server.core.code import is_formula
 from portico_server.core.context import Context
 from portico_server.core.request import ToolResult
 from portico_server.tools.sandbox.light import Light
@@ -22,6 +23,11 @@ def tool(light: Light) -> Tool:
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
         expression = " ".join(arguments["expression"].split())
+        if not is_formula(expression):  # it would be code, which takes the right to another tool
+            return ToolResult(
+                f"'{expression}' cannot be calculated: numbers, operators and functions of math were expected.",
+                is_error=True,
+            )
         done = await light.run(f"{_MATH}\n({expression}\n)")
         if done.error is not None or done.value is None:
             reason = (done.error or "it has no value").rpartition("\n")[2]

@@ -11,6 +11,7 @@ import pytest
 from tests.porch import Porch, Teller, porch
 
 from portico_server.apps.deployed import Kind
+from portico_server.engines.spec import ModelSpec
 
 ADMIN = "pk-of-the-operator"
 SCOPE = "tools:python_light:call"
@@ -84,3 +85,57 @@ async def test_code_of_an_agent_needs_it(house: Porch) -> None:
     assert is_refused(refused), refused.text
     done = await deploy(house, await key(house, *theirs, SCOPE), kind="agent", spec=spec)
     assert done.status_code == 200, done.text
+
+
+# --- code in other places than flows and agents -------------------------------------------------------------------
+
+PYTHON = {"type": "python", "name": "mine", "source": "def grade(sample, item):\n    return 1.0"}
+CHECK = {"type": "string_check", "input": "a", "reference": "a", "operation": "eq", "name": "same"}
+
+
+def multi(formula: str, **graders: Any) -> dict[str, Any]:
+    return {"type": "multi", "name": "all", "graders": graders or {"same": CHECK}, "calculate_output": formula}
+
+
+async def evaluation(house: Porch, headers: dict[str, str], grader: dict[str, Any]) -> httpx.Response:
+    config = {"type": "custom", "item_schema": {"type": "object"}}
+    body = {"name": "e", "data_source_config": config, "testing_criteria": [grader]}
+    return await house.client.post("/v1/evals", json=body, headers=headers)
+
+
+BRINGS_CODE = [
+    PYTHON,
+    multi("inner", inner=PYTHON),
+    multi("[x for x in (same, 1)][0]"),
+    multi("(lambda: same)()"),
+    multi("same.__class__(1)"),
+    multi("same) + (__import__('os') and 1"),
+]
+
+
+@pytest.mark.parametrize("grader", BRINGS_CODE)
+async def test_who_brings_a_grader_with_code_needs_it(house: Porch, grader: dict[str, Any]) -> None:
+    grader = {**grader, "pass_threshold": 0.5}
+    refused = await evaluation(house, await key(house, "chat"), grader)
+    assert is_refused(refused), refused.text
+    done = await evaluation(house, await key(house, "chat", SCOPE), grader)
+    assert done.status_code in (200, 201), done.text
+
+
+async def test_who_has_a_model_trained_by_a_grader_with_code_needs_it(house: Porch) -> None:
+    await house.parts.models.add(ModelSpec("base", "fake://"))
+    for scopes, param in ((("chat", "finetune"), "method.reinforcement.grader.source"), (("admin",), None)):
+        headers = await key(house, *scopes)
+        method = {"type": "reinforcement", "reinforcement": {"grader": PYTHON}}
+        body = {"model": "base", "training_file": "file-none", "method": method}
+        refused = await house.client.post("/v1/fine_tuning/jobs", json=body, headers=headers)
+        assert refused.status_code >= 400
+        assert is_refused(refused) is (param is not None), refused.text
+        if param is not None:
+            assert refused.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("formula", ["0.5 * same + 0.5", "max(same, 0.2) if same > 0 else -1", "min([same, 1])"])
+async def test_arithmetic_needs_nothing(house: Porch, formula: str) -> None:
+    done = await evaluation(house, await key(house, "chat"), {**multi(formula), "pass_threshold": 0.5})
+    assert done.status_code in (200, 201), done.text

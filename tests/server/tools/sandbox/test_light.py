@@ -120,6 +120,12 @@ async def test_the_calculator_says_what_is_wrong(light: Light, expression: str) 
     assert result.is_error and expression in result.text
 
 
+@pytest.mark.parametrize("code", ["[x for x in range(9)]", "(lambda: 1)()", "1)\nimport os\n(2", "pi.real", "'a' * 9"])
+async def test_the_calculator_runs_no_code(light: Light, code: str) -> None:
+    result = await calculator.tool(light).work({"expression": code}, None)  # type: ignore[arg-type]
+    assert result.is_error and "numbers, operators and functions" in result.text
+
+
 async def test_an_error_is_a_result_of_the_tool(light: Light) -> None:
     tool = python_light.tool(light)
     result = await tool.work({"code": "1 / 0"}, None)  # type: ignore[arg-type]
