@@ -16,7 +16,7 @@ from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.ids import new_id
-from portico_server.core.principal import Principal
+from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.training import BaseModel, Bases
 from portico_server.db import runs, tuning
@@ -30,6 +30,7 @@ from portico_server.finetune.spec import DataFacts, Job, Spec
 from portico_server.finetune.trainer import Trainer
 from portico_server.finetune.work import WORKING, Uploads, Work, Workplace, examine
 from portico_server.grading import graders
+from portico_server.runs.run import RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
@@ -81,7 +82,7 @@ class Jobs:
         self._place = Workplace(
             *(database, bases, files, trainer, folder, scheduler.holder, packages, asyncio.Lock())
         )
-        scheduler.handle(KIND, self._work, concurrency=AT_ONCE, owned=True)
+        scheduler.handle(KIND, self._work, concurrency=AT_ONCE)
 
     async def start(self) -> None:
         """Remove what jobs that ended, or were never written down, have left on the disk."""
@@ -335,7 +336,11 @@ class Jobs:
             raise Unavailable(f"The job '{payload['job']}' is gone.", code="fine_tune_not_found")
         if row.status not in WORKING:
             return {"job": row.id, "stopped": True}
-        return await Work(self._place, _job(row), context).do()
+        job, judging = _job(row), context
+        if job.spec.grader and isinstance(context, RunContext):
+            # It brings names and code along: the rights of who brought them hold for both.
+            judging = context.on_behalf_of(self._scheduler.principals(row.owner or SYSTEM.id))
+        return await Work(self._place, job, context, judging).do()
 
 
 def _job(row: JobRow) -> Job:

@@ -113,10 +113,11 @@ async def examine(
 class Work:
     """One attempt at one job."""
 
-    def __init__(self, place: Workplace, job: Job, context: Context) -> None:
+    def __init__(self, place: Workplace, job: Job, context: Context, judging: Context) -> None:
         self._place = place
         self._job = job
         self._context = context
+        self._judging = judging
         self._folder = place.place(job.id)
         self._began = 0.0
         self._first_step = 0
@@ -212,7 +213,7 @@ class Work:
     async def _train(self, base: BaseModel, prepared: Prepared, recipe: Recipe) -> Mapping[str, Any]:
         task = Task(self._job, base, recipe, prepared, self._folder)
         trained: Trained | None = None
-        async with aclosing(self._place.trainer(base).train(task, self._context)) as events:
+        async with aclosing(self._place.trainer(base).train(task, self._judging)) as events:
             async for event in events:
                 if isinstance(event, Trained):
                     trained = event

@@ -211,7 +211,7 @@ class Asks(Protocol):
 class RunContext:
     """`portico_server.core.context.Context` for a run or one of its children."""
 
-    __slots__ = ("_asks", "_depth", "_listener", "_quotas", "_registry", "_run")
+    __slots__ = ("_asks", "_caller", "_depth", "_listener", "_quotas", "_registry", "_run")
 
     def __init__(
         self,
@@ -221,8 +221,10 @@ class RunContext:
         asks: Asks | None,
         quotas: Quotas,
         depth: int = 0,
+        caller: Principal | None = None,
     ) -> None:
         self._run = run
+        self._caller = caller or run.caller
         self._registry = registry
         self._listener = listener
         self._asks = asks
@@ -240,7 +242,13 @@ class RunContext:
 
     @property
     def caller(self) -> Principal:
-        return self._run.caller
+        return self._caller
+
+    def on_behalf_of(self, caller: Principal) -> RunContext:
+        """The same run with the rights of somebody else: what the daemon calls because that one asked for it."""
+        return RunContext(
+            self._run, self._registry, self._listener, self._asks, self._quotas, self._depth, caller
+        )
 
     @property
     def deadline(self) -> float | None:
@@ -256,7 +264,9 @@ class RunContext:
             )
         servable = await self._registry.resolve(name, self.caller)
         child = RunContext(
-            *(self._run, self._registry, listener or _nobody, self._asks, self._quotas), self._depth + 1
+            *(self._run, self._registry, listener or _nobody, self._asks, self._quotas),
+            self._depth + 1,
+            self._caller,
         )
         spans = self._run.spans
         if spans is None:
