@@ -64,7 +64,7 @@ class Bench:
         registry = Registry()
         registry.add(Instant())
         self.runner = Runner(registry, UsageLog(database), timeout=60)
-        self.sessions = Sessions(database)
+        self.sessions = Sessions(database, registry)
         self.light = Light()
         self.agents = Agents(registry, self.runner, self.light, self.sessions, Nothing())
         self.spec: AgentSpec = read.agent(

@@ -212,7 +212,9 @@ async def porch(
         flows=flows,
         apps=apps,
         reconciler=Reconciler(models, stores, added, mcp, prompts, apps),
-        agents=Agents(registry, runner, code.light, Sessions(database), StoredFacts(database, stores, files)),
+        agents=Agents(
+            registry, runner, code.light, Sessions(database, registry), StoredFacts(database, stores, files)
+        ),
         tuning=tuning,
         batches=Batches(
             *(database, registry, runner, scheduler, files),

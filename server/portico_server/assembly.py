@@ -157,7 +157,7 @@ class House:
         self.apps = Apps(database, self.registry, self.runner.app_quotas)
         self.apps.kind("flow", Kind(self.flows.check, self.flows.build))
         self.agents = Agents(
-            *(self.registry, self.runner, self.code.light, Sessions(database)),
+            *(self.registry, self.runner, self.code.light, Sessions(database, self.registry)),
             StoredFacts(database, self.stores, self.files),
         )
         self.apps.kind("agent", Kind(self.agents.check, self.agents.build))

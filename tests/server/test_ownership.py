@@ -478,3 +478,33 @@ async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
         with pytest.raises(Forbidden):
             await client.apps.list(everyone=True)
         assert await client.prompts.list() == []
+
+
+async def test_sessions_with_ones_own_app_and_with_the_shared_one_are_apart(town: Town) -> None:
+    """Both apps have one name, the key calls its sessions the same, and what is said to one the other never hears."""
+    town.porch.parts.apps.kind("agent", Kind(town.porch.parts.agents.check, town.porch.parts.agents.build))
+    spec = {"portico_agent": 1, "model": "voice"}
+    wish = {"name": "desk", "kind": "agent", "spec": spec}
+    mine = (await town.owner.done("POST", "/api/apps", wish))["id"]
+    shared = (await town.admin.done("POST", "/api/apps", wish))["id"]
+    opened = {
+        app: (await town.owner.done("POST", "/api/sessions", {"app": app, "name": "talk"}))["id"]
+        for app in (mine, shared, "desk")
+    }
+    assert opened["desk"] == opened[mine] != opened[shared]
+    for app, said in ((mine, "a secret"), (shared, "hello")):
+        body = {"model": app, "messages": [{"role": "user", "content": said}], "conversation": "talk"}
+        await town.owner.done("POST", "/v1/chat/completions", body)
+        told = await town.owner.done("GET", f"/api/sessions/{opened[app]}/messages")
+        assert [
+            item["message"]["content"] for item in told["data"] if item["message"]["sender"] == "user"
+        ] == [said]
+    crossed = {"model": shared, "messages": [{"role": "user", "content": "x"}], "conversation": opened[mine]}
+    answer = await town.owner("POST", "/v1/chat/completions", crossed)
+    assert answer.status_code == 404 and answer.json()["error"]["code"] == "session_not_found"
+    for app, expected in ((mine, [opened[mine]]), (shared, [opened[shared]]), ("desk", [opened[mine]])):
+        listed = await town.owner.done("GET", f"/api/sessions?app={app}")
+        assert [item["id"] for item in listed["data"]] == expected
+    await town.owner.done("DELETE", "/api/apps/desk")
+    later = await town.owner.done("POST", "/api/sessions", {"app": "desk", "name": "talk"})
+    assert later["id"] == opened[shared], "the shared app is meant by now"

@@ -14,6 +14,7 @@ import orjson
 
 from portico_server.apps.change import changed
 from portico_server.apps.entry import AppEntry
+from portico_server.core.binding import bound_id
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.limits import Limits
@@ -210,7 +211,7 @@ class Apps:
 
     def _named(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow] | None:
         """What the caller means by a name or an id: its own app, then a shared one, another key's by its id alone."""
-        app_id = self._ids.get((caller.id, ref)) or self._ids.get((None, ref)) or ref
+        app_id = bound_id(ref) or self._ids.get((caller.id, ref)) or self._ids.get((None, ref)) or ref
         found = self._rows.get(app_id)
         return found if found is not None and caller.sees(found[0].owner) else None
 

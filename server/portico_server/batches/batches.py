@@ -76,7 +76,7 @@ class Batches:
         )
         self.ask: Ask | None = None
         """The door for a request; put in by the composition root, which knows the faces."""
-        scheduler.handle(KIND, self._work, concurrency=AT_ONCE)
+        scheduler.handle(KIND, self._work, concurrency=AT_ONCE, bound=True)
 
     async def start(self) -> None:
         """Clear up behind a daemon that was cut off: lines of batches that have ended, batches whose runs have."""

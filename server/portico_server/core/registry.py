@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
+from portico_server.core.binding import BOUND, Bound, gone, id_of, meaning_of, owner_in
 from portico_server.core.errors import Conflict, NotFound, nearest
-from portico_server.core.principal import Principal
+from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.servable import Card, Kind, Servable
 
 RESERVED: Final = frozenset({"default", "default-embedding", "default-image", "client"})
@@ -185,8 +186,36 @@ class Registry:
         """The Servable that ``caller`` means by a name or an id, checked for visibility and scope.
 
         Raises `NotFound` (with the nearest names) if it does not exist for this caller, `Forbidden` if it does and
-        the caller may not call it.
+        the caller may not call it. Within a durable run a name means what it meant when the run began: `Conflict` if
+        that is gone.
         """
+        bound = BOUND.get()
+        if bound is not None and caller.id != SYSTEM.id:
+            return await self._bound(key, caller, bound)
+        return await self._resolve(key, caller)
+
+    async def _bound(self, key: str, caller: Principal, bound: Bound) -> Servable:
+        meaning = bound.known.get(key)
+        if meaning is None:
+            found = await self._resolve(key, caller)
+            await bound.bind(key, meaning_of(found.card))
+            return found
+        known_as = id_of(meaning)
+        if known_as is not None:
+            kind = key.rpartition("/")[0]
+            same = await self._identified(f"{kind}/{known_as}" if kind else known_as, caller)
+        else:
+            owner = owner_in(meaning)
+            if owner is None:
+                same = self.get(key) or await self._elsewhere(key, caller)
+            else:
+                same = await self.owned(key, owner)
+        if same is None or meaning_of(same.card) != meaning:
+            raise gone(key, meaning)
+        caller.require(same.card.scope)
+        return same
+
+    async def _resolve(self, key: str, caller: Principal) -> Servable:
         own = self._private.get(caller.id)
         found = None if own is None else own.get(key)
         if found is None:

@@ -57,6 +57,11 @@ def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
     return Trace(trace_id, span_id, bool(int(flags, 16) & 1), kept)
 
 
+def of_mapping(headers: Mapping[str, str] | None) -> Trace | None:
+    """The span that `Trace.headers` told of."""
+    return of_headers((name.encode(), value.encode()) for name, value in (headers or {}).items())
+
+
 def of_run(run_id: str, path: str = "", within: Trace | None = None) -> Trace:
     """The span of a run, or of its step at ``path``, in the trace of ``within`` or in one of its own.
 

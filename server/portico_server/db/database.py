@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -207,14 +208,18 @@ class Database:
     async def write(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        run = copy_context().run  # a run that is written down notes the trace and the names that it has there
         return await self._written(
-            self._write_engine, lambda connection: function(connection, *args, **kwargs)
+            self._write_engine, lambda connection: run(function, connection, *args, **kwargs)
         )
 
     async def jot(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._written(self._jot_engine, lambda connection: function(connection, *args, **kwargs))
+        run = copy_context().run
+        return await self._written(
+            self._jot_engine, lambda connection: run(function, connection, *args, **kwargs)
+        )
 
     def send(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:
         """`write` if ``full``, else `jot`, that begins now: what it will return or raise."""

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, select
 
 from portico_server.db.schema import session_messages, sessions
-from portico_server.db.sessions import MessageRow, SessionRow, get, named
+from portico_server.db.sessions import MessageRow, SessionRow, get
 
 Told = tuple[str, str]
 """An agent, by its path, and a run."""
@@ -18,19 +18,26 @@ _MESSAGE = [session_messages.c[name] for name in MessageRow.__dataclass_fields__
 def in_session(
     connection: Connection, app: str, owner: str, name: str, told: Told
 ) -> tuple[SessionRow | None, MessageRow | None]:
-    """A session, and the message that an agent was given in it in a run."""
-    row = named(connection, app, owner, name)
-    if row is None:
-        return None, None
+    """A session, and the message that an agent was given in it in a run.
+
+    Apps of one name, one's own and the shared one, may each have a session of that name: the one with the message.
+    """
+    rows = connection.execute(
+        select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner, sessions.c.name == name)
+    ).scalars()
+    found = [row for session_id in rows if (row := get(connection, session_id)) is not None]
     agent, run_id = told
-    first = connection.execute(
-        select(*_MESSAGE)
-        .where(session_messages.c.session_id == row.id, session_messages.c.agent == agent)
-        .where(session_messages.c.run_id == run_id)
-        .order_by(session_messages.c.seq)
-        .limit(1)
-    ).first()
-    return row, MessageRow(*first) if first else None
+    for row in found:
+        first = connection.execute(
+            select(*_MESSAGE)
+            .where(session_messages.c.session_id == row.id, session_messages.c.agent == agent)
+            .where(session_messages.c.run_id == run_id)
+            .order_by(session_messages.c.seq)
+            .limit(1)
+        ).first()
+        if first is not None:
+            return row, MessageRow(*first)
+    return (found[0] if found else None), None
 
 
 def in_copies(

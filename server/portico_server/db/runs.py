@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import orjson
 from sqlalchemy import Connection, func, insert, or_, select, true, update
 
+from portico_server.core import binding, trace
 from portico_server.db import once, questions
 from portico_server.db.schema import run_events, runs, steps
 
@@ -42,6 +43,10 @@ class RunRow:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    trace: Mapping[str, str] | None = None
+    """The headers of the trace in which it was begun."""
+    bound: Mapping[str, str] | None = None
+    """What the names mean that it asks for, see `portico_server.core.binding`."""
 
 
 _APPEND = "INSERT INTO run_events (run_id, seq, created_at, event) VALUES (?, ?, ?, ?)"
@@ -80,9 +85,23 @@ def ensure(
             status="queued",
             payload=dict(payload),
             created_at=time.time(),
+            **_origin(),
         )
     )
     return run_id
+
+
+def _origin() -> dict[str, Any]:
+    """Where a run comes from, by the task that has it written: its trace, and what its names mean."""
+    span, names = trace.CURRENT.get(), binding.BOUND.get()
+    found: dict[str, Any] = {"trace": span.headers()} if span is not None else {}
+    return {**found, "bound": dict(names.known)} if names is not None else found
+
+
+def bind(connection: Connection, run_id: str, names: Mapping[str, str]) -> None:
+    """Write down what more names of a run mean; the first meaning of each holds."""
+    known = connection.execute(select(runs.c.bound).where(runs.c.id == run_id)).scalar() or {}
+    connection.execute(update(runs).where(runs.c.id == run_id).values(bound={**names, **known}))
 
 
 def begin(
@@ -110,9 +129,10 @@ def begin(
             lease_expires=now + lease_seconds,
             created_at=now,
             started_at=now,
+            **(origin := _origin()),
         )
     )
-    return RunRow(run_id, kind, name, owner, "running", payload, None, None, 1, now, now, None)
+    return RunRow(run_id, kind, name, owner, "running", payload, None, None, 1, now, now, None, **origin)
 
 
 def again(connection: Connection, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:

@@ -96,7 +96,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0018"
+HEAD = "0019"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(
@@ -173,6 +173,9 @@ runs = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
+    # The headers of the trace in which it was begun, and what the names mean that it asks for.
+    Column("trace", JSON),
+    Column("bound", JSON),
     Index("ix_runs_status_kind_created_at", "status", "kind", "created_at"),
 )
 
@@ -390,15 +393,18 @@ sessions = Table(
     "sessions",
     metadata,
     Column("id", String, primary_key=True),
-    Column("app", String, nullable=False),
+    # The id of the app; the name of an agent that is not deployed.
+    Column("app_id", String, nullable=False),
     Column("owner", String, nullable=False),
     Column("name", String, nullable=False),
+    # What the app is called.
+    Column("app", String, nullable=False, default="", server_default=""),
     Column("title", String, nullable=False, default=""),
     Column("metadata", JSON, nullable=False),
     Column("last_seq", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    UniqueConstraint("app", "owner", "name"),
+    UniqueConstraint("app_id", "owner", "name"),
     Index("ix_sessions_owner_updated_at", "owner", "updated_at"),
 )
 

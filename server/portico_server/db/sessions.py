@@ -29,9 +29,12 @@ from portico_server.db.schema import session_messages, session_states, sessions
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One session. ``name`` is what its owner calls it; ``last_seq`` the number of its last message."""
+    """One session. ``app_id``: see `SessionKey`, ``app``: what that is called; ``name`` is what its owner calls it;
+    ``last_seq`` the number of its last message.
+    """
 
     id: str
+    app_id: str
     app: str
     owner: str
     name: str
@@ -55,12 +58,16 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """The session that a turn belongs to; ``fresh``: it is made when the first turn is kept."""
+    """The session that a turn belongs to: that of the app with this id, or of an undeployed agent by its name.
+
+    ``fresh``: it is made when the first turn is kept; ``app``: what the app is called.
+    """
 
     id: str
-    app: str
+    app_id: str
     owner: str
     name: str
+    app: str
     fresh: bool = False
 
 
@@ -81,7 +88,7 @@ _MESSAGE = [session_messages.c[name] for name in MessageRow.__dataclass_fields__
 
 # What every turn asks is put together once: building these takes longer than the database does.
 _NAMED = select(*_SESSION).where(
-    sessions.c.app == bindparam("app"),
+    sessions.c.app_id == bindparam("app_id"),
     sessions.c.owner == bindparam("owner"),
     sessions.c.name == bindparam("name"),
 )
@@ -120,13 +127,14 @@ def opened(
     metadata: Mapping[str, Any] | None = None,
 ) -> SessionRow:
     """The session of this name, made if there is none."""
-    found = named(connection, key.app, key.owner, key.name)
+    found = named(connection, key.app_id, key.owner, key.name)
     if found is not None:
         return found
     now = time.time()
     connection.execute(
         insert(sessions).values(
             id=key.id,
+            app_id=key.app_id,
             app=key.app,
             owner=key.owner,
             name=key.name,
@@ -142,9 +150,9 @@ def opened(
     return row
 
 
-def named(connection: Connection, app: str, owner: str, name: str) -> SessionRow | None:
+def named(connection: Connection, app_id: str, owner: str, name: str) -> SessionRow | None:
     """The session of this name, or ``None``."""
-    row = connection.execute(_NAMED, {"app": app, "owner": owner, "name": name}).first()
+    row = connection.execute(_NAMED, {"app_id": app_id, "owner": owner, "name": name}).first()
     return SessionRow(*row) if row else None
 
 
@@ -159,13 +167,18 @@ def newest(
     limit: int,
     *,
     owner: str | None = None,
+    app_id: str | None = None,
     app: str | None = None,
     name: str | None = None,
     search: str = "",
 ) -> list[SessionRow]:
-    """Sessions, the one used last first; of an owner, an app, a name, with ``search`` in their title or messages."""
+    """Sessions, the one used last first; of an owner, an app by its id or by name, a name, with ``search`` in their
+    title or messages.
+    """
     query = select(*_SESSION).order_by(sessions.c.updated_at.desc(), sessions.c.id.desc()).limit(limit)
-    for column, wanted in ((sessions.c.owner, owner), (sessions.c.app, app), (sessions.c.name, name)):
+    if app is not None:
+        query = query.where(or_(sessions.c.app == app, sessions.c.app_id == app))
+    for column, wanted in ((sessions.c.owner, owner), (sessions.c.app_id, app_id), (sessions.c.name, name)):
         if wanted is not None:
             query = query.where(column == wanted)
     if search:
@@ -196,10 +209,10 @@ def memory(connection: Connection, session_id: str, agent: str) -> Remembered:
 
 
 def entered(
-    connection: Connection, app: str, owner: str, name: str, agent: str
+    connection: Connection, app_id: str, owner: str, name: str, agent: str
 ) -> tuple[SessionRow | None, Remembered]:
     """The session of this name, if there is one, and what ``agent`` remembers of it."""
-    row = named(connection, app, owner, name)
+    row = named(connection, app_id, owner, name)
     return row, Remembered() if row is None else memory(connection, row.id, agent)
 
 
@@ -334,7 +347,7 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
     row = get(connection, session_id)
     if row is None:
         return None
-    key = SessionKey(new_id, row.app, row.owner, name)
+    key = SessionKey(new_id, row.app_id, row.owner, name, row.app)
     made = opened(connection, key, title=row.title, metadata=row.metadata)
     said = messages(connection, session_id, limit=10_000_000)
     _put(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from portico.wire import ErrorBody, Status
+from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
 from portico_server.core.ids import new_id
@@ -43,7 +44,10 @@ class EvalRuns:
         """Begin a run. All that can be wrong before something is asked is told now."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
-        prepared = await prepare(self._place, test, data_source, caller)
+        with binding() as names:
+            prepared = await prepare(self._place, test, data_source, caller)
+            for judge in sorted(criteria.judges_of(test.criteria)):
+                await self._place.registry.resolve(judge, caller)
         run_id = new_id("evalrun_")
         row = EvalRunRow(
             id=run_id,
@@ -63,7 +67,8 @@ class EvalRuns:
             created_at=time.time(),
             finished_at=None,
         )
-        await self._place.database.write(rows.begin, row, prepared.items, KIND)
+        with binding(names.known):
+            await self._place.database.write(rows.begin, row, prepared.items, KIND)
         self._place.scheduler.look()
         return row
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.core.ids import new_id
@@ -84,7 +85,10 @@ class Searches:
         """Begin a search. All that can be wrong before something is asked is told now."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
-        wish = await self._checked(test, given, caller)
+        with binding() as names:
+            wish = await self._checked(test, given, caller)
+            for judge in sorted(criteria.judges_of(test.criteria)):
+                await self._place.registry.resolve(judge, caller)
         now = time.time()
         row = SearchRow(
             id=new_id("evalsearch_"),
@@ -124,7 +128,8 @@ class Searches:
         # Ids begin with the time and end by chance: sorted, they stand in the order of the trials.
         ids = sorted(trial.id for trial in made)
         made = [replace(trial, id=one) for trial, one in zip(made, ids, strict=True)]
-        await self._place.database.write(rows.begin, row, made, wish.prepared.items, KIND)
+        with binding(names.known):
+            await self._place.database.write(rows.begin, row, made, wish.prepared.items, KIND)
         self._place.scheduler.look()
         return row
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from portico.wire import ErrorBody
 from portico_server.core import threads
+from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.ids import new_id
@@ -82,7 +83,7 @@ class Jobs:
         self._place = Workplace(
             *(database, bases, files, trainer, folder, scheduler.holder, packages, asyncio.Lock())
         )
-        scheduler.handle(KIND, self._work, concurrency=AT_ONCE)
+        scheduler.handle(KIND, self._work, concurrency=AT_ONCE, bound=True)
 
     async def start(self) -> None:
         """Remove what jobs that ended, or were never written down, have left on the disk."""
@@ -97,7 +98,8 @@ class Jobs:
         ``ignored`` are sentences about what was asked for and is not done. Raises `Forbidden`, `NotFound`,
         `InvalidRequest`.
         """
-        spec = await self._checked(spec, caller)
+        with binding() as names:
+            spec = await self._checked(spec, caller)
         job_id, run_id = new_id("ftjob-"), new_id("run_")
         row = JobRow(
             id=job_id,
@@ -113,7 +115,8 @@ class Jobs:
         )
         events = [NewEvent("message", f"Created fine-tuning job: {row.id}")]
         events += [NewEvent("message", sentence, "warn") for sentence in ignored]
-        await self._database.write(tuning.create, row, KIND, events)
+        with binding(names.known):
+            await self._database.write(tuning.create, row, KIND, events)
         self._scheduler.look()
         return _job(row)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from portico.wire import Asked, Delta, Finished, event_to_json
+from portico_server.core import trace
+from portico_server.core.binding import BOUND, Bound
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
@@ -60,13 +62,15 @@ class Kind:
     """How runs of a kind are done.
 
     ``concurrency`` at once; ``shared``: several of one name at once, instead of one; ``owned``: with the rights of
-    their owner, instead of the daemon's own.
+    their owner, instead of the daemon's own. ``bound``: a name means to them what it meant when they began; always
+    where they are ``owned``.
     """
 
     handler: Handler
     concurrency: int = 1
     shared: bool = False
     owned: bool = False
+    bound: bool = False
 
 
 def _clock_lead() -> float:
@@ -109,9 +113,10 @@ class Scheduler:
         concurrency: int = 1,
         shared: bool = False,
         owned: bool = False,
+        bound: bool = False,
     ) -> None:
         """Say who does the runs of a kind, and how (see `Kind`)."""
-        self._kinds[kind] = Kind(handler, concurrency, shared, owned)
+        self._kinds[kind] = Kind(handler, concurrency, shared, owned, owned or bound)
 
     async def begin(
         self,
@@ -133,18 +138,30 @@ class Scheduler:
 
     async def adopt(
         self, run: Run, kind: str, name: str, payload: Mapping[str, Any], *, full: bool = True
-    ) -> None:
+    ) -> RunRow:
         """Let a row stand for a run that lives in memory: from now on it is taken up again if it is cut off."""
         put = self._database.write if full else self._database.jot
-        writing = asyncio.ensure_future(
-            put(runs.begin, run.id, kind, name, run.owner, payload, self.holder, LEASE)
-        )
+        with trace.at(run.trace):
+            writing = asyncio.ensure_future(
+                put(runs.begin, run.id, kind, name, run.owner, payload, self.holder, LEASE)
+            )
         try:
             row = await asyncio.shield(writing)
         except asyncio.CancelledError:
             self._hold(await writing, run, full=full)  # so that its row says how it ended
             raise
         self._hold(row, run, full=full)
+        return row
+
+    def names(self, row: RunRow) -> Bound | None:
+        """What the names of a run mean; what it asks for later is written down before it is called."""
+        if not self._kinds[row.kind].bound:
+            return None
+
+        async def keep(names: Mapping[str, str]) -> None:
+            await self._database.jot(runs.bind, row.id, names)
+
+        return Bound(row.bound, keep)
 
     async def again(self, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
         """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended."""
@@ -257,17 +274,23 @@ class Scheduler:
 
     def _launch(self, row: RunRow, caller: Principal, last_event: int, *, full: bool = True) -> Run:
         """Do a run that is ours by its lease."""
-        handler = self._kinds[row.kind].handler
-        run = self._runner.spawn(
-            row.kind,
-            row.name,
-            caller,
-            lambda context: handler(row.payload, context),
-            run_id=row.id,
-            last_event=last_event,
-            timeout=None,
-            owner=row.owner,
-        )
+        handler, names = self._kinds[row.kind].handler, self.names(row)
+
+        async def work(context: Context) -> Any:
+            BOUND.set(names)
+            return await handler(row.payload, context)
+
+        with trace.at(trace.of_mapping(row.trace)):
+            run = self._runner.spawn(
+                row.kind,
+                row.name,
+                caller,
+                work,
+                run_id=row.id,
+                last_event=last_event,
+                timeout=None,
+                owner=row.owner,
+            )
         self._hold(row, run, full=full)
         return run
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from alembic import command
 from sqlalchemy import create_engine, text
 
-from portico_server.db import apps, migrate, prompts, stores
+from portico_server.db import apps, migrate, prompts, sessions, stores
 from portico_server.db.database import Database
 
 _STORE = (
     "insert into stores (id, name, description, owner, app, embedding_model, metadata, last_active_at, created_at,"
     " last_change) values ('{}', '{}', '', {}, 0, '', '{{}}', 0, 0, 1)"
 )
+_SESSION = "insert into sessions values ('{}', '{}', '{}', 'talk', '', '{{}}', 1, 1, 1)"
 _ROWS = (
     _STORE.format("vs_1", "docs", "null"),
     _STORE.format("vs_2", "docs", "'key_1'"),
@@ -24,6 +25,10 @@ _ROWS = (
     "insert into app_versions values ('helper', 1, '{\"a\": 1}', 'd1', '', 'local', 1)",
     "insert into app_versions values ('helper', 2, '{\"a\": 2}', 'd2', 'note', 'local', 2)",
     "insert into app_versions values ('mine', 1, '{}', 'd3', '', 'key_1', 1)",
+    _SESSION.format("conv_1", "helper", "key_1"),
+    _SESSION.format("conv_2", "mine", "key_1"),
+    _SESSION.format("conv_3", "mine", "key_2"),
+    "insert into session_messages values ('conv_1', 1, '', null, '{}', 1)",
     "insert into prompts values ('a/b', 1, 'key_1', '{\"name\": \"a/b\"}', '', 1)",
     "insert into prompts values ('a/b', 2, 'key_1', '{\"name\": \"a/b\", \"title\": \"two\"}', 'file', 2)",
     "insert into prompts values ('shared', 1, null, '{\"name\": \"shared\"}', '', 1)",
@@ -57,6 +62,13 @@ async def test_what_had_a_name_keeps_it(tmp_path: Path) -> None:
         row, version = found["helper"]
         assert (row.owner, row.version, row.limits, version.spec) == (None, 2, {"concurrency": 2}, {"a": 2})
         assert row.id.startswith("app_")
+        talks = {each.id: each for each in await database.read(sessions.newest, 10)}
+        assert (talks["conv_1"].app, talks["conv_1"].app_id) == ("helper", row.id)
+        assert talks["conv_2"].app_id == found["mine"][0].id
+        assert (talks["conv_3"].app, talks["conv_3"].app_id) == ("mine", "mine"), (
+            "no app of that name is this key's"
+        )
+        assert len(await database.read(sessions.messages, "conv_1")) == 1
         assert [each.version for each in await database.read(apps.versions, row.id)] == [2, 1]
         assert found["mine"][0].owner == "key_1" and found["mine"][0].limits is None
         prompt = await database.read(prompts.named, "a/b", "key_1")

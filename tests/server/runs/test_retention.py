@@ -175,7 +175,7 @@ async def test_what_has_not_ended_stays_at_any_age_with_what_it_made(house: Hous
 
 
 async def test_sessions_that_were_not_used_go_where_the_setting_says_so(house: House) -> None:
-    keys = [SessionKey(f"conv_{name}", "desk", "local", name, fresh=True) for name in ("old", "new")]
+    keys = [SessionKey(f"conv_{name}", "desk", "local", name, "desk", fresh=True) for name in ("old", "new")]
     for key in keys:
         said = [("", {"sender": "user", "content": "hi"}, 1.0)]
         assert await house.database.write(talks.save, key, said, {"": {"summary": "x"}}, None, {}) == "saved"

@@ -232,6 +232,39 @@ def test_calls_lie_in_the_clients_trace_and_models_are_told_as_the_conventions_s
     assert turn.count(("chat clever", client_kind)) == 2
 
 
+def test_a_durable_run_goes_on_in_the_trace_that_it_was_begun_in(
+    tmp_path: Path, collector: Collector
+) -> None:
+    """Its daemon is killed while it waits for somebody; the next one takes it up, with nobody who sends a trace."""
+    configuration = tmp_path / "models.yaml"
+    configuration.write_text(MODELS)
+    env = {"PORTICO_OTEL_ENDPOINT": collector.url}
+    steps = [{"op": "approve", "name": "ask", "message": "?"}, {"op": "llm", "name": "say", "user": "one"}]
+    step = {"op": "pipeline", "name": "p", "steps": steps}
+    flow = {"portico_flow": 1, "name": "traced", "durability": "normal", "step": step}
+    start = (tmp_path / "home", "--file", str(configuration))
+    with daemons.running(*start, env=env) as daemon:
+        body = {"flow": flow, "input": ""}
+        with httpx.stream(
+            "POST", f"{daemon.url}/api/flows/run", json=body, headers=TRACEPARENT, timeout=30
+        ) as told:
+            next(line for line in told.iter_lines() if '"asked"' in line)
+            run_id = told.headers["x-portico-run"]
+        daemon.process.kill()
+        daemon.process.wait(20)
+    with daemons.running(*start, env=env) as daemon, httpx.Client(base_url=daemon.url, timeout=30) as client:
+        [question] = client.get("/api/questions", params={"run": run_id, "status": "pending"}).json()["data"]
+        client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True}).raise_for_status()
+        with client.stream("GET", f"/api/runs/{run_id}/events") as told:
+            assert any('"finished"' in line for line in told.iter_lines())
+    spans = {span.name: span for span in collector.spans}
+    run = spans["flow traced"]
+    assert (run.trace_id.hex(), run.parent_span_id.hex(), run.trace_state) == (TRACE, PARENT, "vendor=one")
+    steps_of_it = [span for span in collector.spans if "portico.step.path" in values(span)]
+    assert {span.trace_id.hex() for span in steps_of_it} == {TRACE}
+    assert "p.say" in {values(span)["portico.step.path"] for span in steps_of_it}
+
+
 @pytest.mark.parametrize(
     "given",
     [

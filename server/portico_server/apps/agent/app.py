@@ -136,10 +136,11 @@ class Agents:
         variables: Mapping[str, Any] | None = None,
     ) -> Run:
         """Begin a turn of an agent that need not be deployed, in the ``session`` (app, name) if there is one."""
+        kept = None if session is None else (("", session[0]), session[1])
         wish = Wish(variables or {})
 
         async def work(context: Context) -> AppOutput:
-            reply, turn = await self.turn(spec, message, context, wish, session=session, path=path, near=True)
+            reply, turn = await self.turn(spec, message, context, wish, session=kept, path=path, near=True)
             return await turn.output(reply)
 
         return self._runner.begin("agent", spec.name, caller, work)
@@ -151,12 +152,13 @@ class Agents:
         context: Context,
         wish: Wish,
         *,
-        session: tuple[str, str] | None = None,
+        session: tuple[tuple[str, str], str] | None = None,
         path: str = "",
         earlier: Sequence[AgentMessage] = (),
         near: bool = False,
     ) -> tuple[AgentMessage, Turn]:
-        """One turn: in the caller's ``session`` (app, name), where it is kept; else after the ``earlier`` messages.
+        """One turn: in the caller's ``session`` (id and name of the app, name), where it is kept; else after the
+        ``earlier`` messages.
 
         ``near``: who began it executes the functions that the agent has of a client.
         """
@@ -232,7 +234,7 @@ class AgentApp:
         wish: Wish,
         earlier: Sequence[AgentMessage] = (),
     ) -> tuple[AgentMessage, Turn]:
-        session = (self.card.name, name) if name else None
+        session = ((self.card.id, self.card.name), name) if name else None
         return await self._agents.turn(self.spec, message, context, wish, session=session, earlier=earlier)
 
     def _wish(self, request: Chat) -> Wish:

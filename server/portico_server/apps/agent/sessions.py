@@ -16,6 +16,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.facts import Facts
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
 from portico_server.db import sessions
 from portico_server.db.database import Database
 from portico_server.db.sessions import MessageRow, Remembered, SessionKey, SessionRow
@@ -40,20 +41,31 @@ _STATE: Final = "state"
 
 
 class Sessions:
-    """All sessions. Another key's session does not exist for a caller."""
+    """All sessions. Another key's session does not exist for a caller.
 
-    def __init__(self, database: Database) -> None:
+    They belong to an app by its id: those with one's own app and those with the shared one of that name are apart.
+    """
+
+    def __init__(self, database: Database, registry: Registry) -> None:
         self._database = database
+        self._registry = registry
         self._floors: WeakValueDictionary[tuple[str, str, str], Floor] = WeakValueDictionary()
 
     def long_memory(self, facts: Facts) -> LongMemory:
         """What was learnt in these sessions and is kept as ``facts``."""
         return LongMemory(self._database, facts)
 
+    def _app(self, ref: str, caller: Principal) -> tuple[str, str]:
+        """Id and name of the app that the caller means; an agent that is not deployed has its name for both."""
+        found = self._registry.get(ref, caller)
+        if found is None or found.card.kind != "app":
+            return ref, ref
+        return found.card.id or found.card.name, found.card.name
+
     @asynccontextmanager
     async def turn(
         self,
-        app: str,
+        app: tuple[str, str],
         name: str,
         caller: Principal,
         *,
@@ -62,34 +74,37 @@ class Sessions:
     ) -> AsyncIterator[Session]:
         """The session for one turn of the agent at ``path``, which it and those below it have alone meanwhile.
 
-        ``name`` may be the id of the session. Raises `Conflict` if another turn goes on and is not waited for.
+        ``app``: its id and its name; without an id it is what the caller means by the name. ``name`` may be the id of
+        the session. Raises `Conflict` if another turn goes on and is not waited for.
         """
-        owner = caller.id
+        owner, (app_id, title) = caller.id, app
+        if not app_id:
+            app_id, title = self._app(title, caller)
         if name.startswith(_ID):
             row = await self.get(name, caller)
-            if row.app != app:
+            if row.app_id != app_id:
                 raise NotFound(
-                    f"The session '{name}' belongs to '{row.app}', not to '{app}'.",
+                    f"The session '{name}' belongs to '{row.app}', not to the app '{title}' that is called here.",
                     code="session_not_found",
                     param="session",
                 )
             owner, name = row.owner, row.name
         else:
             _check_name(name)
-        which = (app, owner, name)
+        which = (app_id, owner, name)
         floor = self._floors.get(which)
         if floor is None:
             floor = self._floors[which] = Floor()
         if busy == "refuse" and floor.taken(path):
             raise Conflict(
-                f"The session '{name}' of '{app}' is in use by another call. Try again when that has ended.",
+                f"The session '{name}' of '{title}' is in use by another call. Try again when that has ended.",
                 code="session_busy",
                 param="session",
             )
         async with floor.held(path):
             known, found = await self._database.read(sessions.entered, *which, path)
-            key = SessionKey(known.id if known else new_id("conv_"), *which, fresh=known is None)
-            yield Session(_Kept(self._database, key), {path: _recollected(found)}, app=app, name=name)
+            key = SessionKey(known.id if known else new_id("conv_"), *which, title, fresh=known is None)
+            yield Session(_Kept(self._database, key), {path: _recollected(found)}, app=title, name=name)
 
     # --- administration --------------------------------------------------------------------------------------
 
@@ -107,7 +122,8 @@ class Sessions:
         _check_described(title, metadata)
         if name:
             _check_name(name)
-        key = SessionKey(session_id, app, caller.id, name or session_id)
+        app_id, called = self._app(app, caller)
+        key = SessionKey(session_id, app_id, caller.id, name or session_id, called)
         return await self._database.write(sessions.opened, key, title=title, metadata=metadata)
 
     async def get(self, session_id: str, caller: Principal) -> SessionRow:
@@ -127,9 +143,11 @@ class Sessions:
         limit: int = 100,
     ) -> Sequence[SessionRow]:
         """The caller's sessions, the one used last first. Who is asked for by name is the caller's own."""
-        owner = None if caller.admin and name is None else caller.id
+        if caller.admin and name is None:
+            return await self._database.read(sessions.newest, limit, app=app, search=search)
+        app_id = None if app is None else self._app(app, caller)[0]
         return await self._database.read(
-            sessions.newest, limit, owner=owner, app=app, name=name, search=search
+            sessions.newest, limit, owner=caller.id, app_id=app_id, name=name, search=search
         )
 
     async def messages(
@@ -165,7 +183,7 @@ class Sessions:
         """Put messages behind what was said, into the memory of the agent at that path."""
         row = await self.get(session_id, caller)
         said = [(agent, message.to_json(), message.created_at) for message in messages]
-        key = SessionKey(row.id, row.app, row.owner, row.name)
+        key = SessionKey(row.id, row.app_id, row.owner, row.name, row.app)
         title = headline(messages[0].text) if messages and not agent else ""
         await self._database.write(sessions.save, key, said, {}, None, {}, title)
         return await self.get(session_id, caller)
@@ -182,7 +200,7 @@ class Sessions:
         new = new_id("conv_")
         if name:
             _check_name(name)
-            if await self._database.read(sessions.named, row.app, row.owner, name) is not None:
+            if await self._database.read(sessions.named, row.app_id, row.owner, name) is not None:
                 raise Conflict(f"There is a session '{name}' already.", code="name_taken", param="name")
         made = await self._database.write(sessions.fork, session_id, new, name or new)
         if made is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -16,11 +16,12 @@ from portico_server.apps.flow.check import check
 from portico_server.apps.flow.execute import Execution
 from portico_server.apps.flow.served import Served
 from portico_server.apps.flow.spec import Client, Flow
-from portico_server.apps.flow.tree import every
+from portico_server.apps.flow.tree import every, names
 from portico_server.apps.flow.world import World
+from portico_server.core.binding import BOUND, binding
 from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Filter, Message
@@ -165,15 +166,23 @@ class Flows:
         payload = self._payload(flow, value, history, answered)
         meter = self._runner.meter(caller)
         try:
-            run = await self._scheduler.begin(
-                KIND, flow.name, payload, caller, full=flow.durability == "full"
-            )
+            with binding():
+                await self._bind(flow, caller)
+                run = await self._scheduler.begin(
+                    KIND, flow.name, payload, caller, full=flow.durability == "full"
+                )
         except BaseException:
             if meter is not None:
                 meter.leave()
             raise
         run.meter = meter
         return run
+
+    async def _bind(self, flow: Flow, caller: Principal) -> None:
+        """Note what the names of a flow mean now. One that means nothing yet is bound when it is first used."""
+        for key in dict.fromkeys(names(flow.step)):
+            with suppress(PorticoError):
+                await self._registry.resolve(key, caller)
 
     def _recordable(self, flow: Flow, given: Any) -> None:
         """Raise `InvalidRequest` if an input must not be recorded, without which no run can be taken up again."""
@@ -206,7 +215,10 @@ class Flows:
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
         payload = self._payload(flow, value, history, frozenset())
-        await self._scheduler.adopt(run, KIND, flow.name, payload, full=flow.durability == "full")
+        with binding():
+            await self._bind(flow, context.caller)
+            row = await self._scheduler.adopt(run, KIND, flow.name, payload, full=flow.durability == "full")
+        BOUND.set(self._scheduler.names(row))
         with self._journal(flow, run.id) as journal:
             execution = Execution(flow, context, journal, self.world, answered=frozenset())
             output = await execution.run(value, history)
@@ -223,6 +235,7 @@ class Flows:
             if flow.input_schema is not None:
                 await self.world.fits(flow.input_schema, value, "The input")
             held = self._payload(flow, value, history, frozenset())
+            await self._bind(flow, context.caller)
             await self._database.write(runs.hold, run.id, {CALLED: held})
             done: Sequence[StepRow] = ()
         else:
@@ -329,7 +342,8 @@ class Flows:
             redone = set(await self._from(run_id, start))
             kept = [step.path for step in await self.steps(run_id) if step.path not in redone]
         write = partial(steps.fork, source=run_id, paths=kept)
-        return await self._scheduler.begin(KIND, row.name, payload, caller, write=write)
+        with binding(row.bound):
+            return await self._scheduler.begin(KIND, row.name, payload, caller, write=write)
 
     async def _ended(self, run_id: str, caller: Principal) -> RunRow:
         row = await self._database.read(runs.get, run_id)

@@ -6,16 +6,23 @@ from collections.abc import Iterator
 
 from portico_server.apps.flow.expression import Expression, Reference, walk
 from portico_server.apps.flow.spec import (
+    Agent,
     Branch,
     Case,
     Diverter,
+    Embed,
     Graph,
+    Intent,
+    Llm,
     Loop,
     Parallel,
     Pipeline,
+    Rerank,
+    Retrieve,
     Step,
     Subflow,
     Switch,
+    Tool,
     Warp,
 )
 
@@ -34,6 +41,24 @@ def children(step: Step) -> tuple[Step, ...]:
         case Subflow(step=Step() as inner):
             return (inner,)
     return ()
+
+
+def names(root: Step) -> Iterator[str]:
+    """What a flow calls by name, as keys of the registry."""
+    for step in every(root):
+        match step.op:
+            case Llm(model=model) | Embed(model=model) | Rerank(model=model):
+                yield model
+            case Intent(model=model, embedding=embedding):
+                yield embedding or model
+            case Agent(name=name):
+                yield name
+            case Tool(name=name):
+                yield f"tool/{name}"
+            case Retrieve(stores=stores):
+                yield from (f"store/{store}" for store in stores)
+            case Subflow(app=app) if app:
+                yield app
 
 
 def every(root: Step) -> Iterator[Step]:

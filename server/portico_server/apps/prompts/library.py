@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portico_server.apps.prompts.spec import PromptSpec, parse
+from portico_server.core.binding import BOUND, bound_id
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id
 from portico_server.core.principal import SYSTEM, Principal
@@ -97,6 +98,15 @@ class Library:
 
     async def _meant(self, ref: str, caller: Principal) -> PromptRow | None:
         """The newest version of the caller's own prompt of a name, of the shared one, or of what has this id."""
+        key = f"prompt/{ref}"
+        ref = bound_id(key) or ref
+        row = await self._found(ref, caller)
+        bound = BOUND.get()
+        if bound is not None and row is not None:
+            await bound.bind(key, f"id:{row.id}")
+        return row
+
+    async def _found(self, ref: str, caller: Principal) -> PromptRow | None:
         if is_id(ref, "prompt_"):
             row = await self._database.read(rows.one, ref, None)
             return row if row is not None and caller.sees(row.owner) else None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from portico_server.apps.respond import read
+from portico_server.apps.respond.ask import FileSearch, ImageGeneration
 from portico_server.apps.respond.bench import Emit, Offer, Surroundings
 from portico_server.apps.respond.busy import Busy, require_kept
 from portico_server.apps.respond.ids import Mint
 from portico_server.apps.respond.machine import Event, Machine
 from portico_server.apps.respond.prepare import Preparer, row_of
 from portico_server.apps.respond.work import Note, Prepared, Work
+from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.principal import Principal
@@ -88,7 +91,8 @@ class Background:
 
         meter = self._runner.meter(caller)
         try:
-            with self._runner.admitted(prepared.ask.model, caller) as admission:
+            with self._runner.admitted(prepared.ask.model, caller) as admission, binding():
+                await self._bind(prepared, caller)
                 run = await self._scheduler.begin(
                     KIND, prepared.ask.model, {"response": row.id}, caller, write=write
                 )
@@ -99,6 +103,20 @@ class Background:
             raise
         run.meter = meter
         return replace(row, run_id=run.id)
+
+    async def _bind(self, prepared: Prepared, caller: Principal) -> None:
+        """Note what the names of a request mean now. What means nothing yet is bound when it is first used."""
+        ask = prepared.ask
+        keys = [ask.model]
+        for tool in ask.tools:
+            if isinstance(tool, FileSearch):
+                keys += [f"store/{store}" for store in tool.stores]
+            elif isinstance(tool, ImageGeneration) and tool.model:
+                keys.append(tool.model)
+        for key in dict.fromkeys(keys):
+            with suppress(PorticoError):
+                await self._preparer.registry.resolve(key, caller)
+        await self._preparer.head(ask, caller)
 
     # --- making -------------------------------------------------------------------------------------------------
 

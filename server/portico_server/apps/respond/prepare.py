@@ -73,7 +73,7 @@ class Preparer:
                 "There is nothing to answer: 'input' is empty, and so is what it goes on with.", param="input"
             )
         media = await self._media(before, servable.card, caller)
-        head = await self._head(ask, caller)
+        head = await self.head(ask, caller)
         if machine is None:
             machine = Machine(skeleton(ask, response_id), mint, ask.include)
         given_ask = ask if given == list(ask.input) else _with_input(ask, given)
@@ -178,7 +178,8 @@ class Preparer:
 
     # --- what it is given besides -----------------------------------------------------------------------------
 
-    async def _head(self, ask: Ask, caller: Principal) -> tuple[Message, ...]:
+    async def head(self, ask: Ask, caller: Principal) -> tuple[Message, ...]:
+        """The messages of the prompt that it names."""
         if ask.prompt is None:
             return ()
         version = ask.prompt["version"]

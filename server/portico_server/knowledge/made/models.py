@@ -44,10 +44,11 @@ async def check_model(
         raise NotFound(error.message, code=error.code, param=param) from error
     if late and "spans" not in found.card.capabilities:
         raise await _not_late(name, registry, caller)
-    if found.card.kind == "app" and not caller.admin:  # chunks are made with the daemon's rights, not with the caller's
+    if found.card.kind == "app" and not caller.admin:
+        # Chunks are made with the daemon's rights, and an app has those of its caller.
         raise Forbidden(
-            f"'{name}' is an app, and an app that makes chunks works with the operator's rights. Name a model, or ask the "
-            "operator to make the group.",
+            f"'{name}' is an app, and an app that makes chunks works with the operator's rights. Name a model, or ask "
+            "the operator to make the group.",
             param=PARAM,
         )
     if found.card.kind not in ("model", "app") or needed not in found.card.capabilities:

@@ -85,7 +85,7 @@ class Studio:
 
     def __init__(self, house: House, light: Light) -> None:
         self.house = house
-        self.sessions = Sessions(house.database)
+        self.sessions = Sessions(house.database, house.registry)
         self.facts = Noted()
         self.agents = Agents(house.registry, house.runner, light, self.sessions, self.facts)
         self.toolbox = Toolbox(house.registry)

@@ -94,7 +94,12 @@ CHECK = {"type": "string_check", "input": "a", "reference": "a", "operation": "e
 
 
 def multi(formula: str, **graders: Any) -> dict[str, Any]:
-    return {"type": "multi", "name": "all", "graders": graders or {"same": CHECK}, "calculate_output": formula}
+    return {
+        "type": "multi",
+        "name": "all",
+        "graders": graders or {"same": CHECK},
+        "calculate_output": formula,
+    }
 
 
 async def evaluation(house: Porch, headers: dict[str, str], grader: dict[str, Any]) -> httpx.Response:
@@ -135,7 +140,9 @@ async def test_who_has_a_model_trained_by_a_grader_with_code_needs_it(house: Por
             assert refused.json()["error"]["param"] == param
 
 
-@pytest.mark.parametrize("formula", ["0.5 * same + 0.5", "max(same, 0.2) if same > 0 else -1", "min([same, 1])"])
+@pytest.mark.parametrize(
+    "formula", ["0.5 * same + 0.5", "max(same, 0.2) if same > 0 else -1", "min([same, 1])"]
+)
 async def test_arithmetic_needs_nothing(house: Porch, formula: str) -> None:
     done = await evaluation(house, await key(house, "chat"), {**multi(formula), "pass_threshold": 0.5})
     assert done.status_code in (200, 201), done.text

@@ -225,6 +225,41 @@ def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) ->
     assert numbers == sorted(set(numbers))
 
 
+def test_what_has_its_apps_name_after_the_kill_is_not_run_in_its_place(house: House) -> None:
+    """A key's run waits; the daemon is killed, its app removed, and the operator deploys another one of that name."""
+    assert house.daemon is not None
+    url = house.daemon.url
+    made = httpx.post(f"{url}/api/keys", json={"name": "k", "scopes": ["chat", "apps:*:deploy"]}, timeout=60)
+    mine = {"authorization": f"Bearer {made.json()['key']}"}
+    thing = {
+        "name": "thing",
+        "kind": "flow",
+        "spec": spec(pipeline({"op": "emit", "name": "e"}, output="mine")),
+    }
+    assert httpx.post(f"{url}/api/apps", json=thing, headers=mine, timeout=60).is_success
+    step = pipeline(
+        {"op": "approve", "name": "ok", "message": "Go?"}, {"op": "subflow", "name": "s", "app": "thing"}
+    )
+    body = {"flow": spec(step, durability="normal"), "input": "x"}
+    with httpx.stream("POST", f"{url}/api/flows/run", json=body, headers=mine, timeout=60) as told:
+        next(line for line in told.iter_lines() if '"asked"' in line)
+        run = told.headers["x-portico-run"]
+    house.kill()
+    url = house.start().url
+    assert httpx.delete(f"{url}/api/apps/thing", headers=mine, timeout=60).is_success
+    thing["spec"] = spec(pipeline({"op": "emit", "name": "e"}, output="the operator's"))
+    assert httpx.post(f"{url}/api/apps", json=thing, timeout=60).is_success
+    [question] = httpx.get(f"{url}/api/questions", params={"run": run}, headers=mine, timeout=60).json()[
+        "data"
+    ]
+    answer = {"accepted": True}
+    path = f"{url}/api/questions/{question['id']}/answer"
+    assert httpx.post(path, json=answer, headers=mine, timeout=60).is_success
+    with httpx.stream("GET", f"{url}/api/runs/{run}/events", headers=mine, timeout=60) as told:
+        last = [line for line in told.iter_lines() if line.startswith("data: ")][-1]
+    assert json.loads(last[6:])["error"]["code"] == "name_changed", last
+
+
 @pytest.mark.slow
 def test_a_chat_with_a_durable_app_goes_on_too(house: House) -> None:
     step = pipeline(

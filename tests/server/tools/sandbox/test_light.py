@@ -120,7 +120,9 @@ async def test_the_calculator_says_what_is_wrong(light: Light, expression: str) 
     assert result.is_error and expression in result.text
 
 
-@pytest.mark.parametrize("code", ["[x for x in range(9)]", "(lambda: 1)()", "1)\nimport os\n(2", "pi.real", "'a' * 9"])
+@pytest.mark.parametrize(
+    "code", ["[x for x in range(9)]", "(lambda: 1)()", "1)\nimport os\n(2", "pi.real", "'a' * 9"]
+)
 async def test_the_calculator_runs_no_code(light: Light, code: str) -> None:
     result = await calculator.tool(light).work({"expression": code}, None)  # type: ignore[arg-type]
     assert result.is_error and "numbers, operators and functions" in result.text

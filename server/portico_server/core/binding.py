@@ -1,0 +1,86 @@
+"""What the names of a durable run mean: the things that they meant when it began, whatever has a name later.
+
+A run that goes on after a crash, in the background or for days, asks for the same things again. Each name is bound when
+the run begins or, where a thing that it calls names it, when it is first used; from then on it means that thing alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from portico_server.core.errors import Conflict
+from portico_server.core.servable import Card
+
+Keep = Callable[[Mapping[str, str]], Awaitable[None]]
+
+_ID: Final = "id:"
+
+
+class Bound:
+    """Names to meanings (`meaning_of`). ``keep`` writes down what is bound while the run is at work."""
+
+    __slots__ = ("_keep", "known")
+
+    def __init__(self, known: Mapping[str, str] | None = None, keep: Keep | None = None) -> None:
+        self.known = dict(known or {})
+        self._keep = keep
+
+    async def bind(self, key: str, meaning: str) -> None:
+        """Let a name mean this from now on; kept before anything is done with it."""
+        if self.known.setdefault(key, meaning) == meaning and self._keep is not None:
+            await self._keep({key: meaning})
+
+
+BOUND: ContextVar[Bound | None] = ContextVar("bound", default=None)
+"""The names of the durable run in which this task works."""
+
+
+@contextmanager
+def binding(known: Mapping[str, str] | None = None) -> Iterator[Bound]:
+    """Bind what is asked for by name within the block, for a run that is written down there."""
+    bound = Bound(known)
+    token = BOUND.set(bound)
+    try:
+        yield bound
+    finally:
+        BOUND.reset(token)
+
+
+def meaning_of(card: Card) -> str:
+    """What a name means: an id, or where a thing has none, its kind and whose it is. A model may be replaced by its
+    operator, and a function served anew by its owner; neither by anybody else.
+    """
+    known_as = card.id or (card.name if card.kind == "model" and card.owner is not None else "")
+    return f"{_ID}{known_as}" if known_as else f"{card.kind}:{card.owner or ''}"
+
+
+def bound_id(key: str) -> str | None:
+    """The id of what a name means to the durable run of this task, if that is bound."""
+    bound = BOUND.get()
+    return None if bound is None else id_of(bound.known.get(key, ""))
+
+
+def id_of(meaning: str) -> str | None:
+    """The id in a meaning, if it is one by id."""
+    return meaning.removeprefix(_ID) if meaning.startswith(_ID) else None
+
+
+def owner_in(meaning: str) -> str | None:
+    """Whose the thing is that a meaning without an id stands for; ``None``: shared."""
+    return meaning.partition(":")[2] or None
+
+
+def gone(key: str, meaning: str) -> Conflict:
+    """The error of a run whose name means something that is not there any more."""
+    kind, _, name = key.rpartition("/")
+    known_as = id_of(meaning)
+    was = f"the one that this run began with ({known_as})" if known_as else "what this run began with"
+    return Conflict(
+        f"The {kind or 'model or app'} '{name}' is not {was} any more: that is gone. What has the name now is not "
+        "called in its place. Begin a new run.",
+        code="name_changed",
+        param=kind or "model",
+    )
