@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from portico_server.db.names import require_free
 from portico_server.db.schema import adapters, aliases
 
 
@@ -30,7 +31,8 @@ def every(connection: Connection) -> list[AdapterRow]:
 
 
 def add(connection: Connection, row: AdapterRow) -> None:
-    """Keep a new one."""
+    """Keep a new one. Raises `Conflict` if an app has the name."""
+    require_free(connection, row.owner, row.name, "model")
     connection.execute(
         insert(adapters).values(
             name=row.name, base=row.base, owner=row.owner, spec=dict(row.spec), created_at=row.created_at

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
-from portico_server.db.names import claim_of
+from portico_server.db.names import claim_of, require_free
 from portico_server.db.schema import app_versions, apps
 
 
@@ -55,6 +55,7 @@ def create(
     note: str,
 ) -> VersionRow:
     """A new app with its first version. Raises `Conflict` if its owner has one of that name."""
+    require_free(connection, row.owner, row.name, "app")
     try:
         with connection.begin_nested():
             values = {name: value for name, value in asdict(row).items() if name != "limits"}

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
+from portico_server.db.names import require_free
 from portico_server.db.schema import aliases, models
 
 
@@ -33,7 +34,8 @@ def every(connection: Connection) -> list[ModelRow]:
 
 
 def put(connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any]) -> None:
-    """Add a model or replace the one of this name."""
+    """Add a model or replace the one of this name. Raises `Conflict` if an app has the name."""
+    require_free(connection, owner, name, "model")
     connection.execute(delete(models).where(models.c.name == name))
     connection.execute(insert(models).values(name=name, owner=owner, spec=dict(spec), created_at=time.time()))
 
@@ -50,6 +52,7 @@ def every_alias(connection: Connection) -> dict[str, str]:
 
 
 def put_alias(connection: Connection, name: str, target: str) -> None:
-    """Let an alias mean ``target`` from now on."""
+    """Let an alias mean ``target`` from now on. Raises `Conflict` if an app has the name."""
+    require_free(connection, None, name, "model")
     connection.execute(delete(aliases).where(aliases.c.name == name))
     connection.execute(insert(aliases).values(name=name, target=target))

@@ -1,8 +1,66 @@
-"""What makes a name unique: one owner has it once, and what is shared has no owner."""
+"""What makes a name unique: one owner has it once, and what is shared has no owner.
+
+Deployed apps, the chat apps of stores, and models with their adapters and aliases are one namespace over several
+tables, which no unique index spans. Whoever writes a name into one of them looks into the others in the same
+transaction: SQLite has one writer at a time, and PostgreSQL a lock on the name.
+"""
 
 from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from sqlalchemy import Connection, func, or_, select
+
+from portico_server.core.errors import Conflict
+from portico_server.db.schema import adapters, aliases, apps, models, stores
+
+Kind: TypeAlias = Literal["app", "store", "model"]
 
 
 def claim_of(owner: str | None, name: str) -> str:
     """Owner and name as one value of a unique column. Null there holds no name, as in every database."""
     return f"{owner or ''}/{name}"
+
+
+def lock(connection: Connection, name: str) -> None:
+    """Let nobody else, in whatever process, give this name until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
+
+
+def holder(connection: Connection, owner: str | None, name: str, kind: Kind) -> str | None:
+    """What else than a ``kind`` has the name already, of this owner or shared; ``None`` if it is free.
+
+    A key's own thing may not stand before a shared one of any kind, its own included.
+    """
+    lock(connection, name)
+    claims = {claim_of(owner, name), claim_of(None, name)}
+    mine = claims if owner is None else claims - {claim_of(owner, name)}
+    in_apps = select(apps.c.id).where(apps.c.claim.in_(claims if kind != "app" else mine))
+    in_stores = select(stores.c.id).where(
+        stores.c.claim.in_(claims if kind != "store" else mine), stores.c.app.is_(True)
+    )
+    if (kind != "app" or owner is not None) and connection.execute(in_apps.limit(1)).first() is not None:
+        return "app"
+    if (kind != "store" or owner is not None) and connection.execute(in_stores.limit(1)).first() is not None:
+        return "app"
+    if kind == "model":
+        return None
+    for table, noun in ((models, "model"), (adapters, "model"), (aliases, "alias")):
+        mine_too = table.c.name == name
+        if table is not aliases:
+            mine_too &= or_(table.c.owner.is_(None), table.c.owner == (owner or ""))
+        if connection.execute(select(table.c.name).where(mine_too).limit(1)).first() is not None:
+            return noun
+    return None
+
+
+def require_free(connection: Connection, owner: str | None, name: str, kind: Kind) -> None:
+    """Raise `Conflict` if `holder` finds something."""
+    found = holder(connection, owner, name, kind)
+    if found is not None:
+        raise Conflict(
+            f"The name '{name}' belongs to {'an' if found[0] == 'a' else 'a'} {found} here. Choose another name.",
+            code="name_taken",
+            param="name",
+        )

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
 from portico_server.core.ids import new_id
-from portico_server.db.names import claim_of
+from portico_server.db.names import claim_of, lock
 from portico_server.db.schema import prompts
 
 
@@ -78,6 +78,7 @@ def save(
 
     Raises `Conflict` if a key wants a name that is shared.
     """
+    lock(connection, name)
     last = named(connection, name, owner)
     if last is not None and last.spec == spec:
         return last, False

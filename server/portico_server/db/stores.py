@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Select, and_, func, insert, or_, select, upda
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
+from portico_server.core.errors import Conflict
 from portico_server.db import chunks
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED, Order, Page
-from portico_server.db.names import claim_of
+from portico_server.db.names import claim_of, lock, require_free
 from portico_server.db.schema import files, group_files, store_files, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -112,9 +113,22 @@ def add(connection: Connection, row: StoreRow) -> bool:
     try:
         with connection.begin_nested():
             connection.execute(insert(stores).values(**asdict(row)))
-    except IntegrityError:
+            _require_free(connection, row.id)
+    except (Conflict, IntegrityError):
         return False
     return True
+
+
+def _require_free(connection: Connection, store_id: str) -> None:
+    """Raise `Conflict` if a store that was just written has a name that is not its to have."""
+    row = get(connection, store_id)
+    if row is None or row.claim is None:
+        return
+    if row.app:
+        require_free(connection, row.owner, row.name, "store")
+    lock(connection, row.name)
+    if row.owner is not None and named(connection, row.name, None) is not None:
+        raise Conflict(f"'{row.name}' is a shared store.", code="name_taken", param="name")
 
 
 def get(connection: Connection, store_id: str) -> StoreRow | None:
@@ -155,8 +169,14 @@ def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> 
     """Set columns of a store; ``False``, and nothing is changed, if that would give it a name that is claimed."""
     try:
         with connection.begin_nested():
+            before = get(connection, store_id) if values.get("claim") else None
             connection.execute(update(stores).where(stores.c.id == store_id).values(**values))
-    except IntegrityError:
+            # What it has had so far it keeps, also where the operator shares something of that name by now.
+            if before is not None and (
+                before.claim != values["claim"] or (values.get("app", before.app) and not before.app)
+            ):
+                _require_free(connection, store_id)
+    except (Conflict, IntegrityError):
         return False
     return True
 
