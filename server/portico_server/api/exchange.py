@@ -54,7 +54,7 @@ class ClientLeft(Exception):
     """The client has closed the connection: nobody is there to be answered."""
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """What an exchange asks of the connection that it is on."""
 
     def admit(self) -> None:
@@ -102,7 +102,7 @@ class Exchange:
         self.shape = shape
         self._receive = receive
         self._send = send
-        self.connection: Connection | None = scope.get("portico.connection")
+        self.connection: ClientConnection | None = scope.get("portico.connection")
         """``None`` for a request from within, such as one of a batch."""
         headers: RawHeaders = scope["headers"]
         self.headers = dict(headers)

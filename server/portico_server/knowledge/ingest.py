@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
+from portico_server.core import threads
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.histogram import Histogram
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 HOUSE = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
 """Errors of the daemon and not of one file: the run ends with them, and its files wait for the next one."""
+
+LONG_RUN_S = 5.0
+"""Seconds after which a run is taken to have needed memory that is worth giving back."""
 
 _PROBE = "water"
 """What an embedding model that failed for some file is asked for, to learn whether it was the file."""
@@ -82,6 +86,7 @@ class Ingest:
 
         ``changed``: the caller has changed the store itself, so that the indexes have something to follow anyway.
         """
+        began = time.perf_counter()
         tally, in_groups = Tally(), Tally()
         async with self.alone(store.id):
             now = await self._database.read(rows.get, store.id)
@@ -107,6 +112,8 @@ class Ingest:
             await self._database.write(changes.compact, store.id)
         if tally.done or changed:
             await self._indexes.ready(store.id, store.embedding_model, context.emit)
+        if time.perf_counter() - began > LONG_RUN_S:
+            await threads.release_memory()
         result: dict[str, JSON] = {"indexed": tally.done - tally.failed, "failed": tally.failed}
         if in_groups.total:
             result |= {"in_groups": in_groups.done - in_groups.failed, "failed_in_groups": in_groups.failed}

@@ -1,0 +1,28 @@
+"""Threads for work that blocks, and the memory that they leave behind."""
+
+from __future__ import annotations
+
+import platform
+
+import psutil
+import pytest
+
+from portico_server.core import threads
+
+SIZE = 1_000
+COUNT = 100_000
+"""A hundred megabytes of blocks that are too large for Python's own allocator."""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other allocators give back by themselves or not at all"
+)
+async def test_what_a_thread_has_freed_is_given_back() -> None:
+    process = psutil.Process()
+    blocks = await threads.INDEX.run(lambda: [bytes(SIZE) for _ in range(COUNT)])
+    held = process.memory_info().rss
+    kept = blocks[:: COUNT // 10]  # all over the arena, so that it cannot shrink from its end
+    await threads.INDEX.run(blocks.clear)
+    await threads.release_memory()
+    assert process.memory_info().rss < held - SIZE * COUNT / 2
+    assert len(kept) == 10
