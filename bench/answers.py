@@ -1,7 +1,9 @@
 """Whether a store's chat app answers right: ``python bench/answers.py --data FOLDER``.
 
 FOLDER holds sets as for `retrieval.py`, each with ``answers.jsonl.gz`` (``id``, ``article``, ``document``,
-``answers``). Answers are asked for over HTTP, of a daemon with what is installed by default, or with ``--model``.
+``answers``). Answers are asked for over HTTP, of a daemon with what is installed by default, which quotes. With
+``--reader`` another model answers besides: the source of one, or ``ideal``, which is `ideal_reader.py`. It is tested by
+the daemon as any model is, and writes only if it passes.
 Half of the articles are indexed; questions about the others cannot be answered. What was tuned was tuned on the
 articles of the dev half; the table shows the test half, and the dev half with ``--dev``.
 """
@@ -13,20 +15,24 @@ import gzip
 import json
 import re
 import statistics
+import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import HERE, Report, call, daemon
+from harness import HERE, Report, call, daemon, free_port, process
 
 DATA = HERE.parent.parent / "shared" / "data" / "retrieval"
 
 DENIALS = ("not in these documents", "没有相关内容", "沒有相關內容")
 """What a refusal says."""
+
+TEST_TIMEOUT_S = 180.0
 
 _QUOTE = re.compile(r"^>.*(?:\n>.*)*", re.MULTILINE)
 
@@ -107,6 +113,11 @@ class Answer:
         return _QUOTE.findall(self.text)
 
     @property
+    def writes(self) -> bool:
+        """Whether the words are a model's own."""
+        return not self.quotes and not self.denies
+
+    @property
     def denies(self) -> bool:
         return any(denial in self.text for denial in DENIALS)
 
@@ -138,6 +149,7 @@ def measured(url: str, app: str, inside: Sequence[Asked], outside: Sequence[Aske
         "questions": len(answers),
         "one": _share([holds((answer.quotes or [answer.text])[0], asked) for asked, answer in answers]),
         "two": _share([holds(answer.text, asked) for asked, answer in answers]),
+        "written": _share([answer.writes for _asked, answer in answers]),
         "quotes": statistics.fmean(len(answer.quotes) for _asked, answer in answers),
         "cited": _share(
             [asked.document in {Path(name).stem for name in answer.files} for asked, answer in answers]
@@ -159,13 +171,82 @@ def sample(questions: Sequence[Asked], most: int) -> Sequence[Asked]:
     return questions[::step]
 
 
+@contextmanager
+def reading(reader: str, data: Path, folder: Path) -> Iterator[Sequence[str]]:
+    """The arguments of a daemon in which ``reader`` answers, the ideal one from a process of its own; none for ""."""
+    if not reader:
+        yield ()
+        return
+    folder.mkdir()
+    config = folder / "portico.yaml"
+    address = f"http://127.0.0.1:{free_port()}"
+    source = f"{address}/v1#ideal" if reader == "ideal" else reader
+    model = {"name": "reader", "source": source, "aliases": ["default"], "answers": "test"}
+    config.write_text(json.dumps({"models": [model]}), encoding="utf-8")
+    if reader != "ideal":
+        yield ("--file", str(config))
+        return
+    command = (sys.executable, str(HERE / "ideal_reader.py"), address.rpartition(":")[2], str(data))
+    with process(command, address, "/v1/models"):
+        yield ("--file", str(config))
+
+
+def await_test(url: str, app: str, question: str) -> str:
+    """How the default model answers: its test begins with the first question."""
+    ask(url, app, question)
+    until = time.monotonic() + TEST_TIMEOUT_S
+    while time.monotonic() < until:
+        if way := call(f"{url}/api/deployments/default")["answers"]:
+            return str(way)
+        time.sleep(0.5)
+    raise SystemExit(f"the test of the model did not end within {TEST_TIMEOUT_S:g} s")
+
+
+def measure(options: argparse.Namespace, sets: Sequence[Collection], reader: str, report: Report) -> None:
+    """A row for each set, with one model that answers."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        reading(reader, options.data, Path(temporary) / "reader") as how,
+        daemon(Path(temporary) / "home", *how) as portico,
+    ):
+        for data in sets:
+            make_store(portico.url, data.name, data.half(0), Path(temporary) / data.name)
+        way = await_test(portico.url, sets[0].name, sets[0].questions[0].text) if reader else "quote"
+        pairs = [(data, data) for data in sets]
+        if options.across:
+            pairs += [(data, other) for data in sets for other in sets if data is not other]
+        for documents, asked in pairs:
+            for dev in (False, True) if options.dev else (False,):
+                found = measured(
+                    portico.url, documents.name, *chosen(documents, asked, dev, options.questions)
+                )
+                row = {"documents": documents.name, "asked in": asked.name, "half": "dev" if dev else "test"}
+                report.add(reader=reader or "(installed)", test=way, **row, **found)
+
+
+def chosen(
+    documents: Collection, asked: Collection, dev: bool, most: int
+) -> tuple[Sequence[Asked], Sequence[Asked]]:
+    """Questions of a half that the indexed documents answer, and those that they do not."""
+    every = [question for question in asked.questions if is_dev(question.article) == dev]
+    # Questions across languages are parallel: the documents of the same names answer them.
+    gold = {question.id: question.answers for question in documents.questions}
+    inside = [
+        Asked(q.id, q.text, q.article, q.document, gold.get(q.id, q.answers))
+        for q in every
+        if q.article % 2 == 0
+    ]
+    outside = [question for question in every if question.article % 2 == 1]
+    return sample(inside, most), sample(outside, most)
+
+
 def main() -> None:
     """Measure each set over its own documents, then questions of one language over the documents of the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--questions", type=int, default=2000, help="at most, for each row")
     parser.add_argument("--dev", action="store_true", help="also show the half that was tuned on")
-    parser.add_argument("--model", help="the source of another model that answers")
+    parser.add_argument("--reader", metavar="ideal|SOURCE", help="another model that answers besides")
     parser.add_argument("--across", action="store_true", help="also ask across languages")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -175,36 +256,24 @@ def main() -> None:
             f"{options.data} holds no sets (folders with an answers.jsonl.gz); give another --data"
         )
     columns = (
-        *("documents", "asked in", "half", "questions", "one", "two", "quotes", "cited"),
+        *(
+            "reader",
+            "test",
+            "documents",
+            "asked in",
+            "half",
+            "questions",
+            "one",
+            "two",
+            "written",
+            "quotes",
+            "cited",
+        ),
         *("right refusals", "false refusals", "p50 s", "p95 s"),
     )
     report = Report("Answers", columns)
-    flags = ("--model", f"default={options.model}") if options.model else ()
-    with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home", *flags) as portico:
-        for data in sets:
-            make_store(portico.url, data.name, data.half(0), Path(temporary) / data.name)
-        pairs = [(data, data) for data in sets]
-        if options.across:
-            pairs += [(data, other) for data in sets for other in sets if data is not other]
-        for documents, asked in pairs:
-            for dev in (False, True) if options.dev else (False,):
-                every = [question for question in asked.questions if is_dev(question.article) == dev]
-                # Questions across languages are parallel: the documents of the same names answer them.
-                gold = {question.id: question.answers for question in documents.questions}
-                inside = [
-                    Asked(q.id, q.text, q.article, q.document, gold.get(q.id, q.answers))
-                    for q in every
-                    if q.article % 2 == 0
-                ]
-                outside = [question for question in every if question.article % 2 == 1]
-                found = measured(
-                    portico.url,
-                    documents.name,
-                    sample(inside, options.questions),
-                    sample(outside, options.questions),
-                )
-                row = {"documents": documents.name, "asked in": asked.name, "half": "dev" if dev else "test"}
-                report.add(**row, **found)
+    for reader in ("", options.reader) if options.reader else ("",):
+        measure(options, sets, reader, report)
     report.show(options.json)
 
 

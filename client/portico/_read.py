@@ -339,7 +339,9 @@ def small_model(value: Any) -> SmallModel | None:
     """The tiny model, if ``default`` means it."""
     if not isinstance(value, Mapping):
         return None
-    return SmallModel(tuple(value.get("names") or ()), str(value.get("hint") or ""))
+    return SmallModel(
+        tuple(value.get("names") or ()), str(value.get("hint") or ""), tuple(value.get("apps") or ())
+    )
 
 
 def better_model(value: Any) -> BetterModel:

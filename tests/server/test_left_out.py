@@ -230,3 +230,16 @@ def test_an_embedding_model_that_is_nowhere_is_refused_with_its_place(
     )
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "stores[0].embedding_model"
+
+
+def test_how_a_model_answers_is_one_of_four_words(partly: Daemon) -> None:
+    given = {"name": "reader", "source": "fake://"}
+    answer = httpx.post(f"{partly.url}/api/deployments", json={**given, "answers": "wirte"}, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "answers")
+    assert "auto, test, write, quote. Did you mean 'write'?" in answer.json()["error"]["message"]
+    for word, shown in (("auto", "write"), ("test", None), ("quote", "quote")):
+        made = httpx.post(f"{partly.url}/api/deployments", json={**given, "answers": word}, timeout=60)
+        assert made.status_code == 200, made.text
+        found = httpx.get(f"{partly.url}/api/deployments/reader", timeout=60).json()
+        assert found["answers"] == shown  # what the test says, once it has been
+        httpx.delete(f"{partly.url}/api/deployments/reader", timeout=60)

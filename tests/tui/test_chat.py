@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from tests import daemon as daemons
+from tests.client.cli.terminal import Terminal as Command
 from tests.daemon import Daemon
 from tests.tui.terminal import Terminal, terminal
 from textual.widgets import Input, OptionList, Static
@@ -297,3 +302,49 @@ async def test_beside_the_tiny_model_one_quiet_line_says_what_it_is(
         await screen.open("3", "Chat")
         await screen.until(lambda: "Talking to" in screen.text("#partner"))
         assert not screen.app.screen.query_one("#hint").display
+
+
+ASKING = """
+models:
+  - {name: echo, source: "fake://"}
+apps:
+  - {name: greeting, flow: {step: {op: llm, model: default, system: Greet.}}}
+  - {name: relay, flow: {step: {op: agent, agent: clerk}}}
+  - {name: apart, flow: {step: {op: llm, model: echo}}}
+agents:
+  - {name: clerk, instructions: Answer in one sentence.}
+  - {name: other, model: echo}
+"""
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon with apps that ask the tiny model, and some that do not."""
+    (tmp_path / "portico.yaml").write_text(ASKING, encoding="utf-8")
+    with daemons.running(tmp_path / "data", "--file", str(tmp_path / "portico.yaml")) as running:
+        yield running
+
+
+async def test_beside_flows_and_agents_of_the_tiny_model_the_same_line_stands(asking: Daemon) -> None:
+    with Client(asking.url) as client:
+        status = client.status()
+    assert status.small_model is not None
+    assert set(status.small_model.apps) == {"greeting", "relay", "clerk"}
+    assert status.hint_for("relay") == status.small_model.hint and status.hint_for("other") is None
+    async with terminal(asking.url) as screen:
+        await screen.open("3", "Chat")
+        for name, small in (("clerk", True), ("other", False), ("greeting", True), ("apart", False)):
+            partner = Partner(name, True)
+            screen.app.screen._talk_to(partner)  # type: ignore[attr-defined]
+            await screen.until(lambda name=name: name in screen.text("#partner"))
+            assert ("is a very small model" in screen.text("#hint")) is small
+    talk = Command(asking.url, "chat", "--app", "clerk")
+    try:
+        talk.until("is a very small model: it can quote your documents")
+        talk.until("› ")
+        talk.type("/model greeting")
+        talk.until("Talking to greeting.")
+        talk.until("› ")
+        assert talk.seen.count("is a very small model") == 1
+    finally:
+        talk.close()

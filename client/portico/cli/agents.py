@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from portico.cli.apps_deploy import deploy
-from portico.cli.cite import write_answer
+from portico.cli.cite import print_hint, write_answer
 from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import NotFound
@@ -89,6 +89,7 @@ def chat(
         _agent(client, name)
         if asking:
             typer.echo(f"Talking to {safe(name)} in the session '{safe(session)}'. Ctrl-D leaves.")
+            print_hint(client, name)
         while (line := _line(asking)) is not None:
             if not line.strip():
                 continue

@@ -10,6 +10,7 @@ import typer
 
 from portico.cli.apps_complete import app_names
 from portico.cli.apps_deploy import deploy, diff, set_
+from portico.cli.cite import print_hint
 from portico.cli.limits import limits_of
 from portico.cli.limits import shown as limits_shown
 from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
@@ -103,6 +104,8 @@ def run(
                 typer.echo(safe(answer.text))
             return
         show_run(client, client.apps.start(name, given, session=session), as_json=as_json)
+        if not as_json:
+            print_hint(client, name)
 
 
 app.command(epilog="Example: portico apps deploy story.py:story --note 'shorter chapters'")(deploy)

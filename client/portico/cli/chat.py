@@ -53,6 +53,11 @@ class Conversation:
         if name:
             self._require_chat(name)
         self.messages: list[dict[str, Any]] = []
+        self._hinted = False
+
+    def hint(self) -> None:
+        """Say once what the tiny model is, when it or an app that asks it is talked to."""
+        self._hinted = self._hinted or print_hint(self.client, self.name)
 
     def turn_to(self, name: str) -> None:
         """Talk to ``name`` from now on. Raises `InvalidRequest` for what is unknown or does not chat."""
@@ -102,7 +107,7 @@ def _converse(conversation: Conversation) -> None:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # input() then edits lines and remembers them
         typer.echo(f"Talking to {conversation.name}. {HELP}")
-        print_hint(conversation.client, conversation.name)
+        conversation.hint()
     while True:
         try:
             line = input("› " if asking else "")
@@ -134,7 +139,7 @@ def _turn(conversation: Conversation, command: str, rest: str, line: str) -> Non
         case "/model" if rest:
             conversation.turn_to(rest)
             typer.echo(f"Talking to {conversation.name}.")
-            print_hint(conversation.client, conversation.name)
+            conversation.hint()
         case "/model":
             typer.echo(f"Talking to {conversation.name}.")
         case _ if command.startswith("/"):

@@ -72,14 +72,16 @@ def print_passages(passages: Sequence[Passage]) -> None:
         out.print(Text(f"    “{shorten(passage.text, QUOTE)}”", "dim"))
 
 
-def print_hint(client: Client, name: str) -> None:
-    """Beside an answer on a terminal one quiet line, if it is the tiny model's."""
+def print_hint(client: Client, name: str) -> bool:
+    """Beside an answer on a terminal one quiet line, if it is the tiny model's; whether it was."""
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
-        return
+        return False
     with suppress(PorticoError):  # the answer is there: a missing hint is no reason to fail
         hint = client.status().hint_for(name)
         if hint:
             console(error=True).print(Text(one_line(hint), "dim"))
+            return True
+    return False
 
 
 def heading(passage: Passage, *, score: bool = False) -> Text:

@@ -98,9 +98,6 @@ class Status:
     small_model: SmallModel | None = None
 
     def hint_for(self, name: str) -> str | None:
-        """A line for beside an answer of ``name``, if that is the tiny model or an app over documents that uses it."""
+        """A line for beside an answer of ``name``, if that is the tiny model or an app that asks it."""
         small = self.small_model
-        if small is None:
-            return None
-        over = any(store.app and store.name == name for store in self.stores)
-        return small.hint if over or name in small.names else None
+        return small.hint if small is not None and name in (*small.names, *small.apps) else None

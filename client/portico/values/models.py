@@ -90,10 +90,14 @@ class BetterModel:
 
 @dataclass(frozen=True, slots=True)
 class SmallModel:
-    """The tiny model that ``default`` means; ``hint`` says in a line what it is and how to get a better one."""
+    """The tiny model that ``default`` means, and the ``apps`` that ask it.
+
+    ``hint`` says in a line what it is and how to get a better one.
+    """
 
     names: tuple[str, ...]
     hint: str
+    apps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

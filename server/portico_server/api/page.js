@@ -119,7 +119,7 @@ function offer(status) {
 function hint() {
   const small = current?.small_model;
   const name = $("model").value;
-  const its = small && (small.names.includes(name) || current.stores.some((store) => store.app && store.name === name));
+  const its = small && [...small.names, ...small.apps].includes(name);
   $("hint").hidden = !its;
   if (!its) return;
   $("hint").firstElementChild.textContent = small.hint;

@@ -106,7 +106,7 @@ class Deployment:
         if known.parameters:
             labels["parameters"] = known.parameters
         answers = known.answers if self.spec.answers == "auto" else self.spec.answers
-        if answers and known.task == "chat":
+        if answers in ("write", "quote") and known.task == "chat":
             labels["answers"] = answers
         if known.voices:
             labels["voices"] = list(known.voices)

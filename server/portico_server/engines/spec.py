@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import check_plain
 from portico_server.engines.prompt import ModelPrompt
 
@@ -16,7 +16,7 @@ Task: TypeAlias = Literal["chat", "embedding", "rerank", "speech", "transcriptio
 
 TASKS = ("auto", "chat", "vision", "embedding", "rerank", "speech", "transcription", "image")
 
-ANSWERS = ("auto", "write", "quote")
+ANSWERS = ("auto", "test", "write", "quote")
 
 NOT_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 """Fields of a request that make no sense as a default for all calls."""
@@ -60,7 +60,7 @@ class ModelSpec:
     elsewhere. ``parameters`` are for those on the same engine.
 
     ``answers``: how it answers from the passages of a store. ``write``: in its own words; ``quote``: the best sentences
-    are quoted instead, without it; ``auto``: as a short test of it says.
+    are quoted instead, without it; ``test``: as a short test of it says; ``auto``: as its engine knows, or the test.
     """
 
     name: str
@@ -101,7 +101,8 @@ class ModelSpec:
             )
         if self.answers not in ANSWERS:
             raise InvalidRequest(
-                f"'answers' of the model '{self.name}' is '{self.answers}', but must be one of {', '.join(ANSWERS)}.",
+                f"'answers' of the model '{self.name}' is '{self.answers}', but must be one of {', '.join(ANSWERS)}."
+                + nearest(self.answers, ANSWERS),
                 param="answers",
             )
         if not self.source:

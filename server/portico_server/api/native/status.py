@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from portico_server.api.native.rights import Admin
 from portico_server.api.native.stores import Store, shown
 from portico_server.api.parts import Parts
 from portico_server.api.router import router as new_router
+from portico_server.core.servable import Card
 
 router = new_router(prefix="/api", tags=["Daemon"])
 
@@ -28,9 +30,12 @@ class Problem(BaseModel):
 
 
 class SmallModel(BaseModel):
-    """The tiny model that ``default`` means: its names, and a line that says what it is and how to get a better one."""
+    """The tiny model that ``default`` means: its names, the apps that ask it themselves or through another app, and a
+    line that says what it is and how to get a better one.
+    """
 
     names: list[str]
+    apps: list[str]
     hint: str
     fetching: bool
     """Whether the better one is under way."""
@@ -81,6 +86,7 @@ async def daemon_status(parts: TheParts, caller: Caller) -> Status:
     sees_models = caller.allows("models:read") or caller.allows("chat")
     found = await parts.stores.list(caller)
     recommended = parts.models.machine.recommended
+    apps = await parts.registry.cards(caller, "app")
     return Status(
         version=__version__,
         home=str(parts.settings.home) if caller.admin else "",
@@ -89,10 +95,10 @@ async def daemon_status(parts: TheParts, caller: Caller) -> Status:
         startup=list(parts.startup),
         models=deployments.shown(parts.models, caller) if sees_models else [],
         stores=[shown(info, parts, caller) for info in await parts.stores.describe(found, caller)],
-        apps=[card.name for card in await parts.registry.cards(caller, "app")],
+        apps=[card.name for card in apps],
         recommended=asdict(recommended) if recommended else None,
         problems=[Problem(**asdict(each)) for each in await parts.problems.current()] if caller.admin else [],
-        small_model=_small(parts) if sees_models else None,
+        small_model=_small(parts, apps) if sees_models else None,
     )
 
 
@@ -109,9 +115,21 @@ async def shut_down(parts: TheParts, _caller: Admin) -> Stopping:
     return Stopping()
 
 
-def _small(parts: Parts) -> SmallModel | None:
+def _small(parts: Parts, apps: Sequence[Card]) -> SmallModel | None:
     hint = parts.models.better.hint
     if hint is None:
         return None
     tiny = parts.models.get("default")
-    return SmallModel(names=[tiny.name, *tiny.aliases], hint=hint, fetching=parts.models.better.fetching)
+    names = [tiny.name, *tiny.aliases]
+    return SmallModel(
+        names=names, apps=_asking(set(names), apps), hint=hint, fetching=parts.models.better.fetching
+    )
+
+
+def _asking(names: Set[str], apps: Sequence[Card]) -> list[str]:
+    """The apps that ask one of the models ``names``, or an app that does."""
+    uses = {card.name: {*card.labels.get("uses", ()), card.labels.get("model")} for card in apps}
+    found: set[str] = set()
+    while more := {app for app, used in uses.items() if app not in found and used & (names | found)}:
+        found |= more
+    return [card.name for card in apps if card.name in found]

@@ -201,7 +201,7 @@ class AgentApp:
             description=spec.description,
             capabilities=frozenset({"chat", "app"}),
             input_schema=_INPUT,
-            labels={"app": "agent", "version": version, "model": spec.model},
+            labels={"app": "agent", "version": version, "model": spec.model, "uses": asked(spec)},
             owner=owner,
             created=created,
             id=id,
@@ -284,3 +284,11 @@ def _remembered(item: Message, name: str) -> AgentMessage:
 
 def _text(item: Message) -> str:
     return message_of({"content": item.get("content") or ""}).text
+
+
+def asked(spec: AgentSpec) -> tuple[str, ...]:
+    """The chat models and the agents that an agent asks, by the names that it has for them."""
+    names = [spec.model]
+    for sub in spec.agents:
+        names += [sub.name] if sub.spec is None else asked(sub.spec)
+    return tuple(dict.fromkeys(names))

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from portico.wire import Delta
 from portico_server.apps.flow.execute import Execution
 from portico_server.apps.flow.expression import as_text
-from portico_server.apps.flow.spec import Flow
+from portico_server.apps.flow.spec import Agent, Flow, Intent, Llm, Subflow
+from portico_server.apps.flow.tree import every
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
@@ -54,7 +55,7 @@ class FlowApp:
             capabilities=frozenset({"chat", "app"}),
             input_schema=flow.input_schema,
             output_schema=flow.output_schema,
-            labels={"app": "flow", "version": version, "durability": flow.durability},
+            labels={"app": "flow", "version": version, "durability": flow.durability, "uses": asked(flow)},
             owner=owner,
             created=created,
             id=id,
@@ -72,6 +73,16 @@ class FlowApp:
         if not execution.spoken:
             await context.emit(Delta(text))
         return Reply(text, usage=execution.usage, citations=execution.citations, model=self.card.name)
+
+
+def asked(flow: Flow) -> tuple[str, ...]:
+    """The chat models and the apps that a flow asks, by the names that it has for them."""
+    names: list[str] = []
+    for step in every(flow.step):
+        match step.op:
+            case Llm(model=name) | Intent(model=name) | Agent(name=name) | Subflow(app=name) if name:
+                names.append(name)
+    return tuple(dict.fromkeys(names))
 
 
 def entered(flow: Flow, messages: Sequence[Message]) -> tuple[Any, Sequence[Message]]:

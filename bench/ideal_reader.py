@@ -1,0 +1,119 @@
+"""A model that reads as well as can be, over OpenAI's API: ``python bench/ideal_reader.py PORT FOLDER``.
+
+It knows the gold answers of the sets in FOLDER, and those of the daemon's own test. What it is asked, it answers with
+the gold answer if a passage in the prompt, of the gold document, holds that answer, with the passage's number; else it
+says that it is not in the documents. It knows nothing else, and sees nothing but the prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from answers import DATA, read
+
+TESTED = {
+    "When was the mill built?": ("1743",),
+    "Who repairs the boats?": ("Jonas Lindqvist",),
+    "图书馆几点关门？": ("六点",),
+    "谁管理果园？": ("陈志远",),
+}
+"""Gold answers of the test that decides who may write; of its other questions there is none."""
+
+_PROMPT = re.compile(
+    r"Passages:\n(?P<passages>.*)\n\nUsing only the passages, answer[^:]*: (?P<question>.*)\Z", re.S
+)
+_PASSAGE = re.compile(r"^\[(\d+)\] ([^\n]*)\n", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """The answers to a question, any of which counts, and the document that holds them; ``""`` for any."""
+
+    answers: Sequence[str]
+    document: str = ""
+
+
+def known(folder: Path) -> dict[str, list[Gold]]:
+    """Gold by question; a question may be asked about several documents."""
+    found = {question: [Gold(answers)] for question, answers in TESTED.items()}
+    for path in sorted(folder.glob("*/answers.jsonl.gz")):
+        for asked in read(path.parent).questions:
+            found.setdefault(asked.text.strip(), []).append(Gold(asked.answers, asked.document))
+    return found
+
+
+def said(prompt: str, gold: Mapping[str, Sequence[Gold]]) -> str:
+    """The answer to a prompt, as good as its passages allow."""
+    match = _PROMPT.search(prompt)
+    if match is None:
+        return "There are no passages."
+    question = match["question"].strip()
+    heads = list(_PASSAGE.finditer(match["passages"]))
+    ends = [*(head.start() for head in heads[1:]), len(match["passages"])][: len(heads)]
+    for head, end in zip(heads, ends, strict=True):
+        text = match["passages"][head.end() : end]
+        for item in gold.get(question, ()):
+            answer = next((answer for answer in item.answers if answer in text), None)
+            if answer is not None and head[2].startswith((f"{item.document}.txt", "notes-")):
+                return f"{answer} [{head[1]}]."
+    chinese = re.search(r"[\u4e00-\u9fff]", question)
+    return "这些文档中没有相关内容。" if chinese else "That is not in these documents."
+
+
+class Reader(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    gold: Mapping[str, Sequence[Gold]] = {}
+
+    def do_GET(self) -> None:
+        self._send("application/json", json.dumps({"object": "list", "data": [{"id": "ideal"}]}).encode())
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = str(body["messages"][-1]["content"])
+        answer = said(prompt, self.gold)
+        head = {"id": "chatcmpl-1", "created": 1, "model": "ideal"}
+        usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(answer) // 4 + 1}
+        usage["total_tokens"] = sum(usage.values())
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": answer}
+            choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
+            whole = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
+            self._send("application/json", json.dumps(whole).encode())
+            return
+        delta = {"role": "assistant", "content": answer}
+        frames: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": usage},
+        ]
+        lines = [json.dumps({**head, "object": "chat.completion.chunk", **frame}) for frame in frames]
+        self._send("text/event-stream", "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode())
+
+    def _send(self, kind: str, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the figures are what counts."""
+
+
+def main() -> None:
+    """Serve until we are ended."""
+    Reader.gold = known(Path(sys.argv[2]) if len(sys.argv) > 2 else DATA)
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Reader).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
