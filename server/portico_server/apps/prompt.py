@@ -21,6 +21,9 @@ from portico_server.core.request import Message
 CONTEXT = 4096
 """Tokens of context that are assumed of a model whose card does not say."""
 
+LONG_CONTEXT = 16_384
+"""Those of a model that reads long prompts. One that has fewer refuses, and is asked again with half."""
+
 INSTRUCTION = (
     "Answer from the given passages only, and name them like [1]. If they do not answer the question, say "
     "that it is not in these documents. Use the language of the question."
@@ -136,7 +139,7 @@ def budget(
     loses its way in a long prompt and repeats itself in a long answer: it gets 200, and is asked for one
     sentence.
     """
-    context = context_length or CONTEXT
+    context = context_length or (LONG_CONTEXT if quick else CONTEXT)
     most_answer = 256 if tiny else 1_024
     most_passages = 200 if tiny else 8_192 if quick else 1_600
     answer = max_tokens or min(most_answer, context // 4)

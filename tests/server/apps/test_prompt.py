@@ -57,7 +57,7 @@ def test_tool_results_after_the_question_stay_after_it() -> None:
         (2048, None, {"tiny": True}, Budget(2048, 256, 200, brief=True)),
         (32_768, None, {"tiny": True}, Budget(32_768, 256, 200, brief=True)),
         (32_768, None, {}, Budget(32_768, 1024, 1600)),
-        (None, None, {"quick": True}, Budget(4096, 1024, 1024)),
+        (None, None, {"quick": True}, Budget(16_384, 1024, 4096)),
         (131_072, 4_000, {"quick": True}, Budget(131_072, 4_000, 8_192)),
         (2048, 9_999, {"tiny": True}, Budget(2048, 1024, 200, brief=True)),
         (2048, 1, {"tiny": True}, Budget(2048, 64, 200, brief=True)),
