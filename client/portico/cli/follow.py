@@ -61,10 +61,13 @@ async def follow(
                 watching = [tasks.create_task(_watch(client, run, names, bars)) for run in runs]
             ended += [task.result() for task in watching]
             seen = {item.run.id for item in ended}
+            # Whoever watches a folder may try again meanwhile: what it fails with was said.
+            failed = {(item.run.kind, item.run.name) for item in ended if item.error}
             runs = [
                 run
                 for run in (await client.runs.list(100) if further else ())
                 if further and run.kind in KINDS and not run.ended and run.id not in seen and further(run)
+                if (run.kind, run.name) not in failed
             ]
     return ended
 
