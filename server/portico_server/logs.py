@@ -7,7 +7,9 @@ import json
 import logging
 import logging.handlers
 import re
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _SECRET = re.compile(r"(?i)\b(pk-|sk-|hf_|Bearer\s+)[A-Za-z0-9_\-\.=]{6,}")
@@ -45,13 +47,43 @@ class _Json(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class _File(logging.handlers.RotatingFileHandler):
+    """A file that is opened again after it could not be written, as on a full disk, and then tells what it lacks."""
+
+    _lost = 0
+    """Lines in a row that could not be written."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        before = self._lost
+        super().emit(record)
+        if before and before == self._lost:
+            self._lost = 0
+            text = f"{before} lines were lost: the log could not be written"
+            super().emit(
+                logging.makeLogRecord({**record.__dict__, "msg": text, "args": None, "exc_info": None})
+            )
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if not isinstance(error, OSError | ValueError):  # of a file that is closed
+            super().handleError(record)
+            return
+        # What its buffers hold would fail again, and a rotation that could not close it leaves it closed.
+        stream, self.stream = self.stream, None  # opened by the next line
+        with suppress(OSError, ValueError):
+            if stream is not None:
+                stream.close()
+        self._lost += 1
+        if self._lost == 1 and sys.stderr is not None:
+            with suppress(OSError, ValueError):
+                print(f"The log {self.baseFilename} cannot be written: {error}", file=sys.stderr)
+
+
 def configure(folder: Path, level: str, form: str, *, quiet: bool) -> None:
     """Log to ``folder/daemon.log``, and to standard error unless ``quiet``."""
     folder.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [
-        logging.handlers.RotatingFileHandler(
-            folder / "daemon.log", maxBytes=SIZE, backupCount=BACKUPS, encoding="utf-8", delay=True
-        )
+        _File(folder / "daemon.log", maxBytes=SIZE, backupCount=BACKUPS, encoding="utf-8", delay=True)
     ]
     if not quiet:
         handlers.append(logging.StreamHandler())

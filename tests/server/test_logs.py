@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import logging.handlers
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +44,38 @@ def test_each_change_in_a_folder_is_no_line_of_it(log: Path) -> None:
     logging.getLogger("watchfiles.main").info("1 change detected")
     logging.getLogger("portico_server").info("served")
     assert "served" in log.read_text() and "change" not in log.read_text()
+
+
+def test_a_full_disk_ends_no_log(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = logging.getLogger("portico_server")
+    ours.warning("before")
+    ours.parent.handlers[0].close()  # type: ignore[union-attr]
+    log.rename(log.with_suffix(".before"))
+    log.symlink_to("/dev/full")
+    for number in range(50):
+        ours.warning("lost %d", number)
+    told = capsys.readouterr().err
+    assert "No space left on device" in told and str(log) in told
+    assert told.count("\n") == 1, "it is said once, and without a traceback"
+    log.unlink()
+    ours.warning("after")
+    assert "after" in log.read_text() and "50 lines were lost" in log.read_text()
+    ours.warning("and on")
+    assert "and on" in log.read_text() and log.read_text().count("were lost") == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_that_is_full_while_it_is_rotated_goes_on_when_there_is_room(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = logging.getLogger().handlers[0]
+    assert isinstance(handler, logging.handlers.RotatingFileHandler)
+    handler.maxBytes = 200
+    ours = logging.getLogger("portico_server")
+    ours.warning("x" * 150)
+    handler.stream.close()  # what a close that finds no room for the rest leaves behind
+    ours.warning("lost")
+    for _ in range(3):
+        ours.warning("y" * 150)
+    assert "y" * 150 in log.read_text()
+    assert capsys.readouterr().err.count("\n") == 1

@@ -27,6 +27,14 @@ from portico_server.db.schema import HEAD
 
 HOMES = sorted((Path(__file__).parent / "homes").glob("*.zip"))
 
+WITHOUT_HOME = {
+    "0004": "came in one commit with 0005, which was its newest",
+    "0006": "came in one commit with 0007, which was its newest",
+    "0010": "came in one commit with 0011, which was its newest",
+    "0012": "came in one commit with 0013, which was its newest",
+}
+"""Migrations at which no code ever stopped, so that no home of them can exist, and why."""
+
 CHANGED: dict[tuple[str, str], str] = {
     ("alembic_version", "version_num"): "it says where the database stands",
     ("app_versions", "name"): "versions know their app by its id",
@@ -97,10 +105,12 @@ def revision(path: Path) -> str:
         return str(database.execute("select version_num from alembic_version").fetchone()[0])
 
 
-def test_there_is_a_home_of_the_first_version_and_of_later_ones() -> None:
+def test_there_is_a_home_of_every_version_that_could_make_one() -> None:
     known = {script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()}
-    assert HOMES[0].stem == "0001"
-    assert {path.stem for path in HOMES} <= known
+    homes = {path.stem for path in HOMES}
+    assert not homes & WITHOUT_HOME.keys()
+    assert known - homes - WITHOUT_HOME.keys() <= {HEAD}, "the newest may not have been released yet"
+    assert homes | WITHOUT_HOME.keys() <= known
 
 
 @every_home
@@ -193,7 +203,9 @@ print(number)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("home", [HOMES[0], HOMES[-1]], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "home", [path for path in HOMES if path.stem in ("0001", "0011")], ids=lambda path: path.stem
+)
 def test_an_upgrade_that_is_killed_anywhere_has_changed_nothing_and_is_done_by_the_next_start(
     home: Path, tmp_path: Path
 ) -> None:
