@@ -1,7 +1,9 @@
 """Bodies and flows that grow against one daemon, while ``/health`` is asked: ``python bench/growth.py``.
 
 The long version of tests/server/api/test_growth.py: larger, and with figures. Goals: ``/health`` within 0.25 s
-throughout, no 5xx, memory below 1.2 GB.
+throughout, no 5xx, memory below 1.2 GB. Beside the time of ``/health``, which depends on what else the machine does, it
+prints how long the daemon's event loop was computing in one piece (``loop``), what the daemon computed for one body at
+most (``cpu``), and with ``--show S`` what the loop was at where that took longer than ``S`` seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -28,66 +32,111 @@ models:
 JSON = {"content-type": "application/json"}
 
 
+class Watch:
+    """What the daemon does, seen from outside and from inside, since `begin`."""
+
+    def __init__(self, pid: int, health: Health, marks: Path, show_s: float) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._process = psutil.Process(pid)
+        self._health = health
+        self._marks = marks.open()
+        self._show_s = show_s
+        self.begin()
+
+    def begin(self) -> None:
+        """A name for what comes next is given to `end`."""
+        self._asked = self._broken = 0
+        self._health_s = self._loop_s = self._cpu_s = 0.0
+        self._health_at = self._loop_at = ""
+
+    def before(self) -> None:
+        """A body is about to be sent."""
+        self._health.since()
+        self._marks.read()
+        self._computed = sum(self._process.cpu_times()[:2])
+
+    def after(self, where: str, *, broken: bool) -> None:
+        """It was answered."""
+        self._asked += 1
+        self._broken += broken
+        if (slowest := self._health.since()) > self._health_s:
+            self._health_s, self._health_at = slowest, where
+        self._cpu_s = max(self._cpu_s, sum(self._process.cpu_times()[:2]) - self._computed)
+        for line in self._marks.read().splitlines():
+            mark = json.loads(line)
+            if mark["cpu"] > self._show_s:
+                print(f"    {mark['cpu']:.3f} s at {where}: {'; '.join(mark['doing'])}")
+            if mark["cpu"] > self._loop_s:
+                self._loop_s, self._loop_at = mark["cpu"], where
+
+    def end(self, name: str, said: str = "") -> None:
+        """Print what was seen, and keep it."""
+        memory = self._process.memory_info().rss / 2**20
+        row = {
+            "what": name,
+            "asked": self._asked,
+            "5xx": self._broken,
+            "rss_mb": memory,
+            "cpu_s": self._cpu_s,
+        }
+        row |= {"health_s": self._health_s, "health_at": self._health_at}
+        self.rows.append(row | {"loop_s": self._loop_s, "loop_at": self._loop_at, "said": said})
+        print(
+            f"{name:44} {self._asked:5} asked {self._broken:3} 5xx  health ≤ {self._health_s:6.3f} s  "
+            f"loop ≤ {self._loop_s:6.3f} s  cpu ≤ {self._cpu_s:6.2f} s  {memory:6.0f} MB  {said or self._loop_at}"
+        )
+        self.begin()
+
+
+def send_all(client: httpx.Client, watch: Watch, scale: int) -> None:
+    """Every endpoint and every flow."""
+    document = client.get("/openapi.json").json()
+    for how in growths(scale):
+        for endpoint in endpoints(document):
+            if endpoint.path in WAITS:
+                continue
+            path = "/".join("nothing" if "{" in part else part for part in endpoint.path.split("/"))
+            content = body(endpoint.grown(how))
+            watch.before()
+            with client.stream(endpoint.method, path, content=content, headers=JSON) as answer:
+                pass
+            watch.after(f"{endpoint.method} {endpoint.path}", broken=answer.status_code >= 500)
+        watch.end(how.name)
+    for name, step, value in flows(scale):
+        content = body({"flow": {"portico_flow": 1, "name": "growing", "step": step}, "input": value})
+        watch.before()
+        with client.stream("POST", "/api/flows/run", content=content, headers=JSON) as answer:
+            text = answer.read().decode(errors="replace")
+        last = text.strip().rpartition("data: ")[2]
+        told = json.loads(last).get("error") or {} if last.startswith("{") else {}
+        watch.after(name, broken=answer.status_code >= 500 or told.get("code") == "internal_error")
+        watch.end(f"flow: {name}", str(told.get("code") or "finished"))
+
+
 def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=int, default=4, help="how many times as large as in the test")
+    parser.add_argument(
+        "--show", type=float, default=0.1, help="seconds of the loop from which is said at what"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        configuration = Path(folder) / "growth.yaml"
+        configuration, marks = Path(folder) / "growth.yaml", Path(folder) / "marks"
         configuration.write_text(CONFIGURATION)
+        marks.touch()
+        program = (str(HERE / "growth_inside.py"), str(marks))
         with (
-            daemon(Path(folder) / "home", "--file", str(configuration)) as serving,
+            daemon(Path(folder) / "home", "--file", str(configuration), program=program) as serving,
             httpx.Client(base_url=serving.url, timeout=120) as client,
             Health(serving.url, pause_s=0.005) as health,
         ):
-            process = psutil.Process(serving.pid)
-
-            def report(name: str, asked: int, broken: int, worst: float, where: str) -> None:
-                memory = process.memory_info().rss / 2**20
-                rows.append(
-                    {
-                        "what": name,
-                        "asked": asked,
-                        "5xx": broken,
-                        "health_s": worst,
-                        "at": where,
-                        "rss_mb": memory,
-                    }
-                )
-                print(
-                    f"{name:44} {asked:5} asked {broken:3} 5xx  health ≤ {worst:6.3f} s  {memory:6.0f} MB  {where}"
-                )
-
-            document = client.get("/openapi.json").json()
-            health.since()
-            for how in growths(options.scale):
-                asked, broken, worst, where = 0, 0, 0.0, ""
-                for endpoint in endpoints(document):
-                    if endpoint.path in WAITS:
-                        continue
-                    path = "/".join("nothing" if "{" in part else part for part in endpoint.path.split("/"))
-                    content = body(endpoint.grown(how))
-                    health.since()
-                    with client.stream(endpoint.method, path, content=content, headers=JSON) as answer:
-                        broken += answer.status_code >= 500
-                    asked += 1
-                    if (slowest := health.since()) > worst:
-                        worst, where = slowest, f"{endpoint.method} {endpoint.path}"
-                report(how.name, asked, broken, worst, where)
-            for name, step, value in flows(options.scale):
-                content = body({"flow": {"portico_flow": 1, "name": "growing", "step": step}, "input": value})
-                health.since()
-                with client.stream("POST", "/api/flows/run", content=content, headers=JSON) as answer:
-                    text = answer.read().decode(errors="replace")
-                last = text.strip().rpartition("data: ")[2]
-                told = json.loads(last).get("error") or {} if last.startswith("{") else {}
-                broken = answer.status_code >= 500 or told.get("code") == "internal_error"
-                report(f"flow: {name}", 1, broken, health.since(), str(told.get("code") or "finished"))
+            time.sleep(5)  # what a start has left to do
+            watch = Watch(serving.pid, health, marks, options.show)
+            send_all(client, watch, options.scale)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+        options.json.write_text(json.dumps(watch.rows, indent=2))
 
 
 if __name__ == "__main__":

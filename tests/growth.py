@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
@@ -80,6 +80,45 @@ def endpoints(document: Mapping[str, Any]) -> Iterator[Endpoint]:
             schema = content.get("application/json", {}).get("schema")
             if schema is not None and path not in STOPS:
                 yield Endpoint(method.upper(), path, schema, components)
+
+
+MCP_VERSION: Final = "2026-07-28"
+MCP_HEADERS: Final = {"accept": "application/json, text/event-stream", "mcp-protocol-version": MCP_VERSION}
+
+
+def messages(how: Growth) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each request that a client of MCP may send, and the answers to what it was asked, with everything grown."""
+    import mcp_types as types  # half a second, which only some need
+
+    answers = {
+        "elicitation": {"action": "accept", "content": _value({}, {}, how, 0)},
+        "sampling": _grown(types.CreateMessageResult, how),
+        "roots": _grown(types.ListRootsResult, how),
+    }
+    for kind in (*get_args(types.ClientRequest), types.GetTaskRequest, types.CancelTaskRequest):
+        method = kind.model_fields["method"].default or get_args(kind.model_fields["method"].annotation)[0]
+        params = _grown(kind, how).get("params") or {}
+        if method == "tools/call":
+            params |= {"name": "nothing", "arguments": _value({}, {}, how, 0), "inputResponses": answers}
+            yield f"{method} with answers", _rpc(method, {**params, "requestState": how.text or "nothing"})
+            params = {name: item for name, item in params.items() if name != "requestState"}
+        yield method, _rpc(method, params)
+    for name, answer in answers.items():
+        yield f"an answer of {name}", {"jsonrpc": "2.0", "id": 1, "result": answer}
+
+
+def _grown(kind: Any, how: Growth) -> dict[str, Any]:
+    schema = kind.model_json_schema(by_alias=True)
+    found: dict[str, Any] = _value(schema, schema.get("$defs", {}), how, 0)
+    return found
+
+
+def _rpc(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": MCP_VERSION,
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}},
+    }
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +339,7 @@ def flows(scale: int = 1) -> Iterator[tuple[str, dict[str, Any], Any]]:
         {"op": "loop", "name": "l", "limit": 2_000 * scale, "step": _same("s", ref)},
         1,
     )
+    yield from _each(scale)
     yield "many steps", _pipeline([_same(f"s{n}", ref) for n in range(300 * scale)]), 1
     yield "deep steps", _nested_steps(40), 1
     for name, source in {
@@ -310,7 +350,37 @@ def flows(scale: int = 1) -> Iterator[tuple[str, dict[str, Any], Any]]:
         "a list in itself": "def f(x):\n    a = []\n    a.append(a)\n    return a",
         "a large number": "lambda x: 10 ** 1000",
     }.items():
-        yield f"code that makes {name}", {"op": "code", "name": "c", "source": source}, 1
+        yield f"code that makes {name}", {"op": "code", "name": "c", "source": source, "timeout": 1}, 1
+
+
+def _each(scale: int) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """The other operations, each with a long text and with many values."""
+    ref = {"$ref": "value"}
+    many = 200 * scale
+    inner = [_same(f"s{n}", ref) for n in range(many)]
+    steps: list[dict[str, Any]] = [
+        {"op": "embed", "text": ref},
+        {"op": "emit", "text": ref},
+        {"op": "agent", "agent": "nothing", "message": ref},
+        {"op": "tool", "tool": "python_light", "arguments": {"code": ref}},
+        {"op": "retrieve", "store": "nothing", "query": ref},
+        {"op": "rerank", "model": "default", "query": ref, "documents": ref},
+        {"op": "intent", "text": ref, "intents": {f"i{n}": "a" * 100 for n in range(many)}},
+        {
+            "op": "http",
+            "url": {"$template": "http://127.0.0.1:1/{a}", "$with": {"a": ref}},
+            "headers": {"a": ref},
+        },
+        {"op": "client", "function": "nothing", "args": [ref, ref], "limit": 0.01},
+        {"op": "approve", "message": ref, "limit": 0.01},
+        {"op": "subflow", "step": _same("s", [ref, ref])},
+        {"op": "switch", "on": ref, "cases": [{"equals": ref, "step": step} for step in inner]},
+        {"op": "diverter", "join": "list", "steps": inner},
+        {"op": "graph", "steps": inner, "after": {f"s{n}": [f"s{n + 1}"] for n in range(many - 1)}},
+    ]
+    for step in steps:
+        yield f"{step['op']} of a long text", {"name": "x", **step}, "a" * (200_000 * scale)
+        yield f"{step['op']} of many values", {"name": "x", **step}, [{"a": "b"}] * (2_000 * scale)
 
 
 def _pipeline(steps: list[dict[str, Any]]) -> dict[str, Any]:

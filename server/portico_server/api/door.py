@@ -24,7 +24,7 @@ from portico_server.api.hot import HOT
 from portico_server.api.parts import Parts
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.ready import READY, Readiness
-from portico_server.api.shape import OPENAI
+from portico_server.api.shape import JSON_RPC, OPENAI, is_rpc
 from portico_server.core import threads, trace
 from portico_server.core.errors import InvalidRequest, Unauthenticated
 from portico_server.core.principal import LOCAL, Principal
@@ -94,7 +94,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Nothing that goes wrong in it gets past here."""
         assert scope["type"] == "http", "the server is configured without websockets and lifespan"
-        shape = ANTHROPIC if is_ours(scope) else OPENAI
+        shape = ANTHROPIC if is_ours(scope) else JSON_RPC if is_rpc(scope["path"]) else OPENAI
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         begun = perf_counter()
         # Nearly no client sends one: a context that nobody has changed costs nothing.
@@ -212,8 +212,8 @@ class Door:
 
     async def _pass_on(self, exchange: Exchange, path: str, method: str) -> None:
         """Hand the request to one of the larger faces."""
-        name = "mcp" if path == "/mcp" or path.startswith("/mcp/") else "web"
-        if name == "web" and method in ("POST", "PUT", "PATCH", "DELETE") and not exchange.is_form:
+        name = "mcp" if is_rpc(path) else "web"
+        if method in ("POST", "PUT", "PATCH", "DELETE") and not (name == "web" and exchange.is_form):
             await exchange.check_json()
         face = await asyncio.shield(self._face(name))
         scope = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
+
 from portico_server.api import errors
 from portico_server.core.errors import PorticoError
 
@@ -36,3 +38,29 @@ def _frame(error: PorticoError, _request_id: str) -> bytes:
 
 OPENAI = Shape(_status, _body, _frame, (b"x-request-id",), b": keep-alive\n\n")
 """The form of every path but those of another protocol."""
+
+
+_INVALID_REQUEST, _PARSE_ERROR = -32600, -32700
+"""Codes of JSON-RPC 2.0."""
+
+
+def _rpc_body(error: PorticoError, _request_id: str) -> bytes:
+    told = error.body().to_json()["error"]
+    data = {name: told[name] for name in ("type", "code", "param") if told.get(name) is not None}
+    code = _PARSE_ERROR if error.code == "invalid_json" else _INVALID_REQUEST
+    return orjson.dumps(
+        {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": error.message, "data": data}}
+    )
+
+
+def _rpc_frame(error: PorticoError, request_id: str) -> bytes:
+    return b"event: message\ndata: " + _rpc_body(error, request_id) + b"\n\n"
+
+
+JSON_RPC = Shape(_status, _rpc_body, _rpc_frame, (b"x-request-id",), b": keep-alive\n\n")
+"""The form of MCP, for requests that are refused before the message in them is known: their id is null."""
+
+
+def is_rpc(path: str) -> bool:
+    """Whether MCP is served at the path."""
+    return path == "/mcp" or path.startswith("/mcp/")

@@ -37,6 +37,11 @@ class EventLog:
         """The number of the last event."""
         return self._last
 
+    @property
+    def kept(self) -> Iterator[Event]:
+        """The events that a late listener would get."""
+        return (event for _number, event in self._kept)
+
     async def emit(self, event: Event) -> None:
         """Append. After `Finished` or `Failed` nothing more is taken."""
         if self._closed:

@@ -31,6 +31,9 @@ MAX_MESSAGE_LENGTH: Final = 300
 _LOOKUP_STEPS: Final = MAX_SCHEMA_NODES // 2
 """Steps that a reference costs which is looked for in the whole schema, each time."""
 
+_REFERENCE_STEPS: Final = 5
+"""Steps that a reference by its place costs."""
+
 _CHARACTERS_PER_STEP: Final = 100
 """Characters of an error's message that cost one step to write."""
 
@@ -148,8 +151,7 @@ def _enum(validator: Any, values: Any, instance: Any, schema: Any) -> Iterable[V
 
 
 def _reference(validator: Any, ref: str, instance: Any, schema: Any) -> Iterable[ValidationError] | None:
-    if ref != "#" and not ref.startswith("#/"):
-        _steps.get().take(_LOOKUP_STEPS)
+    _steps.get().take(_REFERENCE_STEPS if ref == "#" or ref.startswith("#/") else _LOOKUP_STEPS)
     return _STANDARD["$ref"](validator, ref, instance, schema)
 
 

@@ -13,6 +13,9 @@ MAX_FILLED: Final = 16 * 2**20
 MAX_INDENTED: Final = 256 * 2**10
 """Bytes of JSON that are laid out for reading: a deep value becomes a hundred times as long by that."""
 
+LARGE_PARTS: Final = 2_000
+"""Parts of a specification from which on it is read in a thread: some ten milliseconds."""
+
 _NODE: Final = 8
 """Bytes that each list, object, number and name counts for."""
 
@@ -73,6 +76,22 @@ class Sizes:
 
 def _text(value: str) -> int:
     return _NODE + (len(value) if value.isascii() else 3 * len(value))
+
+
+def has_parts(value: Any, more_than: int) -> bool:
+    """Whether a JSON value has more values, names aside, than that. What is under ``$literal`` counts as one."""
+    left = more_than
+    stack = [value]
+    while stack:
+        found = stack.pop()
+        left -= 1
+        if isinstance(found, dict):
+            stack += [item for name, item in found.items() if name != "$literal"]
+        elif isinstance(found, list | tuple):
+            stack += found
+        if len(stack) > left:
+            return True
+    return False
 
 
 def require_filled(pieces: Sequence[str], param: str | None = None) -> None:

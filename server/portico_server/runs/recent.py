@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from itertools import islice
 from typing import Any, Final
 
+from portico.wire import Delta, ToolReturned
+from portico_server.core.request import Vectors
 from portico_server.runs.run import Run
 
 MOST: Final = 200
@@ -17,8 +18,8 @@ ROOM: Final = 64 * 2**20
 """Bytes, about, that their results may take together; of a larger one the run itself is kept alone."""
 
 _OBJECT: Final = 64
-_LOOKED_AT: Final = 1_000
-"""Items of a list that are weighed; the others are taken to be like them."""
+_MAX_PARTS: Final = 20_000
+"""Values within a result that are looked at; one that has more is taken to fill the room."""
 
 
 class Recent:
@@ -30,7 +31,9 @@ class Recent:
 
     def add(self, run: Run) -> None:
         """One that has just ended. The oldest are forgotten for it."""
-        weight = weigh(run.result)
+        weight = weigh(run.result) + sum(
+            len(event.text) for event in run.log.kept if isinstance(event, Delta | ToolReturned)
+        )
         self._runs.append((run, weight))
         self._weight += weight
         while len(self._runs) > MOST or (self._weight > ROOM and len(self._runs) > 1):
@@ -48,21 +51,31 @@ class Recent:
 
 
 def weigh(value: Any) -> int:
-    """How many bytes a result takes, about."""
+    """How many bytes a result takes, about; `ROOM` if it has too many parts to be looked at."""
     if value is None:  # of every call that is relayed
         return _OBJECT
-    match value:
-        case str() | bytes():
-            return _OBJECT + len(value)
-        case Mapping():
-            return _OBJECT + _weigh_all([*value.keys(), *value.values()])
-        case list() | tuple():
-            return _OBJECT + _weigh_all(value)
-    if is_dataclass(value):
-        return _OBJECT + sum(weigh(getattr(value, field.name)) for field in fields(value))
-    return _OBJECT
-
-
-def _weigh_all(items: list[Any] | tuple[Any, ...]) -> int:
-    weight = sum(weigh(item) for item in islice(items, _LOOKED_AT))
-    return weight if len(items) <= _LOOKED_AT else weight * len(items) // _LOOKED_AT
+    weight, looked = 0, 0
+    stack = [value]
+    while stack:
+        found = stack.pop()
+        looked += 1
+        weight += _OBJECT
+        match found:
+            case str() | bytes():
+                weight += len(found)
+                continue
+            case Vectors():
+                weight += sum(map(len, found.data))
+                continue
+            case Mapping():
+                inner: list[Any] = [*found.keys(), *found.values()]
+            case list() | tuple():
+                inner = list(found)
+            case _ if is_dataclass(found):
+                inner = [getattr(found, field.name) for field in fields(found)]
+            case _:
+                continue
+        if looked + len(stack) + len(inner) > _MAX_PARTS:
+            return max(weight, ROOM)
+        stack += inner
+    return weight

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from portico.wire import ErrorBody, Event, Failed, Finished, Status, Usage
@@ -383,9 +383,21 @@ def _plain(result: Any) -> Any:
         return {"dimensions": result.dimensions, "count": len(result.data)}
     if isinstance(result, AppOutput):
         return result.value
-    if hasattr(result, "__dataclass_fields__"):
-        return asdict(result)
-    return result
+    return _as_json(result)
+
+
+def _as_json(value: Any) -> Any:
+    """Dataclasses, and lists of them, as objects. JSON within them stays the same value: it may be large."""
+    if is_dataclass(value):
+        return {field.name: _as_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, list | tuple) and value and is_dataclass(value[0]):
+        return [_as_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {
+            name: _as_json(item) if is_dataclass(item) or isinstance(item, list | tuple) else item
+            for name, item in value.items()
+        }
+    return value
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

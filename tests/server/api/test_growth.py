@@ -11,7 +11,21 @@ import psutil
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.growth import WAITS, Growth, Health, addresses, body, endpoints, flows, growths
+from tests.growth import (
+    MCP_HEADERS,
+    WAITS,
+    Growth,
+    Health,
+    addresses,
+    body,
+    endpoints,
+    flows,
+    growths,
+    messages,
+)
+
+from portico_server.api.hot import HOT
+from portico_server.apps.flow.ops import OPS
 
 MAX_HEALTH_S = 5.0
 """Seconds within which /health is answered, on a machine with other work: bench/growth.py measures closely."""
@@ -84,6 +98,64 @@ def test_no_endpoint_is_frozen_or_broken(grown: Daemon, document: dict[str, Any]
     assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20
 
 
+@pytest.mark.parametrize("how", growths(), ids=lambda how: how.name)
+def test_no_message_of_mcp_freezes_or_breaks_the_daemon(grown: Daemon, how: Growth) -> None:
+    wrong = []
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
+        begin = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "a", "version": "1"},
+        }
+        opening = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin}
+        opened = client.post("/mcp", json=opening, headers={"accept": MCP_HEADERS["accept"]})
+        session = {
+            "accept": MCP_HEADERS["accept"],
+            "mcp-session-id": opened.headers["mcp-session-id"],
+            "mcp-protocol-version": "2025-11-25",
+        }
+        for name, message in messages(how):
+            content = body(message)
+            for headers in (MCP_HEADERS, session):
+                status, text = send(client, "POST", "/mcp", content, **headers)
+                if status >= 500 or '"code":-32603' in text or "internal_error" in text:
+                    wrong.append(f"{name}: {status} {text[:300]}")
+            if (slowest := health.since()) > MAX_HEALTH_S:
+                wrong.append(f"{name} kept /health waiting for {slowest:.1f} s")
+        client.delete("/mcp", headers=session)
+    assert not wrong, "\n".join(wrong)
+    assert not health.failures
+
+
+@pytest.mark.parametrize(
+    ("params", "code", "reason"),
+    [
+        ('{"a": ' + "[" * 300 + "]" * 300 + "}", -32600, "body_too_complex"),
+        ("[" + "{}," * 300_000 + "{}]", -32600, "body_too_complex"),
+        ('{"name": "\\ud800"}', -32700, "invalid_json"),
+        ('{"a": 1e999999}', -32700, "invalid_json"),
+        ('{"a": ' + "9" * 100_000 + "}", -32700, "invalid_json"),
+    ],
+    ids=["deep", "wide", "lone surrogate", "number without end", "long integer"],
+)
+def test_a_message_that_is_refused_gets_an_error_of_json_rpc(
+    grown: Daemon, params: str, code: int, reason: str
+) -> None:
+    message = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": ' + params + "}"
+    answer = httpx.post(f"{grown.url}/mcp", content=message, headers={**JSON, **MCP_HEADERS}, timeout=30)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["data"]["code"]) == (400, code, reason)
+
+
+def test_every_operation_of_flows_is_made_to_grow() -> None:
+    def found(value: Any) -> set[str]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        own = {value["op"]} if isinstance(value, dict) and isinstance(value.get("op"), str) else set()
+        return own.union(*map(found, inner))
+
+    assert not set(OPS) - set().union(*(found(step) for _name, step, _value in flows()))
+
+
 JSON = {"content-type": "application/json"}
 
 NAMES = {
@@ -96,8 +168,7 @@ NAMES = {
 NUMBERS = ["9" * 30, "-9223372036854775809", "1e400", "0", "-1"]
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "number"), list(zip(NAMES, NUMBERS, strict=True)))
 def test_no_address_is_broken(grown: Daemon, document: dict[str, Any], name: str, number: str) -> None:
     wrong = []
     with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
@@ -115,11 +186,22 @@ def test_no_address_is_broken(grown: Daemon, document: dict[str, Any], name: str
     assert not wrong, "\n".join(wrong)
 
 
-def test_boundaries_and_names_of_forms_are_bounded(grown: Daemon) -> None:
+def test_every_hot_path_is_in_the_document(document: dict[str, Any]) -> None:
+    hot = {(path, method.lower()) for path, handlers in HOT.items() for method in handlers}
+    assert not {(path, method) for path, method in hot if method not in document["paths"].get(path, {})}
+
+
+def test_boundaries_and_names_of_forms_are_bounded(grown: Daemon, document: dict[str, Any]) -> None:
+    forms = [
+        path
+        for path, methods in document["paths"].items()
+        if "multipart/form-data" in methods.get("post", {}).get("requestBody", {}).get("content", {})
+    ]
+    assert "/v1/files" in forms
     with httpx.Client(base_url=grown.url, timeout=30) as client:
         for boundary in ("b" * 300, "b" * 10_000):
             kind = f"multipart/form-data; boundary={boundary}"
-            for path in ("/v1/files", "/v1/audio/transcriptions", "/v1/images/edits"):
+            for path in forms:
                 body_of_form = f"--{boundary}\r\n\r\n--{boundary}--".encode()
                 answer = client.post(path, content=body_of_form, headers={"content-type": kind})
                 assert is_fine(answer.status_code, answer.text), (path, answer.text[:300])

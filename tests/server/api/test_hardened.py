@@ -130,3 +130,53 @@ async def test_overlap_has_bounds(house: Porch, strategy: dict[str, Any]) -> Non
     answer = await house.client.post(f"/v1/vector_stores/{store}/files", json=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"].startswith("chunking_strategy")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "x" * 1_000])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/flows/run", "/mcp"])
+async def test_a_body_with_an_encoding_is_refused_by_its_name(house: Porch, path: str, encoding: str) -> None:
+    headers = {"content-encoding": encoding, "content-type": "application/json"}
+    answer = await house.client.post(path, content=b"\x1f\x8b\x08", headers=headers)
+    assert answer.status_code == 400
+    assert "content encoding" in answer.text and len(answer.content) < 1_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" + b"{}," * 250_000 + b"1]", b'["' + b'a","' * 250_000 + b'a"]', b"[" + b"1," * 1_000_000 + b"1]"],
+    ids=["objects", "texts", "numbers"],
+)
+async def test_a_body_of_too_many_parts_is_refused(house: Porch, body: bytes) -> None:
+    answer = await house.client.post("/v1/chat/completions", content=b'{"a":' + body + b"}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "body_too_complex")
+
+
+async def test_what_stands_in_a_text_is_no_part_of_a_body(house: Porch) -> None:
+    text = '{[",\\' * 300_000
+    answer = await house.client.post(
+        "/v1/chat/completions", json={**ASK, "messages": [{"role": "user", "content": text}]}
+    )
+    assert answer.status_code == 200, answer.text
+
+
+async def test_head_of_a_stream_ends(house: Porch) -> None:
+    answer = await house.client.head("/api/questions/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert (await house.client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "more"),
+    [
+        ("/v1/chat/completions", "messages", {}),
+        ("/v1/messages", "messages", {"max_tokens": 1}),
+        ("/v1/responses", "input", {}),
+    ],
+)
+async def test_a_conversation_has_a_longest_length(
+    house: Porch, path: str, field: str, more: dict[str, Any]
+) -> None:
+    turns = [{"role": "user", "content": "a"}] * 10_001
+    answer = await house.client.post(path, json={"model": "teller", field: turns, **more})
+    assert answer.status_code == 400
+    assert "at most 10000" in answer.json()["error"]["message"]

@@ -82,7 +82,7 @@ async def test_files_outside_the_stores_cannot_be_read(indexed: Daemon) -> None:
 
 def test_a_wrong_key_is_refused_at_the_door(indexed: Daemon) -> None:
     response = httpx.post(f"{indexed.url}/mcp", json={}, headers={"authorization": "Bearer pk-wrong"})
-    assert response.status_code == 401 and response.json()["error"]["code"] == "invalid_api_key"
+    assert response.status_code == 401 and response.json()["error"]["data"]["code"] == "invalid_api_key"
 
 
 @pytest.mark.slow

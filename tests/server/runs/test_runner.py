@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from portico.wire import Delta, Failed, Usage
+from portico.wire import Delta, Failed, Finished, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, Relayed
-from portico_server.core.request import AppOutput, Chat, Reply, Request, Result
+from portico_server.core.request import AppOutput, Chat, Reply, Request, Result, Tokens
 from portico_server.core.servable import Card
 from portico_server.db import usage
 from portico_server.db.database import Database
@@ -91,6 +91,40 @@ async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
 
     assert [await call() for _ in range(6)] == [1, 2, 3, 3, 3, 1]
     assert house.runner.list()[0].result.value.startswith("d"), "the last one is there, however large"
+
+
+async def test_what_is_large_at_the_end_of_a_result_or_in_its_events_counts_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent, "ROOM", 1_000_000)
+
+    async def hidden(_context: Context) -> Result:
+        return AppOutput([*[0] * 5_000, "a" * 600_000])
+
+    async def spoken(context: Context) -> Result:
+        await context.emit(Delta("a" * 600_000))
+        return Reply("")
+
+    for name, work in (("hidden", hidden), ("spoken", spoken)):
+        house.registry.add(Scripted(name, work))
+        runs = [house.runner.start("chat", name, CHAT, LOCAL) for _ in range(3)]
+        for run in runs:
+            await house.runner.wait(run)
+        assert [house.runner.get(run.id) is run for run in runs] == [False, False, True]
+
+
+async def test_a_result_is_not_copied_for_its_last_event(house: House) -> None:
+    ids = tuple(range(1_000))
+
+    async def work(_context: Context) -> Result:
+        return Tokens(ids)
+
+    house.registry.add(Scripted("echo", work))
+    run = house.runner.start("chat", "echo", CHAT, LOCAL)
+    await house.runner.wait(run)
+    *_, last = run.log.kept
+    assert isinstance(last, Finished)
+    assert last.result["ids"] is ids
 
 
 async def test_whoever_waits_for_a_run_gets_it_and_whoever_leaves_is_forgotten(house: House) -> None:

@@ -6,7 +6,7 @@ Source: https://platform.claude.com/docs/en/api/messages.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from portico_server.api.anthropic import field
 from portico_server.api.anthropic.conversation import messages_of
@@ -59,6 +59,9 @@ def model_of(body: Mapping[str, Any]) -> str:
     return field.text(body, "model", "", empty=False)
 
 
+MAX_TOOLS: Final = 1_000
+
+
 def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     """The client's own tools, and which may be called. Those that Anthropic defines are not told to the model."""
     given = body.get("tools")
@@ -66,6 +69,8 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
         given = []
     if not isinstance(given, list):
         wrong_type("tools", "a list of tools", given)
+    if len(given) > MAX_TOOLS:
+        wrong("tools", f"has {len(given)} tools; at most {MAX_TOOLS} are taken")
     tools = [
         found for index, tool in enumerate(given) if (found := _tool(tool, f"tools[{index}]")) is not None
     ]

@@ -6,7 +6,7 @@ Source: https://platform.claude.com/docs/en/api/messages.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -29,6 +29,8 @@ BILLING = "x-anthropic-billing-header:"
 prompt it would make a model read everything anew.
 """
 
+MAX_MESSAGES: Final = 10_000
+
 _BREAK = "\n\n"
 """Between two blocks of text that become one."""
 
@@ -42,6 +44,8 @@ def messages_of(body: Mapping[str, Any], target: Target) -> list[Message]:
         wrong_type("messages", "a list of messages", given)
     if not given:
         wrong("messages", "must hold at least one message")
+    if len(given) > MAX_MESSAGES:
+        wrong("messages", f"has {len(given)} messages; at most {MAX_MESSAGES} are taken")
     talk = _Talk(target)
     talk.rules(body.get("system"), "system")
     for index, message in enumerate(given):

@@ -16,6 +16,7 @@ from portico_server.core.wording import wrong_type as _wrong_type
 
 MAX_CHOICES = 8
 MAX_STOPS = 4
+MAX_MESSAGES = 10_000
 MAX_TOOLS = 128
 MAX_INPUTS = 2048
 MAX_METADATA = 16
@@ -129,6 +130,8 @@ def messages(found: Any) -> None:
         _wrong_type("messages", "a list of messages", found)
     if not found:
         _wrong("messages", "must hold at least one message")
+    if len(found) > MAX_MESSAGES:
+        _wrong("messages", f"has {len(found)} messages; at most {MAX_MESSAGES} are taken")
     for index, message in enumerate(found):
         if not isinstance(message, dict):
             _wrong_type(f"messages[{index}]", "an object with 'role' and 'content'", message)

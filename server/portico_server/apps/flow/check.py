@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -68,15 +69,23 @@ async def check(flow: Flow, registry: Registry, caller: Principal, evaluator: Ev
     await sound(flow, evaluator, caller)
 
 
+_STEPS_AT_ONCE: Final = 200
+"""Steps that are looked at before others on the event loop have their turn."""
+
+
 class _Checker:
     def __init__(self, registry: Registry, caller: Principal, everywhere: Mapping[str, str]) -> None:
         self._registry = registry
         self._caller = caller
         self._everywhere = everywhere
         self._cards: dict[str, Card] = {}
+        self._looked_at = 0
 
     async def step(self, step: Step, view: _View) -> Shape:
         """Look at a step and all below it; the shape of its output."""
+        self._looked_at += 1
+        if not self._looked_at % _STEPS_AT_ONCE:
+            await asyncio.sleep(0)  # a flow may have thousands
         if step.input is not None:
             self._sees(step, step.input, view)
             view = replace(view, value=self._shape(step.input, view))

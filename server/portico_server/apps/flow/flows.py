@@ -18,6 +18,7 @@ from portico_server.apps.flow.served import Served
 from portico_server.apps.flow.spec import Client, Flow
 from portico_server.apps.flow.tree import every, names
 from portico_server.apps.flow.world import World
+from portico_server.core import threads
 from portico_server.core.binding import BOUND, binding
 from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
@@ -25,6 +26,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Porti
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Filter, Message
+from portico_server.core.size import LARGE_PARTS, has_parts
 from portico_server.db import runs, steps
 from portico_server.db.apps import AppRow
 from portico_server.db.database import Database
@@ -88,9 +90,15 @@ class Flows:
 
     async def read(self, spec: Any, caller: Principal) -> Flow:
         """A flow from its JSON, checked as a whole. Raises `InvalidRequest` that names what is wrong first."""
-        flow = read.flow(spec)
+        flow = await self._read(spec, caller.id)
         await check(flow, self._registry, caller, self.world.evaluator)
         return flow
+
+    async def _read(self, spec: Any, key: str) -> Flow:
+        """The flow that a specification says; a large one takes tenths of a second, but not on the event loop."""
+        if has_parts(spec, LARGE_PARTS):
+            return await threads.DOCUMENTS.run_for(key, read.flow, spec)
+        return read.flow(spec)
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
         """`portico_server.apps.deployed.Check` of flows."""
@@ -239,7 +247,7 @@ class Flows:
             await self._database.write(runs.hold, run.id, {CALLED: held})
             done: Sequence[StepRow] = ()
         else:
-            flow = read.flow(held["flow"])
+            flow = await self._read(held["flow"], context.caller.id)
             done = await self._database.read(steps.finished, run.id)
         with self._journal(flow, run.id, done) as journal:
             execution = Execution(flow, context, journal, self.world, answered=frozenset())
@@ -272,7 +280,11 @@ class Flows:
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         """A durable run, from the beginning or from where it stopped."""
-        flow = payload.read if isinstance(payload, Begun) else read.flow(payload["flow"])
+        flow = (
+            payload.read
+            if isinstance(payload, Begun)
+            else await self._read(payload["flow"], context.caller.id)
+        )
         done = await self._database.read(steps.finished, context.run)
         functions = payload.get("functions")
         with self._journal(flow, context.run, done) as journal:
@@ -332,7 +344,7 @@ class Flows:
         if row is None or row.kind != KIND or not caller.sees(row.owner):
             raise _unknown(run_id)
         payload = {**row.payload, "turn": 0, **({"input": value} if anew else {})}
-        flow = read.flow(payload["flow"])
+        flow = await self._read(payload["flow"], caller.id)
         if anew and flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
         if anew:

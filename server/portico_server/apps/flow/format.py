@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain, islice
 from typing import Any, Final
 
 from portico_server.apps.flow.spec import Format
 from portico_server.core.code import Evaluator
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.outside_yaml import InvalidYaml, read_yaml
+
+MAX_BLOCKS: Final = 10
+"""Fenced blocks of an answer in which JSON is looked for."""
 
 _FENCE: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.S)
 _SEARCH: Final = """
@@ -43,7 +47,8 @@ async def formatted(form: Format, text: str, evaluator: Evaluator) -> Any:
 
 def _json(text: str) -> Any:
     """The JSON in a text: the whole of it, a fenced block, or the first object or list."""
-    candidates = [text, *_FENCE.findall(text)]
+    blocks = (found.group(1) for found in islice(_FENCE.finditer(text), MAX_BLOCKS))
+    candidates = chain([text], blocks)
     for candidate in candidates:
         try:
             return json.loads(candidate)

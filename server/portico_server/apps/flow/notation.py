@@ -143,10 +143,11 @@ def template(text: Any, given: Any, at: str) -> Template:
     if given is not None and not isinstance(given, dict):
         raise InvalidRequest(f"{at}: '$with' names the variables of the template, as an object.", param=at)
     variables = None if given is None else {name: parse(item, f"{at}.{name}") for name, item in given.items()}
-    pieces: list[str] = [""]
+    pieces: list[str] = []
+    bare: list[str] = []  # of the text between two variables: joined at its end, as braces may be many
     end = 0
     for match in _FIELD.finditer(text):
-        pieces[-1] += text[end : match.start()]
+        bare.append(text[end : match.start()])
         end = match.end()
         name = match.group(1)
         if name is None:
@@ -157,7 +158,7 @@ def template(text: Any, given: Any, at: str) -> Template:
                     code="invalid_template",
                     param=at,
                 )
-            pieces[-1] += match.group()[0]
+            bare.append(match.group()[0])
             continue
         if variables is not None and name not in variables:
             raise InvalidRequest(
@@ -166,8 +167,9 @@ def template(text: Any, given: Any, at: str) -> Template:
                 code="missing_variable",
                 param=at,
             )
-        pieces += [name, ""]
-    pieces[-1] += text[end:]
+        pieces += ["".join(bare), name]
+        bare = []
+    pieces.append("".join([*bare, text[end:]]))
     return Template(tuple(pieces), variables, at)
 
 

@@ -10,6 +10,7 @@ from portico_server.apps.flow.ops import OPS, format_of
 from portico_server.apps.flow.spec import VERSION, Durability, Flow, OnError, Retry, Run, Step
 from portico_server.apps.flow.tree import every, voices
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.size import has_parts
 
 __all__ = ["flow", "format_of"]
 
@@ -17,7 +18,10 @@ NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 DEEPEST: Final = 64
 """Combinators within combinators."""
 
-MOST_STEPS: Final = 100_000
+MOST_STEPS: Final = 20_000
+
+MAX_PARTS: Final = 100_000
+"""Values in a specification, those under ``$literal`` aside: each is read as an expression."""
 
 
 def flow(value: Any) -> Flow:
@@ -48,7 +52,14 @@ def flow(value: Any) -> Flow:
             f"flow.durability is '{durability}'; it is one of {', '.join(get_args(Durability))}.",
             param="flow.durability",
         )
-    root = _root(fields)
+    step = fields.raw("step")
+    if has_parts(step, MAX_PARTS):
+        raise InvalidRequest(
+            f"flow.step has more than {MAX_PARTS:,} values. Put large values into the input, or under '$literal'.",
+            code="too_many_values",
+            param="flow.step",
+        )
+    root = _root(step)
     made = Flow(
         name=name,
         title=fields.text("title"),
@@ -67,9 +78,9 @@ def flow(value: Any) -> Flow:
     return made
 
 
-def _root(fields: Fields) -> Step:
+def _root(value: Any) -> Step:
     try:
-        return _Reader().step(fields.raw("step"), "flow.step", 1)
+        return _Reader().step(value, "flow.step", 1)
     except RecursionError:
         raise InvalidRequest(
             "Somewhere in flow.step, values lie too deep within each other. Put such a value into the input.",

@@ -201,6 +201,12 @@ def _turn(given: Any, at: str) -> Turn:
         )
     if not isinstance(text, str) or not text.strip():
         raise InvalidRequest(f"{at}.content must be a text that is not empty.", param=f"{at}.content")
+    if len(text) > LARGEST:  # before it is cut into pieces, of which there may be as many as characters
+        raise InvalidRequest(
+            f"{at}.content has {len(text):,} characters of text, more than {LARGEST:,}.",
+            code="too_large",
+            param=at,
+        )
     return Turn(role, text, pieces(text, f"{at}.content"))
 
 

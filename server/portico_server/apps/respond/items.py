@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from portico_server.apps.respond import check
 from portico_server.apps.respond.compaction import opened
 from portico_server.apps.respond.ids import Mint, Prefix
+from portico_server.core.errors import InvalidRequest
 
 Item: TypeAlias = dict[str, Any]
 """One item as OpenAI defines it, with all its fields."""
@@ -18,6 +19,7 @@ PARTS: Final = ("input_text", "input_image", "input_file")
 DETAILS: Final = ("auto", "low", "high", "original")
 
 LONGEST_ID: Final = 256
+MAX_ITEMS: Final = 10_000
 
 TOLD: Final = "_told"
 """What of a call here the model was told, while its response is being made: a field that nobody else sees."""
@@ -33,6 +35,8 @@ def read(value: Any, mint: Mint, at: str = "input") -> list[Item]:
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
     given = check.items(value, at, "a string or a list of items")
+    if len(given) > MAX_ITEMS:
+        raise InvalidRequest(f"'{at}' has {len(given)} items; at most {MAX_ITEMS} are taken.", param=at)
     return [_item(one, mint, f"{at}[{number}]") for number, one in enumerate(given)]
 
 

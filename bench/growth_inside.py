@@ -1,0 +1,74 @@
+"""The daemon with a clock on its event loop, for `growth.py`: ``growth_inside.py FILE ARGUMENTS OF portico_server``.
+
+Every few milliseconds a mark is put onto the loop from another thread. When it is reached, a line of ``FILE`` says
+when it was put there, how long it took, how much of that the loop's own thread was computing, and what it was at: the
+middle figure does not depend on what else the machine does. What took less than `SHORT_S` is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from portico_server import __main__ as program
+from portico_server import listening
+
+PAUSE_S = 0.003
+SHORT_S = 0.01
+SEEN_AFTER_S = 0.04
+"""Time after which is looked what the loop is at."""
+
+FRAMES = 6
+
+
+def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
+    """Write what takes long, for as long as the process lives."""
+    begun = threading.Event()
+    thread: list[int] = []
+    loop.call_soon_threadsafe(lambda: (thread.append(threading.get_ident()), begun.set()))
+    begun.wait()
+    clock = time.pthread_getcpuclockid(thread[0])
+    with path.open("w", buffering=1) as out:
+        while True:
+            time.sleep(PAUSE_S)
+            reached = threading.Event()
+            put, computed = time.monotonic(), time.clock_gettime(clock)
+            try:
+                loop.call_soon_threadsafe(reached.set)
+            except RuntimeError:  # it is closed
+                return
+            at: set[str] = set()
+            while not reached.wait(SEEN_AFTER_S):
+                at.add(" < ".join(_frames(thread[0])))
+            took, cpu = time.monotonic() - put, time.clock_gettime(clock) - computed
+            if took >= SHORT_S:
+                print(json.dumps({"at": put, "took": took, "cpu": cpu, "doing": sorted(at)[:4]}), file=out)
+
+
+def _frames(thread: int) -> list[str]:
+    found = traceback.extract_stack(sys._current_frames()[thread])
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(found)][:FRAMES]
+
+
+def watched(new_loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> asyncio.AbstractEventLoop:
+    """A loop that is watched."""
+    loop = new_loop()
+    threading.Thread(target=watch, args=(loop, path), name="lag", daemon=True).start()
+    return loop
+
+
+def main() -> int:
+    """Begin the daemon as its own program does."""
+    path, new_loop = Path(sys.argv[1]), listening.new_loop
+    listening.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module takes it from there
+    return program.main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
