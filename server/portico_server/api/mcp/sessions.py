@@ -1,4 +1,4 @@
-"""Room for new sessions: where as many are open as may be, the one that was left longest ago makes way."""
+"""Room for new sessions: where as many are open as may be, one of the key that has most makes way."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _VERSION: Final = b"mcp-protocol-version"
 class Sessions:
     """ASGI middleware around the package's session manager, which refuses a session beyond ``most``.
 
-    Assistants that are closed without a word leave their sessions behind. The one that nobody has used for longest is
-    ended as if its client had said so, and its id is a 404 from then on, upon which a client begins a new session. One
-    with a request or a stream in progress is never ended; where all are, the package refuses with a 503.
+    Assistants that are closed without a word leave their sessions behind. Of the key that has most, the one that nobody
+    has used for longest is ended as if its client had said so, and its id is a 404 from then on, upon which a client
+    begins a new session. One with a request or a stream in progress is never ended; where all are, the package refuses
+    with a 503.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
@@ -90,7 +91,9 @@ class Sessions:
 
     async def _make_room(self) -> None:
         while self._idle and len(self._idle) + len(self._used) + self._opening > self._most:
-            session = next(iter(self._idle))
+            held = Counter(map(_key, self._users.values()))
+            most = max(held[_key(self._users[session])] for session in self._idle)
+            session = next(one for one in self._idle if held[_key(self._users[one])] == most)
             del self._idle[session]
             logger.info("the session %s makes way for a new one", session)
             await self._end(session)
@@ -123,3 +126,8 @@ class Sessions:
         if not self._used[session]:
             del self._used[session]
             self._idle[session] = None
+
+
+def _key(user: object) -> str:
+    """The id of the key that began a session."""
+    return str(getattr(user, "username", ""))

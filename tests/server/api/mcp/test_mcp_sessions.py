@@ -57,6 +57,17 @@ async def test_the_session_that_was_left_longest_ago_makes_way(http: httpx.Async
     assert found == {second: 404, first: 200, third: 200, fourth: 200}
 
 
+async def test_a_key_with_many_sessions_takes_no_other_key_its_one(
+    service: Service, http: httpx.AsyncClient
+) -> None:
+    other = {**ACCEPT, "authorization": "Bearer other"}
+    async with httpx.AsyncClient(base_url=service.url, headers=other, timeout=20) as neighbour:
+        kept = await opened(neighbour)
+        for _ in range(2 * MOST):
+            await opened(http)
+        assert await status(neighbour, kept) == 200
+
+
 async def test_a_session_with_a_stream_stays_and_where_all_have_one_a_new_one_is_refused(
     http: httpx.AsyncClient,
 ) -> None:
