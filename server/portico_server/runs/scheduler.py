@@ -256,11 +256,11 @@ class Scheduler:
         busy = Counter(kind for kind, run in self._running.values() if run.status != "waiting")
         kinds = [name for name, kind in self._kinds.items() if busy[name] < kind.concurrency]
         shared = [name for name in kinds if self._kinds[name].shared]
-        row = await self._database.write(runs.claim, kinds, self.holder, LEASE, shared) if kinds else None
+        if not kinds:
+            return False
+        row = await self._database.write(runs.claim, kinds, self.holder, LEASE, shared, self._running)
         if row is None:
             return False
-        if row.id in self._running:
-            return True  # the clock was set while this was asked, and the lease of a run of ours seemed to be over
         try:
             if row.attempts > ATTEMPTS:
                 raise PorticoError(f"Given up: it was cut off {ATTEMPTS} times.", code="gave_up")

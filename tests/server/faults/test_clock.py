@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.porch import Porch, Teller, porch
 from portico_server.core.context import Context
 from portico_server.core.limits import Limits
 from portico_server.core.principal import SYSTEM
+from portico_server.db import runs
 
 LIMIT = 20
 """Seconds after which a test gives up."""
@@ -100,6 +102,8 @@ async def test_what_runs_is_not_begun_again(house: Porch, set_clock: Clock, step
     async with asyncio.timeout(LIMIT):
         await running.wait()
         set_clock(step)
+        claim = partial(runs.claim, shared=["work"], living_here={long.id})
+        assert await house.parts.database.write(claim, ["work"], scheduler.holder, LIMIT) is None
         await done("after")  # the queue was looked at
         may.set()
         assert long.task is not None
