@@ -3,7 +3,8 @@
 Searches stores of the sets in FOLDER (see `answers.py`) once, keeps the hits in FILE, trains on the articles of the
 dev half and prints `portico_server/apps/answer/weights.py` with what each feature is worth on both halves. Sentences:
 a listwise softmax (which of a question's candidates holds the gold answer). Refusals: a logistic regression (whether
-the article of the question was indexed). Both linear, in NumPy, without chance.
+the article of the question was indexed), one for questions in Chinese and
+one for others. All linear, in NumPy, without chance.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from portico.wire import Passage
 from portico_server.apps.answer.judge import SEARCHED
 from portico_server.apps.answer.material import Material
 
-RIGHT_AT = 0.04
-"""The share of answerable questions that may score below the line under which an answer is denied."""
+RIGHT_REFUSALS = 0.94
+FALSE_REFUSALS = 0.05
+"""The share of unanswerable questions that shall score below the line under which an answer is denied, and the share
+of answerable questions that may."""
 
 DOUBT_AT = 0.10
-"""Likewise for the line under which the nearest passages are shown as no more than that."""
+"""The share of answerable questions that may score below the line under which the nearest passages are shown as no
+more than that."""
 
 Hits = Mapping[str, Sequence[tuple[str, float, str]]]
 Rows = list[dict[str, float]]
@@ -52,7 +56,7 @@ def searched(sets: Sequence[Collection], path: Path) -> dict[str, dict[str, list
     found: dict[str, dict[str, list[Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home") as portico:
         for data in sets:
-            for half in (None, 0, 1):
+            for half in (0, 1):
                 name = f"{data.name}-{half}"
                 make_store(portico.url, name, data.half(half), Path(temporary) / name)
                 found[name] = {}
@@ -109,7 +113,7 @@ def _descend(gradient: Any, size: int, steps: int = 500, rate: float = 0.05) -> 
     return weights
 
 
-def rank_weights(examples: Sequence[Example], names: Sequence[str], penalty: float = 1e-3) -> Any:
+def rank_weights(examples: Sequence[Example], names: Sequence[str], penalty: float = 3e-2) -> Any:
     """Weights under which candidates that hold the answer come first."""
     used = [example for example in examples if example.dev and example.gold.any()]
     every = np.concatenate([matrix(example.rows, names) for example in used])
@@ -179,9 +183,9 @@ class Trainer:
         self.candidates: dict[str, list[Example]] = {}
         self.rows: dict[str, tuple[Rows, Any, Any]] = {}
         for data in sets:
-            whole = hits[f"{data.name}-None"]
             self.candidates[data.name] = [
-                example(asked, whole[asked.id], vectors) for asked in data.questions
+                example(asked, hits[f"{data.name}-{asked.article % 2}"][asked.id], vectors)
+                for asked in data.questions
             ]
             rows, known, dev = [], [], []
             for half in (0, 1):
@@ -205,15 +209,26 @@ class Trainer:
         }
         return weights, shares
 
-    def refusals(self, names: Sequence[str]) -> tuple[Any, float, float, float, dict[str, Any]]:
+    def evidence_names(self, *, cjk: bool) -> list[str]:
+        """The features of passages for questions in Chinese, or for others."""
+        return list(next(rows[0] for rows, _k, _d in self.rows.values() if ("chinese" in rows[0]) == cjk))
+
+    def refusals(self, names: Sequence[str], *, cjk: bool) -> tuple[Any, float, float, float, dict[str, Any]]:
         """Weights, constant, both lines, and per set and half (right at 0.05 false, right and false at the line)."""
-        rows = [r for rows, _k, dev in self.rows.values() for r, d in zip(rows, dev, strict=True) if d]
-        known = np.concatenate([known[dev] for _rows, known, dev in self.rows.values()])
+        own_sets = {name: kept for name, kept in self.rows.items() if ("chinese" in kept[0][0]) == cjk}
+        rows = [r for rows, _k, dev in own_sets.values() for r, d in zip(rows, dev, strict=True) if d]
+        known = np.concatenate([known[dev] for _rows, known, dev in own_sets.values()])
         weights, constant = refusal_weights(rows, known, names)
         scores = matrix(rows, names) @ weights + constant
-        line, doubt = (float(np.quantile(scores[known == 1], share)) for share in (RIGHT_AT, DOUBT_AT))
+        line = float(
+            min(
+                np.quantile(scores[known == 0], RIGHT_REFUSALS),
+                np.quantile(scores[known == 1], FALSE_REFUSALS),
+            )
+        )
+        doubt = max(line, float(np.quantile(scores[known == 1], DOUBT_AT)))
         shares = {}
-        for name, (rows, known, dev) in self.rows.items():
+        for name, (rows, known, dev) in own_sets.items():
             for half in (True, False):
                 own = (matrix(rows, names) @ weights + constant)[dev == half]
                 there = known[dev == half] == 1
@@ -245,20 +260,23 @@ def main() -> None:
         weights, shares = trainer.sentences(names)
         lines.append(f"SENTENCE{title} = {_table(names, weights)}")
         print(f"# sentences{title} (one, two):", _shown(shares))
-        given = list(next(iter(trainer.rows.values()))[0][0])
-        ours, constant, line, doubt, right = trainer.refusals(given)
-        lines.append(f"EVIDENCE{title} = {_table(given, ours)}")
-        lines.append(f"EVIDENCE{title}_LINES = Lines({constant:.3f}, {line:.3f}, {doubt:.3f})")
-        print(
-            f"# refusals{title} (right at 0.05 false, right at the line, false at the line):", _shown(right)
-        )
         if options.ablate:
             for name in names:
                 rest = [other for other in names if other != name]
                 print(f"#   without {name}:", _shown(trainer.sentences(rest)[1]))
-            for name in given:
-                rest = [other for other in given if other != name]
-                print(f"#   without {name}:", _shown(trainer.refusals(rest)[-1]))
+        for script, cjk in (("", False), ("_CJK", True)):
+            given = trainer.evidence_names(cjk=cjk)
+            ours, constant, line, doubt, right = trainer.refusals(given, cjk=cjk)
+            lines.append(f"EVIDENCE{script}{title} = {_table(given, ours)}")
+            lines.append(f"EVIDENCE{script}{title}_LINES = Lines({constant:.3f}, {line:.3f}, {doubt:.3f})")
+            print(
+                f"# refusals{script}{title} (right at 0.05 false, right at the line, false at the line):",
+                _shown(right),
+            )
+            if options.ablate:
+                for name in given:
+                    rest = [other for other in given if other != name]
+                    print(f"#   without {name}:", _shown(trainer.refusals(rest, cjk=cjk)[-1]))
     print("\n".join(lines))
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import opencc
@@ -37,6 +38,8 @@ MOST_TERMS = 1_024
 _WORD = re.compile(r"[^\W_]+")
 _MARKS = "\uff0c\uff1a\uff1b\uff01\uff1f\uff08\uff09\u2026"
 """Full-width , : ; ! ? ( ) and the ellipsis: NFKC makes others of them, none of which is part of a word."""
+
+_PARTICLES = frozenset(["up", "down", "out", "off", "in", "on", "over", "back", "away", "through"])
 
 _lock = threading.Lock()
 
@@ -62,10 +65,19 @@ def analyse(text: str) -> Terms:
 def question(text: str) -> Terms:
     """The different terms to look for: those of `analyse` without stop words, unless there are no others."""
     plain, chinese, grams = _split(text)
-    telling = _stems(word for word in plain if word not in stopwords.ENGLISH)
+    telling = _stems([*(word for word in plain if word not in stopwords.ENGLISH), *compounds(plain)])
     telling += [word for word in chinese if word not in stopwords.CHINESE]
     words = telling or _stems(plain) + chinese
     return Terms(list(dict.fromkeys(words))[:MOST_TERMS], list(dict.fromkeys(grams))[:MOST_TERMS])
+
+
+def compounds(words: Sequence[str]) -> list[str]:
+    """Verbs with a particle written as one word, as their noun is: "back up" as "backup"."""
+    return [
+        f"{first}{second}"
+        for first, second in pairwise(words)
+        if second in _PARTICLES and len(first) > 2 and first not in stopwords.ENGLISH
+    ]
 
 
 def _split(text: str) -> tuple[list[str], list[str], list[str]]:

@@ -82,3 +82,10 @@ def test_a_text_without_words_has_no_terms(text: str) -> None:
     terms = analyse(text)
     assert not terms.words
     assert not terms.grams
+
+
+def test_a_verb_with_a_particle_is_also_looked_for_as_one_word() -> None:
+    asked = question("How do I back up my data?")
+
+    assert set(analyse("backup").words) <= set(asked.words)
+    assert analyse("back up").words == ["back", "up"]

@@ -76,24 +76,39 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     ]
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
     found = tuple((material.candidates[number], scores[number]) for number in order)
-    known = weights.EVIDENCE if soft is not None else weights.EVIDENCE_WITHOUT_VECTORS
-    lines = weights.EVIDENCE_LINES if soft is not None else weights.EVIDENCE_WITHOUT_VECTORS_LINES
+    known, lines = _of_passages(material.cjk, soft is not None)
     evidence = _sum(known, material.of_passages(soft)) + lines.constant
     return Judgement(_verdict(material, soft, evidence, lines), evidence, found)
+
+
+def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights.Lines]:
+    """The weights and lines for a question, with and without vectors of words."""
+    if cjk:
+        return (
+            (weights.EVIDENCE_CJK, weights.EVIDENCE_CJK_LINES)
+            if vectors
+            else (weights.EVIDENCE_CJK_WITHOUT_VECTORS, weights.EVIDENCE_CJK_WITHOUT_VECTORS_LINES)
+        )
+    return (
+        (weights.EVIDENCE, weights.EVIDENCE_LINES)
+        if vectors
+        else (weights.EVIDENCE_WITHOUT_VECTORS, weights.EVIDENCE_WITHOUT_VECTORS_LINES)
+    )
 
 
 def _verdict(material: Material, soft: Soft | None, evidence: float, lines: weights.Lines) -> Verdict:
     if evidence >= lines.doubtful:
         return "answered"
-    if (
-        len(material.passages) < SMALL
-        and soft is not None
-        and soft.nearest >= RELATED
-        and not has_cjk(material.question)
-    ):
+    if len(material.passages) < SMALL and soft is not None and soft.nearest >= RELATED and not material.cjk:
         return "doubtful"
-    if evidence >= lines.absent or not material.asked or is_across(material.question, material.passages):
-        # Words cannot tell what is in another language, and a question of stop words alone has none.
+    if (
+        evidence >= lines.absent
+        or not material.asked
+        or material.is_short()
+        or is_across(material.question, material.passages)
+    ):
+        # Words cannot tell what is in another language, a question of stop words alone has none, and one or two
+        # prove little.
         return "doubtful"
     return "absent"
 

@@ -2,7 +2,8 @@
 
 Features are named; their weights stand in `portico_server.apps.answer.weights`. Words are weighted by their rarity
 among the passages of the search. With vectors of words and sentences from a static model, words are also aligned
-softly: each word of the question with the nearest word of a unit.
+softly: each word of the question with the nearest word of a unit. Words of Chinese (`terms.tagged`) count beside pairs
+of characters.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from typing import Any
 
 from portico.wire import Passage
 from portico_server.apps.answer import expects
-from portico_server.apps.answer.terms import characters, fold, has_cjk, stems, words
+from portico_server.apps.answer.terms import (
+    Tagged,
+    characters,
+    compounds,
+    fold,
+    has_cjk,
+    stems,
+    tagged,
+    words,
+)
 from portico_server.apps.answer.units import Unit, units
 
 QUOTED_PASSAGES = 4
@@ -25,13 +35,17 @@ QUOTED_PASSAGES = 4
 MAX_UNITS = 80
 MAX_UNIT_CHARACTERS = 1_200
 MAX_QUESTION_TERMS = 64
-"""Units, their characters and terms of the question that are compared; more say nothing new."""
+MAX_QUESTION_CHARACTERS = 400
+"""Units, their characters, terms and characters of the question that are compared; more say nothing new."""
 
 CODE_SHARE = 0.08
 """Marks of code in each character from which a text is code."""
 
 KNOWN_PASSAGES = 16
 """Passages over which the rarity of a word is told at least: of a store with fewer, the others lack every word."""
+
+SHORT = 2
+"""Words of meaning in a question that are too few to deny it if one of them is in the passages."""
 
 EARLIER = 0.5
 """What a word counts that only the question before has."""
@@ -42,6 +56,7 @@ _CODE_FILES = re.compile(
 _QUOTED_CODE = re.compile(r"`[^`\n]+`|https?://\S+|\|")
 _CODE_MARKS = re.compile(r"[(){}\[\]=_;<>]|\w\.\w|\"")
 _SAID_QUESTION = re.compile(r"[?？][\"'”’]")
+_CAPITALS = re.compile(r"\b[A-Z][\w’'-]*(?:\s+(?:(?:of|the|de|van|von|al|da|di)\s+)?[A-Z][\w’'-]*)*")
 _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
 
 
@@ -53,6 +68,7 @@ class Candidate:
     place: int
     unit: Unit
     text: str
+    folded: str
     words: tuple[str, ...]
     terms: frozenset[str]
 
@@ -67,26 +83,41 @@ class Material:
         self.question = question
         self.passages = passages
         folded = fold(f"{question}\n{earlier}")
-        self.asked_words = list(dict.fromkeys(words(folded)))[:MAX_QUESTION_TERMS]
+        texts = [fold(passage.text) for passage in passages]
+        joined = (word for word in compounds(folded) if any(word in text for text in texts))
+        self.asked_words = list(dict.fromkeys((*words(folded), *joined)))[:MAX_QUESTION_TERMS]
         in_order = stems(self.asked_words)
         self.asked = list(dict.fromkeys(in_order))
         self.characters = characters(folded)
         self.kind = expects.kind(question)
         self._holds = expects.holds(self.kind, question)
+        self.cjk = has_cjk(question)
+        self._asked_folded = fold(question)[:MAX_QUESTION_CHARACTERS]
         self.candidates = self._candidates()
         self._context = [
             frozenset(stems(words(fold(" ".join((*passage.place.heading, _stem_of(passage.filename)))))))
             for passage in passages[:QUOTED_PASSAGES]
         ]
-        everywhere = [frozenset(stems(words(fold(passage.text)))) for passage in passages]
+        everywhere = [frozenset(stems(words(text))) for text in texts]
         counts = Counter(term for found in everywhere for term in found)
         self._everywhere = everywhere
-        now = frozenset(stems(words(fold(question)))) if earlier else frozenset(self.asked)
+        now = (
+            frozenset(stems([*words(fold(question)), *compounds(fold(question))]))
+            if earlier
+            else frozenset(self.asked)
+        )
         self.rarity = {
             term: _rarity(counts[term], max(len(passages), KNOWN_PASSAGES))
             * (1.0 if term in now else EARLIER)
             for term in self.asked
         }
+        self._texts = texts
+        asked = tagged(self._asked_folded)[:MAX_QUESTION_TERMS] if self.cjk else []
+        self.chinese = {
+            found.word: _rarity(sum(found.word in text for text in texts), max(len(passages), KNOWN_PASSAGES))
+            for found in asked
+        }
+        self._chinese_names = frozenset(found.word for found in asked if found.is_name or found.is_number)
 
     def _candidates(self) -> list[Candidate]:
         found: list[Candidate] = []
@@ -98,11 +129,19 @@ class Material:
                 if text in seen or len(found) == MAX_UNITS:
                     continue
                 seen.add(text)
-                compared = words(fold(text[:MAX_UNIT_CHARACTERS]))
-                found.append(
-                    Candidate(number, place, unit, text, tuple(compared), frozenset(stems(compared)))
-                )
+                folded = fold(text[:MAX_UNIT_CHARACTERS])
+                compared = words(folded)
+                terms = frozenset(stems(compared))
+                found.append(Candidate(number, place, unit, text, folded, tuple(compared), terms))
         return found
+
+    def is_short(self) -> bool:
+        """Whether the question has so few words that one which is missing proves nothing."""
+        asked = frozenset(self.chinese) if self.cjk else frozenset(self.asked)
+        found = frozenset().union(
+            *(_held(self.chinese, text) for text in self._texts) if self.cjk else self._everywhere
+        )
+        return len(asked) <= SHORT and bool(asked & found)
 
     def is_echo(self, candidate: Candidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
@@ -153,8 +192,17 @@ class Material:
         local = Counter(term for candidate in self.candidates for term in candidate.terms)
         near = {term: _rarity(local[term], len(self.candidates)) for term in self.asked}
         both = {term: near[term] * self.rarity[term] for term in self.asked}
+        own = [_share(self.rarity, candidate.terms) for candidate in self.candidates]
+        best = [share >= max(own) - 1e-9 for share in own]
         return [
-            self._of(number, candidate, near, both, soft) for number, candidate in enumerate(self.candidates)
+            {
+                **self._of(number, candidate, near, both, soft),
+                "after_best": float(self._is_neighbour(number, -1) and best[number - 1]),
+                "before_best": float(self._is_neighbour(number, 1) and best[number + 1]),
+                **self._names(candidate),
+                **self._chinese(number, candidate),
+            }
+            for number, candidate in enumerate(self.candidates)
         ]
 
     def _of(
@@ -195,12 +243,56 @@ class Material:
         for kind in ("count", "date", "person", "place"):
             features[f"type_{kind}"] = float(right and self.kind == kind)
         if soft is not None:
+            import numpy as np
+
             row = soft.aligned[number]
             features["soft"] = float(row @ soft.weights)
             features["soft_plain"] = float(row.mean())
             features["soft_more"] = float((row - soft.aligned.mean(axis=0)) @ soft.weights)
             features["cosine"] = float(soft.cosine[number])
+            features["soft_cubed"] = float(row**3 @ soft.weights)
+            for name, step in (("soft_before", -1), ("soft_after", 1)):
+                other = soft.aligned[number + step] if self._is_neighbour(number, step) else row
+                features[name] = float((np.maximum(row, other) - row) @ soft.weights)
         return features
+
+    def _names(self, candidate: Candidate) -> Mapping[str, float]:
+        """How many names of the kind that is asked for are in a candidate and not in the question."""
+        found = 0
+        if self.kind in ("person", "place", "name"):
+            if self.cjk:
+                new = (item for item in tagged(candidate.folded) if item.word not in self._asked_folded)
+                found = sum(_is_kind(item, self.kind) for item in new)
+            else:
+                found = sum(
+                    not self._is_asked(match)
+                    for match in _CAPITALS.finditer(candidate.text[:MAX_UNIT_CHARACTERS])
+                )
+        return {
+            f"names_{kind}": math.log1p(found) if kind == self.kind else 0.0
+            for kind in ("person", "place", "name")
+        }
+
+    def _is_asked(self, match: re.Match[str]) -> bool:
+        """Whether a capital is that of a sentence's first word, or begins a name that the question has."""
+        name = match.group()
+        if match.start() == 0 and " " not in name:
+            return True
+        return all(word.lower() in self._asked_folded for word in name.split())
+
+    def _chinese(self, number: int, candidate: Candidate) -> Mapping[str, float]:
+        """The share of the question's Chinese words in a candidate, before it, and the longest part in common."""
+        before = self.candidates[number - 1].folded if self._is_neighbour(number, -1) else ""
+        above = "\n".join(
+            other.folded for other in self.candidates[:number] if other.passage == candidate.passage
+        )
+        own = frozenset(word for word in self.chinese if word in candidate.folded)
+        return {
+            "chinese": _share(self.chinese, own),
+            "chinese_before": _share(self.chinese, _held(self.chinese, before) - own),
+            "chinese_above": _share(self.chinese, _held(self.chinese, above) - own),
+            "common": _longest_common(self._asked_folded, candidate.folded) if self.cjk else 0.0,
+        }
 
     def of_passages(self, soft: Soft | None) -> Mapping[str, float]:
         """The features by which an answer is in the passages, or is not."""
@@ -223,8 +315,9 @@ class Material:
             "gap_5": scores[0] - (scores[4] if len(scores) > 4 else 0.0) if scores else 0.0,
             "terms": math.log(max(len(self.asked), 1)),
             "type": float(any(self._holds(candidate.text) for candidate in self.candidates)),
-            "cjk": float(has_cjk(self.question)),
         }
+        if self.cjk:
+            features |= self._chinese_of_passages(count)
         if soft is not None and self.candidates:
             import numpy as np
 
@@ -235,14 +328,32 @@ class Material:
             features["cosine"] = float(soft.cosine.max())
         return features
 
+    def _chinese_of_passages(self, count: int) -> Mapping[str, float]:
+        found = [_held(self.chinese, text) for text in self._texts]
+        names = self._chinese_names
+        units = (_held(self.chinese, candidate.folded) for candidate in self.candidates)
+        return {
+            "chinese": max((_share(self.chinese, held) for held in found[:count]), default=0.0),
+            "chinese_plain": max((len(held) for held in found[:count]), default=0)
+            / max(len(self.chinese), 1),
+            "chinese_named": max((len(names & held) for held in found[:count]), default=0) / len(names)
+            if names
+            else 0.7,
+            "chinese_all": _share(self.chinese, frozenset[str]().union(*found)),
+            "chinese_unit": max((_share(self.chinese, held) for held in units), default=0.0),
+        }
+
+    def _is_neighbour(self, number: int, step: int) -> bool:
+        """Whether there is a candidate before or behind one in its passage."""
+        other = number + step
+        return (
+            0 <= other < len(self.candidates)
+            and self.candidates[other].passage == self.candidates[number].passage
+        )
+
     def _neighbour(self, number: int, step: int) -> frozenset[str]:
         """The terms of the candidate before or behind one in its passage."""
-        other = number + step
-        if 0 <= other < len(self.candidates):
-            found = self.candidates[other]
-            if found.passage == self.candidates[number].passage:
-                return found.terms
-        return frozenset()
+        return self.candidates[number + step].terms if self._is_neighbour(number, step) else frozenset()
 
     def _above(self, number: int) -> frozenset[str]:
         """The terms of all that stands before a candidate in its passage, of its headings and its file's name."""
@@ -279,6 +390,25 @@ def _is_code(passage: Passage) -> bool:
 def _share(weights: Mapping[str, float], terms: frozenset[str]) -> float:
     """The part of the question's weight that ``terms`` hold."""
     return sum(weight for term, weight in weights.items() if term in terms) / (sum(weights.values()) + 0.5)
+
+
+def _held(weights: Mapping[str, float], text: str) -> frozenset[str]:
+    return frozenset(word for word in weights if word in text)
+
+
+def _is_kind(found: Tagged, kind: str) -> bool:
+    if kind == "person":
+        return found.is_person
+    return found.is_place if kind == "place" else found.is_name
+
+
+def _longest_common(asked: str, said: str) -> float:
+    """The part of ``asked`` that is the longest one to stand in ``said``."""
+    length = 0
+    for start in range(len(asked)):
+        while start + length < len(asked) and asked[start : start + length + 1] in said:
+            length += 1
+    return length / (len(asked) + 3)
 
 
 def _longest_run(asked: Sequence[str], said: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from portico_server.apps.language import nearest_passages
 
 MAX_QUOTES = 2
 
-SURE = 0.995
+SURE = 0.999
 """The likelihood of the best candidate among all from which it is quoted alone."""
 
 CITED = 4

@@ -1,9 +1,15 @@
-"""The terms by which a question and a sentence are compared: rough stems of words, and pairs of CJK characters."""
+"""The terms by which a question and a sentence are compared: rough stems of words, and pairs of CJK characters.
+
+Chinese is also cut into words with their parts of speech, which tell words from pairs that cross a border of words,
+and names of persons and places from other words.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from portico_server.apps.language import CJK
@@ -11,6 +17,10 @@ from portico_server.apps.relevance import STOP_CJK, STOP_WORDS, stem
 
 _TOKEN = re.compile(rf"[^\W_{CJK}]+|[{CJK}]+")
 _IS_CJK = re.compile(rf"[{CJK}]")
+_ASKS = re.compile(r"怎么|怎样|如何|什么|为什么|多少|哪")
+_PARTICLES = frozenset(["up", "down", "out", "off", "in", "on", "over", "back", "away", "through"])
+_FUNCTION_TAGS = frozenset(["x", "uj", "u", "r", "p", "c", "d", "f", "ul", "y", "uz", "ug", "ud"])
+"""Punctuation, particles, pronouns, prepositions, conjunctions, adverbs and directions, as jieba names them."""
 
 
 def fold(text: str) -> str:
@@ -31,6 +41,15 @@ def words(text: str) -> list[str]:
     return found
 
 
+def compounds(text: str) -> list[str]:
+    """Words of folded ``text`` with the particle behind each, as one word: "back up" as "backup"."""
+    return [
+        f"{first}{second}"
+        for first, second in pairwise(_TOKEN.findall(text))
+        if second in _PARTICLES and len(first) > 2 and first not in STOP_WORDS
+    ]
+
+
 def stems(found: list[str]) -> list[str]:
     """The terms of `words`."""
     return [word if _IS_CJK.match(word) else stem(word).removesuffix("e") for word in found]
@@ -42,9 +61,52 @@ def characters(text: str) -> frozenset[str]:
     return frozenset(char for run in runs for part in STOP_CJK.split(run) for char in part)
 
 
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A Chinese word and its part of speech as jieba names it (``nr``: a person, ``ns``: a place …)."""
+
+    word: str
+    tag: str
+
+    @property
+    def is_number(self) -> bool:
+        return self.tag == "m"
+
+    @property
+    def is_person(self) -> bool:
+        return self.tag.startswith("nr") and len(self.word) > 1
+
+    @property
+    def is_place(self) -> bool:
+        return self.tag in ("ns", "nt", "nrt")
+
+    @property
+    def is_name(self) -> bool:
+        return self.tag[:2] in ("nr", "ns", "nt", "nz", "en")
+
+
+def tagged(text: str) -> list[Tagged]:
+    """The words of folded Chinese ``text`` that carry meaning, in order."""
+    return [
+        Tagged(word, tag)
+        for word, tag in _tagger()(text)
+        if tag not in _FUNCTION_TAGS
+        and (len(word) > 1 or tag in ("m", "eng"))
+        and STOP_CJK.sub("", word)
+        and not _ASKS.match(word)
+    ]
+
+
 def has_cjk(text: str) -> bool:
     """Whether there is any character of Chinese, Japanese or Korean."""
     return _IS_CJK.search(text) is not None
+
+
+@cache
+def _tagger() -> Any:
+    import rjieba  # its dictionary is read by the first text
+
+    return rjieba.tag
 
 
 @cache
