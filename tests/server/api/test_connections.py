@@ -240,6 +240,16 @@ async def test_requests_in_a_row_are_answered_in_order(tmp_path: Path) -> None:
         assert (await eager.answer())[0] == 200
 
 
+async def test_an_answer_without_a_body_is_sent_at_once_and_the_connection_stays(tmp_path: Path) -> None:
+    async with served(tmp_path) as house, wire(house) as kept:
+        await kept.say(HEALTH.replace(b"GET", b"HEAD"))
+        async with asyncio.timeout(LIMIT):
+            head = await kept.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        await kept.say(HEALTH)
+        assert (await kept.answer())[0] == 200
+
+
 async def test_silent_connections_make_way_for_callers_with_a_key(tmp_path: Path) -> None:
     async with served(tmp_path, max_connections=16) as house, AsyncExitStack() as stack:
         known = await stack.enter_async_context(wire(house))
