@@ -5,9 +5,10 @@ The operations are those of ``openapi.json``: a path whose noun has no row here 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 from tests.house import Voice
 from tests.porch import Porch, Teller, porch
 
@@ -508,3 +510,247 @@ async def test_sessions_with_ones_own_app_and_with_the_shared_one_are_apart(town
     await town.owner.done("DELETE", "/api/apps/desk")
     later = await town.owner.done("POST", "/api/sessions", {"app": "desk", "name": "talk"})
     assert later["id"] == opened[shared], "the shared app is meant by now"
+
+
+# --- other words for another key's things -------------------------------------------------------------------------
+
+SPELLED = (
+    "{name}",
+    "THING",
+    "Thing",
+    "thing%20",
+    "%20thing",
+    "thing%00",
+    "thing%0a",
+    "%74hing",
+    ".%2Fthing",
+    "..%2Fthing",
+    "th\u0131ng",
+    "\uff54\uff48\uff49\uff4e\uff47",
+    "t\u200bhing",
+    "\u202ething",
+    "{owner}%2Fthing",
+    "{owner}:thing",
+    "%2Fthing",
+    "{id}%20",
+    "{id}%00",
+    "{upper}",
+    "{id}x",
+    "store%2Fthing",
+    "tool%2Fthing",
+    "thing@1",
+    "*",
+)
+"""What somebody might ask for to reach a thing called ``thing``."""
+
+
+@pytest.mark.parametrize("name", NAMED)
+async def test_no_spelling_reaches_another_keys_thing(town: Town, name: str) -> None:
+    ref = await NAMED[name][0](town.owner, "thing")
+    for path in NOUNS[name].paths:
+        for spelled in SPELLED:
+            asked = spelled.format(name="thing", owner=town.owner.id, id=ref, upper=ref.upper())
+            for who in (town.other, town.admin):
+                answer = await who("GET", f"{path.partition('{')[0]}{asked}")
+                assert answer.status_code in (400, 404, 405), (path, asked, answer.text)
+                assert town.owner.id in asked or town.owner.id not in answer.text, (path, asked)
+
+
+@pytest.mark.parametrize("name", ["store", "app", "prompt"])
+async def test_an_id_given_as_a_name_does_not_stand_before_what_has_the_id(town: Town, name: str) -> None:
+    """A key calls its own thing by the id of the operator's, and by that of another key's."""
+    make, look = NAMED[name]
+    for who in (town.owner, town.admin):
+        ref = await make(who, "thing")
+        with contextlib.suppress(AssertionError):
+            await make(town.other, ref)
+        assert await look(who, ref) == ref
+        assert await look(town.admin, ref) == ref
+        if who is town.owner:
+            assert await look(town.other, ref) != ref
+
+
+async def test_ids_in_bodies_reach_nothing_of_another_key(town: Town) -> None:
+    """Wherever a request may name a file, a store, a response and so on, another key's is as one that is not there."""
+    owner, other = town.owner, town.other
+    line = '{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"teller","messages":[]}}'
+    batch_file = await owner.upload(line, "batch", "b.jsonl")
+    training = await owner.upload(
+        '{"messages":[{"role":"user","content":"secret"}]}\n', "fine-tune", "t.jsonl"
+    )
+    items = await owner.upload('{"item":{"q":"secret"}}\n', "evals", "e.jsonl")
+    seen = await owner.upload("secret", "vision", "p.png")
+    theirs, mine = await store(owner, "theirs"), await store(other, "mine")
+    talk, said, flow = await session(owner, "talk"), await response(owner, "x"), await run(owner, "x")
+    kept, words = await conversation(owner, "x"), await prompt(owner, "words")
+    judged, asked = await evaluation(other, "mine"), await evaluation(owner, "theirs")
+    source = {"type": "file_id", "id": items}
+    ask = {"model": "voice", "input": "Hello"}
+    picture = {"role": "user", "content": [{"type": "input_image", "file_id": seen}]}
+    wishes: list[tuple[str, str, Any]] = [
+        (
+            "POST",
+            "/v1/batches",
+            {"input_file_id": batch_file, "endpoint": "/v1/chat/completions", "completion_window": "24h"},
+        ),
+        ("POST", "/v1/fine_tuning/jobs", {"model": "voice", "training_file": training}),
+        ("POST", f"/v1/evals/{judged}/runs", {"data_source": {"type": "jsonl", "source": source}}),
+        ("POST", f"/v1/evals/{asked}/runs", {"data_source": {"type": "jsonl", "source": source}}),
+        ("POST", f"/v1/vector_stores/{mine}/files", {"file_id": seen}),
+        ("POST", f"/v1/vector_stores/{theirs}/files", {"file_id": await other.upload("x")}),
+        ("POST", f"/v1/vector_stores/{mine}/file_batches", {"file_ids": [seen]}),
+        ("POST", f"/v1/vector_stores/{theirs}/search", {"query": "secret"}),
+        ("POST", f"/api/stores/{theirs}/search", {"query": "secret"}),
+        ("POST", "/v1/responses", {**ask, "previous_response_id": said}),
+        ("POST", "/v1/responses", {**ask, "conversation": kept}),
+        ("POST", "/v1/responses", {**ask, "prompt": {"id": words}}),
+        ("POST", "/v1/responses", {**ask, "prompt": {"id": words, "version": "1"}}),
+        ("POST", "/v1/responses", {**ask, "prompt": {"id": "words"}}),
+        ("POST", "/v1/responses", {**ask, "input": [{"type": "item_reference", "id": f"msg_{said[5:]}_1"}]}),
+        ("POST", "/v1/responses", {**ask, "input": [picture]}),
+        ("POST", "/v1/responses", {**ask, "background": True, "previous_response_id": said}),
+        ("POST", f"/v1/responses/{said}/cancel", None),
+        ("GET", f"/v1/responses/{said}/input_items", None),
+        ("GET", f"/v1/conversations/{kept}/items", None),
+        ("POST", f"/api/sessions/{talk}/fork", {"name": "copy"}),
+        ("GET", f"/api/sessions/{talk}/state", None),
+        ("GET", f"/api/sessions/{talk}/messages", None),
+        ("POST", f"/api/runs/{flow}/fork", {}),
+        ("POST", f"/api/runs/{flow}/resume", {}),
+        ("GET", f"/api/runs/{flow}/trace", None),
+        ("GET", f"/api/runs/{flow}/events", None),
+        ("GET", f"/v1/files/{seen}/content", None),
+        ("POST", f"/api/prompts/{words}/render", {"arguments": {}}),
+    ]
+    for method, path, body in wishes:
+        answer = await other(method, path, body)
+        assert 400 <= answer.status_code < 500, (method, path, body, answer.text)
+        assert answer.status_code != 403, (path, "it would be told that it is there")
+        assert "secret" not in answer.text, (path, answer.text)
+
+
+async def test_an_alias_to_a_private_app_lets_nobody_in(town: Town) -> None:
+    ref = await app(town.owner, "thing")
+    answer = await town.admin("PUT", "/api/aliases/shortcut", {"target": ref})
+    body = {"model": "shortcut", "messages": [{"role": "user", "content": "x"}]}
+    refused = await town.other("POST", "/v1/chat/completions", body)
+    assert refused.status_code == 404, (answer.text, refused.text)
+    assert town.owner.id not in refused.text
+
+
+async def test_resources_over_mcp_are_its_callers_own(town: Town) -> None:
+    ref = await store(town.owner, "thing")
+    file_id = await town.owner.upload("secret")
+    await town.owner.done("POST", f"/v1/vector_stores/{ref}/files", {"file_id": file_id})
+    addresses = [
+        f"portico://stores/{each}/files/{name}"
+        for each in ("thing", ref, "THING", "%74hing", f"mine/../{ref}", f"{town.owner.id}%2Fthing")
+        for name in ("a.txt", file_id)
+    ]
+    async with (
+        httpx.AsyncClient(headers=town.other.headers, timeout=30) as client,
+        streamable_http_client(f"{town.porch.url}/mcp", http_client=client) as streams,
+        ClientSession(streams[0], streams[1]) as asked,
+    ):
+        await asked.initialize()
+        assert not [each for each in (await asked.list_resources()).resources if "thing" in str(each.uri)]
+        for address in addresses:
+            with pytest.raises(MCPError) as error:
+                await asked.read_resource(address)
+            assert "secret" not in str(error.value)
+
+
+# --- the other ways in: flows, MCP, what a response names -----------------------------------------------------------
+
+TRAINED: Final = "ft:base:portico:thing:ftjob-01"
+
+
+async def in_flow(caller: Caller, step: dict[str, Any]) -> bool:
+    found = await caller.done("POST", "/api/flows/check", {"flow": {"portico_flow": 1, "step": step}})
+    return bool(found["ok"])
+
+
+async def in_response(caller: Caller, **more: Any) -> bool:
+    answer = await caller("POST", "/v1/responses", {"model": "voice", "input": "Hello", **more})
+    assert answer.status_code in (200, 404), answer.text
+    return answer.status_code == 200
+
+
+async def trained(caller: Caller, _name: str) -> str:
+    """A model that was trained for a key, as training registers it."""
+    voice = Voice("Hello.", name=TRAINED)
+    voice.card = replace(voice.card, owner=caller.id)
+    caller.porch.add(voice)
+    return TRAINED
+
+
+async def prompts_of(caller: Caller) -> set[str]:
+    async with (
+        httpx.AsyncClient(headers=caller.headers, timeout=30) as client,
+        streamable_http_client(f"{caller.porch.url}/mcp", http_client=client) as streams,
+        ClientSession(streams[0], streams[1]) as found,
+    ):
+        await found.initialize()
+        return {each.name for each in (await found.list_prompts()).prompts}
+
+
+Way = Callable[[Caller, str], Awaitable[bool]]
+
+WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
+    "store": {
+        "flow": (store, lambda who, _ref: in_flow(who, step("store"))),
+        "response": (
+            store,
+            lambda who, ref: in_response(
+                who, tools=[{"type": "file_search", "vector_store_ids": [ref]}], tool_choice="none"
+            ),
+        ),
+    },
+    "app": {
+        "flow": (app, lambda who, _ref: in_flow(who, step("app"))),
+        "agent step": (app, lambda who, _ref: in_flow(who, {"op": "agent", "name": "s", "agent": "thing"})),
+        "response": (app, lambda who, ref: in_response(who, model=ref)),
+    },
+    "app as a model": {
+        "flow": (
+            app,
+            lambda who, _ref: in_flow(who, {"op": "llm", "name": "s", "model": "thing", "user": "x"}),
+        ),
+    },
+    "trained model": {
+        "flow": (
+            trained,
+            lambda who, ref: in_flow(who, {"op": "llm", "name": "s", "model": ref, "user": "x"}),
+        ),
+        "response": (trained, lambda who, ref: in_response(who, model=ref)),
+    },
+    "tool": {"flow": (described, lambda who, _ref: in_flow(who, step("tool")))},
+    "prompt": {
+        "response": (prompt, lambda who, ref: in_response(who, prompt={"id": ref})),
+        "mcp": (prompt, lambda who, _ref: _has(prompts_of(who), "thing")),
+    },
+    "conversation": {"response": (conversation, lambda who, ref: in_response(who, conversation=ref))},
+    "response": {"response": (response, lambda who, ref: in_response(who, previous_response_id=ref))},
+}
+"""By noun: the ways in beside its own paths, each with how one is made and whether a caller gets to it there."""
+
+NO_OTHER_WAY: Final = frozenset(
+    {"worker", "file", "session", "run", "artifact", "question", "batch", "evaluation", "job", "fact"}
+)
+"""Nouns that no flow and no prompt names; where a body names one by its id, see the ids in bodies above."""
+
+
+async def _has(found: Awaitable[set[str]], name: str) -> bool:
+    return name in await found
+
+
+def test_every_noun_says_by_which_other_ways_it_is_reached() -> None:
+    assert set(NOUNS) == (set(WAYS) - {"trained model"}) | NO_OTHER_WAY
+
+
+@pytest.mark.parametrize(("noun", "way"), [(noun, way) for noun, ways in WAYS.items() for way in ways])
+async def test_no_other_way_leads_to_another_keys_thing(town: Town, noun: str, way: str) -> None:
+    make, reaches = WAYS[noun][way]
+    ref = await make(town.owner, "thing")
+    assert await reaches(town.owner, ref)
+    assert not await reaches(town.other, ref)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Text, bindparam, cast, func, select
 
 from portico.wire import Place
 from portico_server.core.request import Attributes
@@ -28,6 +29,12 @@ class HitRow:
     group: str
     created_at: float
     """When the file was put into the store, in seconds since 1970."""
+
+
+# As text: most files share their attributes with others, and the column's own reader would read each by itself.
+_ATTRIBUTES = select(store_files.c.file_id, cast(store_files.c.attributes, Text)).where(
+    store_files.c.store_id == bindparam("store"), store_files.c.status == "completed"
+)
 
 
 def get(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
@@ -60,13 +67,18 @@ def get(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[in
 
 
 def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attributes]]:
-    """(file id, attributes) of every file of a store that has been read."""
-    rows = connection.execute(
-        select(store_files.c.file_id, store_files.c.attributes).where(
-            store_files.c.store_id == store_id, store_files.c.status == "completed"
-        )
-    )
-    return [(row.file_id, row.attributes or {}) for row in rows]
+    """(file id, attributes) of every file of a store that has been read.
+
+    Files with the same attributes have one object for them, which is read from its text once.
+    """
+    known: dict[str | None, Attributes] = {None: {}}
+    found: list[tuple[str, Attributes]] = []
+    for file_id, text in connection.execute(_ATTRIBUTES, {"store": store_id}):
+        read = known.get(text)
+        if read is None:
+            read = known[text] = json.loads(text) or {}
+        found.append((file_id, read))
+    return found
 
 
 def ranges_of_files(

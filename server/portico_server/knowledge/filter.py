@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest, nearest
@@ -164,7 +164,27 @@ def select(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[s
     """
     rows = list(files)
     _check(condition, rows)
-    return [file_id for file_id, attributes in rows if matches(condition, attributes)]
+    return [file_id for file_id, _ in _those(matches, condition, rows)]
+
+
+def permitted(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[tuple[str, Attributes]]:
+    """Those of the files that `permits` lets through."""
+    return _those(permits, condition, files)
+
+
+def _those(
+    test: Callable[[Filter, Attributes], bool], condition: Filter, files: Iterable[tuple[str, Attributes]]
+) -> list[tuple[str, Attributes]]:
+    """The files that pass a test. What several have as one object is tested once."""
+    known: dict[int, tuple[bool, Attributes]] = {}  # with the object, so that no other one gets its number
+    found = []
+    for file_id, attributes in files:
+        tested = known.get(id(attributes))
+        if tested is None:
+            tested = known[id(attributes)] = (test(condition, attributes), attributes)
+        if tested[0]:
+            found.append((file_id, attributes))
+    return found
 
 
 def matches(condition: Filter, attributes: Attributes) -> bool:
@@ -234,7 +254,7 @@ def _check(condition: Filter, rows: Sequence[tuple[str, Attributes]]) -> None:
     if not rows:
         return
     kinds: dict[str, set[str]] = {}
-    for _, attributes in rows:
+    for attributes in {id(attributes): attributes for _, attributes in rows}.values():
         for key, value in attributes.items():
             kinds.setdefault(key, set()).add(_kind(value))
     for part in comparisons(condition):

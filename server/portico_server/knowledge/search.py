@@ -230,7 +230,7 @@ def _among(
 ) -> list[str]:
     """The files that meet both filters; the second is checked against those alone that meet the first."""
     if condition is not None:
-        rows = [row for row in rows if filters.permits(condition, row[1])]
+        rows = filters.permitted(condition, rows)
     return [file for file, _ in rows] if wanted is None else filters.select(wanted, rows)
 
 

@@ -1,11 +1,13 @@
 """Filters on attributes: what is taken, what is refused, and what they mean."""
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import Filter
 from portico_server.knowledge import filter as filters
 
 FILES: list[tuple[str, Mapping[str, Any]]] = [
@@ -100,3 +102,31 @@ def test_a_value_of_another_kind_is_refused(value: Any) -> None:
 
 def test_a_filter_on_an_empty_store_selects_nothing() -> None:
     assert filters.select(filters.parse(compare("eq", "lang", "en")), []) == []
+
+
+def test_files_that_share_their_attributes_are_judged_as_each_by_itself() -> None:
+    dice = random.Random(20261121)
+    values: list[Any] = ["sales", "it", "1", "", "ä", 1, 0, 2.5, -3, True, False, 10**20]
+
+    def condition(depth: int) -> Filter:
+        if depth and dice.random() < 0.5:
+            kind = dice.choice(("and", "or"))
+            return Filter(kind, filters=tuple(condition(depth - 1) for _ in range(dice.randint(1, 3))))
+        kind = dice.choice(filters.COMPARISONS)
+        value: Any = dice.choice(values)
+        if kind in ("in", "nin"):
+            value = tuple(dice.choice(values) for _ in range(dice.randint(0, 3)))
+        elif kind not in ("eq", "ne") and isinstance(value, bool):
+            value = 3
+        return Filter(kind, key=dice.choice("abc"), value=value)
+
+    for _ in range(300):
+        kinds = [
+            {key: dice.choice(values) for key in "abc" if dice.random() < 0.7}
+            for _ in range(dice.randint(1, 6))
+        ]
+        rows = [(f"file-{number}", dice.choice(kinds)) for number in range(40)]
+        wanted = condition(3)
+        expected = [row for row in rows if filters.permits(wanted, dict(row[1]))]
+        assert filters.permitted(wanted, rows) == expected, wanted
+        assert filters.permitted(wanted, [(name, dict(each)) for name, each in rows]) == expected
