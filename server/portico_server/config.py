@@ -22,6 +22,7 @@ from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec
 from portico_server.knowledge.groups import parse as parse_group
 from portico_server.knowledge.sources.spec import parse as parse_source
+from portico_server.knowledge.store import check_answers
 from portico_server.tools.added.spec import ToolSpec
 from portico_server.tools.added.spec import parse as parse_tool
 from portico_server.tools.mcp_host.spec import ServerSpec
@@ -40,6 +41,7 @@ class StoreSpec:
     embedding_model: str = ""
     description: str = ""
     app: bool = True
+    answers: str = ""
     groups: tuple[GroupSpec, ...] = ()
 
 
@@ -282,9 +284,15 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             "embedding_model": str,
             "description": str,
             "app": bool,
+            "answers": str,
             "groups": list,
         },
     )
+    if values.get("answers"):
+        try:
+            check_answers(values["answers"])
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{at}: {error.message}", param=f"{at}.answers") from error
     if "groups" in values:
         values["groups"] = _each(values, "groups", parse_group, f"{at}.")
     if values.get("folder"):

@@ -136,6 +136,7 @@ class Reconciler:
                 ("source", spec.source is not None and _source(row) != _written(spec.source)),
                 ("description", spec.description not in ("", row.description)),
                 ("app", spec.app != row.app),
+                ("answers", spec.answers not in ("", row.answers)),
                 ("embedding_model", self._other_model(spec, row)),
             )
             if differs
@@ -227,6 +228,8 @@ class Reconciler:
                 row = await self._stores.update(row.id, SYSTEM, changes)
             if spec.source is not None:
                 runs.append(await self._stores.sync(row))
+        if spec.answers not in ("", row.answers):
+            row = await self._stores.update(row.id, SYSTEM, {"answers": spec.answers})
         if self._other_model(spec, row):
             runs.append(await self._stores.change_model(row, spec.embedding_model))
         return [*runs, *await self._stores.groups.apply(row, self._groups(spec))]

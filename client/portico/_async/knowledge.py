@@ -71,13 +71,16 @@ class Stores(Group):
         embedding_model: str | None = None,
         description: str | None = None,
         app: bool | None = None,
+        answers: str | None = None,
     ) -> Store:
         """Make a store. ``folder`` is a path on the daemon's machine that the store then mirrors; instead of it
         ``source`` may be ``s3://BUCKET/PREFIX``, the address of a sitemap, a list, a directory index or a document,
-        or a list of documents by their addresses.
+        or a list of documents by their addresses. ``answers``: how its app answers, ``auto``, ``write`` or ``quote``.
         """
         path = None if folder is None else str(folder)
-        return await self._transport.send(store_add(name, path, source, embedding_model, description, app))
+        return await self._transport.send(
+            store_add(name, path, source, embedding_model, description, app, answers)
+        )
 
     async def remove(self, name: str) -> None:
         """Delete a store and its indexes. A folder that it follows is left alone."""
@@ -133,11 +136,14 @@ class Stores(Group):
         source: str | Sequence[str] | None = None,
         embedding_model: str | None = None,
         paused: bool | None = None,
+        answers: str | None = None,
     ) -> Store:
         """Another description; another source, see `add`, instead of what it follows; another embedding model, whose
-        vectors are made in the background (``""``: none); pause following, or resume.
+        vectors are made in the background (``""``: none); pause following, or resume; how its app ``answers``.
         """
-        return await self._transport.send(store_change(name, description, source, embedding_model, paused))
+        return await self._transport.send(
+            store_change(name, description, source, embedding_model, paused, answers)
+        )
 
     async def calibrate(
         self,

@@ -40,6 +40,7 @@ def store_add(
     embedding_model: str | None,
     description: str | None,
     app: bool | None,
+    answers: str | None,
 ) -> Call[Store]:
     body = given(
         name=name,
@@ -48,6 +49,7 @@ def store_add(
         embedding_model=embedding_model,
         description=description,
         app=app,
+        answers=answers,
     )
     return Call("POST", "/api/stores", read.store, json=body)
 
@@ -85,9 +87,14 @@ def store_change(
     source: str | Sequence[str] | None,
     embedding_model: str | None,
     paused: bool | None,
+    answers: str | None,
 ) -> Call[Store]:
     body = given(
-        description=description, source=_source(source), embedding_model=embedding_model, paused=paused
+        description=description,
+        source=_source(source),
+        embedding_model=embedding_model,
+        paused=paused,
+        answers=answers,
     )
     return Call("PATCH", at("api", "stores", named(name, "a store")), read.store, json=body)
 

@@ -41,6 +41,13 @@ MAX_SKIPPED = 10
 """Skipped files that are named after a sync."""
 
 Name = Annotated[str, typer.Argument(help="The name or id of the store.")]
+Answers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|write|quote",
+        help="How its app answers: in a model's words, by quotation, or as its model is trusted with (auto).",
+    ),
+]
 
 
 @app.command("list", epilog="Example: portico stores list")
@@ -82,6 +89,7 @@ def add(
     ] = None,
     description: Annotated[str | None, typer.Option(help="What is in it, in a sentence.")] = None,
     with_app: Annotated[bool, typer.Option("--app/--no-app", help="Also answer as a chat app.")] = True,
+    answers: Answers = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -92,7 +100,12 @@ def add(
         raise InvalidRequest("Give a folder, or a --name for an empty store.", param="name")
     with connected(context) as client:
         made = client.stores.add(
-            title, folder=path, embedding_model=embedding_model, description=description, app=with_app
+            title,
+            folder=path,
+            embedding_model=embedding_model,
+            description=description,
+            app=with_app,
+            answers=answers,
         )
         if path and wait:
             _show_synced(client, _synced(context, client, made), as_json)
@@ -210,11 +223,15 @@ def change(
             help="Another embedding model ('' for none); the old vectors answer until the new are made."
         ),
     ] = None,
+    answers: Answers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a store's description or its embedding model."""
+    """Change a store's description, its embedding model or how its app answers."""
     with connected(context) as client:
-        _print(client.stores.change(name, description=description, embedding_model=embedding_model), as_json)
+        changed = client.stores.change(
+            name, description=description, embedding_model=embedding_model, answers=answers
+        )
+        _print(changed, as_json)
 
 
 @app.command(epilog="Example: portico stores pause docs")
@@ -312,6 +329,7 @@ def _print(found: Store, as_json: bool = False, *, listed: bool = False) -> None
             ("description", found.description),
             ("follows", f"{found.follows} (paused)" if found.paused else found.follows),
             ("app", found.app),
+            ("answers", found.answers if found.app else None),
             ("embedding model", found.embedding_model),
             ("in the making", found.next_embedding_model),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),

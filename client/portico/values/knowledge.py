@@ -27,7 +27,8 @@ class Store:
 
     ``next_embedding_model``: the one whose vectors are being made; ``paused``: nothing is followed now; ``problem``:
     why files could not be indexed, in the words of one of them;
-    ``skipped``: how many files and folders of what it follows are not read, by reason.
+    ``skipped``: how many files and folders of what it follows are not read, by reason; ``answers``: how its app does
+    (``write``, ``quote``, or ``auto`` for what its model is trusted with).
     """
 
     id: str
@@ -44,6 +45,7 @@ class Store:
     usage_bytes: int = 0
     created_at: float = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
+    answers: str = "auto"
 
     @property
     def follows(self) -> str | None:

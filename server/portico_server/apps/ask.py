@@ -132,7 +132,12 @@ class AskApp:
         return await standalone(turns, model, context)
 
     async def _writes(self, model: str) -> bool:
-        """Whether the model's own words are the answer. Where there is no such model, its call says so."""
+        """Whether the model's own words are the answer: as the store says, or else as the model is trusted.
+
+        Where there is no such model, its call says so.
+        """
+        if (said := self._store.labels.get("answers")) in ("write", "quote"):
+            return bool(said == "write")
         servable = self._registry.get(model)
         return servable is None or await self._trust.way(servable.card) == "write"
 

@@ -96,7 +96,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0019"
+HEAD = "0020"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 keys = Table(

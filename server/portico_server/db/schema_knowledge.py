@@ -48,6 +48,8 @@ stores = Table(
     Column("folder", String),
     # Whether the store answers as a chat app of the same name, listed among the models.
     Column("app", Boolean, nullable=False, default=False),
+    # How its app answers: auto (as its model is known or tested to), write or quote.
+    Column("answers", String, nullable=False, default="auto", server_default="auto"),
     Column("embedding_model", String, nullable=False),
     # The model whose vectors are being made, to take the place of embedding_model when all are there.
     Column("next_embedding_model", String),

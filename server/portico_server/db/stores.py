@@ -28,7 +28,8 @@ class StoreRow:
 
     ``last_change`` is its newest change; ``paused``: what changes in the folder is left alone;
     ``next_embedding_model``: the one whose vectors are being made, to replace ``embedding_model``; ``source``: what it
-    mirrors instead of a folder; ``vector_weight``: what the vectors were measured to be worth beside the words.
+    mirrors instead of a folder; ``vector_weight``: what the vectors were measured to be worth beside the words;
+    ``answers``: ``auto``, ``write`` or ``quote``, how its app answers.
     """
 
     id: str
@@ -48,6 +49,7 @@ class StoreRow:
     source: Mapping[str, Any] | None = None
     vector_weight: float | None = None
     claim: str | None = None
+    answers: str = "auto"
 
     @property
     def expires_at(self) -> float | None:

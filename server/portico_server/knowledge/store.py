@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.registry import Registry
 from portico_server.core.request import Found, Request, Search
 from portico_server.core.servable import Card
@@ -17,6 +17,9 @@ from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.search import Condition, Searcher
+
+ANSWERS = ("auto", "write", "quote")
+"""How the app of a store may answer; ``auto``: as its model is trusted with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,7 @@ def card_of(row: StoreRow, name: str) -> Card:
         labels={
             "id": row.id,
             "app": row.app,
+            "answers": row.answers,
             "embedding_model": row.embedding_model,
             "folder": row.folder,
         },
@@ -146,3 +150,13 @@ def card_of(row: StoreRow, name: str) -> Card:
         created=int(row.created_at),
         id=row.id,
     )
+
+
+def check_answers(wanted: str) -> None:
+    """Raise `InvalidRequest` for what is no way of an app to answer."""
+    if wanted not in ANSWERS:
+        raise InvalidRequest(
+            f"'answers' of a store is '{wanted[:80]}', but must be one of {', '.join(ANSWERS)}."
+            + nearest(wanted, ANSWERS),
+            param="answers",
+        )

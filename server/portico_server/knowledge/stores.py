@@ -39,7 +39,15 @@ from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.pictures import Pictures
 from portico_server.knowledge.preview import Previews
 from portico_server.knowledge.recordings import Recordings
-from portico_server.knowledge.store import StoreInfo, StoreServable, card_of, is_expired, named, right_of
+from portico_server.knowledge.store import (
+    StoreInfo,
+    StoreServable,
+    card_of,
+    check_answers,
+    is_expired,
+    named,
+    right_of,
+)
 from portico_server.knowledge.sync import Plan
 from portico_server.knowledge.view import StoreView, view
 from portico_server.knowledge.work import Work
@@ -145,6 +153,7 @@ class Stores:
         embedding_model: str | None = None,
         description: str = "",
         app: bool = False,
+        answers: str = "auto",
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreView:
@@ -159,6 +168,7 @@ class Stores:
             check_store_name(name)
         elif has_controls(name):  # a title beside an id: markup in it is text, as OpenAI takes it
             check_plain(name, "a store")
+        check_answers(answers)
         caller.require(f"stores:{name if is_store_name(name) else '*'}:manage")
         if folder is not None:
             caller.require("admin")  # whoever names a folder of this machine reads what is in it
@@ -173,6 +183,7 @@ class Stores:
             folder=None if folder is None else str(folder),
             source=kept,
             app=app,
+            answers=answers,
             embedding_model=self.embedding(embedding_model),
             metadata=dict(metadata or {}),
             expires_after_days=expires_after_days,
@@ -278,12 +289,14 @@ class Stores:
         return (await self._database.read(skips.of, row.id) if follows(row) else None) or Skips()
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
-        """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``).
+        """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``,
+        ``answers``).
 
         ``source``: what it is to follow, instead of what it followed. ``paused`` leaves what changes there alone; a
         store that is resumed is brought up to date.
         """
         row = await self.get(ref, caller, "manage")
+        check_answers(changes.get("answers", "auto"))
         if changes.get("source") is not None:
             changes = {**changes, "source": self._checked(changes["source"], None, caller), "folder": None}
         new: StoreRow = replace(row, **changes)

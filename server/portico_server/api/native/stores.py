@@ -45,6 +45,8 @@ class Store(BaseModel):
     paused: bool
     """Whether what changes in what it follows is left alone until it is resumed."""
     app: bool
+    answers: str
+    """How its app answers: ``write``, ``quote``, or ``auto`` for what its model is trusted with."""
     embedding_model: str
     next_embedding_model: str | None
     """The model whose vectors are being made."""
@@ -66,7 +68,7 @@ class StoreList(BaseModel):
 
 
 class StoreWish(BaseModel):
-    """A store to be made. With ``app`` it is a chat app.
+    """A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
 
     With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``, an address that
     is a sitemap, a list, a directory index or a document, or a list of documents by their addresses.
@@ -78,6 +80,7 @@ class StoreWish(BaseModel):
     embedding_model: str | None = None
     description: str = Field(default="", max_length=2_000)
     app: bool | None = None
+    answers: str = "auto"
 
 
 class Gone(BaseModel):
@@ -152,6 +155,7 @@ class StoreChange(BaseModel):
     description: str | None = Field(default=None, max_length=2_000)
     source: str | list[str] | None = None
     paused: bool | None = None
+    answers: str | None = None
     embedding_model: str | None = None
 
 
@@ -179,6 +183,7 @@ async def create_store(wish: StoreWish, parts: TheParts, caller: Caller) -> Stor
         embedding_model=wish.embedding_model,
         description=wish.description,
         app=bool(wish.folder or wish.source) if wish.app is None else wish.app,
+        answers=wish.answers,
     )
     return await _shown(parts, row, caller)
 
@@ -191,9 +196,9 @@ async def retrieve_store(store: str, parts: TheParts, caller: Caller) -> Store:
 
 @router.patch("/{store}")
 async def change_store(store: str, change: StoreChange, parts: TheParts, caller: Caller) -> StoreChanged:
-    """Another description or embedding model; pause or resume following."""
+    """Another description, embedding model or way to answer; pause or resume following."""
     row = await parts.stores.get(store, caller, "manage")
-    values = change.model_dump(include={"description", "paused", "source"}, exclude_none=True)
+    values = change.model_dump(include={"description", "paused", "source", "answers"}, exclude_none=True)
     if values:
         row = await parts.stores.update(row.id, caller, values)
     run = None
@@ -286,6 +291,7 @@ def shown(info: StoreInfo, parts: Parts, caller: Principal) -> Store:
         source=None if row.source is None else spec.of(row.source).written(),
         paused=row.paused,
         app=row.app,
+        answers=row.answers,
         embedding_model=row.embedding_model,
         next_embedding_model=row.next_embedding_model,
         vector_weight=row.vector_weight,

@@ -2,12 +2,18 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests import daemon as daemons
+
+from portico import Client
+from portico.errors import InvalidRequest
 
 CONFIGURATION = """
 models:
@@ -290,3 +296,57 @@ def test_other_interfaces_say_that_a_quotation_was_cut(http: httpx.Client) -> No
     ).json()
     assert message["stop_reason"] == "max_tokens"
     assert 0 < message["usage"]["output_tokens"] <= 12
+
+
+def test_a_store_says_how_its_app_answers(http: httpx.Client) -> None:
+    question = "When did the bakery open?"
+    assert http.get("/api/stores/bakery").json()["answers"] == "auto"
+    try:
+        changed = http.patch("/api/stores/bakery", json={"answers": "write"})
+        assert changed.json()["answers"] == "write"
+        assert not quotes(ask(http, "bakery", question)["content"])  # the scripted model repeats its prompt
+        http.patch("/api/stores/bakery", json={"description": "Bread"})
+        assert http.get("/api/stores/bakery").json()["answers"] == "write"
+        wrong = http.patch("/api/stores/bakery", json={"answers": "qoute"})
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "answers")
+        assert wrong.json()["error"]["message"].endswith("auto, write, quote. Did you mean 'quote'?")
+    finally:
+        http.patch("/api/stores/bakery", json={"answers": "auto"})
+    assert quotes(ask(http, "bakery", question)["content"])
+
+
+def test_how_an_app_answers_is_said_in_the_sdk_on_the_command_line_and_in_a_configuration(
+    http: httpx.Client, tmp_path: Path
+) -> None:
+    url = str(http.base_url)
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        line = [
+            sys.executable,
+            "-c",
+            "import sys; from portico.cli import main; sys.exit(main())",
+            *arguments,
+        ]
+        variables = daemons.environment(PORTICO_URL=url)
+        return subprocess.run(line, env=variables, capture_output=True, text=True, timeout=60)
+
+    with Client(url) as client:
+        assert client.stores.add("drawer", app=True, answers="quote").answers == "quote"
+        assert client.stores.change("drawer", answers="write").answers == "write"
+        done = command("stores", "change", "drawer", "--answers", "quote")
+        assert done.returncode == 0 and "quote" in done.stdout
+        done = command("stores", "add", "--name", "other", "--answers", "rite")
+        assert done.returncode == 1 and "Did you mean 'write'?" in done.stderr
+        given = {"stores": [{"name": "drawer", "answers": "write"}]}
+        found = client.apply(given, folder=str(tmp_path))
+        assert [(change.action, tuple(change.detail)) for change in found.changes] == [
+            ("change", ("answers",))
+        ]
+        assert client.stores.get("drawer").answers == "write"
+        assert [change.action for change in client.apply(given, folder=str(tmp_path)).changes] == [
+            "unchanged"
+        ]
+        with pytest.raises(InvalidRequest, match="Did you mean 'quote'") as raised:
+            client.apply({"stores": [{"name": "drawer", "answers": "quota"}]}, folder=str(tmp_path))
+        assert raised.value.param == "stores[0].answers"
+        client.stores.remove("drawer")
