@@ -104,11 +104,11 @@ def _verdict(material: Material, soft: Soft | None, evidence: float, lines: weig
     if (
         evidence >= lines.absent
         or not material.asked
-        or material.is_short()
+        or material.is_vague()
         or is_across(material.question, material.passages)
     ):
-        # Words cannot tell what is in another language, a question of stop words alone has none, and one or two
-        # prove little.
+        # Words cannot tell what is in another language, a question of stop words alone has none, and one
+        # word, or a case told to get advice, proves little.
         return "doubtful"
     return "absent"
 

@@ -44,8 +44,11 @@ CODE_SHARE = 0.08
 KNOWN_PASSAGES = 16
 """Passages over which the rarity of a word is told at least: of a store with fewer, the others lack every word."""
 
-SHORT = 2
+SHORT = 1
 """Words of meaning in a question that are too few to deny it if one of them is in the passages."""
+
+_ADVICE = re.compile(r"怎么办|怎麼辦|\bwhat (?:if|can i do|should i do|to do)\b", re.IGNORECASE)
+"""Who asks for advice tells a case in words of their own, which no document need have."""
 
 EARLIER = 0.5
 """What a word counts that only the question before has."""
@@ -135,13 +138,14 @@ class Material:
                 found.append(Candidate(number, place, unit, text, folded, tuple(compared), terms))
         return found
 
-    def is_short(self) -> bool:
-        """Whether the question has so few words that one which is missing proves nothing."""
+    def is_vague(self) -> bool:
+        """Whether the question has so few words, or asks for advice, that one which is missing proves nothing."""
         asked = frozenset(self.chinese) if self.cjk else frozenset(self.asked)
         found = frozenset().union(
             *(_held(self.chinese, text) for text in self._texts) if self.cjk else self._everywhere
         )
-        return len(asked) <= SHORT and bool(asked & found)
+        few = len(asked) <= SHORT or _ADVICE.search(self.question) is not None
+        return few and bool(asked & found)
 
     def is_echo(self, candidate: Candidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
