@@ -22,9 +22,10 @@ class Disk:
     configuration: Path
     preloaded: dict[str, str]
 
-    def become(self, what: str) -> None:
-        """``full`` or ``still``, from now on."""
-        (self.control / what).touch()
+    def become(self, what: str, part: str = "") -> None:
+        """``full``, ``slow`` or ``still``, from now on, for paths with ``part`` in them."""
+        (self.control / f"{what}.new").write_text(part)
+        (self.control / f"{what}.new").rename(self.control / what)
 
     def recover(self) -> None:
         for path in self.control.iterdir():

@@ -78,11 +78,11 @@ async def test_what_comes_into_a_store_while_the_disk_is_full_is_indexed_when_th
         assert "six" in (await client.search("book", "harbour")).passages[0].text
 
 
-async def settled(client: AsyncClient) -> None:
-    """Wait until no run is under way."""
-    for run in await client.runs.list():
-        async for _event in client.runs.events(run.id):
-            pass
+async def settled(client: AsyncClient, store: str = "book") -> None:
+    """Wait until no file of a store is on its way."""
+    async with asyncio.timeout(60):
+        while (await client.stores.get(store)).file_counts.in_progress:
+            await client.health()
 
 
 async def test_a_disk_that_stands_still_holds_up_nothing_but_what_waits_for_it(disk: Disk) -> None:
@@ -98,3 +98,53 @@ async def test_a_disk_that_stands_still_holds_up_nothing_but_what_waits_for_it(d
     disk.start()
     async with AsyncClient(disk.daemon.url) as client:
         assert await client.files.content(file) == b"waits for the disk"
+
+
+@pytest.mark.parametrize("part", ["/indexes/", "/portico.db-wal"])
+async def test_a_slow_disk_makes_what_waits_for_it_slow_and_nothing_else_stand_still(
+    disk: Disk, part: str
+) -> None:
+    async with AsyncClient(disk.daemon.url) as client:
+        await client.stores.add("book")
+        disk.become("slow", part)
+        texts = [f"The harbour number {number} opens at six." for number in range(2)]
+        coming = asyncio.create_task(added(client, texts))
+        while not coming.done():
+            assert (await client.health())["status"] == "ok"
+            assert (await client.search("handbook", QUESTION)).passages
+        assert await coming == len(texts)
+
+
+async def added(client: AsyncClient, texts: list[str]) -> int:
+    """Put texts into the store ``book``; how many of them can be found then."""
+    for text in texts:
+        await client.stores.attach("book", await upload(client, text))
+    await settled(client)
+    found = await client.search("book", "harbour", max_num_results=len(texts))
+    return len(found.passages)
+
+
+async def test_an_index_that_finds_no_room_is_behind_and_grows_by_itself_when_there_is_room(
+    disk: Disk,
+) -> None:
+    async with AsyncClient(disk.daemon.url) as client:
+        await client.stores.add("book")
+        assert await added(client, ["The harbour opens at six."]) == 1
+        disk.become("full", "/indexes/")
+        await client.stores.attach("book", await upload(client, "The lighthouse is white."))
+        await settled(client)  # what is acknowledged is in the database, with its embedding
+        with pytest.raises(PorticoError) as caught:
+            await client.search("book", "lighthouse")
+        assert (caught.value.status, caught.value.code) == (503, "disk_full")
+        assert "free some space" in str(caught.value)
+        await works(client)
+        disk.recover()
+        assert "white" in (await client.search("book", "lighthouse")).passages[0].text
+        disk.become("full", "/indexes/")
+        await client.stores.attach("book", await upload(client, "The keeper is old."))
+        await settled(client)
+    disk.daemon.stop(signal.SIGKILL)
+    disk.recover()
+    disk.start()
+    async with AsyncClient(disk.daemon.url) as client:
+        assert "old" in (await client.search("book", "keeper")).passages[0].text
