@@ -404,7 +404,8 @@ sessions = Table(
     Column("last_seq", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    UniqueConstraint("app_id", "owner", "name"),
+    # Named as it was made, when its first column was called app.
+    UniqueConstraint("app_id", "owner", "name", name="uq_sessions_app_owner_name"),
     Index("ix_sessions_owner_updated_at", "owner", "updated_at"),
 )
 
