@@ -6,7 +6,7 @@ The daemon sends these as JSON objects with a ``type``; the SDK reads them back 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
@@ -273,10 +273,22 @@ def event_to_json(event: Event) -> dict[str, Any]:
     found: dict[str, Any] = {"type": event.type}
     for name in _FIELDS[type(event)]:
         value = getattr(event, name)
-        if type(value) not in _PLAIN:
-            return {"type": event.type, **asdict(event)}  # which takes three times as long
-        found[name] = value
+        found[name] = value if type(value) in _PLAIN else as_json(value)
     return found
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses, and lists of them, as objects. JSON within them stays the same value: it may be large."""
+    if is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, list | tuple) and value and is_dataclass(value[0]):
+        return [as_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {
+            name: as_json(item) if is_dataclass(item) or isinstance(item, list | tuple) else item
+            for name, item in value.items()
+        }
+    return value
 
 
 def event_from_json(value: Mapping[str, Any]) -> Event | None:

@@ -68,8 +68,12 @@ def weigh(value: Any) -> int:
                 weight += sum(map(len, found.data))
                 continue
             case Mapping():
+                if len(found) > _MAX_PARTS:
+                    return max(weight, ROOM)
                 inner: list[Any] = [*found.keys(), *found.values()]
             case list() | tuple():
+                if len(found) > _MAX_PARTS:
+                    return max(weight, ROOM)
                 inner = list(found)
             case _ if is_dataclass(found):
                 inner = [getattr(found, field.name) for field in fields(found)]

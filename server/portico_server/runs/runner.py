@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
-from portico.wire import ErrorBody, Event, Failed, Finished, Status, Usage
+from portico.wire import ErrorBody, Event, Failed, Finished, Status, Usage, as_json
 from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
@@ -383,21 +382,7 @@ def _plain(result: Any) -> Any:
         return {"dimensions": result.dimensions, "count": len(result.data)}
     if isinstance(result, AppOutput):
         return result.value
-    return _as_json(result)
-
-
-def _as_json(value: Any) -> Any:
-    """Dataclasses, and lists of them, as objects. JSON within them stays the same value: it may be large."""
-    if is_dataclass(value):
-        return {field.name: _as_json(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, list | tuple) and value and is_dataclass(value[0]):
-        return [_as_json(item) for item in value]
-    if isinstance(value, Mapping):
-        return {
-            name: _as_json(item) if is_dataclass(item) or isinstance(item, list | tuple) else item
-            for name, item in value.items()
-        }
-    return value
+    return as_json(result)
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from portico.wire import Delta, Failed, Finished, Usage
+from portico.wire import Delta, Failed, Finished, Usage, event_to_json
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
@@ -125,6 +125,7 @@ async def test_a_result_is_not_copied_for_its_last_event(house: House) -> None:
     *_, last = run.log.kept
     assert isinstance(last, Finished)
     assert last.result["ids"] is ids
+    assert event_to_json(last)["result"]["ids"] is ids
 
 
 async def test_whoever_waits_for_a_run_gets_it_and_whoever_leaves_is_forgotten(house: House) -> None:

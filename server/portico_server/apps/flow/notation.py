@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -43,6 +43,9 @@ from portico_server.apps.flow.expression import (
     short,
 )
 from portico_server.core.errors import InvalidRequest
+
+MAX_BRACES: Final = 50_000
+"""Opening braces in a template, doubled ones too: each is a piece of its own."""
 
 _REF = re.compile(r"[A-Za-z_]\w*|\.[\w-]+|\[-?\d+\]|\[\"(?:[^\"\\]|\\.)*\"\]")
 _FIELD = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}|[{}]")
@@ -130,6 +133,8 @@ def _key(token: str) -> Key:
 
 def is_template(text: str) -> bool:
     """Whether braces in a text are meant as those of a template: not if they close and hold no name, as JSON does."""
+    if text.count("{") > MAX_BRACES:
+        return True  # which is refused, rather than looked through
     found = list(_FIELD.finditer(text))
     if any(match.group(1) for match in found) or all(len(match.group()) == 2 for match in found):
         return bool(found)
@@ -140,6 +145,13 @@ def template(text: Any, given: Any, at: str) -> Template:
     """Read text with ``{name}`` in it. Every name must be declared in ``given``, if there is one."""
     if not isinstance(text, str):
         raise InvalidRequest(f"{at}: a template is text, not {short(text)}.", param=at)
+    if text.count("{") > MAX_BRACES:
+        raise InvalidRequest(
+            f"{at}: the template has more than {MAX_BRACES:,} opening braces. Give a text that is no template as a "
+            "variable, or under '$literal'.",
+            code="invalid_template",
+            param=at,
+        )
     if given is not None and not isinstance(given, dict):
         raise InvalidRequest(f"{at}: '$with' names the variables of the template, as an object.", param=at)
     variables = None if given is None else {name: parse(item, f"{at}.{name}") for name, item in given.items()}

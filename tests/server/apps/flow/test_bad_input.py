@@ -41,6 +41,7 @@ class TestSpecification:
             ({"op": "llm", "user": {"$ref": "steps.gone"}}, "unknown_step", "flow.step.user", "does not exist"),
             ({"op": "llm", "user": {"$ref": "outpt"}}, "invalid_reference", "flow.step.user", "is not a reference"),
             ({"op": "llm", "user": "a { b"}, "invalid_template", "flow.step.user", "single '{'"),
+            ({"op": "emit", "text": {"$template": "{{" * 30_000}}, "invalid_template", "flow.step.text", "50,000"),
             ({"op": "llm", "user": {"$eq": [1]}}, None, None, "takes a list of 2"),
             ({"op": "llm", "user": {"$what": 1}}, "invalid_expression", "flow.step.user", "is no expression"),
             ({"op": "embed", "model": "clerk"}, "wrong_model", "flow.step.model", "cannot do 'embeddings'"),
