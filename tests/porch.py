@@ -46,19 +46,19 @@ from portico_server.evals.spec import Workplace
 from portico_server.finetune.jobs import Jobs
 from portico_server.finetune.orders import Orders
 from portico_server.finetune.rehearsal import Rehearsal
+from portico_server.http_server import Server
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
 from portico_server.knowledge.uploaded import Uploaded
-from portico_server.listening import Server
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import Artifacts
-from portico_server.runs.courtesy import Courtesy
 from portico_server.runs.questions import Questions
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB, load
 from portico_server.tools.added.added import AddedTools
@@ -193,7 +193,7 @@ async def porch(
         *(database, registry, runner, scheduler, files, code.light, apps),
         Orders(tuning, lambda wish: spec_of(wish, "fine_tuning")),
         filters.parse,
-        Courtesy(registry, runner, on=True).stand_back,
+        Throttle(registry, runner, on=True).stand_back,
         loaded.settings.eval_concurrency,
     )
     eval_runs = EvalRuns(evaluating, evals)

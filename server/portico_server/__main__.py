@@ -17,7 +17,7 @@ from typing import Any
 
 from portico_server.core.errors import PorticoError
 from portico_server.settings import Settings, load
-from portico_server.surroundings import unproxied
+from portico_server.subprocesses import unproxied
 
 
 def _parser() -> argparse.ArgumentParser:

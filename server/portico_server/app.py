@@ -18,7 +18,6 @@ from pathlib import Path
 
 from portico_server import __version__, logs
 from portico_server.api.door import Door
-from portico_server.assembly import House
 from portico_server.config import Configuration, Problem, StoreSpec
 from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
@@ -28,7 +27,8 @@ from portico_server.engines.recommend import named
 from portico_server.engines.sources import MISSING_FILE
 from portico_server.engines.spec import ModelSpec
 from portico_server.home import PRIVATE_UMASK, Home
-from portico_server.listening import Server, listen, new_loop, reach
+from portico_server.http_server import Server, listen, new_loop, reach
+from portico_server.services import Services
 from portico_server.settings import Loaded
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self.serving = threading.Event()
         """Set once requests are answered; for who started it from another thread."""
-        self.house = House(loaded, database)
+        self.house = Services(loaded, database)
         # Also of what cannot be had just now: its name must not be another's when it comes.
         self.house.registry.reserve(self._configuration.names())
         self.parts = self.house.parts(reach(listener), self._stopping.set)

@@ -15,7 +15,7 @@ from portico_server.app import Daemon, Wishes
 from portico_server.core.errors import Unavailable
 from portico_server.db.database import Database
 from portico_server.home import Home
-from portico_server.listening import listen, new_loop
+from portico_server.http_server import listen, new_loop
 from portico_server.settings import load
 
 PATIENCE = 60.0

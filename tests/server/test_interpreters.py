@@ -16,15 +16,15 @@ import httpx
 import pytest
 from tests.daemon import ROOT, environment
 
-from portico_server import interpreter
-from portico_server.surroundings import inherited
+from portico_server import subprocesses
+from portico_server.subprocesses import inherited
 
 LIMIT = 90
 """Seconds after which the test gives up on a process."""
 
 MAKERS = {
     "client/portico/_installed.py",
-    "server/portico_server/interpreter.py",
+    "server/portico_server/subprocesses.py",
     "client/portico/cli/session.py",
 }
 """The files that may make a command line of an interpreter."""
@@ -123,9 +123,9 @@ def test_what_a_child_starts_by_itself_keeps_the_current_folder_out(decoys: Path
 @pytest.mark.parametrize(
     "command",
     [
-        interpreter.run_module("json.tool", "--help"),
-        interpreter.run_isolated("-c", "import json"),
-        [sys.executable, *interpreter.module("json.tool", "--help")],
+        subprocesses.run_module("json.tool", "--help"),
+        subprocesses.run_isolated("-c", "import json"),
+        [sys.executable, *subprocesses.module("json.tool", "--help")],
     ],
 )
 def test_each_kind_of_command_line_keeps_the_current_folder_out(
@@ -149,7 +149,7 @@ def test_command_lines_of_interpreters_are_made_in_one_place() -> None:
                 own = isinstance(node, ast.Attribute) and node.attr in ("executable", "_base_executable")
                 if flag or own:
                     wrong.append(f"{place}:{node.lineno}")
-    assert not wrong, f"use portico_server.interpreter: {', '.join(wrong)}"
+    assert not wrong, f"use portico_server.subprocesses: {', '.join(wrong)}"
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "scripts/run", "scripts/install"])

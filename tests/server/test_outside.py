@@ -93,11 +93,11 @@ def test_nothing_takes_the_functions_of_re_by_another_name() -> None:
 
 def test_schemas_are_checked_by_one_module() -> None:
     """`core.shape` bounds a check; jsonschema by itself does not."""
-    assert importing("jsonschema") == {"core/shape.py"}
+    assert importing("jsonschema") == {"core/json_schema.py"}
 
 
 YAML_OF_THE_OPERATOR = {
-    "core/outside_yaml.py": "the bounded reader itself",
+    "core/untrusted_yaml.py": "the bounded reader itself",
     "config.py": "the configuration file",
     "apps/entry.py": "an app that the operator starts by itself",
     "engines/fake/script.py": "the script of a fake model",
@@ -112,7 +112,7 @@ def test_yaml_from_outside_has_no_aliases() -> None:
 
 
 THREADS_OF_OUR_OWN = {
-    "core/threads.py": "the pools themselves",
+    "core/pools.py": "the pools themselves",
     "db/database.py": "the readers of our database, a pool of its own",
     "archives/stream.py": "the thread of who writes an archive",
     "backup/write.py": "the one thread of a backup",

@@ -10,7 +10,7 @@ from fastapi import Request
 from portico_server.api.auth import Auth, presented
 from portico_server.api.depends import TheParts
 from portico_server.api.router import router as new_router
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.servable import Card
 
@@ -23,7 +23,7 @@ PATH = "/openapi.json"
 async def openapi(request: Request, parts: TheParts) -> dict[str, Any]:
     """The document of all faces. Who presents no key sees no apps where one is needed."""
     # Made at the first request, which takes some tenths of a second, and then kept.
-    document: dict[str, Any] = await threads.LOADING.run(request.app.openapi)
+    document: dict[str, Any] = await pools.LOADING.run(request.app.openapi)
     auth: Auth = request.scope["portico.auth"]
     try:
         caller = auth.identify(presented(request.scope["headers"]))

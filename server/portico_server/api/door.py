@@ -25,7 +25,7 @@ from portico_server.api.parts import Parts
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.ready import READY, Readiness
 from portico_server.api.shape import JSON_RPC, OPENAI, is_rpc
-from portico_server.core import threads, trace
+from portico_server.core import pools, trace
 from portico_server.core.errors import InvalidRequest, Unauthenticated
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.settings import MB
@@ -79,7 +79,7 @@ class Door:
         """
         async with AsyncExitStack() as stack:
             for name in ("web", "mcp"):
-                face = await threads.LOADING.run(_load, name, self._parts)
+                face = await pools.LOADING.run(_load, name, self._parts)
                 await stack.enter_async_context(face.lifespan())
                 self._face(name).set_result(face)
             self.furnished.set()

@@ -17,7 +17,7 @@ from portico_server.api.exchange import Exchange, Message
 from portico_server.api.hot import HOT, Handler
 from portico_server.api.parts import Parts
 from portico_server.batches.spec import Answer, Ask
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.principal import Principal
 from portico_server.settings import MB
@@ -78,7 +78,7 @@ class _Told:
 async def _rerank(exchange: Exchange, parts: Parts) -> None:
     """``/v1/rerank``, which FastAPI answers otherwise; its module is not there when the daemon starts."""
     body = await exchange.json()
-    pydantic, rerank = await threads.LOADING.run(_modules)
+    pydantic, rerank = await pools.LOADING.run(_modules)
     try:
         wish = rerank.RerankWish.model_validate(body)
     except pydantic.ValidationError as error:

@@ -1,4 +1,4 @@
-"""The parts of the daemon that a face may use, put together once by `portico_server.assembly`.
+"""The parts of the daemon that a face may use, put together once by `portico_server.services`.
 
 FastAPI endpoints get them as parameters through `portico_server.api.depends`; this module imports no framework.
 """

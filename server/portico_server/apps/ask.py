@@ -16,9 +16,9 @@ from portico_server.apps.answer.trust import Trust
 from portico_server.apps.language import no_documents, not_found
 from portico_server.apps.repetition import repeats
 from portico_server.apps.standalone import standalone
-from portico_server.core.citation import Citations
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.passage import Citations
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Vectors

@@ -312,7 +312,7 @@ class Apps:
         )
 
     def known(self, caller: Principal) -> Sequence[str]:
-        """`portico_server.core.variant.Variants` of deployed apps."""
+        """`portico_server.core.interfaces.Variants` of deployed apps."""
         return [row.name for row, _version in self.list(caller)]
 
     async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.backup import layout, swap
-from portico_server.backup.stage import Told
+from portico_server.backup.write import Told
 from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import snapshot
 

@@ -22,7 +22,7 @@ from portico_server.batches.spec import (
     Uploads,
 )
 from portico_server.batches.work import Work, Workplace
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
 from portico_server.core.ids import new_id
@@ -32,9 +32,9 @@ from portico_server.db import batches, runs
 from portico_server.db.batches import BatchRow
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow, Page
-from portico_server.runs.courtesy import Courtesy
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Batches:
         self._stops: dict[str, asyncio.Event] = {}
         self._place = Workplace(
             *(database, registry, scheduler, files),
-            courtesy=Courtesy(registry, runner, on=yields),
+            courtesy=Throttle(registry, runner, on=yields),
             slots=asyncio.Semaphore(max(1, at_once)),
             at_once=max(1, at_once),
             longest=longest,
@@ -125,9 +125,7 @@ class Batches:
         file = await self._checked(input_file_id, endpoint, caller)
         path = self._files.blob(file.sha256)
         try:
-            found = await threads.DATASETS.run_for(
-                caller.id, lines.check, path, endpoint, self._place.longest
-            )
+            found = await pools.DATASETS.run_for(caller.id, lines.check, path, endpoint, self._place.longest)
         except FileNotFoundError as error:
             raise NotFound(
                 f"The bytes of '{file.filename}' are no longer on this machine. Upload it again.",

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from portico_server.batches import lines
 from portico_server.batches.lines import Asked
 from portico_server.batches.spec import OUTPUT_PURPOSE, Laid, Spec, Uploads
-from portico_server.core import threads
+from portico_server.core import pools
+from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
 from portico_server.db import batches
-from portico_server.db.batches import BatchRow
+from portico_server.db.batches import BatchRow, LineRow, Spent
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 
@@ -108,5 +110,107 @@ async def read(
 ) -> AsyncGenerator[Sequence[Asked], None]:
     """The requests of a batch that are not ``done``, some at a time, read off the event loop."""
     found: Any = lines.blocks(files.blob(row.input_sha256), done, longest)
-    while block := await threads.FILES.run(next, found, None):
+    while block := await pools.FILES.run(next, found, None):
         yield block
+
+
+# Keeps lines as they are done, those together that are done while the ones before are written.
+
+
+PAUSE: Final = 0.1
+"""Seconds between two writes, so that many lines go together: the way to the disk costs more than a line."""
+
+BEHIND: Final = 256
+"""Lines that may wait to be written before no more are asked."""
+
+LAST: Final = 1.0
+"""Seconds that the lines which are there have to be written once their batch is stopped."""
+
+FIRST: Final = 0.5
+"""Seconds between the first two attempts to write where the disk is full or the database away; each next time is twice
+as long.
+"""
+
+LONGEST: Final = 15.0
+"""Seconds between two attempts at most."""
+
+PASSING: Final = ("disk_full", "disk_failed", "busy", "database_unavailable", "storage_failed")
+"""Errors that somebody can put right while we wait."""
+
+Write: TypeAlias = Callable[[Sequence[LineRow], Spent], Awaitable[None]]
+
+
+class Keeper:
+    """``write`` puts lines into the database; ``until`` is when waiting for a full disk ends, in seconds since 1970."""
+
+    def __init__(self, write: Write, until: float) -> None:
+        self._write = write
+        self._until = until
+        self._waiting: list[tuple[LineRow, Spent]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._last = asyncio.Event()
+        """Set once no more lines come: there is nothing to wait for between two writes."""
+
+    async def keep(self, row: LineRow, spent: Spent) -> None:
+        """Have a line written soon; wait while too many are not. Raises what keeps the lines from being written."""
+        self._waiting.append((row, spent))
+        if self._writing is None or self._writing.done():
+            self._raise()
+            self._writing = asyncio.create_task(self._write_all(), name="lines of a batch")
+        while len(self._waiting) > BEHIND and not self._writing.done():
+            self._room.clear()
+            room = asyncio.ensure_future(self._room.wait())
+            try:
+                await asyncio.wait((room, self._writing), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                room.cancel()
+
+    async def drain(self) -> None:
+        """Return once all lines are written, which no more follow. Raises what keeps them from being written."""
+        self._last.set()
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
+            self._raise()
+
+    async def close(self) -> None:
+        """Let what is there be written, and end. What waits for a full disk is given up."""
+        self._last.set()
+        if self._writing is not None:
+            done, _ = await asyncio.wait((self._writing,), timeout=LAST)
+            if not done:
+                self._writing.cancel()
+                await asyncio.wait((self._writing,))
+
+    def _raise(self) -> None:
+        if self._writing is not None and (error := self._writing.exception()) is not None:
+            raise error
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            self._room.set()
+            rows = [row for row, _spent in group]
+            total = Spent(*(sum(numbers) for numbers in zip(*(spent for _row, spent in group), strict=True)))
+            await self._patiently(rows, total)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE):
+                    await self._last.wait()
+
+    async def _patiently(self, rows: Sequence[LineRow], total: Spent) -> None:
+        await patiently(lambda: self._write(rows, total), self._until)
+
+
+async def patiently(write: Callable[[], Awaitable[None]], until: float) -> None:
+    """Write; where the disk is full, again and again ``until`` a moment in seconds since 1970. Raises what is left."""
+    pause = FIRST
+    while True:
+        try:
+            return await write()
+        except PorticoError as error:
+            if error.code not in PASSING or time.time() + pause > until:
+                raise
+            if pause == FIRST:
+                logger.warning("a batch waits: %s", error.message)
+        await asyncio.sleep(pause)
+        pause = min(LONGEST, pause * 2)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,22 +15,93 @@ import orjson
 
 from portico.wire import Status as Progress
 from portico_server.batches import lines, results
-from portico_server.batches.asking import Asking, RevokedError
-from portico_server.batches.keeper import Keeper, patiently
 from portico_server.batches.lines import Asked
-from portico_server.batches.results import Results
-from portico_server.batches.spec import ENDPOINTS, Ask, Checked, Problem, Uploads
-from portico_server.core import threads
+from portico_server.batches.results import Keeper, Results, patiently
+from portico_server.batches.spec import ENDPOINTS, Answer, Ask, Checked, Problem, Uploads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavailable
+from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import batches, steps
 from portico_server.db.batches import BatchRow, LineRow, Spent
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
-from portico_server.runs.courtesy import Courtesy
 from portico_server.runs.run import BEHIND
 from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.throttle import Throttle
+
+# One request of a batch, asked until it has an answer that is worth keeping.
+
+
+TRIES: Final = 5
+"""How often a request is asked that a model or a provider fails at."""
+
+AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
+"""What may come out otherwise a moment later."""
+
+FIRST: Final = 0.5
+"""Seconds between the first two attempts; each next time is twice as long."""
+
+LONGEST: Final = 30.0
+"""Seconds between two attempts at most."""
+
+
+class RevokedError(Exception):
+    """The key that made the batch is gone."""
+
+    def __init__(self, error: Forbidden) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Asking:
+    """Asks for the owner of a batch, with the rights that the owner has at that moment.
+
+    ``slots`` are what all batches of this daemon share; they are free while a request waits for its next attempt.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        principals: Callable[[str], Principal],
+        slots: asyncio.Semaphore,
+        courtesy: Throttle,
+        owner: str,
+        endpoint: str,
+        model: str,
+    ) -> None:
+        self._ask = ask
+        self._principals = principals
+        self._slots = slots
+        self._courtesy = courtesy
+        self._owner = owner
+        self._endpoint = endpoint
+        self._model = model
+
+    async def answer(self, body: bytes) -> Answer:
+        """The answer, an error included. A queue or a quota of our own that is full is waited for, whatever the time.
+
+        Raises `RevokedError`.
+        """
+        tries, pause = 0, FIRST
+        while True:
+            async with self._slots:
+                await self._courtesy.stand_back(self._model)
+                answer = await self._ask(self._endpoint, body, self._caller())
+            tries += not answer.ours
+            if not answer.ours and (answer.status not in AGAIN or tries >= TRIES):
+                return answer
+            wait = min(LONGEST, max(pause, answer.retry_after or 0.0))
+            await asyncio.sleep(wait * random.uniform(1.0, 1.25))  # noqa: S311  # so that not all come at once
+            pause = min(LONGEST, pause * 2)
+
+    def _caller(self) -> Principal:
+        try:
+            return self._principals(self._owner)
+        except Forbidden as error:
+            raise RevokedError(error) from error
+
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +120,7 @@ class Workplace:
     registry: Registry
     scheduler: Scheduler
     files: Uploads
-    courtesy: Courtesy
+    courtesy: Throttle
     slots: asyncio.Semaphore
     at_once: int
     longest: int
@@ -108,7 +180,7 @@ class Work:
         await self._context.emit(Progress("validate", "Reading the file"))
         path = place.files.blob(row.input_sha256)
         try:
-            checked = await threads.DATASETS.run(lines.check, path, row.endpoint, place.longest)
+            checked = await pools.DATASETS.run(lines.check, path, row.endpoint, place.longest)
         except FileNotFoundError:
             errors = [_missing("Upload it again.").to_json()]
             await self._move("failed", {"errors": errors, "finished_at": time.time()})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from portico.wire import Usage
+from portico_server.core.errors import InvalidRequest
 
 AudioFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 """``pcm`` is 24 kHz, one channel, 16 bits, little-endian, without a header."""
@@ -113,3 +115,140 @@ class Drawn:
     images: tuple[Picture, ...]
     usage: Usage = Usage()
     model: str = ""
+
+
+# What the first bytes of a picture say of it: its kind and its size. Pure: nothing is unpacked.
+#
+# Sources: the PNG specification (W3C, third edition), ITU T.81 for JPEG, RFC 9649 for WebP.
+
+
+PIXELS: Final = 40_000_000
+"""Of one picture: a small file can hold a very large one."""
+
+MOST: Final = 16
+"""Pictures that go with one request."""
+
+SMALLEST, LARGEST = 16, 8192
+"""Pixels along a side of a picture that is asked for."""
+
+SUFFIXES: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
+"""How the name of a file with such a picture ends."""
+
+_SIZE: Final = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})")
+_NO_SIZE: Final = frozenset({0xC4, 0xC8, 0xCC})
+"""Markers of JPEG among those of frames that are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """A picture's media type, its size in pixels, and whether its pixels may be transparent."""
+
+    media_type: str
+    width: int
+    height: int
+    alpha: bool = False
+
+
+def measure_image(data: bytes) -> ImageHeader | None:
+    """What a PNG, JPEG or WebP says of itself; ``None`` for anything else."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 29:
+        width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+        alpha = data[25] in (4, 6) or b"tRNS" in data[33:2048]
+        return ImageHeader("image/png", width, height, alpha) if width and height else None
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= 30:
+        return _webp(data)
+    return None
+
+
+def _jpeg(data: bytes) -> ImageHeader | None:
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # one that only fills
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in _NO_SIZE:
+            height, width = (
+                int.from_bytes(data[at + 5 : at + 7], "big"),
+                int.from_bytes(data[at + 7 : at + 9], "big"),
+            )
+            return ImageHeader("image/jpeg", width, height) if width and height else None
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _webp(data: bytes) -> ImageHeader | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return ImageHeader("image/webp", width, height, bool(data[20] & 0x10))
+    if kind == b"VP8L" and data[20] == 0x2F:
+        bits = int.from_bytes(data[21:25], "little")
+        return ImageHeader("image/webp", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits >> 28 & 1))
+    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
+        width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+        return ImageHeader("image/webp", width, height) if width and height else None
+    return None
+
+
+def size_of(text: str, param: str) -> tuple[int, int] | None:
+    """Width and height of WIDTHxHEIGHT; ``None`` for ``auto``. Raises `InvalidRequest`."""
+    if text == "auto":
+        return None
+    found = _SIZE.fullmatch(text)
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not found or not (SMALLEST <= width <= LARGEST and SMALLEST <= height <= LARGEST):
+        raise InvalidRequest(
+            f"'{param}' is '{text[:40]}', but must be 'auto' or WIDTHxHEIGHT in pixels, such as 1024x1024, with sides "
+            f"from {SMALLEST} to {LARGEST}.",
+            param=param,
+        )
+    if width * height > PIXELS:
+        raise InvalidRequest(
+            f"'{param}' is '{text}', which has {width * height:,} pixels; at most {PIXELS:,} are drawn.",
+            param=param,
+        )
+    return width, height
+
+
+def attach(field: str, name: str, data: bytes, param: str) -> Attached:
+    """A picture to go with a request. Raises `InvalidRequest` for what is none, or is too large to be unpacked."""
+    found = measure_image(data)
+    if found is None:
+        raise InvalidRequest(
+            f"'{param}' is no picture that can be read ({name[:80]}): send a PNG, JPEG or WebP.",
+            code="invalid_image_format",
+            param=param,
+        )
+    if found.width * found.height > PIXELS:
+        raise InvalidRequest(
+            f"'{param}' has {found.width} × {found.height} pixels; at most {PIXELS:,} are taken. Send a smaller one.",
+            code="image_too_large",
+            param=param,
+        )
+    return Attached(field, name, found.media_type, data)
+
+
+def check_mask(images: tuple[Attached, ...], mask: Attached | None, param: str) -> None:
+    """Raise `InvalidRequest` unless ``mask`` fits the first of ``images``: as large, and able to be transparent."""
+    if mask is None:
+        return
+    found, first = measure_image(mask.data), measure_image(images[0].data) if images else None
+    if found is None or first is None:
+        raise InvalidRequest(f"'{param}' goes with an image that is changed.", param=param)
+    if (found.width, found.height) != (first.width, first.height):
+        raise InvalidRequest(
+            f"'{param}' has {found.width} × {found.height} pixels, but the image {first.width} × {first.height}: a "
+            "mask is as large as the first image.",
+            code="invalid_mask",
+            param=param,
+        )
+    if not found.alpha:
+        raise InvalidRequest(
+            f"'{param}' has no transparency: send a PNG with an alpha channel, transparent where the image is to "
+            "change.",
+            code="invalid_mask",
+            param=param,
+        )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.size import require_filled
+from portico_server.core.json_size import require_filled
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
 

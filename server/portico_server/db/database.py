@@ -32,7 +32,7 @@ from portico_server.db.schema import HEAD
 from portico_server.db.snapshot import Vacuumed
 from portico_server.db.timing import Timings
 from portico_server.db.writer import Writer
-from portico_server.interpreter import own
+from portico_server.subprocesses import own
 
 logger = logging.getLogger(__name__)
 

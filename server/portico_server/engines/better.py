@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from portico.wire import Status
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, PorticoError, Unavailable
 from portico_server.core.principal import Principal
@@ -179,7 +179,7 @@ class BetterModel:
         cached = self._fetcher.cached(source)
         if cached is not None:
             return cached.stat().st_size, 0.0
-        hub = await threads.LOADING.run(importlib.import_module, "portico_server.engines.sources.hub")
+        hub = await pools.LOADING.run(importlib.import_module, "portico_server.engines.sources.hub")
         download = importlib.import_module("portico_server.engines.sources.download")
         folder = self._settings.models / source.folder
         async with asyncio.timeout(PROBE_TIMEOUT_S), hub.listed(source, folder, self._settings) as found:

@@ -19,9 +19,7 @@ from portico_server.core.errors import EngineFailed
 from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.last_words import last_words
 from portico_server.engines.stages import stage_in
-from portico_server.interpreter import run_module
-from portico_server.surroundings import inherited
-from portico_server.transcript import transcribe
+from portico_server.subprocesses import inherited, run_module, transcribe
 
 KEPT_LINES = 1_000
 GRACE = 3.0

@@ -11,18 +11,18 @@ from typing import Any, Final, Literal, TypeAlias
 from uuid import uuid4
 
 from portico.wire import Status
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from portico_server.core.interfaces import BaseModel, Bases, Workshop
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.relay import Adapter
-from portico_server.core.training import BaseModel, Bases, Workshop
 from portico_server.engines.adapters import gguf_adapter, merge, peft
 from portico_server.engines.adapters.adapters import Adapters
 from portico_server.engines.guest.quiet import QUIET
 from portico_server.environments.uv import Report, StepFailedError, step
-from portico_server.interpreter import run_module
 from portico_server.runs.scheduler import Scheduler
+from portico_server.subprocesses import run_module
 
 KIND: Final = "adapter_export"
 """Kind of the runs that export."""
@@ -73,14 +73,14 @@ class Exports:
         if kind not in BITS:
             raise InvalidRequest(f"'{wish.type}' is not a type; there are {', '.join(BITS)}.", param="type")
         wish = replace(wish, type=kind)
-        await threads.MODELS.run(_check_place, Path(wish.path))
+        await pools.MODELS.run(_check_place, Path(wish.path))
         return await self._scheduler.ensure(KIND, f"{wish.name} to {wish.path}", asdict(wish), caller=caller)
 
     async def _export(self, payload: Mapping[str, Any], context: Context) -> Any:
         wish = Wish(**payload)
         info, adapter = self._adapters.get(wish.name), self._adapters.files(wish.name)
         target = Path(wish.path)
-        await threads.MODELS.run(_check_place, target)
+        await pools.MODELS.run(_check_place, target)
         base = await self._bases.base(info.base, SYSTEM)
 
         async def report(stage: str, words: str) -> None:
@@ -100,27 +100,27 @@ class Exports:
                 param="format",
             )
         if not wish.merged:
-            await threads.MODELS.run(_copy, adapter, base, target, wish.form)
+            await pools.MODELS.run(_copy, adapter, base, target, wish.form)
         elif wish.form == "safetensors":
             await self._merge(adapter, base, target, report)
         else:
             await self._fold(adapter, base, target, wish.type, report)
-        size = await threads.MODELS.run(_size, target)
+        size = await pools.MODELS.run(_size, target)
         return {"name": wish.name, "path": str(target), "bytes": size}
 
     async def _merge(self, adapter: Adapter, base: BaseModel, target: Path, report: Report) -> None:
         python = await self._workshop.interpreter(report)
         folder = await self._workshop.folder(base, python, report)
-        await threads.MODELS.run(_check_room, target, await threads.MODELS.run(_size, folder))
+        await pools.MODELS.run(_check_room, target, await pools.MODELS.run(_size, folder))
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
-        await threads.MODELS.run(merge.merge, folder, adapter.path, target, scale=adapter.scale)
+        await pools.MODELS.run(merge.merge, folder, adapter.path, target, scale=adapter.scale)
 
     async def _fold(self, adapter: Adapter, base: BaseModel, target: Path, kind: str, report: Report) -> None:
         # Small models keep more of their tensors in 8 bits than the type says.
         needed = int(base.parameters * max(BITS[kind], 8.5) / 8)
-        await threads.MODELS.run(_check_room, target, needed)
-        header = await threads.MODELS.run(gguf_adapter.Base.read, base.path)
-        made = await threads.MODELS.run(gguf_adapter.for_llamacpp, adapter.path, header)
+        await pools.MODELS.run(_check_room, target, needed)
+        header = await pools.MODELS.run(gguf_adapter.Base.read, base.path)
+        made = await pools.MODELS.run(gguf_adapter.for_llamacpp, adapter.path, header)
         python = await self._workshop.interpreter(report)
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
         command = run_module(WORKER.name, "fold", str(base.path), str(made), str(target), python=python)

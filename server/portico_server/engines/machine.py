@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.engines.protocol import MEMORY_SHARE
 from portico_server.engines.residency import Budget
 from portico_server.settings import MB, Settings
@@ -53,13 +53,13 @@ class ThisMachine:
 
     async def _look(self) -> None:
         machine = await self._hardware()
-        module = await threads.LOADING.run(importlib.import_module, "portico_server.engines.recommend")
+        module = await pools.LOADING.run(importlib.import_module, "portico_server.engines.recommend")
         # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
         self.recommended = module.recommend(machine, accelerated=sys.platform == "darwin")
 
     async def _hardware(self) -> Hardware:
-        module = await threads.LOADING.run(importlib.import_module, "portico_server.engines.hardware")
-        machine: Hardware = await threads.LOADING.run(module.this_machine)
+        module = await pools.LOADING.run(importlib.import_module, "portico_server.engines.hardware")
+        machine: Hardware = await pools.LOADING.run(module.this_machine)
         return machine
 
     async def close(self) -> None:

@@ -12,8 +12,17 @@ import orjson
 from portico.wire import Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.media import Draw, Drawn, Picture, Said, Speak, Spoken, Transcribe, Transcript
-from portico_server.core.picture import measure
+from portico_server.core.media import (
+    Draw,
+    Drawn,
+    Picture,
+    Said,
+    Speak,
+    Spoken,
+    Transcribe,
+    Transcript,
+    measure_image,
+)
 from portico_server.core.relay import Relay
 from portico_server.engines.answer import Model, close
 
@@ -99,7 +108,7 @@ def _picture(item: Mapping[str, Any]) -> Picture:
     if not item.get("b64_json"):
         return Picture(b"", "", revised, item["url"])
     data = base64.b64decode(item["b64_json"])
-    known = measure(data)
+    known = measure_image(data)
     return Picture(data, known.media_type if known else "application/octet-stream", revised)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
@@ -198,7 +198,7 @@ class Models:
         """
         known = self._known(model)
         spec = known.spec if known else ModelSpec(model.rpartition("/")[2] or model, model)
-        module = await threads.LOADING.run(importlib.import_module, "portico_server.engines.planner.answer")
+        module = await pools.LOADING.run(importlib.import_module, "portico_server.engines.planner.answer")
         planner: Planner = module.Planner(self._fetcher, self._settings, engine_for)
         budget = None if hardware else (await self.machine.budget()).limit
         return await planner.plan(spec, hardware, {**spec.parameters, **parameters}, budget)
@@ -223,7 +223,7 @@ class Models:
             )
         deployment = self._make(spec, owner, time.time())  # before the old one goes: this may raise
         for source in spec.sources if here else ():
-            await threads.MODELS.run(require_file, source)
+            await pools.MODELS.run(require_file, source)
         # What the configuration names goes before what was made while the daemon ran.
         new = keep and known is None and spec.name not in self._registry.aliases
         names, aliases = [spec.name] if new else [], spec.aliases if keep else ()
@@ -252,7 +252,7 @@ class Models:
         """Whether a file that is a source of a model is not there."""
         try:
             for source in spec.sources:
-                await threads.MODELS.run(require_file, source)
+                await pools.MODELS.run(require_file, source)
         except InvalidRequest:
             return True
         return False
@@ -393,9 +393,7 @@ class Models:
         async with self._transport_lock:
             if self._transport is None:
                 # aiohttp takes 0.3 s to import: in a thread, and only once a model is wanted.
-                module = await threads.LOADING.run(
-                    importlib.import_module, "portico_server.engines.transport"
-                )
+                module = await pools.LOADING.run(importlib.import_module, "portico_server.engines.transport")
                 transport: Transport = module.Transport()
                 self._transport = transport
             return self._transport
@@ -438,7 +436,7 @@ class Models:
         """Fetch a source, or the source of a deployment, in a durable run; the run's id."""
         with suppress(NotFound):
             source = self._find(source).spec.source
-        await threads.MODELS.run(require_file, source)
+        await pools.MODELS.run(require_file, source)
         return await self._pulls.begin(source, caller)
 
     # Last in the class: from here on its name hides the built-in `list`.

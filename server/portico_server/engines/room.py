@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.engines.gpus import NO_SHARE
 from portico_server.engines.protocol import Engine, Measures, Occupies
 from portico_server.engines.residency import Residency, Tenant
@@ -47,9 +47,9 @@ class Room:
         if self._spec.memory_mb is not None:
             need = self._spec.memory_mb * MB
         elif not need and isinstance(kind, Measures):
-            need = await threads.MODELS.run(kind.memory, self._spec, path)
+            need = await pools.MODELS.run(kind.memory, self._spec, path)
         share = (
-            await threads.MODELS.run(kind.occupies, self._spec, path)
+            await pools.MODELS.run(kind.occupies, self._spec, path)
             if isinstance(kind, Occupies)
             else NO_SHARE
         )

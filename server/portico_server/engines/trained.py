@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Unavailable
-from portico_server.core.training import BaseModel, Workshop
+from portico_server.core.interfaces import BaseModel, Workshop
 from portico_server.engines.guest.quiet import QUIET
 from portico_server.engines.spec import DeploymentInfo, ModelSpec
 from portico_server.engines.transformers.package import WORKER
 from portico_server.environments.uv import StepFailedError, silent, step
-from portico_server.interpreter import run_module
 from portico_server.settings import Settings
+from portico_server.subprocesses import run_module
 
 KEPT: Final = "finetuned"
 """The folder below the home with such models, one place for each."""
@@ -57,15 +57,15 @@ class TrainedModels:
         place = self._folder / quote(name, safe="")
         if not place.is_dir():
             draft = place.with_name(f".{place.name}.new")
-            await threads.MODELS.run(_empty, draft)
+            await pools.MODELS.run(_empty, draft)
             try:
                 if base.format == "gguf":
                     await self._refit(base, folder, draft / WEIGHTS)
                 else:
-                    await threads.MODELS.run(_take, folder, draft)
+                    await pools.MODELS.run(_take, folder, draft)
                 draft.rename(place)
             finally:
-                await threads.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
+                await pools.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
         source = place / WEIGHTS if base.format == "gguf" else place
         made = replace(
             spec or ModelSpec(name, str(source), engine=base.engine),
@@ -84,7 +84,7 @@ class TrainedModels:
         """Delete the files of a model that is gone, if they are ours."""
         place = self._folder / quote(spec.name, safe="")
         if Path(spec.source) in (place, place / WEIGHTS):
-            await threads.MODELS.run(shutil.rmtree, place, ignore_errors=True)
+            await pools.MODELS.run(shutil.rmtree, place, ignore_errors=True)
 
     async def _refit(self, base: BaseModel, folder: Path, target: Path) -> None:
         python = await self._workshop.interpreter(silent)

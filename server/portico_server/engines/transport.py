@@ -16,7 +16,7 @@ from portico_server.core import trace
 from portico_server.core.errors import DeadlineExceeded, EngineFailed
 from portico_server.engines.endpoint import Endpoint
 from portico_server.engines.refusal import error_of
-from portico_server.surroundings import is_local
+from portico_server.subprocesses import is_local
 
 CONNECT = 10.0
 """Seconds to reach a server."""

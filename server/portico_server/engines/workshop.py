@@ -6,9 +6,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Unavailable
-from portico_server.core.training import BaseModel, Report
+from portico_server.core.interfaces import BaseModel, Report
 from portico_server.engines.environments.built import look, require
 from portico_server.engines.environments.environments import Environments
 from portico_server.engines.environments.recipe import RECIPES
@@ -31,7 +31,7 @@ SPARE = 256 * 1024 * 1024
 
 
 class ModelWorkshop:
-    """See `portico_server.core.training.Workshop`."""
+    """See `portico_server.core.interfaces.Workshop`."""
 
     def __init__(self, settings: Settings, environments: Environments) -> None:
         self._settings = settings
@@ -45,12 +45,12 @@ class ModelWorkshop:
         """Of the environment, built on first use where that is allowed."""
         recipe = RECIPES[NAME]
         place = self._settings.environments / NAME
-        if (await threads.MODELS.run(look, place, recipe)).state == "absent":
+        if (await pools.MODELS.run(look, place, recipe)).state == "absent":
             if reason := recipe.unsuited():
                 raise Unavailable(f"Nothing can be trained here: {reason}.", code="engine_unsuited")
             await report("environment", f"The environment '{NAME}' is needed, about {recipe.gigabytes:g} GB")
             await self._environments.furnish(NAME, lambda told: logger.info("%s", told.message))
-        return await threads.MODELS.run(require, place, recipe)
+        return await pools.MODELS.run(require, place, recipe)
 
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
         """The model's own folder, or what was made of its GGUF file: 16 bits for each parameter."""
@@ -58,8 +58,8 @@ class ModelWorkshop:
             return base.path
         place = self._settings.home / UNPACKED
         needed = 2 * base.parameters + SPARE
-        free = (await threads.MODELS.run(shutil.disk_usage, self._settings.home)).free
-        if free < needed and not await threads.MODELS.run(_any_unpacked, place, base.path):
+        free = (await pools.MODELS.run(shutil.disk_usage, self._settings.home)).free
+        if free < needed and not await pools.MODELS.run(_any_unpacked, place, base.path):
             raise Unavailable(
                 f"To train '{base.name}' it is unpacked first, which takes {needed / 1e9:.1f} GB; {place} has "
                 f"{free / 1e9:.1f} GB. Make room, or train a smaller model.",

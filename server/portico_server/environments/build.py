@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.environments.indexes import own_sources
 from portico_server.environments.uv import Report, StepFailedError, program, silent, step
@@ -87,7 +87,7 @@ async def build(
                 f"{packages.what} could not be built: {error.message}. {packages.again}",
                 code="environment_failed",
             ) from error
-        await threads.MODELS.run(_place, draft, place, packages.name, receipt, replace)
+        await pools.MODELS.run(_place, draft, place, packages.name, receipt, replace)
 
 
 async def _install(command: list[str], packages: Packages, draft: Path, report: Report) -> None:
@@ -110,9 +110,9 @@ async def _install(command: list[str], packages: Packages, draft: Path, report: 
 async def _draft(packages: Packages, place: Path) -> AsyncIterator[Path]:
     """A folder to build in, gone afterwards unless it was moved."""
     try:
-        await threads.MODELS.run(_sweep, place.parent, packages.name)
+        await pools.MODELS.run(_sweep, place.parent, packages.name)
         draft = Path(
-            await threads.MODELS.run(tempfile.mkdtemp, dir=place.parent, prefix=_prefix(packages.name))
+            await pools.MODELS.run(tempfile.mkdtemp, dir=place.parent, prefix=_prefix(packages.name))
         )
     except OSError as error:
         raise Unavailable(
@@ -122,7 +122,7 @@ async def _draft(packages: Packages, place: Path) -> AsyncIterator[Path]:
     try:
         yield draft
     finally:
-        await threads.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
+        await pools.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
 
 
 async def findings(place: Path) -> str:

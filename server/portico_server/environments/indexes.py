@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from portico_server.environments.uv import StepFailedError, silent, step
-from portico_server.interpreter import run_module
+from portico_server.subprocesses import run_module
 
 _UV_VARIABLES: Final = (
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"),

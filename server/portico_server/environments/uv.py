@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.interpreter import own, run_isolated
+from portico_server.subprocesses import own, run_isolated
 
 Report: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Told the stage (python, packages, check …) and what goes on, in a few words."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MOST: Final = 1_000
 """Trials of one search."""

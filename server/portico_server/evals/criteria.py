@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
-from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
 from portico_server.evals.ranking import MEASURES
 from portico_server.grading import graders, template
 from portico_server.grading.grade import Grade

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.ids import new_id
+from portico_server.core.invalid import missing, not_one_of, wrong_type
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.wording import missing, not_one_of, wrong_type
 from portico_server.db import evals as rows
 from portico_server.db.database import Database
 from portico_server.db.evals import EvalRow
@@ -132,7 +132,7 @@ def _config(given: Any) -> dict[str, Any]:
         missing(f"{at}.item_schema")
     if not isinstance(schema, Mapping):
         wrong_type(f"{at}.item_schema", "a JSON schema", schema)
-    from portico_server.core.shape import require_schema  # jsonschema is slow to import
+    from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
 
     require_schema("the items", schema, f"{at}.item_schema")
     return {

@@ -2,18 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from portico_server.core import threads
-from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.invalid import wrong, wrong_type
 from portico_server.core.principal import Principal
 from portico_server.db.evals import ItemRow
-from portico_server.evals import criteria, items, source
+from portico_server.evals import criteria, source
 from portico_server.evals.sample import searching
 from portico_server.evals.source import Source
 from portico_server.evals.spec import Eval, Workplace
+
+# The items of a run: lines of a file or of the request, each checked before anything is asked.
+
+
+MOST: Final = 50_000
+"""Items of one run."""
+
+LONGEST: Final = 4 * 2**20
+"""Bytes of a line."""
+
+
+def of_content(content: Any, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
+    """Items that stand in the request. Raises `InvalidRequest` that names the first one that is wrong."""
+    if not isinstance(content, list):
+        wrong_type(param, "a list of objects with an 'item'", content)
+    return _checked(((f"{param}[{n}]", one) for n, one in enumerate(content)), schema, param)
+
+
+def of_file(path: Path, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
+    """Items that a file of JSON lines has. Blocks. Raises `InvalidRequest` that names the first line that is wrong."""
+    return _checked(_lines(path, param), schema, param)
+
+
+def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST + 1):
+            number += 1
+            at = f"line {number} of the file"
+            if len(line) > LONGEST:
+                raise InvalidRequest(
+                    f"{at} is longer than {LONGEST // 2**20} MiB.", code="invalid_line", param=param
+                )
+            if not line.strip():
+                continue
+            try:
+                yield at, json.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+            except (ValueError, RecursionError) as error:
+                raise InvalidRequest(
+                    f'{at} is not JSON: {error}. Each line is an object {{"item": {{…}}}}.',
+                    code="invalid_line",
+                    param=param,
+                ) from error
+
+
+def _checked(given: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param: str) -> list[ItemRow]:
+    from portico_server.core.json_schema import Shape  # jsonschema is slow to import
+
+    shape = Shape("the item schema", schema)
+    found: list[ItemRow] = []
+    for at, one in given:
+        item = one.get("item") if isinstance(one, Mapping) else None
+        sample = one.get("sample") if isinstance(one, Mapping) else None
+        if not isinstance(item, Mapping) or not isinstance(sample, Mapping | None):
+            raise InvalidRequest(
+                f'{at} must be an object {{"item": {{…}}}}, with a "sample" {{…}} if an answer comes with it.',
+                code="invalid_line",
+                param=param,
+            )
+        fault = shape.fault(item)
+        if fault is not None:
+            raise InvalidRequest(
+                f"{at} does not fit the item schema: item{fault.path}: {fault.message}.",
+                code="invalid_item",
+                param=param,
+            )
+        found.append(ItemRow(len(found), item, sample))
+        if len(found) > MOST:
+            wrong(param, f"has more than {MOST:,} items; make several runs of them")
+    if not found:
+        raise InvalidRequest(
+            'There are no items: give at least one line {"item": {…}}.', code="empty_dataset", param=param
+        )
+    return found
+
+
+def need(fields: Collection[str], items: Sequence[ItemRow], param: str) -> None:
+    """Raise `InvalidRequest` if a template asks for a field that no item has."""
+    known: set[str] = set()
+    for one in items:
+        known.update(one.item)
+    for name in sorted(fields):
+        if name not in known:
+            hint = nearest(name, known) or f" They have {', '.join(sorted(known)[:20])}."
+            raise InvalidRequest(
+                f"A template asks for 'item.{name}', which no item has.{hint}",
+                code="unknown_field",
+                param=param,
+            )
+
 
 PARAM = "data_source"
 
@@ -32,7 +125,7 @@ async def prepare(place: Workplace, test: Eval, given: Any, caller: Principal) -
     await check(place, read, caller)
     found = await _items(place, test, given["source"], caller)
     asked = read.fields | criteria.fields_of(test.criteria)
-    items.need(asked, found, f"{PARAM}.source")
+    need(asked, found, f"{PARAM}.source")
     return Prepared(read, found)
 
 
@@ -64,13 +157,11 @@ async def _named(place: Workplace, key: str, caller: Principal, param: str) -> A
 async def _items(place: Workplace, test: Eval, given: Mapping[str, Any], caller: Principal) -> list[ItemRow]:
     at = f"{PARAM}.source"
     if given["type"] == "file_content":
-        return await threads.DATASETS.run_for(
-            caller.id, items.of_content, given.get("content"), test.schema, f"{at}.content"
+        return await pools.DATASETS.run_for(
+            caller.id, of_content, given.get("content"), test.schema, f"{at}.content"
         )
     try:
         file = await place.files.get(given["id"], caller)
     except NotFound as error:
         raise InvalidRequest(error.message, code="file_not_found", param=f"{at}.id") from error
-    return await threads.DATASETS.run_for(
-        caller.id, items.of_file, place.files.path(file), test.schema, f"{at}.id"
-    )
+    return await pools.DATASETS.run_for(caller.id, of_file, place.files.path(file), test.schema, f"{at}.id")

@@ -12,7 +12,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Chat, Filter, Found, Message, Refine, Reply, Search
 from portico_server.db.evals import ItemRow
 from portico_server.evals.source import Source
-from portico_server.grading.grade import Answer
+from portico_server.grading.grade import ModelAnswer
 from portico_server.grading.template import fill, filled
 
 Filters = Callable[[Any, str], Filter]
@@ -22,7 +22,7 @@ Filters = Callable[[Any, str], Filter]
 class Sample:
     """An answer: its text, as graders and people see it, and what it took. ``document`` is what is kept of it."""
 
-    answer: Answer
+    answer: ModelAnswer
     document: Mapping[str, Any]
     usage: Usage = Usage()
     model: str = ""
@@ -38,7 +38,7 @@ async def sample(source: Source, row: ItemRow, context: Context, filters: Filter
         assert isinstance(found, Found)
         passages = [_passage(one) for one in found.passages]
         text = "\n\n".join(one.text for one in found.passages)
-        answer = Answer(text, row.item, {"retrieved": passages})
+        answer = ModelAnswer(text, row.item, {"retrieved": passages})
         return Sample(answer, _document([{"role": "user", "content": query}], text, retrieved=passages))
     messages = _messages(source, row.item)
     reply = await context.call(source.asked, Chat(messages, source.options))
@@ -53,7 +53,7 @@ async def sample(source: Source, row: ItemRow, context: Context, filters: Filter
         more["retrieved"] = [_passage(one) for one in reply.citations]
     model = reply.model or source.asked
     document = _document(messages, reply.content, **more, finish_reason=reply.finish_reason, model=model)
-    return Sample(Answer(reply.content, row.item, more), document, reply.usage, source.asked)
+    return Sample(ModelAnswer(reply.content, row.item, more), document, reply.usage, source.asked)
 
 
 def _given(row: ItemRow) -> Sample:
@@ -63,7 +63,7 @@ def _given(row: ItemRow) -> Sample:
     if not isinstance(text, str):
         raise InvalidRequest("The 'output_text' of a sample must be a text.", code="invalid_sample")
     given.pop("output_json", None)
-    return Sample(Answer(text, row.item, given), _document([], text, **given))
+    return Sample(ModelAnswer(text, row.item, given), _document([], text, **given))
 
 
 def _document(messages: Any, text: str, **more: Any) -> dict[str, Any]:

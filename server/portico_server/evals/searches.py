@@ -3,33 +3,131 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from portico.wire import Status
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.core.ids import new_id
+from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
-from portico_server.core.wording import not_one_of, wrong, wrong_type
 from portico_server.db import eval_searches as rows
 from portico_server.db import evals as eval_rows
 from portico_server.db.eval_searches import SearchRow
 from portico_server.db.evals import EvalRunRow
-from portico_server.evals import axes, criteria, items
-from portico_server.evals.axes import Settings
+from portico_server.evals import axes, criteria
+from portico_server.evals import prepare as items
+from portico_server.evals.axes import Halving, Settings
 from portico_server.evals.evals import Evals, evaluation
 from portico_server.evals.override import APPS, INTO, TUNING, of_apps, of_training, overridden
 from portico_server.evals.prepare import PARAM, prepare
 from portico_server.evals.runs import how_it_ended, stop
-from portico_server.evals.searching import Searching
 from portico_server.evals.source import FIELDS as TYPES
-from portico_server.evals.spec import WORKING, Eval, Workplace
+from portico_server.evals.spec import STOPPED, WORKING, Eval, Workplace
 from portico_server.evals.tally import EMPTY
-from portico_server.evals.trials import Trials, ranked, told
-from portico_server.evals.work import EndedError
+from portico_server.evals.trials import Trial, Trials, ranked, told
+from portico_server.evals.work import EndedError, Work
+
+# The work of one search, in a durable run: its rounds, trial by trial, and which of them go on.
+
+
+class Searching:
+    """One attempt at one search: what earlier ones have done is found in the outputs of the trials."""
+
+    def __init__(
+        self, place: Workplace, row: SearchRow, test: Eval, context: Context, slots: asyncio.Semaphore
+    ) -> None:
+        self._place = place
+        self._row = row
+        self._test = test
+        self._context = context
+        self._slots = slots
+        self._making = Trials(place, row.spec["data_source"], row.spec.get("fine_tuning"), context.caller)
+        self._done = 0
+        self._total = 0
+
+    async def do(self) -> str | None:
+        """All rounds; the id of the best trial."""
+        spec = self._row.spec
+        halving = Halving(**spec["halving"]) if spec["halving"] else None
+        numbers = list(range(self._row.total))
+        if halving is not None:
+            random.Random(spec["seed"]).shuffle(numbers)  # noqa: S311  # no secret: so that the first stand for all
+        plan = axes.rounds(int(spec["trials"]), self._row.total, halving)
+        self._total = axes.asked(plan)
+        before = 0
+        for number, (_left, size) in enumerate(plan):
+            alive = await self._alive()
+            for trial in sorted(alive, key=_load):
+                await self._try(trial, numbers[:size], before)
+            before = size
+            if number + 1 < len(plan):
+                await self._cut(plan[number + 1][0])
+        last = ranked(await self._alive(), spec["objective"], spec["direction"])
+        for trial in last:
+            await self._place.database.write(eval_rows.move, trial.id, "completed", since=WORKING, ended=True)
+        return last[0].id if last else None
+
+    async def _alive(self) -> list[EvalRunRow]:
+        found = await self._place.database.read(rows.trials, self._row.id)
+        return [trial for trial in found if trial.status not in ("failed", STOPPED, "canceled")]
+
+    async def _try(self, trial: EvalRunRow, numbers: Sequence[int], before: int) -> None:
+        database = self._place.database
+        began = self._done
+
+        async def heard(done: int, _total: int) -> None:
+            self._done = began + max(0, done - before)
+            await self._context.emit(Status("search", trial.name, self._done, self._total, "items"))
+
+        await database.write(eval_rows.move, trial.id, "in_progress", since=WORKING)
+        try:
+            made = await self._made(trial)
+        except PorticoError as error:
+            # One that cannot be tried any more, for what it names is gone, does not keep the others from it.
+            why = told(error)
+            await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, ended=True)
+            return
+        work = Work(
+            *(self._place, trial, made.source, self._test.criteria, self._context, self._slots),
+            instead=made.instead,
+        )
+        await work.do(numbers, heard)
+
+    async def _made(self, trial: EvalRunRow) -> Trial:
+        """What it asks; a model that it needs is trained first, once for all trials that need the same."""
+        made = await self._making.make(trial.settings or {})
+        if made.wish is None:
+            return made
+        place, caller = self._place, self._context.caller
+        job = await place.trains.begin(made.wish, self._row.id, made.key, caller)
+
+        async def heard(step: int, total: int | None) -> None:
+            await self._context.emit(Status("train", job, step, total, "steps"))
+
+        await heard(0, None)
+        model = await place.trains.trained(job, caller, heard)
+        made = await self._making.make(trial.settings or {}, model)
+        await place.database.write(rows.resource, trial.id, made.source.document, model)
+        return made
+
+    async def _cut(self, left: int) -> None:
+        """Give up all but the best, at once, so that a search that is taken up again finds what was decided."""
+        alive = await self._alive()
+        if len(alive) > left:
+            losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[left:]
+            await self._place.database.write(rows.give_up, [trial.id for trial in losers], STOPPED)
+
+
+def _load(trial: EvalRunRow) -> tuple[str, str]:
+    """Trials of one model stand together: it is loaded once."""
+    return str(trial.source.get("model") or ""), trial.id
+
 
 KIND: Final = "eval_search"
 

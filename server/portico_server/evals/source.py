@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.evals.criteria import as_template
 from portico_server.grading import template
 

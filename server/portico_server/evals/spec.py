@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from portico_server.core.code import Evaluator
+from portico_server.core.interfaces import Evaluator, Trains, Variants
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.training import Trains
-from portico_server.core.variant import Variants
 from portico_server.db.database import Database
 from portico_server.db.evals import EvalRow
 from portico_server.db.files import FileRow

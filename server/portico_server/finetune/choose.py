@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.training import BaseModel, Device, Machine
+from portico_server.core.interfaces import BaseModel, Device, Machine
 from portico_server.finetune import memory, overrides
 from portico_server.finetune.learning import Learning
 from portico_server.finetune.memory import GB, Kind, Precision, Setup, Sharding

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, Protocol, TypeAlias, TypeVar
 
 import orjson
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
 from portico_server.finetune.lines import Line, Message, WrongLineError, reader
 from portico_server.finetune.spec import DataFacts, Method, Prepared, Spec
@@ -149,7 +149,7 @@ class _Pass:
     async def read(self, told: Told | None) -> None:
         """Go through the file. Raises `InvalidRequest` if a line is wrong."""
         try:
-            total = (await threads.DATASETS.run(self._source.stat)).st_size
+            total = (await pools.DATASETS.run(self._source.stat)).st_size
             await _in_thread(partial(self._target.parent.mkdir, parents=True, exist_ok=True))
             with self._source.open("rb") as source, self._target.open("wb") as target:
                 while await _in_thread(self._stride, source, target):
@@ -252,7 +252,7 @@ class _Pass:
         return Checked(self._target, facts, tuple(self._warnings(told, limit)))
 
     async def _length(self, place: int, scale: Scale, method: Method) -> int:
-        line = self._line(await threads.DATASETS.run(self._at, self.seen.places[place]), method)
+        line = self._line(await pools.DATASETS.run(self._at, self.seen.places[place]), method)
         try:
             found = [
                 await scale.length(messages, line.tools, generation=method == "reinforcement")
@@ -311,7 +311,7 @@ def _lines(numbers: Sequence[int]) -> str:
 
 async def _in_thread(work: Callable[..., Result], *arguments: object) -> Result:
     """Work that is over when this is, even if it was cancelled: nothing is written behind somebody's back."""
-    begun = threads.DATASETS.begin(work, *arguments)
+    begun = pools.DATASETS.begin(work, *arguments)
     try:
         return await asyncio.shield(begun)
     except asyncio.CancelledError:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from portico.wire import ErrorBody
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.ids import new_id
+from portico_server.core.interfaces import BaseModel, Bases
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
-from portico_server.core.training import BaseModel, Bases
 from portico_server.db import runs, tuning
 from portico_server.db.database import Database
 from portico_server.db.files import Page
@@ -88,7 +88,7 @@ class Jobs:
     async def start(self) -> None:
         """Remove what jobs that ended, or were never written down, have left on the disk."""
         kept = await self._database.read(tuning.unfinished)
-        await threads.TRAINING.run(_clean, self._place.folder, kept)
+        await pools.TRAINING.run(_clean, self._place.folder, kept)
 
     # --- making one --------------------------------------------------------------------------------------------
 
@@ -129,11 +129,11 @@ class Jobs:
         spec = await self._checked(spec, caller)
 
         async def work(context: Context) -> Plan:
-            folder = Path(await threads.TRAINING.run(self._scratch))
+            folder = Path(await pools.TRAINING.run(self._scratch))
             try:
                 base, prepared, warnings = await examine(self._place, spec, folder, context, caller)
             finally:
-                await asyncio.shield(threads.TRAINING.run(shutil.rmtree, folder, ignore_errors=True))
+                await asyncio.shield(pools.TRAINING.run(shutil.rmtree, folder, ignore_errors=True))
             machine = await self._bases.machine()
             recipe = choose(
                 *(base, prepared.facts, machine, spec.method, spec.hyperparameters, spec.overrides),
@@ -231,7 +231,7 @@ class Jobs:
             ended=True,
         )
         if status == "cancelled":
-            await threads.TRAINING.run(shutil.rmtree, self._place.place(row.id), ignore_errors=True)
+            await pools.TRAINING.run(shutil.rmtree, self._place.place(row.id), ignore_errors=True)
         return await self._database.read(tuning.get, row.id) or row
 
     async def events(
@@ -278,7 +278,7 @@ class Jobs:
         """End a job for good. Raises `Conflict` if it has ended."""
         job = await self._move(job_id, caller, "cancelled", "Fine-tuning job cancelled", (*WORKING, "paused"))
         await self._stop(job)
-        await threads.TRAINING.run(shutil.rmtree, self._place.place(job.id), ignore_errors=True)
+        await pools.TRAINING.run(shutil.rmtree, self._place.place(job.id), ignore_errors=True)
         return await self.get(job_id, caller)
 
     async def pause(self, job_id: str, caller: Principal) -> Job:

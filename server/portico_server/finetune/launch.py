@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from portico_server.finetune.recipe import Recipe
-from portico_server.interpreter import run_module
+from portico_server.subprocesses import run_module
 
 CHILD: Final = "child"
 """The package that trains, alone on the path of an interpreter that has nothing of ours."""

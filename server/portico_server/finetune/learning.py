@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any, Final, Literal, Protocol
 
-from portico_server.core.training import BaseModel
+from portico_server.core.interfaces import BaseModel
 from portico_server.finetune.memory import Kind
 from portico_server.finetune.spec import DataFacts, Hyperparameters, Method
 

@@ -14,16 +14,15 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import Status
-from portico_server.core import threads
-from portico_server.core.code import Evaluator
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.core.training import Report, Workshop
+from portico_server.core.interfaces import Evaluator, Report, Workshop
 from portico_server.finetune.courtesy import courtesy
 from portico_server.finetune.launch import Launcher, Local
 from portico_server.finetune.process import Training
 from portico_server.finetune.trainer import Checkpoint, Log, Metrics, Task, Trained, TrainEvent
-from portico_server.grading.grade import Answer, Grading
+from portico_server.grading.grade import Grading, ModelAnswer
 
 NICE: Final = 10
 """How far behind everything else on the machine training stands."""
@@ -63,18 +62,18 @@ class LocalTrainer:
 
     async def train(self, task: Task, context: Context) -> AsyncGenerator[TrainEvent, None]:
         """See `portico_server.finetune.trainer.Trainer`."""
-        done = await threads.TRAINING.run(_finished, task.folder)
+        done = await pools.TRAINING.run(_finished, task.folder)
         if done is not None:
             yield done
             return
-        await threads.TRAINING.run(_check_room, task)
+        await pools.TRAINING.run(_check_room, task)
 
         async def report(stage: str, words: str) -> None:
             await context.emit(Status(stage, words))
 
         python = await self._workshop.interpreter(report)
         base = await self._workshop.folder(task.base, python, report)
-        order = await threads.TRAINING.run(self._write, task, base)
+        order = await pools.TRAINING.run(self._write, task, base)
         command = self._launcher.command(python, task.recipe, order)
         attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
         answering = self._answering if task.recipe.device == "cpu" else None
@@ -147,7 +146,7 @@ class _Attempt:
             case "say":
                 return [Log(said["level"], said["message"])]
             case "grade":
-                answers = [Answer(one["text"], one["item"]) for one in said["answers"]]
+                answers = [ModelAnswer(one["text"], one["item"]) for one in said["answers"]]
                 rewards, trouble = await self.grading.rewards(answers)
                 await process.tell(do="grades", rewards=rewards)
                 if trouble and not self.warned:

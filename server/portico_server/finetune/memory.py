@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from portico_server.core.training import BaseModel, Device
+from portico_server.core.interfaces import BaseModel, Device
 from portico_server.finetune.spec import Method
 
 Kind: TypeAlias = Literal["lora", "qlora", "full"]

@@ -1,4 +1,4 @@
-"""Jobs that a search over settings orders: `portico_server.core.training.Trains` over the jobs of the daemon."""
+"""Jobs that a search over settings orders: `portico_server.core.interfaces.Trains` over the jobs of the daemon."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from portico_server.core.errors import Unavailable
+from portico_server.core.interfaces import Told
 from portico_server.core.principal import Principal
-from portico_server.core.training import Told
 from portico_server.finetune.jobs import Jobs
 from portico_server.finetune.spec import Job, Spec
 

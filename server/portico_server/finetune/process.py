@@ -14,10 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.core import threads
-from portico_server.interpreter import SAFE_PATH
-from portico_server.surroundings import inherited
-from portico_server.transcript import transcribe
+from portico_server.core import pools
+from portico_server.subprocesses import SAFE_PATH, inherited, transcribe
 
 LINE: Final = 64 * 1024 * 1024
 """Bytes of one event at most: answers that are to be graded travel in one."""
@@ -56,7 +54,7 @@ class Training:
     @classmethod
     async def start(cls, command: Sequence[str], log: Path) -> Training:
         """Start it; its log goes to the file ``log``."""
-        await threads.TRAINING.run(log.parent.mkdir, parents=True, exist_ok=True)
+        await pools.TRAINING.run(log.parent.mkdir, parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=PIPE,

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.finetune.trainer import Checkpoint, Log, Metrics, Task, Trained, TrainEvent
 
@@ -32,7 +32,7 @@ class Rehearsal:
         """See `portico_server.finetune.trainer.Trainer`."""
         recipe, total = task.recipe, task.recipe.steps
         place = task.folder / "checkpoints"
-        done = await threads.TRAINING.run(_last, place)
+        done = await pools.TRAINING.run(_last, place)
         if done:
             yield Log("info", f"Going on from the checkpoint of step {done}")
         started = time.monotonic()
@@ -52,7 +52,7 @@ class Rehearsal:
                 # In no thread: that one could go on when this is cancelled, and the folder removed.
                 yield Checkpoint(step, _keep(place, step), values)
         path = task.folder / "script.yaml"
-        await threads.TRAINING.run(_write, path, task.data.training)
+        await pools.TRAINING.run(_write, path, task.data.training)
         yield Trained(path, task.data.facts.tokens * recipe.epochs, step=recipe.steps)
 
 

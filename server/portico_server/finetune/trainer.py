@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from portico_server.core.context import Context
-from portico_server.core.training import BaseModel
+from portico_server.core.interfaces import BaseModel
 from portico_server.finetune.recipe import Recipe
 from portico_server.finetune.spec import Job, Prepared
 

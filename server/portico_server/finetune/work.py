@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from portico.wire import Status as Progress
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
+from portico_server.core.interfaces import BaseModel, Bases
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.training import BaseModel, Bases
 from portico_server.db import steps, tuning
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
@@ -164,7 +164,7 @@ class Work:
             ended=True,
         )
         if not (self._folder / "checkpoints").is_dir():
-            await threads.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
+            await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
 
     # --- before training ---------------------------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class Work:
         )
         if not moved:
             raise StoppedError
-        await threads.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
+        await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
         return {"job": job.id, "model": job.model}
 
     async def _serve_checkpoints(self, trained: Trained, owner: str | None) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from portico.wire import Usage
-from portico_server.core.code import Evaluator, is_formula, require_code
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.interfaces import Evaluator, is_formula, require_code
 from portico_server.core.request import Chat, Reply
 from portico_server.grading.similarity import MEASURES
 from portico_server.grading.template import fill, filled
@@ -28,7 +28,7 @@ _GRADE: Final = "\n\ndef portico_grade(sample, item):\n    return grade(sample, 
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """What a model said to a line; ``item`` is what the line has for graders, ``more`` what they see of the answer
     besides its text.
     """
@@ -79,7 +79,7 @@ class Grading:
         self._context = context
         self._spent = spent
 
-    async def rewards(self, answers: Sequence[Answer]) -> tuple[list[float], str]:
+    async def rewards(self, answers: Sequence[ModelAnswer]) -> tuple[list[float], str]:
         """A number for each answer, and a sentence about the first that could not be judged: such a one earns 0."""
         found, trouble = [], ""
         for answer in answers:
@@ -91,13 +91,13 @@ class Grading:
             found.append(reward)
         return found, trouble
 
-    async def grade(self, answer: Answer) -> Grade:
+    async def grade(self, answer: ModelAnswer) -> Grade:
         """What one answer earns. Raises `PorticoError` if it cannot be judged."""
         if self._grader["type"] == "label_model":
             return await self._label(self._grader, answer)
         return Grade(await self._one(self._grader, answer))
 
-    async def _one(self, grader: Mapping[str, Any], answer: Answer) -> float:
+    async def _one(self, grader: Mapping[str, Any], answer: ModelAnswer) -> float:
         match grader["type"]:
             case "string_check":
                 text, reference = (fill(grader[name], answer.sources) for name in ("input", "reference"))
@@ -126,7 +126,7 @@ class Grading:
         formula = f"lambda {', '.join(values)}: ({grader['calculate_output']})"
         return _number(await self._light.evaluate(formula, [], values))
 
-    async def _score(self, grader: Mapping[str, Any], answer: Answer) -> float:
+    async def _score(self, grader: Mapping[str, Any], answer: ModelAnswer) -> float:
         """What a model thinks of it, as one number within the range."""
         low, high = grader.get("range") or (0.0, 1.0)
         said = await self._ask(grader, answer, "score", {"type": "number"})
@@ -139,7 +139,7 @@ class Grading:
             ) from error
         return min(max(_number(score), float(low)), float(high))
 
-    async def _label(self, grader: Mapping[str, Any], answer: Answer) -> Grade:
+    async def _label(self, grader: Mapping[str, Any], answer: ModelAnswer) -> Grade:
         """Which of the labels a model gives it: 1 for one that passes, else 0."""
         said = await self._ask(grader, answer, "label", {"type": "string", "enum": list(grader["labels"])})
         try:
@@ -155,7 +155,7 @@ class Grading:
         return Grade(float(passed), passed, label)
 
     async def _ask(
-        self, grader: Mapping[str, Any], answer: Answer, name: str, shape: Mapping[str, Any]
+        self, grader: Mapping[str, Any], answer: ModelAnswer, name: str, shape: Mapping[str, Any]
     ) -> str:
         """What a model answers that must give one value of that shape."""
         sources = answer.sources

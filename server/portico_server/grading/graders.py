@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from portico_server.core.code import is_formula, require_code
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import is_formula, require_code
 from portico_server.core.pattern import require_python_pattern
 from portico_server.core.principal import Principal
 from portico_server.grading.similarity import MEASURES

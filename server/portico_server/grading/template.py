@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from portico_server.core.size import MAX_FILLED, too_long
+from portico_server.core.json_size import MAX_FILLED, too_long
 
 PLACE: Final = re.compile(r"\{\{\s*(item|sample)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)\s*\}\}")
 

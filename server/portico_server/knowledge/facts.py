@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import NotFound
-from portico_server.core.facts import Fact
 from portico_server.core.ids import new_id
+from portico_server.core.interfaces import Fact
 from portico_server.core.principal import Principal
 from portico_server.db import facts as rows
 from portico_server.db.database import Database
@@ -23,7 +23,8 @@ _CREATED = "created_at"
 
 
 class StoredFacts:
-    """`portico_server.core.facts.Facts`: each is a file of its own, so a search finds it and the store's requests too.
+    """`portico_server.core.interfaces.Facts`: each is a file of its own, so a search finds it and the store's requests
+    too.
 
     A file's bytes never change: a fact that is changed becomes another file, with the attributes and the id it had.
     """
@@ -100,7 +101,7 @@ class StoredFacts:
         await self._files.delete(row.file_id, caller)
 
     async def _fact(self, row: FactRow, store: str) -> Fact:
-        data = await threads.FILES.run(self._files.blob(row.sha256).read_bytes)
+        data = await pools.FILES.run(self._files.blob(row.sha256).read_bytes)
         created = float(row.attributes.get(_CREATED, row.created_at))
         return Fact(row.id, store, data.decode(), row.attributes, created, row.created_at)
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
@@ -67,7 +67,7 @@ class Files:
 
     async def start(self) -> None:
         """Remove what an interrupted upload left."""
-        for name in await threads.UPLOADS.run(self._sweep_arrivals):
+        for name in await pools.UPLOADS.run(self._sweep_arrivals):
             await self._release(name)
 
     async def expire(self, *, dry_run: bool = False) -> int:
@@ -104,7 +104,7 @@ class Files:
         ``durable``: so that they survive a power cut, which costs some milliseconds; ``limited``: to the largest file
         that is taken of others.
         """
-        handle, name = await threads.UPLOADS.run(self._open)
+        handle, name = await pools.UPLOADS.run(self._open)
         path = Path(name)
         digest, size = hashlib.sha256(), 0
         try:
@@ -118,9 +118,9 @@ class Files:
                             code="file_too_large",
                             param="file",
                         )
-                    await threads.UPLOADS.run(_append, out, digest, chunk)
+                    await pools.UPLOADS.run(_append, out, digest, chunk)
                 if durable:
-                    await threads.UPLOADS.run(_sync, out)
+                    await pools.UPLOADS.run(_sync, out)
         except BaseException as error:
             path.unlink(missing_ok=True)  # noqa: ASYNC240  # also when this task is being cancelled
             if isinstance(error, OSError):
@@ -134,16 +134,16 @@ class Files:
         What is laid and never gets a row is removed at the next start.
         """
         async with self._lock:
-            await threads.UPLOADS.run(self._settle, received)
+            await pools.UPLOADS.run(self._settle, received)
 
     async def forget(self, digests: Collection[str]) -> None:
         """Say that what was laid has its rows, or was released."""
         for digest in digests:
-            await threads.UPLOADS.run(self._note(digest).unlink, missing_ok=True)
+            await pools.UPLOADS.run(self._note(digest).unlink, missing_ok=True)
 
     async def drop(self, received: Received) -> None:
         """Forget bytes that no row came for."""
-        await threads.UPLOADS.run(received.path.unlink, missing_ok=True)
+        await pools.UPLOADS.run(received.path.unlink, missing_ok=True)
 
     async def keep(
         self,
@@ -175,7 +175,7 @@ class Files:
                     param="purpose",
                 )
             async with self._lock:
-                await threads.UPLOADS.run(self._settle, received)
+                await pools.UPLOADS.run(self._settle, received)
                 try:
                     await self._database.write(rows.add, row)
                 except BaseException:
@@ -198,16 +198,16 @@ class Files:
         arrived = [received for received, _item in came]
         async with self._lock:
             try:
-                await threads.UPLOADS.run(self._settle_all, arrived)
+                await pools.UPLOADS.run(self._settle_all, arrived)
                 items = [item for _received, item in came]
                 unneeded = await self._database.write(mirrored.remirror, store_id, items, gone)
-                await threads.UPLOADS.run(self._unlink_all, unneeded)
+                await pools.UPLOADS.run(self._unlink_all, unneeded)
             except BaseException:
                 for received in arrived:
                     await asyncio.shield(self._release(received.sha256))
                 raise
             finally:
-                await asyncio.shield(threads.UPLOADS.run(self._forget, arrived))  # also when cancelled
+                await asyncio.shield(pools.UPLOADS.run(self._forget, arrived))  # also when cancelled
 
     async def copy(self, paths: Sequence[Path]) -> Sequence[Received | str]:
         """Receive files of this machine, without forcing them to disk; in place of one that cannot be: why.
@@ -215,7 +215,7 @@ class Files:
         Raises `Unavailable` if our own disk is to blame; nothing of any of them stays behind then.
         """
         stop = threading.Event()
-        work = threads.UPLOADS.begin(self._copy_all, paths, stop)
+        work = pools.UPLOADS.begin(self._copy_all, paths, stop)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -295,7 +295,7 @@ class Files:
         """Remove a file, whoever asks."""
         async with self._lock:
             if await self._database.write(rows.delete, row.id):
-                await threads.UPLOADS.run(self._unlink, row.sha256)
+                await pools.UPLOADS.run(self._unlink, row.sha256)
 
     async def release(self, digests: Sequence[str]) -> None:
         """Remove the bytes under ``digests`` that no row stands for any longer."""
@@ -374,7 +374,7 @@ class Files:
 
     async def _release(self, sha256: str) -> None:
         if not await self._database.read(rows.is_held, sha256):
-            await threads.UPLOADS.run(self._unlink, sha256)
+            await pools.UPLOADS.run(self._unlink, sha256)
 
     def _unlink(self, sha256: str) -> None:
         path = self.blob(sha256)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.source import Missed, Same, Taken
@@ -49,7 +49,7 @@ class Folder:
         return f"folder {self._root}"
 
     async def look(self) -> Walk:
-        return await threads.FILES.run(self._look)
+        return await pools.FILES.run(self._look)
 
     def _look(self) -> Walk:
         limits: _Limits = {
@@ -68,7 +68,7 @@ class Folder:
 
     async def digest(self, seen: Seen) -> str | None:
         try:
-            return await threads.FILES.run(_digest, Path(seen.at))
+            return await pools.FILES.run(_digest, Path(seen.at))
         except OSError:
             return None  # gone or unreadable since the walk
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.histogram import Histogram
@@ -113,7 +113,7 @@ class Ingest:
         if tally.done or changed:
             await self._indexes.ready(store.id, store.embedding_model, context.emit)
         if time.perf_counter() - began > LONG_RUN_S:
-            await threads.release_memory()
+            await pools.release_memory()
         result: dict[str, JSON] = {"indexed": tally.done - tally.failed, "failed": tally.failed}
         if in_groups.total:
             result |= {"in_groups": in_groups.done - in_groups.failed, "failed_in_groups": in_groups.failed}

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from shutil import which
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.registry import Registry
@@ -69,7 +69,7 @@ class Pictures:
         """
         if not is_picture(filename) or (model := self.model()) is None:
             return None
-        data = await threads.FILES.run(_head, path)
+        data = await pools.FILES.run(_head, path)
         kind = next((kind for beginning, kind in _TYPES if data.startswith(beginning)), None)
         if kind is None or len(data) > LARGEST:
             return None

@@ -6,7 +6,7 @@ import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.media import Attached, Said, Transcribe, Transcript
@@ -38,7 +38,7 @@ class Recordings:
         """
         if not is_recording(filename) or not self.readable():
             return None
-        data = await threads.FILES.run(path.read_bytes)
+        data = await pools.FILES.run(path.read_bytes)
         name = filename.rpartition("/")[2]
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         request = Transcribe(Attached("file", name, kind, data), timestamps="segment")

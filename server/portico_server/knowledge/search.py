@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from portico.wire import Passage
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
@@ -128,7 +128,7 @@ class Searcher:
         begun = time.perf_counter()
         rows = await self._database.read(hits.attributes, self._store_id)
         if len(rows) > MANY_FILES:  # which takes longer than other requests should wait for
-            files = await threads.SEARCH.run(_among, rows, condition, request.filters)
+            files = await pools.SEARCH.run(_among, rows, condition, request.filters)
         else:
             files = _among(rows, condition, request.filters)
         trace.add("filter", begun, note=f"{len(files)} files meet the filter")

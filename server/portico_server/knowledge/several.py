@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from portico.wire import Passage
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
@@ -77,7 +77,7 @@ async def _together(found: Sequence[Found], request: Search) -> Found:
             [f"{in_words(passage.filename)} {passage.text}" for passage in one.passages[:FIRST]]
             for one in found
         ]
-        weights = await threads.SEARCH.run(_weigh, request.query, firsts)
+        weights = await pools.SEARCH.run(_weigh, request.query, firsts)
     passages = [
         replace(passage, score=round(passage.score * weight, 6))
         for one, weight in zip(found, weights, strict=True)

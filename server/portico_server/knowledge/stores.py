@@ -12,8 +12,8 @@ from typing import Any
 
 from portico.wire import JSON
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
-from portico_server.core.fetching import Fetcher
 from portico_server.core.ids import new_id
+from portico_server.core.interfaces import Fetcher
 from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of

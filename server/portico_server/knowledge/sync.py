@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from portico.wire import JSON, Status
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
@@ -135,7 +135,7 @@ class Sync:
         plan = Plan(moved=[(row.filename, seen.name) for row, seen in moves], skipped=dict(found.skipped))
         away, here = {old for old, _ in plan.moved}, {new for _, new in plan.moved}
         plan.removed = sorted(name for name in known if found.is_gone(name) and name not in away)
-        same = await threads.FILES.run(self._untouched, found, known)
+        same = await pools.FILES.run(self._untouched, found, known)
         same |= await self._with_same_bytes(source, found, known, same)
         for seen in found.files.values():
             if seen.name not in known:
@@ -185,7 +185,7 @@ class Sync:
         context: Context,
     ) -> None:
         """Take in what is new or has changed, `GROUP` files in a transaction."""
-        untouched = await threads.FILES.run(self._untouched, found, known)
+        untouched = await pools.FILES.run(self._untouched, found, known)
         wanted: list[Wanted] = []
         size, total = 0, len(found.files)
         for done, seen in enumerate(found.files.values(), start=1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.knowledge.files import Files
@@ -28,7 +28,7 @@ class Uploaded:
             return made.name, await self.artifacts.read(file_id, caller)
         row = await self.files.get(file_id, caller)
         try:
-            return row.filename, await threads.FILES.run(self.files.path(row).read_bytes)
+            return row.filename, await pools.FILES.run(self.files.path(row).read_bytes)
         except FileNotFoundError as error:
             raise NotFound(
                 f"The bytes of '{row.filename}' are no longer on this machine. Upload it again.",

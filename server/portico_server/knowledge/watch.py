@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.knowledge.walk import is_looked_at
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Watch:
 
     async def up(self, store_id: str) -> None:
         """Wait until notice is given of changes in a store's folder, if it is followed; at most `RISE` seconds."""
-        if store_id not in self._folders or not await threads.FILES.run(self._folders[store_id].is_dir):
+        if store_id not in self._folders or not await pools.FILES.run(self._folders[store_id].is_dir):
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(RISE):
@@ -89,7 +89,7 @@ class Watch:
 
     async def _run(self) -> None:
         # Most commands of the daemon need no watcher: it is not imported before a folder is followed.
-        watchfiles = await threads.LOADING.run(importlib.import_module, "watchfiles")
+        watchfiles = await pools.LOADING.run(importlib.import_module, "watchfiles")
         polling = False
         while True:
             self._again.clear()
@@ -119,7 +119,7 @@ class Watch:
     async def _watch(self, watchfiles: Any, polling: bool) -> None:
         """Report changes until the folders, or which of them are there, have changed."""
         folders = dict(self._folders)
-        here = await threads.FILES.run(_existing, folders)
+        here = await pools.FILES.run(_existing, folders)
         if not here:
             await self._told(LOOK / 1_000)
             return
@@ -138,7 +138,7 @@ class Watch:
         try:
             async for notice in notices:
                 await self._tell(notice, here)
-                there = await threads.FILES.run(_existing, folders)
+                there = await pools.FILES.run(_existing, folders)
                 if there != here:
                     for store_id in there.keys() - here.keys():
                         await self._changed(store_id, None)  # it is back

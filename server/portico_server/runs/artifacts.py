@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.core.ids import new_id
@@ -55,11 +55,11 @@ class Artifacts:
 
     async def sweep(self) -> None:
         """Remove bytes that no row stands for: what a daemon left that was killed while it kept something."""
-        for folder in await threads.FILES.run(_folders, self._folder):
+        for folder in await pools.FILES.run(_folders, self._folder):
             async with self._lock:
-                for path in await threads.FILES.run(_inside, folder):
+                for path in await pools.FILES.run(_inside, folder):
                     if not await self._database.read(rows.is_held, path.name):
-                        await threads.FILES.run(path.unlink, missing_ok=True)
+                        await pools.FILES.run(path.unlink, missing_ok=True)
 
     async def expire(self, before: float) -> int:
         """Remove what was made before a moment, in seconds since 1970, by runs that are forgotten; how many."""
@@ -81,7 +81,7 @@ class Artifacts:
         async with self._lock:
             kept = []
             for item in made:
-                digest = await threads.FILES.run(self._write, item.data)
+                digest = await pools.FILES.run(self._write, item.data)
                 kept.append(
                     ArtifactRow(
                         id=new_id("art_"),
@@ -120,7 +120,7 @@ class Artifacts:
         """The bytes of an artifact. Raises `NotFound`."""
         row = await self.get(artifact_id, caller)
         try:
-            return await threads.FILES.run(self.path(row).read_bytes)
+            return await pools.FILES.run(self.path(row).read_bytes)
         except FileNotFoundError as error:
             raise missing(row) from error
 
@@ -139,7 +139,7 @@ class Artifacts:
     async def _remove(self, row: ArtifactRow) -> None:
         async with self._lock:
             if await self._database.write(rows.remove, row.id) is not None:
-                await threads.FILES.run(self.path(row).unlink, missing_ok=True)
+                await pools.FILES.run(self.path(row).unlink, missing_ok=True)
 
     def _write(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()

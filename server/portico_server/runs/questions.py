@@ -358,7 +358,7 @@ def _is_granted(row: QuestionRow, granted: Collection[str]) -> bool:
 def _check(row: QuestionRow, value: Any) -> None:
     if row.answer_schema is None:
         return
-    from portico_server.core.shape import Shape  # jsonschema is slow to import
+    from portico_server.core.json_schema import Shape  # jsonschema is slow to import
 
     schema: Mapping[str, Any] = row.answer_schema
     fault = Shape(row.name, schema).fault(value)

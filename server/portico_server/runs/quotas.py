@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from portico_server.core.errors import TooMany
-from portico_server.core.limits import Limits
-from portico_server.core.rate import Bucket
+from portico_server.core.limits import Bucket, Limits
 
 MINUTE = 60.0
 DAY = 86_400

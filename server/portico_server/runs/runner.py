@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import TracebackType
+from typing import Any, Final
 
-from portico.wire import ErrorBody, Event, Failed, Finished, Status, Usage, as_json
+from portico.wire import Delta, ErrorBody, Event, Failed, Finished, Status, ToolReturned, Usage, as_json
 from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
@@ -18,15 +21,127 @@ from portico_server.core.relay import Relay, Relayed
 from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
 from portico_server.core.servable import Relays
 from portico_server.db.usage import UsageRow
-from portico_server.runs.admission import Admission
+from portico_server.runs.metrics import Signals, Tally
 from portico_server.runs.questions import Questions
 from portico_server.runs.quotas import Meter, Quotas
-from portico_server.runs.recent import Recent
 from portico_server.runs.run import Run, RunContext
-from portico_server.runs.signals import Signals
-from portico_server.runs.tally import Tally
 from portico_server.runs.telemetry import Span, Telemetry
 from portico_server.runs.usage import UsageLog
+
+# Runs that have ended lately, as many as there is room for what they gave.
+
+
+MOST: Final = 200
+"""Ended runs that can still be looked at."""
+
+ROOM: Final = 64 * 2**20
+"""Bytes, about, that their results may take together; of a larger one the run itself is kept alone."""
+
+_OBJECT: Final = 64
+_MAX_PARTS: Final = 20_000
+"""Values within a result that are looked at; one that has more is taken to fill the room."""
+
+
+class Recent:
+    """The runs, oldest first."""
+
+    def __init__(self) -> None:
+        self._runs: deque[tuple[Run, int]] = deque()
+        self._weight = 0
+
+    def add(self, run: Run) -> None:
+        """One that has just ended. The oldest are forgotten for it."""
+        weight = weigh(run.result) + sum(
+            len(event.text) for event in run.log.kept if isinstance(event, Delta | ToolReturned)
+        )
+        self._runs.append((run, weight))
+        self._weight += weight
+        while len(self._runs) > MOST or (self._weight > ROOM and len(self._runs) > 1):
+            self._weight -= self._runs.popleft()[1]
+
+    def get(self, run_id: str) -> Run | None:
+        """One of them."""
+        return next((run for run, _ in self._runs if run.id == run_id), None)
+
+    def __iter__(self) -> Iterator[Run]:
+        return (run for run, _ in self._runs)
+
+    def __reversed__(self) -> Iterator[Run]:
+        return (run for run, _ in reversed(self._runs))
+
+
+def weigh(value: Any) -> int:
+    """How many bytes a result takes, about; `ROOM` if it has too many parts to be looked at."""
+    if value is None:  # of every call that is relayed
+        return _OBJECT
+    weight, looked = 0, 0
+    stack = [value]
+    while stack:
+        found = stack.pop()
+        looked += 1
+        weight += _OBJECT
+        match found:
+            case str() | bytes():
+                weight += len(found)
+                continue
+            case Vectors():
+                weight += sum(map(len, found.data))
+                continue
+            case Mapping():
+                if len(found) > _MAX_PARTS:
+                    return max(weight, ROOM)
+                inner: list[Any] = [*found.keys(), *found.values()]
+            case list() | tuple():
+                if len(found) > _MAX_PARTS:
+                    return max(weight, ROOM)
+                inner = list(found)
+            case _ if is_dataclass(found):
+                inner = [getattr(found, field.name) for field in fields(found)]
+            case _:
+                continue
+        if looked + len(stack) + len(inner) > _MAX_PARTS:
+            return max(weight, ROOM)
+        stack += inner
+    return weight
+
+
+# A call that the limits of an app have let in.
+
+
+class Admission:
+    """Counts the call from now until its run ends, or until the ``with`` block ends if no run came of it.
+
+    Raises `TooMany` at its making if the app is over one of its limits. ``meter`` is ``None`` without limits.
+    """
+
+    def __init__(self, meter: Meter | None) -> None:
+        if meter is not None:
+            meter.enter()
+        self._meter = meter
+
+    def follow(self, run: Run) -> None:
+        """Let the end of the run be the end of the call, and count its tokens then."""
+        meter, self._meter = self._meter, None
+        if meter is None:
+            return
+        assert run.task is not None
+
+        def ended(_task: object) -> None:
+            meter.leave()
+            meter.spend(run.usage.prompt_tokens + run.usage.completion_tokens)
+
+        run.task.add_done_callback(ended)
+
+    def __enter__(self) -> Admission:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._meter is not None:
+            self._meter.leave()
+            self._meter = None
+
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ import orjson
 from portico._installed import how_to_add
 from portico.wire import ErrorBody, Usage
 from portico_server import __version__
-from portico_server.core import threads, trace
+from portico_server.core import pools, trace
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.media import Draw, Speak, Transcribe
 from portico_server.core.relay import Relay
@@ -298,8 +298,8 @@ class Telemetry:
 
     async def close(self) -> None:
         """Send what is left."""
-        await threads.LOADING.run(self._processor.force_flush, PATIENCE)
-        await threads.LOADING.run(self._processor.shutdown)
+        await pools.LOADING.run(self._processor.force_flush, PATIENCE)
+        await pools.LOADING.run(self._processor.shutdown)
 
 
 def parent(path: str) -> str:

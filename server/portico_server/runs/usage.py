@@ -9,7 +9,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.db import usage
 from portico_server.db.database import Database
 from portico_server.db.usage import UsageRow
-from portico_server.runs.tally import Tally
+from portico_server.runs.metrics import Tally
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.shape import Shape
+from portico_server.core.json_schema import Shape
 
 
 class Checker:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portico_server.core.fetching import Fetcher
+from portico_server.core.interfaces import Fetcher
 from portico_server.core.registry import Registry
 from portico_server.runs.artifacts import Artifacts
 from portico_server.tools.builtin import draw, speak, transcribe

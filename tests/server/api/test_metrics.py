@@ -8,7 +8,7 @@ import re
 import httpx
 from tests.daemon import ROOT, Daemon
 
-from portico_server.runs.signals import Signals
+from portico_server.runs.metrics import Signals
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="(?:[^"\\]|\\.)*"(,[a-z_]+="(?:[^"\\]|\\.)*")*\})? [-+.\de]+')
 

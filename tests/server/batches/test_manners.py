@@ -54,7 +54,7 @@ async def run_ended(house: Porch, batch: Batch) -> None:
 async def test_requests_stand_back_while_a_caller_waits_for_an_answer(
     house: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.runs.courtesy.LONGEST", 600.0)
+    monkeypatch.setattr("portico_server.runs.throttle.LONGEST", 600.0)
     hold = asyncio.Event()
     slow, teller = Teller("slow", b"{}", hold=hold), Teller("teller", ANSWER)
     house.add(slow, teller)
@@ -93,7 +93,7 @@ class Full(Teller):
 async def test_a_full_queue_is_waited_for_and_is_no_error(
     house: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.asking.FIRST", 0.001)
+    monkeypatch.setattr("portico_server.batches.work.FIRST", 0.001)
     full: Relays = Full("full", 12)
     house.add(full)
     async with client_of(house) as client:
@@ -107,7 +107,7 @@ async def test_a_full_queue_is_waited_for_and_is_no_error(
 async def test_what_fails_again_and_again_is_told_as_the_answer(
     house: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.asking.FIRST", 0.001)
+    monkeypatch.setattr("portico_server.batches.work.FIRST", 0.001)
     broken = Teller("broken", error=PorticoError("It is broken."))
     house.add(broken)
     async with client_of(house) as client:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.limits import Limits
-from portico_server.core.rate import Bucket
+from portico_server.core.limits import Bucket, Limits
 
 
 def test_a_bucket_fills_evenly_and_never_over_its_brim() -> None:

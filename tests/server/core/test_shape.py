@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.shape import Shape, require_schema
+from portico_server.core.json_schema import Shape, require_schema
 
 
 def nested(levels: int) -> dict[str, Any]:

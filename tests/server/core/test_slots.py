@@ -8,8 +8,7 @@ import threading
 import pytest
 
 from portico_server.core.errors import TooMany
-from portico_server.core.slots import MAX_WAITING_PER_KEY, Slots
-from portico_server.core.threads import Pool
+from portico_server.core.pools import MAX_WAITING_PER_KEY, Pool, Slots
 
 
 async def test_one_key_leaves_slots_to_others() -> None:

@@ -7,7 +7,7 @@ import platform
 import psutil
 import pytest
 
-from portico_server.core import threads
+from portico_server.core import pools
 
 SIZE = 1_000
 COUNT = 100_000
@@ -19,10 +19,10 @@ COUNT = 100_000
 )
 async def test_what_a_thread_has_freed_is_given_back() -> None:
     process = psutil.Process()
-    blocks = await threads.INDEX.run(lambda: [bytes(SIZE) for _ in range(COUNT)])
+    blocks = await pools.INDEX.run(lambda: [bytes(SIZE) for _ in range(COUNT)])
     held = process.memory_info().rss
     kept = blocks[:: COUNT // 10]  # all over the arena, so that it cannot shrink from its end
-    await threads.INDEX.run(blocks.clear)
-    await threads.release_memory()
+    await pools.INDEX.run(blocks.clear)
+    await pools.release_memory()
     assert process.memory_info().rss < held - SIZE * COUNT / 2
     assert len(kept) == 10

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.training import BaseModel, Device, Machine
+from portico_server.core.interfaces import BaseModel, Device, Machine
 from portico_server.finetune.choose import SHARE, choose
 from portico_server.finetune.recipe import Recipe
 from portico_server.finetune.spec import DataFacts, Hyperparameters

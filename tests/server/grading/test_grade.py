@@ -11,7 +11,7 @@ from tests.server.finetune.child.bases import Alone
 from portico_server.core.context import Listener
 from portico_server.core.principal import Principal
 from portico_server.core.request import Chat, Reply, Request, Result
-from portico_server.grading.grade import Answer, Grading
+from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.grading.similarity import MEASURES
 from portico_server.tools.sandbox.light import Light
 
@@ -29,7 +29,7 @@ async def grade(
     light: Light, grader: dict[str, Any], text: str, context: Any = None, **item: Any
 ) -> tuple[float, str]:
     made = Grading(grader, light, context or Alone())
-    [reward], trouble = await made.rewards([Answer(text, item)])
+    [reward], trouble = await made.rewards([ModelAnswer(text, item)])
     return reward, trouble
 
 
@@ -71,7 +71,9 @@ async def test_python_that_fails_costs_the_answer_alone(light: Light) -> None:
         "type": "python",
         "source": "def grade(sample, item):\n    return 1 / len(sample['output_text'])",
     }
-    rewards, trouble = await Grading(grader, light, Alone()).rewards([Answer("", {}), Answer("ab", {})])
+    rewards, trouble = await Grading(grader, light, Alone()).rewards(
+        [ModelAnswer("", {}), ModelAnswer("ab", {})]
+    )
     assert rewards == [0.0, 0.5]
     assert "ZeroDivisionError" in trouble
     for value in ("'much'", "float('nan')", "None"):

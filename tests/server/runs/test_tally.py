@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from portico_server.db.usage import UsageRow
-from portico_server.runs import tally
-from portico_server.runs.tally import OTHERS, Histogram, Tally
+from portico_server.runs import metrics
+from portico_server.runs.metrics import OTHERS, Histogram, Tally
 
 
 def row(name: str = "m", **more: Any) -> UsageRow:
@@ -40,7 +40,7 @@ def test_a_bound_belongs_to_its_bucket() -> None:
 
 def test_names_without_end_share_one_series() -> None:
     counted = Tally()
-    for number in range(tally.MOST + 50):
+    for number in range(metrics.MOST + 50):
         counted.add(row(f"name-{number}"))
     found = {name: series for name, _, series in counted}
-    assert len(found) == tally.MOST + 1 and found[OTHERS].statuses["completed"] == 50
+    assert len(found) == metrics.MOST + 1 and found[OTHERS].statuses["completed"] == 50

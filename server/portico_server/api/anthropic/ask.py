@@ -12,7 +12,7 @@ from portico_server.api.anthropic import field
 from portico_server.api.anthropic.conversation import messages_of
 from portico_server.api.anthropic.field import Block
 from portico_server.api.anthropic.target import Target
-from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 CHOICES: Mapping[str, str] = {"auto": "auto", "any": "required", "none": "none"}
 """``tool_choice`` there and here."""

@@ -13,7 +13,7 @@ import orjson
 from portico_server.api.anthropic import field
 from portico_server.api.anthropic.field import Block
 from portico_server.api.anthropic.target import Target
-from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 Message: TypeAlias = dict[str, Any]
 Part: TypeAlias = dict[str, Any]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 Block: TypeAlias = Mapping[str, Any]
 """An object of the request with a ``type``."""

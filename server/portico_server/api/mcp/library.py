@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import NotFound, TooLarge, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -151,7 +151,7 @@ class StoreLibrary:
                 f"message carries. Fetch it from /v1/files/{row.file_id}/content, or search the store.",
                 param="uri",
             )
-        data = await threads.FILES.run(self._files.blob(row.sha256).read_bytes)
+        data = await pools.FILES.run(self._files.blob(row.sha256).read_bytes)
         return _stored(store, row, by_name=True), data
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:

@@ -18,7 +18,7 @@ from portico_server.api.parts import Parts
 from portico_server.api.router import router as new_router
 from portico_server.db import runs
 from portico_server.engines.residency import resident
-from portico_server.runs.tally import Histogram
+from portico_server.runs.metrics import Histogram
 
 router = new_router(tags=["Daemon"])
 

@@ -13,8 +13,8 @@ from portico_server.api.openai import validate
 from portico_server.api.openai.relay import pass_on
 from portico_server.api.openai.validate import Check
 from portico_server.api.parts import Parts
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.relay import Operation, Relay
-from portico_server.core.wording import missing, not_one_of, wrong, wrong_type
 from portico_server.settings import MB
 
 LONGEST: Final = 32_768

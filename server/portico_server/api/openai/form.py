@@ -17,8 +17,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from portico_server.api.exchange import ClientLeft, Exchange
 from portico_server.core.errors import InvalidRequest, TooLarge
+from portico_server.core.invalid import missing
 from portico_server.core.media import Attached
-from portico_server.core.wording import missing
 from portico_server.settings import MB
 
 FIELD: Final = 256 * 1024

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from portico_server.api.openai import validate
 from portico_server.api.openai.validate import Check
-from portico_server.core.picture import size_of
-from portico_server.core.wording import missing, wrong, wrong_type
+from portico_server.core.invalid import missing, wrong, wrong_type
+from portico_server.core.media import size_of
 
 LONGEST: Final = 32_000
 """Characters of a prompt."""

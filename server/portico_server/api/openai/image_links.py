@@ -13,10 +13,10 @@ from portico_server.api.exchange import Exchange
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.parts import Parts
 from portico_server.api.protected import address
-from portico_server.core import fetching, picture
+from portico_server.core import interfaces, media
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
+from portico_server.core.invalid import missing, wrong, wrong_type
 from portico_server.core.media import Attached
-from portico_server.core.wording import missing, wrong, wrong_type
 from portico_server.knowledge.uploaded import Uploaded
 from portico_server.runs.artifacts import Author, Made
 from portico_server.settings import MB
@@ -37,8 +37,8 @@ async def referred(body: dict[str, Any], exchange: Exchange, parts: Parts) -> tu
         missing("images")
     if not isinstance(given, list) or not given:
         wrong_type("images", "a list of objects with 'image_url' or 'file_id'", given)
-    if len(given) > picture.MOST:
-        wrong("images", f"has {len(given)} items; at most {picture.MOST} are taken")
+    if len(given) > media.MOST:
+        wrong("images", f"has {len(given)} items; at most {media.MOST} are taken")
     found = [await _one(item, "image", f"images[{n}]", exchange, parts) for n, item in enumerate(given)]
     mask = body.pop("mask", None)
     if mask is not None:
@@ -53,7 +53,7 @@ async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: Parts)
             name, data = await Uploaded(parts.files, parts.artifacts).read(file_id, caller_of(exchange))
         except NotFound as error:
             raise NotFound(error.message, code=error.code, param=f"{at}.file_id") from error
-        return picture.attach(field, name.rpartition("/")[2], data, f"{at}.file_id")
+        return media.attach(field, name.rpartition("/")[2], data, f"{at}.file_id")
     if not isinstance(url, str):
         wrong_type(at, "an object with a string 'image_url' or 'file_id'", item)
     param = f"{at}.image_url"
@@ -71,7 +71,7 @@ async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: Parts)
             data = await _fetched(url, parts, limit)
         except (InvalidRequest, NotFound) as error:
             raise InvalidRequest(error.message, code=error.code, param=param) from error
-    return picture.attach(field, "image", data, param)
+    return media.attach(field, "image", data, param)
 
 
 async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: Parts, run: str) -> bytes:
@@ -97,9 +97,9 @@ async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: Pa
     made = []
     for number, item in enumerate(lacking, 1):
         raw = base64.b64decode(item.pop("b64_json", None) or "")
-        known = picture.measure(raw)
+        known = media.measure_image(raw)
         kind = known.media_type if known is not None else "application/octet-stream"
-        made.append(Made(f"picture-{number}.{picture.SUFFIXES.get(kind, 'bin')}", kind, raw))
+        made.append(Made(f"picture-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, raw))
     kept = await parts.artifacts.keep(made, Author(run, caller_of(exchange)))
     host = exchange.header(b"host")
     base = address(
@@ -112,4 +112,4 @@ async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: Pa
 
 async def _fetched(url: str, parts: Parts, limit: int) -> bytes:
     fetcher = OutwardFetcher(Policy.of(parts.settings.tool_hosts))
-    return await fetching.whole(fetcher, url, limit=limit, seconds=PATIENCE)
+    return await interfaces.whole(fetcher, url, limit=limit, seconds=PATIENCE)

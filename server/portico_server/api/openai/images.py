@@ -16,11 +16,11 @@ from portico_server.api.exchange import STREAM, Exchange, Presence
 from portico_server.api.openai import image_fields, image_links
 from portico_server.api.openai.relay import caller_of, relaying
 from portico_server.api.parts import Parts
-from portico_server.core import picture
+from portico_server.core import media
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.invalid import missing
 from portico_server.core.media import Attached
 from portico_server.core.relay import Relay, Relayed
-from portico_server.core.wording import missing
 from portico_server.settings import MB
 
 _EVENTS: Final = {"images/generations": "image_generation", "images/edits": "image_edit"}
@@ -41,10 +41,10 @@ async def edit(exchange: Exchange, parts: Parts) -> None:
 
         names = ("image", "mask")
         limit = parts.settings.max_media_mb * MB
-        found = await form.read(exchange, files=names, limit=limit, most=picture.MOST + 1)
+        found = await form.read(exchange, files=names, limit=limit, most=media.MOST + 1)
         body: dict[str, Any] = found.typed(image_fields.FORM)
         image_fields.check(body)
-        files = tuple(picture.attach(file.field, file.name, file.data, file.field) for file in found.files)
+        files = tuple(media.attach(file.field, file.name, file.data, file.field) for file in found.files)
     else:
         body = await exchange.json()
         image_fields.check(body)
@@ -67,14 +67,14 @@ def _check_files(files: tuple[Attached, ...]) -> None:
     masks = tuple(file for file in files if file.field == "mask")
     if not images:
         missing("image")
-    if len(images) > picture.MOST or len(masks) > 1:
+    if len(images) > media.MOST or len(masks) > 1:
         which = "mask" if len(masks) > 1 else "image"
         raise InvalidRequest(
-            f"The request has {len(images)} images and {len(masks)} masks; at most {picture.MOST} images and one mask "
+            f"The request has {len(images)} images and {len(masks)} masks; at most {media.MOST} images and one mask "
             "are taken.",
             param=which,
         )
-    picture.check_mask(images, masks[0] if masks else None, "mask")
+    media.check_mask(images, masks[0] if masks else None, "mask")
 
 
 async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:

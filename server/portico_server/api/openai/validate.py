@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from portico_server.core.wording import missing as _missing
-from portico_server.core.wording import not_one_of as _not_one_of
-from portico_server.core.wording import wrong as _wrong
-from portico_server.core.wording import wrong_type as _wrong_type
+from portico_server.core.invalid import missing as _missing
+from portico_server.core.invalid import not_one_of as _not_one_of
+from portico_server.core.invalid import wrong as _wrong
+from portico_server.core.invalid import wrong_type as _wrong_type
 
 MAX_CHOICES = 8
 MAX_STOPS = 4

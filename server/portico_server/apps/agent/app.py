@@ -14,10 +14,9 @@ from portico_server.apps.agent.sessions import Sessions
 from portico_server.apps.agent.spec import AgentSpec, Marked
 from portico_server.apps.agent.strategies import STRATEGIES
 from portico_server.apps.agent.turn import Place, Tally, Turn, Wish
-from portico_server.core.code import Evaluator, require_code
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.facts import Facts
+from portico_server.core.interfaces import Evaluator, Facts, require_code
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
@@ -91,7 +90,7 @@ class Agents:
 
     @staticmethod
     def _described(name: str, schema: Mapping[str, Any], at: str) -> None:
-        from portico_server.core.shape import require_schema  # jsonschema is slow to import
+        from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
 
         require_schema(name, schema, at)
 

@@ -26,7 +26,7 @@ def name_of(spec: AgentSpec, function: str) -> str:
 
 async def asked(spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context) -> str:
     """What a function of the client that began the turn returns, as text. Raises what went wrong."""
-    from portico_server.core.shape import Shape  # jsonschema is slow to import
+    from portico_server.core.json_schema import Shape  # jsonschema is slow to import
 
     assert use.function is not None
     fault = Shape(use.name, use.function.schema).fault(dict(arguments))

@@ -14,10 +14,10 @@ from portico_server.apps.agent import functions
 from portico_server.apps.agent.hooks import hooked
 from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMessage
 from portico_server.apps.agent.spec import AgentSpec, SubAgent, ToolUse
-from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.ids import new_id
+from portico_server.core.interfaces import Evaluator
 from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Found, Search, ToolCall, ToolResult
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from portico_server.apps.agent.message import AgentMessage, message_of
 from portico_server.apps.agent.spec import Hook, Moment
-from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import Evaluator
 from portico_server.core.question import Question
 
 _REPLACE: Final = """

@@ -8,7 +8,7 @@ from typing import Any
 
 from portico_server.apps.agent.longterm import LONGEST
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.facts import Fact, Facts
+from portico_server.core.interfaces import Fact, Facts
 from portico_server.core.principal import Principal
 from portico_server.db import heard
 from portico_server.db.database import Database

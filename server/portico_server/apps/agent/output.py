@@ -11,8 +11,8 @@ from portico_server.apps.agent.spec import Marked, Output
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.apps.flow.format import formatted
 from portico_server.apps.flow.spec import Format
-from portico_server.core.code import Evaluator
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import Evaluator
 
 STOPS: Final = 4
 """Stop sequences that OpenAI takes."""
@@ -73,7 +73,7 @@ async def _format(output: Format, text: str, evaluator: Evaluator) -> tuple[Any,
         return value, text
     inner = unwrapped(output.schema, value)
     # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
-    from portico_server.core.shape import Shape
+    from portico_server.core.json_schema import Shape
 
     fault = Shape("the output", output.schema).fault(inner)
     if fault is not None:

@@ -14,8 +14,8 @@ from portico_server.apps.agent.turn import Turn
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.ids import new_id
+from portico_server.core.json_size import MAX_FILLED, too_long
 from portico_server.core.request import CalledTool
-from portico_server.core.size import MAX_FILLED, too_long
 
 _PLAN: Final = "Make a plan for the user's last message: a short list of steps. Do not carry them out yet."
 _PLAN_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 12}
@@ -114,7 +114,7 @@ def _with(value: Any, evidence: Mapping[str, str]) -> Any:
 
 async def _planned(turn: Turn, note: str, schema: Mapping[str, Any]) -> list[Any]:
     # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
-    from portico_server.core.shape import Shape
+    from portico_server.core.json_schema import Shape
 
     turn.note = note
     messages = await turn.messages()

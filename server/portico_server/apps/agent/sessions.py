@@ -13,8 +13,8 @@ from portico_server.apps.agent.learnt import LongMemory
 from portico_server.apps.agent.message import AgentMessage, message_of
 from portico_server.apps.agent.session import Additions, Recollection, Session
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
-from portico_server.core.facts import Facts
 from portico_server.core.ids import new_id
+from portico_server.core.interfaces import Facts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import sessions

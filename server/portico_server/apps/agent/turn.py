@@ -21,10 +21,9 @@ from portico_server.apps.agent.message import HANDED_BACK, AgentMessage
 from portico_server.apps.agent.output import options_for, parsed, wanted
 from portico_server.apps.agent.session import Session
 from portico_server.apps.agent.spec import AgentSpec, LongTerm, Strategy, SubAgent
-from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.facts import Facts
+from portico_server.core.interfaces import Evaluator, Facts
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, Chat, Message, Reply
 

@@ -15,7 +15,7 @@ from portico_server.apps.answer import weights
 from portico_server.apps.answer.material import Candidate, Material, Soft
 from portico_server.apps.answer.terms import has_cjk
 from portico_server.apps.language import language
-from portico_server.core.threads import SEARCH
+from portico_server.core.pools import SEARCH
 
 SEARCHED = 16
 """Passages that are searched for: the first are quoted from, all of them tell how rare the question's words are."""

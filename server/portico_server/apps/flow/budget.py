@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.size import Sizes
+from portico_server.core.json_size import Sizes
 
 MAX_VALUE_MB: Final = 16
 """Size of one value as JSON, in MiB, unless a setting says otherwise."""

@@ -14,8 +14,8 @@ from portico_server.apps.flow.expression import Literal as Constant
 from portico_server.apps.flow.sound import sound
 from portico_server.apps.flow.spec import Flow, Step
 from portico_server.apps.flow.tree import children, every, expressions
-from portico_server.core.code import Evaluator
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
+from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card

@@ -28,9 +28,9 @@ from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import EFFECTS, Flow, Step
 from portico_server.apps.flow.world import World
 from portico_server.core import trace
-from portico_server.core.code import require_code
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
+from portico_server.core.interfaces import require_code
 from portico_server.core.question import Answer, Question
 from portico_server.db.steps import StepRow, used
 from portico_server.runs.journal import Journal

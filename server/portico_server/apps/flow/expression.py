@@ -10,7 +10,7 @@ import orjson
 
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.size import MAX_INDENTED
+from portico_server.core.json_size import MAX_INDENTED
 
 ROOTS: Final = ("input", "value", "history", "item", "index", "state", "steps")
 

@@ -18,15 +18,15 @@ from portico_server.apps.flow.served import Served
 from portico_server.apps.flow.spec import Client, Flow
 from portico_server.apps.flow.tree import every, names
 from portico_server.apps.flow.world import World
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.binding import BOUND, binding
-from portico_server.core.code import Evaluator
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.core.interfaces import Evaluator
+from portico_server.core.json_size import LARGE_PARTS, has_parts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Filter, Message
-from portico_server.core.size import LARGE_PARTS, has_parts
 from portico_server.db import runs, steps
 from portico_server.db.apps import AppRow
 from portico_server.db.database import Database
@@ -97,7 +97,7 @@ class Flows:
     async def _read(self, spec: Any, key: str) -> Flow:
         """The flow that a specification says; a large one takes tenths of a second, but not on the event loop."""
         if has_parts(spec, LARGE_PARTS):
-            return await threads.DOCUMENTS.run_for(key, read.flow, spec)
+            return await pools.DOCUMENTS.run_for(key, read.flow, spec)
         return read.flow(spec)
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:

@@ -8,9 +8,9 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from portico_server.apps.flow.spec import Format
-from portico_server.core.code import Evaluator
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.outside_yaml import InvalidYaml, read_yaml
+from portico_server.core.interfaces import Evaluator
+from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
 MAX_BLOCKS: Final = 10
 """Fenced blocks of an answer in which JSON is looked for."""

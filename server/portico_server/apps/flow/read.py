@@ -10,7 +10,7 @@ from portico_server.apps.flow.ops import OPS, format_of
 from portico_server.apps.flow.spec import VERSION, Durability, Flow, OnError, Retry, Run, Step
 from portico_server.apps.flow.tree import every, voices
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.core.size import has_parts
+from portico_server.core.json_size import has_parts
 
 __all__ = ["flow", "format_of"]
 

@@ -9,8 +9,8 @@ from portico_server.apps.flow import spec
 from portico_server.apps.flow.expression import Code
 from portico_server.apps.flow.spec import Flow, Step
 from portico_server.apps.flow.tree import every, expressions
-from portico_server.core.code import Evaluator, require_code
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import Evaluator, require_code
 from portico_server.core.principal import Principal
 
 
@@ -44,7 +44,7 @@ def _are_schemas(flow: Flow) -> None:
     for at, schema in _schemas(flow):
         if schema is None or repr(schema) in seen:
             continue
-        from portico_server.core.shape import require_schema  # jsonschema is slow to import
+        from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
 
         require_schema(flow.name, schema, at)
         seen.add(repr(schema))

@@ -17,7 +17,7 @@ from portico_server.apps.flow.note import as_json, seen
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Run, Step, Warp
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.size import Sizes
+from portico_server.core.json_size import Sizes
 
 BATCH: Final = 250
 """Items in one call: so many that the way into the sandbox costs little, so few that a cancel is soon felt."""

@@ -16,9 +16,9 @@ from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.served import Served
 from portico_server.apps.flow.spec import Flow, Step
 from portico_server.apps.flow.tree import children, expressions
-from portico_server.core.code import Evaluator
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
 from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
@@ -62,7 +62,7 @@ class World:
     async def fits(self, schema: Mapping[str, Any], value: Any, what: str) -> None:
         """Raise `InvalidRequest` if a value is not as its schema says."""
         # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
-        from portico_server.core.shape import Shape
+        from portico_server.core.json_schema import Shape
 
         fault = Shape(what, schema).fault(value)
         if fault is not None:

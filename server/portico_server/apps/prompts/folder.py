@@ -12,9 +12,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from portico_server.apps.prompts.spec import LARGEST, PromptSpec, parse
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
-from portico_server.core.outside_yaml import InvalidYaml, read_yaml
+from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
 SUFFIXES: Final = (".yaml", ".yml", ".md")
 MOST: Final = 1_000
@@ -57,7 +57,7 @@ async def read_repository(url: str, addresses: Sequence[str] = ()) -> list[Promp
     with tempfile.TemporaryDirectory(prefix="portico-prompts-") as folder:
         checkout = Path(folder) / "checkout"
         await clone(checked(url), checkout, addresses=addresses)
-        return await threads.FILES.run(read_folder, checkout)
+        return await pools.FILES.run(read_folder, checkout)
 
 
 def checked(url: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from portico_server.apps.prompts import argument as arguments_
 from portico_server.apps.prompts.argument import Argument
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.json_size import require_filled
 from portico_server.core.request import Message
-from portico_server.core.size import require_filled
 from portico_server.core.template import Piece, fill, pieces
 
 Role: TypeAlias = Literal["system", "user", "assistant"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from portico_server.core.wording import kind_of, missing, wrong, wrong_type
+from portico_server.core.invalid import kind_of, missing, wrong, wrong_type
 
 __all__ = [
     "DEEPEST",

@@ -8,7 +8,7 @@ from typing import Any
 
 from portico.wire import Passage
 from portico_server.apps.respond.ask import Ask
-from portico_server.core.citation import marks
+from portico_server.core.passage import marks
 
 
 def skeleton(ask: Ask, response_id: str) -> dict[str, Any]:

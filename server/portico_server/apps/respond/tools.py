@@ -18,7 +18,7 @@ from portico_server.apps.respond.ask import (
     Mcp,
     Tool,
 )
-from portico_server.core.picture import size_of
+from portico_server.core.media import size_of
 
 MOST: Final = 128
 HOSTED: Final = ("file_search", "code_interpreter", "image_generation", "mcp")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.interpreter import run_isolated
+from portico_server.subprocesses import run_isolated
 
 _START_S: Final = 5.0
 """Seconds that a process may take to start, besides the query's own time."""

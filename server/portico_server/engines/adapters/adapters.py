@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Adapter
@@ -48,7 +48,7 @@ class Adapters:
 
     async def start(self) -> None:
         """Register those in the database; nothing is loaded."""
-        await threads.MODELS.run(kept.clean, self._folder)
+        await pools.MODELS.run(kept.clean, self._folder)
         for row in await self._database.read(rows.every):
             facts = row.spec["facts"]
             adapter = Adapter(row.name, kept.place(self._folder, facts), float(row.spec["scale"]))
@@ -61,7 +61,7 @@ class Adapters:
                 created=row.created_at,
                 configured=False,
             )
-            if not await threads.MODELS.run(kept.whole, self._folder, facts):
+            if not await pools.MODELS.run(kept.whole, self._folder, facts):
                 logger.error("the files of the adapter %s are not in %s any more", row.name, adapter.path)
             self._enter(model)
 
@@ -233,13 +233,13 @@ class Adapters:
 
     async def _take_in(self, path: Path, deployment: Deployment) -> kept.Kept:
         scripted = deployment.life.kind.name == "fake"
-        return await threads.MODELS.run(kept.take_in, path, self._folder, scripted=scripted)
+        return await pools.MODELS.run(kept.take_in, path, self._folder, scripted=scripted)
 
     async def _forget_files(self, model: AdaptedModel) -> None:
         """Delete its files, unless an adapter has them."""
         async with self._files:
             if model.path not in (*self._coming, *(other.path for other in self._models.values())):
-                await threads.MODELS.run(kept.forget, self._folder, model.facts)
+                await pools.MODELS.run(kept.forget, self._folder, model.facts)
 
     def _base(self, name: str) -> Deployment:
         """The model, if its engine takes adapters."""

@@ -14,7 +14,7 @@ from portico_server.environments import build as environments
 from portico_server.environments.build import Packages
 from portico_server.environments.indexes import own_sources
 from portico_server.environments.uv import Report, silent, step
-from portico_server.interpreter import run_isolated
+from portico_server.subprocesses import run_isolated
 
 
 async def build(

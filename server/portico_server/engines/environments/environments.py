@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from portico.wire import Failed, Status
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
 from portico_server.core.principal import Principal
@@ -143,7 +143,7 @@ class Environments:
         recipe = self._recipes.get(name)
         if recipe is None or not self._on_demand or self._offline or recipe.unsuited():
             return
-        built = await threads.MODELS.run(look, self._folder / name, recipe)
+        built = await pools.MODELS.run(look, self._folder / name, recipe)
         if built.state != "absent":
             return
         report(Status("environment", f"building the engine {name}, about {recipe.gigabytes:g} GB"))
@@ -169,7 +169,7 @@ class Environments:
     async def _install(self, payload: Mapping[str, Any], context: Context) -> Any:
         recipe = self._recipe(payload["name"])
         place = self._folder / recipe.name
-        built = await threads.MODELS.run(look, place, recipe)
+        built = await pools.MODELS.run(look, place, recipe)
         if built.state == "ready" and not payload.get("rebuild"):
             return {"name": recipe.name, "path": str(place), "built": False}
         if self._offline:
@@ -202,7 +202,7 @@ class Environments:
             raise NotFound(
                 f"The engine '{name}' is not installed.", code="engine_not_installed", param="name"
             )
-        await threads.MODELS.run(discard, place, name)
+        await pools.MODELS.run(discard, place, name)
 
     async def doctor(self, name: str) -> list[Finding]:
         """Look closely at one: its receipt, its interpreter, its packages. Raises `NotFound`."""
@@ -210,7 +210,7 @@ class Environments:
         place = self._folder / name
         reason = recipe.unsuited()
         found = [Finding("machine", not reason, reason or "its packages fit this machine")]
-        built = await threads.MODELS.run(look, place, recipe)
+        built = await pools.MODELS.run(look, place, recipe)
         if built.state == "absent":
             return [*found, Finding("environment", False, f"not installed: 'portico engines install {name}'")]
         whole = built.state in ("ready", "outdated")

@@ -19,7 +19,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from portico_server.core import picture, threads
+from portico_server.core import media, pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.engines import serving
 from portico_server.engines.fake import mimic
@@ -83,9 +83,7 @@ class Painter:
         usage = {**counted, "input_tokens_details": {"text_tokens": tokens, "image_tokens": 0}}
         told = {"size": f"{width}x{height}", "output_format": "png", "quality": "low", "background": "opaque"}
         count = int(body.get("n") or 1)
-        painted = [
-            await threads.MODELS.run(paint, prompt, width, height, images, one) for one in range(count)
-        ]
+        painted = [await pools.MODELS.run(paint, prompt, width, height, images, one) for one in range(count)]
         drawn = [base64.b64encode(one).decode() for one in painted]
         if body.get("stream") is True:
             partials = int(body.get("partial_images") or 0)
@@ -126,10 +124,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _size(body: Mapping[str, Any], images: list[bytes]) -> tuple[int, int]:
-    asked = picture.size_of(str(body.get("size") or "auto"), "size")
+    asked = media.size_of(str(body.get("size") or "auto"), "size")
     if asked is not None:
         return asked
-    first = picture.measure(images[0]) if images else None
+    first = media.measure_image(images[0]) if images else None
     return (first.width, first.height) if first is not None else SIZE
 
 

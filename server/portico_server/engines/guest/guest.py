@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 
 import orjson
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.engines import gpus
 from portico_server.engines.child import Child
@@ -124,14 +124,14 @@ async def start(
     from portico_server.engines.upstream import Upstream
 
     assert path is not None
-    if not await threads.MODELS.run(path.is_dir):
+    if not await pools.MODELS.run(path.is_dir):
         raise InvalidRequest(
             f"'{spec.source}' is one file, but the engine '{engine}' takes a folder with safetensors. Use the engine "
             "'llamacpp' for it, or name the repository of the original model.",
             code="model_file_invalid",
             param="source",
         )
-    python = await threads.MODELS.run(interpreter, engine, spec, site)
+    python = await pools.MODELS.run(interpreter, engine, spec, site)
     child = await _child(python, program, spec, site, advice)
     try:
         deadline = asyncio.get_running_loop().time() + site.load_timeout

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import Adapter
 from portico_server.engines.adapters.gguf_adapter import Base, for_llamacpp
@@ -32,7 +32,7 @@ async def start_with(
     """Start the worker, and say which of the site's adapters it has. One that llama.cpp does not take must not keep the
     model from starting. Raises `PorticoError`.
     """
-    usable = await threads.MODELS.run(_usable, name, path, site.adapters)
+    usable = await pools.MODELS.run(_usable, name, path, site.adapters)
     if usable:
         # llama.cpp does not ask which adapter a prompt was read with before it takes it up again: a base model then
         # answers from an adapter's memory. Slots are cleared when the adapter changes, this cache is not.
@@ -54,9 +54,9 @@ async def attempt(spec: ModelSpec, path: Path, adapter: Adapter, site: Site) -> 
     """Load it beside whatever runs, in a process with a context of next to nothing: llama.cpp ends when it cannot load
     an adapter. Raises `InvalidRequest`.
     """
-    if not await threads.MODELS.run(path.is_file):
+    if not await pools.MODELS.run(path.is_file):
         raise InvalidRequest(f"'{spec.source}' is not one GGUF file.", code="not_gguf", param="base")
-    made = await threads.MODELS.run(lambda: for_llamacpp(adapter.path, Base.read(path)))
+    made = await pools.MODELS.run(lambda: for_llamacpp(adapter.path, Base.read(path)))
     plan = Plan(embedding=False, slots=1, context_length=TRIAL_CONTEXT, threads=1, gpu_layers=0)
     config = {
         "model": str(path),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import Adapter
 from portico_server.engines.gguf import Gguf, parts, read_gguf
@@ -69,7 +69,7 @@ class LlamaCpp:
         from portico_server.engines.transport import CONNECTION_ERRORS, Route
 
         assert path is not None
-        if not await threads.MODELS.run(path.is_file):
+        if not await pools.MODELS.run(path.is_file):
             raise InvalidRequest(
                 f"'{spec.source}' is not one GGUF file, which is what the engine 'llamacpp' takes. Name a "
                 f"file of it: "
@@ -77,7 +77,7 @@ class LlamaCpp:
                 code="not_gguf",
                 param="source",
             )
-        file = await threads.MODELS.run(read_gguf, path)
+        file = await pools.MODELS.run(read_gguf, path)
         if file.truncated:
             raise InvalidRequest(
                 f"The model file {path} is cut short: it has {file.file_size} of {file.end_offset} bytes. "
@@ -87,8 +87,8 @@ class LlamaCpp:
                 param="source",
             )
         task = _task(spec) or _task_of(file)
-        machine = await threads.MODELS.run(this_machine)
-        settled = await threads.MODELS.run(_settled, spec, path, file, machine)
+        machine = await pools.MODELS.run(this_machine)
+        settled = await pools.MODELS.run(_settled, spec, path, file, machine)
         child, adapters = await start_with(
             {"model": str(path), "name": spec.name, "plan": asdict(settled)}, path, spec.name, site
         )

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.engines.child import Watch
 from portico_server.engines.gguf import parts
 
@@ -30,7 +30,7 @@ def watching(files: Iterable[str], report: Report | None) -> Watch | None:
 
     async def watch(pid: int) -> None:
         before = shared(pid)
-        size = await threads.MODELS.run(_size, paths)
+        size = await pools.MODELS.run(_size, paths)
         while before is not None and (now := shared(pid)) is not None:
             percent = 100 * max(0, now - before) // max(1, size)
             if percent >= 100:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from portico_server.engines import lifeline
-from portico_server.interpreter import own
+from portico_server.subprocesses import own
 
 SPINS = "1000"
 """How often a thread looks whether the others are done before it sleeps: a few times ten microseconds.

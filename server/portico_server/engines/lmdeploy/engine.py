@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.relay import Adapter
 from portico_server.engines.adapters.speakers import Given
@@ -26,7 +26,7 @@ from portico_server.engines.lmdeploy.adapters import check, plain
 from portico_server.engines.protocol import Description, Running, Site, Speaker
 from portico_server.engines.remote.quirks import Quirks
 from portico_server.engines.spec import ModelSpec
-from portico_server.interpreter import module
+from portico_server.subprocesses import module
 
 if TYPE_CHECKING:
     from portico_server.engines.child import Child
@@ -101,7 +101,7 @@ class LmDeploy:
         return Share(tensor * given.get("data_parallel", 1), weights + cache)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: Site) -> Running:
-        adapters = await threads.MODELS.run(
+        adapters = await pools.MODELS.run(
             folders.usable, spec.name, site.adapters, lambda adapter: _check(spec, path, adapter)
         )
         if adapters:
@@ -116,9 +116,9 @@ class LmDeploy:
     async def _start(
         self, spec: ModelSpec, path: Path | None, site: Site, adapters: Sequence[Adapter]
     ) -> Running:
-        line = await threads.MODELS.run(program, spec, path, adapters)
-        has_tools = await threads.MODELS.run(_template_has_tools, spec, path)
-        speaks = await threads.MODELS.run(_speaks, spec, path, site, has_tools, bool(adapters))
+        line = await pools.MODELS.run(program, spec, path, adapters)
+        has_tools = await pools.MODELS.run(_template_has_tools, spec, path)
+        speaks = await pools.MODELS.run(_speaks, spec, path, site, has_tools, bool(adapters))
         running = await guest.start(
             self.name, line, spec, path, site, advice=advice, quirks=DIALECT, speaks=speaks
         )
@@ -126,7 +126,7 @@ class LmDeploy:
 
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
         """See `portico_server.engines.protocol.Adapts`. What only LMDeploy knows shows when it starts."""
-        await threads.MODELS.run(_check, spec, path, adapter)
+        await pools.MODELS.run(_check, spec, path, adapter)
 
 
 def _possible(spec: ModelSpec) -> None:

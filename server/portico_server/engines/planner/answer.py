@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import NotFound
 from portico_server.engines.gguf import Gguf
 from portico_server.engines.hardware import this_machine
@@ -36,7 +36,7 @@ class Planner:
         self, spec: ModelSpec, hardware: str, parameters: Mapping[str, Any], budget: int | None
     ) -> Outcome:
         """See `portico_server.engines.models.Models.plan`."""
-        machine = preset(hardware) if hardware else await threads.MODELS.run(this_machine)
+        machine = preset(hardware) if hardware else await pools.MODELS.run(this_machine)
         source = parse(spec.source)
         path = self._fetcher.cached(source) if source.fetchable else None
         engine = self._choose(spec, path)
@@ -50,7 +50,7 @@ class Planner:
             return elsewhere(spec.name, engine.name, machine, reason, memory)
         engine.describe(replace(spec, parameters=parameters), None)  # refuses parameters it does not have
         if path is not None:
-            model = await threads.MODELS.run(files.read, path, spec.name)
+            model = await pools.MODELS.run(files.read, path, spec.name)
         elif source.scheme in ("hf", "modelscope") and not self._settings.offline:
             # aiohttp takes 0.3 s to import.
             from portico_server.engines.planner.peek import peek
@@ -65,7 +65,7 @@ class Planner:
             )
         loaded = Beside()
         if isinstance(model, Gguf) and path is not None:
-            loaded = await threads.MODELS.run(beside.find, spec.name, parameters, path, model)
+            loaded = await pools.MODELS.run(beside.find, spec.name, parameters, path, model)
         return plan(
             model, machine, parameters, name=spec.name, budget=budget, engine=spec.engine, beside=loaded
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from portico_server.core.errors import TooMany
-from portico_server.core.rate import Bucket
+from portico_server.core.limits import Bucket
 from portico_server.core.relay import Relay, Relayed
 from portico_server.engines.flight import Held
 from portico_server.engines.protocol import Speaker

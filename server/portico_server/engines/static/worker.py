@@ -12,7 +12,7 @@ from aiohttp import web
 from portico.wire import Usage
 from portico_server.engines import lifeline, serving
 from portico_server.engines.embeddings import dimensions_of, document, encoding_of, shorten, texts_of
-from portico_server.interpreter import own
+from portico_server.subprocesses import own
 
 BATCH = 64
 """Texts embedded at once: texts of one batch are padded to the longest of it."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.relay import Adapter
 from portico_server.engines import gpus
@@ -29,7 +29,7 @@ from portico_server.engines.spec import ModelSpec, Task
 from portico_server.engines.transformers.package import WORKER
 from portico_server.engines.transformers.worker import folder as folders
 from portico_server.engines.transformers.worker.refusal import Unfit
-from portico_server.interpreter import module
+from portico_server.subprocesses import module
 
 if TYPE_CHECKING:
     from portico_server.engines.planner.transformers import Settled
@@ -102,9 +102,9 @@ class Transformers:
         from portico_server.engines.transport import CONNECTION_ERRORS, Route
 
         assert path is not None
-        await threads.MODELS.run(_check, spec, path)
-        python = await threads.MODELS.run(guest.interpreter, self.name, spec, site)
-        settled = await threads.MODELS.run(_settled, spec, path)
+        await pools.MODELS.run(_check, spec, path)
+        python = await pools.MODELS.run(guest.interpreter, self.name, spec, site)
+        settled = await pools.MODELS.run(_settled, spec, path)
         if settled is not None:
             spec = replace(spec, parameters={**settled.parameters, **spec.parameters})
         child = await Child.start(
@@ -153,7 +153,7 @@ class Transformers:
 
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
         """See `portico_server.engines.protocol.Adapts`. Names and shapes are compared; nothing is started for it."""
-        await threads.MODELS.run(folder_adapters.check, self.name, adapter, path, patterns=True)
+        await pools.MODELS.run(folder_adapters.check, self.name, adapter, path, patterns=True)
 
 
 def _device(spec: ModelSpec) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.engines.guest.quiet import QUIET
 from portico_server.engines.transformers.package import WORKER
 from portico_server.environments.uv import Report, StepFailedError, step
-from portico_server.interpreter import run_module
+from portico_server.subprocesses import run_module
 
 
 async def unpacked(gguf: Path, folder: Path, python: Path, report: Report) -> Path:
@@ -19,10 +19,10 @@ async def unpacked(gguf: Path, folder: Path, python: Path, report: Report) -> Pa
     The weights are in 16 bits: a model of a billion parameters takes 2 GB. Raises `InvalidRequest` for a file that
     cannot be read. Cancelling leaves nothing behind.
     """
-    place = folder / f"{gguf.stem}-{await threads.MODELS.run(_digest, gguf)}"
+    place = folder / f"{gguf.stem}-{await pools.MODELS.run(_digest, gguf)}"
     if (place / "config.json").is_file():
         return place
-    await threads.MODELS.run(folder.mkdir, parents=True, exist_ok=True)
+    await pools.MODELS.run(folder.mkdir, parents=True, exist_ok=True)
     command = run_module(WORKER, "dequantise", str(gguf), str(place), python=python)
     environment = {**QUIET, "PYTHONPATH": str(Path(__file__).parent)}
     try:

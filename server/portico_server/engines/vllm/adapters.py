@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.relay import Adapter
 from portico_server.engines.adapters import peft
@@ -77,7 +77,7 @@ def hot(running: Running, spec: ModelSpec, site: Site, rank: int) -> Hot:
             raise error_of(response.status, data, spec.name)
 
     async def load(adapter: Adapter) -> None:
-        folder = await threads.MODELS.run(folders.scaled, adapter)
+        folder = await pools.MODELS.run(folders.scaled, adapter)
         await ask("load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(folder)})
 
     async def unload(name: str) -> None:

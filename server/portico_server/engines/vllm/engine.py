@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.relay import Adapter
 from portico_server.engines.fallback import fallbacks
 from portico_server.engines.gpus import Share
@@ -19,7 +19,7 @@ from portico_server.engines.protocol import Description, Running, Site
 from portico_server.engines.remote.quirks import Quirks
 from portico_server.engines.spec import ModelSpec
 from portico_server.engines.vllm.adapters import hot, rank_for, rank_of
-from portico_server.interpreter import module
+from portico_server.subprocesses import module
 
 OWN_SHARE = 0.9
 """What vLLM takes of a GPU unless told otherwise."""
@@ -85,8 +85,8 @@ class Vllm:
         from portico_server.engines.hardware import this_machine
         from portico_server.engines.planner.fill import filled
 
-        spec = filled(spec, path, await threads.MODELS.run(this_machine))
-        rank = await threads.MODELS.run(rank_for, spec, path, site.adapters)
+        spec = filled(spec, path, await pools.MODELS.run(this_machine))
+        rank = await pools.MODELS.run(rank_for, spec, path, site.adapters)
         running = await guest.start(
             self.name,
             program(spec, path, rank),
@@ -108,7 +108,7 @@ class Vllm:
 
     async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
         """See `portico_server.engines.protocol.Adapts`. What only vLLM knows it says when it loads the adapter."""
-        await threads.MODELS.run(rank_of, adapter, path)
+        await pools.MODELS.run(rank_of, adapter, path)
 
 
 def program(spec: ModelSpec, path: Path | None, rank: int = 0) -> guest.Program:

@@ -9,7 +9,7 @@ import orjson
 
 from portico_server.archives.reader import MANIFEST
 from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.db import archives, chunks, groups
 from portico_server.db.archives import Kept
@@ -107,8 +107,8 @@ class Export:
 
     async def _bytes(self, digest: str) -> Blocks:
         try:
-            with await threads.UPLOADS.run(self._files.blob(digest).open, "rb") as file:
-                while block := await threads.UPLOADS.run(file.read, BLOCK_BYTES):
+            with await pools.UPLOADS.run(self._files.blob(digest).open, "rb") as file:
+                while block := await pools.UPLOADS.run(file.read, BLOCK_BYTES):
                     yield block
         except FileNotFoundError as error:
             raise Unavailable(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.db import archives
@@ -58,7 +58,7 @@ class Restore:
 
     async def open(self, path: Path) -> Archive:
         """An archive that has passed the door. Close it. Raises `InvalidRequest`."""
-        return await threads.UPLOADS.run(Archive, path)
+        return await pools.UPLOADS.run(Archive, path)
 
     async def run(
         self,
@@ -133,7 +133,7 @@ class Restore:
                 written.files.append((file, row))
 
     async def _take_blob(self, archive: Archive, item: File) -> None:
-        with await threads.UPLOADS.run(archive.blob, item.sha256) as blob:
+        with await pools.UPLOADS.run(archive.blob, item.sha256) as blob:
             received = await self._files.receive(_blocks(blob, item.filename))
         if (received.sha256, received.bytes) != (item.sha256, item.bytes):
             await self._files.drop(received)
@@ -183,14 +183,14 @@ def _group_model(model: str | None, known: Callable[[str], bool]) -> str | None:
 
 async def _pages(items: Iterator[T]) -> AsyncIterator[list[T]]:
     """``items`` in pages, each read off the event loop."""
-    while page := await threads.UPLOADS.run(lambda: list(itertools.islice(items, PAGE))):
+    while page := await pools.UPLOADS.run(lambda: list(itertools.islice(items, PAGE))):
         yield page
 
 
 async def _blocks(blob: IO[bytes], name: str) -> AsyncIterator[bytes]:
     while True:
         try:
-            block = await threads.UPLOADS.run(blob.read, _BLOCK)
+            block = await pools.UPLOADS.run(blob.read, _BLOCK)
         except PorticoError:
             raise
         except Exception as error:  # zipfile raises what zlib and struct raise

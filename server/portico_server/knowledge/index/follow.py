@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Listener
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db.changes import GROUP
@@ -88,7 +88,7 @@ class Indexes:
     async def renew(self, store_id: str, model: str) -> None:
         """Build the index of a store in the background if it is of an earlier version of ours: a search would wait."""
         key = (store_id, GROUP)
-        if await threads.INDEX.run(is_outdated, self._at(key) / LEXICAL) and not self._closed:
+        if await pools.INDEX.run(is_outdated, self._at(key) / LEXICAL) and not self._closed:
             self._bring_up(key, model)
 
     def _bring_up(self, key: Key, model: str) -> None:
@@ -122,18 +122,18 @@ class Indexes:
             for key in [key for key in self._open if _is_of(key, store_id, group)]:
                 await self._open.pop(key).close()
         gone = self._folder / store_id if group is None else self._at((store_id, group))
-        await threads.INDEX.run(shutil.rmtree, gone, True)
+        await pools.INDEX.run(shutil.rmtree, gone, True)
 
     async def begin_anew(self, store_id: str) -> None:
         """Close and delete the indexes of a store that stays: the next search or `ready` builds them from SQL."""
         async with self._opening:
             for key in [key for key in self._open if _is_of(key, store_id, None)]:
                 await self._shut(self._open[key])
-            await threads.INDEX.run(shutil.rmtree, self._folder / store_id, True)
+            await pools.INDEX.run(shutil.rmtree, self._folder / store_id, True)
 
     async def reserve(self, store_id: str) -> None:
         """Make the folder of a store that does not exist yet: should it never, the next `sweep` finds it."""
-        await threads.INDEX.run((self._folder / store_id).mkdir, parents=True, exist_ok=True)
+        await pools.INDEX.run((self._folder / store_id).mkdir, parents=True, exist_ok=True)
 
     async def sweep(self, store_ids: Collection[str]) -> list[str]:
         """Delete the indexes of stores that do not exist, and name them; ``store_ids`` are those that do."""
@@ -144,7 +144,7 @@ class Indexes:
                 shutil.rmtree(path, ignore_errors=True)
             return [path.name for path in gone]
 
-        return await threads.INDEX.run(work)
+        return await pools.INDEX.run(work)
 
     async def close(self) -> None:
         """Stop following, save and close everything."""

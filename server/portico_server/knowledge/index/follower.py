@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks
 from portico_server.db.changes import Change, Op
@@ -130,7 +130,7 @@ class Follower(Generic[D]):
 
     async def _discard(self) -> None:
         index, self.index = self.index, None
-        await threads.INDEX.run(_throw_away, index, self._folder)
+        await pools.INDEX.run(_throw_away, index, self._folder)
 
     async def close(self) -> None:
         """End a `catch_up` that is under way, and let go of the files."""
@@ -138,7 +138,7 @@ class Follower(Generic[D]):
         async with self._lock:
             index, self.index = self.index, None
             if index is not None:
-                await threads.INDEX.run(index.close)
+                await pools.INDEX.run(index.close)
 
     def stop(self) -> None:
         """Let a `catch_up` that is under way end early; what it has not committed is done again later."""
@@ -147,7 +147,7 @@ class Follower(Generic[D]):
     async def _advance(self) -> None:
         index = self.index
         if index is None:
-            index = await threads.INDEX.run(self._make, self._folder)
+            index = await pools.INDEX.run(self._make, self._folder)
             if not await self._in_step(index):
                 await self._build(index)
             self.index = index
@@ -164,7 +164,7 @@ class Follower(Generic[D]):
                 if op == "name" and not index.has_names:
                     continue
                 highest = await self._apply(index, op, first, last, highest)
-            await threads.INDEX.run(index.commit, index.mark.at(batch[-1], highest))
+            await pools.INDEX.run(index.commit, index.mark.at(batch[-1], highest))
 
     async def _in_step(self, index: D) -> bool:
         """Whether the index was made from this log."""
@@ -179,19 +179,19 @@ class Follower(Generic[D]):
         """
         # What a build has read may come again in the log that it did not know yet.
         if op == "delete" or first <= highest:
-            await threads.INDEX.run(index.delete, first, last)
+            await pools.INDEX.run(index.delete, first, last)
         if op == "delete":
             return highest
         for i in range(first, last + 1, ROWS):
             if self._stopping.is_set():
                 break
             rows = await self._rows(range(i, min(i + ROWS, last + 1)))
-            await threads.INDEX.run(index.put, rows)
+            await pools.INDEX.run(index.put, rows)
         return max(highest, last)
 
     async def _build(self, index: D) -> None:
         """Fill the index with all that the store has now; changes that come meanwhile are applied later."""
-        await threads.INDEX.run(index.clear)
+        await pools.INDEX.run(index.clear)
         newest = await self._database.read(changes.newest, self._store_id)
         ids = await self._database.read(chunks.ids, self._store_id, self._group)
         self.progress = Progress(0, len(ids))
@@ -200,10 +200,10 @@ class Follower(Generic[D]):
                 if self._stopping.is_set():
                     return
                 part = ids[i : i + ROWS]
-                await threads.INDEX.run(index.put, await self._rows(part))
+                await pools.INDEX.run(index.put, await self._rows(part))
                 self.progress.done += len(part)
             highest = ids[-1] if ids else 0
-            await threads.INDEX.run(index.commit, index.mark.at(newest, highest))
+            await pools.INDEX.run(index.commit, index.mark.at(newest, highest))
         finally:
             self.progress = Progress()
 
@@ -212,7 +212,7 @@ class Follower(Generic[D]):
         if self.index is None:
             return
         try:
-            await threads.INDEX.run(self.index.rollback)
+            await pools.INDEX.run(self.index.rollback)
         except (Damaged, OSError) as error:
             logger.warning("the index of %s is opened anew: %s", self._store_id, error)
             self.index = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portico.wire import Status
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Listener
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks, vectors
@@ -135,7 +135,7 @@ class OpenIndex:
             if index is None:
                 raise self._being_built()
             try:
-                return await threads.SEARCH.run(index.search, text, limit, files)
+                return await pools.SEARCH.run(index.search, text, limit, files)
             except Damaged:
                 await self._lexical.discard(index)
         raise self._being_built()
@@ -147,7 +147,7 @@ class OpenIndex:
         index = self._vectors.index if self._vectors is not None else None
         if index is None:
             return []
-        return await threads.SEARCH.run(index.search, vector, limit, allowed)
+        return await pools.SEARCH.run(index.search, vector, limit, allowed)
 
     async def close(self) -> None:
         """End what is under way, save, and let go of the files."""
@@ -188,7 +188,7 @@ class OpenIndex:
         vectors = self._vectors.index if self._vectors is not None else None
         building = self._graph is not None and not self._graph.done()
         if vectors is not None and vectors.wants_graph and not building and not self._stopping:
-            self._graph = asyncio.create_task(threads.INDEX.run(vectors.build), name=f"graph {self.store_id}")
+            self._graph = asyncio.create_task(pools.INDEX.run(vectors.build), name=f"graph {self.store_id}")
             self._graph.add_done_callback(_seen)
 
     async def _report(self, listener: Listener) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.knowledge.chunk.spans import width
 from portico_server.knowledge.embed import embed
@@ -34,7 +34,7 @@ async def chunks(
         for i in range(len(run))
     ]
     vectors = await embed(windows, model, context)
-    far = await threads.INDEX.run(_distances, vectors) if vectors else []
+    far = await pools.INDEX.run(_distances, vectors) if vectors else []
     found: list[Part] = []
     at = 0
     for run in runs:

@@ -15,10 +15,10 @@ import orjson
 from portico.wire import Place
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
-from portico_server.interpreter import run_module
 from portico_server.knowledge.index.ahead import Ahead
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.part import Part, Unreadable
+from portico_server.subprocesses import run_module
 
 LINE = 64 * 1024 * 1024
 """Bytes of the longest answer line."""

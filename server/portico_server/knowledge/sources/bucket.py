@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import unquote_plus, urlsplit
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.core.fetching import Arrival, Fetcher, Session
+from portico_server.core.interfaces import Arrival, Fetcher, Session
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.names import name_on_disk
@@ -193,7 +193,7 @@ class Bucket:
                 raise self._refused(came, await _refusal(came))
             data = await taking.read(came.body, PAGE)
         try:
-            return await threads.DOCUMENTS.run(listing.objects, data)
+            return await pools.DOCUMENTS.run(listing.objects, data)
         except ValueError as error:
             raise Unavailable(
                 f"{self._door.endpoint} does not list the bucket as S3 does: {error}. Is s3_endpoint right?",

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from portico_server.core import threads
+from portico_server.core import pools
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Notes:
     async def load(self) -> None:
         """Read them once."""
         if self._notes is None:
-            self._notes = await threads.FILES.run(self._read)
+            self._notes = await pools.FILES.run(self._read)
 
     def of(self, at: str) -> Note:
         """What is noted of a file; an empty note if nothing is."""
@@ -71,7 +71,7 @@ class Notes:
         """Write them down, if there is anything new."""
         if self._changed:
             self._changed = False
-            await threads.FILES.run(self._write, dict(self._notes or {}))
+            await pools.FILES.run(self._write, dict(self._notes or {}))
 
     def _read(self) -> dict[str, Note]:
         try:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.core.fetching import Arrival, Session
+from portico_server.core.interfaces import Arrival, Session
 from portico_server.knowledge.sources.taking import read
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ class Pages:
                 return Listed([address], base)
             data = head + await read(came.body, LARGEST - len(head))
         data = await self._plain(data, address)
-        found = await threads.DOCUMENTS.run(listing.sitemap, data)
+        found = await pools.DOCUMENTS.run(listing.sitemap, data)
         if found is not None:
             return Listed(await self._mapped(address, found), base)
-        listed = await threads.DOCUMENTS.run(listing.lines, data)
+        listed = await pools.DOCUMENTS.run(listing.lines, data)
         return Listed([address] if listed is None else self._counted(listed), base)
 
     async def _mapped(self, address: str, top: Sitemap) -> list[str]:
@@ -80,7 +80,7 @@ class Pages:
             async with self._session.open(url, seconds=LOOK) as came:
                 _require(came, url)
                 data = await read(came.body, LARGEST)
-            found = await threads.DOCUMENTS.run(listing.sitemap, await self._plain(data, url))
+            found = await pools.DOCUMENTS.run(listing.sitemap, await self._plain(data, url))
             if found is None:
                 raise Unavailable(
                     f"{_shown(url)} was expected to be a sitemap and is none. What was indexed is kept.",
@@ -117,7 +117,7 @@ class Pages:
                     raise
                 listed.unknown.append(unquote(url.removeprefix(address)))
                 continue
-            for target in await threads.DOCUMENTS.run(listing.index, data, None, url):
+            for target in await pools.DOCUMENTS.run(listing.index, data, None, url):
                 if not target.endswith("/"):
                     listed.addresses.append(target)
                 elif target not in seen and depth < DEEPEST:
@@ -130,7 +130,7 @@ class Pages:
         from portico_server.knowledge.sources import listing
 
         try:
-            return await threads.DOCUMENTS.run(listing.unzipped, data)
+            return await pools.DOCUMENTS.run(listing.unzipped, data)
         except ValueError as error:
             raise Unavailable(
                 f"The list {_shown(url)} cannot be read: {error}.", code="source_unreadable"

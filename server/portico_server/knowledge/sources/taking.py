@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, Unavailable
-from portico_server.core.fetching import Arrival
+from portico_server.core.interfaces import Arrival
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import MB, Files
 from portico_server.knowledge.parse.formats import format_of
@@ -64,7 +64,7 @@ async def receive(files: Files, came: Arrival, name: str, max_bytes: int) -> Rec
         received = await files.receive(came.body, durable=False)
     except TooLarge:
         return too_large
-    if format_of(name) is None and (why := await threads.DOCUMENTS.run(no_text, received.path)):
+    if format_of(name) is None and (why := await pools.DOCUMENTS.run(no_text, received.path)):
         await files.drop(received)
         return Missed(why, gone=True)
     return received

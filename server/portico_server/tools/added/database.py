@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.request import ToolResult
 from portico_server.db.query.answer import TIMEOUT
@@ -20,7 +20,7 @@ async def tools_of(spec: ToolSpec) -> tuple[list[Tool], str]:
     """Both tools, and what the operator is warned of. Raises `PorticoError` if the database cannot be read now."""
     server = is_server(spec.database)
     address = spec.database if server else str(Path(spec.folder, spec.database))
-    source = await threads.FILES.run(open_source, address)
+    source = await pools.FILES.run(open_source, address)
     await source.tables()
     warning = await source.warning()
     timeout = min(TIMEOUT, spec.timeout)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.interpreter import run_script
+from portico_server.subprocesses import run_script
 from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.added.process import end, start
 from portico_server.tools.added.spec import ToolSpec

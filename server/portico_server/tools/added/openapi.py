@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.outside_yaml import InvalidYaml, read_yaml
 from portico_server.core.request import ToolResult
+from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 from portico_server.tools.added.spec import ToolSpec
 from portico_server.tools.fetch.address import Policy
 from portico_server.tools.fetch.header import is_unsafe
@@ -184,13 +184,13 @@ async def _document(spec: ToolSpec, policy: Policy) -> tuple[Mapping[str, Any], 
         text, origin = got.text, got.url
     else:
         try:
-            text = await threads.DOCUMENTS.run((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
+            text = await pools.DOCUMENTS.run((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PorticoError(
                 f"'{spec.openapi}' cannot be read: {error}.", code="invalid_openapi"
             ) from error
         origin = ""
-    document = await threads.DOCUMENTS.run(_parsed, text)
+    document = await pools.DOCUMENTS.run(_parsed, text)
     if not isinstance(document, dict):
         raise PorticoError(f"'{spec.openapi}' is neither JSON nor YAML.", code="invalid_openapi")
     return document, origin

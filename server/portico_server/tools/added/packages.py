@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from portico_server import interpreter
-from portico_server.core import threads
+from portico_server import subprocesses
+from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import Packages, build, discard, is_whole, python_in
 
@@ -37,7 +37,7 @@ class FunctionPackages:
         """
         place = self._place(requirements, base)
         async with self._turns.setdefault(place, asyncio.Lock()):
-            if not await threads.FILES.run(is_whole, place):
+            if not await pools.FILES.run(is_whole, place):
                 await self._build(place, requirements, base)
         return python_in(place)
 
@@ -45,7 +45,7 @@ class FunctionPackages:
         """Delete an environment that nothing needs any more."""
         place = self._place(requirements, base)
         async with self._turns.setdefault(place, asyncio.Lock()):
-            await threads.FILES.run(discard, place, place.name)
+            await pools.FILES.run(discard, place, place.name)
 
     def _place(self, requirements: tuple[str, ...], base: str) -> Path:
         made_of = json.dumps([sorted(requirements), base or f"{sys.base_prefix} {sys.version}"])
@@ -70,7 +70,7 @@ class FunctionPackages:
             name=place.name,
             what=f"The environment with {wanted}",
             again="It is tried again.",
-            python=base or interpreter.base(),
+            python=base or subprocesses.base(),
             install=("--", *requirements),
         )
         await build(packages, place, report, furnish=furnish, index=self._index, replace=False)

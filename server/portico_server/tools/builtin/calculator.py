@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico_server.core.code import is_formula
 from portico_server.core.context import Context
+from portico_server.core.interfaces import is_formula
 from portico_server.core.request import ToolResult
 from portico_server.tools.sandbox.light import Light
 from portico_server.tools.tool import Tool

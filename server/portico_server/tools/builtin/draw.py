@@ -6,12 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from portico_server.core import fetching, picture
+from portico_server.core import interfaces, media
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, NotFound, PorticoError
-from portico_server.core.fetching import Fetcher
-from portico_server.core.media import Attached, Draw, Drawn, Picture
-from portico_server.core.picture import attach, check_mask, measure, size_of
+from portico_server.core.interfaces import Fetcher
+from portico_server.core.media import (
+    Attached,
+    Draw,
+    Drawn,
+    Picture,
+    attach,
+    check_mask,
+    measure_image,
+    size_of,
+)
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
@@ -55,7 +63,7 @@ def tool(registry: Registry, artifacts: Artifacts, files: Uploads, fetcher: Fetc
         return attach(field, name.rpartition("/")[2], data, at)
 
     async def bytes_of(one: Picture) -> bytes:
-        return one.data or await fetching.whole(fetcher, one.url, limit=BYTES, seconds=PATIENCE)
+        return one.data or await interfaces.whole(fetcher, one.url, limit=BYTES, seconds=PATIENCE)
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
@@ -112,10 +120,10 @@ async def _kept(
     stem = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-") or "picture"
     made, sizes = [], []
     for number, one in enumerate(data, 1):
-        known = measure(one)
+        known = measure_image(one)
         kind = known.media_type if known is not None else "application/octet-stream"
         sizes.append((known.width, known.height) if known is not None else (None, None))
-        made.append(Made(f"{stem}-{number}.{picture.SUFFIXES.get(kind, 'bin')}", kind, one))
+        made.append(Made(f"{stem}-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, one))
     kept = await artifacts.keep(made, context)
     shown = [
         {
@@ -146,7 +154,7 @@ _INPUT: Final[Mapping[str, Any]] = {
         "n": {"type": "integer", "minimum": 1, "maximum": MOST, "default": 1},
         "images": {
             "type": "array",
-            "maxItems": picture.MOST,
+            "maxItems": media.MOST,
             "items": _ID,
             "description": "Ids of pictures to change: of uploaded files, or of artifacts.",
         },

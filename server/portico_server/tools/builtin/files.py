@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
@@ -26,7 +26,7 @@ def tool(folders: Folders) -> Tool:
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
         try:
-            return await threads.FILES.run(_work, arguments, folders)
+            return await pools.FILES.run(_work, arguments, folders)
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
         except OSError as error:

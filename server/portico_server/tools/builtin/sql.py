@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
@@ -27,7 +27,7 @@ def tool(folders: Folders) -> Tool:
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
-            source = await threads.FILES.run(_opened, folders, arguments["database"])
+            source = await pools.FILES.run(_opened, folders, arguments["database"])
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
         return await database.answer(source, arguments, context.caller.id)
@@ -56,7 +56,7 @@ def schema_tool(folders: Folders) -> Tool:
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
-            source = await threads.FILES.run(_opened, folders, arguments["database"])
+            source = await pools.FILES.run(_opened, folders, arguments["database"])
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
         return await database.tables(source, context.caller.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
@@ -92,7 +92,7 @@ async def _work(arguments: Mapping[str, Any], policy: Policy, caller: str) -> To
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
     if got.media_type in ("text/html", "application/xhtml+xml"):
-        page = await threads.DOCUMENTS.run_for(caller, readable.read, got.data, got.charset, got.url)
+        page = await pools.DOCUMENTS.run_for(caller, readable.read, got.data, got.charset, got.url)
     elif got.media_type.startswith("text/") or got.media_type in _TEXTS or got.media_type.endswith("+json"):
         page = readable.Page("", got.text)
     else:

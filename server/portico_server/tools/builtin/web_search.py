@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
@@ -152,7 +152,7 @@ async def _work(query: str, count: int, policy: Policy, choice: Choice, caller: 
             is_error=True,
         )
     read: Callable[..., list[dict[str, str]]] = _from_json if provider.rows else _from_page
-    results = (await threads.DOCUMENTS.run_for(caller, read, provider, got.data, got.url))[:count]
+    results = (await pools.DOCUMENTS.run_for(caller, read, provider, got.data, got.url))[:count]
     lines = [f"[{n}] {row['title']}\n{row['url']}\n{row['text']}" for n, row in enumerate(results, 1)]
     return ToolResult("\n\n".join(lines) or "Nothing was found.", {"results": results})
 

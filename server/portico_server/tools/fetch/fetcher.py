@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from portico_server.core.fetching import Arrival, Session
+from portico_server.core.interfaces import Arrival, Session
 from portico_server.tools.fetch.address import Policy
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _BLOCK: Final = 65_536
 
 
 class OutwardFetcher:
-    """A `portico_server.core.fetching.Fetcher` within the ``policy`` of the tools, whose limits on time and size do
+    """A `portico_server.core.interfaces.Fetcher` within the ``policy`` of the tools, whose limits on time and size do
     not hold here: who asks sets their own.
     """
 

@@ -29,7 +29,7 @@ from portico_server.core.context import Context
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import Made
 from portico_server.runs.runner import Runner
-from portico_server.surroundings import is_local
+from portico_server.subprocesses import is_local
 from portico_server.tools.mcp_host.lines import ENCODING
 from portico_server.tools.mcp_host.sampling import DECLARED, Sampler
 from portico_server.tools.mcp_host.spec import ServerSpec

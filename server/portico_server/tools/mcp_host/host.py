@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.request import ToolResult
@@ -152,7 +152,7 @@ class McpHost:
     async def log(self, name: str, lines: int) -> list[str]:
         """The last lines that a server wrote to standard error, oldest first."""
         path = self._log(self._find(name).spec.name)
-        return await threads.FILES.run(_tail, path, lines)
+        return await pools.FILES.run(_tail, path, lines)
 
     def _find(self, name: str) -> _Held:
         held = self._held.get(name)
@@ -167,7 +167,7 @@ class McpHost:
         return self._logs / f"mcp-{name}.log"
 
     async def _begin(self, held: _Held) -> None:
-        connection_class = await threads.FILES.run(_connection_class)
+        connection_class = await pools.FILES.run(_connection_class)
 
         def offer(_connection: Connection, found: Sequence[types.Tool]) -> None:
             self._offer(held, found)

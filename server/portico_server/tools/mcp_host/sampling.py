@@ -14,8 +14,8 @@ import mcp_types as types
 from mcp.client.session import ClientRequestContext
 
 from portico_server.core.errors import PorticoError
+from portico_server.core.limits import Bucket
 from portico_server.core.principal import Principal
-from portico_server.core.rate import Bucket
 from portico_server.core.request import Chat, Message, Reply
 from portico_server.runs.runner import Runner
 from portico_server.tools.mcp_host.spec import Sampling

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import mcp_types as types
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_schema import require_schema
 from portico_server.core.request import Artifact, ToolResult
-from portico_server.core.shape import require_schema
 from portico_server.runs.artifacts import Made
 from portico_server.tools.tool import Tool, Work
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import Packages, build, is_whole, python_in
 from portico_server.environments.uv import step
-from portico_server.interpreter import base, run_isolated
+from portico_server.subprocesses import base, run_isolated
 from portico_server.tools.sandbox.protocol import Report
 
 LOCK: Final = Path(__file__).with_name("notebook.lock")
@@ -43,7 +43,7 @@ class Environment:
     async def ensure(self, report: Report) -> Path:
         """Its path, built first if it is not there. Raises `Unavailable` with what to do."""
         async with self._building:
-            if not await threads.FILES.run(lambda: self.ready):
+            if not await pools.FILES.run(lambda: self.ready):
                 await self._build(report)
         return self.path
 
@@ -63,12 +63,12 @@ class Environment:
             fonts = {"MPLCONFIGDIR": str(draft / "matplotlib")}
             ask = run_isolated("-c", "import matplotlib.font_manager", python=python_in(draft))
             await step(ask, "fonts", told, folder=draft, env=fonts)
-            await threads.FILES.run(_open_to_kernels, draft)
+            await pools.FILES.run(_open_to_kernels, draft)
             return {"python": sys.version.split()[0], "lock": _fingerprint()}
 
         await report("Making an environment for notebooks, once")
         await build(_packages(), self.path, told, furnish=furnish, index=self._index, replace=False)
-        await threads.FILES.run(_drop_others, self.path)
+        await pools.FILES.run(_drop_others, self.path)
 
 
 def _packages() -> Packages:

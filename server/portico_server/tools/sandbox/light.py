@@ -76,7 +76,7 @@ class Light:
         return Evaluation(printed.output, value=_shown(value))
 
     async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """`portico_server.core.code.Evaluator`: call the function or lambda that ``source`` is."""
+        """`portico_server.core.interfaces.Evaluator`: call the function or lambda that ``source`` is."""
         return await self._feed(calling(source), {"portico_args": list(args), "portico_kwargs": dict(kwargs)})
 
     async def evaluate_all(

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.tools.sandbox import census, namespace, seccomp
 from portico_server.tools.sandbox.environment import Environment
@@ -201,7 +201,7 @@ class LocalKernel:
 
     async def _look(self) -> None:
         limits = self._limits
-        held = await threads.FILES.run(census.take, self._process.pid)
+        held = await pools.FILES.run(census.take, self._process.pid)
         if held.memory > limits.memory + _SPARE:
             self._break(f"held more than {limits.memory // MB} MB of memory")
         elif held.processes > limits.processes + 8:  # ours are among them

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from portico_server.core import threads
+from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany, Unavailable
 from portico_server.tools.sandbox.protocol import Cell, Kernel, Limits, Outcome, Report, Sandbox
 
@@ -46,7 +46,7 @@ class Notebooks:
         """The sentence that says why no code can run here, or ``None``. Asked again until it is ``None``."""
         if self._works:
             return None
-        reason = await threads.FILES.run(self._sandbox.missing)
+        reason = await pools.FILES.run(self._sandbox.missing)
         self._works = reason is None
         return reason
 

@@ -13,10 +13,10 @@ from tests.server.engines.transformers import environment
 
 from portico.wire import Event
 from portico_server.core.context import Context, Listener
+from portico_server.core.interfaces import BaseModel, Report
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.question import Answer, Question
 from portico_server.core.request import Request, Result
-from portico_server.core.training import BaseModel, Report
 from portico_server.engines.transformers.unpacked import unpacked
 from portico_server.finetune.local import LocalTrainer
 from portico_server.finetune.recipe import Recipe
@@ -26,7 +26,7 @@ from portico_server.tools.sandbox.light import Light
 
 
 class Shop:
-    """A `portico_server.core.training.Workshop` whose parts outlive the tests."""
+    """A `portico_server.core.interfaces.Workshop` whose parts outlive the tests."""
 
     async def interpreter(self, report: Report) -> Path:
         return Path(environment.interpreter("finetune"))

@@ -20,7 +20,7 @@ LONGEST: Final = 5.0
 """Seconds that a call stands back, however much is asked: the work goes on, slowly, on a machine that is never idle."""
 
 
-class Courtesy:
+class Throttle:
     """``on``: whether calls stand back at all. Models of providers share nothing with others, and are not looked at."""
 
     def __init__(self, registry: Registry, runner: Runner, *, on: bool) -> None:

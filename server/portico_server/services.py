@@ -43,12 +43,12 @@ from portico_server.knowledge.uploaded import Uploaded
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import Artifacts
-from portico_server.runs.courtesy import Courtesy
 from portico_server.runs.questions import Questions
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.telemetry import Telemetry
+from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB, Loaded
 from portico_server.tools.added.added import AddedTools
@@ -66,7 +66,7 @@ from portico_server.tools.toolbox import Toolbox
 logger = logging.getLogger(__name__)
 
 
-class House:
+class Services:
     """The parts, each layer made of those below it. Nothing runs yet: `portico_server.app` starts and ends them."""
 
     def __init__(self, loaded: Loaded, database: Database) -> None:
@@ -199,7 +199,7 @@ class House:
             *(self.code.light, self.apps),
             Orders(self.tuning, _wished),
             filters.parse,
-            Courtesy(self.registry, self.runner, on=settings.batch_yields).stand_back,
+            Throttle(self.registry, self.runner, on=settings.batch_yields).stand_back,
             settings.eval_concurrency,
         )
         self.evals = Evals(self._database, self.registry)

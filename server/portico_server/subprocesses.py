@@ -1,0 +1,131 @@
+"""Command lines of Python interpreters: the only place that makes them.
+
+``python -m`` and ``python -c`` put the current folder first on the module path, and a script its own folder. The daemon
+is started in folders that anybody may have written to: a file ``mcp.py`` there must never be imported. A test looks for
+command lines that are made elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+SAFE_PATH: Final = {"PYTHONSAFEPATH": "1"}
+"""The same for interpreters that a child starts by itself."""
+
+
+def run_module(name: str, *arguments: str, python: Path | str = "") -> list[str]:
+    """Runs a module with ``python``, by default the daemon's own."""
+    return [str(python or sys.executable), *module(name, *arguments)]
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """What follows the interpreter in `run_module`."""
+    return ["-P", "-m", name, *arguments]
+
+
+def run_script(path: Path, *arguments: str, python: Path | str = "") -> list[str]:
+    """Runs a file that may import what the environment offers, but not what lies beside it.
+
+    ``python`` may be older than 3.11, which has no ``-P``: the script takes its folder from its path itself.
+    """
+    return [str(python or sys.executable), str(path), *arguments]
+
+
+def run_isolated(*arguments: str, python: Path | str = "") -> list[str]:
+    """Runs a script, or ``-c`` with a statement, without anything from the environment or the user's own packages."""
+    return [str(python or sys.executable), "-I", *arguments]
+
+
+def own() -> str:
+    """The interpreter that runs the daemon, for advice in messages."""
+    return sys.executable
+
+
+def base() -> str:
+    """The interpreter from which environments are made: not that of a virtual environment, which may go away."""
+    return str(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+# What of our environment a child process gets, and what of it is about proxies.
+
+
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+"""Ends of names whose values no model and no training has any business with."""
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def inherited(*without: str) -> dict[str, str]:
+    """Our environment less our own settings, secrets, and what begins with one of the prefixes ``without``.
+
+    Interpreters that the child starts keep the current folder off their module path.
+    """
+    ours = {
+        name: value
+        for name, value in {**os.environ, **unproxied(os.environ)}.items()
+        if not name.startswith(("PORTICO_", *without)) and not name.upper().endswith(_SECRET)
+    }
+    return {**ours, **SAFE_PATH}
+
+
+def is_local(host: str | None) -> bool:
+    """Whether a host of a URL is this machine, which no proxy can reach for us."""
+    name = (host or "").strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def unproxied(environment: Mapping[str, str]) -> dict[str, str]:
+    """``NO_PROXY`` in both spellings, completed by this machine; empty if ``environment`` names no proxy."""
+    values = {name.lower(): value for name, value in environment.items() if value}
+    if not any(name in values for name in _PROXIES):
+        return {}
+    said = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = dict.fromkeys(host for text in said for host in text.replace(" ", ",").split(",") if host)
+    if "*" in hosts:
+        return {}
+    value = ",".join(dict.fromkeys((*hosts, *_LOCAL)))
+    return {"no_proxy": value, "NO_PROXY": value}
+
+
+# What a child process writes to standard error: its last lines, and a bounded log on disk.
+
+
+LOG_BYTES: Final = 4 * 1024 * 1024
+"""What a log may have before it begins anew."""
+
+
+async def transcribe(
+    stream: asyncio.StreamReader, path: Path, lines: deque[str], heard: Callable[[str], None] | None = None
+) -> None:
+    """Copy ``stream`` to the file ``path`` and, line by line, to ``lines``, until it ends.
+
+    ``heard`` is called with each piece as it comes, whole lines or not.
+    """
+    rest = b""
+    with path.open("ab") as file:
+        while data := await stream.read(65_536):
+            if file.tell() > LOG_BYTES:
+                file.truncate(0)
+            file.write(data)
+            file.flush()
+            if heard is not None:
+                heard(data.decode("utf-8", "replace"))
+            *whole, rest = (rest + data).split(b"\n")
+            lines.extend(line.decode("utf-8", "replace") for line in whole)
+            rest = rest[-65_536:]
+    if rest:
+        lines.append(rest.decode("utf-8", "replace"))
