@@ -96,9 +96,9 @@ def watched(new_loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> as
 
 def accelerate(times: float) -> None:
     """Let what happens by the hour or by the megabyte happen so many times as often."""
-    retention.PERIOD = 3600.0 / times  # type: ignore[misc]
+    retention.INTERVAL_S = 3600.0 / times  # type: ignore[misc]
     follow.IDLE = 600.0 / times
-    logs.SIZE = int(logs.SIZE / times)
+    logs.MAX_LOG_BYTES = int(logs.MAX_LOG_BYTES / times)
 
 
 def main() -> int:

@@ -34,33 +34,33 @@ from portico_server.batches.batches import Batches
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Request, Result
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
-from portico_server.evals.evals import Evals
+from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
-from portico_server.evals.searches import Searches
-from portico_server.evals.spec import Workplace
+from portico_server.evals.searches import EvalSearches
+from portico_server.evals.spec import EvalServices
 from portico_server.finetune.jobs import Jobs
 from portico_server.finetune.orders import Orders
 from portico_server.finetune.rehearsal import Rehearsal
-from portico_server.http_server import Server
+from portico_server.http_server import HttpServer
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
 from portico_server.knowledge.uploaded import Uploaded
 from portico_server.reconcile import Reconciler
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.questions import Questions
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
-from portico_server.settings import MB, load
+from portico_server.settings import MB_BYTES, load
 from portico_server.tools.added.added import AddedTools
 from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.code import CodeTools
@@ -99,12 +99,12 @@ class Teller:
     async def call(self, request: Request, context: Context) -> Result:
         raise AssertionError("the face should have relayed")
 
-    async def relay(self, request: Relay, context: Context) -> Relayed:
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
         self.asked.append(request)
         if self._error is not None and not self._chunks:
             raise self._error
         kind = "text/event-stream" if request.stream else "application/json"
-        return Relayed(kind, self._answer(), Usage(3, 2))
+        return RelayResponse(kind, self._answer(), Usage(3, 2))
 
     async def _answer(self) -> AsyncIterator[bytes]:
         try:
@@ -128,7 +128,7 @@ class Porch:
     parts: Parts
     auth: Auth
     client: httpx.AsyncClient
-    server: Server
+    server: HttpServer
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, *servables: Any) -> None:
@@ -153,7 +153,7 @@ async def porch(
     runner = Runner(registry, usage, timeout=30, questions=questions)
     scheduler = Scheduler(database, runner)
     models = Models(database, registry, runner, scheduler, loaded.settings)
-    files = Files(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB)
+    files = Files(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB_BYTES)
     stores = Stores(
         database,
         registry,
@@ -166,7 +166,7 @@ async def porch(
     registry.add_source(stores)
     trust = Trust(database, registry, scheduler)
     registry.add_source(StoreApps(registry, trust))
-    artifacts = Artifacts(database, loaded.settings.artifacts)
+    artifacts = ArtifactStore(database, loaded.settings.artifacts)
     toolbox = Toolbox(registry, artifacts)
     mcp = McpHost(toolbox, database, artifacts, loaded.settings.logs, runner)
     packages = FunctionPackages(loaded.settings.environments, offline=True)
@@ -188,12 +188,12 @@ async def porch(
         lambda _base: Rehearsal(),
         folder / "finetune",
     )
-    evals = Evals(database, registry)
-    evaluating = Workplace(
+    evals = Evaluations(database, registry)
+    evaluating = EvalServices(
         *(database, registry, runner, scheduler, files, code.light, apps),
         Orders(tuning, lambda wish: spec_of(wish, "fine_tuning")),
         filters.parse,
-        Throttle(registry, runner, on=True).stand_back,
+        Throttle(registry, runner, on=True).wait_for_idle,
         loaded.settings.eval_concurrency,
     )
     eval_runs = EvalRuns(evaluating, evals)
@@ -219,7 +219,7 @@ async def porch(
         batches=Batches(
             *(database, registry, runner, scheduler, files),
             at_once=loaded.settings.batch_concurrency,
-            longest=loaded.settings.max_body_mb * MB,
+            longest=loaded.settings.max_body_mb * MB_BYTES,
         ),
         retention=Retention(database, artifacts, files, runs_days=30, usage_days=400),
         mcp=mcp,
@@ -228,7 +228,7 @@ async def porch(
         prompts=prompts,
         evals=evals,
         eval_runs=eval_runs,
-        searches=Searches(evaluating, evals, eval_runs.slots),
+        searches=EvalSearches(evaluating, evals, eval_runs.slots),
         responder=Responder(database, runner, scheduler, around, prompts),
         conversations=Conversations(database),
         trust=trust,
@@ -242,7 +242,7 @@ async def porch(
     stores.filtered = auth.filtered
     scheduler.principals = auth.principal
     door = Door(parts, auth)
-    server = Server(wrap(door), loaded.settings, grace=1)
+    server = HttpServer(wrap(door), loaded.settings, grace=1)
     try:
         await auth.start(given)
         tasks = [

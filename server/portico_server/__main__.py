@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return maintenance.run(given, loaded)
         from portico_server import app
 
-        wishes = app.Wishes(
+        wishes = app.StartOptions(
             docs=tuple(given.docs),
             model=given.model,
             parent_watch=given.parent_watch,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from portico_server import __version__, logs
 from portico_server.api.door import Door
-from portico_server.config import Configuration, Problem, StoreSpec
+from portico_server.config import Configuration, ConfigurationProblem, StoreSpec
 from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
@@ -27,13 +27,13 @@ from portico_server.engines.recommend import named
 from portico_server.engines.sources import MISSING_FILE
 from portico_server.engines.spec import ModelSpec
 from portico_server.home import PRIVATE_UMASK, Home
-from portico_server.http_server import Server, listen, new_loop, reach
+from portico_server.http_server import HttpServer, listen, new_loop, reach
 from portico_server.services import Services
-from portico_server.settings import Loaded
+from portico_server.settings import LoadedSettings
 
 logger = logging.getLogger(__name__)
 
-GRACE = 5
+SHUTDOWN_TIMEOUT_S = 5
 """Seconds that calls in progress are given when the daemon stops."""
 
 YOUNG_OBJECTS = 10_000
@@ -41,7 +41,7 @@ YOUNG_OBJECTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class StartOptions:
     """What the command line asks of a start, beyond the settings."""
 
     docs: tuple[Path, ...] = ()
@@ -53,7 +53,7 @@ class Wishes:
     """It runs within another program, which has the signals, the standard output and the collector of garbage."""
 
 
-def main(loaded: Loaded, wishes: Wishes) -> int:
+def main(loaded: LoadedSettings, wishes: StartOptions) -> int:
     """Serve until SIGINT, SIGTERM, `portico down` or the parent's end. Prints one JSON line when it serves.
 
     Raises `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
@@ -84,7 +84,9 @@ def main(loaded: Loaded, wishes: Wishes) -> int:
 class Daemon:
     """All parts of one daemon, from the first line it prints to the last process it ends."""
 
-    def __init__(self, loaded: Loaded, wishes: Wishes, database: Database, listener: socket.socket) -> None:
+    def __init__(
+        self, loaded: LoadedSettings, wishes: StartOptions, database: Database, listener: socket.socket
+    ) -> None:
         self._settings = loaded.settings
         self._wishes = wishes
         self._configuration = wishes.configuration or Configuration()
@@ -105,7 +107,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stopping.set)
         if self._wishes.parent_watch:
             await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
-        server = Server(self.door, self._settings, grace=GRACE)
+        server = HttpServer(self.door, self._settings, grace=SHUTDOWN_TIMEOUT_S)
         try:
             await self._prepare()
             async with asyncio.TaskGroup() as tasks:
@@ -201,11 +203,13 @@ class Daemon:
                 place = f"{at}.{error.param}" if error.param else at
                 if error.code == MISSING_FILE:  # it may come yet: each call says so until then
                     await self.house.models.add(spec, keep=False, here=False)
-                self._left_out(Problem(spec.name, place, error.message), file=error.code == MISSING_FILE)
+                self._left_out(
+                    ConfigurationProblem(spec.name, place, error.message), file=error.code == MISSING_FILE
+                )
         for problem in self._configuration.problems:
             self._left_out(problem)
 
-    def _left_out(self, problem: Problem, *, file: bool = False) -> None:
+    def _left_out(self, problem: ConfigurationProblem, *, file: bool = False) -> None:
         """Note a model that cannot work, until it is added or removed; where its ``file`` is missing, until that is
         there.
         """
@@ -263,7 +267,7 @@ class Daemon:
             )
             reason = f"{error.message}{why} Until it is added, {until}."
             retry = partial(self._takes_up, spec, field)
-            self.parts.problems.add(Problem(spec.name, f"{at}.{field}", reason), holds, retry)
+            self.parts.problems.add(ConfigurationProblem(spec.name, f"{at}.{field}", reason), holds, retry)
 
     async def _takes_up(self, spec: StoreSpec, field: str) -> bool:
         """Give a store the model that one of its fields asks for, if that has come; whether it has."""

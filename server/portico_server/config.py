@@ -14,7 +14,7 @@ from portico_server.apps.prompts.folder import read_folder
 from portico_server.apps.prompts.spec import PromptSpec
 from portico_server.apps.prompts.spec import parse as parse_prompt
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
 from portico_server.engines.spec import AdapterSpec, ModelSpec
@@ -52,12 +52,12 @@ class KeySpec:
     name: str
     key: str
     scopes: tuple[str, ...]
-    limits: Limits = Limits()
+    limits: UsageLimits = UsageLimits()
     filters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ConfigurationProblem:
     """An entry of a configuration that cannot work as it says. ``place``: where that stands, as in
     ``models[0].source``.
     """
@@ -83,7 +83,7 @@ class Configuration:
     """Those under ``agents`` too."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ConfigurationProblem, ...] = ()
 
     def names(self) -> set[str]:
         """All names that it gives, whatever to."""
@@ -141,7 +141,7 @@ def parse(
             raise InvalidRequest(
                 f"'{key}' is not a key of the configuration.{nearest(str(key), known)}", param=str(key)
             )
-    problems: list[Problem] = []
+    problems: list[ConfigurationProblem] = []
     places: dict[str, str] = {}
 
     def model(item: Mapping[str, Any], at: str) -> ModelSpec:
@@ -168,7 +168,7 @@ def _each(
     key: str,
     build: Callable[[Mapping[str, Any], str], T],
     above: str = "",
-    problems: list[Problem] | None = None,
+    problems: list[ConfigurationProblem] | None = None,
 ) -> tuple[T, ...]:
     """Each entry of a list, built; with ``problems`` one that cannot be is noted there and left out."""
     items = top.get(key) or []
@@ -189,7 +189,9 @@ def _each(
                 raise
             given = item.get("name") if isinstance(item, dict) else None
             place = error.param or at
-            problems.append(Problem(str(given or ""), place, error.message.removeprefix(f"{place}: ")))
+            problems.append(
+                ConfigurationProblem(str(given or ""), place, error.message.removeprefix(f"{place}: "))
+            )
     return tuple(built)
 
 
@@ -366,6 +368,6 @@ def _key(item: Mapping[str, Any], at: str) -> KeySpec:
     if not values.get("key"):
         raise InvalidRequest(f"{at} needs a 'key', such as ${{MY_APP_KEY}}.", param=f"{at}.key")
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))
-    values["limits"] = Limits.parse(values.get("limits"), f"{at}.limits")
+    values["limits"] = UsageLimits.parse(values.get("limits"), f"{at}.limits")
     parse_bound(values.get("filters"), f"{at}.filters")
     return KeySpec(**values)

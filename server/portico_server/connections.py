@@ -36,10 +36,10 @@ MAX_WRITE_STALL_S: Final = 120
 MAX_LINGER_S: Final = 2
 """Seconds in which a client that was refused may read why, while what it still sends is dropped."""
 
-RESERVED_DESCRIPTORS: Final = 256
+RESERVED_DESCRIPTOR_COUNT: Final = 256
 """Of the process's file descriptors: for the database, files, indexes and child processes."""
 
-WANTED_DESCRIPTORS: Final = 65_536
+WANTED_DESCRIPTOR_COUNT: Final = 65_536
 MAX_CONNECTIONS: Final = 10_000
 MIN_CONNECTIONS: Final = 16
 
@@ -63,7 +63,7 @@ class UrlTooLong(PorticoError):
     code = "url_too_long"
 
 
-class TooSlow(PorticoError):
+class ClientTooSlow(PorticoError):
     """The client did not send its request in the time that it has for it."""
 
     status = 408
@@ -71,7 +71,7 @@ class TooSlow(PorticoError):
     code = "request_timeout"
 
 
-class Malformed(PorticoError):
+class MalformedRequest(PorticoError):
     """What came is not HTTP."""
 
     status = 400
@@ -80,7 +80,7 @@ class Malformed(PorticoError):
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ConnectionLimits:
     """How many connections there may be, and the seconds that a client has.
 
     ``strangers`` of all ``connections``, and ``per_address`` of those, may be without an authenticated request.
@@ -94,7 +94,7 @@ class Bounds:
     idle_timeout: float
 
     @classmethod
-    def of(cls, settings: Settings) -> Bounds:
+    def of(cls, settings: Settings) -> ConnectionLimits:
         """From the settings and the file descriptors that this process may have."""
         most = settings.max_connections or _fitting()
         strangers = max(1, most * 3 // 4)
@@ -111,16 +111,16 @@ class Bounds:
 class Connections:
     """All connections of a server. `sweep` is to be called once a second."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: ConnectionLimits) -> None:
         self.bounds = bounds
-        self._all: dict[Connection, None] = {}
-        self._strangers: dict[Connection, None] = {}  # oldest first, as all dictionaries here
-        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._all: dict[HttpConnection, None] = {}
+        self._strangers: dict[HttpConnection, None] = {}  # oldest first, as all dictionaries here
+        self._by_address: dict[str, dict[HttpConnection, None]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def enter(self, connection: Connection) -> bool:
+    def enter(self, connection: HttpConnection) -> bool:
         """Whether a new connection may stay. Another one may have been closed for it."""
         bounds = self.bounds
         neighbours = self._by_address.setdefault(connection.address, {})
@@ -138,12 +138,12 @@ class Connections:
         self._all[connection] = None
         return True
 
-    def admit(self, connection: Connection) -> None:
+    def admit(self, connection: HttpConnection) -> None:
         """A request on it was authenticated: it is no stranger from now on."""
         if self._strangers.pop(connection, connection) is None:
             self._forget_address(connection)
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: HttpConnection) -> None:
         """It is closed, or about to be. Harmless if it has left."""
         self._all.pop(connection, None)
         self.admit(connection)
@@ -161,7 +161,7 @@ class Connections:
         spare.cut()
         return True
 
-    def _forget_address(self, connection: Connection) -> None:
+    def _forget_address(self, connection: HttpConnection) -> None:
         neighbours = self._by_address[connection.address]
         del neighbours[connection]
         if not neighbours:
@@ -206,7 +206,7 @@ class Output:
         return self._transport.is_closing()
 
 
-class Connection(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """uvicorn's HTTP over httptools, with deadlines and bounds for what a client sends.
 
     ``scope["portico.connection"]`` is it: who authenticates a request calls `admit`, who answers it may `watch`.
@@ -373,11 +373,11 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's word for what the parser refused."""
-        self._refuse(self._refusal or Malformed(f"{msg} Send HTTP/1.1."))
+        self._refuse(self._refusal or MalformedRequest(f"{msg} Send HTTP/1.1."))
 
     # --- deadlines ------------------------------------------------------------------------------------------
 
-    def tick(self, bounds: Bounds) -> None:
+    def tick(self, bounds: ConnectionLimits) -> None:
         """A second has passed."""
         self._watch_writes()
         self._ticks += 1
@@ -390,7 +390,9 @@ class Connection(HttpToolsProtocol):
                 self._ticks = 0  # of an earlier request; this one is read when that is done
             elif self._ticks > bounds.header_timeout:
                 self._refuse(
-                    TooSlow(f"The headers of the request did not come within {bounds.header_timeout:g} s.")
+                    ClientTooSlow(
+                        f"The headers of the request did not come within {bounds.header_timeout:g} s."
+                    )
                 )
         elif self._phase == _BODY:
             self._watch_body(bounds)
@@ -402,7 +404,7 @@ class Connection(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle  # nothing before the first request
         return cycle is not None and not cycle.response_complete
 
-    def _watch_body(self, bounds: Bounds) -> None:
+    def _watch_body(self, bounds: ConnectionLimits) -> None:
         """A body must come at `MIN_BODY_BYTES_PER_S`, unless it is us who do not read."""
         cycle = self.cycle
         if self.flow.read_paused or cycle.waiting_for_100_continue or self.pipeline:
@@ -412,7 +414,7 @@ class Connection(HttpToolsProtocol):
         elif self._ticks >= bounds.body_timeout:
             if self._body_bytes < MIN_BODY_BYTES_PER_S * self._ticks:
                 self._refuse(
-                    TooSlow(
+                    ClientTooSlow(
                         f"The body came slower than {MIN_BODY_BYTES_PER_S // 1024} KB per second over "
                         f"{bounds.body_timeout:g} s."
                     )
@@ -475,15 +477,15 @@ _REASONS: Final = {
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process have as many file descriptors as it may, up to `WANTED_DESCRIPTORS`; how many that is."""
+    """Let this process have as many file descriptors as it may, up to `WANTED_DESCRIPTOR_COUNT`; how many that is."""
     try:
         import resource
     except ImportError:  # not on Windows
-        return WANTED_DESCRIPTORS
+        return WANTED_DESCRIPTOR_COUNT
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return WANTED_DESCRIPTORS
-    wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
+        return WANTED_DESCRIPTOR_COUNT
+    wanted = WANTED_DESCRIPTOR_COUNT if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTOR_COUNT)
     # macOS promises any number and then grants no more than this.
     for most in (wanted, 10_240):
         if soft < most <= wanted:
@@ -494,7 +496,7 @@ def raise_descriptor_limit() -> int:
 
 
 def _fitting() -> int:
-    """Connections that fit into the file descriptors, with `RESERVED_DESCRIPTORS` for everything else."""
+    """Connections that fit into the file descriptors, with `RESERVED_DESCRIPTOR_COUNT` for everything else."""
     try:
         import resource
     except ImportError:
@@ -502,7 +504,7 @@ def _fitting() -> int:
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
-    return min(MAX_CONNECTIONS, max(MIN_CONNECTIONS, (soft - RESERVED_DESCRIPTORS) * 3 // 4))
+    return min(MAX_CONNECTIONS, max(MIN_CONNECTIONS, (soft - RESERVED_DESCRIPTOR_COUNT) * 3 // 4))
 
 
 def _group(address: str) -> str:

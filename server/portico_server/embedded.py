@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from portico_server import config
-from portico_server.app import Daemon, Wishes
+from portico_server.app import Daemon, StartOptions
 from portico_server.core.errors import Unavailable
 from portico_server.db.database import Database
 from portico_server.home import Home
 from portico_server.http_server import listen, new_loop
 from portico_server.settings import load
 
-PATIENCE = 60.0
+START_TIMEOUT_S = 60.0
 """Seconds in which it must serve, and must have ended."""
 
 
@@ -38,7 +38,7 @@ def embedded(configuration: Mapping[str, Any], home: Path | None = None) -> Iter
             try:
                 database.prepare()
                 daemon = Daemon(
-                    loaded, Wishes(quiet=True, configuration=given, within=True), database, listener
+                    loaded, StartOptions(quiet=True, configuration=given, within=True), database, listener
                 )
                 with _serving(daemon, held):
                     yield daemon.parts.url
@@ -68,12 +68,12 @@ def _serving(daemon: Daemon, home: Home) -> Iterator[None]:
     thread = threading.Thread(target=work, name="portico")
     thread.start()
     try:
-        if not daemon.serving.wait(PATIENCE):
-            raise Unavailable(f"The daemon did not begin to serve within {PATIENCE:g} s.")
+        if not daemon.serving.wait(START_TIMEOUT_S):
+            raise Unavailable(f"The daemon did not begin to serve within {START_TIMEOUT_S:g} s.")
         if ended and ended[0] is not None:
             raise ended[0]
         yield
     finally:
         if loops and thread.is_alive():
             loops[0].call_soon_threadsafe(daemon.stop)
-        thread.join(PATIENCE)
+        thread.join(START_TIMEOUT_S)

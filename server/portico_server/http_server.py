@@ -15,11 +15,11 @@ from typing import Any, cast
 
 import uvicorn
 
-from portico_server.connections import Bounds, Connection, Connections
+from portico_server.connections import ConnectionLimits, Connections, HttpConnection
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.settings import Settings
 
-TICKS_PER_SWEEP = 10
+TICKS_PER_SWEEP_COUNT = 10
 """Of uvicorn's main loop, which comes round every tenth of a second."""
 
 
@@ -107,7 +107,7 @@ def _told(host: str, port: int, path: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """uvicorn, with its start as an event, the signals left to us, and bounds on what clients hold.
 
     ``grace`` is how many seconds calls in progress are given when it stops.
@@ -115,11 +115,11 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Any, settings: Settings, *, grace: int) -> None:
         self.serving = asyncio.Event()
-        self.connections = Connections(Bounds.of(settings))
+        self.connections = Connections(ConnectionLimits.of(settings))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=cast("type[asyncio.Protocol]", partial(Connection, connections=self.connections)),
+                http=cast("type[asyncio.Protocol]", partial(HttpConnection, connections=self.connections)),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -136,7 +136,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
-        if counter % TICKS_PER_SWEEP == 0:
+        if counter % TICKS_PER_SWEEP_COUNT == 0:
             self.connections.sweep()
         return await super().on_tick(counter)
 

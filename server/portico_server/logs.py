@@ -14,11 +14,11 @@ from pathlib import Path
 
 _SECRET = re.compile(r"(?i)\b(pk-|sk-|hf_|Bearer\s+)[A-Za-z0-9_\-\.=]{6,}")
 
-SIZE = 5 * 1024 * 1024
-BACKUPS = 3
+MAX_LOG_BYTES = 5 * 1024 * 1024
+BACKUP_FILES = 3
 
 
-class _Redact(logging.Filter):
+class _RedactFilter(logging.Filter):
     """Keys never reach a log, whatever was logged."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -27,14 +27,14 @@ class _Redact(logging.Filter):
         return True
 
 
-class _CutOff(logging.Filter):
+class _TruncateFilter(logging.Filter):
     """A call that was cut off when the daemon stopped is no defect: the line before says how many there were."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
@@ -83,15 +83,21 @@ def configure(folder: Path, level: str, form: str, *, quiet: bool) -> None:
     """Log to ``folder/daemon.log``, and to standard error unless ``quiet``."""
     folder.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [
-        _File(folder / "daemon.log", maxBytes=SIZE, backupCount=BACKUPS, encoding="utf-8", delay=True)
+        _File(
+            folder / "daemon.log",
+            maxBytes=MAX_LOG_BYTES,
+            backupCount=BACKUP_FILES,
+            encoding="utf-8",
+            delay=True,
+        )
     ]
     if not quiet:
         handlers.append(logging.StreamHandler())
     for handler in handlers:
-        handler.addFilter(_Redact())
-        handler.addFilter(_CutOff())
+        handler.addFilter(_RedactFilter())
+        handler.addFilter(_TruncateFilter())
         handler.setFormatter(
-            _Json()
+            _JsonFormatter()
             if form == "json"
             else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
         )

@@ -21,13 +21,13 @@ from portico_server.backup.write import backup, check_here, noted
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.db.database import Database
 from portico_server.home import Home
-from portico_server.settings import Loaded, Settings
+from portico_server.settings import LoadedSettings, Settings
 
 PROGRESS_S: Final = 0.2
 """Seconds between two lines of progress."""
 
 
-def run(given: Namespace, loaded: Loaded) -> int:
+def run(given: Namespace, loaded: LoadedSettings) -> int:
     """Do what the command line asks. Raises `PorticoError`."""
     settings = loaded.settings
     check_here(settings)
@@ -41,7 +41,7 @@ def run(given: Namespace, loaded: Loaded) -> int:
     return 0
 
 
-def _write(path: Path, loaded: Loaded, *, models: bool) -> dict[str, Any]:
+def _write(path: Path, loaded: LoadedSettings, *, models: bool) -> dict[str, Any]:
     settings = loaded.settings
     _check_exists(settings.home)
     partial = path.with_name(f"{path.name}.part")
@@ -61,7 +61,7 @@ def _write(path: Path, loaded: Loaded, *, models: bool) -> dict[str, Any]:
                 partial.unlink(missing_ok=True)
 
 
-async def _send(out: BinaryIO, loaded: Loaded, models: Path | None) -> int:
+async def _send(out: BinaryIO, loaded: LoadedSettings, models: Path | None) -> int:
     home = loaded.settings.home
     noted_ones = noted(loaded)
     async with backup(

@@ -11,7 +11,7 @@ from portico_server.apps.entry import AppEntry
 from portico_server.apps.prompts.library import Library
 from portico_server.config import Configuration, StoreSpec
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db.stores import StoreRow
 from portico_server.engines.models import BUILT_IN, Models
@@ -29,7 +29,7 @@ KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "apps")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PlannedChange:
     """One thing and what is to become of it. ``detail`` names the fields that differ."""
 
     kind: str
@@ -39,8 +39,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class _Planned:
-    change: Change
+class _Step:
+    change: PlannedChange
     do: Do | None = None
 
 
@@ -65,7 +65,7 @@ class Reconciler:
 
     async def apply(
         self, wanted: Configuration, caller: Principal, *, prune: Iterable[str] = (), dry_run: bool = False
-    ) -> list[Change]:
+    ) -> list[PlannedChange]:
         """Everything is checked before anything is changed; with ``dry_run`` nothing is.
 
         ``prune``: kinds of which everything goes that the configuration does not name. An app that refers to what
@@ -73,7 +73,7 @@ class Reconciler:
         wrong, and what had been done before it.
         """
         planned = await self._plan(wanted, caller, frozenset(prune))
-        done: list[Change] = []
+        done: list[PlannedChange] = []
         for one in planned if not dry_run else ():
             if one.do is None:
                 continue
@@ -88,7 +88,7 @@ class Reconciler:
             done.append(one.change)
         return [one.change for one in planned]
 
-    async def _plan(self, wanted: Configuration, caller: Principal, prune: frozenset[str]) -> list[_Planned]:
+    async def _plan(self, wanted: Configuration, caller: Principal, prune: frozenset[str]) -> list[_Step]:
         coming = {name for spec in wanted.models for name in (spec.name, *spec.aliases)}
         planned = [
             *(self._model(spec) for spec in wanted.models),
@@ -104,22 +104,22 @@ class Reconciler:
 
     # --- each kind -------------------------------------------------------------------------------------------------
 
-    def _model(self, spec: ModelSpec) -> _Planned:
+    def _model(self, spec: ModelSpec) -> _Step:
         self._models.check(spec)
         known = self._models.spec(spec.name)
         if known is None:
-            return _Planned(Change("models", spec.name, "create"), lambda: self._models.add(spec))
+            return _Step(PlannedChange("models", spec.name, "create"), lambda: self._models.add(spec))
         fields = _differing(known.to_json(), spec.to_json())
         if not fields:
-            return _Planned(Change("models", spec.name, "unchanged"))
+            return _Step(PlannedChange("models", spec.name, "unchanged"))
 
         async def again() -> None:
             await self._models.remove(spec.name, forget=False)  # aliases that mean it go on to
             await self._models.add(spec)
 
-        return _Planned(Change("models", spec.name, "change", fields), again)
+        return _Step(PlannedChange("models", spec.name, "change", fields), again)
 
-    async def _store(self, spec: StoreSpec, at: str, coming: Collection[str]) -> _Planned:
+    async def _store(self, spec: StoreSpec, at: str, coming: Collection[str]) -> _Step:
         """``coming``: names of models that this configuration itself brings."""
         for field, (model, error) in self.missing_models(spec).items():
             if model not in coming:
@@ -128,7 +128,7 @@ class Reconciler:
         try:
             row = await self._stores.get(spec.name, SYSTEM)
         except NotFound:
-            return _Planned(Change("stores", spec.name, "create"), lambda: self.store(spec))
+            return _Step(PlannedChange("stores", spec.name, "create"), lambda: self.store(spec))
         fields = [
             name
             for name, differs in (
@@ -144,8 +144,8 @@ class Reconciler:
         groups = await self._stores.groups.differing(row, self._groups(spec))
         fields += [f"groups.{name}" for name in groups]
         if not fields:
-            return _Planned(Change("stores", spec.name, "unchanged"))
-        return _Planned(Change("stores", spec.name, "change", tuple(fields)), lambda: self.store(spec))
+            return _Step(PlannedChange("stores", spec.name, "unchanged"))
+        return _Step(PlannedChange("stores", spec.name, "change", tuple(fields)), lambda: self.store(spec))
 
     def _other_model(self, spec: StoreSpec, row: StoreRow) -> bool:
         if not spec.embedding_model:
@@ -234,7 +234,7 @@ class Reconciler:
             runs.append(await self._stores.change_model(row, spec.embedding_model))
         return [*runs, *await self._stores.groups.apply(row, self._groups(spec))]
 
-    def _sources(self, wanted: Configuration) -> list[_Planned]:
+    def _sources(self, wanted: Configuration) -> list[_Step]:
         """Tools and MCP servers."""
         planned = []
         for kind, holder, specs in (
@@ -246,10 +246,10 @@ class Reconciler:
                 fields = _differing(known.to_json(), spec.to_json()) if known is not None else ()
                 action: Action = "create" if known is None else "change" if fields else "unchanged"
                 do = None if action == "unchanged" else _putting(holder, spec)
-                planned.append(_Planned(Change(kind, spec.name, action, fields), do))
+                planned.append(_Step(PlannedChange(kind, spec.name, action, fields), do))
         return planned
 
-    async def _library(self, wanted: Configuration, caller: Principal) -> list[_Planned]:
+    async def _library(self, wanted: Configuration, caller: Principal) -> list[_Step]:
         taken = await self._prompts.take(wanted.prompts, caller, origin="configuration", dry_run=True)
         actions: dict[str, Action] = {
             **dict.fromkeys(taken.added, "create"),
@@ -264,21 +264,21 @@ class Reconciler:
                 await self._prompts.save(spec, caller, origin="configuration")
 
             planned.append(
-                _Planned(Change("prompts", spec.name, action), None if action == "unchanged" else save)
+                _Step(PlannedChange("prompts", spec.name, action), None if action == "unchanged" else save)
             )
         return planned
 
     async def _entries(
         self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
-    ) -> list[_Planned]:
+    ) -> list[_Step]:
         """Apps, those that others need first. ``new``: kinds and names that this configuration brings."""
         new = new | {("apps", entry.name) for entry in entries if self._apps.shared(entry.name) is None}
-        planned: list[_Planned] = []
+        planned: list[_Step] = []
         waiting: dict[str, AppEntry] = {}
         for entry in entries:
             change = self._entry(entry)
             if change.action == "unchanged":
-                planned.append(_Planned(change))
+                planned.append(_Step(change))
                 continue
             try:
                 await self._apps.check(entry.name, entry.kind, entry.spec, caller)
@@ -286,36 +286,36 @@ class Reconciler:
                 if not _comes(error, new - {("apps", entry.name)}):
                     raise
                 waiting[entry.name] = entry
-            planned.append(_Planned(change, self._deploying([entry], caller)))
+            planned.append(_Step(change, self._deploying([entry], caller)))
         # Those that others need go first; the rest may need each other: the last of them deploys what is left.
-        late = [_Planned(one.change) for one in planned if one.change.name in waiting]
+        late = [_Step(one.change) for one in planned if one.change.name in waiting]
         planned = [one for one in planned if one.change.name not in waiting]
         if late:
             late[-1] = replace(late[-1], do=self._deploying(list(waiting.values()), caller))
         return planned + late
 
-    def _entry(self, entry: AppEntry) -> Change:
+    def _entry(self, entry: AppEntry) -> PlannedChange:
         row = self._apps.shared(entry.name)
         if row is None:
-            return Change("apps", entry.name, "create")
+            return PlannedChange("apps", entry.name, "create")
         fields = []
         if not self._apps.same(entry.name, entry.kind, entry.spec):
             fields.append("spec")
-        if entry.limits is not None and entry.limits != Limits.parse(row.limits):
+        if entry.limits is not None and entry.limits != UsageLimits.parse(row.limits):
             fields.append("limits")
-        return Change("apps", entry.name, "change" if fields else "unchanged", tuple(fields))
+        return PlannedChange("apps", entry.name, "change" if fields else "unchanged", tuple(fields))
 
     def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
         return lambda: self._apps.given(entries, caller)
 
-    async def _gone(self, wanted: Configuration, caller: Principal) -> list[_Planned]:
+    async def _gone(self, wanted: Configuration, caller: Principal) -> list[_Step]:
         """What is here and not in the configuration, each with how it is removed."""
         built_in = {spec.name for spec in BUILT_IN}
         models = [info.name for info in self._models.list() if info.name not in built_in]
         rows = [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
         apps = [row.name for row, _version in self._apps.list(SYSTEM)]
         prompts = [prompt.name for prompt in await self._prompts.list(SYSTEM)]
-        found: list[_Planned] = []
+        found: list[_Step] = []
         for kind, here, named, remove in (
             ("models", models, wanted.models, lambda name: self._models.remove(name)),
             ("stores", rows, wanted.stores, lambda name: self._stores.delete(name, SYSTEM)),
@@ -327,7 +327,7 @@ class Reconciler:
             kept = {spec.name for spec in named}
             for name in here:
                 if name not in kept:
-                    found.append(_Planned(Change(kind, name, "remove"), _calling(remove, name)))
+                    found.append(_Step(PlannedChange(kind, name, "remove"), _calling(remove, name)))
         return found
 
 

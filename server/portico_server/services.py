@@ -26,10 +26,10 @@ from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.lent import Lent
 from portico_server.engines.models import Models
-from portico_server.evals.evals import Evals
+from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
-from portico_server.evals.searches import Searches
-from portico_server.evals.spec import Workplace
+from portico_server.evals.searches import EvalSearches
+from portico_server.evals.spec import EvalServices
 from portico_server.finetune.jobs import Jobs
 from portico_server.finetune.local import LocalTrainer
 from portico_server.finetune.orders import Orders
@@ -42,7 +42,7 @@ from portico_server.knowledge.stores import Stores
 from portico_server.knowledge.uploaded import Uploaded
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.questions import Questions
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
@@ -50,7 +50,7 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
-from portico_server.settings import MB, Loaded
+from portico_server.settings import MB_BYTES, LoadedSettings
 from portico_server.tools.added.added import AddedTools
 from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.approval import Approval, rule_of
@@ -69,7 +69,7 @@ logger = logging.getLogger(__name__)
 class Services:
     """The parts, each layer made of those below it. Nothing runs yet: `portico_server.app` starts and ends them."""
 
-    def __init__(self, loaded: Loaded, database: Database) -> None:
+    def __init__(self, loaded: LoadedSettings, database: Database) -> None:
         self._loaded = loaded
         self._settings = loaded.settings
         self._database = database
@@ -101,7 +101,7 @@ class Services:
     def _serve_models_and_stores(self) -> None:
         settings, database = self._settings, self._database
         self.models = Models(database, self.registry, self.runner, self.scheduler, settings)
-        self.files = Files(database, settings.blobs, max_bytes=settings.max_file_mb * MB)
+        self.files = Files(database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES)
         self.stores = Stores(
             database,
             self.registry,
@@ -117,7 +117,7 @@ class Services:
 
     def _serve_tools(self) -> None:
         settings, database = self._settings, self._database
-        self.artifacts = Artifacts(database, settings.artifacts)
+        self.artifacts = ArtifactStore(database, settings.artifacts)
         self.toolbox = Toolbox(
             self.registry,
             self.artifacts,
@@ -151,7 +151,7 @@ class Services:
         self.prompts = Library(database, self.registry.require_unreserved)
         self.flows = Flows(
             *(database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse),
-            redaction.rules(self._settings.redact, self._settings.redact_pattern),
+            redaction.parse_rules(self._settings.redact, self._settings.redact_pattern),
             ValueBudget(self._settings.flow_value_mb, self._settings.flow_run_mb),
         )
         self.apps = Apps(database, self.registry, self.runner.app_quotas)
@@ -188,23 +188,23 @@ class Services:
         self.batches = Batches(
             *(self._database, self.registry, self.runner, self.scheduler, self.files),
             at_once=settings.batch_concurrency,
-            longest=settings.max_body_mb * MB,
+            longest=settings.max_body_mb * MB_BYTES,
             yields=settings.batch_yields,
         )
 
     def _evaluate(self) -> None:
         settings = self._settings
-        place = Workplace(
+        place = EvalServices(
             *(self._database, self.registry, self.runner, self.scheduler, self.files),
             *(self.code.light, self.apps),
             Orders(self.tuning, _wished),
             filters.parse,
-            Throttle(self.registry, self.runner, on=settings.batch_yields).stand_back,
+            Throttle(self.registry, self.runner, on=settings.batch_yields).wait_for_idle,
             settings.eval_concurrency,
         )
-        self.evals = Evals(self._database, self.registry)
+        self.evals = Evaluations(self._database, self.registry)
         self.eval_runs = EvalRuns(place, self.evals)
-        self.searches = Searches(place, self.evals, self.eval_runs.slots)
+        self.searches = EvalSearches(place, self.evals, self.eval_runs.slots)
 
     def parts(self, url: str, stop: Callable[[], None]) -> Parts:
         """What the faces may use of a daemon at ``url`` that ``stop`` ends."""

@@ -14,7 +14,7 @@ from portico_server.core.errors import InvalidRequest, nearest
 
 Origin = Literal["flag", "environment", "file", "default"]
 
-MB = 1024 * 1024
+MB_BYTES = 1024 * 1024
 
 
 def _setting(default: Any, doc: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
@@ -236,7 +236,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSettings:
     """The settings, and where each value came from."""
 
     settings: Settings
@@ -258,7 +258,7 @@ def load(
     flags: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     file: Mapping[str, Any] | None = None,
-) -> Loaded:
+) -> LoadedSettings:
     """Settle every value. Raises `InvalidRequest` that names the setting, the source and what was expected."""
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -288,7 +288,7 @@ def load(
         values["models"] = values["home"] / "models"
     if origins["environments"] == "default":
         values["environments"] = values["home"] / "environments"
-    return Loaded(Settings(**values), origins)
+    return LoadedSettings(Settings(**values), origins)
 
 
 def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[str, Any]) -> Any:

@@ -25,7 +25,7 @@ from portico.errors import Forbidden
 from portico_server.apps.deployed import Kind
 from portico_server.core.principal import Principal
 from portico_server.knowledge.facts import StoredFacts
-from portico_server.runs.artifacts import Author, Made
+from portico_server.runs.artifacts import Author, NewArtifact
 
 SCOPES = ("chat", "models:read", "stores:*:manage", "apps:*:deploy", "tools:*:call", "finetune")
 BODIES = ("post", "put", "patch")
@@ -154,7 +154,7 @@ async def run(caller: Caller, name: str) -> str:
 
 async def artifact(caller: Caller, name: str) -> str:
     author = Author(f"run_{name}", caller.principal)
-    [kept] = await caller.porch.parts.artifacts.keep([Made("a.txt", "text/plain", b"secret")], author)
+    [kept] = await caller.porch.parts.artifacts.keep([NewArtifact("a.txt", "text/plain", b"secret")], author)
     return kept.id
 
 

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from portico_server.core.ids import new_id
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import LOCAL, SYSTEM, Principal, parse_scope
 from portico_server.db import keys, usage
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
 from portico_server.knowledge.filter import parse_bound, to_json
-from portico_server.runs.quotas import DAY, MINUTE, Quotas
+from portico_server.runs.quotas import DAY_S, MINUTE_S, Quotas
 from portico_server.settings import Settings
 
 PREFIX = "pk-"
@@ -32,7 +32,7 @@ OPERATOR = Principal("operator", frozenset({"admin"}))
 
 NAME_LENGTH = 100
 
-NO_LIMITS = Limits()
+NO_LIMITS = UsageLimits()
 
 
 class GivenKey(Protocol):
@@ -48,7 +48,7 @@ class GivenKey(Protocol):
     def scopes(self) -> tuple[str, ...]: ...
 
     @property
-    def limits(self) -> Limits: ...
+    def limits(self) -> UsageLimits: ...
 
     @property
     def filters(self) -> Mapping[str, Any]: ...
@@ -97,8 +97,8 @@ class Auth:
         for row in self._rows.values():
             meter = self._quotas.of(row.id)
             if meter is not None:
-                requests, tokens = await self._database.read(usage.spent, row.id, now - MINUTE)
-                _, today = await self._database.read(usage.spent, row.id, now - now % DAY)
+                requests, tokens = await self._database.read(usage.spent, row.id, now - MINUTE_S)
+                _, today = await self._database.read(usage.spent, row.id, now - now % DAY_S)
                 meter.resume(requests=requests, tokens=tokens, spent=today)
 
     def list(self) -> Sequence[KeyRow]:
@@ -109,7 +109,7 @@ class Auth:
         self,
         name: str,
         scopes: Sequence[str],
-        limits: Limits = NO_LIMITS,
+        limits: UsageLimits = NO_LIMITS,
         filters: Mapping[str, Any] | None = None,
     ) -> tuple[KeyRow, str]:
         """A new key: its row, and the secret, which exists nowhere else. ``filters``: see `checked_filters`."""
@@ -206,7 +206,7 @@ class Auth:
     def _admit(self, row: KeyRow) -> None:
         self._rows[row.id] = row
         self._callers[row.hash] = Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
-        self._quotas.limit(row.id, row.name, Limits.parse(row.limits))
+        self._quotas.limit(row.id, row.name, UsageLimits.parse(row.limits))
 
 
 def checked_filters(

@@ -28,7 +28,7 @@ from portico_server.api.shape import JSON_RPC, OPENAI, is_rpc
 from portico_server.core import pools, trace
 from portico_server.core.errors import InvalidRequest, Unauthenticated
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.settings import MB
+from portico_server.settings import MB_BYTES
 
 HEALTH = orjson.dumps({"status": "ok", "version": __version__})
 
@@ -61,9 +61,9 @@ class Door:
         self._parts = parts
         self._auth = auth
         self._guard = Guard(parts.settings)
-        self._body_limit = parts.settings.max_body_mb * MB
+        self._body_limit = parts.settings.max_body_mb * MB_BYTES
         # What surrounds the file in a form comes on top.
-        self._upload_limit = parts.settings.max_file_mb * MB + MB
+        self._upload_limit = parts.settings.max_file_mb * MB_BYTES + MB_BYTES
         self._faces: dict[str, asyncio.Future[Face]] = {}
         self._calls: dict[str, set[Exchange]] = {}
         """What keys have under way, by the key's id."""

@@ -17,8 +17,8 @@ from portico_server.api.shape import OPENAI, Shape
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.runs.quotas import Meter
-from portico_server.settings import MB
+from portico_server.runs.quotas import UsageMeter
+from portico_server.settings import MB_BYTES
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -120,7 +120,7 @@ class Exchange:
         named = self.id.encode()
         self.extra: RawHeaders = [NO_SNIFFING, *[(name, named) for name in shape.ids]]
         self.caller: Principal | None = None
-        self.meter: Meter | None = None
+        self.meter: UsageMeter | None = None
         """What the caller's key has left, if it has limits; told with every answer."""
         self.task: asyncio.Task[None] | None = None
         """Who answers, where that can be ended."""
@@ -155,7 +155,9 @@ class Exchange:
         return message
 
     def too_large(self) -> TooLarge:
-        return TooLarge(f"The body is larger than {self.limit // MB} MB, the most that this path takes.")
+        return TooLarge(
+            f"The body is larger than {self.limit // MB_BYTES} MB, the most that this path takes."
+        )
 
     async def body(self) -> bytes:
         """The whole body. Raises `ClientLeft` if the client leaves before its end."""

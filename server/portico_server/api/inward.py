@@ -16,20 +16,20 @@ from portico_server.api import errors
 from portico_server.api.exchange import Exchange, Message
 from portico_server.api.hot import HOT, Handler
 from portico_server.api.parts import Parts
-from portico_server.batches.spec import Answer, Ask
+from portico_server.batches.spec import AnswerLine, LineAnswer
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.principal import Principal
-from portico_server.settings import MB
+from portico_server.settings import MB_BYTES
 
 _HEADERS: Final = [(b"content-type", b"application/json")]
 
 
-def door(parts: Parts) -> Ask:
+def door(parts: Parts) -> AnswerLine:
     """What answers requests from within."""
-    limit = parts.settings.max_body_mb * MB
+    limit = parts.settings.max_body_mb * MB_BYTES
 
-    async def ask(endpoint: str, body: bytes, caller: Principal) -> Answer:
+    async def ask(endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
         told = _Told(body)
         exchange = Exchange(
             {"type": "http", "method": "POST", "path": endpoint, "headers": _HEADERS},
@@ -42,7 +42,7 @@ def door(parts: Parts) -> Ask:
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told
             refused = errors.ours(error, exchange.id)
             await exchange.refuse(refused)
-        return Answer(
+        return LineAnswer(
             told.status,
             bytes(told.body),
             exchange.id,

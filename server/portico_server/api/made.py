@@ -7,13 +7,13 @@ from typing import Final
 from fastapi.responses import FileResponse
 
 from portico_server.db.artifacts import ArtifactRow
-from portico_server.runs.artifacts import Artifacts, missing
+from portico_server.runs.artifacts import ArtifactStore, missing
 
 _PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """What a browser may show in place: formats that cannot hold a script."""
 
 
-def content(artifacts: Artifacts, row: ArtifactRow) -> FileResponse:
+def content(artifacts: ArtifactStore, row: ArtifactRow) -> FileResponse:
     """A response with the bytes of an artifact. Never shown as a page of ours: code that a model wrote made them."""
     path = artifacts.path(row)
     if not path.is_file():

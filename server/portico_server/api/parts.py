@@ -19,20 +19,20 @@ from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
-from portico_server.evals.evals import Evals
+from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
-from portico_server.evals.searches import Searches
+from portico_server.evals.searches import EvalSearches
 from portico_server.finetune.jobs import Jobs
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.stores import Stores
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.questions import Questions
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.settings import Loaded, Settings
+from portico_server.settings import LoadedSettings, Settings
 from portico_server.tools.added.added import AddedTools
 from portico_server.tools.mcp_host.host import McpHost
 from portico_server.tools.served import Served
@@ -42,7 +42,7 @@ from portico_server.tools.served import Served
 class Parts:
     """Handed to every face; ``startup`` lists the ids of the runs that the start of the daemon began."""
 
-    loaded: Loaded
+    loaded: LoadedSettings
     database: Database
     registry: Registry
     runner: Runner
@@ -51,16 +51,16 @@ class Parts:
     models: Models
     files: Files
     stores: Stores
-    artifacts: Artifacts
+    artifacts: ArtifactStore
     flows: Flows
     apps: Apps
     reconciler: Reconciler
     agents: Agents
     tuning: Jobs
     batches: Batches
-    evals: Evals
+    evals: Evaluations
     eval_runs: EvalRuns
-    searches: Searches
+    searches: EvalSearches
     retention: Retention
     mcp: McpHost
     added: AddedTools

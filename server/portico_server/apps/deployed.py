@@ -17,7 +17,7 @@ from portico_server.apps.entry import AppEntry
 from portico_server.core.binding import bound_id
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.ids import is_id, new_id
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_name
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
@@ -25,7 +25,7 @@ from portico_server.core.servable import Servable
 from portico_server.db import apps, usage
 from portico_server.db.apps import AppRow, VersionRow
 from portico_server.db.database import Database
-from portico_server.runs.quotas import DAY, MINUTE, Quotas
+from portico_server.runs.quotas import DAY_S, MINUTE_S, Quotas
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Apps:
             await self.deploy(entry.name, entry.kind, entry.spec, caller, note="configuration")
         row = self.shared(entry.name)
         assert row is not None
-        if entry.limits is not None and entry.limits != Limits.parse(row.limits):
+        if entry.limits is not None and entry.limits != UsageLimits.parse(row.limits):
             await self.limit(row.id, entry.limits, caller)
 
     async def run(self) -> None:
@@ -133,7 +133,7 @@ class Apps:
 
     async def _hold(self, row: AppRow, *, resume: bool = False) -> None:
         """Hold an app to its limits; with ``resume``, what was used before this start counts."""
-        meter = self._quotas.limit(row.id, row.name, Limits.parse(row.limits))
+        meter = self._quotas.limit(row.id, row.name, UsageLimits.parse(row.limits))
         if meter is None or not resume:
             return
         others = [owner for owner, name in self._ids if name == row.name and owner is not None]
@@ -148,8 +148,8 @@ class Apps:
                 besides=others if row.owner is None else (),
             )
 
-        requests, tokens = await spent(now - MINUTE)
-        _, today = await spent(now - now % DAY)
+        requests, tokens = await spent(now - MINUTE_S)
+        _, today = await spent(now - now % DAY_S)
         meter.resume(requests=requests, tokens=tokens, spent=today)
 
     async def deploy(
@@ -312,7 +312,7 @@ class Apps:
         )
 
     def known(self, caller: Principal) -> Sequence[str]:
-        """`portico_server.core.interfaces.Variants` of deployed apps."""
+        """`portico_server.core.interfaces.AppVariants` of deployed apps."""
         return [row.name for row, _version in self.list(caller)]
 
     async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
@@ -328,7 +328,7 @@ class Apps:
         row, _version = await self.update(name, changes, caller, note=note)
         return row.version
 
-    async def limit(self, ref: str, limits: Limits, caller: Principal) -> AppRow:
+    async def limit(self, ref: str, limits: UsageLimits, caller: Principal) -> AppRow:
         """Hold an app to limits, whoever calls it; what it has used so far counts, save calls in progress."""
         row, version = self._changeable(ref, caller)
         await self._database.write(apps.limit, row.id, limits.to_json() or None)

@@ -14,7 +14,7 @@ from portico_server.apps.agent import read as agents
 from portico_server.apps.fields import Fields
 from portico_server.apps.flow import read as flows
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_name
 
 OVER = ("title", "description", "durability", "timeout")
@@ -28,7 +28,7 @@ class AppEntry:
     name: str
     kind: str
     spec: Mapping[str, Any]
-    limits: Limits | None = None
+    limits: UsageLimits | None = None
 
 
 def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
@@ -83,7 +83,7 @@ def _checked(
         raise InvalidRequest(
             f"{at}: {error.message}", code=error.code, param=f"{at}.{error.param}" if error.param else at
         ) from error
-    held = None if limits is None else Limits.parse(limits, f"{at}.limits")
+    held = None if limits is None else UsageLimits.parse(limits, f"{at}.limits")
     return AppEntry(name, kind, {"name": name, **spec}, held)
 
 

@@ -22,7 +22,7 @@ from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, o
 from portico_server.backup import layout
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.db import snapshot
-from portico_server.settings import Loaded, Settings
+from portico_server.settings import LoadedSettings, Settings
 
 # The first half of a backup: everything as it is at one moment, held fast so that it can be sent at leisure.
 
@@ -181,7 +181,7 @@ def check_here(settings: Settings) -> None:
         )
 
 
-def noted(loaded: Loaded) -> list[dict[str, Any]]:
+def noted(loaded: LoadedSettings) -> list[dict[str, Any]]:
     """The settings that are not defaults, secrets masked: a backup notes them, for people."""
     return [
         {"name": row.name, "value": row.value, "origin": row.origin}

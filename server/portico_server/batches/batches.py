@@ -13,15 +13,15 @@ from portico_server.batches.spec import (
     ENDPOINTS,
     KIND,
     PURPOSE,
-    WINDOW_SECONDS,
+    WINDOW_S,
     WORKING,
-    Ask,
-    Checked,
-    Problem,
-    Spec,
-    Uploads,
+    AnswerLine,
+    BatchFiles,
+    BatchSpec,
+    CheckedFile,
+    LineProblem,
 )
-from portico_server.batches.work import Work, Workplace
+from portico_server.batches.work import BatchContext, BatchWork
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
@@ -38,10 +38,10 @@ from portico_server.runs.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE: Final = 8
+MAX_RUNNING_BATCHES: Final = 8
 """Batches that are worked on at a time; they share the requests that are asked at a time."""
 
-ROWS: Final = 500
+PAGE_ROWS: Final = 500
 """Lines that are removed at once."""
 
 
@@ -56,7 +56,7 @@ class Batches:
         registry: Registry,
         runner: Runner,
         scheduler: Scheduler,
-        files: Uploads,
+        files: BatchFiles,
         *,
         at_once: int,
         longest: int,
@@ -67,28 +67,28 @@ class Batches:
         self._runner = runner
         self._files = files
         self._stops: dict[str, asyncio.Event] = {}
-        self._place = Workplace(
+        self._place = BatchContext(
             *(database, registry, scheduler, files),
             courtesy=Throttle(registry, runner, on=yields),
             slots=asyncio.Semaphore(max(1, at_once)),
             at_once=max(1, at_once),
             longest=longest,
         )
-        self.ask: Ask | None = None
+        self.ask: AnswerLine | None = None
         """The door for a request; put in by the composition root, which knows the faces."""
-        scheduler.handle(KIND, self._work, concurrency=AT_ONCE, bound=True)
+        scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_BATCHES, bound=True)
 
     async def start(self) -> None:
         """Clear up behind a daemon that was cut off: lines of batches that have ended, batches whose runs have."""
         for batch_id in await self._database.read(batches.ended):
-            while await self._database.write(batches.drop, batch_id, ROWS):
+            while await self._database.write(batches.drop, batch_id, PAGE_ROWS):
                 pass
         for row in await self._database.read(batches.working):
             await self._settled(row)
 
     # --- making one --------------------------------------------------------------------------------------------
 
-    async def create(self, input_file_id: str, endpoint: str, spec: Spec, caller: Principal) -> BatchRow:
+    async def create(self, input_file_id: str, endpoint: str, spec: BatchSpec, caller: Principal) -> BatchRow:
         """Begin a batch. The lines of its file are checked in the background. Raises `InvalidRequest`, `NotFound`."""
         file = await self._checked(input_file_id, endpoint, caller)
         now = time.time()
@@ -113,14 +113,14 @@ class Batches:
             errors=None,
             times={},
             created_at=now,
-            expires_at=now + WINDOW_SECONDS,
+            expires_at=now + WINDOW_S,
             finished_at=None,
         )
         await self._database.write(batches.create, row, KIND)
         self._scheduler.look()
         return row
 
-    async def check(self, input_file_id: str, endpoint: str, caller: Principal) -> Checked:
+    async def check(self, input_file_id: str, endpoint: str, caller: Principal) -> CheckedFile:
         """What is in a file, and what is wrong with it, without asking anything. Raises as `create`."""
         file = await self._checked(input_file_id, endpoint, caller)
         path = self._files.blob(file.sha256)
@@ -198,7 +198,7 @@ class Batches:
         if run is None or run.status != "cancelled":
             error = (run.error if run is not None else None) or {}
             words = str(error.get("message") or "The run that did the work is gone.")
-            errors = [Problem(str(error.get("code") or "run_failed"), words).to_json()]
+            errors = [LineProblem(str(error.get("code") or "run_failed"), words).to_json()]
         await self._scheduler.settled(row.run_id)
         await self._database.write(batches.again, row, errors)
         self._scheduler.look()
@@ -212,7 +212,7 @@ class Batches:
             raise Unavailable(f"The batch '{payload['batch']}' is gone.", code="batch_not_found")
         stop = self._stops[row.id] = asyncio.Event()
         try:
-            return await Work(self._place, row, self.ask, stop, context).do()
+            return await BatchWork(self._place, row, self.ask, stop, context).do()
         finally:
             if self._stops.get(row.id) is stop:
                 del self._stops[row.id]

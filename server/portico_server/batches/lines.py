@@ -12,27 +12,27 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from portico_server.batches.spec import LARGEST, LINES, Answer, Checked, Problem
+from portico_server.batches.spec import MAX_FILE_BYTES, MAX_LINES, CheckedFile, LineAnswer, LineProblem
 from portico_server.core.errors import nearest
 from portico_server.db.batches import Spent
 
-MOST: Final = 100
+MAX_PROBLEMS: Final = 100
 """Problems that are told of one file."""
 
-LONGEST_ID: Final = 512
+MAX_ID_CHARS: Final = 512
 """Characters of a custom_id."""
 
-BLOCK: Final = 64
+BLOCK_LINES: Final = 64
 """Lines that are read at once."""
 
-ROOM: Final = 4 * 1024 * 1024
+BLOCK_BYTES: Final = 4 * 1024 * 1024
 """Bytes of lines after which no more are read at once."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BatchLine:
     """One request of a file; ``body`` is JSON."""
 
     line: int
@@ -40,7 +40,7 @@ class Asked:
     body: bytes
 
 
-class _Wrong(Exception):
+class _InvalidLine(Exception):
     """A line that cannot be taken."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
@@ -51,73 +51,79 @@ class _Wrong(Exception):
 # --- the file that was sent --------------------------------------------------------------------------------------
 
 
-def check(path: Path, endpoint: str, longest: int) -> Checked:
+def check(path: Path, endpoint: str, longest: int) -> CheckedFile:
     """Read the whole file, one line at a time. ``longest``: bytes of a line. Slow: not for the event loop."""
-    if path.stat().st_size > LARGEST:
-        words = f"The file is larger than {LARGEST // 1024**2} MB, the most that a batch takes. Split it."
-        return Checked(0, "", (Problem("file_too_large", words, "input_file_id"),))
-    problems: list[Problem] = []
+    if path.stat().st_size > MAX_FILE_BYTES:
+        words = (
+            f"The file is larger than {MAX_FILE_BYTES // 1024**2} MB, the most that a batch takes. Split it."
+        )
+        return CheckedFile(0, "", (LineProblem("file_too_large", words, "input_file_id"),))
+    problems: list[LineProblem] = []
     seen: set[str] = set()
     total, model = 0, ""
     with path.open("rb") as file:
         for number, raw in _raw(file, longest):
             total += 1
-            if total > LINES:
-                words = f"The file has more than {LINES:,} requests, the most that a batch takes. Split it."
-                return Checked(total, model, (Problem("too_many_tasks", words, "input_file_id"),))
-            if len(problems) >= MOST:
+            if total > MAX_LINES:
+                words = (
+                    f"The file has more than {MAX_LINES:,} requests, the most that a batch takes. Split it."
+                )
+                return CheckedFile(total, model, (LineProblem("too_many_tasks", words, "input_file_id"),))
+            if len(problems) >= MAX_PROBLEMS:
                 continue
             try:
                 model = _require(raw, endpoint, longest, seen, model)
-            except _Wrong as wrong:
-                problems.append(Problem(wrong.code, wrong.message, wrong.param, number))
+            except _InvalidLine as wrong:
+                problems.append(LineProblem(wrong.code, wrong.message, wrong.param, number))
     if not total:
         words = "The file is empty. Each line of it must be one request: custom_id, method, url and body, as JSON."
-        problems.append(Problem("empty_file", words, "input_file_id"))
-    return Checked(total, model, tuple(problems))
+        problems.append(LineProblem("empty_file", words, "input_file_id"))
+    return CheckedFile(total, model, tuple(problems))
 
 
 def _require(raw: bytes, endpoint: str, longest: int, seen: set[str], model: str) -> str:
     """The model of a line that is right; of the first one if ``model`` is empty. Raises `_Wrong`."""
     if len(raw) > longest:
         most = longest // 1024**2
-        raise _Wrong(
+        raise _InvalidLine(
             "request_too_large", f"The line is longer than {most} MB, the most that a request may have."
         )
     value = _object(raw)
     custom_id = value.get("custom_id")
-    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= LONGEST_ID:
-        raise _Wrong(*_lacks("custom_id", f"a text of 1 to {LONGEST_ID} characters", custom_id), "custom_id")
+    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_ID_CHARS:
+        raise _InvalidLine(
+            *_lacks("custom_id", f"a text of 1 to {MAX_ID_CHARS} characters", custom_id), "custom_id"
+        )
     if custom_id in seen:
         words = f"Another line has the custom_id '{custom_id[:80]}' too; each must have its own."
-        raise _Wrong("duplicate_custom_id", words, "custom_id")
+        raise _InvalidLine("duplicate_custom_id", words, "custom_id")
     seen.add(custom_id)
     if value.get("method") != "POST":
-        raise _Wrong(*_lacks("method", "'POST'", value.get("method")), "method")
+        raise _InvalidLine(*_lacks("method", "'POST'", value.get("method")), "method")
     if value.get("url") != endpoint:
         if not value.get("url"):
-            raise _Wrong(*_lacks("url", f"'{endpoint}'", None), "url")
+            raise _InvalidLine(*_lacks("url", f"'{endpoint}'", None), "url")
         words = f"The url '{str(value['url'])[:80]}' is not the endpoint of the batch, '{endpoint}'."
-        raise _Wrong("url_mismatch", words, "url")
+        raise _InvalidLine("url_mismatch", words, "url")
     body = value.get("body")
     if not isinstance(body, dict):
-        raise _Wrong(*_lacks("body", "a JSON object", body), "body")
+        raise _InvalidLine(*_lacks("body", "a JSON object", body), "body")
     return _model(body, model)
 
 
 def _model(body: dict[str, Any], model: str) -> str:
     named = body.get("model")
     if not isinstance(named, str) or not named:
-        raise _Wrong(*_lacks("body.model", "the name of a model or an app", named), "body.model")
+        raise _InvalidLine(*_lacks("body.model", "the name of a model or an app", named), "body.model")
     for field in ("stream", "background"):
         if body.get(field):
             words = f"'{field}' has no meaning in a batch, whose answers come as a file; leave it out."
-            raise _Wrong("unsupported_parameter", words, f"body.{field}")
+            raise _InvalidLine("unsupported_parameter", words, f"body.{field}")
     if model and named != model:
         words = (
             f"The model '{named[:80]}' is not that of the first line, '{model[:80]}'; make a batch for each."
         )
-        raise _Wrong("model_mismatch", words + nearest(named, [model]), "body.model")
+        raise _InvalidLine("model_mismatch", words + nearest(named, [model]), "body.model")
     return named
 
 
@@ -126,11 +132,11 @@ def _object(raw: bytes) -> dict[str, Any]:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         what = str(error).partition(": line")[0]
-        raise _Wrong(
+        raise _InvalidLine(
             "invalid_json_line", f"This line is not JSON: {what}, at column {error.colno}."
         ) from None
     if not isinstance(value, dict):
-        raise _Wrong("invalid_json_line", "This line is not a JSON object.")
+        raise _InvalidLine("invalid_json_line", "This line is not a JSON object.")
     return value
 
 
@@ -153,19 +159,19 @@ def _raw(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
             yield number, text
 
 
-def blocks(path: Path, done: Collection[int], longest: int) -> Iterator[list[Asked]]:
+def blocks(path: Path, done: Collection[int], longest: int) -> Iterator[list[BatchLine]]:
     """The requests of a checked file that are not ``done``, some at a time."""
-    block: list[Asked] = []
+    block: list[BatchLine] = []
     size = 0
     with path.open("rb") as file:
         for number, raw in _raw(file, longest):
             if number in done:
                 continue
             value = orjson.loads(raw)
-            asked = Asked(number, value["custom_id"], orjson.dumps(value["body"]))
+            asked = BatchLine(number, value["custom_id"], orjson.dumps(value["body"]))
             block.append(asked)
             size += len(asked.body)
-            if len(block) == BLOCK or size > ROOM:
+            if len(block) == BLOCK_LINES or size > BLOCK_BYTES:
                 yield block
                 block, size = [], 0
     if block:
@@ -175,7 +181,7 @@ def blocks(path: Path, done: Collection[int], longest: int) -> Iterator[list[Ask
 # --- the files of results ----------------------------------------------------------------------------------------
 
 
-def answered(batch_id: str, asked: Asked, answer: Answer) -> tuple[bytes, Spent]:
+def answered(batch_id: str, asked: BatchLine, answer: LineAnswer) -> tuple[bytes, Spent]:
     """The line for a request that was answered, whatever with, and the tokens that this took."""
     try:
         document = orjson.loads(answer.body)
@@ -185,12 +191,12 @@ def answered(batch_id: str, asked: Asked, answer: Answer) -> tuple[bytes, Spent]
     return _line(batch_id, asked, response, None), _spent(document)
 
 
-def unanswered(batch_id: str, asked: Asked, code: str, message: str) -> bytes:
+def unanswered(batch_id: str, asked: BatchLine, code: str, message: str) -> bytes:
     """The line for a request that nobody was asked."""
     return _line(batch_id, asked, None, {"code": code, "message": message})
 
 
-def _line(batch_id: str, asked: Asked, response: Any, error: Any) -> bytes:
+def _line(batch_id: str, asked: BatchLine, response: Any, error: Any) -> bytes:
     line = {
         # The same whenever it is answered, and in the order of the input.
         "id": f"batch_req_{batch_id.removeprefix('batch_')}_{asked.line:06d}",

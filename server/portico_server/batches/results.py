@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from portico_server.batches import lines
-from portico_server.batches.lines import Asked
-from portico_server.batches.spec import OUTPUT_PURPOSE, Laid, Spec, Uploads
+from portico_server.batches.lines import BatchLine
+from portico_server.batches.spec import OUTPUT_PURPOSE, BatchFiles, BatchSpec, StoredFile
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
@@ -23,7 +23,7 @@ from portico_server.db.files import FileRow
 
 logger = logging.getLogger(__name__)
 
-ROWS: Final = 200
+PAGE_ROWS: Final = 200
 """Lines that are read from the database at once."""
 
 CODES: Final = {
@@ -42,7 +42,7 @@ class Results:
     """Writes the files of one batch. Nothing of them is left if that fails."""
 
     database: Database
-    files: Uploads
+    files: BatchFiles
     row: BatchRow
     longest: int
 
@@ -51,7 +51,7 @@ class Results:
 
         Raises `Unavailable` if the disk is full, and `Conflict` if another daemon has the run by now.
         """
-        laid: list[Laid] = []
+        laid: list[StoredFile] = []
         made: list[FileRow | None] = []
         try:
             for name, chunks in (("output", self._answered(failed=False)), ("error", self._failed(status))):
@@ -68,8 +68,8 @@ class Results:
         await self.files.release(digests)  # those that have no row: a file that failed, or is empty
         await self.files.forget(digests)
 
-    def _row(self, name: str, received: Laid) -> FileRow:
-        keep = Spec.from_json(self.row.spec).keep
+    def _row(self, name: str, received: StoredFile) -> FileRow:
+        keep = BatchSpec.from_json(self.row.spec).keep
         now = time.time()
         return FileRow(
             id=new_id("file-"),
@@ -84,7 +84,7 @@ class Results:
 
     async def _answered(self, *, failed: bool) -> AsyncIterator[bytes]:
         after = 0
-        while rows := await self.database.read(batches.lines, self.row.id, failed, after, ROWS):
+        while rows := await self.database.read(batches.lines, self.row.id, failed, after, PAGE_ROWS):
             yield b"".join(row.data for row in rows)
             after = rows[-1].line
 
@@ -106,8 +106,8 @@ class Results:
 
 
 async def read(
-    files: Uploads, row: BatchRow, done: set[int], longest: int
-) -> AsyncGenerator[Sequence[Asked], None]:
+    files: BatchFiles, row: BatchRow, done: set[int], longest: int
+) -> AsyncGenerator[Sequence[BatchLine], None]:
     """The requests of a batch that are not ``done``, some at a time, read off the event loop."""
     found: Any = lines.blocks(files.blob(row.input_sha256), done, longest)
     while block := await pools.FILES.run(next, found, None):
@@ -117,21 +117,21 @@ async def read(
 # Keeps lines as they are done, those together that are done while the ones before are written.
 
 
-PAUSE: Final = 0.1
+WRITE_INTERVAL_S: Final = 0.1
 """Seconds between two writes, so that many lines go together: the way to the disk costs more than a line."""
 
-BEHIND: Final = 256
+MAX_WAITING_LINES: Final = 256
 """Lines that may wait to be written before no more are asked."""
 
-LAST: Final = 1.0
+STOP_TIMEOUT_S: Final = 1.0
 """Seconds that the lines which are there have to be written once their batch is stopped."""
 
-FIRST: Final = 0.5
+FIRST_RETRY_S: Final = 0.5
 """Seconds between the first two attempts to write where the disk is full or the database away; each next time is twice
 as long.
 """
 
-LONGEST: Final = 15.0
+MAX_RETRY_S: Final = 15.0
 """Seconds between two attempts at most."""
 
 PASSING: Final = ("disk_full", "disk_failed", "busy", "database_unavailable", "storage_failed")
@@ -140,7 +140,7 @@ PASSING: Final = ("disk_full", "disk_failed", "busy", "database_unavailable", "s
 Write: TypeAlias = Callable[[Sequence[LineRow], Spent], Awaitable[None]]
 
 
-class Keeper:
+class ResultWriter:
     """``write`` puts lines into the database; ``until`` is when waiting for a full disk ends, in seconds since 1970."""
 
     def __init__(self, write: Write, until: float) -> None:
@@ -158,7 +158,7 @@ class Keeper:
         if self._writing is None or self._writing.done():
             self._raise()
             self._writing = asyncio.create_task(self._write_all(), name="lines of a batch")
-        while len(self._waiting) > BEHIND and not self._writing.done():
+        while len(self._waiting) > MAX_WAITING_LINES and not self._writing.done():
             self._room.clear()
             room = asyncio.ensure_future(self._room.wait())
             try:
@@ -177,7 +177,7 @@ class Keeper:
         """Let what is there be written, and end. What waits for a full disk is given up."""
         self._last.set()
         if self._writing is not None:
-            done, _ = await asyncio.wait((self._writing,), timeout=LAST)
+            done, _ = await asyncio.wait((self._writing,), timeout=STOP_TIMEOUT_S)
             if not done:
                 self._writing.cancel()
                 await asyncio.wait((self._writing,))
@@ -194,23 +194,23 @@ class Keeper:
             total = Spent(*(sum(numbers) for numbers in zip(*(spent for _row, spent in group), strict=True)))
             await self._patiently(rows, total)
             with suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE):
+                async with asyncio.timeout(WRITE_INTERVAL_S):
                     await self._last.wait()
 
     async def _patiently(self, rows: Sequence[LineRow], total: Spent) -> None:
-        await patiently(lambda: self._write(rows, total), self._until)
+        await retry_while_disk_full(lambda: self._write(rows, total), self._until)
 
 
-async def patiently(write: Callable[[], Awaitable[None]], until: float) -> None:
+async def retry_while_disk_full(write: Callable[[], Awaitable[None]], until: float) -> None:
     """Write; where the disk is full, again and again ``until`` a moment in seconds since 1970. Raises what is left."""
-    pause = FIRST
+    pause = FIRST_RETRY_S
     while True:
         try:
             return await write()
         except PorticoError as error:
             if error.code not in PASSING or time.time() + pause > until:
                 raise
-            if pause == FIRST:
+            if pause == FIRST_RETRY_S:
                 logger.warning("a batch waits: %s", error.message)
         await asyncio.sleep(pause)
-        pause = min(LONGEST, pause * 2)
+        pause = min(MAX_RETRY_S, pause * 2)

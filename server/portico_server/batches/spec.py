@@ -26,19 +26,19 @@ ENDPOINTS: Final[Mapping[str, str]] = {
 """Endpoints that a batch may be for, and what a model must be able to do there."""
 
 WINDOW: Final = "24h"
-WINDOW_SECONDS: Final = 86_400.0
+WINDOW_S: Final = 86_400.0
 
-LINES: Final = 50_000
+MAX_LINES: Final = 50_000
 """Requests in one file, as OpenAI has it."""
 
-LARGEST: Final = 200 * 1024 * 1024
+MAX_FILE_BYTES: Final = 200 * 1024 * 1024
 """Bytes of one file, as OpenAI has it."""
 
 WORKING: Final = ("validating", "in_progress", "finalizing", "cancelling")
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class BatchSpec:
     """What was asked for besides file and endpoint. ``keep``: seconds for which the files of the end are kept."""
 
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -48,12 +48,12 @@ class Spec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Spec:
+    def from_json(cls, value: Mapping[str, Any]) -> BatchSpec:
         return cls(dict(value.get("metadata") or {}), value.get("keep"))
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class LineProblem:
     """What is wrong with a file, at which line of it if it is one."""
 
     code: str
@@ -66,16 +66,16 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedFile:
     """What a file was found to hold: so many requests for ``model``, if there are no ``problems``."""
 
     total: int
     model: str
-    problems: Sequence[Problem] = ()
+    problems: Sequence[LineProblem] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LineAnswer:
     """What a request was answered with: an HTTP status and a JSON document.
 
     ``ours``: it was refused because a queue or a quota of this daemon is full, and may come again after
@@ -89,14 +89,14 @@ class Answer:
     retry_after: float | None = None
 
 
-class Ask(Protocol):
+class AnswerLine(Protocol):
     """The door that a request of a client goes through, behind the network: the same checks, limits and usage."""
 
-    async def __call__(self, endpoint: str, body: bytes, caller: Principal) -> Answer:
+    async def __call__(self, endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
         """Answer one request; never raises for what a client would be told."""
 
 
-class Laid(Protocol):
+class StoredFile(Protocol):
     """Bytes that have arrived on the disk and are not a file yet."""
 
     @property
@@ -106,7 +106,7 @@ class Laid(Protocol):
     def sha256(self) -> str: ...
 
 
-class Uploads(Protocol):
+class BatchFiles(Protocol):
     """The files of the daemon, as far as batches need them."""
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...

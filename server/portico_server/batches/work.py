@@ -15,9 +15,16 @@ import orjson
 
 from portico.wire import Status as Progress
 from portico_server.batches import lines, results
-from portico_server.batches.lines import Asked
-from portico_server.batches.results import Keeper, Results, patiently
-from portico_server.batches.spec import ENDPOINTS, Answer, Ask, Checked, Problem, Uploads
+from portico_server.batches.lines import BatchLine
+from portico_server.batches.results import Results, ResultWriter, retry_while_disk_full
+from portico_server.batches.spec import (
+    ENDPOINTS,
+    AnswerLine,
+    BatchFiles,
+    CheckedFile,
+    LineAnswer,
+    LineProblem,
+)
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavailable
@@ -34,16 +41,16 @@ from portico_server.runs.throttle import Throttle
 # One request of a batch, asked until it has an answer that is worth keeping.
 
 
-TRIES: Final = 5
+MAX_ATTEMPTS: Final = 5
 """How often a request is asked that a model or a provider fails at."""
 
-AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
+RETRIED_STATUS: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 """What may come out otherwise a moment later."""
 
-FIRST: Final = 0.5
+FIRST_RETRY_S: Final = 0.5
 """Seconds between the first two attempts; each next time is twice as long."""
 
-LONGEST: Final = 30.0
+MAX_RETRY_S: Final = 30.0
 """Seconds between two attempts at most."""
 
 
@@ -55,7 +62,7 @@ class RevokedError(Exception):
         self.error = error
 
 
-class Asking:
+class LineRequest:
     """Asks for the owner of a batch, with the rights that the owner has at that moment.
 
     ``slots`` are what all batches of this daemon share; they are free while a request waits for its next attempt.
@@ -63,7 +70,7 @@ class Asking:
 
     def __init__(
         self,
-        ask: Ask,
+        ask: AnswerLine,
         principals: Callable[[str], Principal],
         slots: asyncio.Semaphore,
         courtesy: Throttle,
@@ -79,22 +86,22 @@ class Asking:
         self._endpoint = endpoint
         self._model = model
 
-    async def answer(self, body: bytes) -> Answer:
+    async def answer(self, body: bytes) -> LineAnswer:
         """The answer, an error included. A queue or a quota of our own that is full is waited for, whatever the time.
 
         Raises `RevokedError`.
         """
-        tries, pause = 0, FIRST
+        tries, pause = 0, FIRST_RETRY_S
         while True:
             async with self._slots:
-                await self._courtesy.stand_back(self._model)
+                await self._courtesy.wait_for_idle(self._model)
                 answer = await self._ask(self._endpoint, body, self._caller())
             tries += not answer.ours
-            if not answer.ours and (answer.status not in AGAIN or tries >= TRIES):
+            if not answer.ours and (answer.status not in RETRIED_STATUS or tries >= MAX_ATTEMPTS):
                 return answer
-            wait = min(LONGEST, max(pause, answer.retry_after or 0.0))
+            wait = min(MAX_RETRY_S, max(pause, answer.retry_after or 0.0))
             await asyncio.sleep(wait * random.uniform(1.0, 1.25))  # noqa: S311  # so that not all come at once
-            pause = min(LONGEST, pause * 2)
+            pause = min(MAX_RETRY_S, pause * 2)
 
     def _caller(self) -> Principal:
         try:
@@ -105,27 +112,27 @@ class Asking:
 
 logger = logging.getLogger(__name__)
 
-LOOK: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 """Seconds between two looks at whether a client of another daemon has cancelled the batch."""
 
-GRACE: Final = 3_600.0
+FINISH_TIMEOUT_S: Final = 3_600.0
 """Seconds behind the window of a batch in which its files may still wait for a full disk."""
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class BatchContext:
     """What the work needs. ``longest``: bytes of one request; ``at_once``: requests that are asked at a time."""
 
     database: Database
     registry: Registry
     scheduler: Scheduler
-    files: Uploads
+    files: BatchFiles
     courtesy: Throttle
     slots: asyncio.Semaphore
     at_once: int
     longest: int
 
-    async def problems(self, checked: Checked, endpoint: str, owner: str) -> Checked:
+    async def problems(self, checked: CheckedFile, endpoint: str, owner: str) -> CheckedFile:
         """What was found, and whether the model is there for ``owner`` and does what the endpoint asks."""
         if checked.problems or not checked.model:
             return checked
@@ -133,22 +140,22 @@ class Workplace:
             caller = self.scheduler.principals(owner)
             found = await self.registry.resolve(checked.model, caller)
         except (Forbidden, NotFound) as error:
-            problem = Problem(error.code or "", error.message, "body.model", 1)
+            problem = LineProblem(error.code or "", error.message, "body.model", 1)
         else:
             able = ENDPOINTS[endpoint]
             if able in found.card.capabilities:
                 return checked
             can = ", ".join(sorted(found.card.capabilities)) or "nothing else"
             words = f"The model '{checked.model}' does not answer at {endpoint}; it does {can}."
-            problem = Problem("unsupported_operation", words, "body.model", 1)
-        return Checked(checked.total, checked.model, (problem,))
+            problem = LineProblem("unsupported_operation", words, "body.model", 1)
+        return CheckedFile(checked.total, checked.model, (problem,))
 
 
-class Work:
+class BatchWork:
     """One attempt at one batch. ``stop`` is set when it is cancelled."""
 
     def __init__(
-        self, place: Workplace, row: BatchRow, ask: Ask, stop: asyncio.Event, context: Context
+        self, place: BatchContext, row: BatchRow, ask: AnswerLine, stop: asyncio.Event, context: Context
     ) -> None:
         self._place = place
         self._row = row
@@ -169,7 +176,7 @@ class Work:
             await self._finish()
         row = self._row
         await self._place.files.release([row.input_sha256])
-        while await self._place.database.write(batches.drop, row.id, results.ROWS):
+        while await self._place.database.write(batches.drop, row.id, results.PAGE_ROWS):
             pass
         return {"batch": row.id, "status": row.status, "completed": row.completed, "failed": row.failed}
 
@@ -201,7 +208,7 @@ class Work:
             since = ("validating", "in_progress", "finalizing")
             await self._place.database.write(batches.move, self._row.id, to, since=since, values=values)
 
-        await patiently(write, self._row.expires_at + GRACE)
+        await retry_while_disk_full(write, self._row.expires_at + FINISH_TIMEOUT_S)
         await self._look()
 
     async def _look(self) -> None:
@@ -245,7 +252,7 @@ class Work:
             ended = "The batch was ended with what was done by then."
             if isinstance(error, RevokedError):
                 code = error.error.code or "key_revoked"
-                errors = [Problem(code, f"{error.error.message} {ended}").to_json()]
+                errors = [LineProblem(code, f"{error.error.message} {ended}").to_json()]
             elif isinstance(error, FileNotFoundError):
                 errors = [_missing(ended).to_json()]
             else:
@@ -262,26 +269,26 @@ class Work:
             try:
                 if await self._place.database.read(batches.status, self._row.id) != "in_progress":
                     return
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(POLL_INTERVAL_S):
                     await self._stop.wait()
                     return
             except TimeoutError:
                 continue
             except PorticoError as error:
                 logger.warning("batch %s: %s", self._row.id, error.message)
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _ask_all(self) -> None:
         place, row = self._place, self._row
         done = await place.database.read(batches.done, row.id)
         self._done = len(done)
-        asking = Asking(
+        asking = LineRequest(
             *(self._ask, place.scheduler.principals, place.slots, place.courtesy),
             *(row.owner, row.endpoint, row.model),
         )
-        keeper = Keeper(self._write, row.expires_at + GRACE)
+        keeper = ResultWriter(self._write, row.expires_at + FINISH_TIMEOUT_S)
 
-        async def worker(feed: _Feed) -> None:
+        async def worker(feed: _LineFeed) -> None:
             BEHIND.set(True)
             while (asked := await feed.next()) is not None:
                 answer = await asking.answer(asked.body)
@@ -293,7 +300,7 @@ class Work:
                 aclosing(results.read(place.files, row, done, place.longest)) as blocks,
                 asyncio.TaskGroup() as tasks,
             ):
-                feed = _Feed(blocks)
+                feed = _LineFeed(blocks)
                 for _ in range(min(place.at_once, row.total)):
                     tasks.create_task(worker(feed))
             await keeper.drain()
@@ -330,31 +337,33 @@ class Work:
         else:
             status = "expired" if missing else "completed"
         written = Results(place.database, place.files, row, place.longest)
-        until = max(row.expires_at, time.time()) + GRACE
-        await patiently(lambda: written.write(status, self._context.run, place.scheduler.holder), until)
+        until = max(row.expires_at, time.time()) + FINISH_TIMEOUT_S
+        await retry_while_disk_full(
+            lambda: written.write(status, self._context.run, place.scheduler.holder), until
+        )
         await self._look()
         made = {"output_file_id": self._row.output_file_id, "error_file_id": self._row.error_file_id}
         await self._note("files", 3, made)
 
 
-def _missing(words: str) -> Problem:
+def _missing(words: str) -> LineProblem:
     """What is said of a batch whose input file has lost its bytes."""
-    return Problem(
+    return LineProblem(
         "file_content_missing",
         f"The bytes of the input file are not on this machine. {words}",
         "input_file_id",
     )
 
 
-class _Feed:
+class _LineFeed:
     """Requests one by one, for several who ask."""
 
-    def __init__(self, blocks: AsyncIterator[Sequence[Asked]]) -> None:
+    def __init__(self, blocks: AsyncIterator[Sequence[BatchLine]]) -> None:
         self._blocks = blocks
-        self._block: list[Asked] = []
+        self._block: list[BatchLine] = []
         self._turn = asyncio.Lock()
 
-    async def next(self) -> Asked | None:
+    async def next(self) -> BatchLine | None:
         """The next one; ``None`` after the last."""
         async with self._turn:
             if not self._block:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 from portico.wire import Event, Failed, Finished
 
-KEPT = 2_000
+MAX_KEPT_EVENTS = 2_000
 """Events kept for a listener that comes late or comes back."""
 
-AHEAD = 256
+MAX_UNREAD_EVENTS = 256
 """Events a run may be ahead of its slowest live listener before `EventLog.emit` waits."""
 
 
@@ -27,7 +27,7 @@ class EventLog:
     """
 
     def __init__(self, last: int = 0) -> None:
-        self._kept: deque[tuple[int, Event]] = deque(maxlen=KEPT)
+        self._kept: deque[tuple[int, Event]] = deque(maxlen=MAX_KEPT_EVENTS)
         self._last = last
         self._queues: set[asyncio.Queue[tuple[int, Event]]] = set()
         self._closed = False
@@ -53,7 +53,7 @@ class EventLog:
         for queue in tuple(self._queues):
             await queue.put(numbered)
 
-    async def batches(self, ahead: int = AHEAD) -> AsyncIterator[list[tuple[int, Event]]]:
+    async def batches(self, ahead: int = MAX_UNREAD_EVENTS) -> AsyncIterator[list[tuple[int, Event]]]:
         """All events from the first one on, those together that are there at once, until the run ends.
 
         ``ahead``: how many may wait before the run does.
@@ -77,7 +77,7 @@ class EventLog:
         """
         backlog = [item for item in self._kept if item[0] > after]
         ended = self._closed
-        with self._listening(AHEAD) as queue:
+        with self._listening(MAX_UNREAD_EVENTS) as queue:
             for item in backlog:
                 yield item
             while not ended:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
-UNSEEN: Final = frozenset(
+HIDDEN_TAGS: Final = frozenset(
     {"script", "style", "noscript", "template", "svg", "iframe", "object", "head", "nav", "button", "select"}
 )
 """Elements whose text is no part of what a page says."""
@@ -21,7 +21,7 @@ _CHARSET: Final = re.compile(
 )
 
 
-class Reader(Protocol):
+class HtmlReader(Protocol):
     """Is told what the walk comes by, in order."""
 
     def hides(self, tag: str, node: Any) -> bool:
@@ -35,7 +35,7 @@ class Reader(Protocol):
         """Text; white space is one blank, save within ``pre``."""
 
 
-def declared(data: bytes) -> str | None:
+def declared_charset(data: bytes) -> str | None:
     """The encoding that a document says it has."""
     found = _CHARSET.search(data[:4096])
     return found.group(1).decode("ascii") if found else None
@@ -58,7 +58,7 @@ def parse(data: bytes, encoding: str) -> Any | None:
         return None
 
 
-def walk(root: Any, reader: Reader) -> None:
+def walk(root: Any, reader: HtmlReader) -> None:
     """Lead ``reader`` through a tree. Without recursion: pages nest deeper than Python may call."""
     verbatim = 0
     hidden: Any = None

@@ -142,7 +142,7 @@ class Facts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class FetchedResponse:
     """An answer whose body is still to come. ``url`` is the last one of a chain of redirects.
 
     ``headers`` in lower case. ``body`` is what was sent, decompressed, and can be read once, while the answer is open.
@@ -155,7 +155,7 @@ class Arrival:
     body: AsyncIterator[bytes]
 
 
-class Session(Protocol):
+class FetchSession(Protocol):
     """Some requests that share their connections."""
 
     def open(
@@ -166,7 +166,7 @@ class Session(Protocol):
         seconds: float,
         method: str = "GET",
         signed: bool = False,
-    ) -> AbstractAsyncContextManager[Arrival]:
+    ) -> AbstractAsyncContextManager[FetchedResponse]:
         """Ask for ``url``; ``seconds`` hold over redirects, headers and the body that is read while it is open.
 
         ``signed``: the URL is sent exactly as it is and no redirect is followed, since a signature is for one address.
@@ -177,15 +177,15 @@ class Session(Protocol):
 class Fetcher(Protocol):
     """The client."""
 
-    def session(self, trusted: Collection[str] = ()) -> AbstractAsyncContextManager[Session]:
+    def session(self, trusted: Collection[str] = ()) -> AbstractAsyncContextManager[FetchSession]:
         """Requests to public addresses, to hosts that the operator allows to be fetched from, and to ``trusted`` ones.
 
         ``trusted`` as ``NAME:PORT``: what an operator's own setting says.
         """
 
 
-async def whole(fetcher: Fetcher, url: str, *, limit: int, seconds: float) -> bytes:
-    """All that is at ``url``, at most ``limit`` bytes. Raises as `Session.open`, `TooLarge` and `NotFound`."""
+async def read_whole(fetcher: Fetcher, url: str, *, limit: int, seconds: float) -> bytes:
+    """All that is at ``url``, at most ``limit`` bytes. Raises as `FetchSession.open`, `TooLarge` and `NotFound`."""
     data = bytearray()
     async with fetcher.session() as session, session.open(url, seconds=seconds) as arrival:
         if arrival.status != 200:
@@ -236,7 +236,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class TrainingMachine:
     """Where training would run. ``free_bytes`` is what no process holds of ``memory_bytes`` now."""
 
     cores: int
@@ -245,7 +245,7 @@ class Machine:
     devices: tuple[Device, ...] = ()
 
 
-class Bases(Protocol):
+class BaseModels(Protocol):
     """The models of this daemon, as fine-tuning sees them. Names may be aliases."""
 
     async def base(self, name: str, caller: Principal, told: Told | None = None) -> BaseModel:
@@ -257,7 +257,7 @@ class Bases(Protocol):
     def check(self, name: str, caller: Principal) -> str:
         """The proper name of a model that can be trained, judged without its files. Raises as `base` does."""
 
-    async def machine(self) -> Machine:
+    async def machine(self) -> TrainingMachine:
         """This machine as it is now."""
 
     async def publish(self, name: str, base: str, folder: Path, owner: str | None) -> None:
@@ -275,7 +275,7 @@ Report: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Told a stage and what goes on, in a few words."""
 
 
-class Workshop(Protocol):
+class TrainingEnvironment(Protocol):
     """Where models are trained: an environment with the packages for it, and bases in the form that these take."""
 
     async def interpreter(self, report: Report) -> Path:
@@ -288,7 +288,7 @@ class Workshop(Protocol):
         """
 
 
-class Trains(Protocol):
+class Trainer(Protocol):
     """Fine-tuning, as a search over its settings asks for it. A wish is what a job is created with over HTTP."""
 
     async def check(self, wish: Mapping[str, Any], caller: Principal) -> None:
@@ -307,7 +307,7 @@ class Trains(Protocol):
 # An app as it would be with other values in some places: what evaluations ask of deployed apps.
 
 
-class Variants(Protocol):
+class AppVariants(Protocol):
     """The deployed apps of the daemon, wired in by the composition root."""
 
     def known(self, caller: Principal) -> Sequence[str]:

@@ -119,7 +119,7 @@ _VALUES: Final[Mapping[str, _Kind]] = {
 
 
 @dataclass(slots=True)
-class Survey:
+class SchemaSurvey:
     """What a walk found: the number of ``nodes``, ``patterns`` with their places, the first ``wrong`` thing in words,
     and the ``keywords`` that were used.
     """
@@ -130,9 +130,9 @@ class Survey:
     keywords: set[str] = field(default_factory=set)
 
 
-def survey(schema: Any) -> Survey:
+def survey(schema: Any) -> SchemaSurvey:
     """Walk through a schema until something is wrong."""
-    found = Survey()
+    found = SchemaSurvey()
     stack: list[tuple[Any, int, str]] = [(schema, 1, "")]
     while stack and not found.wrong:
         value, depth, at = stack.pop()
@@ -149,7 +149,7 @@ def survey(schema: Any) -> Survey:
     return found
 
 
-def _inner(found: Survey, name: str, value: Any, depth: int, at: str) -> Sequence[tuple[Any, int, str]]:
+def _inner(found: SchemaSurvey, name: str, value: Any, depth: int, at: str) -> Sequence[tuple[Any, int, str]]:
     """The schemas under one keyword, to be walked through."""
     if name in _SCHEMA:
         found.keywords.add(name)
@@ -345,7 +345,7 @@ _Validator.evolve = _evolve
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SchemaFault:
     """What is wrong: ``path`` in the value, such as ``.filters[0].key``; ``rule`` in the schema, such as
     ``properties/query/minLength``; ``message`` in words.
     """
@@ -355,7 +355,7 @@ class Fault:
     message: str
 
 
-class Shape:
+class JsonSchema:
     """A schema, compiled once. ``whose`` names it in errors. With ``lenient`` a pattern that the linear engine cannot
     take is not checked: for schemas of those who check again, such as MCP servers.
     """
@@ -366,7 +366,7 @@ class Shape:
         # An empty registry: a schema of somebody else must not make us fetch what it refers to.
         self._validator = _Validator(dict(schema), registry=Registry())
 
-    def fault(self, value: Any) -> Fault | None:
+    def fault(self, value: Any) -> SchemaFault | None:
         """The fault that says most, or ``None``.
 
         Raises `InvalidRequest` if the schema refers to what is not in it, or if the check takes too many steps.
@@ -395,7 +395,9 @@ class Shape:
         path = "".join(
             f"[{part}]" if isinstance(part, int) else f".{part[:100]}" for part in error.absolute_path
         )
-        return Fault(path, "/".join(map(str, error.absolute_schema_path)), error.message[:MAX_MESSAGE_LENGTH])
+        return SchemaFault(
+            path, "/".join(map(str, error.absolute_schema_path)), error.message[:MAX_MESSAGE_LENGTH]
+        )
 
     def _invalid(self, reason: str) -> InvalidRequest:
         return InvalidRequest(f"The schema of '{self._whose}' {reason}.", code="invalid_schema")
@@ -404,7 +406,7 @@ class Shape:
 def require_schema(whose: str, schema: Any, param: str, *, lenient: bool = False) -> None:
     """Raise `InvalidRequest` with ``param`` if ``schema`` is not a JSON schema that a value can be checked against.
 
-    With ``lenient`` it may have patterns that only others can check, see `Shape`.
+    With ``lenient`` it may have patterns that only others can check, see `JsonSchema`.
     """
     found = survey(schema)
     reason = found.wrong

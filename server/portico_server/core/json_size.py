@@ -16,17 +16,17 @@ MAX_INDENTED: Final = 256 * 2**10
 LARGE_PARTS: Final = 2_000
 """Parts of a specification from which on it is read in a thread: some ten milliseconds."""
 
-_NODE: Final = 8
+_NODE_BYTES: Final = 8
 """Bytes that each list, object, number and name counts for."""
 
-_LARGE: Final = 64 * 2**10
+_LARGE_BYTES: Final = 64 * 2**10
 """Bytes from which on the size of a value is remembered."""
 
-_REMEMBERED: Final = 4
+_MAX_REMEMBERED: Final = 4
 """How many such values: they are kept alive by that."""
 
 
-class Sizes:
+class JsonSizes:
     """Measures values up to a ``limit``. What stands in a value many times is walked through once, and the largest
     values of late are remembered: a flow hands the same ones from step to step.
     """
@@ -48,34 +48,34 @@ class Sizes:
         if isinstance(value, str):
             return _text(value)
         if not isinstance(value, dict | list | tuple):
-            return _NODE
+            return _NODE_BYTES
         size = seen.get(id(value))
         if size is None:
             size = self._container(value, seen)
             seen[id(value)] = size
-            if size >= _LARGE:
+            if size >= _LARGE_BYTES:
                 self._remember(value, size)
         return size
 
     def _container(self, value: Any, seen: dict[int, int]) -> int:
-        size = _NODE * (1 + len(value))
+        size = _NODE_BYTES * (1 + len(value))
         if isinstance(value, dict):
             size += sum(_text(name) for name in value if isinstance(name, str))
             value = value.values()
         for item in value:
             if size > self._limit:
                 break
-            size += self._walk(item, seen) if isinstance(item, str | dict | list | tuple) else _NODE
+            size += self._walk(item, seen) if isinstance(item, str | dict | list | tuple) else _NODE_BYTES
         return size
 
     def _remember(self, value: Any, size: int) -> None:
-        if len(self._known) >= _REMEMBERED:
+        if len(self._known) >= _MAX_REMEMBERED:
             self._known.pop(next(iter(self._known)))
         self._known[id(value)] = (value, size)
 
 
 def _text(value: str) -> int:
-    return _NODE + (len(value) if value.isascii() else 3 * len(value))
+    return _NODE_BYTES + (len(value) if value.isascii() else 3 * len(value))
 
 
 def has_parts(value: Any, more_than: int) -> bool:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 
 from portico_server.core.errors import InvalidRequest, nearest
 
-MOST = 10**12
+MAX_LIMIT = 10**12
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UsageLimits:
     """``None`` means no limit. ``concurrency`` is calls at the same time; a day begins at midnight UTC."""
 
     concurrency: int | None = None
@@ -20,7 +20,7 @@ class Limits:
     tokens_per_day: int | None = None
 
     @classmethod
-    def parse(cls, given: Mapping[str, object] | None, param: str = "limits") -> Limits:
+    def parse(cls, given: Mapping[str, object] | None, param: str = "limits") -> UsageLimits:
         """From JSON or YAML. Raises `InvalidRequest` that names the limit."""
         names = [item.name for item in fields(cls)]
         found: dict[str, int | None] = {}
@@ -32,7 +32,7 @@ class Limits:
                 )
             if value is None:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_LIMIT:
                 raise InvalidRequest(
                     f"The limit '{name}' must be a whole number of at least 1, not {value!r}. Leave it out for no "
                     "limit.",
@@ -50,7 +50,7 @@ class Limits:
 # Budgets that fill up again with time: so many in so many seconds. Pure: whoever asks says what time it is.
 
 
-class Bucket:
+class RateBucket:
     """Holds at most ``size`` and fills from empty to full in ``period`` seconds, evenly.
 
     It may be overdrawn, since what a call takes is often known only afterwards; then it first has to fill up to 0.

@@ -15,7 +15,7 @@ AudioFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
+class Attachment:
     """A file that goes with a request. ``field`` is its name in OpenAI's form: ``file``, ``image`` or ``mask``."""
 
     field: str
@@ -42,7 +42,7 @@ class Transcribe:
     before it or how it is spelled.
     """
 
-    file: Attached
+    file: Attachment
     language: str = ""
     prompt: str = ""
     temperature: float = 0.0
@@ -59,13 +59,13 @@ class Draw:
     prompt: str
     n: int = 1
     size: str = "auto"
-    images: tuple[Attached, ...] = ()
-    mask: Attached | None = None
+    images: tuple[Attachment, ...] = ()
+    mask: Attachment | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class Speech:
     """The answer to `Speak`: sound in the format that was asked for."""
 
     audio: bytes
@@ -75,7 +75,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class TranscriptSegment:
     """A stretch of a recording: from ``start`` to ``end`` seconds, a sentence or a word."""
 
     start: float
@@ -90,16 +90,16 @@ class Transcript:
     text: str
     language: str = ""
     duration: float | None = None
-    segments: tuple[Said, ...] = ()
-    words: tuple[Said, ...] = ()
+    segments: tuple[TranscriptSegment, ...] = ()
+    words: tuple[TranscriptSegment, ...] = ()
     usage: Usage = Usage()
     model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One of `Drawn`. ``revised_prompt`` where the model was told something else than was asked; without ``data`` it
-    is still at ``url``, where its provider keeps it.
+class GeneratedImage:
+    """One of `GeneratedImages`. ``revised_prompt`` where the model was told something else than was asked; without
+    ``data`` it is still at ``url``, where its provider keeps it.
     """
 
     data: bytes
@@ -109,10 +109,10 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class GeneratedImages:
     """The answer to `Draw`: as many pictures as were asked for."""
 
-    images: tuple[Picture, ...]
+    images: tuple[GeneratedImage, ...]
     usage: Usage = Usage()
     model: str = ""
 
@@ -122,10 +122,10 @@ class Drawn:
 # Sources: the PNG specification (W3C, third edition), ITU T.81 for JPEG, RFC 9649 for WebP.
 
 
-PIXELS: Final = 40_000_000
+MAX_IMAGE_PIXELS: Final = 40_000_000
 """Of one picture: a small file can hold a very large one."""
 
-MOST: Final = 16
+MAX_IMAGES: Final = 16
 """Pictures that go with one request."""
 
 SMALLEST, LARGEST = 16, 8192
@@ -205,15 +205,15 @@ def size_of(text: str, param: str) -> tuple[int, int] | None:
             f"from {SMALLEST} to {LARGEST}.",
             param=param,
         )
-    if width * height > PIXELS:
+    if width * height > MAX_IMAGE_PIXELS:
         raise InvalidRequest(
-            f"'{param}' is '{text}', which has {width * height:,} pixels; at most {PIXELS:,} are drawn.",
+            f"'{param}' is '{text}', which has {width * height:,} pixels; at most {MAX_IMAGE_PIXELS:,} are drawn.",
             param=param,
         )
     return width, height
 
 
-def attach(field: str, name: str, data: bytes, param: str) -> Attached:
+def attach(field: str, name: str, data: bytes, param: str) -> Attachment:
     """A picture to go with a request. Raises `InvalidRequest` for what is none, or is too large to be unpacked."""
     found = measure_image(data)
     if found is None:
@@ -222,16 +222,17 @@ def attach(field: str, name: str, data: bytes, param: str) -> Attached:
             code="invalid_image_format",
             param=param,
         )
-    if found.width * found.height > PIXELS:
+    if found.width * found.height > MAX_IMAGE_PIXELS:
         raise InvalidRequest(
-            f"'{param}' has {found.width} × {found.height} pixels; at most {PIXELS:,} are taken. Send a smaller one.",
+            f"'{param}' has {found.width} × {found.height} pixels; at most {MAX_IMAGE_PIXELS:,} are taken. Send a "
+            f"smaller one.",
             code="image_too_large",
             param=param,
         )
-    return Attached(field, name, found.media_type, data)
+    return Attachment(field, name, found.media_type, data)
 
 
-def check_mask(images: tuple[Attached, ...], mask: Attached | None, param: str) -> None:
+def check_mask(images: tuple[Attachment, ...], mask: Attachment | None, param: str) -> None:
     """Raise `InvalidRequest` unless ``mask`` fits the first of ``images``: as large, and able to be transparent."""
     if mask is None:
         return

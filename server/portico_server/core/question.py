@@ -26,7 +26,7 @@ def function_name(function: str, owner: str | None) -> str:
     return f"{SERVED}{function}" if owner is None else f"{SERVED}{owner}/{function}"
 
 
-LIMIT = 3600.0
+MAX_WAIT_S = 3600.0
 """Seconds that a question waits unless it says otherwise."""
 
 
@@ -46,7 +46,7 @@ class Question:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     answer_schema: Mapping[str, Any] | None = None
     key: str = ""
-    limit: float = LIMIT
+    limit: float = MAX_WAIT_S
     served: bool = False
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from portico.wire import Usage
-from portico_server.core.media import Attached
+from portico_server.core.media import Attachment
 
 Operation: TypeAlias = Literal[
     "chat/completions",
@@ -38,7 +38,7 @@ CAPABILITY: Mapping[Operation, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
+class AdapterScale:
     """A small set of weights on top of a model's own. ``path`` is where the daemon keeps it: a PEFT folder or a file.
 
     ``scale`` multiplies its effect: 0 is the model alone, 1 what it was trained for.
@@ -53,7 +53,7 @@ Protocol: TypeAlias = Literal["openai", "anthropic"]
 
 
 @dataclass(frozen=True, slots=True)
-class Original:
+class OriginalRequest:
     """A chat as its caller wrote it, in another protocol than OpenAI's, with the headers that belong to it."""
 
     protocol: Protocol
@@ -72,9 +72,9 @@ class Relay:
 
     operation: Operation
     body: dict[str, Any]
-    adapter: Adapter | None = None
-    original: Original | None = None
-    files: tuple[Attached, ...] = ()
+    adapter: AdapterScale | None = None
+    original: OriginalRequest | None = None
+    files: tuple[Attachment, ...] = ()
 
     @property
     def stream(self) -> bool:
@@ -83,7 +83,7 @@ class Relay:
 
 
 @dataclass(slots=True)
-class Relayed:
+class RelayResponse:
     """An engine's answer in OpenAI's bytes. Errors before the first byte were raised instead of returned here.
 
     ``chunks`` yields complete SSE frames for a stream (``data: …\\n\\n``, the last one ``data: [DONE]`` for texts),

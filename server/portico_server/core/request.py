@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from portico.wire import Passage, Usage
-from portico_server.core.media import Draw, Drawn, Speak, Spoken, Transcribe, Transcript
+from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcript
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message as OpenAI defines it: ``role``, ``content`` and so on."""
@@ -280,7 +280,7 @@ Result: TypeAlias = (
     | AppOutput
     | Tokens
     | Detokenized
-    | Spoken
+    | Speech
     | Transcript
-    | Drawn
+    | GeneratedImages
 )

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from portico_server.core.context import Context
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Request, Result
 
 Kind: TypeAlias = Literal["model", "store", "tool", "app"]
@@ -69,7 +69,7 @@ class Servable(Protocol):
 class Relays(Protocol):
     """Optional, the hot path of a model: OpenAI JSON in, OpenAI bytes out."""
 
-    async def relay(self, request: Relay, context: Context) -> Relayed:
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """Returns once the first byte is known, so that an error before it is a real HTTP status."""
 
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
-STATE_CHARACTERS: Final = 512
+MAX_STATE_CHARS: Final = 512
 """Of a ``tracestate``: a longer one is left out, as the specification allows."""
 
 
@@ -47,13 +47,13 @@ def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
             state = value.decode("latin-1").strip()
     if not parent:
         return None
-    match = _PARENT.fullmatch(parent) if len(parent) <= STATE_CHARACTERS else None
+    match = _PARENT.fullmatch(parent) if len(parent) <= MAX_STATE_CHARS else None
     if match is None:
         return None
     version, trace_id, span_id, flags = match.groups()
     if version == "ff" or not int(trace_id, 16) or not int(span_id, 16):
         return None
-    kept = state if len(state) <= STATE_CHARACTERS and state.isprintable() and state.isascii() else ""
+    kept = state if len(state) <= MAX_STATE_CHARS and state.isprintable() and state.isascii() else ""
     return Trace(trace_id, span_id, bool(int(flags, 16) & 1), kept)
 
 

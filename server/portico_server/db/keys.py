@@ -15,8 +15,8 @@ from portico_server.db.schema import keys
 class KeyRow:
     """One key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
 
-    ``limits`` as `portico_server.core.limits.Limits` writes them; ``filters``: for each store, by its name or id, a
-    filter on the attributes of files as a request writes one.
+    ``limits`` as `portico_server.core.limits.UsageLimits` writes them; ``filters``: for each store, by its name or id,
+    a filter on the attributes of files as a request writes one.
     """
 
     id: str

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from portico.wire import Event
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.protocol import Adapts, Attaches, Engine, Running, Site
 from portico_server.engines.spec import ModelSpec
 
@@ -34,7 +34,7 @@ class Adapting:
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    async def attach(self, adapter: Adapter) -> None:
+    async def attach(self, adapter: AdapterScale) -> None:
         """Have the process, if there is one, answer with an adapter: as it runs, or started anew with all that its
         site names now. Raises `PorticoError`.
         """
@@ -56,7 +56,7 @@ class Adapting:
         if isinstance(speaker, Attaches) and not await speaker.detach(name):
             await self._renew()
 
-    def takes(self, adapter: Adapter) -> bool:
+    def takes(self, adapter: AdapterScale) -> bool:
         """Whether a call that names it would be answered with it, as far as is known."""
         running = self._process.running
         return running is None or (isinstance(running.speaker, Attaches) and running.speaker.fits(adapter))
@@ -73,7 +73,7 @@ class Adapting:
         await self._process.load(_unheard)
 
 
-async def try_on(kind: Engine, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+async def try_on(kind: Engine, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: Site) -> None:
     """Find out whether an engine can load a model with an adapter. Raises `PorticoError`."""
     if not isinstance(kind, Adapts):
         raise InvalidRequest(

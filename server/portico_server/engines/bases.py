@@ -1,4 +1,4 @@
-"""The models of this daemon as fine-tuning sees them. See `portico_server.core.interfaces.Bases`."""
+"""The models of this daemon as fine-tuning sees them. See `portico_server.core.interfaces.BaseModels`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
-from portico_server.core.interfaces import BaseModel, Device, Machine, Told
+from portico_server.core.interfaces import BaseModel, Device, Told, TrainingMachine
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.engines.adapters import peft
 from portico_server.engines.adapters.adapters import Adapters
@@ -60,7 +60,7 @@ class ModelBases:
         self._alias = alias
 
     def check(self, name: str, caller: Principal) -> str:
-        """See `portico_server.core.interfaces.Bases`."""
+        """See `portico_server.core.interfaces.BaseModels`."""
         return self._deployment(name, caller).spec.name
 
     def _deployment(self, name: str, caller: Principal) -> Deployment:
@@ -87,7 +87,7 @@ class ModelBases:
         return found
 
     async def base(self, name: str, caller: Principal, told: Told | None = None) -> BaseModel:
-        """See `portico_server.core.interfaces.Bases`."""
+        """See `portico_server.core.interfaces.BaseModels`."""
         found = self._deployment(name, caller)
         spec, engine = found.spec, found.life.kind.name
         source = parse(spec.source)
@@ -105,18 +105,18 @@ class ModelBases:
         path = await self._fetcher.fetch(source, report)
         return await pools.MODELS.run(_read, spec, engine, path)
 
-    async def machine(self) -> Machine:
-        """See `portico_server.core.interfaces.Bases`."""
+    async def machine(self) -> TrainingMachine:
+        """See `portico_server.core.interfaces.BaseModels`."""
         hardware = await pools.LOADING.run(importlib.import_module, "portico_server.engines.hardware")
         found: Hardware = await pools.MODELS.run(hardware.this_machine)
         free: int = await pools.MODELS.run(hardware.free_memory)
         devices = tuple(
             Device(gpu.name, gpu.memory_bytes, gpu.capability) for gpu in found.gpus if not gpu.shared
         )
-        return Machine(found.cores, found.memory_bytes, min(free, found.memory_bytes), devices)
+        return TrainingMachine(found.cores, found.memory_bytes, min(free, found.memory_bytes), devices)
 
     async def publish(self, name: str, base: str, folder: Path, owner: str | None) -> None:
-        """See `portico_server.core.interfaces.Bases`."""
+        """See `portico_server.core.interfaces.BaseModels`."""
         if self._adapters.has(name):
             return
         if await pools.MODELS.run(_is_whole, folder):
@@ -125,7 +125,7 @@ class ModelBases:
         await self._adapters.add(base, folder, name, owner=owner)
 
     async def also(self, name: str, target: str) -> None:
-        """See `portico_server.core.interfaces.Bases`."""
+        """See `portico_server.core.interfaces.BaseModels`."""
         with suppress(Conflict):
             await self._alias(name, target)
 

@@ -25,13 +25,13 @@ from portico_server.engines.recommend import Recommendation
 from portico_server.engines.sources import Fetcher, parse
 from portico_server.engines.spec import ModelSpec
 from portico_server.runs.scheduler import Scheduler
-from portico_server.settings import MB, Settings
+from portico_server.settings import MB_BYTES, Settings
 
 PROBE_TIMEOUT_S = 5.0
 """How long one source is given to say that it has the model."""
 
 SPEED_TIMEOUT_S = 3.0
-SPEED_BYTES = 2 * MB
+SPEED_BYTES = 2 * MB_BYTES
 """How much is read of a source, at most, to tell how long the whole takes."""
 
 REPORTS = 100

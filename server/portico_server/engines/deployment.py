@@ -11,7 +11,7 @@ from portico.wire import Event
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.media import Draw, Speak, Transcribe
-from portico_server.core.relay import CAPABILITY, Adapter, Relay, Relayed
+from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Chat, Detokenize, Embed, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import Card
 from portico_server.engines import answer, media
@@ -210,7 +210,7 @@ class Deployment:
         finally:
             seat.leave()
 
-    async def relay(self, request: Relay, context: Context) -> Relayed:
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`. Loads the model first if need be.
 
         Raises `TooMany` if too many calls wait for it already.
@@ -224,7 +224,7 @@ class Deployment:
             else:
                 found = await self._within_patience(seat, context)
                 if found is None:
-                    relayed = Relayed("text/event-stream", answer.once(b""))
+                    relayed = RelayResponse("text/event-stream", answer.once(b""))
                     chunks = self._relay_when_loaded(request, context, seat, relayed)
                     relayed.chunks = Held(chunks, lambda _: seat.leave())
                     return relayed
@@ -260,7 +260,7 @@ class Deployment:
             return request
         return replace(request, body=self._prompt.render(self.spec.name, request.body), original=None)
 
-    async def _relay(self, request: Relay, context: Context, seat: Seat, running: Running) -> Relayed:
+    async def _relay(self, request: Relay, context: Context, seat: Seat, running: Running) -> RelayResponse:
         try:
             relayed = await running.speaker.relay(request, context.deadline)
         except BaseException as error:
@@ -286,7 +286,7 @@ class Deployment:
             return None
 
     async def _relay_when_loaded(
-        self, request: Relay, context: Context, seat: Seat, relayed: Relayed
+        self, request: Relay, context: Context, seat: Seat, relayed: RelayResponse
     ) -> AsyncIterator[bytes]:
         """A stream that has been promised to a client who waits for a slow start: comments, then the
         answer.
@@ -335,11 +335,11 @@ class Deployment:
 
     # --- adapters ------------------------------------------------------------------------------------------
 
-    async def try_adapter(self, adapter: Adapter) -> None:
+    async def try_adapter(self, adapter: AdapterScale) -> None:
         """Find out whether it can be loaded, beside what runs; fetches the model. Raises `PorticoError`."""
         await self.life.try_adapter(adapter)
 
-    async def attach(self, adapter: Adapter) -> None:
+    async def attach(self, adapter: AdapterScale) -> None:
         """Have every process that runs answer with it; those that cannot take it as they run start anew, one after
         another, each after the calls that it has. Raises `PorticoError`.
         """
@@ -351,7 +351,7 @@ class Deployment:
         for life in self.fleet.lives:
             await life.adapting.detach(name)
 
-    def takes(self, adapter: Adapter) -> bool:
+    def takes(self, adapter: AdapterScale) -> bool:
         """Whether no process that runs lacks it."""
         return all(life.adapting.takes(adapter) for life in self.fleet.lives)
 

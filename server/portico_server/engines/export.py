@@ -14,9 +14,9 @@ from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from portico_server.core.interfaces import BaseModel, Bases, Workshop
+from portico_server.core.interfaces import BaseModel, BaseModels, TrainingEnvironment
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.adapters import gguf_adapter, merge, peft
 from portico_server.engines.adapters.adapters import Adapters
 from portico_server.engines.guest.quiet import QUIET
@@ -59,7 +59,9 @@ class Wish:
 class Exports:
     """Writes adapters to places on this machine, in durable runs."""
 
-    def __init__(self, scheduler: Scheduler, adapters: Adapters, bases: Bases, workshop: Workshop) -> None:
+    def __init__(
+        self, scheduler: Scheduler, adapters: Adapters, bases: BaseModels, workshop: TrainingEnvironment
+    ) -> None:
         self._scheduler = scheduler
         self._adapters = adapters
         self._bases = bases
@@ -108,14 +110,16 @@ class Exports:
         size = await pools.MODELS.run(_size, target)
         return {"name": wish.name, "path": str(target), "bytes": size}
 
-    async def _merge(self, adapter: Adapter, base: BaseModel, target: Path, report: Report) -> None:
+    async def _merge(self, adapter: AdapterScale, base: BaseModel, target: Path, report: Report) -> None:
         python = await self._workshop.interpreter(report)
         folder = await self._workshop.folder(base, python, report)
         await pools.MODELS.run(_check_room, target, await pools.MODELS.run(_size, folder))
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
         await pools.MODELS.run(merge.merge, folder, adapter.path, target, scale=adapter.scale)
 
-    async def _fold(self, adapter: Adapter, base: BaseModel, target: Path, kind: str, report: Report) -> None:
+    async def _fold(
+        self, adapter: AdapterScale, base: BaseModel, target: Path, kind: str, report: Report
+    ) -> None:
         # Small models keep more of their tensors in 8 bits than the type says.
         needed = int(base.parameters * max(BITS[kind], 8.5) / 8)
         await pools.MODELS.run(_check_room, target, needed)
@@ -155,7 +159,7 @@ def _check_room(target: Path, needed: int) -> None:
         )
 
 
-def _copy(adapter: Adapter, base: BaseModel, target: Path, form: Form) -> None:
+def _copy(adapter: AdapterScale, base: BaseModel, target: Path, form: Form) -> None:
     """The adapter alone, whole or not there."""
     draft = target.with_name(f".{target.name}.{uuid4().hex}.new")
     try:

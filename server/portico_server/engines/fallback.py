@@ -9,7 +9,7 @@ from dataclasses import replace
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.registry import Registry
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Chat, Request, Result
 from portico_server.core.servable import Card, Relays, Servable
 from portico_server.engines import answer
@@ -44,7 +44,7 @@ class WithFallback:
             return await answer.reply(self, request, context)
         return await self.first.call(request, context)
 
-    async def relay(self, request: Relay, context: Context) -> Relayed:
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`."""
         try:
             return await self.first.relay(request, context)
@@ -59,7 +59,7 @@ class WithFallback:
                     logger.warning("model %s: %s", name, another.message)
             raise
 
-    async def _ask(self, name: str, request: Relay, context: Context) -> Relayed:
+    async def _ask(self, name: str, request: Relay, context: Context) -> RelayResponse:
         found: Servable = await self._registry.resolve(name, context.caller)
         if isinstance(found, WithFallback):
             found = found.first

@@ -16,8 +16,8 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.media import Attached
-from portico_server.core.relay import Operation, Relay, Relayed
+from portico_server.core.media import Attachment
+from portico_server.core.relay import Operation, Relay, RelayResponse
 from portico_server.engines.accounting import usage_in
 from portico_server.engines.answer import close, once
 from portico_server.engines.refusal import error_in, frame
@@ -38,7 +38,7 @@ _END = re.compile(rb'"type"\s*:\s*"[a-z._]+\.(?:done|completed)"|data: ?\[DONE\]
 
 async def forward(
     upstream: Upstream, request: Relay, body: dict[str, Any], deadline: float | None
-) -> Relayed:
+) -> RelayResponse:
     """Pass on one of `OPERATIONS` with ``body``, and what comes back as it comes. Raises `PorticoError`."""
     route = upstream.route(request.operation)
     if request.files:
@@ -52,11 +52,11 @@ async def forward(
         data = await upstream.whole(response, deadline)
         if media_type.startswith("application/json"):
             _check(data, upstream.name)
-        return Relayed(media_type, once(data), usage_in(data) or Usage())
+        return RelayResponse(media_type, once(data), usage_in(data) or Usage())
     return await _bytes(upstream, response, media_type, deadline)
 
 
-def form(fields: Mapping[str, Any], files: tuple[Attached, ...]) -> aiohttp.FormData:
+def form(fields: Mapping[str, Any], files: tuple[Attachment, ...]) -> aiohttp.FormData:
     """A form as OpenAI's clients write it: lists as ``name[]``, once for each value, objects as ``name[key]``."""
     made = aiohttp.FormData(quote_fields=False)
     for name, value in fields.items():
@@ -108,7 +108,7 @@ def _check(data: bytes, name: str) -> None:
 
 async def _bytes(
     upstream: Upstream, response: aiohttp.ClientResponse, media_type: str, deadline: float | None
-) -> Relayed:
+) -> RelayResponse:
     """What is neither text nor JSON; the first of it is here when this returns."""
     pieces = upstream.pieces(response, deadline)
     try:
@@ -131,10 +131,12 @@ async def _bytes(
         finally:
             await close(pieces)
 
-    return Relayed(media_type, go_on())
+    return RelayResponse(media_type, go_on())
 
 
-async def _events(upstream: Upstream, response: aiohttp.ClientResponse, deadline: float | None) -> Relayed:
+async def _events(
+    upstream: Upstream, response: aiohttp.ClientResponse, deadline: float | None
+) -> RelayResponse:
     frames = upstream.frames(response, deadline)
     try:
         first = await anext(frames, b"")
@@ -146,7 +148,7 @@ async def _events(upstream: Upstream, response: aiohttp.ClientResponse, deadline
     except BaseException:
         await close(frames)
         raise
-    relayed = Relayed("text/event-stream", frames)
+    relayed = RelayResponse("text/event-stream", frames)
 
     async def go_on() -> AsyncIterator[bytes]:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from portico.wire import Event, Status
 from portico_server.core.errors import NotFound, PorticoError, Unavailable
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.adapting import Adapting, try_on
 from portico_server.engines.flight import Place, Turn
 from portico_server.engines.news import News
@@ -315,7 +315,7 @@ class Life:
 
         return await self._fetch(report)
 
-    async def try_adapter(self, adapter: Adapter) -> None:
+    async def try_adapter(self, adapter: AdapterScale) -> None:
         """Find out whether the model can be loaded with it; fetches its files. Raises `PorticoError`."""
         path = await self._fetch(_quietly) if self.kind.fetches else None
         await try_on(self._choose(self._spec, path), self._spec, path, adapter, await self._site())

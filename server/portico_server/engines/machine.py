@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from portico_server.core import pools
 from portico_server.engines.protocol import MEMORY_SHARE
 from portico_server.engines.residency import Budget
-from portico_server.settings import MB, Settings
+from portico_server.settings import MB_BYTES, Settings
 
 if TYPE_CHECKING:
     from portico_server.engines.hardware import Gpu, Hardware
@@ -43,7 +43,7 @@ class ThisMachine:
     async def budget(self) -> Budget:
         """What all models may hold together: the setting, or a share of the memory."""
         if self._chosen:
-            return Budget(self._chosen * MB, chosen=True)
+            return Budget(self._chosen * MB_BYTES, chosen=True)
         machine = await self._hardware()
         return Budget(int(machine.memory_bytes * MEMORY_SHARE), chosen=False)
 

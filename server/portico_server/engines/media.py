@@ -14,20 +14,20 @@ from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.media import (
     Draw,
-    Drawn,
-    Picture,
-    Said,
+    GeneratedImage,
+    GeneratedImages,
     Speak,
-    Spoken,
+    Speech,
     Transcribe,
     Transcript,
+    TranscriptSegment,
     measure_image,
 )
 from portico_server.core.relay import Relay
 from portico_server.engines.answer import Model, close
 
 
-async def spoken(model: Model, request: Speak, context: Context) -> Spoken:
+async def spoken(model: Model, request: Speak, context: Context) -> Speech:
     """A text said aloud."""
     body = {
         **request.options,
@@ -43,7 +43,7 @@ async def spoken(model: Model, request: Speak, context: Context) -> Spoken:
     data, media_type, usage = await _whole(model, Relay("audio/speech", body), context)
     if not data:
         raise EngineFailed(f"'{model.card.name}' answered no sound.")
-    return Spoken(data, media_type, usage, model.card.name)
+    return Speech(data, media_type, usage, model.card.name)
 
 
 async def transcript(model: Model, request: Transcribe, context: Context) -> Transcript:
@@ -67,8 +67,14 @@ async def transcript(model: Model, request: Transcribe, context: Context) -> Tra
             document["text"],
             document.get("language") or "",
             document.get("duration"),
-            tuple(Said(item["start"], item["end"], item["text"]) for item in document.get("segments") or ()),
-            tuple(Said(item["start"], item["end"], item["word"]) for item in document.get("words") or ()),
+            tuple(
+                TranscriptSegment(item["start"], item["end"], item["text"])
+                for item in document.get("segments") or ()
+            ),
+            tuple(
+                TranscriptSegment(item["start"], item["end"], item["word"])
+                for item in document.get("words") or ()
+            ),
             usage,
             model.card.name,
         )
@@ -76,7 +82,7 @@ async def transcript(model: Model, request: Transcribe, context: Context) -> Tra
         raise EngineFailed(f"'{model.card.name}' answered something that is not a transcript.") from error
 
 
-async def drawn(model: Model, request: Draw, context: Context) -> Drawn:
+async def drawn(model: Model, request: Draw, context: Context) -> GeneratedImages:
     """Pictures made of words, or of other pictures."""
     body: dict[str, Any] = {**request.options, "model": model.card.name, "prompt": request.prompt}
     body["response_format"] = "b64_json"
@@ -100,16 +106,16 @@ async def drawn(model: Model, request: Draw, context: Context) -> Drawn:
         raise EngineFailed(f"'{model.card.name}' answered something that is not pictures.") from error
     if not found:
         raise EngineFailed(f"'{model.card.name}' answered no picture.")
-    return Drawn(found, usage, model.card.name)
+    return GeneratedImages(found, usage, model.card.name)
 
 
-def _picture(item: Mapping[str, Any]) -> Picture:
+def _picture(item: Mapping[str, Any]) -> GeneratedImage:
     revised = item.get("revised_prompt") or ""
     if not item.get("b64_json"):
-        return Picture(b"", "", revised, item["url"])
+        return GeneratedImage(b"", "", revised, item["url"])
     data = base64.b64decode(item["b64_json"])
     known = measure_image(data)
-    return Picture(data, known.media_type if known else "application/octet-stream", revised)
+    return GeneratedImage(data, known.media_type if known else "application/octet-stream", revised)
 
 
 async def _whole(model: Model, request: Relay, context: Context) -> tuple[bytes, str, Usage]:

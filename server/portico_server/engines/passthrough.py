@@ -11,7 +11,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.engines import forward
 from portico_server.engines.accounting import usage_in
 from portico_server.engines.answer import close, once
@@ -45,7 +45,7 @@ class Passthrough:
         self._ask_usage = ask_usage
         self._routes = {operation: upstream.route(operation) for operation in OPERATIONS}
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         model = self._upstream.model if request.adapter is None else request.adapter.name
         body = {**request.body, "model": model}
@@ -68,7 +68,7 @@ class Passthrough:
             return await self._document(response, deadline)
         return await self._stream(response, deadline, wants_usage)
 
-    async def _document(self, response: aiohttp.ClientResponse, deadline: float | None) -> Relayed:
+    async def _document(self, response: aiohttp.ClientResponse, deadline: float | None) -> RelayResponse:
         data = await self._upstream.whole(response, deadline)
         if not data.lstrip().startswith(b"{"):
             raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
@@ -77,11 +77,11 @@ class Passthrough:
             with contextlib.suppress(orjson.JSONDecodeError):
                 raise error_in(orjson.loads(data), self._name)
             raise EngineFailed(f"The engine of '{self._name}' answered something that is not JSON.")
-        return Relayed("application/json", once(data), usage_in(data) or Usage())
+        return RelayResponse("application/json", once(data), usage_in(data) or Usage())
 
     async def _stream(
         self, response: aiohttp.ClientResponse, deadline: float | None, wants_usage: bool
-    ) -> Relayed:
+    ) -> RelayResponse:
         frames = self._upstream.frames(response, deadline)
         try:
             first = await anext(frames, b"")
@@ -99,12 +99,12 @@ class Passthrough:
         except BaseException:
             await close(frames)
             raise
-        relayed = Relayed("text/event-stream", frames)
+        relayed = RelayResponse("text/event-stream", frames)
         relayed.chunks = self._pass(first, frames, relayed, wants_usage)
         return relayed
 
     async def _pass(
-        self, data: bytes, frames: AsyncIterator[bytes], relayed: Relayed, wants_usage: bool
+        self, data: bytes, frames: AsyncIterator[bytes], relayed: RelayResponse, wants_usage: bool
     ) -> AsyncIterator[bytes]:
         created = b""
         finished = False

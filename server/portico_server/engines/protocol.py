@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from portico.wire import Status
-from portico_server.core.relay import Adapter, Relay, Relayed
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.engines.gpus import Share
 from portico_server.engines.spec import ModelSpec, Task
@@ -87,8 +87,8 @@ class Description:
 class Speaker(Protocol):
     """Speaks to one running engine."""
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
-        """OpenAI JSON in, OpenAI bytes out, as `portico_server.core.relay.Relayed` promises.
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """OpenAI JSON in, OpenAI bytes out, as `portico_server.core.relay.RelayResponse` promises.
 
         Returns once the first byte is known; raises `PorticoError` before that. After it, an error is
         yielded as a frame ``data: {"error": …}`` and then raised. ``deadline`` is a moment on the event
@@ -128,7 +128,7 @@ class Site:
     load_timeout: float
     transport: Transport
     environments: Path
-    adapters: tuple[Adapter, ...] = ()
+    adapters: tuple[AdapterScale, ...] = ()
     report: Callable[[str, int | None], None] | None = None
     """Hears how far the start has come: a stage, and its percentage if it is known."""
     gpus: tuple[int, ...] = ()
@@ -180,7 +180,9 @@ class Occupies(Protocol):
 class Adapts(Protocol):
     """Optional, for an engine that takes adapters: those of `Site.adapters` when it starts."""
 
-    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: Site
+    ) -> None:
         """Find out, beside whatever runs, whether the model can be started with ``adapter``.
 
         Raises `InvalidRequest` that says what is wrong with it.
@@ -191,10 +193,10 @@ class Adapts(Protocol):
 class Attaches(Protocol):
     """Optional, for a `Speaker` of an engine that takes adapters."""
 
-    def fits(self, adapter: Adapter) -> bool:
+    def fits(self, adapter: AdapterScale) -> bool:
         """Whether the process can answer with it as it runs; otherwise it has to be started anew."""
 
-    async def attach(self, adapter: Adapter) -> None:
+    async def attach(self, adapter: AdapterScale) -> None:
         """Have one that fits ready under its name, in place of another one of that name. Raises `PorticoError`.
 
         A call whose ``adapter`` fits and is not there yet attaches it by itself.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from portico_server.core.errors import Unavailable
 from portico_server.engines import gpus
 from portico_server.engines.gpus import NO_SHARE, Share
-from portico_server.settings import MB
+from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
     from portico_server.engines.hardware import Gpu
@@ -171,7 +171,7 @@ class Residency:
 
 
 def _mb(size: int) -> str:
-    return f"{size / MB:,.0f} MB"
+    return f"{size / MB_BYTES:,.0f} MB"
 
 
 def resident(pid: int) -> int | None:

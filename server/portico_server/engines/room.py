@@ -10,7 +10,7 @@ from portico_server.engines.gpus import NO_SHARE
 from portico_server.engines.protocol import Engine, Measures, Occupies
 from portico_server.engines.residency import Residency, Tenant
 from portico_server.engines.spec import ModelSpec
-from portico_server.settings import MB
+from portico_server.settings import MB_BYTES
 
 
 class Room:
@@ -33,7 +33,7 @@ class Room:
     def holds(self, size: Callable[[], int | None], *, loading: bool, alive: bool) -> int:
         """Bytes of the machine's memory; ``size`` asks the system."""
         if self._spec.memory_mb is not None:
-            return self._spec.memory_mb * MB if self._promised or alive else 0
+            return self._spec.memory_mb * MB_BYTES if self._promised or alive else 0
         return self._promised if loading else size() or 0
 
     async def take(
@@ -45,7 +45,7 @@ class Room:
         """
         need = self._measured
         if self._spec.memory_mb is not None:
-            need = self._spec.memory_mb * MB
+            need = self._spec.memory_mb * MB_BYTES
         elif not need and isinstance(kind, Measures):
             need = await pools.MODELS.run(kind.memory, self._spec, path)
         share = (

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
-from portico_server.core.interfaces import BaseModel, Workshop
+from portico_server.core.interfaces import BaseModel, TrainingEnvironment
 from portico_server.engines.guest.quiet import QUIET
 from portico_server.engines.spec import DeploymentInfo, ModelSpec
 from portico_server.engines.transformers.package import WORKER
@@ -39,7 +39,11 @@ class TrainedModels:
     """``spec_of`` gives what was said of a model; ``add`` registers one."""
 
     def __init__(
-        self, settings: Settings, workshop: Workshop, spec_of: Callable[[str], ModelSpec | None], add: Add
+        self,
+        settings: Settings,
+        workshop: TrainingEnvironment,
+        spec_of: Callable[[str], ModelSpec | None],
+        add: Add,
     ) -> None:
         self._folder = settings.home / KEPT
         self._workshop = workshop

@@ -31,7 +31,7 @@ SPARE = 256 * 1024 * 1024
 
 
 class ModelWorkshop:
-    """See `portico_server.core.interfaces.Workshop`."""
+    """See `portico_server.core.interfaces.TrainingEnvironment`."""
 
     def __init__(self, settings: Settings, environments: Environments) -> None:
         self._settings = settings

@@ -12,17 +12,17 @@ from typing import Any, Final, Literal
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
-MOST: Final = 1_000
+MAX_TRIALS: Final = 1_000
 """Trials of one search."""
 
-MOST_AXES: Final = 16
+MAX_AXES: Final = 16
 
 Settings = Mapping[str, Any]
 """What a trial sets: values by paths."""
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class AxisRange:
     """Numbers from ``low`` to ``high``; ``log``: as many between 1 and 10 as between 10 and 100."""
 
     low: float
@@ -55,7 +55,7 @@ class Halving:
 class Axes:
     """What is tried, and in what way."""
 
-    axes: Mapping[str, Sequence[Any] | Range]
+    axes: Mapping[str, Sequence[Any] | AxisRange]
     method: Literal["grid", "random"] = "grid"
     trials: int = 0
     seed: int = 0
@@ -63,14 +63,14 @@ class Axes:
     @property
     def size(self) -> int:
         """How many combinations there are; 0 for endless."""
-        if any(isinstance(axis, Range) for axis in self.axes.values()):
+        if any(isinstance(axis, AxisRange) for axis in self.axes.values()):
             return 0
-        return math.prod(len(axis) for axis in self.axes.values() if not isinstance(axis, Range))
+        return math.prod(len(axis) for axis in self.axes.values() if not isinstance(axis, AxisRange))
 
     def settings(self) -> list[Settings]:
         """What each trial sets, no two alike."""
         names = list(self.axes)
-        lists = [axis for axis in self.axes.values() if not isinstance(axis, Range)]
+        lists = [axis for axis in self.axes.values() if not isinstance(axis, AxisRange)]
         if self.method == "grid":
             return [dict(zip(names, values, strict=True)) for values in itertools.product(*lists)]
         chance = random.Random(self.seed)  # noqa: S311  # no secret
@@ -83,7 +83,7 @@ class Axes:
         seen: list[Settings] = []
         for _attempt in range(self.trials * 10):
             made = {
-                name: axis.draw(chance) if isinstance(axis, Range) else chance.choice(axis)
+                name: axis.draw(chance) if isinstance(axis, AxisRange) else chance.choice(axis)
                 for name, axis in self.axes.items()
             }
             if made not in seen:
@@ -109,8 +109,8 @@ def read(given: Mapping[str, Any]) -> Axes:
         missing("parameters")
     if not isinstance(parameters, Mapping):
         wrong_type("parameters", "an object of paths with lists of values", parameters)
-    if not 1 <= len(parameters) <= MOST_AXES:
-        wrong("parameters", f"must have 1 to {MOST_AXES} paths")
+    if not 1 <= len(parameters) <= MAX_AXES:
+        wrong("parameters", f"must have 1 to {MAX_AXES} paths")
     method = given.get("method") or "grid"
     if method not in ("grid", "random"):
         not_one_of("method", method, ("grid", "random"))
@@ -121,15 +121,16 @@ def read(given: Mapping[str, Any]) -> Axes:
     if method == "random":
         if trials is None:
             missing("trials")
-        if isinstance(trials, bool) or not isinstance(trials, int) or not 1 <= trials <= MOST:
-            wrong("trials", f"must be a whole number from 1 to {MOST:,}")
+        if isinstance(trials, bool) or not isinstance(trials, int) or not 1 <= trials <= MAX_TRIALS:
+            wrong("trials", f"must be a whole number from 1 to {MAX_TRIALS:,}")
         return Axes(axes, "random", trials, seed)
     if trials is not None:
         wrong("trials", "belongs to the method 'random'; a grid tries all combinations")
     found = Axes(axes, seed=seed)
-    if found.size > MOST:
+    if found.size > MAX_TRIALS:
         raise InvalidRequest(
-            f"The grid has {found.size:,} combinations, and a search tries {MOST:,} at most. Give fewer values, or try "
+            f"The grid has {found.size:,} combinations, and a search tries {MAX_TRIALS:,} at most. Give fewer values, "
+            f"or try "
             'some of them by chance: "method": "random", "trials": 50.',
             code="grid_too_large",
             param="parameters",
@@ -137,7 +138,7 @@ def read(given: Mapping[str, Any]) -> Axes:
     return found
 
 
-def _axis(given: Any, at: str, method: str) -> Sequence[Any] | Range:
+def _axis(given: Any, at: str, method: str) -> Sequence[Any] | AxisRange:
     if isinstance(given, list):
         if not given:
             wrong(at, "must have at least one value")
@@ -158,7 +159,7 @@ def _axis(given: Any, at: str, method: str) -> Sequence[Any] | Range:
         wrong(at, "must have a 'min' below its 'max'")
     if given.get("log") and low <= 0:
         wrong(f"{at}.min", "must be above 0 on a logarithmic scale")
-    return Range(low, high, bool(given.get("log")), bool(given.get("integer")))
+    return AxisRange(low, high, bool(given.get("log")), bool(given.get("integer")))
 
 
 def read_halving(given: Any, total: int) -> Halving | None:

@@ -13,13 +13,13 @@ from portico_server.evals.ranking import MEASURES
 from portico_server.grading import graders, template
 from portico_server.grading.grade import Grade
 
-MOST: Final = 32
+MAX_CRITERIA: Final = 32
 """Criteria of one evaluation."""
 
 RETRIEVAL: Final = "retrieval"
 """The type of a criterion that judges which files were found; ours."""
 
-DEEPEST: Final = 1_000
+MAX_RANK: Final = 1_000
 """The largest k of a criterion that looks at the first k files."""
 
 
@@ -49,8 +49,8 @@ def read(given: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
         missing(param)
     if not isinstance(given, list):
         wrong_type(param, "a list", given)
-    if not 1 <= len(given) <= MOST:
-        wrong(param, f"must have 1 to {MOST} criteria")
+    if not 1 <= len(given) <= MAX_CRITERIA:
+        wrong(param, f"must have 1 to {MAX_CRITERIA} criteria")
     found: dict[str, Criterion] = {}
     for number, one in enumerate(given):
         at = f"{param}[{number}]"
@@ -104,8 +104,8 @@ def _retrieval(given: Mapping[str, Any], at: str) -> None:
     if given.get("metric") not in MEASURES:
         not_one_of(f"{at}.metric", given.get("metric"), MEASURES)
     k = given.get("k", 10)
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= DEEPEST:
-        wrong(f"{at}.k", f"must be a whole number from 1 to {DEEPEST}")
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_RANK:
+        wrong(f"{at}.k", f"must be a whole number from 1 to {MAX_RANK}")
     if not isinstance(given.get("relevant"), str) or not template.fields(as_template(given["relevant"])):
         wrong(
             f"{at}.relevant", "must name the field of an item with its relevant files, such as 'item.files'"

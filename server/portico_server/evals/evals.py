@@ -16,7 +16,7 @@ from portico_server.db.database import Database
 from portico_server.db.evals import EvalRow
 from portico_server.db.files import Order, Page
 from portico_server.evals import criteria
-from portico_server.evals.spec import Eval
+from portico_server.evals.spec import Evaluation
 
 SCOPE: Final = "chat"
 """What a key needs for evaluations; each name that is asked needs its own right besides."""
@@ -27,7 +27,7 @@ _LOGS: Final = (
 )
 
 
-class Evals:
+class Evaluations:
     """The evaluations of the daemon. Another key's do not exist for a caller."""
 
     def __init__(self, database: Database, registry: Registry) -> None:
@@ -41,7 +41,7 @@ class Evals:
         testing_criteria: Any,
         metadata: Mapping[str, str],
         caller: Principal,
-    ) -> Eval:
+    ) -> Evaluation:
         """Make one. Raises `InvalidRequest` that names what is wrong, `NotFound` for a judge that is not there."""
         caller.require(SCOPE)
         found = criteria.read(testing_criteria)
@@ -66,9 +66,9 @@ class Evals:
             updated_at=now,
         )
         await self._database.write(rows.create, row)
-        return Eval(row, found)
+        return Evaluation(row, found)
 
-    async def get(self, eval_id: str, caller: Principal) -> Eval:
+    async def get(self, eval_id: str, caller: Principal) -> Evaluation:
         """One of them. Raises `NotFound`."""
         caller.require(SCOPE)
         row = await self._database.read(rows.get, eval_id)
@@ -86,7 +86,7 @@ class Evals:
         limit: int = 20,
         order: Order = "asc",
         by_update: bool = False,
-    ) -> Page[Eval]:
+    ) -> Page[Evaluation]:
         """The caller's."""
         caller.require(SCOPE)
         cursor = None if after is None else (await self.get(after, caller)).row
@@ -98,7 +98,7 @@ class Evals:
 
     async def update(
         self, eval_id: str, name: str | None, metadata: Mapping[str, str] | None, caller: Principal
-    ) -> Eval:
+    ) -> Evaluation:
         """Give it another name or other metadata; what it tests stays."""
         await self.get(eval_id, caller)
         values: dict[str, Any] = {}
@@ -110,9 +110,9 @@ class Evals:
         return await self.get(eval_id, caller)
 
 
-def evaluation(row: EvalRow) -> Eval:
+def evaluation(row: EvalRow) -> Evaluation:
     """An evaluation from its row."""
-    return Eval(row, criteria.read(list(row.spec["testing_criteria"])))
+    return Evaluation(row, criteria.read(list(row.spec["testing_criteria"])))
 
 
 def _config(given: Any) -> dict[str, Any]:

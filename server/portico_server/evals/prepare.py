@@ -15,16 +15,16 @@ from portico_server.core.principal import Principal
 from portico_server.db.evals import ItemRow
 from portico_server.evals import criteria, source
 from portico_server.evals.sample import searching
-from portico_server.evals.source import Source
-from portico_server.evals.spec import Eval, Workplace
+from portico_server.evals.source import DataSource
+from portico_server.evals.spec import EvalServices, Evaluation
 
 # The items of a run: lines of a file or of the request, each checked before anything is asked.
 
 
-MOST: Final = 50_000
+MAX_ITEMS: Final = 50_000
 """Items of one run."""
 
-LONGEST: Final = 4 * 2**20
+MAX_LINE_BYTES: Final = 4 * 2**20
 """Bytes of a line."""
 
 
@@ -43,12 +43,12 @@ def of_file(path: Path, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
 def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
     with path.open("rb") as file:
         number = 0
-        while line := file.readline(LONGEST + 1):
+        while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             at = f"line {number} of the file"
-            if len(line) > LONGEST:
+            if len(line) > MAX_LINE_BYTES:
                 raise InvalidRequest(
-                    f"{at} is longer than {LONGEST // 2**20} MiB.", code="invalid_line", param=param
+                    f"{at} is longer than {MAX_LINE_BYTES // 2**20} MiB.", code="invalid_line", param=param
                 )
             if not line.strip():
                 continue
@@ -63,9 +63,9 @@ def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(given: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param: str) -> list[ItemRow]:
-    from portico_server.core.json_schema import Shape  # jsonschema is slow to import
+    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
 
-    shape = Shape("the item schema", schema)
+    shape = JsonSchema("the item schema", schema)
     found: list[ItemRow] = []
     for at, one in given:
         item = one.get("item") if isinstance(one, Mapping) else None
@@ -84,8 +84,8 @@ def _checked(given: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param:
                 param=param,
             )
         found.append(ItemRow(len(found), item, sample))
-        if len(found) > MOST:
-            wrong(param, f"has more than {MOST:,} items; make several runs of them")
+        if len(found) > MAX_ITEMS:
+            wrong(param, f"has more than {MAX_ITEMS:,} items; make several runs of them")
     if not found:
         raise InvalidRequest(
             'There are no items: give at least one line {"item": {…}}.', code="empty_dataset", param=param
@@ -112,24 +112,24 @@ PARAM = "data_source"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRun:
     """A source and its items, both checked."""
 
-    source: Source
+    source: DataSource
     items: list[ItemRow]
 
 
-async def prepare(place: Workplace, test: Eval, given: Any, caller: Principal) -> Prepared:
+async def prepare(place: EvalServices, test: Evaluation, given: Any, caller: Principal) -> PreparedRun:
     """A run's data source from its JSON. Raises `PorticoError` that names what is wrong."""
     read = source.read(given, PARAM)
     await check(place, read, caller)
     found = await _items(place, test, given["source"], caller)
     asked = read.fields | criteria.fields_of(test.criteria)
     need(asked, found, f"{PARAM}.source")
-    return Prepared(read, found)
+    return PreparedRun(read, found)
 
 
-async def check(place: Workplace, read: Source, caller: Principal) -> None:
+async def check(place: EvalServices, read: DataSource, caller: Principal) -> None:
     """What is evaluated is there for the caller and does what is asked of it."""
     if read.kind == "jsonl":
         return
@@ -147,14 +147,16 @@ async def check(place: Workplace, read: Source, caller: Principal) -> None:
         )
 
 
-async def _named(place: Workplace, key: str, caller: Principal, param: str) -> Any:
+async def _named(place: EvalServices, key: str, caller: Principal, param: str) -> Any:
     try:
         return await place.registry.resolve(key, caller)
     except NotFound as error:
         raise NotFound(error.message, code=error.code, param=param) from error
 
 
-async def _items(place: Workplace, test: Eval, given: Mapping[str, Any], caller: Principal) -> list[ItemRow]:
+async def _items(
+    place: EvalServices, test: Evaluation, given: Mapping[str, Any], caller: Principal
+) -> list[ItemRow]:
     at = f"{PARAM}.source"
     if given["type"] == "file_content":
         return await pools.DATASETS.run_for(

@@ -18,25 +18,25 @@ from portico_server.db import runs
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
 from portico_server.db.files import Order, Page
 from portico_server.evals import criteria, source
-from portico_server.evals.evals import Evals, evaluation
+from portico_server.evals.evals import Evaluations, evaluation
 from portico_server.evals.prepare import prepare
-from portico_server.evals.spec import WORKING, Workplace
-from portico_server.evals.tally import EMPTY
-from portico_server.evals.work import KIND, EndedError, Work
+from portico_server.evals.spec import WORKING, EvalServices
+from portico_server.evals.statistics import EMPTY
+from portico_server.evals.work import KIND, EndedError, EvalWork
 
-AT_ONCE: Final = 64
+MAX_RUNNING_EVALS: Final = 64
 """Runs that share the slots of the daemon."""
 
 
 class EvalRuns:
     """The runs of evaluations; those that are trials belong to a search."""
 
-    def __init__(self, place: Workplace, evals: Evals) -> None:
+    def __init__(self, place: EvalServices, evals: Evaluations) -> None:
         self._place = place
         self._evals = evals
         self.slots = asyncio.Semaphore(place.at_once)
         """What all runs and trials of this daemon share."""
-        place.scheduler.handle(KIND, self._work, concurrency=AT_ONCE, owned=True)
+        place.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_EVALS, owned=True)
 
     async def create(
         self, eval_id: str, name: str, data_source: Any, metadata: Mapping[str, str], caller: Principal
@@ -107,7 +107,7 @@ class EvalRuns:
         """The run, ended if the durable run behind it has ended: cancelled as a run, or given up."""
         if row.status not in WORKING or row.search_id is not None:
             return row
-        ended = await how_it_ended(self._place, row.run_id)
+        ended = await final_status(self._place, row.run_id)
         if ended is None:
             return row
         status, error = ended
@@ -201,7 +201,7 @@ class EvalRuns:
             await context.emit(Status("evaluate", f"{done} of {total}", done, total, "items"))
 
         try:
-            work = Work(
+            work = EvalWork(
                 *(self._place, row, source.read(row.source), evaluation(found).criteria, context, self.slots)
             )
             await work.do(range(row.total), told)
@@ -215,7 +215,7 @@ class EvalRuns:
         return {"eval_run": row.id, "status": "completed"}
 
 
-async def how_it_ended(place: Workplace, run_id: str) -> tuple[str, Mapping[str, Any] | None] | None:
+async def final_status(place: EvalServices, run_id: str) -> tuple[str, Mapping[str, Any] | None] | None:
     """What a durable run has come to, in the words of an evaluation; ``None`` while it works."""
     run = await place.database.read(runs.get, run_id)
     if run is not None and run.finished_at is None:
@@ -227,7 +227,7 @@ async def how_it_ended(place: Workplace, run_id: str) -> tuple[str, Mapping[str,
     return "failed", {"code": str(error.get("code") or "error"), "message": message}
 
 
-async def stop(place: Workplace, run_id: str) -> None:
+async def stop(place: EvalServices, run_id: str) -> None:
     """End a durable run, here or in the queue; another daemon ends its own when it next writes."""
     run = place.runner.get(run_id)
     if run is not None and not run.ended:

@@ -11,7 +11,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Chat, Filter, Found, Message, Refine, Reply, Search
 from portico_server.db.evals import ItemRow
-from portico_server.evals.source import Source
+from portico_server.evals.source import DataSource
 from portico_server.grading.grade import ModelAnswer
 from portico_server.grading.template import fill, filled
 
@@ -28,7 +28,7 @@ class Sample:
     model: str = ""
 
 
-async def sample(source: Source, row: ItemRow, context: Context, filters: Filters) -> Sample:
+async def sample(source: DataSource, row: ItemRow, context: Context, filters: Filters) -> Sample:
     """Ask for one item. Raises `PorticoError`."""
     if source.kind == "jsonl":
         return _given(row)
@@ -74,7 +74,7 @@ def _passage(passage: Passage) -> dict[str, Any]:
     return {"file_id": passage.file_id, "filename": passage.filename, "score": passage.score}
 
 
-def _messages(source: Source, item: Mapping[str, Any]) -> tuple[Message, ...]:
+def _messages(source: DataSource, item: Mapping[str, Any]) -> tuple[Message, ...]:
     sources = {"item": item}
     if not source.reference:
         return tuple(

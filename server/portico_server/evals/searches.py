@@ -23,24 +23,29 @@ from portico_server.db.evals import EvalRunRow
 from portico_server.evals import axes, criteria
 from portico_server.evals import prepare as items
 from portico_server.evals.axes import Halving, Settings
-from portico_server.evals.evals import Evals, evaluation
+from portico_server.evals.evals import Evaluations, evaluation
 from portico_server.evals.override import APPS, INTO, TUNING, of_apps, of_training, overridden
 from portico_server.evals.prepare import PARAM, prepare
-from portico_server.evals.runs import how_it_ended, stop
+from portico_server.evals.runs import final_status, stop
 from portico_server.evals.source import FIELDS as TYPES
-from portico_server.evals.spec import STOPPED, WORKING, Eval, Workplace
-from portico_server.evals.tally import EMPTY
+from portico_server.evals.spec import STOPPED, WORKING, EvalServices, Evaluation
+from portico_server.evals.statistics import EMPTY
 from portico_server.evals.trials import Trial, Trials, ranked, told
-from portico_server.evals.work import EndedError, Work
+from portico_server.evals.work import EndedError, EvalWork
 
 # The work of one search, in a durable run: its rounds, trial by trial, and which of them go on.
 
 
-class Searching:
+class SearchWork:
     """One attempt at one search: what earlier ones have done is found in the outputs of the trials."""
 
     def __init__(
-        self, place: Workplace, row: SearchRow, test: Eval, context: Context, slots: asyncio.Semaphore
+        self,
+        place: EvalServices,
+        row: SearchRow,
+        test: Evaluation,
+        context: Context,
+        slots: asyncio.Semaphore,
     ) -> None:
         self._place = place
         self._row = row
@@ -93,7 +98,7 @@ class Searching:
             why = told(error)
             await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, ended=True)
             return
-        work = Work(
+        work = EvalWork(
             *(self._place, trial, made.source, self._test.criteria, self._context, self._slots),
             instead=made.instead,
         )
@@ -131,10 +136,10 @@ def _load(trial: EvalRunRow) -> tuple[str, str]:
 
 KIND: Final = "eval_search"
 
-AT_ONCE: Final = 8
+MAX_RUNNING_SEARCHES: Final = 8
 """Searches that share the slots of the daemon."""
 
-LONGEST_NAME: Final = 300
+MAX_NAME_CHARS: Final = 300
 
 FIELDS: Final = (
     *("name", "data_source", "parameters", "method", "trials", "seed", "objective", "direction", "halving"),
@@ -143,7 +148,7 @@ FIELDS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SearchPlan:
     """What a search would take: so many trials and items; so many items asked, calls of judges, and trainings."""
 
     settings: tuple[Settings, ...]
@@ -154,28 +159,28 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _SearchRequest:
     """A search that was checked."""
 
     spec: Mapping[str, Any]
     settings: list[Settings]
     prepared: Any
     sources: list[Mapping[str, Any]]
-    plan: Plan
+    plan: SearchPlan
 
 
-class Searches:
+class EvalSearches:
     """The searches of evaluations."""
 
-    def __init__(self, place: Workplace, evals: Evals, slots: asyncio.Semaphore) -> None:
+    def __init__(self, place: EvalServices, evals: Evaluations, slots: asyncio.Semaphore) -> None:
         self._place = place
         self._evals = evals
         self._slots = slots
-        place.scheduler.handle(KIND, self._work, concurrency=AT_ONCE, owned=True)
+        place.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_SEARCHES, owned=True)
 
     # --- making one --------------------------------------------------------------------------------------------
 
-    async def plan(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> Plan:
+    async def plan(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> SearchPlan:
         """What a search would take, everything about it checked. Raises as `create`."""
         return (await self._checked(await self._evals.get(eval_id, caller), given, caller)).plan
 
@@ -231,7 +236,7 @@ class Searches:
         self._place.scheduler.look()
         return row
 
-    async def _checked(self, test: Eval, given: Mapping[str, Any], caller: Principal) -> _Wish:
+    async def _checked(self, test: Evaluation, given: Mapping[str, Any], caller: Principal) -> _SearchRequest:
         for name in given:
             if name not in FIELDS:
                 raise InvalidRequest(
@@ -240,8 +245,8 @@ class Searches:
                     param=str(name),
                 )
         name = given.get("name", "")
-        if not isinstance(name, str) or len(name) > LONGEST_NAME:
-            wrong("name", f"must be a text of at most {LONGEST_NAME} characters")
+        if not isinstance(name, str) or len(name) > MAX_NAME_CHARS:
+            wrong("name", f"must be a text of at most {MAX_NAME_CHARS} characters")
         found = axes.read(given)
         objective, direction = given.get("objective") or "score", given.get("direction") or "maximize"
         known = ["score", "pass_rate", *(one.name for one in test.criteria)]
@@ -273,7 +278,7 @@ class Searches:
         calls = axes.asked(axes.rounds(len(made), total, halving))
         judged = calls * criteria.judgements(test.criteria)
         trained = len({trial.key for trial in made if trial.wish is not None})
-        plan = Plan(tuple(settings), total, calls, judged, trained)
+        plan = SearchPlan(tuple(settings), total, calls, judged, trained)
         spec = {
             "data_source": document,
             "parameters": dict(given["parameters"]),
@@ -285,7 +290,7 @@ class Searches:
             "direction": direction,
             "halving": None if halving is None else {"first": halving.first, "factor": halving.factor},
         }
-        return _Wish(spec, settings, prepared, [trial.source.document for trial in made], plan)
+        return _SearchRequest(spec, settings, prepared, [trial.source.document for trial in made], plan)
 
     # --- what there is -----------------------------------------------------------------------------------------
 
@@ -310,7 +315,7 @@ class Searches:
     async def _settled(self, row: SearchRow) -> SearchRow:
         if row.status not in WORKING:
             return row
-        ended = await how_it_ended(self._place, row.run_id)
+        ended = await final_status(self._place, row.run_id)
         if ended is None:
             return row
         status, error = ended
@@ -387,7 +392,7 @@ class Searches:
         if not await database.write(rows.move, row.id, "in_progress", since=WORKING):
             return {"search": row.id, "status": row.status}
         try:
-            best = await Searching(self._place, row, evaluation(found), context, self._slots).do()
+            best = await SearchWork(self._place, row, evaluation(found), context, self._slots).do()
         except EndedError:
             return {"search": row.id, "status": "canceled"}
         except PorticoError as error:

@@ -53,7 +53,7 @@ ROLES: Final = ("system", "developer", "user", "assistant")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DataSource:
     """A run's data source. ``asked`` is the name that is evaluated; ``document`` the whole as it was given, without
     the items. ``messages`` is a template, ``reference`` the place of an item that has them whole.
     """
@@ -73,7 +73,7 @@ class Source:
         return template.fields([*self.messages, self.reference, self.query])
 
 
-def read(given: Any, param: str = "data_source") -> Source:
+def read(given: Any, param: str = "data_source") -> DataSource:
     """A data source from its JSON. Raises `InvalidRequest` that names what is wrong first."""
     if given is None:
         missing(param)
@@ -85,17 +85,17 @@ def read(given: Any, param: str = "data_source") -> Source:
     _only(given, FIELDS[kind], param)
     document = {**given, "source": _items(given.get("source"), f"{param}.source")}
     if kind == "jsonl":
-        return Source(kind, document)
+        return DataSource(kind, document)
     if kind == "retrieval":
         query = given.get("query")
         if not isinstance(query, str) or not query:
             wrong(f"{param}.query", "must be a text such as '{{item.question}}'")
         search = _object(given, "search_params", param)
         _only(search, SEARCHING, f"{param}.search_params")
-        return Source(kind, document, _name(given, "store", param), query=query, search=search)
+        return DataSource(kind, document, _name(given, "store", param), query=query, search=search)
     messages, reference = _input(given.get("input_messages"), f"{param}.input_messages")
     options = _options(_object(given, "sampling_params", param), kind, f"{param}.sampling_params")
-    return Source(kind, document, _name(given, "model", param), messages, reference, options)
+    return DataSource(kind, document, _name(given, "model", param), messages, reference, options)
 
 
 def _only(given: Mapping[str, Any], known: Collection[str], param: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from portico_server.core.interfaces import Evaluator, Trains, Variants
+from portico_server.core.interfaces import AppVariants, Evaluator, Trainer
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
@@ -26,7 +26,7 @@ STOPPED: Final = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
-class Eval:
+class Evaluation:
     """What is tested: the form of items, and what an answer must be."""
 
     row: EvalRow
@@ -39,7 +39,7 @@ class Eval:
         return found
 
 
-class Uploads(Protocol):
+class EvalFiles(Protocol):
     """The files of the daemon, as far as evaluations need them."""
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
@@ -48,8 +48,8 @@ class Uploads(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
-    """What the work needs. ``stand_back`` returns when nobody waits for an answer of the model it is told;
+class EvalServices:
+    """What the work needs. ``wait_for_idle`` returns when nobody waits for an answer of the model it is told;
     ``at_once``: items that are asked at a time, of all runs together.
     """
 
@@ -57,12 +57,12 @@ class Workplace:
     registry: Registry
     runner: Runner
     scheduler: Scheduler
-    files: Uploads
+    files: EvalFiles
     light: Evaluator
-    variants: Variants
-    trains: Trains
+    variants: AppVariants
+    trains: Trainer
     filters: Filters
-    stand_back: Callable[[str], Awaitable[None]]
+    wait_for_idle: Callable[[str], Awaitable[None]]
     at_once: int
 
 

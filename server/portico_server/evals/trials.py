@@ -12,12 +12,12 @@ from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Servable
 from portico_server.db.evals import EvalRunRow
-from portico_server.evals import source, tally
+from portico_server.evals import source, statistics
 from portico_server.evals.axes import Settings
 from portico_server.evals.override import INTO, TUNING, of_apps, of_training, overridden
 from portico_server.evals.prepare import check
-from portico_server.evals.source import Source
-from portico_server.evals.spec import STOPPED, Workplace
+from portico_server.evals.source import DataSource
+from portico_server.evals.spec import STOPPED, EvalServices
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Trial:
     """What a trial asks, and of which apps as they would be; ``wish`` is what is trained for it first, if anything."""
 
     settings: Settings
-    source: Source
+    source: DataSource
     instead: Mapping[str, Servable]
     wish: Mapping[str, Any] | None = None
 
@@ -40,7 +40,7 @@ class Trials:
 
     def __init__(
         self,
-        place: Workplace,
+        place: EvalServices,
         base: Mapping[str, Any],
         tuning: Mapping[str, Any] | None,
         caller: Principal,
@@ -49,7 +49,7 @@ class Trials:
         self._base = base
         self._tuning = tuning
         self._caller = caller
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, DataSource] = {}
         self._apps: dict[str, Servable] = {}
         self._wishes: set[str] = set()
 
@@ -107,11 +107,11 @@ def ranked(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[E
     """The best first; of two alike the one with fewer tokens. Those that were given up or failed come behind."""
 
     def order(row: EvalRunRow) -> tuple[int, float, int, str]:
-        value = tally.of(row.tally, objective).value
+        value = statistics.of(row.tally, objective).value
         place = {"failed": 3, STOPPED: 1}.get(row.status, 0)
         if value is None:
             return (max(place, 2), 0.0, 0, row.id)
-        return (place, -value if direction == "maximize" else value, tally.tokens(row.tally), row.id)
+        return (place, -value if direction == "maximize" else value, statistics.tokens(row.tally), row.id)
 
     return sorted(rows, key=order)
 

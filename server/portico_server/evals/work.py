@@ -21,26 +21,26 @@ from portico_server.db import evals as rows
 from portico_server.db import steps
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow, Verdict
 from portico_server.db.steps import StepRow
-from portico_server.evals import ranking, tally
+from portico_server.evals import ranking, statistics
 from portico_server.evals.criteria import RETRIEVAL, Criterion, as_template
 from portico_server.evals.sample import Sample, sample
-from portico_server.evals.source import Source
-from portico_server.evals.spec import WORKING, Told, Workplace
+from portico_server.evals.source import DataSource
+from portico_server.evals.spec import WORKING, EvalServices, Told
 from portico_server.grading.grade import Grading, ModelAnswer
-from portico_server.runs.run import BEHIND, DEPTH
+from portico_server.runs.run import BEHIND, MAX_DEPTH
 
 # The context of what is evaluated: nobody listens, nobody is asked, and some names may mean something else.
 #
 # A flow that is durable keeps no journal of its own here: the evaluation is what is taken up again after a crash.
 
 
-PATIENCE: Final = 300.0
+RETRY_TIMEOUT_S: Final = 300.0
 """Seconds that a call which is told to come back later is tried again."""
 
-WAIT: Final = 30.0
+MAX_RETRY_S: Final = 30.0
 """The longest of the pauses in between."""
 
-AGAIN: Final = 2
+MAX_RETRIES: Final = 2
 """How often a call is repeated whose engine failed."""
 
 FINAL: Final = frozenset({"nobody_to_ask", "disk_full"})
@@ -86,9 +86,9 @@ class EvalContext:
             await self._listener(event)
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
-        if self._depth >= DEPTH:
+        if self._depth >= MAX_DEPTH:
             raise InvalidRequest(
-                f"'{name}' was called {DEPTH} levels deep: something calls itself.", code="too_deep"
+                f"'{name}' was called {MAX_DEPTH} levels deep: something calls itself.", code="too_deep"
             )
         meant = self._registry.aliases.get(name, name)
         servable = self._instead.get(meant) or await self._registry.resolve(name, self.caller)
@@ -97,23 +97,23 @@ class EvalContext:
 
     async def _patiently(self, servable: Servable, request: Request, child: EvalContext) -> Result:
         """A call that comes back when it is told to, and once more where an engine failed. Raises the last error."""
-        until = asyncio.get_running_loop().time() + PATIENCE
+        until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
         pause, failed = 0.5, 0
         while True:
             try:
                 return await servable.call(request, child)
             except TooMany as error:
-                wait = min(max(error.retry_after or pause, pause), WAIT)
+                wait = min(max(error.retry_after or pause, pause), MAX_RETRY_S)
                 if asyncio.get_running_loop().time() + wait > until:
                     raise
             except PorticoError as error:
                 failed += 1
                 # What lies deeper was tried again there, or is the business of the app that called it.
-                if self._depth or failed > AGAIN or error.status < 500 or error.code in FINAL:
+                if self._depth or failed > MAX_RETRIES or error.status < 500 or error.code in FINAL:
                     raise
-                wait = min(error.retry_after or pause, WAIT)
+                wait = min(error.retry_after or pause, MAX_RETRY_S)
             await asyncio.sleep(wait)
-            pause = min(pause * 2, WAIT)
+            pause = min(pause * 2, MAX_RETRY_S)
 
     async def ask(self, question: Question) -> Answer:
         if question.kind == "function":
@@ -134,7 +134,7 @@ class EndedError(Exception):
 
 
 @dataclass(slots=True)
-class _Outcome:
+class _ItemResult:
     """What became of one item."""
 
     status: Verdict
@@ -144,14 +144,14 @@ class _Outcome:
     spent: list[tuple[str, Usage]] = field(default_factory=list)
 
 
-class Work:
+class EvalWork:
     """One attempt at one run. ``instead``: what answers in place of apps, in a trial."""
 
     def __init__(
         self,
-        place: Workplace,
+        place: EvalServices,
         row: EvalRunRow,
-        source: Source,
+        source: DataSource,
         criteria: Sequence[Criterion],
         context: Context,
         slots: asyncio.Semaphore,
@@ -182,7 +182,7 @@ class Work:
                 if item is None:
                     raise EndedError
                 async with self._slots:
-                    await self._place.stand_back(self._source.asked)
+                    await self._place.wait_for_idle(self._source.asked)
                     await self._item(item)
                 finished += 1
                 await told(finished, len(numbers))
@@ -211,7 +211,7 @@ class Work:
             created_at=began,
         )
         add = partial(
-            tally.added,
+            statistics.added,
             status=outcome.status,
             score=outcome.score,
             results=outcome.results,
@@ -234,13 +234,13 @@ class Work:
         scheduler = self._place.scheduler
         await self._place.database.jot(steps.record, self._context.run, [step], scheduler.fence)
 
-    async def _outcome(self, item: ItemRow) -> _Outcome:
+    async def _outcome(self, item: ItemRow) -> _ItemResult:
         """One item in a call of its own, counted for its owner as any other."""
         place, row = self._place, self._row
         caller = place.scheduler.principals(row.owner or "")
         name = self._source.asked or next(iter(self._judges()), "")
 
-        async def work(context: Context) -> _Outcome:
+        async def work(context: Context) -> _ItemResult:
             outcome = await self._judged(item, context)
             for _name, usage in outcome.spent:
                 await context.emit(usage)
@@ -250,7 +250,7 @@ class Work:
             return await self._judged(item, self._context)  # nobody is asked: there is nothing to count
         try:
             run = await self._begun(name, caller, work)
-            found: _Outcome = await place.runner.wait(run)
+            found: _ItemResult = await place.runner.wait(run)
             return found
         except PorticoError as error:
             return self._failed(error)
@@ -261,7 +261,7 @@ class Work:
     async def _begun(self, name: str, caller: Principal, work: Any) -> Any:
         """The call, as soon as the limits of its key and of the app let it in. Raises `TooMany` after a while."""
         runner = self._place.runner
-        until = asyncio.get_running_loop().time() + PATIENCE
+        until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
         pause = 0.5
         while True:
             try:
@@ -270,13 +270,13 @@ class Work:
                     admission.follow(run)
                 return run
             except TooMany as error:
-                wait = min(max(error.retry_after or pause, pause), WAIT)
+                wait = min(max(error.retry_after or pause, pause), MAX_RETRY_S)
                 if asyncio.get_running_loop().time() + wait > until:
                     raise
             await asyncio.sleep(wait)
-            pause = min(pause * 2, WAIT)
+            pause = min(pause * 2, MAX_RETRY_S)
 
-    async def _judged(self, item: ItemRow, context: Context) -> _Outcome:
+    async def _judged(self, item: ItemRow, context: Context) -> _ItemResult:
         aside = EvalContext(context, self._place.registry, self._instead)
         try:
             made = await sample(self._source, item, aside, self._place.filters)
@@ -290,7 +290,7 @@ class Work:
             status: Verdict = "error"
         else:
             status = "pass" if all(result["passed"] for result in results) else "fail"
-        return _Outcome(status, self._score(results), results, made.document, spent)
+        return _ItemResult(status, self._score(results), results, made.document, spent)
 
     def _score(self, results: Sequence[Mapping[str, Any]]) -> float:
         """The mean of what the criteria give, each as a share of what it could."""
@@ -314,14 +314,14 @@ class Work:
         label = {} if grade.label is None else {"sample": {"label": grade.label}}
         return {**found, "score": grade.score, "passed": one.passed(grade), **label}
 
-    def _failed(self, error: PorticoError) -> _Outcome:
+    def _failed(self, error: PorticoError) -> _ItemResult:
         """What could not be asked: it counts as the worst answer."""
         told = _error(error)
         results = [
             {"name": one.name, "type": str(one.grader["type"]), "score": one.low, "passed": False}
             for one in self._criteria
         ]
-        return _Outcome("error", 0.0, results, {"input": [], "output": [], "error": told})
+        return _ItemResult("error", 0.0, results, {"input": [], "output": [], "error": told})
 
 
 def _ranked(grader: Mapping[str, Any], answer: ModelAnswer) -> float:

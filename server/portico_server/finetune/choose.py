@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import BaseModel, Device, Machine
+from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
 from portico_server.finetune import memory, overrides
 from portico_server.finetune.learning import Learning
 from portico_server.finetune.memory import GB, Kind, Precision, Setup, Sharding
@@ -28,7 +28,7 @@ AUTO: Final = Hyperparameters()
 def choose(
     base: BaseModel,
     data: DataFacts,
-    machine: Machine,
+    machine: TrainingMachine,
     method: Method,
     wish: Hyperparameters = AUTO,
     given: Mapping[str, Any] | None = None,
@@ -54,7 +54,7 @@ class _Choice:
         self,
         base: BaseModel,
         data: DataFacts,
-        machine: Machine,
+        machine: TrainingMachine,
         method: Method,
         wish: Hyperparameters,
         given: Mapping[str, Any],

@@ -17,7 +17,7 @@ from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import BaseModel, Bases
+from portico_server.core.interfaces import BaseModel, BaseModels
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import runs, tuning
@@ -69,7 +69,7 @@ class Jobs:
         registry: Registry,
         runner: Runner,
         scheduler: Scheduler,
-        bases: Bases,
+        bases: BaseModels,
         files: Uploads,
         trainer: Callable[[BaseModel], Trainer],
         folder: Path,

@@ -17,7 +17,7 @@ from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.core.interfaces import Evaluator, Report, Workshop
+from portico_server.core.interfaces import Evaluator, Report, TrainingEnvironment
 from portico_server.finetune.courtesy import courtesy
 from portico_server.finetune.launch import Launcher, Local
 from portico_server.finetune.process import Training
@@ -45,7 +45,7 @@ class LocalTrainer:
 
     def __init__(
         self,
-        workshop: Workshop,
+        workshop: TrainingEnvironment,
         light: Evaluator,
         logs: Path,
         *,

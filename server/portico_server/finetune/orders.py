@@ -1,4 +1,4 @@
-"""Jobs that a search over settings orders: `portico_server.core.interfaces.Trains` over the jobs of the daemon."""
+"""Jobs that a search over settings orders: `portico_server.core.interfaces.Trainer` over the jobs of the daemon."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from portico.wire import Status as Progress
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
-from portico_server.core.interfaces import BaseModel, Bases
+from portico_server.core.interfaces import BaseModel, BaseModels
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import steps, tuning
 from portico_server.db.database import Database
@@ -69,7 +69,7 @@ class Workplace:
     """What the work needs. ``trainer`` gives what trains a base; ``packages`` are the optional ones that it has."""
 
     database: Database
-    bases: Bases
+    bases: BaseModels
     files: Uploads
     trainer: Callable[[BaseModel], Trainer]
     folder: Path

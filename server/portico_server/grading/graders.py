@@ -18,8 +18,8 @@ OPERATIONS: Final = ("eq", "ne", "like", "ilike")
 
 METRICS: Final = tuple(MEASURES)
 
-DEPTH: Final = 4
-MOST: Final = 32
+MAX_DEPTH: Final = 4
+MAX_GRADERS: Final = 32
 """Graders in one ``multi``."""
 
 
@@ -40,8 +40,8 @@ def check(
             f"{str(kind)[:40]!r} is not a type of grader; there are {', '.join(known)}.",
             param=f"{param}.type",
         )
-    if depth > DEPTH:
-        raise InvalidRequest(f"Graders are nested more than {DEPTH} deep.", param=param)
+    if depth > MAX_DEPTH:
+        raise InvalidRequest(f"Graders are nested more than {MAX_DEPTH} deep.", param=param)
     test(given, param, depth)
 
 
@@ -140,9 +140,9 @@ def _label(given: Mapping[str, Any], param: str, depth: int) -> None:
 
 def _multi(given: Mapping[str, Any], param: str, depth: int) -> None:
     graders = given.get("graders")
-    if not isinstance(graders, Mapping) or not 1 <= len(graders) <= MOST:
+    if not isinstance(graders, Mapping) or not 1 <= len(graders) <= MAX_GRADERS:
         raise InvalidRequest(
-            f"'{param}.graders' must be an object with 1 to {MOST} graders by their names.",
+            f"'{param}.graders' must be an object with 1 to {MAX_GRADERS} graders by their names.",
             param=f"{param}.graders",
         )
     for name, one in graders.items():

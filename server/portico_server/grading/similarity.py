@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
-LONGEST: Final = 4_000
+MAX_TEXT_CHARS: Final = 4_000
 """Characters of a text that are looked at: what compares every word with every other is slow on long ones."""
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]|[^\W_]+")
@@ -20,12 +20,12 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]|[^\W
 
 def words(text: str) -> list[str]:
     """The words of a text."""
-    return _WORD.findall(text[:LONGEST].lower())
+    return _WORD.findall(text[:MAX_TEXT_CHARS].lower())
 
 
 def fuzzy(one: str, other: str) -> float:
     """Twice the matching characters over all characters (Ratcliff and Obershelp)."""
-    return SequenceMatcher(None, one[:LONGEST], other[:LONGEST], autojunk=False).ratio()
+    return SequenceMatcher(None, one[:MAX_TEXT_CHARS], other[:MAX_TEXT_CHARS], autojunk=False).ratio()
 
 
 def rouge(order: int) -> Callable[[str, str], float]:

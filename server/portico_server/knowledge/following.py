@@ -28,7 +28,7 @@ from portico_server.knowledge.sync import Plan, Sync
 from portico_server.knowledge.touched import Touched
 from portico_server.knowledge.watch import Watch
 from portico_server.runs.scheduler import Scheduler
-from portico_server.settings import MB, Settings
+from portico_server.settings import MB_BYTES, Settings
 
 
 class Following:
@@ -119,7 +119,7 @@ class Following:
     def _source(self, row: StoreRow, touched: Touched | None = None) -> Source:
         """What a store mirrors. Raises `InvalidRequest` if it mirrors nothing."""
         pictures, recordings = self._pictures.readable(), self._recordings.readable()
-        most = self._settings.max_file_mb * MB
+        most = self._settings.max_file_mb * MB_BYTES
         if row.folder is not None:
             return Folder(
                 Path(row.folder),

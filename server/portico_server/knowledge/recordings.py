@@ -9,7 +9,7 @@ from pathlib import Path
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
-from portico_server.core.media import Attached, Said, Transcribe, Transcript
+from portico_server.core.media import Attachment, Transcribe, Transcript, TranscriptSegment
 from portico_server.core.registry import Registry
 from portico_server.knowledge.parse.formats import is_recording
 from portico_server.knowledge.part import Unreadable
@@ -41,7 +41,7 @@ class Recordings:
         data = await pools.FILES.run(path.read_bytes)
         name = filename.rpartition("/")[2]
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        request = Transcribe(Attached("file", name, kind, data), timestamps="segment")
+        request = Transcribe(Attachment("file", name, kind, data), timestamps="segment")
         try:
             found = await ask(context, self._wanted, request, patience=PATIENCE)
         except PorticoError as error:
@@ -50,10 +50,10 @@ class Recordings:
             raise Unreadable(f"could not be written down by '{self._wanted}': {error.message}") from error
         if not isinstance(found, Transcript) or not found.text.strip():
             raise Unreadable("is a recording in which nothing is said.", "unsupported_file")
-        return _subtitles(found.segments or [Said(0.0, found.duration or 0.0, found.text)])
+        return _subtitles(found.segments or [TranscriptSegment(0.0, found.duration or 0.0, found.text)])
 
 
-def _subtitles(segments: Sequence[Said]) -> str:
+def _subtitles(segments: Sequence[TranscriptSegment]) -> str:
     """In the form of SRT, which keeps the second of each sentence."""
     cues = (
         f"{number}\n{_clock(one.start)} --> {_clock(one.end)}\n{' '.join(one.text.split())}\n"

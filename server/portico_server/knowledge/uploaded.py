@@ -8,7 +8,7 @@ from portico_server.core import pools
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.knowledge.files import Files
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 
 MADE = "art_"
 """What the ids of files begin with that runs made."""
@@ -19,7 +19,7 @@ class Uploaded:
     """Both kinds of files under one roof, as ``/v1/files`` has them."""
 
     files: Files
-    artifacts: Artifacts
+    artifacts: ArtifactStore
 
     async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
         """Name and content of a file. Raises `NotFound`."""

@@ -23,12 +23,12 @@ from portico_server.db import artifacts as rows
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.database import Database
 
-_BATCH: Final = 100
+_BATCH_ROWS: Final = 100
 """Rows that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class NewArtifact:
     """A file that a run has made, still in memory."""
 
     name: str
@@ -44,7 +44,7 @@ class Author:
     caller: Principal
 
 
-class Artifacts:
+class ArtifactStore:
     """Content-addressed bytes in ``folder`` and a row for each artifact. Callers see their own and the house's."""
 
     def __init__(self, database: Database, folder: Path) -> None:
@@ -64,13 +64,13 @@ class Artifacts:
     async def expire(self, before: float) -> int:
         """Remove what was made before a moment, in seconds since 1970, by runs that are forgotten; how many."""
         gone = 0
-        while found := await self._database.read(rows.orphaned, before, _BATCH):
+        while found := await self._database.read(rows.orphaned, before, _BATCH_ROWS):
             for row in found:
                 await self._remove(row)
             gone += len(found)
         return gone
 
-    async def keep(self, made: Sequence[Made], context: Context | Author) -> tuple[Artifact, ...]:
+    async def keep(self, made: Sequence[NewArtifact], context: Context | Author) -> tuple[Artifact, ...]:
         """Keep what a run made, for whoever called it; bytes and rows are on disk when this returns.
 
         Raises `Unavailable` if the disk is full.

@@ -11,21 +11,21 @@ import orjson
 from portico_server.db import once, steps
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
-from portico_server.runs.redaction import NOTHING, Redaction, Rules
+from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 
-KEPT: Final = 20_000
+MAX_STEPS_IN_MEMORY: Final = 20_000
 """Steps that a run in memory keeps; those of a durable one are in SQL."""
 
 MIN_REPEATED_CHARACTERS: Final = 1_000
 """Characters of an input or output from which on it is not written again where it stands with an earlier step."""
 
-ROOM: Final = 8 * 2**20
+MAX_CHARS_IN_MEMORY: Final = 8 * 2**20
 """Characters of inputs and outputs that it keeps with them."""
 
-HERE: Final = 50
+MAX_INLINE_STEPS: Final = 50
 """Steps that are written where they ended; more go to the writer."""
 
-AHEAD: Final = 2_000
+MAX_WAITING_STEPS: Final = 2_000
 """Steps that may wait to be written before `Journal.record` waits too."""
 
 
@@ -68,7 +68,7 @@ class Journal:
         finished: Iterable[StepRow] = (),
         fence: Callable[[], str] = str,
         told: Callable[[StepRow], None] | None = None,
-        rules: Rules = NOTHING,
+        rules: RedactionRules = NO_RULES,
     ) -> None:
         self._run_id = run_id
         self._database = database if durability != "off" else None
@@ -172,12 +172,12 @@ class Journal:
     @property
     def ahead(self) -> bool:
         """Whether so many wait to be written that whoever adds more must settle them first."""
-        return len(self._waiting) > AHEAD
+        return len(self._waiting) > MAX_WAITING_STEPS
 
     def _keep(self, row: StepRow) -> None:
-        if len(self.rows) >= KEPT:
+        if len(self.rows) >= MAX_STEPS_IN_MEMORY:
             return
-        if self.size > ROOM:
+        if self.size > MAX_CHARS_IN_MEMORY:
             row = row._replace(input=None, output=None)
         self.size += len(row.input or "") + len(row.output or "")
         self.rows[row.path] = row
@@ -206,7 +206,7 @@ class Journal:
         assert self._database is not None
         self._soon = False
         batch = self._waiting
-        if len(batch) <= HERE and steps.write_here(self._database, self._run_id, batch):
+        if len(batch) <= MAX_INLINE_STEPS and steps.write_here(self._database, self._run_id, batch):
             self._waiting = []
             self._kept += len(batch)
             self._wake()
@@ -237,7 +237,7 @@ class Journal:
             self._flush()
 
 
-def shown(value: Any) -> str | None:
+def for_trace(value: Any) -> str | None:
     """A value as JSON text for the trace, cut to what a person looks at."""
     if value is None:
         return None

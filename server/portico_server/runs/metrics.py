@@ -11,13 +11,13 @@ from portico_server.core.histogram import SHORT_BOUNDS
 from portico_server.core.histogram import Histogram as Histogram
 from portico_server.db.usage import UsageRow
 
-MOST = 500
+MAX_SERIES = 500
 """Names that are counted apart. Anyone may call a name that does not exist; those beyond share one."""
 
-OTHERS = "(others)"
+OTHER_NAMES = "(others)"
 
 
-class Series:
+class CallSeries:
     """The calls of one operation on one name."""
 
     __slots__ = (
@@ -34,11 +34,11 @@ class Series:
         self.first_byte = Histogram()
 
 
-class Tally:
+class CallCounts:
     """All of them, by name and operation."""
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, str], Series] = {}
+        self._series: dict[tuple[str, str], CallSeries] = {}
 
     def add(self, row: UsageRow) -> None:
         series = self._series.get((row.name, row.operation))
@@ -53,12 +53,12 @@ class Tally:
         if row.first_byte_milliseconds is not None:
             series.first_byte.observe(row.first_byte_milliseconds / 1e3)
 
-    def _new(self, name: str, operation: str) -> Series:
-        if len(self._series) >= MOST:
-            name = OTHERS
-        return self._series.setdefault((name, operation), Series())
+    def _new(self, name: str, operation: str) -> CallSeries:
+        if len(self._series) >= MAX_SERIES:
+            name = OTHER_NAMES
+        return self._series.setdefault((name, operation), CallSeries())
 
-    def __iter__(self) -> Iterator[tuple[str, str, Series]]:
+    def __iter__(self) -> Iterator[tuple[str, str, CallSeries]]:
         for (name, operation), series in sorted(self._series.items()):
             yield name, operation, series
 
@@ -68,14 +68,14 @@ class Tally:
 
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
-OTHER: Final = "(other)"
+OTHER_METHOD: Final = "(other)"
 """What is counted in place of a method or a path that does not exist: a client can make up any."""
 
-BEAT_S: Final = 0.25
+SAMPLE_INTERVAL_S: Final = 0.25
 """Seconds between two looks at the event loop."""
 
 
-class Signals:
+class DaemonHealth:
     """Counted since the start of the daemon; all of it on the event loop."""
 
     def __init__(self) -> None:
@@ -90,8 +90,8 @@ class Signals:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request has its answer. ``route`` is a template, such as ``/api/stores/{store}``, or empty for no route."""
-        route = route or OTHER
-        self.answers[method if method in METHODS else OTHER, route, status] += 1
+        route = route or OTHER_METHOD
+        self.answers[method if method in METHODS else OTHER_METHOD, route, status] += 1
         found = self.durations.get(route)
         if found is None:
             found = self.durations[route] = Histogram()
@@ -111,6 +111,6 @@ class Signals:
         """Look at the event loop until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + BEAT_S
-            await asyncio.sleep(BEAT_S)
+            due = loop.time() + SAMPLE_INTERVAL_S
+            await asyncio.sleep(SAMPLE_INTERVAL_S)
             self.late(max(0.0, loop.time() - due))

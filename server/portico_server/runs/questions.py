@@ -32,15 +32,15 @@ logger = logging.getLogger(__name__)
 
 Approvers: TypeAlias = Literal["owner", "admin"]
 
-LOOK_AGAIN: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 """Seconds between two looks for answers that another daemon on the same database was given."""
 
-BEHIND: Final = 1_000
+MAX_UNREAD_CHANGES: Final = 1_000
 """Changes that a watcher may be behind before it is let go; it comes again and starts from what there is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimResult:
     """Function questions that a worker now has, and those it held that are no longer its own."""
 
     taken: Sequence[QuestionRow]
@@ -69,7 +69,7 @@ class Questions:
     async def run(self, *, alone: bool) -> None:
         """Look for answers that another daemon was given, until cancelled. Nothing to do if there is no other."""
         while not alone:
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(POLL_INTERVAL_S)
             if not self._waiting:
                 continue
             try:
@@ -212,7 +212,7 @@ class Questions:
         limit: int = 1,
         wait: float = 0.0,
         holding: Sequence[str] = (),
-    ) -> Claimed:
+    ) -> ClaimResult:
         """Take up to ``limit`` function questions for ``lease`` seconds, and keep those of ``holding`` as long.
 
         Those called one of ``names`` that the caller's own runs ask, and those called one of ``granted``. Waits up to
@@ -243,9 +243,9 @@ class Questions:
                 break
             with suppress(TimeoutError):
                 # A lease that runs out makes no noise: look again before long.
-                async with asyncio.timeout(min(left, LOOK_AGAIN)):
+                async with asyncio.timeout(min(left, POLL_INTERVAL_S)):
                     await news.wait()
-        return Claimed(taken, lost)
+        return ClaimResult(taken, lost)
 
     async def let_go(self, caller: Principal, worker: str) -> None:
         """A worker leaves: what it has taken and not answered is for others."""
@@ -253,10 +253,10 @@ class Questions:
 
     async def watch(self, caller: Principal) -> AsyncIterator[QuestionRow]:
         """The questions that wait, oldest first, then each one as it is asked, answered or ends."""
-        queue: asyncio.Queue[QuestionRow | None] = asyncio.Queue(BEHIND)
+        queue: asyncio.Queue[QuestionRow | None] = asyncio.Queue(MAX_UNREAD_CHANGES)
         self._watchers.add(queue)
         try:
-            for row in reversed(await self.list(caller, status="pending", limit=BEHIND)):
+            for row in reversed(await self.list(caller, status="pending", limit=MAX_UNREAD_CHANGES)):
                 yield row
             while (change := await queue.get()) is not None:
                 if caller.sees(change.owner):
@@ -358,10 +358,10 @@ def _is_granted(row: QuestionRow, granted: Collection[str]) -> bool:
 def _check(row: QuestionRow, value: Any) -> None:
     if row.answer_schema is None:
         return
-    from portico_server.core.json_schema import Shape  # jsonschema is slow to import
+    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
 
     schema: Mapping[str, Any] = row.answer_schema
-    fault = Shape(row.name, schema).fault(value)
+    fault = JsonSchema(row.name, schema).fault(value)
     if fault is not None:
         raise InvalidRequest(
             f"This is no answer to '{row.name}': at value{fault.path}, {fault.message}. Schema path: {fault.rule}.",

@@ -9,19 +9,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from portico_server.core.errors import TooMany
-from portico_server.core.limits import Bucket, Limits
+from portico_server.core.limits import RateBucket, UsageLimits
 
-MINUTE = 60.0
-DAY = 86_400
+MINUTE_S = 60.0
+DAY_S = 86_400
 MAX_DAYS = 8
 
-PAUSE = 1.0
+RETRY_AFTER_S = 1.0
 """Seconds after which a caller with too many calls at once may try again."""
 
 Headers = list[tuple[bytes, bytes]]
 
 
-class Meter:
+class UsageMeter:
     """The limits of one key, or of one app, and what is left of them.
 
     A call is let in while there is anything left: what it takes is known when it ends, and may overdraw the budget,
@@ -43,7 +43,7 @@ class Meter:
     def __init__(
         self,
         name: str,
-        limits: Limits,
+        limits: UsageLimits,
         now: Callable[[], float],
         today: Callable[[], float],
         noun: str = "key",
@@ -63,7 +63,7 @@ class Meter:
         """Count a call that begins. Raises `TooMany` with the limit that it is over."""
         limits = self._limits
         if limits.concurrency is not None and self._calls >= limits.concurrency:
-            raise self._refusal("concurrent calls", limits.concurrency, self._calls, PAUSE)
+            raise self._refusal("concurrent calls", limits.concurrency, self._calls, RETRY_AFTER_S)
         self.add_request()
         self._calls += 1
 
@@ -112,17 +112,17 @@ class Meter:
     @property
     def spent(self) -> int:
         """Tokens of today."""
-        return self._days.get(self._today() // DAY, 0)
+        return self._days.get(self._today() // DAY_S, 0)
 
     def _count(self, spent: int) -> None:
-        self._days[self._today() // DAY] = spent
+        self._days[self._today() // DAY_S] = spent
         while len(self._days) > MAX_DAYS:
             del self._days[next(iter(self._days))]
 
     @property
     def _night(self) -> float:
         """Seconds until midnight UTC."""
-        return DAY - self._today() % DAY
+        return DAY_S - self._today() % DAY_S
 
     def headers(self) -> Headers:
         """What is left, in OpenAI's headers; of the tokens, the limit per minute if there is one, else per day.
@@ -166,18 +166,18 @@ class Quotas:
         self._noun = noun
         self._now = now
         self._today = today or (lambda: time.time())  # looked up at each call: the clock may be set
-        self._meters: dict[str, Meter] = {}
+        self._meters: dict[str, UsageMeter] = {}
 
-    def of(self, key_id: str) -> Meter | None:
+    def of(self, key_id: str) -> UsageMeter | None:
         """The meter of a key; ``None`` for one without limits."""
         return self._meters.get(key_id)
 
-    def limit(self, key_id: str, name: str, limits: Limits) -> Meter | None:
+    def limit(self, key_id: str, name: str, limits: UsageLimits) -> UsageMeter | None:
         """Hold a key to its limits from now on; ``name`` is what the key is called in messages."""
         self._meters.pop(key_id, None)
-        if limits == Limits():
+        if limits == UsageLimits():
             return None
-        meter = self._meters[key_id] = Meter(name, limits, self._now, self._today, self._noun)
+        meter = self._meters[key_id] = UsageMeter(name, limits, self._now, self._today, self._noun)
         return meter
 
     def forget(self, key_id: str) -> None:
@@ -189,15 +189,15 @@ def span(seconds: float) -> str:
     """Time as OpenAI's headers have it: ``12ms``, ``1.5s``, ``6m0s``, ``23h59m1s``."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
-    if seconds < MINUTE:
+    if seconds < MINUTE_S:
         return f"{math.ceil(seconds * 100) / 100:g}s"
     minutes, rest = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
-def _bucket(limit: int | None, now: float) -> Bucket | None:
-    return None if limit is None else Bucket(limit, MINUTE, now)
+def _bucket(limit: int | None, now: float) -> RateBucket | None:
+    return None if limit is None else RateBucket(limit, MINUTE_S, now)
 
 
 def _told(kind: bytes, limit: float, left: float, reset: float) -> Headers:

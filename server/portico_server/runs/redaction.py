@@ -12,25 +12,25 @@ from portico_server.core.errors import InvalidRequest
 
 REDACTED: Final = "[redacted]"
 
-SHORTEST: Final = 4
+MIN_SECRET_CHARS: Final = 4
 """Characters of a field's value that is looked for in other texts too; shorter ones turn up anywhere."""
 
-MOST: Final = 1_000
+MAX_REMEMBERED_VALUES: Final = 1_000
 """Values that one run remembers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RedactionRules:
     """``names`` of fields, in which ``*`` stands for anything and case does not count; ``pattern`` for texts."""
 
     names: tuple[str, ...] = ()
     pattern: re.Pattern[str] | None = None
 
 
-NOTHING: Final = Rules()
+NO_RULES: Final = RedactionRules()
 
 
-def rules(names: str, pattern: str) -> Rules:
+def parse_rules(names: str, pattern: str) -> RedactionRules:
     """The rules of the settings ``redact`` and ``redact_pattern``. Raises `InvalidRequest` for a wrong pattern."""
     try:
         compiled = re.compile(pattern) if pattern else None
@@ -38,7 +38,7 @@ def rules(names: str, pattern: str) -> Rules:
         raise InvalidRequest(
             f"redact_pattern is '{pattern}', which is no regular expression: {error}.", param="redact_pattern"
         ) from error
-    return Rules(tuple(name.strip() for name in names.split(",") if name.strip()), compiled)
+    return RedactionRules(tuple(name.strip() for name in names.split(",") if name.strip()), compiled)
 
 
 class Redaction:
@@ -50,7 +50,7 @@ class Redaction:
 
     __slots__ = ("_field", "_known", "_names", "_pattern", "active")
 
-    def __init__(self, given: Rules = NOTHING) -> None:
+    def __init__(self, given: RedactionRules = NO_RULES) -> None:
         self._names: frozenset[str] = frozenset()
         self._field: re.Pattern[str] | None = None
         self._pattern = given.pattern
@@ -95,7 +95,11 @@ class Redaction:
     def _remember(self, value: Any) -> None:
         """All texts below a hidden field."""
         if isinstance(value, str):
-            if len(value) >= SHORTEST and value != REDACTED and len(self._known) < MOST:
+            if (
+                len(value) >= MIN_SECRET_CHARS
+                and value != REDACTED
+                and len(self._known) < MAX_REMEMBERED_VALUES
+            ):
                 self._known[value] = None
         elif isinstance(value, dict | list | tuple):
             for item in value.values() if isinstance(value, dict) else value:

@@ -17,20 +17,20 @@ from portico_server.db import sessions as session_rows
 from portico_server.db import steps
 from portico_server.db.database import Database
 from portico_server.db.retention import Count, Forget
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 
 logger = logging.getLogger(__name__)
 
-PERIOD: Final = 3600.0
+INTERVAL_S: Final = 3600.0
 """Seconds between two looks: so long may something stay beyond its time."""
 
-WORTH_BYTES: Final = 16 * 1024 * 1024
+MIN_VACUUM_BYTES: Final = 16 * 1024 * 1024
 """Unused room in the database's file from which it is given back: less is soon used again."""
 
-BATCH: Final = 50
+BATCH_ROWS: Final = 50
 """Rows that one transaction removes; other writers come between two."""
 
-DAY: Final = 86_400.0
+DAY_S: Final = 86_400.0
 
 
 class Expires(Protocol):
@@ -41,7 +41,7 @@ class Expires(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PrunedCounts:
     """How much was removed, or would be."""
 
     runs: int = 0
@@ -64,7 +64,7 @@ class Retention:
     def __init__(
         self,
         database: Database,
-        artifacts: Artifacts,
+        artifacts: ArtifactStore,
         files: Expires,
         *,
         runs_days: int,
@@ -90,16 +90,16 @@ class Retention:
                     await self._artifacts.sweep()
                     swept = True
                 gone = await self.prune()
-                if gone != Pruned():
+                if gone != PrunedCounts():
                     logger.info("forgot %s", gone)
-                given = await self._database.vacuum(convert=False, worth_bytes=WORTH_BYTES)
+                given = await self._database.vacuum(convert=False, worth_bytes=MIN_VACUUM_BYTES)
                 if given is not None:
                     logger.info("the database gave %d bytes back", given.freed)
             except (PorticoError, OSError) as error:
                 logger.warning("what is old was not removed: %s", error)
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(INTERVAL_S)
 
-    async def prune(self, *, runs_days: float | None = None, dry_run: bool = False) -> Pruned:
+    async def prune(self, *, runs_days: float | None = None, dry_run: bool = False) -> PrunedCounts:
         """Remove what is older than the settings say, or than ``runs_days``; ``dry_run`` only counts."""
         async with self._one_at_a_time:
             days = self._runs_days if runs_days is None else runs_days
@@ -109,9 +109,9 @@ class Retention:
             answers = _before(self._responses_days, for_ever=True)
             if dry_run:
                 return await self._count(runs, usage, talks, answers)
-            while await self._database.write(steps.forget_expired, BATCH):
+            while await self._database.write(steps.forget_expired, BATCH_ROWS):
                 pass  # outputs that steps kept for a time of their own: nobody could see them any more
-            return Pruned(
+            return PrunedCounts(
                 runs=await self._batches(rows.forget_runs, runs),
                 questions=await self._batches(rows.forget_questions, runs),
                 artifacts=0 if runs is None else await self._artifacts.expire(runs),
@@ -124,11 +124,11 @@ class Retention:
 
     async def _count(
         self, runs: float | None, usage: float | None, talks: float | None, answers: float | None
-    ) -> Pruned:
+    ) -> PrunedCounts:
         async def count(function: Count, before: float | None) -> int:
             return 0 if before is None else await self._database.read(function, before)
 
-        return Pruned(
+        return PrunedCounts(
             runs=await count(rows.count_runs, runs),
             questions=await count(rows.count_questions, runs),
             artifacts=await count(artifact_rows.count_orphaned, runs),
@@ -143,11 +143,11 @@ class Retention:
         if before is None:
             return 0
         total = 0
-        while gone := await self._database.write(forget, before, BATCH):
+        while gone := await self._database.write(forget, before, BATCH_ROWS):
             total += gone
         return total
 
 
 def _before(days: float, *, for_ever: bool) -> float | None:
     """The moment that many days ago; ``None`` if 0 days stand for ever."""
-    return None if for_ever and days == 0 else time.time() - days * DAY
+    return None if for_ever and days == 0 else time.time() - days * DAY_S

@@ -20,7 +20,7 @@ from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import Detokenize, Embed, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import Card, Servable
-from portico_server.runs.quotas import Meter, Quotas
+from portico_server.runs.quotas import Quotas, UsageMeter
 from portico_server.runs.redaction import Redaction
 
 # Calls of models that a run makes, counted against the limits of the key that the run is for.
@@ -33,7 +33,7 @@ _UNCOUNTED: Final = (Embed, Rerank, Tokenize, Detokenize)
 """What a search and a check of lengths ask of models: their tokens count, they are no requests."""
 
 
-class Charge:
+class ModelCalls:
     """What one run has cost its key so far. ``patient``: whether the run waits for a limit instead of failing."""
 
     __slots__ = ("_calls", "tokens")
@@ -45,7 +45,7 @@ class Charge:
 
     @asynccontextmanager
     async def call(
-        self, meter: Meter | None, servable: Servable, request: Request, *, patient: bool
+        self, meter: UsageMeter | None, servable: Servable, request: Request, *, patient: bool
     ) -> AsyncIterator[None]:
         """Around a call of a servable within the run. Raises `TooMany` if the key is over one of its limits.
 
@@ -60,7 +60,7 @@ class Charge:
         async with meter.turn():
             yield
 
-    def spend(self, meter: Meter | None, servable: Servable, result: Any) -> None:
+    def spend(self, meter: UsageMeter | None, servable: Servable, result: Any) -> None:
         """Count the tokens of a call that has ended."""
         usage = getattr(result, "usage", None)
         if meter is not None and servable.card.kind == "model" and isinstance(usage, Usage):
@@ -69,7 +69,7 @@ class Charge:
             meter.spend(tokens)
 
 
-async def _counted(meter: Meter, patient: bool) -> None:
+async def _counted(meter: UsageMeter, patient: bool) -> None:
     waited = 0.0
     while True:
         try:
@@ -86,14 +86,14 @@ async def _counted(meter: Meter, patient: bool) -> None:
 
 Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
-DEPTH = 32
+MAX_DEPTH = 32
 """How deep runs may call runs: an app that calls itself ends here, with a sentence."""
 
 BEHIND: ContextVar[bool] = ContextVar("behind", default=False)
 """Set where work is done that nobody waits for: what begins there stands behind what somebody does wait for."""
 
 
-class Clock:
+class Deadline:
     """A run's limit in time, which stands still while the run waits for an answer.
 
     ``waited`` is how many seconds that was. Steps that wait side by side count once.
@@ -195,7 +195,7 @@ class Run:
         """What whoever began it lends: ``chat`` with a model of its own, and whether that calls ``tools``."""
         self.behind = BEHIND.get()
         """Whether it is part of work that nobody waits for."""
-        self.clock = Clock()
+        self.clock = Deadline()
         self.id = run_id or new_id("run_")
         self.kind = kind
         self.name = name
@@ -214,12 +214,12 @@ class Run:
         """Why it was stopped, if its owner has lost the right to it."""
         self.trace = trace.CURRENT.get()
         """The span in which it was begun, ours or the client's."""
-        self.spans: Spans | None = None
+        self.spans: SpanRecorder | None = None
         """Who is told of the calls that it makes, if anybody is."""
         self.usage = Usage()
-        self.charge = Charge()
+        self.charge = ModelCalls()
         """What its calls of models have cost its key."""
-        self.meter: Meter | None = None
+        self.meter: UsageMeter | None = None
         """What counts it among the calls of its key, if that has limits."""
         self.task: asyncio.Task[Any] | None = None
 
@@ -250,19 +250,19 @@ class Run:
             await asyncio.wait([self.task])
 
 
-class Called(Protocol):
+class CallRecord(Protocol):
     """A call that is under way; ``result`` is set when it has one."""
 
     result: Any
 
 
-class Spans(Protocol):
+class SpanRecorder(Protocol):
     """Who is told of calls; see `portico_server.runs.telemetry`."""
 
-    def calling(self, name: str, card: Card, request: Request) -> AbstractContextManager[Called]: ...
+    def calling(self, name: str, card: Card, request: Request) -> AbstractContextManager[CallRecord]: ...
 
 
-class Asks(Protocol):
+class QuestionAsker(Protocol):
     """Who puts a run's question to the outside; see `portico_server.runs.questions`."""
 
     async def ask(self, run: Run, question: Question) -> Answer: ...
@@ -278,7 +278,7 @@ class RunContext:
         run: Run,
         registry: Registry,
         listener: Listener,
-        asks: Asks | None,
+        asks: QuestionAsker | None,
         quotas: Quotas,
         depth: int = 0,
         caller: Principal | None = None,
@@ -318,9 +318,9 @@ class RunContext:
         return self._listener(event)  # not a coroutine of its own: a flow says two things of every step
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
-        if self._depth >= DEPTH:
+        if self._depth >= MAX_DEPTH:
             raise InvalidRequest(
-                f"'{name}' was called {DEPTH} levels deep: something calls itself.", code="too_deep"
+                f"'{name}' was called {MAX_DEPTH} levels deep: something calls itself.", code="too_deep"
             )
         servable = await self._registry.resolve(name, self.caller)
         child = RunContext(

@@ -17,13 +17,13 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
 from portico_server.core.servable import Relays
 from portico_server.db.usage import UsageRow
-from portico_server.runs.metrics import Signals, Tally
+from portico_server.runs.metrics import CallCounts, DaemonHealth
 from portico_server.runs.questions import Questions
-from portico_server.runs.quotas import Meter, Quotas
+from portico_server.runs.quotas import Quotas, UsageMeter
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.telemetry import Span, Telemetry
 from portico_server.runs.usage import UsageLog
@@ -31,18 +31,18 @@ from portico_server.runs.usage import UsageLog
 # Runs that have ended lately, as many as there is room for what they gave.
 
 
-MOST: Final = 200
+MAX_ENDED_RUNS: Final = 200
 """Ended runs that can still be looked at."""
 
-ROOM: Final = 64 * 2**20
+MAX_ENDED_BYTES: Final = 64 * 2**20
 """Bytes, about, that their results may take together; of a larger one the run itself is kept alone."""
 
-_OBJECT: Final = 64
+_OBJECT_BYTES: Final = 64
 _MAX_PARTS: Final = 20_000
 """Values within a result that are looked at; one that has more is taken to fill the room."""
 
 
-class Recent:
+class EndedRuns:
     """The runs, oldest first."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Recent:
         )
         self._runs.append((run, weight))
         self._weight += weight
-        while len(self._runs) > MOST or (self._weight > ROOM and len(self._runs) > 1):
+        while len(self._runs) > MAX_ENDED_RUNS or (self._weight > MAX_ENDED_BYTES and len(self._runs) > 1):
             self._weight -= self._runs.popleft()[1]
 
     def get(self, run_id: str) -> Run | None:
@@ -71,15 +71,15 @@ class Recent:
 
 
 def weigh(value: Any) -> int:
-    """How many bytes a result takes, about; `ROOM` if it has too many parts to be looked at."""
+    """How many bytes a result takes, about; `MAX_ENDED_BYTES` if it has too many parts to be looked at."""
     if value is None:  # of every call that is relayed
-        return _OBJECT
+        return _OBJECT_BYTES
     weight, looked = 0, 0
     stack = [value]
     while stack:
         found = stack.pop()
         looked += 1
-        weight += _OBJECT
+        weight += _OBJECT_BYTES
         match found:
             case str() | bytes():
                 weight += len(found)
@@ -89,18 +89,18 @@ def weigh(value: Any) -> int:
                 continue
             case Mapping():
                 if len(found) > _MAX_PARTS:
-                    return max(weight, ROOM)
+                    return max(weight, MAX_ENDED_BYTES)
                 inner: list[Any] = [*found.keys(), *found.values()]
             case list() | tuple():
                 if len(found) > _MAX_PARTS:
-                    return max(weight, ROOM)
+                    return max(weight, MAX_ENDED_BYTES)
                 inner = list(found)
             case _ if is_dataclass(found):
                 inner = [getattr(found, field.name) for field in fields(found)]
             case _:
                 continue
         if looked + len(stack) + len(inner) > _MAX_PARTS:
-            return max(weight, ROOM)
+            return max(weight, MAX_ENDED_BYTES)
         stack += inner
     return weight
 
@@ -108,13 +108,13 @@ def weigh(value: Any) -> int:
 # A call that the limits of an app have let in.
 
 
-class Admission:
+class AdmittedCall:
     """Counts the call from now until its run ends, or until the ``with`` block ends if no run came of it.
 
     Raises `TooMany` at its making if the app is over one of its limits. ``meter`` is ``None`` without limits.
     """
 
-    def __init__(self, meter: Meter | None) -> None:
+    def __init__(self, meter: UsageMeter | None) -> None:
         if meter is not None:
             meter.enter()
         self._meter = meter
@@ -132,7 +132,7 @@ class Admission:
 
         run.task.add_done_callback(ended)
 
-    def __enter__(self) -> Admission:
+    def __enter__(self) -> AdmittedCall:
         return self
 
     def __exit__(
@@ -162,12 +162,12 @@ class Runner:
         self._questions = questions
         self._timeout = timeout
         self._active: dict[str, Run] = {}
-        self._recent = Recent()
+        self._recent = EndedRuns()
         self._arrivals: dict[str, set[asyncio.Event]] = {}
         """Who waits for runs that do not live yet, by the id of the run."""
         self.answered_at = 0.0
         """When a call that somebody waited for ended last, as `time.perf_counter` tells it."""
-        self.signals = Signals()
+        self.signals = DaemonHealth()
         """What the daemon knows of its own health."""
         self.telemetry: Telemetry | None = None
         """Who is told of everything that has ended, if anybody is."""
@@ -177,7 +177,7 @@ class Runner:
         """What apps with limits have used, whoever called them."""
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> CallCounts:
         """Counts of all calls that have ended since the daemon started."""
         return self._usage.tally
 
@@ -232,16 +232,16 @@ class Runner:
             admission.follow(run)
         return run
 
-    def admitted(self, name: str, caller: Principal) -> Admission:
+    def admitted(self, name: str, caller: Principal) -> AdmittedCall:
         """Let a call from outside into an app. Raises `TooMany` if that is over one of its limits.
 
         Who may not call it is told so elsewhere, and uses nothing up.
         """
         found = self._registry.get(name, caller)
         may = found is not None and found.card.kind == "app" and caller.allows(found.card.scope)
-        return Admission(self.app_quotas.of(found.card.id) if found is not None and may else None)
+        return AdmittedCall(self.app_quotas.of(found.card.id) if found is not None and may else None)
 
-    def meter(self, caller: Principal) -> Meter | None:
+    def meter(self, caller: Principal) -> UsageMeter | None:
         """Count a call that begins, if its key has limits. Raises `TooMany`."""
         meter = self.quotas.of(caller.id)
         if meter is not None:
@@ -356,7 +356,7 @@ class Runner:
 
     async def relay(
         self, servable: Relays, name: str, request: Relay, caller: Principal, *, kind: str = ""
-    ) -> Relayed:
+    ) -> RelayResponse:
         """The hot path: hand an OpenAI request to a model and its bytes back, with a run and a usage row around it.
 
         ``kind`` is the run's, if that is not the operation. Raises `TooMany` if the caller's key is over one of its
@@ -397,7 +397,7 @@ class Runner:
         return relayed
 
     async def _account(
-        self, run: Run, relayed: Relayed, chunks: AsyncIterator[bytes], span: Span | None
+        self, run: Run, relayed: RelayResponse, chunks: AsyncIterator[bytes], span: Span | None
     ) -> AsyncIterator[bytes]:
         try:
             async for chunk in chunks:

@@ -27,28 +27,28 @@ from portico_server.runs.runner import Runner
 
 logger = logging.getLogger(__name__)
 
-LEASE = 30.0
+LEASE_S = 30.0
 """Seconds after which another daemon may take over a run whose owner has gone silent."""
 
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 """How often a run that was cut off is begun before it is called failed."""
 
-MARGIN = 5.0
+LEASE_MARGIN_S = 5.0
 """Seconds before the end of a lease from which on it is looked at before anything is written."""
 
-PAUSE = 0.02
+WRITE_INTERVAL_S = 0.02
 """Seconds between two writes of a run's events, so that many go together."""
 
 MAX_CLOCK_STEP_S = 2.0
 """By how much the clock may differ from what has passed before it counts as set."""
 
-BEHIND = 4_096
+MAX_WAITING_EVENTS = 4_096
 """Events that a run may be ahead of its journal."""
 
-STRIDE = 2**20
+ATTEMPT_STRIDE_COUNT = 2**20
 """Between the events of one attempt and those of the next: so far, nobody can have heard of more than is journalled."""
 
-LAST = Finished(None)
+LAST_EVENT = Finished(None)
 
 Handler: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[Any]]
 
@@ -58,7 +58,7 @@ Principals: TypeAlias = Callable[[str], Principal]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RunKind:
     """How runs of a kind are done.
 
     ``concurrency`` at once; ``shared``: several of one name at once, instead of one; ``owned``: with the rights of
@@ -78,12 +78,12 @@ def _clock_lead() -> float:
     return time.time() - time.monotonic()
 
 
-def _house(owner: str) -> Principal:
+def _daemon_id(owner: str) -> Principal:
     return LOCAL if owner == LOCAL.id else SYSTEM
 
 
 class Scheduler:
-    """Runs handlers by kind (see `Kind`).
+    """Runs handlers by kind (see `RunKind`).
 
     A handler must be idempotent: it begins again from the start when it was cut off. ``principals`` is put in by
     the composition root, which knows the keys.
@@ -92,8 +92,8 @@ class Scheduler:
     def __init__(self, database: Database, runner: Runner) -> None:
         self._database = database
         self._runner = runner
-        self._kinds: dict[str, Kind] = {}
-        self.principals: Principals = _house
+        self._kinds: dict[str, RunKind] = {}
+        self.principals: Principals = _daemon_id
         self._running: dict[str, tuple[str, Run]] = {}
         self._wake = asyncio.Event()
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
@@ -115,8 +115,8 @@ class Scheduler:
         owned: bool = False,
         bound: bool = False,
     ) -> None:
-        """Say who does the runs of a kind, and how (see `Kind`)."""
-        self._kinds[kind] = Kind(handler, concurrency, shared, owned, owned or bound)
+        """Say who does the runs of a kind, and how (see `RunKind`)."""
+        self._kinds[kind] = RunKind(handler, concurrency, shared, owned, owned or bound)
 
     async def begin(
         self,
@@ -133,7 +133,7 @@ class Scheduler:
         ``full``: so that it survives a power cut; its end likewise.
         """
         put = self._database.write if full else self._database.jot
-        row = await put(write, new_id("run_"), kind, name, caller.id, payload, self.holder, LEASE)
+        row = await put(write, new_id("run_"), kind, name, caller.id, payload, self.holder, LEASE_S)
         return self._launch(row, caller, 0, full=full)
 
     async def adopt(
@@ -143,7 +143,7 @@ class Scheduler:
         put = self._database.write if full else self._database.jot
         with trace.at(run.trace):
             writing = asyncio.ensure_future(
-                put(runs.begin, run.id, kind, name, run.owner, payload, self.holder, LEASE)
+                put(runs.begin, run.id, kind, name, run.owner, payload, self.holder, LEASE_S)
             )
         try:
             row = await asyncio.shield(writing)
@@ -209,7 +209,7 @@ class Scheduler:
                 except PorticoError as error:
                     logger.error("the queue of runs could not be read: %s", error.message)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LEASE / 3):
+                    async with asyncio.timeout(LEASE_S / 3):
                         await self._wake.wait()
         finally:
             self._stopping = True  # what is cancelled now goes back into the queue
@@ -221,16 +221,16 @@ class Scheduler:
     async def _renew(self) -> None:
         """Keep the leases, and let go of what is no longer ours to do."""
         now = asyncio.get_running_loop().time()
-        if not self._running or now - self._renewed < LEASE / 4:
+        if not self._running or now - self._renewed < LEASE_S / 4:
             return
-        self._renewed, held_until = now, time.monotonic() + LEASE
-        lost = await self._database.write(runs.renew, list(self._running), self.holder, LEASE)
+        self._renewed, held_until = now, time.monotonic() + LEASE_S
+        lost = await self._database.write(runs.renew, list(self._running), self.holder, LEASE_S)
         for run_id in lost:
             held = self._running.get(run_id)
             if held is not None:
                 logger.warning("another daemon has taken over the run %s, or cancelled it", run_id)
                 await held[1].cancel()
-        self.sure_until = held_until - MARGIN
+        self.sure_until = held_until - LEASE_MARGIN_S
         for kind, run in tuple(self._running.values()):
             if not self._kinds[kind].owned:
                 continue
@@ -258,18 +258,22 @@ class Scheduler:
         shared = [name for name in kinds if self._kinds[name].shared]
         if not kinds:
             return False
-        row = await self._database.write(runs.claim, kinds, self.holder, LEASE, shared, self._running)
+        row = await self._database.write(runs.claim, kinds, self.holder, LEASE_S, shared, self._running)
         if row is None:
             return False
         try:
-            if row.attempts > ATTEMPTS:
-                raise PorticoError(f"Given up: it was cut off {ATTEMPTS} times.", code="gave_up")
+            if row.attempts > MAX_ATTEMPTS:
+                raise PorticoError(f"Given up: it was cut off {MAX_ATTEMPTS} times.", code="gave_up")
             caller = self.principals(row.owner) if self._kinds[row.kind].owned else SYSTEM
         except PorticoError as error:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
             return True
         last = await self._database.read(runs.last_event, row.id)
-        self._launch(row, caller, (last // STRIDE + 1) * STRIDE if last or row.attempts > 1 else 0)
+        self._launch(
+            row,
+            caller,
+            (last // ATTEMPT_STRIDE_COUNT + 1) * ATTEMPT_STRIDE_COUNT if last or row.attempts > 1 else 0,
+        )
         return True
 
     def _launch(self, row: RunRow, caller: Principal, last_event: int, *, full: bool = True) -> Run:
@@ -298,7 +302,9 @@ class Scheduler:
         """Keep the row of a run that is ours."""
         run.durable = True
         if not self._running:
-            self.sure_until = time.monotonic() + LEASE - MARGIN  # it is the only one, and its lease is new
+            self.sure_until = (
+                time.monotonic() + LEASE_S - LEASE_MARGIN_S
+            )  # it is the only one, and its lease is new
         run.recorded = asyncio.Event()
         self._running[row.id] = (row.kind, run)
         watcher = asyncio.create_task(self._watch(row, run, full), name=f"journal {row.id}")
@@ -337,7 +343,7 @@ class Scheduler:
     async def _journal(self, row: RunRow, run: Run) -> None:
         """Write the run's events, save the pieces of text and the steps of a stage: only the turns of the road."""
         last_stage = ""
-        async for events in run.log.batches(BEHIND):
+        async for events in run.log.batches(MAX_WAITING_EVENTS):
             batch: list[tuple[int, Mapping[str, Any]]] = []
             for seq, event in events:
                 stage = getattr(event, "stage", "")
@@ -345,7 +351,7 @@ class Scheduler:
                     continue
                 last_stage = stage
                 if isinstance(event, Finished):
-                    event = LAST  # the result stands in the run's own row
+                    event = LAST_EVENT  # the result stands in the run's own row
                 told = event_to_json(event)
                 if run.redaction is not None and run.redaction.active:
                     told = run.redaction.event(told)
@@ -358,4 +364,4 @@ class Scheduler:
                 except PorticoError as error:
                     logger.error("%d events of run %s are lost: %s", len(batch), row.id, error.message)
                 if run.task is not None:
-                    await asyncio.wait([run.task], timeout=PAUSE)
+                    await asyncio.wait([run.task], timeout=WRITE_INTERVAL_S)

@@ -135,9 +135,9 @@ OPTIONS: Final[Mapping[str, str]] = {
 }
 """Options of a request that are told."""
 
-NOTHING: Final = Usage()
+NO_USAGE: Final = Usage()
 
-PATIENCE: Final = 5_000
+FLUSH_TIMEOUT_MS: Final = 5_000
 """Milliseconds in which the last spans must be gone when the daemon ends."""
 
 _INNER = re.compile(r"\[\d+\]$|#\d+$")
@@ -214,16 +214,16 @@ class Telemetry:
             with trace.at(span.trace):
                 yield span
         except PorticoError as error:
-            span.end(NOTHING, error.body())
+            span.end(NO_USAGE, error.body())
             raise
         except BaseException as error:
             cancelled = isinstance(error, asyncio.CancelledError)
             words = "The call was cancelled." if cancelled else "The call failed."
             code = "cancelled" if cancelled else "internal_error"
-            span.end(NOTHING, ErrorBody(words, "server_error", code))
+            span.end(NO_USAGE, ErrorBody(words, "server_error", code))
             raise
         span.attributes |= _answered(span.result)
-        span.end(getattr(span.result, "usage", NOTHING), None)
+        span.end(getattr(span.result, "usage", NO_USAGE), None)
 
     def steps(self, run_id: str) -> Callable[[StepRow], None]:
         """What is told of each step of a run that has ended."""
@@ -298,7 +298,7 @@ class Telemetry:
 
     async def close(self) -> None:
         """Send what is left."""
-        await pools.LOADING.run(self._processor.force_flush, PATIENCE)
+        await pools.LOADING.run(self._processor.force_flush, FLUSH_TIMEOUT_MS)
         await pools.LOADING.run(self._processor.shutdown)
 
 

@@ -10,13 +10,13 @@ from portico_server.core.registry import Registry
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
-LOOK: Final = 0.05
+POLL_INTERVAL_S: Final = 0.05
 """Seconds between two looks at whether something is being answered."""
 
-QUIET: Final = 0.1
+QUIET_PERIOD_S: Final = 0.1
 """Seconds after an answer in which the same caller is likely to ask again: a program that takes turns."""
 
-LONGEST: Final = 5.0
+MAX_WAIT_S: Final = 5.0
 """Seconds that a call stands back, however much is asked: the work goes on, slowly, on a machine that is never idle."""
 
 
@@ -28,17 +28,19 @@ class Throttle:
         self._runner = runner
         self._on = on
 
-    async def stand_back(self, model: str) -> None:
-        """Return once nobody's call is being answered or was just now, or after `LONGEST`."""
+    async def wait_for_idle(self, model: str) -> None:
+        """Return once nobody's call is being answered or was just now, or after `MAX_WAIT_S`."""
         if not self._on or self._far(model):
             return
         stood = 0.0
-        while stood < LONGEST and self._crowded():
-            await asyncio.sleep(LOOK)  # a call that ends is a dictionary that shrinks: nobody is told
-            stood += LOOK
+        while stood < MAX_WAIT_S and self._is_busy():
+            await asyncio.sleep(
+                POLL_INTERVAL_S
+            )  # a call that ends is a dictionary that shrinks: nobody is told
+            stood += POLL_INTERVAL_S
 
-    def _crowded(self) -> bool:
-        if time.perf_counter() - self._runner.answered_at < QUIET:
+    def _is_busy(self) -> bool:
+        if time.perf_counter() - self._runner.answered_at < QUIET_PERIOD_S:
             return True
         return any(self._counts(run) for run in self._runner.living)
 

@@ -9,18 +9,18 @@ from portico_server.core.errors import PorticoError
 from portico_server.db import usage
 from portico_server.db.database import Database
 from portico_server.db.usage import UsageRow
-from portico_server.runs.metrics import Tally
+from portico_server.runs.metrics import CallCounts
 
 logger = logging.getLogger(__name__)
 
-PERIOD = 0.25
+WRITE_INTERVAL_S = 0.25
 """Seconds between two writes; a `kill -9` loses at most the rows of one period."""
 
 
-AGAIN = 5.0
+RETRY_INTERVAL_S = 5.0
 """Seconds after which rows that could not be written are tried again."""
 
-WAITING = 10_000
+MAX_WAITING_ROWS = 10_000
 """Rows that wait for a disk that is full; of more, the oldest are lost."""
 
 
@@ -31,8 +31,8 @@ class UsageLog:
         self._database = database
         self._rows: list[UsageRow] = []
         self._some = asyncio.Event()
-        self._pause = PERIOD
-        self.tally = Tally()
+        self._pause = WRITE_INTERVAL_S
+        self.tally = CallCounts()
 
     def add(self, row: UsageRow) -> None:
         self._rows.append(row)
@@ -55,18 +55,18 @@ class UsageLog:
         try:
             await self._database.write(usage.append, rows)
         except PorticoError as error:
-            if self._pause == PERIOD:
+            if self._pause == WRITE_INTERVAL_S:
                 logger.error("usage rows cannot be written, and wait: %s", error.message)
             self._keep(rows)
         else:
-            self._pause = PERIOD
+            self._pause = WRITE_INTERVAL_S
 
     def _keep(self, rows: list[UsageRow]) -> None:
         """Try these again in a while, before those that came meanwhile."""
         waiting = [*rows, *self._rows]
-        lost = len(waiting) - WAITING
+        lost = len(waiting) - MAX_WAITING_ROWS
         if lost > 0:
-            logger.error("%d usage rows were lost: more than %d wait.", lost, WAITING)
-        self._rows = waiting[-WAITING:]
-        self._pause = AGAIN
+            logger.error("%d usage rows were lost: more than %d wait.", lost, MAX_WAITING_ROWS)
+        self._rows = waiting[-MAX_WAITING_ROWS:]
+        self._pause = RETRY_INTERVAL_S
         self._some.set()

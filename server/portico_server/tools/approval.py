@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
-from portico_server.core.question import LIMIT, Question
+from portico_server.core.question import MAX_WAIT_S, Question
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.tools.tool import Tool
 
@@ -22,7 +22,7 @@ class Approval:
     """``default`` holds for tools that were added without a rule of their own; a question waits ``limit`` seconds."""
 
     default: Rule = "never"
-    limit: float = LIMIT
+    limit: float = MAX_WAIT_S
 
     def needed(self, rule: Rule, tool: Tool) -> bool:
         """Whether a tool with this rule asks before it runs."""

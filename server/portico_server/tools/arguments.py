@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.json_schema import Shape
+from portico_server.core.json_schema import JsonSchema
 
 
 class Checker:
-    """A schema, compiled once; ``lenient`` as in `Shape`."""
+    """A schema, compiled once; ``lenient`` as in `JsonSchema`."""
 
     def __init__(self, tool: str, schema: Mapping[str, Any], *, lenient: bool = False) -> None:
         self._tool = tool
-        self._shape = Shape(tool, schema, lenient=lenient)
+        self._shape = JsonSchema(tool, schema, lenient=lenient)
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise `InvalidRequest`, with the path of the argument as ``param``, if they do not match."""

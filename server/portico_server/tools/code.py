@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.settings import Settings
 from portico_server.tools.builtin import calculator, code_interpreter, python_light
 from portico_server.tools.sandbox.environment import Environment
@@ -16,7 +16,7 @@ from portico_server.tools.tool import Tool
 class CodeTools:
     """``python_light``, ``calculator`` and ``code_interpreter``. No process runs before the first call."""
 
-    def __init__(self, settings: Settings, artifacts: Artifacts) -> None:
+    def __init__(self, settings: Settings, artifacts: ArtifactStore) -> None:
         limits = Limits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
         environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
         self.light = Light()

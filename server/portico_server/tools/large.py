@@ -11,7 +11,7 @@ import orjson
 
 from portico_server.core.context import Context
 from portico_server.core.request import Artifact, ToolResult
-from portico_server.runs.artifacts import Artifacts, Made
+from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.tool import Tool
 
 TEXT: Final = 100_000
@@ -26,7 +26,7 @@ TAIL: Final = 5_000
 
 
 async def fitting(
-    tool: Tool, result: ToolResult, artifacts: Artifacts | None, context: Context
+    tool: Tool, result: ToolResult, artifacts: ArtifactStore | None, context: Context
 ) -> ToolResult:
     """The result, as far as it fits into an answer; the rest is kept for the caller.
 
@@ -36,7 +36,9 @@ async def fitting(
     if len(result.text) <= TEXT:
         return result
     whole = f"{len(result.text)} characters in all"
-    made = Made(f"{tool.name}.txt", "text/plain; charset=utf-8", result.text.encode("utf-8", "replace"))
+    made = NewArtifact(
+        f"{tool.name}.txt", "text/plain; charset=utf-8", result.text.encode("utf-8", "replace")
+    )
     kept = await _kept(made, artifacts, context)
     where = f"{whole}; the rest is left out" if kept is None else f"{whole}: {kept.link}"
     text = f"{result.text[:HEAD]}\n\n[… {where} …]\n\n{result.text[-TAIL:]}"
@@ -44,12 +46,12 @@ async def fitting(
 
 
 async def _structured(
-    tool: Tool, result: ToolResult, artifacts: Artifacts | None, context: Context
+    tool: Tool, result: ToolResult, artifacts: ArtifactStore | None, context: Context
 ) -> ToolResult:
     data = None if result.structured is None else _json(result.structured)
     if data is None or len(data) <= STRUCTURE:
         return result
-    kept = await _kept(Made(f"{tool.name}.json", "application/json", data), artifacts, context)
+    kept = await _kept(NewArtifact(f"{tool.name}.json", "application/json", data), artifacts, context)
     where = "which is left out" if kept is None else f"which is kept at {kept.link}"
     note = f"[The result has {len(data)} bytes of JSON, {where}.]"
     if tool.output_schema is not None:
@@ -67,7 +69,7 @@ async def _structured(
     )
 
 
-async def _kept(made: Made, artifacts: Artifacts | None, context: Context) -> Artifact | None:
+async def _kept(made: NewArtifact, artifacts: ArtifactStore | None, context: Context) -> Artifact | None:
     if artifacts is None:
         return None
     [kept] = await artifacts.keep([made], context)

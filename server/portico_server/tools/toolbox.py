@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.question import LIMIT
+from portico_server.core.question import MAX_WAIT_S
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.approval import NEVER, Approval, Rule, refusal
 from portico_server.tools.builtin import BUILTIN
 from portico_server.tools.large import fitting
@@ -30,7 +30,7 @@ class Toolbox:
     """
 
     def __init__(
-        self, registry: Registry, artifacts: Artifacts | None = None, approval: Approval = NEVER
+        self, registry: Registry, artifacts: ArtifactStore | None = None, approval: Approval = NEVER
     ) -> None:
         self._registry = registry
         self._artifacts = artifacts
@@ -64,7 +64,9 @@ class Toolbox:
 class ToolServable:
     """One tool under ``tool/NAME``. The card's labels say where it comes from and what a call may do."""
 
-    def __init__(self, tool: Tool, artifacts: Artifacts | None = None, patience: float = LIMIT) -> None:
+    def __init__(
+        self, tool: Tool, artifacts: ArtifactStore | None = None, patience: float = MAX_WAIT_S
+    ) -> None:
         self._tool = tool
         self._artifacts = artifacts
         self._patience = patience

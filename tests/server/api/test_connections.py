@@ -25,7 +25,7 @@ from portico_server.connections import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     MAX_URL_BYTES,
-    RESERVED_DESCRIPTORS,
+    RESERVED_DESCRIPTOR_COUNT,
     raise_descriptor_limit,
 )
 
@@ -332,7 +332,7 @@ def test_connections_without_a_key_do_not_use_up_the_descriptors(narrow: str) ->
 def test_a_daemon_takes_as_many_descriptors_as_it_may() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, RESERVED_DESCRIPTORS * 2), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, RESERVED_DESCRIPTOR_COUNT * 2), hard))
         assert raise_descriptor_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= min(soft, 65_536)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

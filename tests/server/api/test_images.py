@@ -20,7 +20,7 @@ from tests.porch import Teller, porch
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 
 SCRIPT = [
     {"match": "an owl", "content": "A wise owl"},
@@ -214,7 +214,7 @@ def test_a_client_that_leaves_ends_the_run(http: httpx.Client) -> None:
 class Shy(Teller):
     """A model that answers addresses alone, and refuses to be asked how."""
 
-    async def relay(self, request: Relay, context: Context) -> Relayed:
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
         if "response_format" in request.body:
             raise InvalidRequest("Unknown parameter: 'response_format'.", param="response_format")
         return await super().relay(request, context)

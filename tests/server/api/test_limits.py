@@ -15,7 +15,7 @@ from tests.porch import Porch, Teller, porch
 from portico.wire import Usage
 from portico_server.config import KeySpec
 from portico_server.core.context import Context
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.request import Reply, Request, Result
 from portico_server.core.servable import Card
 
@@ -108,7 +108,7 @@ async def test_other_keys_and_the_operator_are_not_held_to_it(house: Porch) -> N
 
 
 async def test_what_was_used_counts_after_a_restart(tmp_path: Path) -> None:
-    given = [KeySpec("app", "secret-of-the-app", ("chat",), Limits(tokens_per_day=9))]
+    given = [KeySpec("app", "secret-of-the-app", ("chat",), UsageLimits(tokens_per_day=9))]
     for expected in ([200, 200], [429, 429]):
         async with porch(tmp_path, given=given) as served:
             served.add(Teller("teller", b"{}"))

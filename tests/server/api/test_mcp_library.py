@@ -21,7 +21,7 @@ from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.view import StoreView, view
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 
 
 class Held:
@@ -48,7 +48,7 @@ class Case:
         self._files = Files(self.database, folder / "blobs", max_bytes=1_000_000)
         stores: Any = Held(self.database, self._files)
         self.library = StoreLibrary(
-            self.registry, stores, self._files, Artifacts(self.database, folder / "artifacts")
+            self.registry, stores, self._files, ArtifactStore(self.database, folder / "artifacts")
         )
 
     async def store(self, name: str, *files: tuple[str, bytes], status: str = "completed") -> list[str]:

@@ -8,7 +8,7 @@ import re
 import httpx
 from tests.daemon import ROOT, Daemon
 
-from portico_server.runs.metrics import Signals
+from portico_server.runs.metrics import DaemonHealth
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="(?:[^"\\]|\\.)*"(,[a-z_]+="(?:[^"\\]|\\.)*")*\})? [-+.\de]+')
 
@@ -84,7 +84,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are(daemon: Daemon) -> None:
 
 
 def test_the_longest_lag_of_the_event_loop_is_told_once() -> None:
-    watched = Signals()
+    watched = DaemonHealth()
     for seconds in (0.001, 0.3, 0.02):
         watched.late(seconds)
     assert (watched.lag.count, watched.take_worst(), watched.take_worst()) == (3, 0.3, 0.0)

@@ -26,7 +26,7 @@ from portico_server.backup import layout
 from portico_server.backup.write import check_here, exclusive
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
-from portico_server.runs.artifacts import Made
+from portico_server.runs.artifacts import NewArtifact
 from portico_server.settings import load
 
 QUESTIONS = ("which port does the lighthouse listen on", "how long is bread baked", "雪莲花生长在哪里")
@@ -148,7 +148,11 @@ async def test_artifacts_and_adapters_come_along_and_missing_bytes_are_counted(t
     async with porch(home) as house:
         context = type("Author", (), {"caller": LOCAL, "run": "run_1"})()
         [figure, gone] = await house.parts.artifacts.keep(
-            [Made("figure.svg", "image/svg+xml", b"<svg/>"), Made("gone.txt", "text/plain", b"gone")], context
+            [
+                NewArtifact("figure.svg", "image/svg+xml", b"<svg/>"),
+                NewArtifact("gone.txt", "text/plain", b"gone"),
+            ],
+            context,
         )
         lost = await house.parts.artifacts.get(gone.id, LOCAL)
         house.parts.artifacts.path(lost).unlink()

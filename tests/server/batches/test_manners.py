@@ -14,7 +14,7 @@ from sqlalchemy import text
 from tests.porch import Porch, Teller, porch
 
 from portico_server.core.errors import PorticoError, TooMany
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.servable import Relays
 
 CHAT: Any = "/v1/chat/completions"
@@ -54,7 +54,7 @@ async def run_ended(house: Porch, batch: Batch) -> None:
 async def test_requests_stand_back_while_a_caller_waits_for_an_answer(
     house: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.runs.throttle.LONGEST", 600.0)
+    monkeypatch.setattr("portico_server.runs.throttle.MAX_WAIT_S", 600.0)
     hold = asyncio.Event()
     slow, teller = Teller("slow", b"{}", hold=hold), Teller("teller", ANSWER)
     house.add(slow, teller)
@@ -83,7 +83,7 @@ class Full(Teller):
         super().__init__(name, ANSWER)
         self.refusals = refusals
 
-    async def relay(self, request: Relay, context: Any) -> Relayed:
+    async def relay(self, request: Relay, context: Any) -> RelayResponse:
         if self.refusals:
             self.refusals -= 1
             raise TooMany(f"'{self.card.name}' has 4 calls already.", code="queue_full", retry_after=0.01)
@@ -93,7 +93,7 @@ class Full(Teller):
 async def test_a_full_queue_is_waited_for_and_is_no_error(
     house: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.work.FIRST", 0.001)
+    monkeypatch.setattr("portico_server.batches.work.FIRST_RETRY_S", 0.001)
     full: Relays = Full("full", 12)
     house.add(full)
     async with client_of(house) as client:
@@ -107,7 +107,7 @@ async def test_a_full_queue_is_waited_for_and_is_no_error(
 async def test_what_fails_again_and_again_is_told_as_the_answer(
     house: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.work.FIRST", 0.001)
+    monkeypatch.setattr("portico_server.batches.work.FIRST_RETRY_S", 0.001)
     broken = Teller("broken", error=PorticoError("It is broken."))
     house.add(broken)
     async with client_of(house) as client:
@@ -122,7 +122,7 @@ async def test_what_fails_again_and_again_is_told_as_the_answer(
 async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.batches.AT_ONCE", 1)
+    monkeypatch.setattr("portico_server.batches.batches.MAX_RUNNING_BATCHES", 1)
     hold = asyncio.Event()
     slow = Teller("slow", ANSWER, hold=hold)
     async with porch(tmp_path) as house, client_of(house) as client:

@@ -3,12 +3,12 @@
 import asyncio
 
 from portico.wire import Delta, Finished
-from portico_server.core.event import AHEAD, EventLog
+from portico_server.core.event import MAX_UNREAD_EVENTS, EventLog
 
 
 async def test_every_listener_gets_every_event_in_order() -> None:
     log = EventLog()
-    count = AHEAD * 3
+    count = MAX_UNREAD_EVENTS * 3
 
     async def listen() -> list[int]:
         return [number async for number, _ in log.follow()]
@@ -38,16 +38,16 @@ async def test_a_listener_that_leaves_does_not_stop_the_run() -> None:
     await first
 
     async def run() -> None:
-        for number in range(AHEAD * 2):
+        for number in range(MAX_UNREAD_EVENTS * 2):
             await log.emit(Delta(str(number)))
 
     ahead = asyncio.ensure_future(run())
-    for _ in range(AHEAD * 3):
+    for _ in range(MAX_UNREAD_EVENTS * 3):
         await asyncio.sleep(0)
     assert not ahead.done()
     await follower.aclose()
     await asyncio.wait_for(ahead, 5)
-    assert log.last == 1 + AHEAD * 2
+    assert log.last == 1 + MAX_UNREAD_EVENTS * 2
 
 
 async def test_nothing_follows_the_end() -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.limits import Bucket, Limits
+from portico_server.core.limits import RateBucket, UsageLimits
 
 
 def test_a_bucket_fills_evenly_and_never_over_its_brim() -> None:
-    bucket = Bucket(60, 60, now=0)
+    bucket = RateBucket(60, 60, now=0)
     bucket.take(60, now=0)
     assert (bucket.level(0), bucket.level(15), bucket.level(600)) == (0, 15, 60)
     assert bucket.full(600) == 0
 
 
 def test_an_overdrawn_bucket_first_fills_up_to_nothing() -> None:
-    bucket = Bucket(60, 60, now=0)
+    bucket = RateBucket(60, 60, now=0)
     bucket.take(90, now=0)
     assert bucket.level(0) == -30
     assert bucket.full(0) == 90
@@ -24,21 +24,21 @@ def test_an_overdrawn_bucket_first_fills_up_to_nothing() -> None:
 
 
 def test_more_than_it_can_hold_waits_until_it_is_full() -> None:
-    bucket = Bucket(10, 60, now=0)
+    bucket = RateBucket(10, 60, now=0)
     assert bucket.wait(500, now=0) == 0
     bucket.take(500, now=0)
     assert bucket.wait(500, now=0) == 3_000
 
 
 def test_what_is_given_back_does_not_flow_over() -> None:
-    bucket = Bucket(10, 60, now=0)
+    bucket = RateBucket(10, 60, now=0)
     bucket.take(3, now=0)
     bucket.take(-9, now=0)
     assert bucket.level(0) == 10
 
 
 def test_time_that_goes_back_changes_nothing() -> None:
-    bucket = Bucket(10, 10, now=100)
+    bucket = RateBucket(10, 10, now=100)
     bucket.take(5, now=100)
     assert bucket.level(90) == 5 and bucket.level(101) == 6
 
@@ -55,10 +55,10 @@ def test_time_that_goes_back_changes_nothing() -> None:
 )
 def test_a_wrong_limit_is_named(given: dict[str, object], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        Limits.parse(given)
+        UsageLimits.parse(given)
     assert raised.value.param == param
 
 
 def test_limits_that_are_not_set_are_not_written() -> None:
-    assert Limits.parse({"concurrency": 2, "tokens_per_day": None}).to_json() == {"concurrency": 2}
-    assert Limits.parse(None) == Limits()
+    assert UsageLimits.parse({"concurrency": 2, "tokens_per_day": None}).to_json() == {"concurrency": 2}
+    assert UsageLimits.parse(None) == UsageLimits()

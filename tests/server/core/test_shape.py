@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.json_schema import Shape, require_schema
+from portico_server.core.json_schema import JsonSchema, require_schema
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ TEXT = "a" * 60 + "b"
 def test_a_pattern_that_backtracks_is_searched_in_linear_time(
     schema: dict[str, Any], value: Any, path: str
 ) -> None:
-    fault = Shape("x", schema).fault(value)
+    fault = JsonSchema("x", schema).fault(value)
     assert fault is not None
     assert fault.path == path
 
@@ -69,15 +69,15 @@ def test_a_pattern_that_cannot_be_searched_in_linear_time_is_refused_with_its_pl
 
 def test_a_schema_that_nobody_checked_names_its_pattern_when_a_value_is_checked() -> None:
     with pytest.raises(InvalidRequest, match="look-around") as caught:
-        Shape("x", {"pattern": "(?=a)b"}).fault("b")
+        JsonSchema("x", {"pattern": "(?=a)b"}).fault("b")
     assert caught.value.code == "invalid_pattern"
 
 
 def test_a_lenient_check_leaves_such_patterns_to_others() -> None:
     schema = {"properties": {"a": {"pattern": "(?=a)b", "type": "string"}}}
     require_schema("x", schema, "p", lenient=True)
-    assert Shape("x", schema, lenient=True).fault({"a": "c"}) is None
-    assert Shape("x", schema, lenient=True).fault({"a": 1}) is not None
+    assert JsonSchema("x", schema, lenient=True).fault({"a": "c"}) is None
+    assert JsonSchema("x", schema, lenient=True).fault({"a": 1}) is not None
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_a_lenient_check_leaves_such_patterns_to_others() -> None:
 )
 def test_the_syntax_of_other_engines_means_the_same(pattern: str, good: str, bad: str) -> None:
     require_schema("x", {"pattern": pattern}, "p")
-    assert Shape("x", {"pattern": pattern}).fault(good) is None
-    assert Shape("x", {"pattern": pattern}).fault(bad) is not None
+    assert JsonSchema("x", {"pattern": pattern}).fault(good) is None
+    assert JsonSchema("x", {"pattern": pattern}).fault(bad) is not None
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_syntax_of_other_engines_means_the_same(pattern: str, good: str, bad
 )
 def test_a_check_that_would_not_end_is_cut_off(schema: dict[str, Any], value: Any) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Shape("x", schema).fault(value)
+        JsonSchema("x", schema).fault(value)
     assert caught.value.code == "schema_too_complex"
 
 
@@ -145,7 +145,7 @@ def test_data_within_a_schema_is_not_taken_for_keywords() -> None:
 
 def test_numbers_that_cannot_be_divided_are_a_clear_error() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Shape("x", {"multipleOf": 0.1}).fault(10**400)
+        JsonSchema("x", {"multipleOf": 0.1}).fault(10**400)
     assert caught.value.code == "invalid_schema"
 
 
@@ -154,10 +154,10 @@ def test_numbers_that_cannot_be_divided_are_a_clear_error() -> None:
     [([1, True], True), ([1, 1.0], False), ([[1], {"a": [1]}, [1]], False), ([None, 0, "0"], True)],
 )
 def test_items_are_the_same_by_value(value: list[Any], unique: bool) -> None:
-    assert (Shape("x", {"uniqueItems": True}).fault(value) is None) == unique
+    assert (JsonSchema("x", {"uniqueItems": True}).fault(value) is None) == unique
 
 
 def test_a_message_quotes_only_the_beginning_of_a_large_value() -> None:
-    fault = Shape("x", {"type": "integer"}).fault("x" * 100_000)
+    fault = JsonSchema("x", {"type": "integer"}).fault("x" * 100_000)
     assert fault is not None
     assert len(fault.message) <= 300

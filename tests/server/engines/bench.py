@@ -13,7 +13,7 @@ import orjson
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.relay import Operation, Relay, Relayed
+from portico_server.core.relay import Operation, Relay, RelayResponse
 from portico_server.core.servable import Relays
 from portico_server.db.database import Database
 from portico_server.engines.models import Models
@@ -39,7 +39,7 @@ class Bench:
 
     async def relay(
         self, name: str, body: Mapping[str, Any], operation: Operation = "chat/completions"
-    ) -> Relayed:
+    ) -> RelayResponse:
         servable = await self.registry.resolve(name, LOCAL)
         assert isinstance(servable, Relays)
         return await self.runner.relay(servable, name, Relay(operation, {"model": name, **body}), LOCAL)
@@ -60,7 +60,7 @@ class Bench:
 class Streamed:
     """The frames of one stream, and the error that ended it if one did."""
 
-    def __init__(self, relayed: Relayed, frames: list[bytes], error: PorticoError | None) -> None:
+    def __init__(self, relayed: RelayResponse, frames: list[bytes], error: PorticoError | None) -> None:
         self.usage = relayed.usage
         self.frames = frames
         self.error = error
@@ -71,7 +71,7 @@ class Streamed:
         ]
 
     @classmethod
-    async def of(cls, relayed: Relayed) -> Streamed:
+    async def of(cls, relayed: RelayResponse) -> Streamed:
         data, error = b"", None
         try:
             async for chunk in relayed.chunks:

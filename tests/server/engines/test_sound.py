@@ -24,7 +24,7 @@ from tests.server.engines.guest.interpreter import interpreter, model
 from tests.server.engines.transformers import environment
 
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.media import Attached, Speak, Spoken, Transcribe, Transcript
+from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
 from portico_server.core.principal import LOCAL
 from portico_server.core.relay import Operation, Relay
 from portico_server.core.servable import Relays
@@ -55,7 +55,9 @@ def spec(name: str, folder: str, **more: Any) -> ModelSpec:
     return ModelSpec(name, str(environment.sounds() / folder), engine="transformers", parameters=parameters)
 
 
-async def ask(house: Bench, name: str, operation: Operation, body: dict[str, Any], *files: Attached) -> bytes:
+async def ask(
+    house: Bench, name: str, operation: Operation, body: dict[str, Any], *files: Attachment
+) -> bytes:
     """All bytes of an answer."""
     servable = await house.registry.resolve(name, LOCAL)
     assert isinstance(servable, Relays)
@@ -86,8 +88,8 @@ def elsewhere(home: Path, script: list[dict[str, Any]]) -> Iterator[str]:
             process.terminate()
 
 
-def recording(data: bytes, name: str = "a.wav") -> Attached:
-    return Attached("file", name, "audio/wav", data)
+def recording(data: bytes, name: str = "a.wav") -> Attachment:
+    return Attachment("file", name, "audio/wav", data)
 
 
 # --- models that listen -------------------------------------------------------------------------------------
@@ -236,7 +238,7 @@ async def test_an_unknown_voice_is_refused_with_those_there_are(voices: Bench) -
 
 async def test_a_sound_as_values(voices: Bench) -> None:
     found = await voices.runner.call("test", "voice", Speak("the sea", response_format="wav"), LOCAL)
-    assert isinstance(found, Spoken) and found.media_type == "audio/wav" and found.audio.startswith(b"RIFF")
+    assert isinstance(found, Speech) and found.media_type == "audio/wav" and found.audio.startswith(b"RIFF")
 
 
 async def test_every_format_and_what_a_voice_cannot_say(voices: Bench) -> None:
@@ -316,7 +318,7 @@ async def test_a_provider_gets_the_form_as_openais_clients_write_it(tmp_path: Pa
                 "chunking_strategy": {"type": "server_vad", "threshold": 0.5},
                 "unknown": "kept",
             }
-            file = Attached("file", 'a "quoted".wav', "audio/wav", tone(40))
+            file = Attachment("file", 'a "quoted".wav', "audio/wav", tone(40))
             request = Relay("audio/transcriptions", {"model": "far", **body}, files=(file,))
             servable = await house.registry.resolve("far", LOCAL)
             assert isinstance(servable, Relays)

@@ -14,7 +14,7 @@ import pytest
 from tests.porch import Porch, Teller, porch
 
 from portico_server.core.context import Context
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM
 from portico_server.db import runs
 
@@ -55,7 +55,7 @@ async def call(house: Porch, secret: str) -> httpx.Response:
 async def test_a_day_s_tokens_are_not_given_again_when_the_clock_comes_back(
     house: Porch, set_clock: Clock, step: float
 ) -> None:
-    _row, secret = await house.auth.create("phone", ["chat"], Limits(tokens_per_day=5))
+    _row, secret = await house.auth.create("phone", ["chat"], UsageLimits(tokens_per_day=5))
     assert (await call(house, secret)).status_code == 200  # each takes five
     assert (await call(house, secret)).status_code == 429
     set_clock(step)
@@ -70,7 +70,7 @@ async def test_a_day_s_tokens_are_not_given_again_when_the_clock_comes_back(
 async def test_the_calls_of_a_minute_pass_by_time_and_not_by_the_clock(
     house: Porch, set_clock: Clock
 ) -> None:
-    _row, secret = await house.auth.create("phone", ["chat"], Limits(requests_per_minute=1))
+    _row, secret = await house.auth.create("phone", ["chat"], UsageLimits(requests_per_minute=1))
     assert (await call(house, secret)).status_code == 200
     for step in (HOUR, -HOUR):
         set_clock(step)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import BaseModel, Device, Machine
+from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
 from portico_server.finetune.choose import SHARE, choose
 from portico_server.finetune.recipe import Recipe
 from portico_server.finetune.spec import DataFacts, Hyperparameters
@@ -34,13 +34,13 @@ MODELS = {
 }
 
 
-def gpus(count: int, name: str, gigabytes: int, capability: float) -> Machine:
-    return Machine(32, 512 * GB, 400 * GB, (Device(name, gigabytes * GB, capability),) * count)
+def gpus(count: int, name: str, gigabytes: int, capability: float) -> TrainingMachine:
+    return TrainingMachine(32, 512 * GB, 400 * GB, (Device(name, gigabytes * GB, capability),) * count)
 
 
 MACHINES = {
-    "laptop": Machine(2, 24 * GB, 18 * GB),
-    "server": Machine(64, 512 * GB, 400 * GB),
+    "laptop": TrainingMachine(2, 24 * GB, 18 * GB),
+    "server": TrainingMachine(64, 512 * GB, 400 * GB),
     "t4": gpus(1, "T4", 15, 7.5),
     "l4": gpus(1, "L4", 23, 8.9),
     "4090": gpus(1, "4090", 24, 8.9),

@@ -14,11 +14,11 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, NotFound
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import Artifacts, Made
+from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 
 ME = Principal("key_me", frozenset({"tools:*:call"}))
 YOU = Principal("key_you", frozenset({"tools:*:call"}))
-PNG = Made("figure.png", "image/png", b"\x89PNG")
+PNG = NewArtifact("figure.png", "image/png", b"\x89PNG")
 
 
 @dataclass
@@ -34,10 +34,10 @@ def during(caller: Principal, run: str = "run_1") -> Context:
 
 
 @pytest.fixture
-async def artifacts(tmp_path: Path) -> AsyncIterator[Artifacts]:
+async def artifacts(tmp_path: Path) -> AsyncIterator[ArtifactStore]:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    yield Artifacts(database, tmp_path / "artifacts")
+    yield ArtifactStore(database, tmp_path / "artifacts")
     database.close()
 
 
@@ -45,7 +45,7 @@ def blobs(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("artifacts/*/*"))
 
 
-async def test_what_a_run_made_is_there_for_its_caller_and_for_admins(artifacts: Artifacts) -> None:
+async def test_what_a_run_made_is_there_for_its_caller_and_for_admins(artifacts: ArtifactStore) -> None:
     [kept] = await artifacts.keep([PNG], during(ME))
     assert (kept.name, kept.media_type, kept.bytes) == ("figure.png", "image/png", 4)
     assert kept.link == f"/api/artifacts/{kept.id}/content"
@@ -59,7 +59,7 @@ async def test_what_a_run_made_is_there_for_its_caller_and_for_admins(artifacts:
 
 
 async def test_equal_bytes_are_kept_once_and_as_long_as_one_needs_them(
-    artifacts: Artifacts, tmp_path: Path
+    artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
     [mine] = await artifacts.keep([PNG], during(ME))
     [yours] = await artifacts.keep([PNG], during(YOU))
@@ -70,7 +70,7 @@ async def test_equal_bytes_are_kept_once_and_as_long_as_one_needs_them(
     assert blobs(tmp_path) == []
 
 
-async def test_what_the_house_made_is_removed_by_admins_alone(artifacts: Artifacts) -> None:
+async def test_what_the_house_made_is_removed_by_admins_alone(artifacts: ArtifactStore) -> None:
     [kept] = await artifacts.keep([PNG], during(SYSTEM))
     assert await artifacts.read(kept.id, YOU) == PNG.data
     with pytest.raises(Forbidden):
@@ -78,16 +78,16 @@ async def test_what_the_house_made_is_removed_by_admins_alone(artifacts: Artifac
     await artifacts.delete(kept.id, LOCAL)
 
 
-async def test_old_ones_are_removed(artifacts: Artifacts, tmp_path: Path) -> None:
+async def test_old_ones_are_removed(artifacts: ArtifactStore, tmp_path: Path) -> None:
     before = time.time()
-    await artifacts.keep([PNG, Made("b.txt", "text/plain", b"b")], during(ME))
+    await artifacts.keep([PNG, NewArtifact("b.txt", "text/plain", b"b")], during(ME))
     assert await artifacts.expire(before) == 0
     assert len(await artifacts.list(ME)) == 2
     assert await artifacts.expire(time.time() + 1) == 2
     assert await artifacts.list(ME) == [] and blobs(tmp_path) == []
 
 
-async def test_bytes_that_no_row_stands_for_are_swept(artifacts: Artifacts, tmp_path: Path) -> None:
+async def test_bytes_that_no_row_stands_for_are_swept(artifacts: ArtifactStore, tmp_path: Path) -> None:
     [kept] = await artifacts.keep([PNG], during(ME))
     folder = artifacts.path(await artifacts.get(kept.id, ME)).parent
     (folder / ".new-draft").write_bytes(b"half")
@@ -96,13 +96,13 @@ async def test_bytes_that_no_row_stands_for_are_swept(artifacts: Artifacts, tmp_
     assert len(blobs(tmp_path)) == 1 and await artifacts.read(kept.id, ME) == PNG.data
 
 
-async def test_bytes_that_are_gone_are_told(artifacts: Artifacts) -> None:
+async def test_bytes_that_are_gone_are_told(artifacts: ArtifactStore) -> None:
     [kept] = await artifacts.keep([PNG], during(ME))
     artifacts.path(await artifacts.get(kept.id, ME)).unlink()
     with pytest.raises(NotFound, match="no longer on this machine"):
         await artifacts.read(kept.id, ME)
 
 
-async def test_nothing_made_is_nothing_kept(artifacts: Artifacts) -> None:
+async def test_nothing_made_is_nothing_kept(artifacts: ArtifactStore) -> None:
     assert await artifacts.keep([], during(ME)) == ()
     assert await artifacts.list(LOCAL) == []

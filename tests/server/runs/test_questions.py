@@ -238,7 +238,7 @@ async def test_what_is_no_json_cannot_be_asked(house: House) -> None:
 
 
 async def test_a_watcher_that_is_too_slow_is_let_go(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("portico_server.runs.questions.BEHIND", 2)
+    monkeypatch.setattr("portico_server.runs.questions.MAX_UNREAD_CHANGES", 2)
     first = house.ask(APPROVE)
     await asked(first)
     seen = house.questions.watch(LOCAL)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from portico_server.core.errors import TooMany
-from portico_server.core.limits import Limits
-from portico_server.runs.quotas import DAY, Meter, Quotas, span
+from portico_server.core.limits import UsageLimits
+from portico_server.runs.quotas import DAY_S, Quotas, UsageMeter, span
 
 
 class Time:
@@ -14,20 +14,20 @@ class Time:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.today = 10.0 * DAY
+        self.today = 10.0 * DAY_S
 
     def pass_(self, seconds: float) -> None:
         self.now += seconds
         self.today += seconds
 
 
-def meter(time: Time, **limits: int) -> Meter:
-    found = Quotas(lambda: time.now, lambda: time.today).limit("key_1", "phone", Limits(**limits))
+def meter(time: Time, **limits: int) -> UsageMeter:
+    found = Quotas(lambda: time.now, lambda: time.today).limit("key_1", "phone", UsageLimits(**limits))
     assert found is not None
     return found
 
 
-def refused(one: Meter) -> TooMany:
+def refused(one: UsageMeter) -> TooMany:
     with pytest.raises(TooMany) as raised:
         one.enter()
     assert (raised.value.status, raised.value.code) == (429, "rate_limit_exceeded")
@@ -37,7 +37,7 @@ def refused(one: Meter) -> TooMany:
 
 def test_a_key_without_limits_has_no_meter() -> None:
     quotas = Quotas()
-    assert quotas.limit("key_1", "phone", Limits()) is None and quotas.of("key_1") is None
+    assert quotas.limit("key_1", "phone", UsageLimits()) is None and quotas.of("key_1") is None
 
 
 def test_calls_at_the_same_time() -> None:
@@ -74,7 +74,7 @@ def test_tokens_may_overdraw_the_minute_which_then_recovers() -> None:
 
 def test_tokens_of_a_day_come_back_at_midnight() -> None:
     time = Time()
-    time.pass_(DAY - 100)
+    time.pass_(DAY_S - 100)
     one = meter(time, tokens_per_day=50)
     one.enter()
     one.spend(50)

@@ -35,10 +35,10 @@ from portico_server.db.schema import (
 )
 from portico_server.db.sessions import SessionKey
 from portico_server.runs import retention as part
-from portico_server.runs.artifacts import Artifacts
-from portico_server.runs.retention import DAY, Pruned, Retention
+from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.retention import DAY_S, PrunedCounts, Retention
 
-LONG_AGO = 40 * DAY
+LONG_AGO = 40 * DAY_S
 _AGED = text("update sessions set updated_at = :then where name = 'old'")
 
 
@@ -56,7 +56,7 @@ class Files:
 @dataclass
 class House:
     database: Database
-    artifacts: Artifacts
+    artifacts: ArtifactStore
 
     def retention(self, runs_days: int = 30, usage_days: int = 400) -> Retention:
         return Retention(self.database, self.artifacts, Files(), runs_days=runs_days, usage_days=usage_days)
@@ -153,14 +153,14 @@ def fill(connection: Connection, given: Sequence[dict[str, Any]]) -> None:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    yield House(database, Artifacts(database, tmp_path / "artifacts"))
+    yield House(database, ArtifactStore(database, tmp_path / "artifacts"))
     database.close()
 
 
 async def test_an_old_run_goes_with_its_events_questions_and_artifacts(house: House) -> None:
-    await house.database.write(fill, [run_row("old", "completed"), run_row("new", "failed", age=DAY)])
+    await house.database.write(fill, [run_row("old", "completed"), run_row("new", "failed", age=DAY_S)])
     gone = await house.retention().prune()
-    assert gone == Pruned(runs=1, questions=1, artifacts=1, files=2)
+    assert gone == PrunedCounts(runs=1, questions=1, artifacts=1, files=2)
     assert await house.ids() == ["new"]
     for table in (run_events, steps, questions, artifact_table):
         assert await house.count(table) == 1
@@ -168,8 +168,8 @@ async def test_an_old_run_goes_with_its_events_questions_and_artifacts(house: Ho
 
 @pytest.mark.parametrize("status", ["queued", "running", "waiting"])
 async def test_what_has_not_ended_stays_at_any_age_with_what_it_made(house: House, status: str) -> None:
-    await house.database.write(fill, [run_row("at work", status, age=4_000 * DAY)])
-    assert await house.retention().prune(runs_days=0) == Pruned(files=2)
+    await house.database.write(fill, [run_row("at work", status, age=4_000 * DAY_S)])
+    assert await house.retention().prune(runs_days=0) == PrunedCounts(files=2)
     for table in (runs, run_events, steps, questions, artifact_table):
         assert await house.count(table) == 1
 
@@ -212,7 +212,7 @@ def response_row(name: str, previous: str | None, age: float) -> ResponseRow:
 async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(house: House) -> None:
     rows = [
         response_row("root", None, LONG_AGO),
-        response_row("leaf", "resp_root", DAY),
+        response_row("leaf", "resp_root", DAY_S),
         response_row("first", None, LONG_AGO),
         response_row("second", "resp_first", LONG_AGO),
     ]
@@ -228,15 +228,15 @@ async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(house: Ho
 
 
 async def test_a_dry_run_counts_what_a_real_one_removes(house: House) -> None:
-    await house.database.write(fill, [run_row("old", "cancelled"), run_row("new", "completed", age=DAY)])
+    await house.database.write(fill, [run_row("old", "cancelled"), run_row("new", "completed", age=DAY_S)])
     retention = house.retention()
     told = await retention.prune(dry_run=True)
     assert await house.ids() == ["new", "old"]
-    assert await retention.prune() == told != Pruned()
+    assert await retention.prune() == told != PrunedCounts()
 
 
 async def test_many_go_in_batches(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "BATCH", 7)
+    monkeypatch.setattr(part, "BATCH_ROWS", 7)
     await house.database.write(fill, [run_row(f"run_{n}", "completed") for n in range(20)])
     assert (await house.retention().prune()).runs == 20
     assert await house.ids() == []
@@ -245,15 +245,15 @@ async def test_many_go_in_batches(house: House, monkeypatch: pytest.MonkeyPatch)
 async def test_zero_days_keep_all_unless_an_age_is_named(house: House) -> None:
     await house.database.write(fill, [run_row("old", "completed")])
     retention = house.retention(runs_days=0, usage_days=0)
-    assert await retention.prune() == Pruned(files=2)
+    assert await retention.prune() == PrunedCounts(files=2)
     assert (await retention.prune(runs_days=50)).runs == 0
     assert (await retention.prune(runs_days=30)).runs == 1
 
 
 async def test_questions_and_artifacts_of_runs_that_were_never_rows_go_by_their_own_age(house: House) -> None:
-    await house.database.write(fill, [run_row("old", "completed"), run_row("young", "completed", age=DAY)])
+    await house.database.write(fill, [run_row("old", "completed"), run_row("young", "completed", age=DAY_S)])
     await house.database.write(lambda connection: connection.execute(runs.delete()))
-    assert await house.retention().prune() == Pruned(questions=1, artifacts=1, files=2)
+    assert await house.retention().prune() == PrunedCounts(questions=1, artifacts=1, files=2)
     assert await house.count(questions) == await house.count(artifact_table) == 1
 
 
@@ -263,7 +263,7 @@ async def test_usage_has_an_age_of_its_own(house: House) -> None:
         ages = (500, 450, 300, 0)
         connection.execute(
             insert(usage),
-            [{**base, "run_id": f"r{age}", "created_at": time.time() - age * DAY} for age in ages],
+            [{**base, "run_id": f"r{age}", "created_at": time.time() - age * DAY_S} for age in ages],
         )
 
     await house.database.write(some)

@@ -12,7 +12,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppOutput, Chat, Reply, Request, Result, Tokens
 from portico_server.core.servable import Card
 from portico_server.db import usage
@@ -75,7 +75,7 @@ async def test_a_call_returns_its_result_and_leaves_a_usage_row(house: House) ->
 async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "ROOM", 3_500_000)
+    monkeypatch.setattr(runner, "MAX_ENDED_BYTES", 3_500_000)
     results = iter(
         [["a" * 1_000_000], {"b": "b" * 1_000_000}, *("c" * 1_000_000 for _ in range(3)), "d" * 9_000_000]
     )
@@ -96,7 +96,7 @@ async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
 async def test_what_is_large_at_the_end_of_a_result_or_in_its_events_counts_too(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "ROOM", 1_000_000)
+    monkeypatch.setattr(runner, "MAX_ENDED_BYTES", 1_000_000)
 
     async def hidden(_context: Context) -> Result:
         return AppOutput([*[0] * 5_000, "a" * 600_000])
@@ -249,8 +249,8 @@ class Line:
         self.closed = False
         self._error = error
 
-    async def relay(self, request: Relay, context: Context) -> Relayed:
-        relayed = Relayed("text/event-stream", self._chunks())
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        relayed = RelayResponse("text/event-stream", self._chunks())
         relayed.usage = Usage(5, 7)
         return relayed
 

@@ -23,7 +23,7 @@ from portico_server.db.database import Database
 from portico_server.knowledge import filter as filters
 from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
-from portico_server.runs.scheduler import STRIDE, Scheduler
+from portico_server.runs.scheduler import ATTEMPT_STRIDE_COUNT, Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.tools.sandbox.light import Light
 
@@ -180,8 +180,10 @@ async def test_the_events_of_two_attempts_do_not_share_numbers(houses: tuple[Hou
     second.model.may.set()
     async with at_work(second.scheduler):
         await ended(second, run_id)
-    numbers = [seq for seq, _event in await second.database.read(runs.events, run_id, STRIDE - 1, 100)]
-    assert numbers[0] > STRIDE
+    numbers = [
+        seq for seq, _event in await second.database.read(runs.events, run_id, ATTEMPT_STRIDE_COUNT - 1, 100)
+    ]
+    assert numbers[0] > ATTEMPT_STRIDE_COUNT
     assert numbers == sorted(set(numbers))
 
 

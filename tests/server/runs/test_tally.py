@@ -6,7 +6,7 @@ from typing import Any
 
 from portico_server.db.usage import UsageRow
 from portico_server.runs import metrics
-from portico_server.runs.metrics import OTHERS, Histogram, Tally
+from portico_server.runs.metrics import OTHER_NAMES, CallCounts, Histogram
 
 
 def row(name: str = "m", **more: Any) -> UsageRow:
@@ -20,7 +20,7 @@ def row(name: str = "m", **more: Any) -> UsageRow:
 
 
 def test_calls_are_counted_by_name_and_status() -> None:
-    counted = Tally()
+    counted = CallCounts()
     counted.add(row(prompt_tokens=3, completion_tokens=5))
     counted.add(row(status="failed", first_byte_milliseconds=None, milliseconds=1e6))
     [(name, operation, series)] = counted
@@ -39,8 +39,8 @@ def test_a_bound_belongs_to_its_bucket() -> None:
 
 
 def test_names_without_end_share_one_series() -> None:
-    counted = Tally()
-    for number in range(metrics.MOST + 50):
+    counted = CallCounts()
+    for number in range(metrics.MAX_SERIES + 50):
         counted.add(row(f"name-{number}"))
     found = {name: series for name, _, series in counted}
-    assert len(found) == metrics.MOST + 1 and found[OTHERS].statuses["completed"] == 50
+    assert len(found) == metrics.MAX_SERIES + 1 and found[OTHER_NAMES].statuses["completed"] == 50

@@ -15,7 +15,7 @@ from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.large import HEAD, STRUCTURE, TAIL, TEXT
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
@@ -26,7 +26,7 @@ ME = Principal("key_me", frozenset({"tools:*:call"}))
 @dataclass
 class Bench:
     house: House
-    artifacts: Artifacts | None
+    artifacts: ArtifactStore | None
 
     async def answer(self, result: ToolResult, schema: Mapping[str, Any] | None = None) -> ToolResult:
         """What comes of a tool that answers with ``result``."""
@@ -55,7 +55,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     database = Database.at(tmp_path / "artifacts.db")
     database.prepare()
     async with open_house(tmp_path) as house:
-        yield Bench(house, Artifacts(database, tmp_path / "artifacts"))
+        yield Bench(house, ArtifactStore(database, tmp_path / "artifacts"))
     database.close()
 
 

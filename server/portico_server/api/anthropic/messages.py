@@ -18,7 +18,7 @@ from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.parts import Parts
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.relay import Original, Relay, Relayed
+from portico_server.core.relay import OriginalRequest, Relay, RelayResponse
 from portico_server.core.request import Chat, Reply, Tokenize, Tokens
 from portico_server.core.servable import Relays, relays
 from portico_server.runs.run import Run
@@ -41,7 +41,7 @@ async def create(exchange: Exchange, parts: Parts) -> None:
     if not relays(servable):
         await _app(exchange, parts, chat, head)
         return
-    original = Original("anthropic", body, _forwarded(exchange)) if target.speaks else None
+    original = OriginalRequest("anthropic", body, _forwarded(exchange)) if target.speaks else None
     await _model(exchange, parts, servable, Relay("chat/completions", chat, original=original), head)
 
 
@@ -91,7 +91,7 @@ async def _model(exchange: Exchange, parts: Parts, model: Relays, request: Relay
         await exchange.answer(200, orjson.dumps(message))
 
 
-async def _relayed(relayed: Relayed, stream: Stream) -> AsyncIterator[bytes]:
+async def _relayed(relayed: RelayResponse, stream: Stream) -> AsyncIterator[bytes]:
     """The chunks of a chat as events; those of a model that speaks this protocol as they are."""
     try:
         async for chunk in relayed.chunks:

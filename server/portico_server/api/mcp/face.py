@@ -37,7 +37,7 @@ from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
-from portico_server.settings import MB
+from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
     from portico_server.api.parts import Parts
@@ -165,7 +165,7 @@ def build(parts: Parts) -> McpFace:
         parts.prompts,
         parts.questions,
         parts.database,
-        max_body=parts.settings.max_body_mb * MB,
+        max_body=parts.settings.max_body_mb * MB_BYTES,
         alone=not parts.settings.database,
         watch_stores=parts.stores.watch,
     )

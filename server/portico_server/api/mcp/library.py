@@ -13,15 +13,15 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Artifact
 from portico_server.core.servable import Card
-from portico_server.runs.artifacts import Artifacts, shown
-from portico_server.settings import MB
+from portico_server.runs.artifacts import ArtifactStore, shown
+from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
     from portico_server.knowledge.files import Files
     from portico_server.knowledge.stores import Stores
     from portico_server.knowledge.view import StoreFileRow, StoreView
 
-LARGEST: Final = 16 * MB
+LARGEST: Final = 16 * MB_BYTES
 """Bytes of a file that are sent in one message; a larger one is fetched over HTTP."""
 
 _TEXTS: Final = frozenset(
@@ -97,7 +97,7 @@ class Library(Protocol):
 class StoreLibrary:
     """The `Library` of the daemon's stores: their indexed files, oldest first."""
 
-    def __init__(self, registry: Registry, stores: Stores, files: Files, artifacts: Artifacts) -> None:
+    def __init__(self, registry: Registry, stores: Stores, files: Files, artifacts: ArtifactStore) -> None:
         self._registry = registry
         self._stores = stores
         self._files = files
@@ -147,7 +147,7 @@ class StoreLibrary:
             )
         if row.bytes > LARGEST:
             raise TooLarge(
-                f"'{row.filename}' has {row.bytes // MB} MB, more than the {LARGEST // MB} MB that one "
+                f"'{row.filename}' has {row.bytes // MB_BYTES} MB, more than the {LARGEST // MB_BYTES} MB that one "
                 f"message carries. Fetch it from /v1/files/{row.file_id}/content, or search the store.",
                 param="uri",
             )
@@ -173,7 +173,8 @@ class StoreLibrary:
         artifact = shown(await self._artifacts.get(artifact_id, caller))
         if artifact.bytes > LARGEST:
             raise TooLarge(
-                f"'{artifact.name}' has {artifact.bytes // MB} MB, more than the {LARGEST // MB} MB that one message "
+                f"'{artifact.name}' has {artifact.bytes // MB_BYTES} MB, more than the {LARGEST // MB_BYTES} MB that "
+                f"one message "
                 f"carries. Fetch it from {artifact.link}.",
                 param="uri",
             )

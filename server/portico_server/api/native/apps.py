@@ -20,7 +20,7 @@ from portico_server.apps.drawing.mermaid import mermaid
 from portico_server.apps.drawing.svg import svg
 from portico_server.apps.flow import read
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import Principal
 from portico_server.core.request import AppInput, AppOutput, Chat, Reply, Request
 from portico_server.core.servable import Card, Servable
@@ -161,7 +161,7 @@ async def retrieve_app(name: str, parts: TheParts, caller: Caller) -> App:
 async def update_app(name: str, given: Update, parts: TheParts, caller: Caller) -> Version:
     """Change some places of a deployed app, or its limits. Runs and sessions in progress go on."""
     # What is wrong with the one must not leave the other half done.
-    limits = Limits.parse(given.limits) if given.limits is not None else None
+    limits = UsageLimits.parse(given.limits) if given.limits is not None else None
     row, version = parts.apps.find(name, caller)
     if given.set:
         row, version = await parts.apps.update(

@@ -13,7 +13,7 @@ from portico_server.api.router import router as new_router
 from portico_server.core.principal import Principal
 from portico_server.db.eval_searches import SearchRow
 from portico_server.db.evals import EvalRunRow
-from portico_server.evals import tally
+from portico_server.evals import statistics
 
 router = new_router(prefix="/api/evals", tags=["Evals"])
 
@@ -184,19 +184,19 @@ def _shown(row: SearchRow, trials: Any) -> Search:
 
 def _trial(row: EvalRunRow, objective: str) -> Trial:
     done = row.tally
-    mean = tally.of(done, objective)
+    mean = statistics.of(done, objective)
     return Trial(
         id=row.id,
         settings=dict(row.settings or {}),
         status=row.status,
         score=mean.value,
         standard_error=mean.error,
-        done=tally.count(done),
+        done=statistics.count(done),
         passed=done["pass"],
         failed=done["fail"],
         errored=done["error"],
-        tokens=tally.tokens(done),
-        cost=tally.cost(done),
+        tokens=statistics.tokens(done),
+        cost=statistics.cost(done),
         seconds=done["seconds"],
         error=None if row.error is None else SearchError(**row.error),
     )

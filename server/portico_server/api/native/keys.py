@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from portico_server.api.auth import Auth
 from portico_server.api.native.rights import Admin
 from portico_server.api.router import router as new_router
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.db.keys import KeyRow
 
 router = new_router(prefix="/api/keys", tags=["Keys"])
@@ -80,7 +80,7 @@ async def list_keys(auth: TheAuth, _caller: Admin) -> KeyList:
 @router.post("")
 async def create_key(wish: KeyWish, auth: TheAuth, _caller: Admin) -> NewKey:
     """A new key; the answer holds the secret, which is kept nowhere."""
-    row, secret = await auth.create(wish.name, wish.scopes, Limits.parse(wish.limits), wish.filters)
+    row, secret = await auth.create(wish.name, wish.scopes, UsageLimits.parse(wish.limits), wish.filters)
     return NewKey(**_fields(row), key=secret)
 
 

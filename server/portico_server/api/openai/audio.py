@@ -15,7 +15,7 @@ from portico_server.api.openai.validate import Check
 from portico_server.api.parts import Parts
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.relay import Operation, Relay
-from portico_server.settings import MB
+from portico_server.settings import MB_BYTES
 
 LONGEST: Final = 32_768
 """Characters of a text to be said. OpenAI's own models take 4,096 of them and say so."""
@@ -68,7 +68,7 @@ async def _written(exchange: Exchange, parts: Parts, operation: Operation, forma
     # Loaded with the first form: a start of the daemon does without its parser.
     from portico_server.api.openai import form
 
-    found = await form.read(exchange, files=("file",), limit=parts.settings.max_media_mb * MB)
+    found = await form.read(exchange, files=("file",), limit=parts.settings.max_media_mb * MB_BYTES)
     body = found.typed(_FORM)
     file = form.one_file(found, "file")
     validate.model(body)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from portico_server.api.openai.files import LONGEST, SHORTEST
-from portico_server.batches.spec import WINDOW, Spec
+from portico_server.batches.spec import WINDOW, BatchSpec
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.batches import BatchRow
 from portico_server.knowledge.contents import check_metadata
@@ -32,7 +32,7 @@ class BatchWish(BaseModel):
     metadata: dict[str, Any] | None = None
     output_expires_after: ExpiresAfter | None = None
 
-    def spec(self) -> Spec:
+    def spec(self) -> BatchSpec:
         """As the daemon takes it. Raises `InvalidRequest`."""
         if self.completion_window != WINDOW:
             raise InvalidRequest(
@@ -40,7 +40,7 @@ class BatchWish(BaseModel):
                 param="completion_window",
             )
         keep = None if self.output_expires_after is None else self.output_expires_after.seconds
-        return Spec(check_metadata(self.metadata), keep)
+        return BatchSpec(check_metadata(self.metadata), keep)
 
 
 class BatchError(BaseModel):

@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 
 from portico_server.core.errors import NotFound
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
-from portico_server.evals import tally
-from portico_server.evals.spec import STOPPED, Eval
+from portico_server.evals import statistics
+from portico_server.evals.spec import STOPPED, Evaluation
 
 RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 
@@ -190,7 +190,7 @@ class OutputItemList(BaseModel):
     has_more: bool
 
 
-def evaluation(found: Eval) -> EvalObject:
+def evaluation(found: Evaluation) -> EvalObject:
     """An evaluation as it is answered: the schema in OpenAI's form, with the sample in it if it was asked for."""
     row = found.row
     config = row.spec["data_source_config"]
@@ -215,7 +215,7 @@ def evaluation(found: Eval) -> EvalObject:
 def run(row: EvalRunRow, url: str) -> EvalRun:
     """A run as it is answered; ``url`` is the daemon's address."""
     done = row.tally
-    mean = tally.of(done, "score")
+    mean = statistics.of(done, "score")
     source = dict(row.source)
     return EvalRun(
         id=row.id,
@@ -245,7 +245,7 @@ def run(row: EvalRunRow, url: str) -> EvalRun:
         ],
         report_url=f"{url}/v1/evals/{row.eval_id}/runs/{row.id}/output_items",
         result_counts=Counts(
-            total=tally.count(done), passed=done["pass"], failed=done["fail"], errored=done["error"]
+            total=statistics.count(done), passed=done["pass"], failed=done["fail"], errored=done["error"]
         ),
         items=row.total,
         run_id=row.run_id,
@@ -253,13 +253,13 @@ def run(row: EvalRunRow, url: str) -> EvalRun:
         settings=None if row.settings is None else dict(row.settings),
         score=mean.value,
         standard_error=mean.error,
-        cost=tally.cost(done),
+        cost=statistics.cost(done),
         seconds=done["seconds"],
     )
 
 
 def _criterion(name: str, found: Mapping[str, Any]) -> CriterionResult:
-    mean = tally.mean(found["score"])
+    mean = statistics.mean(found["score"])
     return CriterionResult(
         testing_criteria=name,
         passed=found["pass"],

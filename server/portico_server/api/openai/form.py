@@ -18,8 +18,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from portico_server.api.exchange import ClientLeft, Exchange
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.invalid import missing
-from portico_server.core.media import Attached
-from portico_server.settings import MB
+from portico_server.core.media import Attachment
+from portico_server.settings import MB_BYTES
 
 FIELD: Final = 256 * 1024
 """Bytes of one field that is no file, at most."""
@@ -45,7 +45,7 @@ class Form:
     """
 
     fields: dict[str, Any]
-    files: tuple[Attached, ...]
+    files: tuple[Attachment, ...]
 
     def typed(self, kinds: Mapping[str, Kind]) -> dict[str, Any]:
         """The fields as JSON would have them. What does not read as its kind stays text, for whoever checks it; an
@@ -76,7 +76,7 @@ async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: 
             f"Send a form (multipart/form-data) with a file in '{next(iter(files))}'.",
             code="unsupported_content_type",
         )
-    exchange.limit = min(exchange.limit, limit * min(most, AT_ONCE) + AT_ONCE * MB)
+    exchange.limit = min(exchange.limit, limit * min(most, AT_ONCE) + AT_ONCE * MB_BYTES)
     try:
         reader = _Reader(boundary, files, limit, most)
     except FormParserError as error:
@@ -91,7 +91,7 @@ async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: 
     return reader.finish()
 
 
-def one_file(form: Form, field: str) -> Attached:
+def one_file(form: Form, field: str) -> Attachment:
     """The file in ``field``. Raises `InvalidRequest` that names the field if there is none, or an empty one."""
     file = next((file for file in form.files if file.field == field), None)
     if file is None:
@@ -107,7 +107,7 @@ class _Reader:
         self._limit = limit
         self._most = most
         self._fields: dict[str, Any] = {}
-        self._files: list[Attached] = []
+        self._files: list[Attachment] = []
         self._parts = 0
         self._field = ""
         self._filename: str | None = None
@@ -188,7 +188,8 @@ class _Reader:
         elif len(self._data) > self._limit:
             field = self._field.removesuffix("[]")
             raise TooLarge(
-                f"The file in '{field}' is larger than {self._limit // MB} MB, the most that is taken here. Send a "
+                f"The file in '{field}' is larger than {self._limit // MB_BYTES} MB, the most that is taken here. "
+                f"Send a "
                 "smaller or more strongly compressed one; the setting max_media_mb says how much may be.",
                 param=field,
             )
@@ -202,7 +203,7 @@ class _Reader:
             raise InvalidRequest(f"The file in '{field}' is empty.", code="empty_file", param=field)
         fit = _MEDIA_TYPE.fullmatch(self._media_type)
         kind = self._media_type if fit else "application/octet-stream"
-        self._files.append(Attached(field, self._filename or field, kind, bytes(self._data)))
+        self._files.append(Attachment(field, self._filename or field, kind, bytes(self._data)))
 
     def _keep(self, name: str, value: str) -> None:
         indexed = _INDEXED.fullmatch(name)

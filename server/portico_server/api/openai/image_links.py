@@ -16,29 +16,29 @@ from portico_server.api.protected import address
 from portico_server.core import interfaces, media
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
 from portico_server.core.invalid import missing, wrong, wrong_type
-from portico_server.core.media import Attached
+from portico_server.core.media import Attachment
 from portico_server.knowledge.uploaded import Uploaded
-from portico_server.runs.artifacts import Author, Made
-from portico_server.settings import MB
+from portico_server.runs.artifacts import Author, NewArtifact
+from portico_server.settings import MB_BYTES
 from portico_server.tools.fetch.address import Policy
 from portico_server.tools.fetch.fetcher import OutwardFetcher
 
 PATIENCE: Final = 60.0
 """Seconds in which a picture must have come from elsewhere."""
 
-ANSWERED: Final = 64 * MB
+ANSWERED: Final = 64 * MB_BYTES
 """Bytes that a picture may have which a model has made."""
 
 
-async def referred(body: dict[str, Any], exchange: Exchange, parts: Parts) -> tuple[Attached, ...]:
+async def referred(body: dict[str, Any], exchange: Exchange, parts: Parts) -> tuple[Attachment, ...]:
     """Take ``images`` and ``mask`` out of a JSON body: data URLs, addresses, ids of files. Raises `PorticoError`."""
     given = body.pop("images", None)
     if given is None:
         missing("images")
     if not isinstance(given, list) or not given:
         wrong_type("images", "a list of objects with 'image_url' or 'file_id'", given)
-    if len(given) > media.MOST:
-        wrong("images", f"has {len(given)} items; at most {media.MOST} are taken")
+    if len(given) > media.MAX_IMAGES:
+        wrong("images", f"has {len(given)} items; at most {media.MAX_IMAGES} are taken")
     found = [await _one(item, "image", f"images[{n}]", exchange, parts) for n, item in enumerate(given)]
     mask = body.pop("mask", None)
     if mask is not None:
@@ -46,7 +46,7 @@ async def referred(body: dict[str, Any], exchange: Exchange, parts: Parts) -> tu
     return tuple(found)
 
 
-async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: Parts) -> Attached:
+async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: Parts) -> Attachment:
     url, file_id = (item.get("image_url"), item.get("file_id")) if isinstance(item, Mapping) else (None, None)
     if isinstance(file_id, str):
         try:
@@ -57,7 +57,7 @@ async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: Parts)
     if not isinstance(url, str):
         wrong_type(at, "an object with a string 'image_url' or 'file_id'", item)
     param = f"{at}.image_url"
-    limit = parts.settings.max_media_mb * MB
+    limit = parts.settings.max_media_mb * MB_BYTES
     if url.startswith("data:"):
         head, _, text = url.partition(",")
         try:
@@ -99,7 +99,7 @@ async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: Pa
         raw = base64.b64decode(item.pop("b64_json", None) or "")
         known = media.measure_image(raw)
         kind = known.media_type if known is not None else "application/octet-stream"
-        made.append(Made(f"picture-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, raw))
+        made.append(NewArtifact(f"picture-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, raw))
     kept = await parts.artifacts.keep(made, Author(run, caller_of(exchange)))
     host = exchange.header(b"host")
     base = address(
@@ -112,4 +112,4 @@ async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: Pa
 
 async def _fetched(url: str, parts: Parts, limit: int) -> bytes:
     fetcher = OutwardFetcher(Policy.of(parts.settings.tool_hosts))
-    return await interfaces.whole(fetcher, url, limit=limit, seconds=PATIENCE)
+    return await interfaces.read_whole(fetcher, url, limit=limit, seconds=PATIENCE)

@@ -19,9 +19,9 @@ from portico_server.api.parts import Parts
 from portico_server.core import media
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.invalid import missing
-from portico_server.core.media import Attached
-from portico_server.core.relay import Relay, Relayed
-from portico_server.settings import MB
+from portico_server.core.media import Attachment
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.settings import MB_BYTES
 
 _EVENTS: Final = {"images/generations": "image_generation", "images/edits": "image_edit"}
 
@@ -40,8 +40,8 @@ async def edit(exchange: Exchange, parts: Parts) -> None:
         from portico_server.api.openai import form
 
         names = ("image", "mask")
-        limit = parts.settings.max_media_mb * MB
-        found = await form.read(exchange, files=names, limit=limit, most=media.MOST + 1)
+        limit = parts.settings.max_media_mb * MB_BYTES
+        found = await form.read(exchange, files=names, limit=limit, most=media.MAX_IMAGES + 1)
         body: dict[str, Any] = found.typed(image_fields.FORM)
         image_fields.check(body)
         files = tuple(media.attach(file.field, file.name, file.data, file.field) for file in found.files)
@@ -62,15 +62,16 @@ async def vary(exchange: Exchange, parts: Parts) -> None:
     )
 
 
-def _check_files(files: tuple[Attached, ...]) -> None:
+def _check_files(files: tuple[Attachment, ...]) -> None:
     images = tuple(file for file in files if file.field == "image")
     masks = tuple(file for file in files if file.field == "mask")
     if not images:
         missing("image")
-    if len(images) > media.MOST or len(masks) > 1:
+    if len(images) > media.MAX_IMAGES or len(masks) > 1:
         which = "mask" if len(masks) > 1 else "image"
         raise InvalidRequest(
-            f"The request has {len(images)} images and {len(masks)} masks; at most {media.MOST} images and one mask "
+            f"The request has {len(images)} images and {len(masks)} masks; at most {media.MAX_IMAGES} images and one "
+            f"mask "
             "are taken.",
             param=which,
         )
@@ -104,7 +105,9 @@ async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:
         await exchange.stream(events, STREAM)
 
 
-async def _events(relayed: Relayed, event: str, exchange: Exchange, parts: Parts) -> AsyncIterator[bytes]:
+async def _events(
+    relayed: RelayResponse, event: str, exchange: Exchange, parts: Parts
+) -> AsyncIterator[bytes]:
     """The stream that was asked for, from a model that answers at once."""
     data = b"".join([chunk async for chunk in relayed.chunks])
     document = orjson.loads(await image_links.settled(data, "b64_json", exchange, parts, relayed.run))

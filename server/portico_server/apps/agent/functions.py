@@ -26,10 +26,10 @@ def name_of(spec: AgentSpec, function: str) -> str:
 
 async def asked(spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context) -> str:
     """What a function of the client that began the turn returns, as text. Raises what went wrong."""
-    from portico_server.core.json_schema import Shape  # jsonschema is slow to import
+    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
 
     assert use.function is not None
-    fault = Shape(use.name, use.function.schema).fault(dict(arguments))
+    fault = JsonSchema(use.name, use.function.schema).fault(dict(arguments))
     if fault is not None:
         raise InvalidRequest(f"At {fault.path or 'the top'} of its arguments: {fault.message}")
     given = {"args": [], "kwargs": dict(arguments)}

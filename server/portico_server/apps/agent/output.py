@@ -73,9 +73,9 @@ async def _format(output: Format, text: str, evaluator: Evaluator) -> tuple[Any,
         return value, text
     inner = unwrapped(output.schema, value)
     # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
-    from portico_server.core.json_schema import Shape
+    from portico_server.core.json_schema import JsonSchema
 
-    fault = Shape("the output", output.schema).fault(inner)
+    fault = JsonSchema("the output", output.schema).fault(inner)
     if fault is not None:
         raise InvalidRequest(
             f"The answer has not the wanted form: at {fault.path or 'the top'}, {fault.message}.",

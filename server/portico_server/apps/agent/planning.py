@@ -114,13 +114,13 @@ def _with(value: Any, evidence: Mapping[str, str]) -> Any:
 
 async def _planned(turn: Turn, note: str, schema: Mapping[str, Any]) -> list[Any]:
     # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
-    from portico_server.core.json_schema import Shape
+    from portico_server.core.json_schema import JsonSchema
 
     turn.note = note
     messages = await turn.messages()
     turn.note = ""
     options = {**turn.plain_options, "response_format": response_format("plan", schema)}
-    shape, reason = Shape("the plan", schema), "it is no JSON"
+    shape, reason = JsonSchema("the plan", schema), "it is no JSON"
     for _attempt in range(turn.spec.attempts):
         reply = await turn.ask(messages, options)
         try:

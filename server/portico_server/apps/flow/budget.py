@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.json_size import Sizes
+from portico_server.core.json_size import JsonSizes
 
 MAX_VALUE_MB: Final = 16
 """Size of one value as JSON, in MiB, unless a setting says otherwise."""
@@ -23,14 +23,14 @@ class ValueBudget:
         """In MiB; 0 means no limit."""
         self._max_value = max_value_mb * 2**20 or 2**62
         self._max_run = max_run_mb * 2**20 or 2**62
-        self._sizes = Sizes(self._max_value)
+        self._sizes = JsonSizes(self._max_value)
         self._taken = 0
 
     def fresh(self) -> ValueBudget:
         """The same limits for another run."""
         made = ValueBudget()
         made._max_value, made._max_run = self._max_value, self._max_run
-        made._sizes = Sizes(self._max_value)
+        made._sizes = JsonSizes(self._max_value)
         return made
 
     def require(self, value: Any, at: str) -> Any:

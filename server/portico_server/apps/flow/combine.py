@@ -29,7 +29,7 @@ from portico_server.apps.flow.spec import (
 from portico_server.apps.flow.sweep import sweep, sweepable
 from portico_server.apps.flow.world import deeper
 from portico_server.core.errors import InvalidRequest
-from portico_server.runs.journal import shown
+from portico_server.runs.journal import for_trace
 
 Combinator = Callable[[Host, Any, Step, Scope, str, Note], Awaitable[Any]]
 
@@ -123,7 +123,7 @@ async def _switch(host: Host, op: Switch, step: Step, scope: Scope, path: str, n
     if op.default is not None:
         return await host.step(op.default, Scope(scope, scope.value), f"{path}.{op.default.name}")
     raise InvalidRequest(
-        f"No case of the switch fits {shown(value)}; give it a 'default'.", code="no_case", param=path
+        f"No case of the switch fits {for_trace(value)}; give it a 'default'.", code="no_case", param=path
     )
 
 

@@ -34,7 +34,7 @@ from portico_server.core.interfaces import require_code
 from portico_server.core.question import Answer, Question
 from portico_server.db.steps import StepRow, used
 from portico_server.runs.journal import Journal
-from portico_server.runs.run import Clock
+from portico_server.runs.run import Deadline
 
 LONGEST_WAIT: Final = 300.0
 """Seconds between two attempts."""
@@ -78,7 +78,7 @@ class Execution:
         self._replays = replays and journal.resumed
         self._tells = tells
         self.answered = answered
-        self._clock = Clock()
+        self._clock = Deadline()
         self.budget = budget or world.budget.fresh()
         journal.redaction.add(flow.redact)
 

@@ -33,7 +33,7 @@ from portico_server.db.database import Database
 from portico_server.db.runs import RunRow
 from portico_server.db.steps import StepRow
 from portico_server.runs.journal import Journal
-from portico_server.runs.redaction import NOTHING, Redaction, Rules
+from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -76,7 +76,7 @@ class Flows:
         scheduler: Scheduler,
         evaluator: Evaluator,
         filters: Callable[[Any, str], Filter],
-        rules: Rules = NOTHING,
+        rules: RedactionRules = NO_RULES,
         budget: ValueBudget | None = None,
     ) -> None:
         self._database = database

@@ -12,7 +12,7 @@ from portico_server.apps.flow.note import Note
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Step
 from portico_server.db.steps import StepRow, StepStatus, cut
-from portico_server.runs.journal import Journal, shown
+from portico_server.runs.journal import Journal, for_trace
 
 
 def completed(journal: Journal, step: Step, scope: Scope, note: Note, begun: float) -> StepRow:
@@ -56,7 +56,7 @@ def swept(
                 kind,
                 "completed",
                 1,
-                shown(value),
+                for_trace(value),
                 output,
                 None,
                 begun,
@@ -93,7 +93,7 @@ def failed(
 def _asked(journal: Journal, scope: Scope, note: Note) -> str | None:
     """What went into a step, for the trace."""
     value = note.input if note.input is not None else scope.value
-    return shown(journal.redaction.of(value) if journal.redaction.active else value)
+    return for_trace(journal.redaction.of(value) if journal.redaction.active else value)
 
 
 def _redacted(journal: Journal, text: str) -> tuple[str, bool]:

@@ -17,7 +17,7 @@ from portico_server.apps.flow.note import as_json, seen
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Run, Step, Warp
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.json_size import Sizes
+from portico_server.core.json_size import JsonSizes
 
 BATCH: Final = 250
 """Items in one call: so many that the way into the sandbox costs little, so few that a cancel is soon felt."""
@@ -77,7 +77,7 @@ async def _together(
     begun, clock = time.time(), time.perf_counter()
     one = _inner(scope, None, first)  # for all of them: a scope each is most of what a small function costs
     values: list[Any] = []
-    size, sizes = 0, Sizes(SIZE)
+    size, sizes = 0, JsonSizes(SIZE)
     try:
         calls: list[tuple[list[Any], dict[str, Any]]] = []
         for number, item in enumerate(items, first):

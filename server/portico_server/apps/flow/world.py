@@ -62,9 +62,9 @@ class World:
     async def fits(self, schema: Mapping[str, Any], value: Any, what: str) -> None:
         """Raise `InvalidRequest` if a value is not as its schema says."""
         # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
-        from portico_server.core.json_schema import Shape
+        from portico_server.core.json_schema import JsonSchema
 
-        fault = Shape(what, schema).fault(value)
+        fault = JsonSchema(what, schema).fault(value)
         if fault is not None:
             raise InvalidRequest(
                 f"{what} is not as its schema says: at {fault.path or 'the top'}, {fault.message}.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.registry import Registry
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.db import adapters as rows
 from portico_server.db.adapters import AdapterRow
 from portico_server.db.database import Database
@@ -51,7 +51,7 @@ class Adapters:
         await pools.MODELS.run(kept.clean, self._folder)
         for row in await self._database.read(rows.every):
             facts = row.spec["facts"]
-            adapter = Adapter(row.name, kept.place(self._folder, facts), float(row.spec["scale"]))
+            adapter = AdapterScale(row.name, kept.place(self._folder, facts), float(row.spec["scale"]))
             model = AdaptedModel(
                 adapter,
                 row.base,
@@ -65,7 +65,7 @@ class Adapters:
                 logger.error("the files of the adapter %s are not in %s any more", row.name, adapter.path)
             self._enter(model)
 
-    def of(self, base: str) -> tuple[Adapter, ...]:
+    def of(self, base: str) -> tuple[AdapterScale, ...]:
         """The adapters that a model is to be started with, oldest first."""
         return tuple(model.adapter for model in self._models.values() if model.base == base)
 
@@ -75,7 +75,7 @@ class Adapters:
         """One of them, by name or alias. Raises `NotFound`."""
         return self._model(name).info()
 
-    def files(self, name: str) -> Adapter:
+    def files(self, name: str) -> AdapterScale:
         """Where one is kept, and its scale. Raises `NotFound`."""
         return self._model(name).adapter
 
@@ -110,7 +110,7 @@ class Adapters:
             self._check_free(spec.name)
             async with self._files:
                 taken = await self._take_in(Path(spec.path), deployment)
-            adapter = Adapter(spec.name, taken.path, float(spec.scale))
+            adapter = AdapterScale(spec.name, taken.path, float(spec.scale))
             self._enter(
                 AdaptedModel(
                     adapter,
@@ -143,7 +143,7 @@ class Adapters:
             async with self._files:
                 taken = await self._take_in(path, deployment)
                 self._coming.append(taken.path)
-            adapter = Adapter(name, taken.path, float(scale))
+            adapter = AdapterScale(name, taken.path, float(scale))
             model = AdaptedModel(
                 adapter,
                 base,

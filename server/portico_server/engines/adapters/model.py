@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.core.relay import Adapter, Relay, Relayed
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Chat, Detokenize, Request, Result, Tokenize
 from portico_server.core.servable import Card
 from portico_server.engines import answer
@@ -54,7 +54,7 @@ class AdaptedModel:
 
     def __init__(
         self,
-        adapter: Adapter,
+        adapter: AdapterScale,
         base: str,
         facts: Mapping[str, Any],
         find: Find,
@@ -151,7 +151,7 @@ class AdaptedModel:
             return await self._require_base().call(request, context)
         raise InvalidRequest(f"'{self.name}' is a chat model, which does not take {type(request).__name__}.")
 
-    async def relay(self, request: Relay, context: Context) -> Relayed:
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`."""
         return await self._require_base().relay(replace(request, adapter=self.adapter), context)
 

@@ -6,28 +6,28 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from portico_server.core.errors import Unavailable
-from portico_server.core.relay import Adapter, Relay, Relayed
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.engines.protocol import Speaker
 
 
 class Given:
     """A `Speaker` that also `Attaches`: what its engine got when it started is there, nothing else."""
 
-    def __init__(self, inner: Speaker, name: str, adapters: Sequence[Adapter]) -> None:
+    def __init__(self, inner: Speaker, name: str, adapters: Sequence[AdapterScale]) -> None:
         self._inner = inner
         self._name = name
         self._adapters = tuple(adapters)
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         if request.adapter is not None and not self.fits(request.adapter):
             raise not_loaded(request.adapter, self._name)
         return await self._inner.relay(request, deadline)
 
-    def fits(self, adapter: Adapter) -> bool:
+    def fits(self, adapter: AdapterScale) -> bool:
         return adapter in self._adapters
 
-    async def attach(self, adapter: Adapter) -> None:
+    async def attach(self, adapter: AdapterScale) -> None:
         """What fits is there."""
 
     async def detach(self, name: str) -> bool:
@@ -45,9 +45,9 @@ class Hot:
         self,
         inner: Speaker,
         *,
-        load: Callable[[Adapter], Awaitable[None]],
+        load: Callable[[AdapterScale], Awaitable[None]],
         unload: Callable[[str], Awaitable[None]],
-        fits: Callable[[Adapter], bool],
+        fits: Callable[[AdapterScale], bool],
         name: str,
     ) -> None:
         self._inner = inner
@@ -55,10 +55,10 @@ class Hot:
         self._load = load
         self._unload = unload
         self._takes = fits
-        self._loaded: dict[str, Adapter] = {}
+        self._loaded: dict[str, AdapterScale] = {}
         self._lock = asyncio.Lock()
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         adapter = request.adapter
         if adapter is not None and self._loaded.get(adapter.name) != adapter:
@@ -67,10 +67,10 @@ class Hot:
             await self.attach(adapter)
         return await self._inner.relay(request, deadline)
 
-    def fits(self, adapter: Adapter) -> bool:
+    def fits(self, adapter: AdapterScale) -> bool:
         return self._takes(adapter)
 
-    async def attach(self, adapter: Adapter) -> None:
+    async def attach(self, adapter: AdapterScale) -> None:
         async with self._lock:
             known = self._loaded.get(adapter.name)
             if known == adapter:
@@ -88,7 +88,7 @@ class Hot:
         return True
 
 
-def not_loaded(adapter: Adapter, name: str) -> Unavailable:
+def not_loaded(adapter: AdapterScale, name: str) -> Unavailable:
     """For a call to an adapter that the running process lacks."""
     return Unavailable(
         f"The adapter '{adapter.name}' could not be loaded with '{name}'. The daemon's log says why.",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.adapters.speakers import Given
 from portico_server.engines.child import Child
 from portico_server.engines.fake.script import Script, load
@@ -69,7 +69,9 @@ class Fake:
         tokenizer = VllmTokenizer(site.transport, child, spec.name, described.context_length)
         return Running(Given(speaker, spec.name, adapters), described, child, tokenizer)
 
-    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: Site
+    ) -> None:
         """See `portico_server.engines.protocol.Adapts`. An adapter of a fake model is a script of its own."""
         if adapter.path.suffix not in (".yaml", ".yml"):
             raise InvalidRequest(

@@ -12,14 +12,14 @@ from uuid import uuid4
 import orjson
 
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.adapters import peft, safetensors
 from portico_server.engines.adapters.peft import Peft
 
 logger = logging.getLogger(__name__)
 
 
-def check(engine: str, adapter: Adapter, base: Path | None, *, patterns: bool = False) -> Peft:
+def check(engine: str, adapter: AdapterScale, base: Path | None, *, patterns: bool = False) -> Peft:
     """Whether the engine can load it for the model in ``base``; ``patterns``: layers may differ in rank and alpha.
 
     Raises `InvalidRequest`.
@@ -45,7 +45,7 @@ def check(engine: str, adapter: Adapter, base: Path | None, *, patterns: bool = 
     return found
 
 
-def scaled(adapter: Adapter) -> Path:
+def scaled(adapter: AdapterScale) -> Path:
     """A PEFT folder with the adapter's effect multiplied by its scale: the same weights under another alpha."""
     if adapter.scale == 1.0:
         return adapter.path
@@ -67,7 +67,9 @@ def scaled(adapter: Adapter) -> Path:
     return made
 
 
-def usable(name: str, adapters: Sequence[Adapter], looks: Callable[[Adapter], object]) -> list[Adapter]:
+def usable(
+    name: str, adapters: Sequence[AdapterScale], looks: Callable[[AdapterScale], object]
+) -> list[AdapterScale]:
     """Those that ``looks`` raises nothing about; the others are logged."""
     found = []
     for adapter in adapters:
@@ -101,5 +103,5 @@ def _shapes(base: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _bad(adapter: Adapter, what: str) -> InvalidRequest:
+def _bad(adapter: AdapterScale, what: str) -> InvalidRequest:
     return InvalidRequest(f"The adapter '{adapter.name}' {what}.", code="adapter_invalid", param="path")

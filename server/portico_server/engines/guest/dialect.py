@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from portico.wire import ErrorBody
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.engines.protocol import Speaker
 from portico_server.engines.refusal import Refused
 
@@ -28,7 +28,7 @@ class Dialect:
         self._inner = inner
         self._advice = advice
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         try:
             return await self._inner.relay(request, deadline)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker
 from portico_server.engines.protocol import Description, Speaker
@@ -26,7 +26,7 @@ class Forced:
         self._inner = inner
         self._strict = _Strict(transport, child, name, facts, description)
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         if request.operation == "chat/completions" and must_call(request.body):
             return await self._strict.relay(request, deadline)

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.engines.protocol import Speaker
 from portico_server.engines.refusal import UpstreamFailed
 
@@ -51,7 +51,7 @@ class Watched:
         self._health = health
         self._name = name
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         try:
             return await self._inner.relay(request, deadline)

@@ -10,7 +10,7 @@ from typing import Any
 
 from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.adapters.gguf_adapter import Base, for_llamacpp
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.plan import Plan
@@ -28,7 +28,7 @@ TRIAL_CONTEXT = 256
 
 async def start_with(
     config: Mapping[str, Any], path: Path, name: str, site: Site
-) -> tuple[Child, list[Adapter]]:
+) -> tuple[Child, list[AdapterScale]]:
     """Start the worker, and say which of the site's adapters it has. One that llama.cpp does not take must not keep the
     model from starting. Raises `PorticoError`.
     """
@@ -50,7 +50,7 @@ async def start_with(
     return await _start({**config, "adapters": []}, name, site), []
 
 
-async def attempt(spec: ModelSpec, path: Path, adapter: Adapter, site: Site) -> None:
+async def attempt(spec: ModelSpec, path: Path, adapter: AdapterScale, site: Site) -> None:
     """Load it beside whatever runs, in a process with a context of next to nothing: llama.cpp ends when it cannot load
     an adapter. Raises `InvalidRequest`.
     """
@@ -77,7 +77,7 @@ async def attempt(spec: ModelSpec, path: Path, adapter: Adapter, site: Site) -> 
     await child.stop()
 
 
-def scales(loaded: Sequence[Adapter], wanted: Adapter | None) -> dict[str, Any]:
+def scales(loaded: Sequence[AdapterScale], wanted: AdapterScale | None) -> dict[str, Any]:
     """What a call says of adapters: the scale of each that is loaded, since the engine keeps those that are not named.
 
     Raises `ValueError` if the wanted one is not loaded.
@@ -100,7 +100,7 @@ def scales(loaded: Sequence[Adapter], wanted: Adapter | None) -> dict[str, Any]:
     }
 
 
-def same(one: Adapter, other: Adapter) -> bool:
+def same(one: AdapterScale, other: AdapterScale) -> bool:
     """Whether they are one adapter, at whatever scale."""
     return (one.name, one.path) == (other.name, other.path)
 
@@ -118,9 +118,9 @@ async def _start(config: Mapping[str, Any], name: str, site: Site) -> Child:
     )
 
 
-def _usable(name: str, path: Path, adapters: Sequence[Adapter]) -> list[tuple[Adapter, Path]]:
+def _usable(name: str, path: Path, adapters: Sequence[AdapterScale]) -> list[tuple[AdapterScale, Path]]:
     """Each adapter with the file that llama.cpp loads for it. Blocks."""
-    found: list[tuple[Adapter, Path]] = []
+    found: list[tuple[AdapterScale, Path]] = []
     base = Base.read(path) if adapters else None
     for adapter in adapters:
         assert base is not None

@@ -11,7 +11,7 @@ import orjson
 
 from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.gguf import Gguf, parts, read_gguf
 from portico_server.engines.llamacpp import beside, options
 from portico_server.engines.llamacpp import plan as planning
@@ -123,7 +123,9 @@ class LlamaCpp:
         )
         return Running(speaker, description, child, tokenizer)
 
-    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: Site
+    ) -> None:
         """See `portico_server.engines.protocol.Adapts`."""
         assert path is not None
         await attempt(spec, path, adapter, site)

@@ -10,7 +10,7 @@ from portico_server.engines.gguf import Gguf
 from portico_server.engines.llamacpp.beside import Beside
 from portico_server.engines.llamacpp.options import CACHE_TYPES, POOLINGS
 from portico_server.engines.protocol import MEMORY_SHARE
-from portico_server.settings import MB
+from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
     from portico_server.engines.hardware import Hardware
@@ -21,18 +21,18 @@ SLOTS = 4
 SHARE = 0.25
 """Part of the machine's memory that the key-value cache may take."""
 
-CACHE_FLOOR, CACHE_FLOOR_SHARE = 512 * MB, 0.02
+CACHE_FLOOR, CACHE_FLOOR_SHARE = 512 * MB_BYTES, 0.02
 """Bytes, and part of the machine's memory, that the key-value cache may take even where the model is smaller: more
 would be out of proportion."""
 
-PROMPTS_SHARE, PROMPTS_MOST = 1 / 64, 512 * MB
+PROMPTS_SHARE, PROMPTS_MOST = 1 / 64, 512 * MB_BYTES
 """Part of the machine's memory, and the most of it in bytes, for prompts of earlier calls. llama.cpp's own default is
 8 GB."""
 
 BATCH = 512
 """Tokens that are computed at a time."""
 
-PROCESS = 60 * MB
+PROCESS = 60 * MB_BYTES
 """Bytes of a worker before its model: Python and llama.cpp's libraries. Measured: 35 to 70 MB."""
 
 ENOUGH = 8_192
@@ -132,7 +132,9 @@ def plan(
         slots=slots,
         context_length=wanted,
         threads=parameters.get("threads") or hardware.cores,
-        prompts_mb=0 if embedding else int(min(hardware.memory_bytes * PROMPTS_SHARE, PROMPTS_MOST)) // MB,
+        prompts_mb=0
+        if embedding
+        else int(min(hardware.memory_bytes * PROMPTS_SHARE, PROMPTS_MOST)) // MB_BYTES,
         cache_type=cache_type,
         gpu_layers=parameters.get("gpu_layers", -1),
         pooling=parameters.get("pooling") or (file.pooling if file.pooling in POOLINGS else ""),
@@ -211,5 +213,5 @@ def need(file: Gguf, settled: Plan) -> Need:
         + tokens * settled.draft_per_token,
         compute=batch * _width(file) * 4,
         process=PROCESS,
-        prompts=settled.prompts_mb * MB,
+        prompts=settled.prompts_mb * MB_BYTES,
     )

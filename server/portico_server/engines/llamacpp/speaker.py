@@ -16,7 +16,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.core.relay import Adapter, Relay, Relayed
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.engines.accounting import usage_from_json
 from portico_server.engines.answer import once
 from portico_server.engines.child import Child
@@ -71,7 +71,7 @@ class LlamaSpeaker:
         name: str,
         facts: Facts,
         description: Description,
-        adapters: Sequence[Adapter] = (),
+        adapters: Sequence[AdapterScale] = (),
     ) -> None:
         self._transport = transport
         self._child = child
@@ -85,7 +85,7 @@ class LlamaSpeaker:
             for operation in ("chat/completions", "completions", "embeddings", "rerank")
         }
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         if request.operation == "embeddings":
             return await self._embed(request.body, deadline)
@@ -114,22 +114,22 @@ class LlamaSpeaker:
                 pieces = [piece async for piece in calls.pieces()]
                 usage = calls.usage(prepared)
                 data = envelope.document(pieces, len(prepared.bodies), usage)
-                return Relayed("application/json", once(data), usage)
+                return RelayResponse("application/json", once(data), usage)
         except BaseException:
             await calls.close()
             raise
         options = request.body.get("stream_options") or {}
-        relayed = Relayed("text/event-stream", once(b""))
+        relayed = RelayResponse("text/event-stream", once(b""))
         relayed.chunks = self._frames(
             calls, prepared, envelope, relayed, wants_usage=options.get("include_usage") is True
         )
         return relayed
 
-    def fits(self, adapter: Adapter) -> bool:
+    def fits(self, adapter: AdapterScale) -> bool:
         """See `portico_server.engines.protocol.Attaches`. The scale is said with each call."""
         return any(same(one, adapter) for one in self._adapters)
 
-    async def attach(self, adapter: Adapter) -> None:
+    async def attach(self, adapter: AdapterScale) -> None:
         """What fits is there."""
 
     async def detach(self, name: str) -> bool:
@@ -164,7 +164,13 @@ class LlamaSpeaker:
             ) from error
 
     async def _frames(
-        self, calls: Calls, prepared: Prepared, envelope: Envelope, relayed: Relayed, *, wants_usage: bool
+        self,
+        calls: Calls,
+        prepared: Prepared,
+        envelope: Envelope,
+        relayed: RelayResponse,
+        *,
+        wants_usage: bool,
     ) -> AsyncIterator[bytes]:
         try:
             if envelope.chat:
@@ -230,7 +236,7 @@ class LlamaSpeaker:
             )
         return error_of(status, data, self._name)
 
-    async def _embed(self, body: dict[str, Any], deadline: float | None) -> Relayed:
+    async def _embed(self, body: dict[str, Any], deadline: float | None) -> RelayResponse:
         texts = texts_of(body)
         dimensions = dimensions_of(body, self._dimensions)
         encoding = encoding_of(body)
@@ -253,7 +259,7 @@ class LlamaSpeaker:
                 f"The engine of '{self._name}' answered something that is not embeddings."
             ) from error
         usage = usage_from_json(answered.get("usage") or {})
-        return Relayed(
+        return RelayResponse(
             "application/json", once(orjson.dumps(document(vectors, encoding, self._name, usage))), usage
         )
 
@@ -261,7 +267,7 @@ class LlamaSpeaker:
         """What else is asked for than vectors of whole texts."""
         return {}
 
-    async def _rerank(self, body: dict[str, Any], deadline: float | None) -> Relayed:
+    async def _rerank(self, body: dict[str, Any], deadline: float | None) -> RelayResponse:
         asked = {name: body[name] for name in ("query", "documents", "top_n") if name in body}
         try:
             response = await self._transport.post(
@@ -280,7 +286,7 @@ class LlamaSpeaker:
                 f"The engine of '{self._name}' answered something that is not a ranking."
             ) from error
         usage = usage_from_json(answered.get("usage") or {})
-        return Relayed("application/json", once(orjson.dumps(ranking(rows, self._name, usage))), usage)
+        return RelayResponse("application/json", once(orjson.dumps(ranking(rows, self._name, usage))), usage)
 
 
 def ranking(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[str, Any]:

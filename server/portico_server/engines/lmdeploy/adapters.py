@@ -10,12 +10,12 @@ from uuid import uuid4
 import orjson
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.adapters import peft
 from portico_server.engines.guest import adapters as folders
 
 
-def check(adapter: Adapter, base: Path | None) -> peft.Peft:
+def check(adapter: AdapterScale, base: Path | None) -> peft.Peft:
     """Whether LMDeploy can serve it for the model in ``base``. Raises `InvalidRequest`."""
     if "=" in adapter.name:
         raise InvalidRequest("LMDeploy takes no '=' in the name of an adapter.", param="name")
@@ -37,7 +37,7 @@ def check(adapter: Adapter, base: Path | None) -> peft.Peft:
     return found
 
 
-def plain(adapter: Adapter, base: Path | None) -> Path:
+def plain(adapter: AdapterScale, base: Path | None) -> Path:
     """A folder with the same weights and a configuration that says no more than LMDeploy reads.
 
     It knows no rsLoRA, and of a configuration that a newer PEFT wrote it reads nothing. Raises `InvalidRequest`.

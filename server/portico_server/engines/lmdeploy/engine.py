@@ -15,7 +15,7 @@ import orjson
 
 from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.adapters.speakers import Given
 from portico_server.engines.fallback import fallbacks
 from portico_server.engines.gpus import Share
@@ -114,7 +114,7 @@ class LmDeploy:
         return await self._start(spec, path, site, [])
 
     async def _start(
-        self, spec: ModelSpec, path: Path | None, site: Site, adapters: Sequence[Adapter]
+        self, spec: ModelSpec, path: Path | None, site: Site, adapters: Sequence[AdapterScale]
     ) -> Running:
         line = await pools.MODELS.run(program, spec, path, adapters)
         has_tools = await pools.MODELS.run(_template_has_tools, spec, path)
@@ -124,7 +124,9 @@ class LmDeploy:
         )
         return replace(running, speaker=Given(running.speaker, spec.name, adapters))
 
-    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: Site
+    ) -> None:
         """See `portico_server.engines.protocol.Adapts`. What only LMDeploy knows shows when it starts."""
         await pools.MODELS.run(_check, spec, path, adapter)
 
@@ -152,7 +154,7 @@ def _possible(spec: ModelSpec) -> None:
         )
 
 
-def _check(spec: ModelSpec, path: Path | None, adapter: Adapter) -> None:
+def _check(spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
     for field, told in (("backend", "backend turbomind"), ("data_parallel", "copies of one model")):
         if spec.parameters.get(field) in (None, "pytorch", 1):
             continue
@@ -202,7 +204,7 @@ def _speaks(spec: ModelSpec, path: Path | None, site: Site, has_tools: bool, ada
     return speaks
 
 
-def program(spec: ModelSpec, path: Path | None, adapters: Sequence[Adapter] = ()) -> guest.Program:
+def program(spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()) -> guest.Program:
     """LMDeploy's command line. It takes its key nowhere else. Blocks if there are ``adapters``."""
     if adapters:
         spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})

@@ -14,9 +14,9 @@ from portico_server.engines.sources.choose import INDEX
 from portico_server.engines.sources.download import get_range
 from portico_server.engines.sources.hub import Listed, listed
 from portico_server.engines.sources.source import Source
-from portico_server.settings import MB, Settings
+from portico_server.settings import MB_BYTES, Settings
 
-STEPS = (1 * MB, 8 * MB, 32 * MB, 96 * MB)
+STEPS = (1 * MB_BYTES, 8 * MB_BYTES, 32 * MB_BYTES, 96 * MB_BYTES)
 """How much of a GGUF file is read until its header is whole: a large vocabulary takes some ten MB."""
 
 

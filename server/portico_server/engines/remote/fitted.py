@@ -10,7 +10,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.engines.answer import close, once
 from portico_server.engines.embeddings import document, encoding_of, vector_of
 from portico_server.engines.protocol import Speaker
@@ -26,7 +26,7 @@ class Fitted:
         self._quirks = quirks
         self._name = name
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         if request.operation.startswith("images/"):
             fitted = pictures.fit(request, self._quirks.pictures, self._name)
@@ -41,7 +41,7 @@ class Fitted:
                 return await self._embed(request, body, deadline)
         return await self._inner.relay(replace(request, body=body), deadline)
 
-    async def _embed(self, request: Relay, body: Mapping[str, Any], deadline: float | None) -> Relayed:
+    async def _embed(self, request: Relay, body: Mapping[str, Any], deadline: float | None) -> RelayResponse:
         """One batch after the other, which is gentle to limits on requests, put together as one answer."""
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         size = self._quirks.embedding_batch or len(texts)
@@ -57,7 +57,7 @@ class Fitted:
             vectors += self._vectors(data, len(part["input"]))
             usage = Usage(usage.prompt_tokens + got.usage.prompt_tokens)
         whole = document(vectors, encoding_of(body), self._name, usage)
-        return Relayed("application/json", once(orjson.dumps(whole)), usage)
+        return RelayResponse("application/json", once(orjson.dumps(whole)), usage)
 
     def _vectors(self, data: bytes, expected: int) -> list[bytes]:
         try:

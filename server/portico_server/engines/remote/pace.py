@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from portico_server.core.errors import TooMany
-from portico_server.core.limits import Bucket
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.limits import RateBucket
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.engines.flight import Held
 from portico_server.engines.protocol import Speaker
 
@@ -34,10 +34,10 @@ class Paced:
         self._name = name
         self._patience = patience
         now = asyncio.get_running_loop().time()
-        self._requests = None if requests is None else Bucket(requests, MINUTE, now)
-        self._tokens = None if tokens is None else Bucket(tokens, MINUTE, now)
+        self._requests = None if requests is None else RateBucket(requests, MINUTE, now)
+        self._tokens = None if tokens is None else RateBucket(tokens, MINUTE, now)
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`. Raises `TooMany` if the turn would come too late."""
         guess = estimate(request.body) if self._tokens is not None else 0
         await self._turn(guess, deadline)
@@ -75,7 +75,7 @@ class Paced:
                 self._give_back(tokens)
                 raise
 
-    def _take(self, bucket: Bucket | None, amount: float) -> float:
+    def _take(self, bucket: RateBucket | None, amount: float) -> float:
         """Take ``amount``; the seconds until it is really there."""
         if bucket is None:
             return 0.0

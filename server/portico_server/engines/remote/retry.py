@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.engines.protocol import Speaker
 from portico_server.engines.refusal import Refused, UpstreamFailed
 
@@ -53,7 +53,7 @@ class Retrying:
         self._inner = inner
         self._retries = retries
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         attempt = 0
         while True:

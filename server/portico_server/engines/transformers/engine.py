@@ -14,7 +14,7 @@ import orjson
 
 from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines import gpus
 from portico_server.engines.child import Child
 from portico_server.engines.fallback import fallbacks
@@ -151,7 +151,9 @@ class Transformers:
         reads = description.task in ("chat", "embedding")
         return Running(made, description, child, tokenizer if reads else None)
 
-    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: Site
+    ) -> None:
         """See `portico_server.engines.protocol.Adapts`. Names and shapes are compared; nothing is started for it."""
         await pools.MODELS.run(folder_adapters.check, self.name, adapter, path, patterns=True)
 

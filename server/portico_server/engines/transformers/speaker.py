@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.relay import Adapter, Relay, Relayed
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.engines import forward
 from portico_server.engines.child import Child
 from portico_server.engines.llamacpp.speaker import Facts, LlamaSpeaker
@@ -39,7 +39,7 @@ class WorkerSpeaker(LlamaSpeaker):
         self._attaching = asyncio.Lock()
         self._upstream = Upstream(transport, endpoint, name, child.explain)
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         if request.operation in forward.OPERATIONS:
             enclosed = forward.enclosed(request)
@@ -48,11 +48,11 @@ class WorkerSpeaker(LlamaSpeaker):
             await self.attach(request.adapter)
         return await super().relay(request, deadline)
 
-    def fits(self, adapter: Adapter) -> bool:
+    def fits(self, adapter: AdapterScale) -> bool:
         """See `portico_server.engines.protocol.Attaches`."""
         return adapter.path.suffix != ".gguf"
 
-    async def attach(self, adapter: Adapter) -> None:
+    async def attach(self, adapter: AdapterScale) -> None:
         """See `portico_server.engines.protocol.Attaches`."""
         if self._attached.get(adapter.name) == adapter.path:
             return
@@ -69,7 +69,7 @@ class WorkerSpeaker(LlamaSpeaker):
             await self._detach(name)
         return True
 
-    async def attach_or_log(self, adapter: Adapter) -> None:
+    async def attach_or_log(self, adapter: AdapterScale) -> None:
         """For one that is there from the start: the model itself must start without it."""
         try:
             await self.attach(adapter)

@@ -14,7 +14,7 @@ import orjson
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.adapters import peft
 from portico_server.engines.adapters.speakers import Hot
 from portico_server.engines.guest import adapters as folders
@@ -25,7 +25,7 @@ RANKS = (16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as its highest rank; the smallest is its own default."""
 
 
-def rank_of(adapter: Adapter, path: Path | None) -> int:
+def rank_of(adapter: AdapterScale, path: Path | None) -> int:
     """The highest rank in an adapter. Blocks. Raises `InvalidRequest` if vLLM cannot load it for this model."""
     found = folders.check("vllm", adapter, path).highest_rank
     if found > RANKS[-1]:
@@ -37,7 +37,7 @@ def rank_of(adapter: Adapter, path: Path | None) -> int:
     return found
 
 
-def rank_for(spec: ModelSpec, path: Path | None, adapters: Sequence[Adapter]) -> int:
+def rank_for(spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]) -> int:
     """The rank to start vLLM for: the parameter, or what its adapters need; 0 if there are none. Blocks."""
     wanted = spec.parameters.get("adapter_rank")
     ranks = [wanted] if isinstance(wanted, int) else []
@@ -76,14 +76,14 @@ def hot(running: Running, spec: ModelSpec, site: Site, rank: int) -> Hot:
         if response.status != 200:
             raise error_of(response.status, data, spec.name)
 
-    async def load(adapter: Adapter) -> None:
+    async def load(adapter: AdapterScale) -> None:
         folder = await pools.MODELS.run(folders.scaled, adapter)
         await ask("load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(folder)})
 
     async def unload(name: str) -> None:
         await ask("unload_lora_adapter", {"lora_name": name})
 
-    def fits(adapter: Adapter) -> bool:
+    def fits(adapter: AdapterScale) -> bool:
         return bool(rank) and _rank(adapter.path) <= rank
 
     return Hot(running.speaker, load=load, unload=unload, fits=fits, name=spec.name)

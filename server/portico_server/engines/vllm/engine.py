@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from portico_server.core import pools
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.fallback import fallbacks
 from portico_server.engines.gpus import Share
 from portico_server.engines.guest import guest, options
@@ -106,7 +106,9 @@ class Vllm:
         )
         return replace(running, speaker=hot(running, spec, site, rank), tokenizer=tokenizer)
 
-    async def try_adapter(self, spec: ModelSpec, path: Path | None, adapter: Adapter, site: Site) -> None:
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: Site
+    ) -> None:
         """See `portico_server.engines.protocol.Adapts`. What only vLLM knows it says when it loads the adapter."""
         await pools.MODELS.run(rank_of, adapter, path)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from portico_server.core.html import UNSEEN, declared, parse, walk
+from portico_server.core.html import HIDDEN_TAGS, declared_charset, parse, walk
 from portico_server.knowledge.parse.text import encoding_of
 from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
@@ -46,7 +46,7 @@ def sections(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:
     encoding = encoding_of(source)
     data = source.read()
     if encoding != "utf-8" and not encoding.startswith("utf"):
-        encoding = declared(data) or encoding
+        encoding = declared_charset(data) or encoding
     root = parse(data, encoding)
     del data
     if root is None:
@@ -72,7 +72,7 @@ class _Sections:
         self._sections.append(((text,), [text + "\n\n"]))
 
     def hides(self, tag: str, node: Any) -> bool:
-        return tag in UNSEEN
+        return tag in HIDDEN_TAGS
 
     def opens(self, tag: str, node: Any) -> None:
         if tag in _HEADINGS:

@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.core.interfaces import Arrival, Fetcher, Session
+from portico_server.core.interfaces import FetchedResponse, Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.names import name_on_disk
@@ -89,8 +89,8 @@ class Door:
         return (f"{parts.hostname}:{port}",)
 
     def open(
-        self, session: Session, path: str, query: Mapping[str, str], seconds: float
-    ) -> AbstractAsyncContextManager[Arrival]:
+        self, session: FetchSession, path: str, query: Mapping[str, str], seconds: float
+    ) -> AbstractAsyncContextManager[FetchedResponse]:
         """Ask for ``path`` (``/BUCKET/KEY``), signed if there are credentials."""
         at, wanted = signature.encoded(path, slashes=True), signature.query(query)
         headers: dict[str, str] = {}
@@ -164,7 +164,7 @@ class Bucket:
         await self._notes.save()
         return taken
 
-    async def _take(self, session: Session, seen: Seen) -> Taken:
+    async def _take(self, session: FetchSession, seen: Seen) -> Taken:
         path = f"/{self._bucket}/{seen.at}"
         async with self._door.open(session, path, {}, self._limits.seconds) as came:
             if came.status == 404:
@@ -180,7 +180,7 @@ class Bucket:
             self._notes.note(seen.at, Note(seen.name, tag, sha256=taken.sha256))
         return taken
 
-    async def _page(self, session: Session, token: str) -> tuple[list[dict[str, str]], str]:
+    async def _page(self, session: FetchSession, token: str) -> tuple[list[dict[str, str]], str]:
         from portico_server.knowledge.sources import listing  # lxml is not for the start of the daemon
 
         query = {"list-type": "2", "encoding-type": "url"}
@@ -200,7 +200,7 @@ class Bucket:
                 code="source_unreadable",
             ) from error
 
-    def _refused(self, came: Arrival, said: str) -> Unavailable:
+    def _refused(self, came: FetchedResponse, said: str) -> Unavailable:
         todo = {
             "NoSuchBucket": "There is no such bucket there.",
             "SignatureDoesNotMatch": "The secret key is not that of the access key: see s3_secret_key.",
@@ -250,7 +250,7 @@ def _state(modified: str, tag: str) -> int:
     return seconds * 1_000_000_000 + zlib.crc32(tag.encode()) % 1_000_000_000
 
 
-async def _refusal(came: Arrival) -> str:
+async def _refusal(came: FetchedResponse) -> str:
     from portico_server.knowledge.sources import listing
 
     return listing.refusal(await anext(came.body, b""))

@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 from lxml import etree
 
-from portico_server.core.html import declared, parse
+from portico_server.core.html import declared_charset, parse
 
 LARGEST = 50 * 1024 * 1024
 """Bytes of a list, also when it is decompressed: what the protocol of sitemaps allows."""
@@ -77,7 +77,7 @@ def lines(data: bytes) -> list[str] | None:
 
 def index(data: bytes, charset: str | None, url: str) -> list[str]:
     """What the links of a directory index at ``url`` lead to below it, folders with a ``/`` at their end."""
-    root = parse(data, charset or declared(data) or "utf-8")
+    root = parse(data, charset or declared_charset(data) or "utf-8")
     found: dict[str, None] = {}
     for node in () if root is None else root.iter("a"):
         href = (node.get("href") or "").strip()

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.core.interfaces import Arrival, Session
+from portico_server.core.interfaces import FetchedResponse, FetchSession
 from portico_server.knowledge.sources.taking import read
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Listed:
 class Pages:
     """Asks through ``session`` for lists of at most ``most`` addresses."""
 
-    def __init__(self, session: Session, most: int) -> None:
+    def __init__(self, session: FetchSession, most: int) -> None:
         self._session = session
         self._most = most
 
@@ -148,7 +148,7 @@ def answers(status: int) -> str:
     return f"answers {status} {known.get(status, '')}".strip()
 
 
-def _require(came: Arrival, url: str) -> None:
+def _require(came: FetchedResponse, url: str) -> None:
     if came.status != 200:
         raise Unavailable(
             f"{_shown(url)} {answers(came.status)}. What was indexed is kept; sync again when it is back.",
@@ -156,7 +156,7 @@ def _require(came: Arrival, url: str) -> None:
         )
 
 
-def _may_list(came: Arrival, head: bytes) -> bool:
+def _may_list(came: FetchedResponse, head: bytes) -> bool:
     path = urlsplit(came.url).path.lower()
     if came.media_type in ("application/xml", "text/xml") or path.endswith((".xml", ".xml.gz")):
         return True

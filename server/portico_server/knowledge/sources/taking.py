@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, Unavailable
-from portico_server.core.interfaces import Arrival
+from portico_server.core.interfaces import FetchedResponse
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import MB, Files
 from portico_server.knowledge.parse.formats import format_of
@@ -54,7 +54,7 @@ async def take_all(
     return [taken[number] for number in range(len(wanted))]
 
 
-async def receive(files: Files, came: Arrival, name: str, max_bytes: int) -> Received | Missed:
+async def receive(files: Files, came: FetchedResponse, name: str, max_bytes: int) -> Received | Missed:
     """The bytes of one file, or why they are no document that is read here."""
     too_large = Missed(f"larger than {max_bytes // MB} MB", gone=True)
     length = came.headers.get("content-length", "")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.core.interfaces import Arrival, Fetcher, Session
+from portico_server.core.interfaces import FetchedResponse, Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.names import name_on_disk
@@ -111,7 +111,7 @@ class Web:
         await self._notes.save()
         return taken
 
-    async def _take(self, session: Session, seen: Seen, old: StoreFileRow | None) -> Taken:
+    async def _take(self, session: FetchSession, seen: Seen, old: StoreFileRow | None) -> Taken:
         note = self._notes.of(seen.at)
         held = old is not None and note.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
         conditions = _conditions(note) if held or note.refused else {}
@@ -128,7 +128,7 @@ class Web:
             self._notes.note(seen.at, Note(seen.name, tag, date, taken.sha256))
         return taken
 
-    async def _ask_kinds(self, session: Session, addresses: dict[str, str]) -> None:
+    async def _ask_kinds(self, session: FetchSession, addresses: dict[str, str]) -> None:
         """Find out what those are whose addresses do not tell, once for each."""
         room = asyncio.Semaphore(taking.AT_ONCE)
 
@@ -197,10 +197,10 @@ def _named(path: str, media_type: str) -> str:
     return path if form is not None and format_of(f"x.{suffix}") == form else f"{path}.{suffix}"
 
 
-async def _media_type(session: Session, url: str) -> str | None:
+async def _media_type(session: FetchSession, url: str) -> str | None:
     """What a document is sent as; ``None`` if that cannot be known now."""
 
-    async def ask(method: str) -> Arrival:
+    async def ask(method: str) -> FetchedResponse:
         async with session.open(url, seconds=LOOK, method=method) as came:
             return came
 

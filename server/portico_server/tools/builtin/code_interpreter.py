@@ -13,7 +13,7 @@ from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
-from portico_server.runs.artifacts import Artifacts, Made
+from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.artifact import ARTIFACT, told
 from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product
@@ -25,7 +25,7 @@ FILES: Final = 16 * MB
 _NAME: Final = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,149}$"
 
 
-def tool(notebooks: Notebooks, artifacts: Artifacts, limits: Limits) -> Tool:
+def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: Limits) -> Tool:
     """``code_interpreter``: cells of a notebook."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
@@ -118,7 +118,7 @@ _OUTPUT: Final[Mapping[str, Any]] = {
 
 
 async def _files(
-    given: Sequence[Mapping[str, Any]], artifacts: Artifacts, context: Context
+    given: Sequence[Mapping[str, Any]], artifacts: ArtifactStore, context: Context
 ) -> dict[str, bytes]:
     """Name to content. Raises `InvalidRequest` that names the file, `NotFound` for an artifact."""
     files: dict[str, bytes] = {}
@@ -147,9 +147,9 @@ async def _files(
     return files
 
 
-def _made(product: Product) -> Made:
+def _made(product: Product) -> NewArtifact:
     kind = mimetypes.guess_type(product.name)[0] or "application/octet-stream"
-    return Made(product.name, kind, product.data)
+    return NewArtifact(product.name, kind, product.data)
 
 
 def _result(outcome: Outcome, session: str | None, kept: tuple[Artifact, ...]) -> ToolResult:

@@ -11,10 +11,10 @@ from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, NotFound, PorticoError
 from portico_server.core.interfaces import Fetcher
 from portico_server.core.media import (
-    Attached,
+    Attachment,
     Draw,
-    Drawn,
-    Picture,
+    GeneratedImage,
+    GeneratedImages,
     attach,
     check_mask,
     measure_image,
@@ -23,7 +23,7 @@ from portico_server.core.media import (
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
-from portico_server.runs.artifacts import Artifacts, Made
+from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
 from portico_server.tools.artifact import FIELDS, told
 from portico_server.tools.tool import Tool
@@ -52,18 +52,18 @@ class Uploads(Protocol):
         """Name and content. Raises `NotFound`."""
 
 
-def tool(registry: Registry, artifacts: Artifacts, files: Uploads, fetcher: Fetcher) -> Tool:
+def tool(registry: Registry, artifacts: ArtifactStore, files: Uploads, fetcher: Fetcher) -> Tool:
     """``draw``: pictures, kept as artifacts."""
 
-    async def attached(file_id: str, field: str, at: str, context: Context) -> Attached:
+    async def attached(file_id: str, field: str, at: str, context: Context) -> Attachment:
         try:
             name, data = await files.read(file_id, context.caller)
         except NotFound as error:
             raise NotFound(error.message, code=error.code, param=at) from error
         return attach(field, name.rpartition("/")[2], data, at)
 
-    async def bytes_of(one: Picture) -> bytes:
-        return one.data or await interfaces.whole(fetcher, one.url, limit=BYTES, seconds=PATIENCE)
+    async def bytes_of(one: GeneratedImage) -> bytes:
+        return one.data or await interfaces.read_whole(fetcher, one.url, limit=BYTES, seconds=PATIENCE)
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
@@ -90,7 +90,7 @@ def tool(registry: Registry, artifacts: Artifacts, files: Uploads, fetcher: Fetc
             options = {field: arguments[field] for field in _OPTIONS if arguments.get(field) is not None}
             request = Draw(arguments["prompt"], arguments.get("n") or 1, size, tuple(images), mask, options)
             drawn = await context.call(name, request)
-            if not isinstance(drawn, Drawn):
+            if not isinstance(drawn, GeneratedImages):
                 raise EngineFailed(f"'{name}' answered something that is not pictures.")
             made = [await bytes_of(one) for one in drawn.images]
         except PorticoError as error:
@@ -115,7 +115,12 @@ def tool(registry: Registry, artifacts: Artifacts, files: Uploads, fetcher: Fetc
 
 
 async def _kept(
-    prompt: str, model: str, drawn: Drawn, data: list[bytes], artifacts: Artifacts, context: Context
+    prompt: str,
+    model: str,
+    drawn: GeneratedImages,
+    data: list[bytes],
+    artifacts: ArtifactStore,
+    context: Context,
 ) -> ToolResult:
     stem = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-") or "picture"
     made, sizes = [], []
@@ -123,7 +128,7 @@ async def _kept(
         known = measure_image(one)
         kind = known.media_type if known is not None else "application/octet-stream"
         sizes.append((known.width, known.height) if known is not None else (None, None))
-        made.append(Made(f"{stem}-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, one))
+        made.append(NewArtifact(f"{stem}-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, one))
     kept = await artifacts.keep(made, context)
     shown = [
         {
@@ -154,7 +159,7 @@ _INPUT: Final[Mapping[str, Any]] = {
         "n": {"type": "integer", "minimum": 1, "maximum": MOST, "default": 1},
         "images": {
             "type": "array",
-            "maxItems": media.MOST,
+            "maxItems": media.MAX_IMAGES,
             "items": _ID,
             "description": "Ids of pictures to change: of uploaded files, or of artifacts.",
         },

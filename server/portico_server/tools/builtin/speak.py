@@ -8,10 +8,10 @@ from typing import Any
 
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.media import Speak, Spoken
+from portico_server.core.media import Speak, Speech
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
-from portico_server.runs.artifacts import Artifacts, Made
+from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
 from portico_server.tools.artifact import ARTIFACT, told
 from portico_server.tools.tool import Tool
@@ -27,7 +27,7 @@ _ENDINGS = {
 }
 
 
-def tool(registry: Registry, artifacts: Artifacts) -> Tool:
+def tool(registry: Registry, artifacts: ArtifactStore) -> Tool:
     """``speak``: a sound, kept as an artifact."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
@@ -42,11 +42,11 @@ def tool(registry: Registry, artifacts: Artifacts) -> Tool:
             if error.status >= 500:
                 raise
             return ToolResult(error.message, is_error=True)
-        if not isinstance(spoken, Spoken):
+        if not isinstance(spoken, Speech):
             raise EngineFailed(f"'{model}' answered something that is no sound.")
         kind = spoken.media_type.partition(";")[0].strip()
         ending = _ENDINGS.get(kind) or (mimetypes.guess_extension(kind) or ".bin").removeprefix(".")
-        [kept] = await artifacts.keep([Made(f"speech.{ending}", kind, spoken.audio)], context)
+        [kept] = await artifacts.keep([NewArtifact(f"speech.{ending}", kind, spoken.audio)], context)
         text = f"Made {kept.name} ({kept.bytes} bytes): {kept.link}"
         return ToolResult(text, {"model": model, "artifact": told(kept)}, artifacts=(kept,))
 

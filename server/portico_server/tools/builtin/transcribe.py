@@ -10,7 +10,7 @@ from typing import Any
 
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.media import Attached, Said, Transcribe, Transcript
+from portico_server.core.media import Attachment, Transcribe, Transcript, TranscriptSegment
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.tools.able import able
@@ -107,7 +107,7 @@ def tool(registry: Registry, files: Uploads) -> Tool:
     )
 
 
-def _shown(stretches: Sequence[Said]) -> list[dict[str, Any]]:
+def _shown(stretches: Sequence[TranscriptSegment]) -> list[dict[str, Any]]:
     return [asdict(one) for one in stretches]
 
 
@@ -116,7 +116,7 @@ async def _request(arguments: Mapping[str, Any], files: Uploads, context: Contex
     name, data = await files.read(found[0] if found else arguments["file"], context.caller)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return Transcribe(
-        Attached("file", name.rpartition("/")[2], kind, data),
+        Attachment("file", name.rpartition("/")[2], kind, data),
         arguments.get("language", ""),
         arguments.get("prompt", ""),
         translate=arguments.get("translate", False),

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from portico_server.core.interfaces import Arrival, Session
+from portico_server.core.interfaces import FetchedResponse, FetchSession
 from portico_server.tools.fetch.address import Policy
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class OutwardFetcher:
         self._policy = policy
 
     @asynccontextmanager
-    async def session(self, trusted: Collection[str] = ()) -> AsyncIterator[Session]:
+    async def session(self, trusted: Collection[str] = ()) -> AsyncIterator[FetchSession]:
         from portico_server.tools.fetch import client  # aiohttp is not for the start of the daemon
 
         policy = replace(self._policy, hosts=self._policy.hosts | frozenset(trusted))
@@ -49,7 +49,7 @@ class _Session:
         seconds: float,
         method: str = "GET",
         signed: bool = False,
-    ) -> AsyncIterator[Arrival]:
+    ) -> AsyncIterator[FetchedResponse]:
         import aiohttp
 
         from portico_server.tools.fetch import client
@@ -58,7 +58,7 @@ class _Session:
         try:
             async with asyncio.timeout(seconds):
                 async with client.answered(self._session, ask, self._policy, signed=signed) as response:
-                    yield Arrival(
+                    yield FetchedResponse(
                         url=str(response.url),
                         status=response.status,
                         headers={name.lower(): value for name, value in response.headers.items()},

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urljoin
 
-from portico_server.core.html import UNSEEN, declared, parse, walk
+from portico_server.core.html import HIDDEN_TAGS, declared_charset, parse, walk
 
-_UNSEEN: Final = UNSEEN | {"textarea", "dialog"}
+_UNSEEN: Final = HIDDEN_TAGS | {"textarea", "dialog"}
 _APART: Final = {
     "p", "pre", "table", "ul", "ol", "dl", "blockquote", "section", "article", "aside", "main", "header", "footer",
     "figure", "form", "div", "h1", "h2", "h3", "h4", "h5", "h6",
@@ -31,7 +31,7 @@ class Page:
 
 def read(data: bytes, charset: str | None, url: str) -> Page:
     """The readable text of an HTML document; links are absolute. A document without any text has none."""
-    root = parse(data, charset or declared(data) or "utf-8")
+    root = parse(data, charset or declared_charset(data) or "utf-8")
     if root is None:
         return Page("", "")
     title = " ".join((root.findtext(".//title") or "").split())

@@ -27,7 +27,7 @@ from portico.wire import Status
 from portico_server import __version__
 from portico_server.core.context import Context
 from portico_server.core.request import Artifact, ToolResult
-from portico_server.runs.artifacts import Made
+from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
 from portico_server.subprocesses import is_local
 from portico_server.tools.mcp_host.lines import ENCODING
@@ -69,7 +69,7 @@ class Connection:
         spec: ServerSpec,
         log: Path,
         offer: Callable[[Connection, Sequence[types.Tool]], None],
-        keep: Callable[[Sequence[Made], Context], Awaitable[tuple[Artifact, ...]]],
+        keep: Callable[[Sequence[NewArtifact], Context], Awaitable[tuple[Artifact, ...]]],
         runner: Runner,
     ) -> None:
         self.spec = spec

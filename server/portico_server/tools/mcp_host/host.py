@@ -16,7 +16,7 @@ from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.request import ToolResult
 from portico_server.db import tools as rows
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.runner import Runner
 from portico_server.tools.mcp_host.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
@@ -66,7 +66,7 @@ class McpHost:
     """
 
     def __init__(
-        self, toolbox: Toolbox, database: Database, artifacts: Artifacts, logs: Path, runner: Runner
+        self, toolbox: Toolbox, database: Database, artifacts: ArtifactStore, logs: Path, runner: Runner
     ) -> None:
         self._toolbox = toolbox
         self._database = database

@@ -14,7 +14,7 @@ import mcp_types as types
 from mcp.client.session import ClientRequestContext
 
 from portico_server.core.errors import PorticoError
-from portico_server.core.limits import Bucket
+from portico_server.core.limits import RateBucket
 from portico_server.core.principal import Principal
 from portico_server.core.request import Chat, Message, Reply
 from portico_server.runs.runner import Runner
@@ -42,7 +42,7 @@ class Sampler:
         self._runner = runner
         model = allowed.model
         self._caller = Principal(f"mcp:{server}", frozenset({"chat", f"apps:{model}:call"}))
-        self._calls = Bucket(allowed.calls, HOUR, asyncio.get_running_loop().time())
+        self._calls = RateBucket(allowed.calls, HOUR, asyncio.get_running_loop().time())
 
     async def __call__(
         self, context: ClientRequestContext, params: types.CreateMessageRequestParams

@@ -14,7 +14,7 @@ import mcp_types as types
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_schema import require_schema
 from portico_server.core.request import Artifact, ToolResult
-from portico_server.runs.artifacts import Made
+from portico_server.runs.artifacts import NewArtifact
 from portico_server.tools.tool import Tool, Work
 
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -61,7 +61,7 @@ def plain(text: str) -> str:
     return _CONTROLS.sub("", text)
 
 
-def made_in(result: types.CallToolResult) -> list[Made]:
+def made_in(result: types.CallToolResult) -> list[NewArtifact]:
     """The pictures, sounds and files of a result; what is no base64 is left out."""
     found = []
     for number, block in enumerate(result.content, 1):
@@ -81,7 +81,7 @@ def made_in(result: types.CallToolResult) -> list[Made]:
             data = base64.b64decode(text, validate=True)
         except binascii.Error:
             continue
-        found.append(Made(name, kind, data))
+        found.append(NewArtifact(name, kind, data))
     return found
 
 

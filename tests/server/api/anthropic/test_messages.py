@@ -14,7 +14,7 @@ from portico.wire import Cited, Delta, ToolCalled, Usage
 from portico_server.api import exchange
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, TooMany, Unavailable
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.request import CalledTool, Chat, Reply, Request
 from portico_server.core.servable import Card
 from portico_server.engines.refusal import UpstreamFailed
@@ -164,7 +164,7 @@ async def test_other_paths_keep_their_form(house: Porch) -> None:
 
 async def test_either_header_carries_the_key_and_its_scopes_and_limits_hold(house: Porch) -> None:
     house.add(Teller("m", WHOLE))
-    _, secret = await house.auth.create("one", ["chat"], Limits(requests_per_minute=2))
+    _, secret = await house.auth.create("one", ["chat"], UsageLimits(requests_per_minute=2))
     _, other = await house.auth.create("two", ["stores:*:read"])
     for headers in ({"x-api-key": secret}, {"authorization": f"Bearer {secret}"}):
         response = await house.client.post(

@@ -13,7 +13,7 @@ from portico_server.apps.deployed import Apps, Kind
 from portico_server.apps.entry import AppEntry
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
-from portico_server.core.limits import Limits
+from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, AppOutput, Request
@@ -63,12 +63,12 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     database.close()
 
 
-def needs(name: str, *others: str, limits: Limits | None = None) -> AppEntry:
+def needs(name: str, *others: str, limits: UsageLimits | None = None) -> AppEntry:
     return AppEntry(name, "needs", {"needs": list(others)}, limits)
 
 
 async def test_those_that_others_need_come_first(house: House) -> None:
-    await house.apps.given([needs("a", "b"), needs("b", "c"), needs("c", limits=Limits(concurrency=2))])
+    await house.apps.given([needs("a", "b"), needs("b", "c"), needs("c", limits=UsageLimits(concurrency=2))])
     assert [house.built.get_nowait() for _ in range(3)] == ["c", "b", "a"]
     row = house.apps.shared("c")
     assert row is not None and row.limits == {"concurrency": 2} and house.quotas.of(row.id) is not None

@@ -13,7 +13,7 @@ from tests.server.engines.adapters import peft_files
 from tests.server.engines.lmdeploy import environment
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.relay import Adapter
+from portico_server.core.relay import AdapterScale
 from portico_server.engines.lmdeploy.engine import OPTIONS, LmDeploy, program
 from portico_server.engines.spec import ModelSpec
 
@@ -56,7 +56,7 @@ OURS: Mapping[str, Any] = {
 """What every model is started with."""
 
 
-def line(parameters: dict[str, Any], adapters: tuple[Adapter, ...] = ()) -> list[str]:
+def line(parameters: dict[str, Any], adapters: tuple[AdapterScale, ...] = ()) -> list[str]:
     """The arguments after ``python -m lmdeploy``."""
     made = program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
     meant = {"{port}": "8000", "{key}": KEY}
@@ -84,7 +84,7 @@ def test_the_command_line() -> None:
 def test_an_adapter_is_told_in_words_that_lmdeploys_peft_knows(tmp_path: Path) -> None:
     newer = {"use_rslora": True, "lora_alpha": 8, "target_modules": "all-linear", "corda_config": None}
     folder = peft_files.write(tmp_path / "a", peft_files.pairs(1, {"q_proj": (16, 16)}, 4), **newer)
-    told = line({"data_parallel": 1}, (Adapter("ft:m:x", folder, 0.5),))
+    told = line({"data_parallel": 1}, (AdapterScale("ft:m:x", folder, 0.5),))
     assert told[told.index("--backend") + 1] == "pytorch" and told[-2] == "--adapters"
     name, _, path = told[-1].partition("=")
     said = json.loads((Path(path) / "adapter_config.json").read_bytes())
@@ -118,7 +118,7 @@ def test_lmdeploys_own_parser_reads_them(tmp_path: Path) -> None:
         peft_files.write(tmp_path / name, peft_files.pairs(1, {"q_proj": (16, 16)}, 4)) for name in "ab"
     ]
     adapters = tuple(
-        Adapter(name, folder, 1.0) for name, folder in zip(("ft:m:p:x:1", "b"), folders, strict=True)
+        AdapterScale(name, folder, 1.0) for name, folder in zip(("ft:m:p:x:1", "b"), folders, strict=True)
     )
     lines = [line(parameters) for parameters, _ in READ]
     given = [line({}, adapters[:1]), line({}, adapters)]

@@ -10,7 +10,7 @@ from tests.server.engines.bench import Bench, user
 from tests.server.engines.remote.provider import Answer, completion, serving
 
 from portico_server.core.errors import InvalidRequest, TooMany
-from portico_server.core.relay import Relay, Relayed
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.engines.answer import once
 from portico_server.engines.remote import pace
 from portico_server.engines.remote.pace import Paced, estimate
@@ -68,8 +68,8 @@ async def test_a_call_that_failed_took_no_tokens(house: Bench) -> None:
 class Willing:
     """A `Speaker` that answers everything."""
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
-        return Relayed("application/json", once(b"{}"))
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        return RelayResponse("application/json", once(b"{}"))
 
 
 async def test_a_caller_who_leaves_while_waiting_gives_the_turn_back() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.media import Attached
+from portico_server.core.media import Attachment
 from portico_server.core.relay import Relay
 from portico_server.engines.fake.picture import paint
 from portico_server.engines.remote.engine import Remote
@@ -16,12 +16,12 @@ from portico_server.engines.remote.pictures import fit
 from portico_server.engines.remote.providers import PROVIDERS
 from portico_server.engines.spec import ModelSpec
 
-IMAGE = Attached("image", "a.png", "image/png", paint("a cat", 16, 16, []))
-MASK = Attached("mask", "m.png", "image/png", b"mask")
+IMAGE = Attachment("image", "a.png", "image/png", paint("a cat", 16, 16, []))
+MASK = Attachment("mask", "m.png", "image/png", b"mask")
 ASKED = {"model": "m", "prompt": "a cat", "size": "64x48", "response_format": "b64_json", "style": "vivid"}
 
 
-def fitted(provider: str, *files: Attached, **more: Any) -> Relay:
+def fitted(provider: str, *files: Attachment, **more: Any) -> Relay:
     request = Relay("images/edits" if files else "images/generations", {**ASKED, **more}, files=files)
     return fit(request, PROVIDERS[provider].quirks.pictures, "m")
 

@@ -19,7 +19,7 @@ from tests.server.engines.transformers import environment
 from tests.server.engines.transformers.test_transformers import spec
 
 from portico_server.core.errors import PorticoError
-from portico_server.core.media import Attached, Draw, Drawn
+from portico_server.core.media import Attachment, Draw, GeneratedImages
 from portico_server.core.principal import LOCAL
 from portico_server.core.relay import Operation
 from portico_server.engines.answer import close
@@ -51,17 +51,17 @@ def png(size: tuple[int, int] = (32, 32), mode: str = "RGB", colour: Any = 0) ->
     return out.getvalue()
 
 
-def image(data: bytes = png()) -> Attached:
-    return Attached("image", "a.png", "image/png", data)
+def image(data: bytes = png()) -> Attachment:
+    return Attachment("image", "a.png", "image/png", data)
 
 
 def opened(data: bytes) -> Any:
     return Image.open(io.BytesIO(data))
 
 
-async def drawn(house: Bench, request: Draw) -> Drawn:
+async def drawn(house: Bench, request: Draw) -> GeneratedImages:
     result = await house.runner.call(MADE, "painter", request, LOCAL)
-    assert isinstance(result, Drawn)
+    assert isinstance(result, GeneratedImages)
     return result
 
 
@@ -94,7 +94,7 @@ BOTH = pytest.mark.parametrize("name", ["painter", "fake"])
 @BOTH
 async def test_as_many_pictures_come_as_were_asked_for_in_their_size(house: Bench, name: str) -> None:
     result = await house.runner.call(MADE, name, Draw("a cat", n=2, size="48x32"), LOCAL)
-    assert isinstance(result, Drawn)
+    assert isinstance(result, GeneratedImages)
     assert [opened(one.data).size for one in result.images] == [(48, 32)] * 2
     assert {one.media_type for one in result.images} == {"image/png"}
     assert result.usage.prompt_tokens > 0 and result.usage.completion_tokens > 0
@@ -112,10 +112,10 @@ async def test_a_stream_shows_the_picture_on_its_way(house: Bench, name: str) ->
 
 @BOTH
 async def test_a_picture_is_changed_by_form(house: Bench, name: str) -> None:
-    mask = Attached("mask", "m.png", "image/png", png(mode="RGBA"))
+    mask = Attachment("mask", "m.png", "image/png", png(mode="RGBA"))
     for request in (Draw("a hat", images=(image(),)), Draw("a hat", images=(image(),), mask=mask)):
         result = await house.runner.call("images/edits", name, request, LOCAL)
-        assert isinstance(result, Drawn)
+        assert isinstance(result, GeneratedImages)
         assert opened(result.images[0].data).size == (32, 32)
 
 
@@ -143,7 +143,7 @@ async def test_an_edit_goes_on_from_the_picture_and_keeps_what_the_mask_covers(h
     black = await drawn(house, Draw("a hat", images=(image(),), options=slightly))
     white = await drawn(house, Draw("a hat", images=(image(png(colour=(255,) * 3)),), options=slightly))
     assert black.images != white.images
-    mask = Attached("mask", "m.png", "image/png", png(mode="RGBA"))
+    mask = Attachment("mask", "m.png", "image/png", png(mode="RGBA"))
     filled = await drawn(house, Draw("a hat", images=(image(),), mask=mask, options={"steps": 4}))
     assert opened(filled.images[0].data).size == (32, 32)
 

@@ -23,7 +23,7 @@ from tests.server.engines.transformers import environment
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
-from portico_server.core.relay import Adapter, Relay
+from portico_server.core.relay import AdapterScale, Relay
 from portico_server.core.request import (
     Detokenize,
     Detokenized,
@@ -262,20 +262,20 @@ async def test_adapters_come_and_go_while_the_model_answers(house: Bench) -> Non
     assert isinstance(speaker, Attaches) and isinstance(Transformers(), Adapts)
     folder = environment.models() / "adapter"
 
-    async def said(adapter: Adapter | None) -> float:
+    async def said(adapter: AdapterScale | None) -> float:
         body = asked(logprobs=True, max_tokens=1)
         relayed = await speaker.relay(Relay("chat/completions", body, adapter), None)
         answer = json.loads(b"".join([chunk async for chunk in relayed.chunks]))
         return float(answer["choices"][0]["logprobs"]["content"][0]["logprob"])
 
     plain = await said(None)
-    first = await said(Adapter("a", folder))
-    other = await said(Adapter("b", environment.models() / "other"))
+    first = await said(AdapterScale("a", folder))
+    other = await said(AdapterScale("b", environment.models() / "other"))
     assert len({plain, first, other}) == 3
-    assert await said(Adapter("a", folder, 0.0)) == pytest.approx(plain)
-    assert await said(Adapter("a", folder, 0.5)) not in (plain, first)
-    assert await said(Adapter("a", folder)) == first and await said(None) == plain
-    assert await said(Adapter("a", environment.models() / "other")) == other, (
+    assert await said(AdapterScale("a", folder, 0.0)) == pytest.approx(plain)
+    assert await said(AdapterScale("a", folder, 0.5)) not in (plain, first)
+    assert await said(AdapterScale("a", folder)) == first and await said(None) == plain
+    assert await said(AdapterScale("a", environment.models() / "other")) == other, (
         "another one under the same name"
     )
     assert await speaker.detach("a") and await speaker.detach("a")
@@ -304,13 +304,13 @@ async def test_an_adapter_that_is_none_is_refused(house: Bench, tmp_path: Path) 
     shutil.copytree(environment.models() / "adapter", pickle)
     (pickle / "adapter_model.safetensors").rename(pickle / "adapter_model.bin")
     with pytest.raises(PorticoError, match="pickle"):
-        await speaker.attach(Adapter("x", pickle))
+        await speaker.attach(AdapterScale("x", pickle))
     odd = tmp_path / "odd"
     shutil.copytree(environment.models() / "adapter", odd)
     config = json.loads((odd / "adapter_config.json").read_text())
     (odd / "adapter_config.json").write_text(json.dumps({**config, "r": 2}))
     with pytest.raises(PorticoError, match="does not fit"):
-        await speaker.attach(Adapter("x", odd))
+        await speaker.attach(AdapterScale("x", odd))
     assert (await house.ask("chat", asked()))["choices"], "the model goes on without it"
 
 

@@ -26,7 +26,7 @@ from portico_server.tools.sandbox.light import Light
 
 
 class Shop:
-    """A `portico_server.core.interfaces.Workshop` whose parts outlive the tests."""
+    """A `portico_server.core.interfaces.TrainingEnvironment` whose parts outlive the tests."""
 
     async def interpreter(self, report: Report) -> Path:
         return Path(environment.interpreter("finetune"))

@@ -18,7 +18,7 @@ from portico_server.core.errors import Conflict, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.mcp_host import connection, lines
 from portico_server.tools.mcp_host.host import McpHost
 from portico_server.tools.mcp_host.spec import ServerSpec, parse
@@ -58,7 +58,7 @@ async def opened(folder: Path, *configured: ServerSpec) -> AsyncIterator[Case]:
     database = Database.at(folder / "host.db")
     database.prepare()
     async with open_house(folder) as house:
-        artifacts = Artifacts(database, folder / "artifacts")
+        artifacts = ArtifactStore(database, folder / "artifacts")
         host = McpHost(Toolbox(house.registry), database, artifacts, folder / "logs", house.runner)
         case = Case(house, host, folder)
         await host.start(configured)

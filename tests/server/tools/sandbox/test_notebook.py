@@ -17,7 +17,7 @@ from tests.server.tools.sandbox.processes import gone
 
 from portico_server.core.errors import TooMany, Unavailable
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import Artifacts
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.builtin import code_interpreter
 from portico_server.tools.sandbox import census, local, namespace
 from portico_server.tools.sandbox.environment import Environment
@@ -219,7 +219,7 @@ async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
     database = Database.at(tmp_path / "portico.db")
     environment = Environment(tmp_path / "environments")
     made = Notebooks(LocalSandbox(environment), LIMITS, most=1, idle=60)
-    tool = code_interpreter.tool(made, Artifacts(database, tmp_path), LIMITS)
+    tool = code_interpreter.tool(made, ArtifactStore(database, tmp_path), LIMITS)
     result = await tool.work({"code": "1"}, None)  # type: ignore[arg-type]
     assert result.is_error and "nothing runs outside a sandbox" in result.text
     assert not environment.path.exists()

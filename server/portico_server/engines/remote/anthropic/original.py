@@ -10,18 +10,18 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import PorticoError
-from portico_server.core.relay import Original
+from portico_server.core.relay import OriginalRequest
 from portico_server.engines.remote.anthropic.answer import error_of_event, usage_of
 
 BETA = "anthropic-beta"
 
 
-def body_of(original: Original, model: str) -> dict[str, Any]:
+def body_of(original: OriginalRequest, model: str) -> dict[str, Any]:
     """The request under the model's name at the provider."""
     return {**original.body, "model": model}
 
 
-def headers_of(original: Original, ours: Mapping[str, str]) -> dict[str, str]:
+def headers_of(original: OriginalRequest, ours: Mapping[str, str]) -> dict[str, str]:
     """The headers of a call: ``ours``, and what the caller's said of the form of the request. Betas of both hold."""
     headers = {**ours, **original.headers}
     configured = next((value for name, value in ours.items() if name.lower() == BETA), "")

@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.relay import Original, Relay, Relayed
+from portico_server.core.relay import OriginalRequest, Relay, RelayResponse
 from portico_server.engines.answer import close, once
 from portico_server.engines.refusal import frame
 from portico_server.engines.remote.anthropic.answer import Stream, completion_of, error_of_event, usage_of
@@ -28,7 +28,7 @@ class Messages:
         self._max_tokens = max_tokens
         self._route = upstream.route("messages")
 
-    async def relay(self, request: Relay, deadline: float | None) -> Relayed:
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.engines.protocol.Speaker`."""
         if request.operation != "chat/completions":
             raise InvalidRequest(
@@ -46,7 +46,7 @@ class Messages:
         wants_usage = isinstance(options, dict) and options.get("include_usage") is True
         return await self._stream(response, deadline, Stream(self._name, wants_usage=wants_usage))
 
-    async def _original(self, original: Original, deadline: float | None) -> Relayed:
+    async def _original(self, original: OriginalRequest, deadline: float | None) -> RelayResponse:
         """A request in the provider's own words: nothing of it is lost, and nothing of its answer."""
         route = self._upstream.route("messages")
         route.headers = headers_of(original, route.headers)
@@ -55,7 +55,9 @@ class Messages:
             relayed = await self._stream(response, deadline, Watch(self._name))
         else:
             data = await self._upstream.whole(response, deadline)
-            relayed = Relayed("application/json", once(data), usage_of(self._message(data).get("usage")))
+            relayed = RelayResponse(
+                "application/json", once(data), usage_of(self._message(data).get("usage"))
+            )
         relayed.protocol = "anthropic"
         return relayed
 
@@ -71,14 +73,14 @@ class Messages:
             raise error_of_event(message, self._name)
         return message
 
-    def _whole(self, data: bytes) -> Relayed:
+    def _whole(self, data: bytes) -> RelayResponse:
         message = self._message(data)
         usage = usage_of(message.get("usage"))
-        return Relayed("application/json", once(orjson.dumps(completion_of(message, usage))), usage)
+        return RelayResponse("application/json", once(orjson.dumps(completion_of(message, usage))), usage)
 
     async def _stream(
         self, response: aiohttp.ClientResponse, deadline: float | None, stream: Stream | Watch
-    ) -> Relayed:
+    ) -> RelayResponse:
         frames = self._upstream.frames(response, deadline)
         first, error = b"", None
         try:
@@ -95,7 +97,7 @@ class Messages:
         except BaseException:
             await close(frames)
             raise
-        relayed = Relayed("text/event-stream", frames, stream.usage)
+        relayed = RelayResponse("text/event-stream", frames, stream.usage)
         relayed.chunks = self._pass(first, error, frames, stream, relayed)
         return relayed
 
@@ -105,7 +107,7 @@ class Messages:
         error: PorticoError | None,
         frames: AsyncIterator[bytes],
         stream: Stream | Watch,
-        relayed: Relayed,
+        relayed: RelayResponse,
     ) -> AsyncIterator[bytes]:
         try:
             while True:

@@ -23,7 +23,7 @@ EMPTY: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
+class MeanScore:
     """A mean score with its standard error, ``None`` while there are fewer than two."""
 
     value: float | None
@@ -72,19 +72,19 @@ def count(tally: Mapping[str, Any]) -> int:
     return sum(int(tally.get(status, 0)) for status in ("pass", "fail", "error"))
 
 
-def mean(sums: Sequence[float]) -> Mean:
+def mean(sums: Sequence[float]) -> MeanScore:
     """Of a count, a sum and a sum of squares."""
     number = int(sums[0])
     if not number:
-        return Mean(None, None, 0)
+        return MeanScore(None, None, 0)
     value = sums[1] / number
     if number < 2:
-        return Mean(value, None, number)
+        return MeanScore(value, None, number)
     variance = max(0.0, (sums[2] - number * value * value) / (number - 1))
-    return Mean(value, math.sqrt(variance / number), number)
+    return MeanScore(value, math.sqrt(variance / number), number)
 
 
-def of(tally: Mapping[str, Any], objective: str) -> Mean:
+def of(tally: Mapping[str, Any], objective: str) -> MeanScore:
     """What a search looks at: ``score``, ``pass_rate``, or the criterion of that name."""
     if objective == "score":
         return mean(tally.get("score") or EMPTY["score"])
