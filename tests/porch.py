@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 
 from portico.wire import Usage
-from portico_server.api import inward
+from portico_server.api import internal
 from portico_server.api.auth import Auth
-from portico_server.api.door import Door
+from portico_server.api.gateway import Gateway
 from portico_server.api.openai.fine_tuning_shapes import spec_of
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 from portico_server.apps.agent.app import Agents
 from portico_server.apps.agent.sessions import Sessions
 from portico_server.apps.answer.trust import Trust
@@ -27,9 +27,9 @@ from portico_server.apps.deployed import Apps
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
-from portico_server.apps.respond.bench import Surroundings
-from portico_server.apps.respond.conversations import Conversations
-from portico_server.apps.respond.responder import Responder
+from portico_server.apps.responses.conversations import Conversations
+from portico_server.apps.responses.responder import Responder
+from portico_server.apps.responses.tool_context import Surroundings
 from portico_server.batches.batches import Batches
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
@@ -61,13 +61,13 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB_BYTES, load
-from portico_server.tools.added.added import AddedTools
-from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.code import CodeTools
-from portico_server.tools.fetch.address import Policy
 from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import Served
+from portico_server.tools.sources.function import FunctionPackages
+from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
 
 ALL = frozenset({"chat", "completions", "embeddings"})
@@ -125,7 +125,7 @@ class Porch:
     """A served door: its address, its parts, and a client that points at it."""
 
     url: str
-    parts: Parts
+    parts: ApiServices
     auth: Auth
     client: httpx.AsyncClient
     server: HttpServer
@@ -198,7 +198,7 @@ async def porch(
     )
     eval_runs = EvalRuns(evaluating, evals)
     stopped = asyncio.Event()
-    parts = Parts(
+    parts = ApiServices(
         loaded=loaded,
         database=database,
         registry=registry,
@@ -237,11 +237,11 @@ async def porch(
         started_at=time.time(),
         stop=stopped.set,
     )
-    parts.batches.ask = inward.door(parts)
+    parts.batches.ask = internal.door(parts)
     auth = Auth(database, loaded.settings, runner.quotas)
     stores.filtered = auth.filtered
     scheduler.principals = auth.principal
-    door = Door(parts, auth)
+    door = Gateway(parts, auth)
     server = HttpServer(wrap(door), loaded.settings, grace=1)
     try:
         await auth.start(given)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from portico_server import __version__, logs
-from portico_server.api.door import Door
+from portico_server.api.gateway import Gateway
 from portico_server.config import Configuration, ConfigurationProblem, StoreSpec
 from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
@@ -98,7 +98,7 @@ class Daemon:
         # Also of what cannot be had just now: its name must not be another's when it comes.
         self.house.registry.reserve(self._configuration.names())
         self.parts = self.house.parts(reach(listener), self._stopping.set)
-        self.door = Door(self.parts, self.house.auth)
+        self.door = Gateway(self.parts, self.house.auth)
 
     async def serve(self, home: Home) -> None:
         """Everything from the open door to the closed one."""

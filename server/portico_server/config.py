@@ -23,10 +23,10 @@ from portico_server.knowledge.groups import GroupSpec
 from portico_server.knowledge.groups import parse as parse_group
 from portico_server.knowledge.sources.spec import parse as parse_source
 from portico_server.knowledge.store import check_answers
-from portico_server.tools.added.spec import ToolSpec
-from portico_server.tools.added.spec import parse as parse_tool
-from portico_server.tools.mcp_host.spec import ServerSpec
-from portico_server.tools.mcp_host.spec import parse as parse_server
+from portico_server.tools.mcp.spec import ServerSpec
+from portico_server.tools.mcp.spec import parse as parse_server
+from portico_server.tools.sources.spec import ToolSpec
+from portico_server.tools.sources.spec import parse as parse_tool
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from portico_server.engines.models import BUILT_IN, Models
 from portico_server.engines.spec import ModelSpec
 from portico_server.knowledge.sources import spec as sources
 from portico_server.knowledge.stores import Stores
-from portico_server.tools.added.added import AddedTools
-from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.mcp.host import McpHost
+from portico_server.tools.sources.sources import AddedTools
 
 Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
 Do = Callable[[], Awaitable[Any]]

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from portico_server.api import inward
+from portico_server.api import internal
 from portico_server.api.auth import Auth
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 from portico_server.apps.agent.app import Agents
 from portico_server.apps.agent.sessions import Sessions
 from portico_server.apps.answer.trust import Trust
@@ -18,9 +18,9 @@ from portico_server.apps.deployed import Apps, Kind
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
-from portico_server.apps.respond.bench import Surroundings
-from portico_server.apps.respond.conversations import Conversations
-from portico_server.apps.respond.responder import Responder
+from portico_server.apps.responses.conversations import Conversations
+from portico_server.apps.responses.responder import Responder
+from portico_server.apps.responses.tool_context import Surroundings
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
@@ -51,16 +51,16 @@ from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB_BYTES, LoadedSettings
-from portico_server.tools.added.added import AddedTools
-from portico_server.tools.added.packages import FunctionPackages
 from portico_server.tools.approval import Approval, rule_of
 from portico_server.tools.builtin import outward
 from portico_server.tools.code import CodeTools
-from portico_server.tools.fetch.address import Policy
 from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.media import media_tools
 from portico_server.tools.served import Served
+from portico_server.tools.sources.function import FunctionPackages
+from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
@@ -206,9 +206,9 @@ class Services:
         self.eval_runs = EvalRuns(place, self.evals)
         self.searches = EvalSearches(place, self.evals, self.eval_runs.slots)
 
-    def parts(self, url: str, stop: Callable[[], None]) -> Parts:
+    def parts(self, url: str, stop: Callable[[], None]) -> ApiServices:
         """What the faces may use of a daemon at ``url`` that ``stop`` ends."""
-        parts = Parts(
+        parts = ApiServices(
             loaded=self._loaded,
             database=self._database,
             registry=self.registry,
@@ -241,7 +241,7 @@ class Services:
             started_at=time.time(),
             stop=stop,
         )
-        self.batches.ask = inward.door(parts)
+        self.batches.ask = internal.door(parts)
         return parts
 
     async def close(self) -> None:

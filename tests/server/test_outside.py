@@ -18,7 +18,7 @@ PATTERNS_OF_OUR_OWN = {
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
     "knowledge/chunk/markdown.py": "the marks of a fence, escaped, and their number",
-    "tools/added/worker.py": "the name of a Python parameter, in the process of the operator's function",
+    "tools/sources/worker.py": "the name of a Python parameter, in the process of the operator's function",
     "engines/fake/script.py": "the script of a fake model, which only the operator writes",
 }
 """Files whose patterns are not constants, and why this is safe."""
@@ -136,4 +136,4 @@ def test_blocking_work_has_a_pool_of_its_kind() -> None:
 def test_bodies_of_routes_are_parsed_by_the_door() -> None:
     """FastAPI's own parsing takes NaN, numbers of any length and any depth. Use `api.router`."""
     found = {file for file, call in calls() if getattr(call.func, "id", "") == "APIRouter"}
-    assert found == {"api/router.py", "api/anthropic/models.py"}
+    assert found == {"api/endpoint.py", "api/anthropic/models.py"}

@@ -12,8 +12,7 @@ from typing import Any, Protocol, Self, TypeAlias
 import orjson
 
 from portico_server.api import errors
-from portico_server.api.errors import RawHeaders
-from portico_server.api.shape import OPENAI, Shape
+from portico_server.api.errors import OPENAI, RawHeaders, Shape
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal

@@ -9,9 +9,9 @@ from portico_server.api.anthropic import messages
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import audio, chat, completions, embeddings, images
 from portico_server.api.openai.responses import create as responses
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 
-Handler: TypeAlias = Callable[[Exchange, Parts], Awaitable[None]]
+Handler: TypeAlias = Callable[[Exchange, ApiServices], Awaitable[None]]
 
 HOT: Mapping[str, Mapping[str, Handler]] = {
     "/v1/chat/completions": {"POST": chat.create},

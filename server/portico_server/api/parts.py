@@ -1,6 +1,6 @@
 """The parts of the daemon that a face may use, put together once by `portico_server.services`.
 
-FastAPI endpoints get them as parameters through `portico_server.api.depends`; this module imports no framework.
+FastAPI endpoints get them as parameters through `portico_server.api.endpoint`; this module imports no framework.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from portico_server.apps.answer.trust import Trust
 from portico_server.apps.deployed import Apps
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import Library
-from portico_server.apps.respond.conversations import Conversations
-from portico_server.apps.respond.responder import Responder
+from portico_server.apps.responses.conversations import Conversations
+from portico_server.apps.responses.responder import Responder
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
@@ -33,13 +33,13 @@ from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import LoadedSettings, Settings
-from portico_server.tools.added.added import AddedTools
-from portico_server.tools.mcp_host.host import McpHost
+from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import Served
+from portico_server.tools.sources.sources import AddedTools
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ApiServices:
     """Handed to every face; ``startup`` lists the ids of the runs that the start of the daemon began."""
 
     loaded: LoadedSettings

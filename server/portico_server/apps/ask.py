@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,8 +16,8 @@ from portico_server.apps.answer.length import measured
 from portico_server.apps.answer.quote import near, quoted
 from portico_server.apps.answer.trust import Trust
 from portico_server.apps.language import no_documents, not_found
-from portico_server.apps.repetition import repeats
-from portico_server.apps.standalone import standalone
+from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
+from portico_server.apps.relevance import terms
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.passage import Citations
@@ -24,7 +26,84 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Vectors
 from portico_server.core.servable import Card, Servable
 
+# Small models that have nothing more to say begin to say it again.
+
+
+SHORTEST, MAX_REPEATED_CHARS = 12, 300
+TIMES = 3
+
+
+def repeats(text: str) -> bool:
+    """Whether ``text`` ends in the same 12 to 300 characters three times over."""
+    end = len(text)
+    for size in range(SHORTEST, min(MAX_REPEATED_CHARS, end // TIMES) + 1):
+        last = text[end - size :]
+        if all(text.endswith(last, 0, end - size * time) for time in range(1, TIMES)) and last.strip():
+            return True
+    return False
+
+
+# A question of a conversation, put so that it can be searched for without it.
+
+
 logger = logging.getLogger(__name__)
+
+PATIENCE = 20.0
+"""Seconds after which the words of the conversation have to do."""
+
+TURNS = 3
+"""Turns before the question that the model is shown."""
+
+SHOWN = 600
+"""Characters of one message that it is shown."""
+
+MAX_QUESTION_CHARS = 400
+"""Characters of a question; what is longer is an answer."""
+
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.S)
+
+_ASK = (
+    "You are shown a conversation and the user's last question. Write that question so that it can be understood "
+    "without the conversation: put names in the place of words such as 'it' or 'that one'. A question that can be "
+    "understood alone stays as it is. Keep its language. Answer with the question alone."
+)
+
+
+async def standalone(turns: Turns, model: str, context: Context) -> str:
+    """What to search for: the last question as ``model`` writes it with the conversation in mind.
+
+    Where there is no conversation before it, it is the question itself; where the model fails, takes too long or
+    speaks of something else, `prompt.search_query` puts it together from the words that were said.
+    """
+    plain = search_query(turns)
+    if not turns.history:
+        return plain
+    talk = [message for turn in turns.history[-TURNS:] for message in turn]
+    said = [(str(message.get("role")), text_of(message).strip()[:SHOWN]) for message in talk]
+    shown = "\n".join(f"{role}: {text}" for role, text in said if text)
+    messages = (
+        {"role": "system", "content": _ASK},
+        {
+            "role": "user",
+            "content": f"Conversation:\n{shown}\n\nLast question: {turns.question[:QUERY_LIMIT]}",
+        },
+    )
+    try:
+        async with asyncio.timeout(PATIENCE) as limit:
+            reply = await context.call(model, Chat(messages, {"temperature": 0, "max_tokens": 128}))
+    except PorticoError as error:
+        logger.info("a question is searched for as it stands: %s", error.message)
+        return plain
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return plain
+    written = _THOUGHT.sub("", reply.content if isinstance(reply, Reply) else "").strip().strip('"“”')
+    about = terms(turns.question) | terms(shown)
+    if not written or "\n" in written or len(written) > MAX_QUESTION_CHARS or not terms(written) & about:
+        return plain
+    return written
+
 
 MODEL = "default"
 """The model that answers where the store's card has no label ``model``."""

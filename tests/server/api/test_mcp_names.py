@@ -2,7 +2,7 @@
 
 import re
 
-from portico_server.api.mcp.names import LONGEST, tool_names
+from portico_server.api.mcp.tools import LONGEST, tool_names
 from portico_server.core.servable import Card
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.house import Shelf, Voice, passage
 from tests.mcp_service import Service, serving
 
-from portico_server.api.mcp.accept import answer_of, taken
+from portico_server.api.mcp.adapter import answer_of, taken
 
 BOTH = "application/json, text/event-stream"
 MODERN = "2026-07-28"

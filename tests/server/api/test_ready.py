@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tests.porch import Porch, porch
 
-from portico_server.api import ready
+from portico_server.api import gateway
 from portico_server.core.errors import PorticoError, Unavailable
 
 REASON = 'connection to server at "db.internal" (10.1.2.3), port 5432 failed: Connection refused'
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 @pytest.fixture
 async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Porch]:
-    monkeypatch.setattr(ready, "LOOK_S", -1.0)
+    monkeypatch.setattr(gateway, "LOOK_S", -1.0)
     async with porch(tmp_path) as served:
         yield served
 
@@ -96,12 +96,12 @@ async def test_a_database_that_does_not_answer_in_time_is_not_ready() -> None:
         asked += 1
         await asyncio.get_running_loop().create_future()
 
-    readiness = ready.Readiness(check, furnished)
+    readiness = gateway.Readiness(check, furnished)
     with pytest.raises(Unavailable, match="starting"):
         await readiness.require()
     furnished.set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ready, "TIMEOUT_S", 0.0)
+        patch.setattr(gateway, "TIMEOUT_S", 0.0)
         found = await asyncio.gather(*(readiness.require() for _ in range(5)), return_exceptions=True)
     assert {type(item) for item in found} == {Unavailable}
     assert asked == 1, "one look is everybody's"

@@ -24,8 +24,8 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import Settings
-from portico_server.tools.fetch.address import Policy
 from portico_server.tools.fetch.fetcher import OutwardFetcher
+from portico_server.tools.fetch.policy import Policy
 
 
 async def pieces(*data: bytes) -> AsyncIterator[bytes]:

@@ -14,8 +14,8 @@ from tests.server.tools.web import Site, page, redirect, serving
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.tools.fetch import client, readable
-from portico_server.tools.fetch.address import Policy, is_public
 from portico_server.tools.fetch.client import Ask, FetchFailed, fetch
+from portico_server.tools.fetch.policy import Policy, is_public
 
 INSIDE = [
     "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",

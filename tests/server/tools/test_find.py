@@ -7,7 +7,7 @@ import pytest
 from portico_server.core.servable import Card
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
-from portico_server.tools.find import find
+from portico_server.tools.toolbox import find
 
 
 def card(name: str, description: str = "", group: str = "", **arguments: str) -> Card:

@@ -16,7 +16,7 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.tools.large import HEAD, STRUCTURE, TAIL, TEXT
+from portico_server.tools.results import HEAD, STRUCTURE, TAIL, TEXT
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from portico_server.api.anthropic.stream import PING
-from portico_server.api.shape import Shape
+from portico_server.api.errors import Shape
 from portico_server.core.errors import PorticoError
 from portico_server.engines.refusal import UpstreamFailed
 

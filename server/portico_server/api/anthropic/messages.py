@@ -16,7 +16,7 @@ from portico_server.api.anthropic.stream import PING, Stream
 from portico_server.api.anthropic.target import Target
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of, find
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import OriginalRequest, Relay, RelayResponse
 from portico_server.core.request import Chat, Reply, Tokenize, Tokens
@@ -30,7 +30,7 @@ FORWARDED = ("anthropic-beta", "anthropic-version")
 """Headers that change how a model which speaks this protocol reads the request."""
 
 
-async def create(exchange: Exchange, parts: Parts) -> None:
+async def create(exchange: Exchange, parts: ApiServices) -> None:
     """Answer a conversation, whole or as a stream."""
     body = await exchange.json()
     name = model_of(body)
@@ -45,7 +45,7 @@ async def create(exchange: Exchange, parts: Parts) -> None:
     await _model(exchange, parts, servable, Relay("chat/completions", chat, original=original), head)
 
 
-async def count_tokens(exchange: Exchange, parts: Parts) -> None:
+async def count_tokens(exchange: Exchange, parts: ApiServices) -> None:
     """How many tokens a conversation has for the model, its tools included; loads the model."""
     body = await exchange.json()
     name = model_of(body)
@@ -76,7 +76,7 @@ def _forwarded(exchange: Exchange) -> dict[str, str]:
 # --- models ---------------------------------------------------------------------------------------------------
 
 
-async def _model(exchange: Exchange, parts: Parts, model: Relays, request: Relay, head: Head) -> None:
+async def _model(exchange: Exchange, parts: ApiServices, model: Relays, request: Relay, head: Head) -> None:
     data = b""
     with Presence(exchange):
         relayed = await parts.runner.relay(model, request.body["model"], request, caller_of(exchange))
@@ -130,7 +130,7 @@ def _parsed(data: bytes) -> Any:
 # --- apps -----------------------------------------------------------------------------------------------------
 
 
-async def _app(exchange: Exchange, parts: Parts, chat: dict[str, Any], head: Head) -> None:
+async def _app(exchange: Exchange, parts: ApiServices, chat: dict[str, Any], head: Head) -> None:
     options = {key: value for key, value in chat.items() if key not in _OURS}
     run = parts.runner.start(
         "chat/completions", chat["model"], Chat(tuple(chat["messages"]), options), caller_of(exchange)
@@ -144,7 +144,7 @@ async def _app(exchange: Exchange, parts: Parts, chat: dict[str, Any], head: Hea
     await exchange.answer(200, orjson.dumps(answer.of_reply(reply, head)))
 
 
-async def _told(parts: Parts, run: Run, stream: Stream) -> AsyncIterator[bytes]:
+async def _told(parts: ApiServices, run: Run, stream: Stream) -> AsyncIterator[bytes]:
     """The events of a run as those of a message. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
     spoken = False

@@ -11,10 +11,9 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from portico_server.api.anthropic.errors import is_versioned
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, ParsedRoute, TheParts
 from portico_server.api.openai import models
 from portico_server.api.openai.models import Model
-from portico_server.api.router import ParsedRoute
 from portico_server.core.errors import InvalidRequest, NotFound
 
 MOST = 1_000

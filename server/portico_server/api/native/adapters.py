@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
-from portico_server.api.depends import TheParts
+from portico_server.api.endpoint import Admin, ModelsReader, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.native.deployments import Queued
-from portico_server.api.native.rights import Admin, ModelsReader
-from portico_server.api.router import router as new_router
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.engines.adapters.model import AdapterInfo
 from portico_server.engines.export import Wish

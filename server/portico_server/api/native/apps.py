@@ -9,11 +9,11 @@ from fastapi import Query, Response
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.native.flows import events_of
 from portico_server.api.openai import validate
-from portico_server.api.parts import Parts
-from portico_server.api.router import router as new_router
+from portico_server.api.parts import ApiServices
 from portico_server.api.sse import EventStream, while_present
 from portico_server.apps.drawing import diagram
 from portico_server.apps.drawing.mermaid import mermaid
@@ -267,7 +267,7 @@ def _request(given: RunInput) -> Request:
     return Chat(tuple(given.messages), options)
 
 
-async def _resolve(parts: Parts, name: str, caller: Principal) -> Servable:
+async def _resolve(parts: ApiServices, name: str, caller: Principal) -> Servable:
     servable = await parts.registry.resolve(name, caller)
     if servable.card.kind != "app":
         known = [found.name for found in await parts.registry.cards(caller, "app")]
@@ -275,7 +275,7 @@ async def _resolve(parts: Parts, name: str, caller: Principal) -> Servable:
     return servable
 
 
-def _app(card: Card, parts: Parts, caller: Principal) -> App:
+def _app(card: Card, parts: ApiServices, caller: Principal) -> App:
     row = parts.apps.row(card.id)
     return App(
         name=card.name,
@@ -292,7 +292,7 @@ def _app(card: Card, parts: Parts, caller: Principal) -> App:
     )
 
 
-def _deployed(row: AppRow, version: VersionRow, parts: Parts, caller: Principal) -> Version:
+def _deployed(row: AppRow, version: VersionRow, parts: ApiServices, caller: Principal) -> Version:
     """The version that answers from now on, with what it still needs."""
     answers = parts.registry.get(row.id, caller)
     flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)

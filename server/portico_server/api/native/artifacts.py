@@ -8,9 +8,9 @@ from fastapi import Query
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.made import content
-from portico_server.api.router import router as new_router
 from portico_server.core.request import Artifact as Kept
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.runs.artifacts import shown

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.openai.batch_shapes import BatchError
-from portico_server.api.router import router as new_router
 
 router = new_router(prefix="/api/batches", tags=["Batches"])
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from portico_server.api.depends import TheParts
+from portico_server.api.endpoint import Admin, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.native.deployments import Queued, Removed
-from portico_server.api.native.rights import Admin
-from portico_server.api.router import router as new_router
 from portico_server.engines.catalog import ENGINES
 
 router = new_router(prefix="/api/engines", tags=["Engines"])

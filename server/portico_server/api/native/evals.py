@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import Body, Query
 from pydantic import BaseModel
 
-from portico_server.api.depends import Caller, TheParts
-from portico_server.api.parts import Parts
-from portico_server.api.router import router as new_router
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
+from portico_server.api.parts import ApiServices
 from portico_server.core.principal import Principal
 from portico_server.db.eval_searches import SearchRow
 from portico_server.db.evals import EvalRunRow
@@ -157,11 +157,11 @@ async def apply_search(
     return Applied(trial=trial.id, versions=dict(versions), left=dict(left))
 
 
-async def _retrieved(parts: Parts, eval_id: str, search_id: str, caller: Principal) -> Search:
+async def _retrieved(parts: ApiServices, eval_id: str, search_id: str, caller: Principal) -> Search:
     return await _search(parts, await parts.searches.get(eval_id, search_id, caller))
 
 
-async def _search(parts: Parts, row: SearchRow) -> Search:
+async def _search(parts: ApiServices, row: SearchRow) -> Search:
     return _shown(row, await parts.searches.trials(row))
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.depends import Caller, TheParts
-from portico_server.api.router import router as new_router
-from portico_server.apps.agent.learnt import Learnt
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
+from portico_server.apps.agent.memory import Learnt
 from portico_server.apps.agent.message import message_of
 
 router = new_router(prefix="/api", tags=["Sessions"])

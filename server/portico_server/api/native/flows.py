@@ -10,11 +10,11 @@ from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from portico.wire import Failed, Usage
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.native.runs import Run, Tokens, retrieve_run, tokens
-from portico_server.api.router import router as new_router
 from portico_server.api.sse import EventStream, event_frame
-from portico_server.apps.drawing.gantt import gantt
+from portico_server.apps.drawing.mermaid import gantt
 from portico_server.apps.flow.schema import schema
 from portico_server.core.errors import PorticoError
 from portico_server.core.event import ENDINGS

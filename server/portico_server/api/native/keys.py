@@ -8,8 +8,8 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from portico_server.api.auth import Auth
-from portico_server.api.native.rights import Admin
-from portico_server.api.router import router as new_router
+from portico_server.api.endpoint import Admin
+from portico_server.api.endpoint import router as new_router
 from portico_server.core.limits import UsageLimits
 from portico_server.db.keys import KeyRow
 

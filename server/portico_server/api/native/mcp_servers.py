@@ -8,12 +8,11 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.depends import TheParts
-from portico_server.api.native.rights import Admin
-from portico_server.api.router import router as new_router
+from portico_server.api.endpoint import Admin, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.tools.approval import Rule
-from portico_server.tools.mcp_host.host import ServerInfo
-from portico_server.tools.mcp_host.spec import TIMEOUT, parse
+from portico_server.tools.mcp.host import ServerInfo
+from portico_server.tools.mcp.spec import TIMEOUT, parse
 
 router = new_router(prefix="/api/mcp/servers", tags=["MCP servers"])
 

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping
 from starlette.responses import Response
 
 from portico_server import __version__
-from portico_server.api.depends import TheParts
-from portico_server.api.native.rights import Admin
-from portico_server.api.parts import Parts
-from portico_server.api.router import router as new_router
+from portico_server.api.endpoint import Admin, TheParts
+from portico_server.api.endpoint import router as new_router
+from portico_server.api.parts import ApiServices
 from portico_server.db import runs
 from portico_server.engines.residency import resident
 from portico_server.runs.metrics import Histogram
@@ -76,13 +75,13 @@ def _escaped(label: str) -> str:
     return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def _daemon(page: _Page, parts: Parts) -> None:
+def _daemon(page: _Page, parts: ApiServices) -> None:
     page.metric("portico_info", "gauge", "The version of the daemon.", [({"version": __version__}, 1)])
     page.metric("portico_start_time_seconds", "gauge", "When the daemon started.", [({}, parts.started_at)])
     page.metric("portico_runs_active", "gauge", "Calls and jobs in progress.", [({}, parts.runner.active)])
 
 
-def _calls(page: _Page, parts: Parts) -> None:
+def _calls(page: _Page, parts: ApiServices) -> None:
     found = [
         ({"name": name, "operation": operation}, series) for name, operation, series in parts.runner.tally
     ]
@@ -127,7 +126,7 @@ def _calls(page: _Page, parts: Parts) -> None:
     )
 
 
-def _answers(page: _Page, parts: Parts) -> None:
+def _answers(page: _Page, parts: ApiServices) -> None:
     signals = parts.runner.signals
     page.metric(
         "portico_http_requests_total",
@@ -156,7 +155,7 @@ def _answers(page: _Page, parts: Parts) -> None:
     )
 
 
-def _database(page: _Page, parts: Parts) -> None:
+def _database(page: _Page, parts: ApiServices) -> None:
     load = [({"operation": name}, found) for name, found in parts.database.load().items()]
     page.histogram(
         "portico_database_seconds",
@@ -182,7 +181,7 @@ def _database(page: _Page, parts: Parts) -> None:
     )
 
 
-async def _queues(page: _Page, parts: Parts) -> None:
+async def _queues(page: _Page, parts: ApiServices) -> None:
     pending = await parts.database.read(runs.pending)
     now = time.time()
     page.metric(
@@ -217,7 +216,7 @@ async def _queues(page: _Page, parts: Parts) -> None:
     )
 
 
-async def _models(page: _Page, parts: Parts) -> None:
+async def _models(page: _Page, parts: ApiServices) -> None:
     infos = [({"model": info.name, "engine": info.engine}, info) for info in parts.models.list()]
     residency = parts.models.residency
     budget = await residency.budget()

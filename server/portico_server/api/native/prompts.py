@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
-from portico_server.api.depends import Caller, TheParts
-from portico_server.api.router import router as new_router
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.apps.prompts import folder, library, spec
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
-from portico_server.tools.fetch.address import Policy, is_public
+from portico_server.tools.fetch.policy import Policy, is_public
 
 router = new_router(prefix="/api/prompts", tags=["Prompts"])
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.depends import Caller, TheParts
-from portico_server.api.router import router as new_router
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.db.questions import QuestionRow

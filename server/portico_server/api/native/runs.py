@@ -10,10 +10,9 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico.wire import ErrorBody, Failed, Finished, Usage
-from portico_server.api.depends import Caller, Seen, TheParts
-from portico_server.api.native.rights import Admin
-from portico_server.api.parts import Parts
-from portico_server.api.router import router as new_router
+from portico_server.api.endpoint import Admin, Caller, Seen, TheParts
+from portico_server.api.endpoint import router as new_router
+from portico_server.api.parts import ApiServices
 from portico_server.api.sse import EventStream, event_frame, frame
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
@@ -155,7 +154,7 @@ async def run_events(
     return EventStream(_durable_events(parts, run_id, after))
 
 
-async def _find(parts: Parts, run_id: str, caller: Principal) -> tuple[RunRow | None, LivingRun | None]:
+async def _find(parts: ApiServices, run_id: str, caller: Principal) -> tuple[RunRow | None, LivingRun | None]:
     """The row of a durable run, and the run itself if it lives here. `NotFound` if there is neither."""
     living = parts.runner.get(run_id)
     row = await parts.database.read(runs.get, run_id)
@@ -171,7 +170,7 @@ async def _live_events(run: LivingRun, after: int) -> AsyncIterator[bytes]:
         yield event_frame(number, event)
 
 
-async def _durable_events(parts: Parts, run_id: str, after: int) -> AsyncIterator[bytes]:
+async def _durable_events(parts: ApiServices, run_id: str, after: int) -> AsyncIterator[bytes]:
     """The journal first, then the living run; again, if it is cut off and taken up anew."""
     yield b": %s\n\n" % run_id.encode()
     run: LivingRun | None = None

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.exchange import Presence
-from portico_server.api.router import router as new_router
 from portico_server.core.request import Found, Refine, Search
 from portico_server.knowledge import several
 from portico_server.knowledge.filter import parse as parse_filter

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.depends import Caller, TheParts
-from portico_server.api.router import router as new_router
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.apps.agent.message import message_of
 from portico_server.db.sessions import MessageRow, SessionRow
 

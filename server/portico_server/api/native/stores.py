@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import Query, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.native.search import Answer, Question, answer
-from portico_server.api.parts import Parts
-from portico_server.api.router import router as new_router
+from portico_server.api.openai import upload
+from portico_server.api.parts import ApiServices
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
 from portico_server.knowledge.sources import spec
@@ -279,7 +282,7 @@ async def list_skipped_files(store: str, parts: TheParts, caller: Caller) -> Ski
     )
 
 
-def shown(info: StoreInfo, parts: Parts, caller: Principal) -> Store:
+def shown(info: StoreInfo, parts: ApiServices, caller: Principal) -> Store:
     """A store as this face describes it to a caller; what is wrong with the configuration is told to admins alone."""
     row = info.row
     wrong = parts.problems.of_store(row.name) if caller.admin and row.owner is None else None
@@ -316,6 +319,154 @@ def _file(row: StoreFileRow) -> StoreFile:
     )
 
 
-async def _shown(parts: Parts, row: StoreRow, caller: Principal) -> Store:
+async def _shown(parts: ApiServices, row: StoreRow, caller: Principal) -> Store:
     [info] = await parts.stores.describe([row], caller)
     return shown(info, parts, caller)
+
+
+# ``/api/stores/{store}/export`` and ``/api/stores/import``: a store as one portable file, streamed both ways.
+
+
+archive_router = new_router(prefix="/api/stores", tags=["Stores"])
+
+
+class Imported(BaseModel):
+    """The store that was made. ``run``, if any, makes vectors that the archive did not bring."""
+
+    store: Store
+    run: str | None
+
+
+@archive_router.get("/{store}/export", response_class=StreamingResponse)
+async def export_store(
+    store: str, parts: TheParts, caller: Caller, vectors: bool = True
+) -> StreamingResponse:
+    """A zip archive of the files, the chunks and, unless they are declined, the vectors of a store."""
+    row = await parts.stores.get(store, caller, whole=True)
+    name = quote(f"{row.name or row.id}.zip")
+    return StreamingResponse(
+        parts.stores.portable.export(row, vectors=vectors),
+        media_type="application/zip",
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
+    )
+
+
+@archive_router.post("/import")
+async def import_store(request: Request, parts: TheParts, caller: Caller) -> Imported:
+    """A store out of an archive: a form with the ``file``, and with a ``name`` if it is to have another."""
+    form = await upload.read(request, parts.files)
+    try:
+        row, run = await parts.stores.portable.restore(
+            form.received.path, form.fields.get("name", ""), caller
+        )
+    finally:
+        await parts.files.drop(form.received)
+    [info] = await parts.stores.describe([row], caller)
+    return Imported(store=shown(info, parts, caller), run=run)
+
+
+# ``/api/stores/{store}/calibrate``: what the vectors of a store are worth, measured on questions.
+
+
+calibration_router = new_router(prefix="/api/stores/{store}/calibrate", tags=["Stores"])
+
+
+class CalibrationWish(BaseModel):
+    """``questions`` with the ``file`` or the ``passage`` that answers each, or so many as a chat ``model`` asks."""
+
+    questions: list[dict[str, Any]] | None = None
+    generate: int | None = Field(default=None, ge=1, le=500)
+    model: str = "default"
+    apply: bool = False
+    """Use the best weight from now on."""
+
+
+@calibration_router.post("")
+async def calibrate_store(store: str, wish: CalibrationWish, parts: TheParts, caller: Caller) -> Begun:
+    """Measure the ranking with more and less weight for the vectors; the run's result has the scores."""
+    row = await parts.stores.get(store, caller, "manage")
+    run = await parts.stores.calibrate(row, caller, wish.model_dump())
+    return Begun(run=run)
+
+
+# ``/api/stores/{store}/groups``: the same files cut in other ways, in a tree.
+
+
+group_router = new_router(prefix="/api/stores/{store}/groups", tags=["Stores"])
+
+
+class GroupWish(BaseModel):
+    """A group to be made. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no more than their name."""
+
+    name: str
+    chunking_strategy: dict[str, Any] | None = None
+    parent: str | None = None
+    """The group in whose chunks these lie."""
+    embedding_model: str | None = None
+    """Left out, the store's own; empty, none."""
+
+
+class Group(BaseModel):
+    """A group, and how many files are in it, cannot be, and wait."""
+
+    name: str
+    parent: str
+    chunking: dict[str, Any]
+    embedding_model: str
+    completed: int
+    failed: int
+    waiting: int
+    chunks: int
+    errors: list[tuple[str, str]]
+    """Files that cannot be in it, as (name, why); 100 of the store at most."""
+
+
+class GroupList(BaseModel):
+    """The groups of a store, its own first."""
+
+    data: list[Group]
+
+
+class Retried(BaseModel):
+    """The ids of the runs that try again, none if nothing had failed."""
+
+    runs: list[str]
+
+
+@group_router.get("")
+async def list_groups(store: str, parts: TheParts, caller: Caller) -> GroupList:
+    """The groups of a store."""
+    row = await parts.stores.get(store, caller)
+    [info] = await parts.stores.describe([row], caller)
+    found = await parts.stores.groups.list(row, info.counts.completed)
+    return GroupList(data=[Group(**asdict(group)) for group in found])
+
+
+@group_router.post("")
+async def add_group(store: str, wish: GroupWish, parts: TheParts, caller: Caller) -> Begun:
+    """Make a group of all files, in the background; the store serves as before meanwhile."""
+    row = await parts.stores.get(store, caller, "manage")
+    model = wish.embedding_model
+    _, run = await parts.stores.groups.add(
+        row,
+        wish.name,
+        chunking=wish.chunking_strategy,
+        parent=wish.parent,
+        embedding_model=None if model is None else parts.stores.embedding(model),
+        caller=caller,
+    )
+    return Begun(run=run)
+
+
+@group_router.post("/retry")
+async def retry_groups(store: str, parts: TheParts, caller: Caller) -> Retried:
+    """Try the files again that could not be in a group. What a model has written of them is kept."""
+    row = await parts.stores.get(store, caller, "manage")
+    return Retried(runs=await parts.stores.groups.retry(row))
+
+
+@group_router.delete("/{group}")
+async def remove_group(store: str, group: str, parts: TheParts, caller: Caller) -> Gone:
+    """Remove a group with its chunks."""
+    await parts.stores.groups.remove(await parts.stores.get(store, caller, "manage"), group)
+    return Gone(id=group)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Admin, Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.native.artifacts import Artifact
-from portico_server.api.router import router as new_router
 from portico_server.api.sse import while_present
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.servable import Card
-from portico_server.tools.find import find
+from portico_server.tools.approval import Rule
+from portico_server.tools.sources.sources import SourceInfo
+from portico_server.tools.sources.spec import TIMEOUT, parse
+from portico_server.tools.toolbox import find
 
 router = new_router(prefix="/api/tools", tags=["Tools"])
 
@@ -137,3 +141,100 @@ async def call_tool(
     structured = dict(result.structured) if result.structured is not None else None
     made = [Artifact.of(item) for item in result.artifacts]
     return Outcome(text=result.text, structured=structured, is_error=result.is_error, artifacts=made)
+
+
+# ``/api/tool-sources``: the tools that the operator has added.
+
+
+source_router = new_router(prefix="/api/tool-sources", tags=["Tools"])
+
+
+class NewSource(BaseModel):
+    """A tool to add: exactly one of ``command``, ``function``, ``openapi`` and ``database``.
+
+    ``command``: program and arguments, with ``{name}`` where an argument of a call goes. ``function``:
+    ``module:function``, looked for in ``folder``, with the packages ``requirements``; ``module:*`` are all public
+    functions of a module. ``openapi``: URL or path of an OpenAPI 3 document, each of whose
+    operations becomes a tool. ``database``: ``postgresql://…`` or the path of a SQLite or DuckDB file, read and never
+    written. ``group``: a heading to find it under. ``cost``: US dollars a call. ``env`` and ``headers`` may hold
+    secrets and are never shown again. ``approval``: when somebody is asked before a call; empty: as the setting
+    ``tool_approval`` says.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    command: list[str] = []
+    function: str = ""
+    openapi: str = ""
+    database: str = ""
+    group: str = ""
+    description: str = ""
+    parameters: dict[str, dict[str, Any]] = {}
+    folder: str = ""
+    requirements: list[str] = []
+    env: dict[str, str] = {}
+    python: str = ""
+    url: str = ""
+    headers: dict[str, str] = {}
+    allow: list[str] = []
+    deny: list[str] = []
+    read_only: bool = False
+    timeout: float = TIMEOUT
+    cost: float = 0.0
+    approval: Rule = ""
+
+
+class Source(BaseModel):
+    """An addition as it stands, and the names of its tools. ``warning``: what its operator should change."""
+
+    name: str
+    kind: str
+    what: str
+    state: str
+    error: str | None
+    warning: str
+    tools: list[str]
+    configured: bool
+
+
+class SourceList(BaseModel):
+    """All of them, by name."""
+
+    data: list[Source]
+
+
+class RemovedSource(BaseModel):
+    """What was removed."""
+
+    name: str
+    deleted: bool = True
+
+
+@source_router.get("")
+async def list_tool_sources(parts: TheParts, _caller: Admin) -> SourceList:
+    """The tools that were added: commands, functions, APIs and databases."""
+    return SourceList(data=[_shown(info) for info in parts.added.every()])
+
+
+@source_router.post("")
+async def add_tool_source(wish: NewSource, parts: TheParts, caller: Admin) -> Source:
+    """Add a tool from now on. What cannot be prepared at once is refused."""
+    return _shown(await parts.added.add(parse(wish.model_dump()), caller.id))
+
+
+@source_router.get("/{name}")
+async def get_tool_source(name: str, parts: TheParts, _caller: Admin) -> Source:
+    """One addition."""
+    return _shown(parts.added.get(name))
+
+
+@source_router.delete("/{name}")
+async def remove_tool_source(name: str, parts: TheParts, _caller: Admin) -> RemovedSource:
+    """Take an addition out again, with all its tools."""
+    await parts.added.remove(name)
+    return RemovedSource(name=name)
+
+
+def _shown(info: SourceInfo) -> Source:
+    return Source(**asdict(info))

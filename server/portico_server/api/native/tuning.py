@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel
 
-from portico_server.api.depends import Caller, Seen, TheParts
+from portico_server.api.endpoint import Caller, Seen, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import JobWish
-from portico_server.api.parts import Parts
-from portico_server.api.router import router as new_router
+from portico_server.api.parts import ApiServices
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.finetune.spec import Job
@@ -82,7 +82,7 @@ async def follow_fine_tuning_job(
     return EventStream(_frames(parts, job_id, caller, after))
 
 
-async def _frames(parts: Parts, job_id: str, caller: Principal, after: int) -> AsyncIterator[bytes]:
+async def _frames(parts: ApiServices, job_id: str, caller: Principal, after: int) -> AsyncIterator[bytes]:
     yield b": %s\n\n" % job_id.encode()
     async for found in parts.tuning.follow(job_id, caller, after):
         if isinstance(found, Job):

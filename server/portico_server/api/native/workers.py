@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.native.questions import LONGEST_LEASE, LONGEST_WAIT, Claims, Question
-from portico_server.api.router import router as new_router
 from portico_server.api.sse import while_present
 from portico_server.tools.approval import Rule
 from portico_server.tools.served import Function

@@ -12,7 +12,7 @@ from portico_server.api.exchange import Exchange
 from portico_server.api.openai import validate
 from portico_server.api.openai.relay import pass_on
 from portico_server.api.openai.validate import Check
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.relay import Operation, Relay
 from portico_server.settings import MB_BYTES
@@ -33,7 +33,7 @@ _FORM: Final[Mapping[str, Any]] = {
 }
 
 
-async def speak(exchange: Exchange, parts: Parts) -> None:
+async def speak(exchange: Exchange, parts: ApiServices) -> None:
     """``POST /v1/audio/speech``."""
     body = await exchange.json()
     validate.model(body)
@@ -54,17 +54,19 @@ async def speak(exchange: Exchange, parts: Parts) -> None:
     await pass_on(exchange, parts, Relay("audio/speech", body))
 
 
-async def transcribe(exchange: Exchange, parts: Parts) -> None:
+async def transcribe(exchange: Exchange, parts: ApiServices) -> None:
     """``POST /v1/audio/transcriptions``."""
     await _written(exchange, parts, "audio/transcriptions", (*TEXTS, "diarized_json"))
 
 
-async def translate(exchange: Exchange, parts: Parts) -> None:
+async def translate(exchange: Exchange, parts: ApiServices) -> None:
     """``POST /v1/audio/translations``: into English."""
     await _written(exchange, parts, "audio/translations", TEXTS)
 
 
-async def _written(exchange: Exchange, parts: Parts, operation: Operation, formats: tuple[str, ...]) -> None:
+async def _written(
+    exchange: Exchange, parts: ApiServices, operation: Operation, formats: tuple[str, ...]
+) -> None:
     # Loaded with the first form: a start of the daemon does without its parser.
     from portico_server.api.openai import form
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import Query
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.openai import batch_shapes as shapes
 from portico_server.api.openai.batch_shapes import Batch, BatchList, BatchWish
-from portico_server.api.router import router as new_router
 
 router = new_router(prefix="/v1/batches", tags=["OpenAI: batches"])
 

@@ -11,7 +11,7 @@ from portico.wire import Cited, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai import validate
 from portico_server.api.openai.relay import caller_of, find, relay
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.passage import where
@@ -23,7 +23,7 @@ _OURS = ("model", "messages", "stream", "stream_options", "n")
 """Fields that are the face's business and not an option of the app."""
 
 
-async def create(exchange: Exchange, parts: Parts) -> None:
+async def create(exchange: Exchange, parts: ApiServices) -> None:
     """Answer a conversation, whole or as a stream."""
     body = await exchange.json()
     validate.chat(body)
@@ -34,7 +34,7 @@ async def create(exchange: Exchange, parts: Parts) -> None:
         await _app(exchange, parts, body)
 
 
-async def _app(exchange: Exchange, parts: Parts, body: Mapping[str, Any]) -> None:
+async def _app(exchange: Exchange, parts: ApiServices, body: Mapping[str, Any]) -> None:
     name = body["model"]
     for field, wanted in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):
         if wanted:
@@ -60,7 +60,7 @@ async def _app(exchange: Exchange, parts: Parts, body: Mapping[str, Any]) -> Non
 
 
 async def _frames(
-    parts: Parts, run: Run, completion: _Completion, include_usage: bool
+    parts: ApiServices, run: Run, completion: _Completion, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """The events of a run as chunks. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
@@ -89,7 +89,7 @@ async def _frames(
         await run.leave()
 
 
-async def _made(parts: Parts, run: Run) -> list[dict[str, Any]]:
+async def _made(parts: ApiServices, run: Run) -> list[dict[str, Any]]:
     """The files that the tools of an app made, as OpenAI's file paths; their bytes are at ``/v1/files/ID/content``."""
     if parts.registry.get(run.name, run.caller) is None:
         return []  # the chat of a store, which makes nothing

@@ -5,12 +5,12 @@ from __future__ import annotations
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import validate
 from portico_server.api.openai.relay import caller_of, find, relay
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.servable import relays
 
 
-async def create(exchange: Exchange, parts: Parts) -> None:
+async def create(exchange: Exchange, parts: ApiServices) -> None:
     """Continue a prompt."""
     body = await exchange.json()
     validate.completions(body)

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Query
 from starlette.responses import Response
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.openai.included import Included
 from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page
-from portico_server.api.router import router as new_router
-from portico_server.apps.respond.machine import shown
-from portico_server.apps.respond.read import include as read_include
+from portico_server.apps.responses.event_builder import shown
+from portico_server.apps.responses.read import include as read_include
 from portico_server.db.conversations import ConversationRow
 
 router = new_router(prefix="/v1/conversations", tags=["OpenAI: conversations"])

@@ -13,13 +13,13 @@ import orjson
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai import validate
 from portico_server.api.openai.relay import caller_of, find, relay
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Embed, Vectors
 from portico_server.core.servable import relays
 
 
-async def create(exchange: Exchange, parts: Parts) -> None:
+async def create(exchange: Exchange, parts: ApiServices) -> None:
     """Embed one text or many."""
     body = await exchange.json()
     validate.embeddings(body)

@@ -2,30 +2,316 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query
+from pydantic import BaseModel, Field
 
-from portico_server.api.depends import Caller, TheParts
-from portico_server.api.openai import evals_shapes as shapes
-from portico_server.api.openai.evals_shapes import (
-    EvalChange,
-    EvalDeleted,
-    EvalList,
-    EvalObject,
-    EvalRun,
-    EvalRunDeleted,
-    EvalRunList,
-    EvalWish,
-    OutputItem,
-    OutputItemList,
-    RunStatus,
-    RunWish,
-)
-from portico_server.api.router import router as new_router
-from portico_server.evals.spec import STOPPED
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
+from portico_server.core.errors import NotFound
+from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
+from portico_server.evals import statistics
+from portico_server.evals.spec import STOPPED, Evaluation
 from portico_server.knowledge.contents import check_metadata
+
+# Evaluations, their runs and output items in OpenAI's words.
+#
+# https://platform.openai.com/docs/api-reference/evals
+
+
+RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
+
+_ITEM: Final = re.compile(r"outputitem_([0-9a-f]+)_(\d{1,9})")
+
+
+class EvalWish(BaseModel):
+    """An evaluation to be made. What belongs into its parts is checked by its own errors."""
+
+    name: str = Field("", max_length=300)
+    data_source_config: dict[str, Any]
+    testing_criteria: list[Any]
+    metadata: dict[str, Any] | None = None
+
+
+class EvalChange(BaseModel):
+    """Another name, or other metadata."""
+
+    name: str | None = Field(None, max_length=300)
+    metadata: dict[str, Any] | None = None
+
+
+class RunWish(BaseModel):
+    """A run to be begun."""
+
+    name: str = Field("", max_length=300)
+    data_source: dict[str, Any]
+    metadata: dict[str, Any] | None = None
+
+
+class EvalObject(BaseModel):
+    """What is tested: the form of the items, and the graders."""
+
+    object: Literal["eval"] = "eval"
+    id: str
+    name: str
+    created_at: int
+    data_source_config: dict[str, Any]
+    testing_criteria: list[dict[str, Any]]
+    metadata: dict[str, str]
+
+
+class EvalList(BaseModel):
+    """One page."""
+
+    object: Literal["list"] = "list"
+    data: list[EvalObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class EvalDeleted(BaseModel):
+    """What was removed."""
+
+    object: Literal["eval.deleted"] = "eval.deleted"
+    deleted: bool = True
+    eval_id: str
+
+
+class EvalError(BaseModel):
+    """What went wrong."""
+
+    code: str
+    message: str
+
+
+class ModelUsage(BaseModel):
+    """What one model was asked. ``cost`` in US dollars, null where no price is known; ours."""
+
+    model_name: str
+    invocation_count: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    total_tokens: int
+    cost: float | None
+
+
+class CriterionResult(BaseModel):
+    """How many items a criterion passed. ``mean`` and ``standard_error`` of its scores are ours."""
+
+    testing_criteria: str
+    passed: int
+    failed: int
+    mean: float | None
+    standard_error: float | None
+
+
+class Counts(BaseModel):
+    """Items that are done, by how they did."""
+
+    total: int
+    passed: int
+    failed: int
+    errored: int
+
+
+class EvalRun(BaseModel):
+    """A run. ``items``, ``run_id`` (the durable run with its events), ``search_id`` and ``settings`` (of a trial),
+    ``score`` with ``standard_error``, ``cost`` and ``seconds`` (of all items, one after another) are ours.
+    """
+
+    object: Literal["eval.run"] = "eval.run"
+    id: str
+    eval_id: str
+    name: str
+    status: RunStatus
+    model: str
+    created_at: int
+    finished_at: int | None
+    data_source: dict[str, Any]
+    error: EvalError | None
+    metadata: dict[str, str]
+    per_model_usage: list[ModelUsage]
+    per_testing_criteria_results: list[CriterionResult]
+    report_url: str
+    result_counts: Counts
+    items: int
+    run_id: str
+    search_id: str | None
+    settings: dict[str, Any] | None
+    score: float | None
+    standard_error: float | None
+    cost: float | None
+    seconds: float
+
+
+class EvalRunList(BaseModel):
+    """One page."""
+
+    object: Literal["list"] = "list"
+    data: list[EvalRun]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class EvalRunDeleted(BaseModel):
+    """What was removed."""
+
+    object: Literal["eval.run.deleted"] = "eval.run.deleted"
+    deleted: bool = True
+    run_id: str
+
+
+class OutputItem(BaseModel):
+    """What became of one item: what was asked and answered, and what each criterion gave it. ``score`` and ``seconds``
+    are ours.
+    """
+
+    object: Literal["eval.run.output_item"] = "eval.run.output_item"
+    id: str
+    eval_id: str
+    run_id: str
+    created_at: int
+    status: Literal["pass", "fail", "error"]
+    datasource_item_id: int
+    datasource_item: dict[str, Any]
+    results: list[dict[str, Any]]
+    sample: dict[str, Any]
+    score: float
+    seconds: float
+
+
+class OutputItemList(BaseModel):
+    """One page."""
+
+    object: Literal["list"] = "list"
+    data: list[OutputItem]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def evaluation(found: Evaluation) -> EvalObject:
+    """An evaluation as it is answered: the schema in OpenAI's form, with the sample in it if it was asked for."""
+    row = found.row
+    config = row.spec["data_source_config"]
+    properties: dict[str, Any] = {"item": dict(config["item_schema"])}
+    if config.get("include_sample_schema"):
+        properties["sample"] = {
+            "type": "object",
+            "properties": {"output_text": {"type": "string"}, "output_json": {}, "output_tools": {}},
+            "required": ["output_text"],
+        }
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return EvalObject(
+        id=row.id,
+        name=row.name,
+        created_at=int(row.created_at),
+        data_source_config={"type": "custom", "schema": schema},
+        testing_criteria=[dict(one.grader) for one in found.criteria],
+        metadata=dict(row.metadata),
+    )
+
+
+def run(row: EvalRunRow, url: str) -> EvalRun:
+    """A run as it is answered; ``url`` is the daemon's address."""
+    done = row.tally
+    mean = statistics.of(done, "score")
+    source = dict(row.source)
+    return EvalRun(
+        id=row.id,
+        eval_id=row.eval_id,
+        name=row.name,
+        status="canceled" if row.status == STOPPED else row.status,  # type: ignore[arg-type]  # only ours are written
+        model=str(source.get("model") or source.get("store") or ""),
+        created_at=int(row.created_at),
+        finished_at=None if row.finished_at is None else int(row.finished_at),
+        data_source=source,
+        error=None if row.error is None else EvalError(**row.error),
+        metadata=dict(row.metadata),
+        per_model_usage=[
+            ModelUsage(
+                model_name=name,
+                invocation_count=used["calls"],
+                prompt_tokens=used["prompt"],
+                completion_tokens=used["completion"],
+                cached_tokens=used["cached"],
+                total_tokens=used["prompt"] + used["completion"],
+                cost=used["cost"],
+            )
+            for name, used in (done.get("models") or {}).items()
+        ],
+        per_testing_criteria_results=[
+            _criterion(name, one) for name, one in (done.get("criteria") or {}).items()
+        ],
+        report_url=f"{url}/v1/evals/{row.eval_id}/runs/{row.id}/output_items",
+        result_counts=Counts(
+            total=statistics.count(done), passed=done["pass"], failed=done["fail"], errored=done["error"]
+        ),
+        items=row.total,
+        run_id=row.run_id,
+        search_id=row.search_id,
+        settings=None if row.settings is None else dict(row.settings),
+        score=mean.value,
+        standard_error=mean.error,
+        cost=statistics.cost(done),
+        seconds=done["seconds"],
+    )
+
+
+def _criterion(name: str, found: Mapping[str, Any]) -> CriterionResult:
+    mean = statistics.mean(found["score"])
+    return CriterionResult(
+        testing_criteria=name,
+        passed=found["pass"],
+        failed=found["fail"],
+        mean=mean.value,
+        standard_error=mean.error,
+    )
+
+
+def output(found: OutputRow, item: ItemRow, row: EvalRunRow) -> OutputItem:
+    """What became of one item as it is answered."""
+    options = row.source.get("sampling_params") or {}
+    sample = {
+        "error": None,
+        "finish_reason": "stop",
+        "model": str(row.source.get("model") or row.source.get("store") or ""),
+        **{name: options.get(name) for name in ("max_completion_tokens", "temperature", "top_p", "seed")},
+        **found.sample,
+    }
+    sample.setdefault("usage", None)
+    return OutputItem(
+        id=f"outputitem_{row.id.rpartition('_')[2]}_{found.number}",
+        eval_id=row.eval_id,
+        run_id=row.id,
+        created_at=int(found.created_at),
+        status=found.status,
+        datasource_item_id=found.number,
+        datasource_item=dict(item.item),
+        results=[dict(result) for result in found.results],
+        sample=sample,
+        score=found.score,
+        seconds=found.seconds,
+    )
+
+
+def number_of(output_item_id: str, row: EvalRunRow) -> int:
+    """The number of an item, by the id of what became of it. Raises `NotFound` for that of another run."""
+    found = _ITEM.fullmatch(output_item_id)
+    if found is None or found[1] != row.id.rpartition("_")[2]:
+        raise NotFound(
+            f"The run '{row.id}' has no output item '{output_item_id[:80]}'.",
+            code="output_item_not_found",
+            param="output_item_id",
+        )
+    return int(found[2])
+
 
 router = new_router(prefix="/v1/evals", tags=["OpenAI: evals"])
 
@@ -37,7 +323,7 @@ Order = Literal["asc", "desc"]
 async def create_eval(wish: EvalWish, parts: TheParts, caller: Caller) -> EvalObject:
     """Make an evaluation: the form of its items, and the criteria that answers are tested by."""
     metadata = check_metadata(wish.metadata)
-    return shapes.evaluation(
+    return evaluation(
         await parts.evals.create(wish.name, wish.data_source_config, wish.testing_criteria, metadata, caller)
     )
 
@@ -55,21 +341,21 @@ async def list_evals(
     page = await parts.evals.list(
         caller, after=after, limit=limit, order=order, by_update=order_by == "updated_at"
     )
-    data = [shapes.evaluation(found) for found in page.data]
+    data = [evaluation(found) for found in page.data]
     return EvalList(data=data, first_id=_first(data), last_id=_first(data[-1:]), has_more=page.has_more)
 
 
 @router.get("/{eval_id}")
 async def retrieve_eval(eval_id: str, parts: TheParts, caller: Caller) -> EvalObject:
     """One of them."""
-    return shapes.evaluation(await parts.evals.get(eval_id, caller))
+    return evaluation(await parts.evals.get(eval_id, caller))
 
 
 @router.post("/{eval_id}")
 async def update_eval(eval_id: str, change: EvalChange, parts: TheParts, caller: Caller) -> EvalObject:
     """Give it another name or other metadata."""
     metadata = None if change.metadata is None else check_metadata(change.metadata)
-    return shapes.evaluation(await parts.evals.update(eval_id, change.name, metadata, caller))
+    return evaluation(await parts.evals.update(eval_id, change.name, metadata, caller))
 
 
 @router.delete("/{eval_id}")
@@ -84,7 +370,7 @@ async def create_eval_run(eval_id: str, wish: RunWish, parts: TheParts, caller: 
     """Begin a run. What is wrong with its items, names or templates is told before anything is asked."""
     metadata = check_metadata(wish.metadata)
     row = await parts.eval_runs.create(eval_id, wish.name, wish.data_source, metadata, caller)
-    return shapes.run(row, parts.url)
+    return run(row, parts.url)
 
 
 @router.get("/{eval_id}/runs")
@@ -102,21 +388,21 @@ async def list_eval_runs(
     page = await parts.eval_runs.list(
         eval_id, caller, after=after, limit=limit, order=order, statuses=statuses
     )
-    data = [shapes.run(row, parts.url) for row in page.data]
+    data = [run(row, parts.url) for row in page.data]
     return EvalRunList(data=data, first_id=_first(data), last_id=_first(data[-1:]), has_more=page.has_more)
 
 
 @router.get("/{eval_id}/runs/{run_id}")
 async def retrieve_eval_run(eval_id: str, run_id: str, parts: TheParts, caller: Caller) -> EvalRun:
     """One run, with what it has come to so far."""
-    return shapes.run(await parts.eval_runs.get(eval_id, run_id, caller), parts.url)
+    return run(await parts.eval_runs.get(eval_id, run_id, caller), parts.url)
 
 
 @router.post("/{eval_id}/runs/{run_id}", include_in_schema=False)
 @router.post("/{eval_id}/runs/{run_id}/cancel")
 async def cancel_eval_run(eval_id: str, run_id: str, parts: TheParts, caller: Caller) -> EvalRun:
     """End a run; what is done of it stays. Older clients leave out ``/cancel``."""
-    return shapes.run(await parts.eval_runs.cancel(eval_id, run_id, caller), parts.url)
+    return run(await parts.eval_runs.cancel(eval_id, run_id, caller), parts.url)
 
 
 @router.delete("/{eval_id}/runs/{run_id}")
@@ -139,11 +425,11 @@ async def list_eval_run_output_items(
 ) -> OutputItemList:
     """What became of the items that are done."""
     row = await parts.eval_runs.get(eval_id, run_id, caller)
-    behind = None if after is None else shapes.number_of(after, row)
+    behind = None if after is None else number_of(after, row)
     page, items = await parts.eval_runs.outputs(
         row, after=behind, limit=limit, order=order, statuses=() if status is None else (status,)
     )
-    data = [shapes.output(found, items[found.number], row) for found in page.data]
+    data = [output(found, items[found.number], row) for found in page.data]
     return OutputItemList(data=data, first_id=_first(data), last_id=_first(data[-1:]), has_more=page.has_more)
 
 
@@ -153,8 +439,8 @@ async def retrieve_eval_run_output_item(
 ) -> OutputItem:
     """What became of one item."""
     row = await parts.eval_runs.get(eval_id, run_id, caller)
-    found, item = await parts.eval_runs.output(row, shapes.number_of(output_item_id, row))
-    return shapes.output(found, item, row)
+    found, item = await parts.eval_runs.output(row, number_of(output_item_id, row))
+    return output(found, item, row)
 
 
 def _first(data: Sequence[EvalObject | EvalRun | OutputItem]) -> str | None:

@@ -13,9 +13,9 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from portico_server.api import made
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.openai import upload
-from portico_server.api.router import router as new_router
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import Query, Request
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import (
     FineTuningJob,
@@ -15,7 +16,6 @@ from portico_server.api.openai.fine_tuning_shapes import (
     JobList,
     JobWish,
 )
-from portico_server.api.router import router as new_router
 
 router = new_router(prefix="/v1/fine_tuning/jobs", tags=["OpenAI: fine-tuning"])
 

@@ -5,35 +5,221 @@ Source: https://platform.openai.com/docs/api-reference/images.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from portico_server.api.exchange import STREAM, Exchange, Presence
-from portico_server.api.openai import image_fields, image_links
+from portico_server.api.openai import validate
 from portico_server.api.openai.relay import caller_of, relaying
-from portico_server.api.parts import Parts
-from portico_server.core import media
-from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.invalid import missing
-from portico_server.core.media import Attachment
+from portico_server.api.openai.validate import Check
+from portico_server.api.parts import ApiServices
+from portico_server.api.protected import address
+from portico_server.core import interfaces, media
+from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError
+from portico_server.core.invalid import missing, wrong, wrong_type
+from portico_server.core.media import Attachment, size_of
 from portico_server.core.relay import Relay, RelayResponse
+from portico_server.knowledge.uploaded import Uploaded
+from portico_server.runs.artifacts import Author, NewArtifact
 from portico_server.settings import MB_BYTES
+from portico_server.tools.fetch.fetcher import OutwardFetcher
+from portico_server.tools.fetch.policy import Policy
+
+# What must be right in a request for pictures before a model sees it. Pure: values in, `InvalidRequest` out.
+#
+# Source: https://platform.openai.com/docs/api-reference/images.
+
+
+LONGEST: Final = 32_000
+"""Characters of a prompt."""
+
+MOST: Final = 10
+"""Pictures of one request."""
+
+PARTIALS: Final = 3
+"""Pictures on the way to one that is streamed."""
+
+FORM: Final[Mapping[str, Any]] = {
+    "n": "whole",
+    "output_compression": "whole",
+    "partial_images": "whole",
+    "stream": "boolean",
+    "seed": "whole",
+    "steps": "whole",
+    "guidance_scale": "number",
+    "strength": "number",
+    "svg": "json",
+}
+"""How the fields of a form read that are no texts."""
+
+
+def check(body: Mapping[str, Any]) -> None:
+    """Check all fields but the pictures that come with them."""
+    validate.model(body)
+    prompt = body.get("prompt")
+    if prompt is None:
+        missing("prompt")
+    if not isinstance(prompt, str):
+        wrong_type("prompt", "a string", prompt)
+    if not prompt.strip():
+        wrong("prompt", "must not be empty")
+    if len(prompt) > LONGEST:
+        wrong(
+            "prompt",
+            f"has {len(prompt):,} characters; at most {LONGEST:,} are taken",
+            code="string_above_max_length",
+        )
+    validate.known_fields(body, _FIELDS)
+    if body.get("background") == "transparent" and body.get("output_format") == "jpeg":
+        wrong("background", "is 'transparent', but a JPEG has no transparency: ask for png or webp")
+    if not body.get("stream"):
+        if body.get("partial_images"):
+            wrong("partial_images", "needs 'stream' to be true")
+    elif body.get("response_format") == "url":
+        wrong("response_format", "is 'url', but events of a stream hold their pictures as b64_json")
+
+
+def _size(value: Any, path: str) -> None:
+    if not isinstance(value, str):
+        wrong_type(path, "a string", value)
+    size_of(value, path)
+
+
+_FIELDS: Mapping[str, Check] = {
+    "n": validate.integer(1, MOST),
+    "size": _size,
+    "quality": validate.one_of("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"),
+    "style": validate.one_of("vivid", "natural"),
+    "background": validate.one_of("auto", "transparent", "opaque"),
+    "output_format": validate.one_of("png", "jpeg", "webp", "gif", "svg"),
+    "output_compression": validate.integer(0, 100),
+    "response_format": validate.one_of("url", "b64_json"),
+    "input_fidelity": validate.one_of("high", "low"),
+    "moderation": validate.one_of("auto", "low"),
+    "stream": validate.boolean,
+    "partial_images": validate.integer(0, PARTIALS),
+    "user": validate.string,
+    "safety_identifier": validate.string,
+    "seed": validate.integer(),
+    "steps": validate.integer(1, 500),
+    "guidance_scale": validate.number(0, 100),
+    "strength": validate.number(0, 1),
+    "negative_prompt": validate.string,
+}
+
+
+# Pictures by reference: those that a request points to, and those that its answer is to point to.
+
+
+PATIENCE: Final = 60.0
+"""Seconds in which a picture must have come from elsewhere."""
+
+ANSWERED: Final = 64 * MB_BYTES
+"""Bytes that a picture may have which a model has made."""
+
+
+async def referred(body: dict[str, Any], exchange: Exchange, parts: ApiServices) -> tuple[Attachment, ...]:
+    """Take ``images`` and ``mask`` out of a JSON body: data URLs, addresses, ids of files. Raises `PorticoError`."""
+    given = body.pop("images", None)
+    if given is None:
+        missing("images")
+    if not isinstance(given, list) or not given:
+        wrong_type("images", "a list of objects with 'image_url' or 'file_id'", given)
+    if len(given) > media.MAX_IMAGES:
+        wrong("images", f"has {len(given)} items; at most {media.MAX_IMAGES} are taken")
+    found = [await _one(item, "image", f"images[{n}]", exchange, parts) for n, item in enumerate(given)]
+    mask = body.pop("mask", None)
+    if mask is not None:
+        found.append(await _one(mask, "mask", "mask", exchange, parts))
+    return tuple(found)
+
+
+async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: ApiServices) -> Attachment:
+    url, file_id = (item.get("image_url"), item.get("file_id")) if isinstance(item, Mapping) else (None, None)
+    if isinstance(file_id, str):
+        try:
+            name, data = await Uploaded(parts.files, parts.artifacts).read(file_id, caller_of(exchange))
+        except NotFound as error:
+            raise NotFound(error.message, code=error.code, param=f"{at}.file_id") from error
+        return media.attach(field, name.rpartition("/")[2], data, f"{at}.file_id")
+    if not isinstance(url, str):
+        wrong_type(at, "an object with a string 'image_url' or 'file_id'", item)
+    param = f"{at}.image_url"
+    limit = parts.settings.max_media_mb * MB_BYTES
+    if url.startswith("data:"):
+        head, _, text = url.partition(",")
+        try:
+            data = base64.b64decode(text, validate=True) if head.endswith(";base64") else b""
+        except (binascii.Error, ValueError):
+            data = b""
+        if not data:
+            wrong(param, "must be data:image/TYPE;base64,DATA or an address")
+    else:
+        try:
+            data = await _fetched(url, parts, limit)
+        except (InvalidRequest, NotFound) as error:
+            raise InvalidRequest(error.message, code=error.code, param=param) from error
+    return media.attach(field, "image", data, param)
+
+
+async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: ApiServices, run: str) -> bytes:
+    """An answer of a model with its pictures as they are ``wanted``.
+
+    For ``url`` those that came as base64 are kept as artifacts of this caller; for ``b64_json`` those that are still
+    with a provider are fetched. Raises `PorticoError`.
+    """
+    if wanted is None:
+        return data
+    document = orjson.loads(data)
+    items = document.get("data")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise EngineFailed("The model answered something that is not pictures.")
+    lacking = [item for item in items if not item.get(wanted)]
+    if not lacking:
+        return data
+    if wanted == "b64_json":
+        for item in lacking:
+            fetched = await _fetched(str(item.pop("url", "")), parts, ANSWERED)
+            item["b64_json"] = base64.b64encode(fetched).decode()
+        return orjson.dumps(document)
+    made = []
+    for number, item in enumerate(lacking, 1):
+        raw = base64.b64decode(item.pop("b64_json", None) or "")
+        known = media.measure_image(raw)
+        kind = known.media_type if known is not None else "application/octet-stream"
+        made.append(NewArtifact(f"picture-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, raw))
+    kept = await parts.artifacts.keep(made, Author(run, caller_of(exchange)))
+    host = exchange.header(b"host")
+    base = address(
+        parts.settings, exchange.scope.get("scheme", "http"), host.decode("latin-1") if host else None
+    )
+    for item, artifact in zip(lacking, kept, strict=True):
+        item["url"] = f"{base}/v1/files/{artifact.id}/content"
+    return orjson.dumps(document)
+
+
+async def _fetched(url: str, parts: ApiServices, limit: int) -> bytes:
+    fetcher = OutwardFetcher(Policy.of(parts.settings.tool_hosts))
+    return await interfaces.read_whole(fetcher, url, limit=limit, seconds=PATIENCE)
+
 
 _EVENTS: Final = {"images/generations": "image_generation", "images/edits": "image_edit"}
 
 
-async def generate(exchange: Exchange, parts: Parts) -> None:
+async def generate(exchange: Exchange, parts: ApiServices) -> None:
     """``POST /v1/images/generations``."""
     body = await exchange.json()
-    image_fields.check(body)
+    check(body)
     await _answer(exchange, parts, Relay("images/generations", body))
 
 
-async def edit(exchange: Exchange, parts: Parts) -> None:
+async def edit(exchange: Exchange, parts: ApiServices) -> None:
     """``POST /v1/images/edits``: a form with the pictures, or JSON that refers to them."""
     if exchange.is_form:
         # Loaded with the first form: a start of the daemon does without its parser.
@@ -42,18 +228,18 @@ async def edit(exchange: Exchange, parts: Parts) -> None:
         names = ("image", "mask")
         limit = parts.settings.max_media_mb * MB_BYTES
         found = await form.read(exchange, files=names, limit=limit, most=media.MAX_IMAGES + 1)
-        body: dict[str, Any] = found.typed(image_fields.FORM)
-        image_fields.check(body)
+        body: dict[str, Any] = found.typed(FORM)
+        check(body)
         files = tuple(media.attach(file.field, file.name, file.data, file.field) for file in found.files)
     else:
         body = await exchange.json()
-        image_fields.check(body)
-        files = await image_links.referred(body, exchange, parts)
+        check(body)
+        files = await referred(body, exchange, parts)
     _check_files(files)
     await _answer(exchange, parts, Relay("images/edits", body, files=files))
 
 
-async def vary(exchange: Exchange, parts: Parts) -> None:
+async def vary(exchange: Exchange, parts: ApiServices) -> None:
     """``POST /v1/images/variations``, which its inventor has given up."""
     raise InvalidRequest(
         "Variations are no longer made, here as at OpenAI. Send the image to /v1/images/edits, with a prompt that says "
@@ -78,7 +264,7 @@ def _check_files(files: tuple[Attachment, ...]) -> None:
     media.check_mask(images, masks[0] if masks else None, "mask")
 
 
-async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:
+async def _answer(exchange: Exchange, parts: ApiServices, request: Relay) -> None:
     name = request.body["model"]
     caller = caller_of(exchange)
     servable = await relaying(parts, request, caller)
@@ -95,7 +281,7 @@ async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:
             relayed = await parts.runner.relay(servable, name, replace(request, body=plain), caller)
         if not request.stream:
             data = b"".join([chunk async for chunk in relayed.chunks])
-            data = await image_links.settled(data, given.get("response_format"), exchange, parts, relayed.run)
+            data = await settled(data, given.get("response_format"), exchange, parts, relayed.run)
     if not request.stream:
         await exchange.answer(200, data)
     elif relayed.media_type.startswith("text/event-stream"):
@@ -106,11 +292,11 @@ async def _answer(exchange: Exchange, parts: Parts, request: Relay) -> None:
 
 
 async def _events(
-    relayed: RelayResponse, event: str, exchange: Exchange, parts: Parts
+    relayed: RelayResponse, event: str, exchange: Exchange, parts: ApiServices
 ) -> AsyncIterator[bytes]:
     """The stream that was asked for, from a model that answers at once."""
     data = b"".join([chunk async for chunk in relayed.chunks])
-    document = orjson.loads(await image_links.settled(data, "b64_json", exchange, parts, relayed.run))
+    document = orjson.loads(await settled(data, "b64_json", exchange, parts, relayed.run))
     kind = f"{event}.completed"
     told = {
         name: document[name]

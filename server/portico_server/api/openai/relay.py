@@ -6,7 +6,7 @@ from typing import Any
 
 from portico_server.api.errors import RawHeaders
 from portico_server.api.exchange import STREAM, Exchange, Presence
-from portico_server.api.parts import Parts
+from portico_server.api.parts import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.relay import CAPABILITY, Operation, Relay
@@ -19,7 +19,7 @@ def caller_of(exchange: Exchange) -> Principal:
     return exchange.caller
 
 
-async def find(parts: Parts, name: str, operation: Operation, caller: Principal) -> Servable:
+async def find(parts: ApiServices, name: str, operation: Operation, caller: Principal) -> Servable:
     """The model or app ``name``, if it can do ``operation``; otherwise an error that names one that can."""
     servable = await parts.registry.resolve(name, caller)
     capability = CAPABILITY[operation]
@@ -40,7 +40,7 @@ async def find(parts: Parts, name: str, operation: Operation, caller: Principal)
 
 
 async def relay(
-    exchange: Exchange, parts: Parts, servable: Relays, operation: Operation, body: dict[str, Any]
+    exchange: Exchange, parts: ApiServices, servable: Relays, operation: Operation, body: dict[str, Any]
 ) -> None:
     """Bytes in, bytes out; cancelled with the client."""
     request = Relay(operation, body)
@@ -57,7 +57,7 @@ async def relay(
         await exchange.answer(200, whole, _typed(relayed.media_type))
 
 
-async def relaying(parts: Parts, request: Relay, caller: Principal) -> Relays:
+async def relaying(parts: ApiServices, request: Relay, caller: Principal) -> Relays:
     """The model of a request that only models on the hot path can answer."""
     name = request.body["model"]
     servable = await find(parts, name, request.operation, caller)
@@ -70,7 +70,7 @@ async def relaying(parts: Parts, request: Relay, caller: Principal) -> Relays:
     return servable
 
 
-async def pass_on(exchange: Exchange, parts: Parts, request: Relay) -> None:
+async def pass_on(exchange: Exchange, parts: ApiServices, request: Relay) -> None:
     """Sounds and transcripts: events and bytes as they come, documents whole; cancelled with the client."""
     caller = caller_of(exchange)
     servable = await relaying(parts, request, caller)

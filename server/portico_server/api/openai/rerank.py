@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.openai.relay import find
-from portico_server.api.router import router as new_router
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Ranked, Rerank
 

@@ -9,12 +9,12 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from portico.wire import Passage
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai import vector_store_shapes as shapes
 from portico_server.api.openai.vector_store_shapes import ExpiresAfter
-from portico_server.api.parts import Parts
-from portico_server.api.router import router as new_router
+from portico_server.api.parts import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Refine, Search
@@ -369,6 +369,6 @@ async def list_files_in_batch(
     return shapes.listing([shapes.vector_store_file(item) for item in page.data], page.has_more)
 
 
-async def _shown(parts: Parts, row: StoreRow, caller: Principal) -> shapes.VectorStore:
+async def _shown(parts: ApiServices, row: StoreRow, caller: Principal) -> shapes.VectorStore:
     [info] = await parts.stores.describe([row], caller)
     return shapes.vector_store(info)

@@ -5,25 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico_server.apps.agent import functions, read
-from portico_server.apps.agent.conversation import conversation
-from portico_server.apps.agent.forward import FORWARD, ForwardApp
+from portico.wire import Delta
+from portico_server.apps.agent import read, tools
 from portico_server.apps.agent.message import AgentMessage, message_of
-from portico_server.apps.agent.session import Recollection, Session
+from portico_server.apps.agent.session import Recollection, Session, conversation
 from portico_server.apps.agent.sessions import Sessions
-from portico_server.apps.agent.spec import AgentSpec, Marked
+from portico_server.apps.agent.spec import VERSION, AgentSpec, Marked
 from portico_server.apps.agent.strategies import STRATEGIES
 from portico_server.apps.agent.turn import Place, Tally, Turn, Wish
+from portico_server.apps.fields import Fields
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.core.interfaces import Evaluator, Facts, require_code
-from portico_server.core.principal import Principal
+from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
+from portico_server.core.request import (
+    AppInput,
+    AppOutput,
+    Chat,
+    Message,
+    Reply,
+    Request,
+    ToolCall,
+    ToolResult,
+)
 from portico_server.core.servable import Card
 from portico_server.db.apps import AppRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
+
+# An agent whose work is done by a program of the client's: it is asked as one, a served function answers.
+
+
+FORWARD = "forward"
+"""The field of a specification that makes an agent one of these: the name of the served function."""
 
 _INPUT = {
     "type": "object",
@@ -31,6 +46,90 @@ _INPUT = {
     "required": ["message"],
     "additionalProperties": False,
 }
+
+
+class ForwardApp:
+    """Hands messages to a served function, with the name of the session, and answers with its message.
+
+    The program keeps its sessions under its own key: those of other callers get names of their own there.
+    """
+
+    def __init__(self, name: str, spec: Mapping[str, Any], row: AppRow) -> None:
+        self._function, title, description = self.check(name, spec)
+        self.card = Card(
+            name=name,
+            kind="app",
+            title=title or name,
+            description=description,
+            capabilities=frozenset({"chat", "app"}),
+            input_schema=_INPUT,
+            labels={"app": "agent", "version": row.version, "served": True},
+            owner=row.owner,
+            created=int(row.created_at),
+            id=row.id,
+        )
+
+    @staticmethod
+    def check(name: str, spec: Mapping[str, Any]) -> tuple[str, str, str]:
+        """The function, the title and the description. Raises `InvalidRequest` that names what is wrong."""
+        fields = Fields({**spec, "name": name}, "agent")
+        version = fields.whole("portico_agent", 0)
+        if version != VERSION:
+            raise InvalidRequest(
+                f'agent.portico_agent: write "portico_agent": {VERSION}, the version of the specification.',
+                code="invalid_spec",
+                param="agent.portico_agent",
+            )
+        fields.text("name")
+        found = (
+            fields.needed(FORWARD, "the name of a served function"),
+            fields.text("title"),
+            fields.text("description"),
+        )
+        fields.done()
+        return found
+
+    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
+        if isinstance(request, AppInput):
+            given = request.value
+            message = message_of(
+                given["message"] if isinstance(given, Mapping) and "message" in given else given
+            )
+            return AppOutput((await self._ask(message, request.session, context)).to_json())
+        if not isinstance(request, Chat):
+            raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
+        message = message_of({"content": _last(request.messages).get("content") or ""})
+        reply = await self._ask(message, conversation(request.options), context)
+        await context.emit(Delta(reply.text))
+        return Reply(reply.text, model=self.card.name)
+
+    async def _ask(self, message: AgentMessage, session: str, context: Context) -> AgentMessage:
+        given = {"message": message.to_json(), "session": _named(session, context)}
+        try:
+            result = await context.call(f"tool/{self._function}", ToolCall(given))
+        except NotFound as error:
+            raise Unavailable(
+                f"The agent '{self.card.name}' is answered by a program that does not serve it now. Start that "
+                "program again.",
+                code="not_served",
+            ) from error
+        assert isinstance(result, ToolResult)
+        if result.is_error:
+            raise EngineFailed(f"'{self.card.name}' failed: {result.text[:2000]}", code="forward_failed")
+        return message_of(result.structured if result.structured is not None else result.text, self.card.name)
+
+
+def _last(messages: Sequence[Message]) -> Message:
+    if messages[-1].get("role") != "user":
+        raise InvalidRequest("The last message to an agent must be the user's.", param="messages")
+    return messages[-1]
+
+
+def _named(session: str, context: Context) -> str:
+    """The session in the program's own terms: one that nobody named is the run's, another caller's carries its id."""
+    caller: Principal = context.caller
+    name = session or context.run
+    return name if caller.id == LOCAL.id else f"{caller.id}/{name}"
 
 
 class Agents:
@@ -97,7 +196,7 @@ class Agents:
     def unserved(self, spec: AgentSpec, caller: Principal) -> list[str]:
         """The functions of clients that an agent needs and nobody serves the caller just now."""
         missing = sorted(
-            {name for name in functions.of(spec) if not functions.is_served(self._registry, name, caller)}
+            {name for name in tools.of(spec) if not tools.is_served(self._registry, name, caller)}
         )
         return [
             f"The agent calls the function '{name}', which nobody serves just now: portico serve FILE.py:{spec.name} "

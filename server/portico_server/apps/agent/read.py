@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from portico_server.apps.agent.hands import agent_name, search_name
 from portico_server.apps.agent.spec import (
     VERSION,
     AgentSpec,
@@ -22,6 +21,7 @@ from portico_server.apps.agent.spec import (
     SubAgent,
     ToolUse,
 )
+from portico_server.apps.agent.tools import agent_name, search_name
 from portico_server.apps.fields import Fields
 from portico_server.apps.flow.notation import template
 from portico_server.apps.flow.ops import format_of

@@ -3,29 +3,94 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
 from portico.wire import Delta, Event, HandedOff, Status, StepFinished, StepStarted, Usage
-from portico_server.apps.agent import longterm
-from portico_server.apps.agent.aggregate import aggregated
-from portico_server.apps.agent.hands import Hands
+from portico_server.apps.agent import memory as longterm
 from portico_server.apps.agent.hooks import finds, hooked
-from portico_server.apps.agent.instructions import filled
-from portico_server.apps.agent.limit import within
-from portico_server.apps.agent.memory import recalled
+from portico_server.apps.agent.memory import aggregated, recalled
 from portico_server.apps.agent.message import HANDED_BACK, AgentMessage
 from portico_server.apps.agent.output import options_for, parsed, wanted
 from portico_server.apps.agent.session import Session
 from portico_server.apps.agent.spec import AgentSpec, LongTerm, Strategy, SubAgent
+from portico_server.apps.agent.tools import Hands
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import Evaluator, Facts
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, Chat, Message, Reply
+
+# Instructions with variables in them.
+
+
+_VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+
+
+def filled(spec: AgentSpec, given: Mapping[str, Any]) -> str:
+    """The instructions with ``{name}`` replaced by what the caller gave, or by the agent's own value.
+
+    An agent without variables has its braces as they stand; with some, ``{{`` and ``}}`` stand for braces. Raises
+    `InvalidRequest` for a name without a value.
+    """
+    known = {**spec.variables, **given}
+    if not known:
+        return spec.instructions
+
+    def one(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name is None:
+            return match.group()[0]
+        if name not in known:
+            raise InvalidRequest(
+                f"The instructions of '{spec.name}' have the variable '{{{name}}}', which has no value.",
+                code="missing_variable",
+                param="variables",
+            )
+        return str(known[name])
+
+    return _VARIABLE.sub(one, spec.instructions)
+
+
+# A limit in seconds that stands still while the run waits for somebody outside.
+
+
+@asynccontextmanager
+async def within(seconds: float | None, context: Context, whose: str) -> AsyncIterator[None]:
+    """Cancel the body after that many seconds. Raises `DeadlineExceeded` then; ``None`` is no limit."""
+    if seconds is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    begun, deadline = loop.time(), context.deadline
+    timers: list[asyncio.TimerHandle] = []
+    try:
+        async with asyncio.timeout(None) as until:
+
+            def look() -> None:
+                # The deadline of a run moves by as much as it waits.
+                waited = 0.0 if deadline is None else (context.deadline or deadline) - deadline
+                due = begun + seconds + waited
+                timers[:] = [loop.call_at(due, look)] if due > loop.time() else []
+                if not timers:
+                    until.reschedule(loop.time())
+
+            look()
+            try:
+                yield
+            finally:
+                for timer in timers:
+                    timer.cancel()
+    except TimeoutError as error:
+        if not until.expired():
+            raise
+        raise DeadlineExceeded(f"The agent '{whose}' did not end within {seconds:g} s, its limit.") from error
+
 
 DEEPEST: Final = 8
 """Agents that ask agents."""

@@ -11,14 +11,65 @@ from typing import Any, Final, Literal, TypeAlias
 from portico_server.apps.flow import spec
 from portico_server.apps.flow.expression import Code, Expression, Object, Reference, Template, walk
 from portico_server.apps.flow.expression import Literal as Constant
-from portico_server.apps.flow.sound import sound
 from portico_server.apps.flow.spec import Flow, Step
 from portico_server.apps.flow.tree import children, every, expressions
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
-from portico_server.core.interfaces import Evaluator
+from portico_server.core.interfaces import Evaluator, require_code
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
+
+# Code and schemas in a flow, looked at before any of it runs.
+
+
+async def sound(flow: Flow, evaluator: Evaluator, caller: Principal) -> None:
+    """Raise `InvalidRequest` for a JSON schema that is none, and for code that the sandbox can never run.
+
+    `Forbidden` if ``caller`` may not run code.
+    """
+    _are_schemas(flow)
+    for step in every(flow.step):
+        for expression in expressions(step):
+            if isinstance(expression, Code):
+                require_code(caller, expression.at)
+                await _runs(step, expression, evaluator)
+
+
+def _schemas(flow: Flow) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    """All JSON schemas in a flow, by their places."""
+    yield "flow.input_schema", flow.input_schema
+    yield "flow.output_schema", flow.output_schema
+    for step in every(flow.step):
+        yield f"{step.at}.output_schema", step.output_schema
+        if isinstance(step.op, spec.Llm):
+            yield f"{step.at}.format.schema", step.op.format.schema
+        if isinstance(step.op, spec.Approve):
+            yield f"{step.at}.answer_schema", step.op.answer_schema
+
+
+def _are_schemas(flow: Flow) -> None:
+    seen: set[str] = set()
+    for at, schema in _schemas(flow):
+        if schema is None or repr(schema) in seen:
+            continue
+        from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
+
+        require_schema(flow.name, schema, at)
+        seen.add(repr(schema))
+
+
+async def _runs(step: Step, code: Code, evaluator: Evaluator) -> None:
+    """The sandbox can run a function, as far as can be told without calling it."""
+    try:
+        await evaluator.check(code.source)
+    except InvalidRequest as error:
+        reason = error.message.strip().rpartition("\n")[2]
+        raise InvalidRequest(
+            f"{code.at}: the sandbox cannot run the function of the step '{step.name}': {reason}",
+            code="invalid_code",
+            param=code.at,
+        ) from error
+
 
 Shape: TypeAlias = Literal["text", "list", "object", "number", "any"]
 """What is known of a value before there is one."""

@@ -3,33 +3,185 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 
-from portico_server.apps.flow.expression import same
+from portico_server.apps.flow import record
+from portico_server.apps.flow.budget import ValueBudget
+from portico_server.apps.flow.expression import Code, arguments, as_text, named_arguments, same
 from portico_server.apps.flow.gather import each
-from portico_server.apps.flow.host import Host
-from portico_server.apps.flow.join import joined
-from portico_server.apps.flow.jump import Jump
+from portico_server.apps.flow.host import Host, Jump
 from portico_server.apps.flow.leaf import ask, asking
-from portico_server.apps.flow.note import Note
+from portico_server.apps.flow.record import Note, as_json, seen
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import (
     Branch,
     Diverter,
     Graph,
+    Join,
     Loop,
     Parallel,
     Pipeline,
+    Run,
     Step,
     Subflow,
     Switch,
     Warp,
 )
-from portico_server.apps.flow.sweep import sweep, sweepable
 from portico_server.apps.flow.world import deeper
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_size import JsonSizes
 from portico_server.runs.journal import for_trace
+
+# How the outputs of steps that ran at once become one value.
+
+
+def joined(
+    join: Join, separator: str, names: Sequence[str], outputs: Sequence[Any], path: str, budget: ValueBudget
+) -> Any:
+    """``outputs`` in one value; those of skipped steps are left out.
+
+    ``list``: as they are. ``dict``: by the steps' names. ``sum``: added up (numbers), put together (lists, texts,
+    objects). ``text``: with ``separator`` between them. ``zip``: the first items together, the second, and so on.
+    Raises `InvalidRequest` if that is larger than ``budget``, before it is made.
+    """
+    kept = [(name, output) for name, output in zip(names, outputs, strict=True) if output is not SKIPPED]
+    values = [output for _name, output in kept]
+    budget.require(values, path)
+    match join:
+        case "list":
+            return values
+        case "dict":
+            return dict(kept)
+        case "text":
+            return _text(separator, values, path, budget)
+        case "sum":
+            return _sum(values, path)
+        case "zip":
+            if not all(isinstance(value, list) for value in values):
+                raise InvalidRequest(
+                    "'join': 'zip' needs a list from every step.", code="type_clash", param=path
+                )
+            return [list(row) for row in zip(*values, strict=False)]
+
+
+def _text(separator: str, values: Sequence[Any], path: str, budget: ValueBudget) -> str:
+    texts: list[str] = []
+    size = 0
+    for value in values:
+        texts.append(as_text(value))
+        size += len(separator) + len(texts[-1])
+        budget.require_size(size, path)
+    return separator.join(texts)
+
+
+def _sum(values: Sequence[Any], path: str) -> Any:
+    if not values:
+        return []
+    total = values[0]
+    for value in values[1:]:
+        if isinstance(total, dict) and isinstance(value, dict):
+            total = {**total, **value}
+            continue
+        try:
+            total = total + value
+        except TypeError:
+            raise InvalidRequest(
+                f"'join': 'sum' cannot add a {type(value).__name__} to a {type(total).__name__}.",
+                code="type_clash",
+                param=path,
+            ) from None
+    return total
+
+
+# A warp whose step is a function in the sandbox: many items in one call of it.
+#
+# What comes of it is the same as item by item: an output, a row in the journal and two events for each.
+
+
+BATCH: Final = 250
+"""Items in one call: so many that the way into the sandbox costs little, so few that a cancel is soon felt."""
+
+SIZE: Final = 8 * 2**20
+"""Bytes of arguments, as JSON, in one call: items with more of them go one by one."""
+
+CALLS: Final = 4
+"""Calls at once."""
+
+
+def sweepable(step: Step) -> bool:
+    """Whether items can go through a step many at a time."""
+    return (
+        isinstance(step.op, Run) and step.plain and step.stream is None and not isinstance(step.input, Code)
+    )
+
+
+async def sweep(host: Host, op: Warp, scope: Scope, path: str, items: Sequence[Any]) -> list[Any]:
+    """The outputs of all items, in their order."""
+
+    async def work(number: int) -> list[Any]:
+        first = number * BATCH
+        return await _batch(host, op, scope, path, first, items[first : first + BATCH])
+
+    batches = await each(-(-len(items) // BATCH), min(op.concurrency, CALLS), work)
+    return [output for batch in batches for output in batch]
+
+
+async def _batch(
+    host: Host, op: Warp, scope: Scope, path: str, first: int, items: Sequence[Any]
+) -> list[Any]:
+    step = op.step
+    assert isinstance(step.op, Run)
+    do = host.collected if op.collect else host.step
+    places = [f"{path}[{number}].{step.name}" for number in range(first, first + len(items))]
+    if not any(host.known(place) for place in places):
+        outputs = await _together(host, step, step.op.code, scope, first, items, places)
+        if outputs is not None:
+            return outputs
+    return [
+        await do(step, _inner(scope, item, number), place)
+        for number, (item, place) in enumerate(zip(items, places, strict=True), first)
+    ]
+
+
+def _inner(scope: Scope, item: Any, number: int) -> Scope:
+    made = Scope(scope, item)
+    made.item, made.index = item, number
+    return made
+
+
+async def _together(
+    host: Host, step: Step, code: Code, scope: Scope, first: int, items: Sequence[Any], places: Sequence[str]
+) -> list[Any] | None:
+    """The outputs from one call; ``None`` if it failed: one by one, it shows which item it is that fails."""
+    begun, clock = time.time(), time.perf_counter()
+    one = _inner(scope, None, first)  # for all of them: a scope each is most of what a small function costs
+    values: list[Any] = []
+    size, sizes = 0, JsonSizes(SIZE)
+    try:
+        calls: list[tuple[list[Any], dict[str, Any]]] = []
+        for number, item in enumerate(items, first):
+            one.value = one.item = item
+            one.index = number
+            if step.input is not None:
+                one.value = step.input.of(one)
+            values.append(one.value)
+            kwargs = named_arguments(code.kwargs, one) if code.kwargs else {}
+            args = arguments(code.args, one)
+            size += sizes.of(args) + sizes.of(kwargs)
+            if size > SIZE:
+                return None
+            calls.append((args, kwargs))
+        found = await host.world.evaluator.evaluate_all(code.source, calls)
+        texts = [as_json(output, place) for place, output in zip(places, found, strict=True)]
+        host.budget.take(sum(map(len, texts)), places[0])
+    except InvalidRequest:
+        return None
+    spent = (time.perf_counter() - clock) * 1e3 / len(places)
+    await host.swept(record.swept(host.journal, step, places, values, texts, begun, spent))
+    return [seen(output, text) for output, text in zip(found, texts, strict=True)]
+
 
 Combinator = Callable[[Host, Any, Step, Scope, str, Note], Awaitable[Any]]
 

@@ -20,10 +20,9 @@ from portico_server.apps.flow import record
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.combine import COMBINATORS
 from portico_server.apps.flow.expression import Code, Expression, arguments, named_arguments
-from portico_server.apps.flow.failure import at_step, outcome, retryable
-from portico_server.apps.flow.jump import Jump
+from portico_server.apps.flow.host import Jump
 from portico_server.apps.flow.leaf import LEAVES
-from portico_server.apps.flow.note import NOTHING, Note
+from portico_server.apps.flow.record import NOTHING, Note
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import EFFECTS, Flow, Step
 from portico_server.apps.flow.world import World
@@ -35,6 +34,36 @@ from portico_server.core.question import Answer, Question
 from portico_server.db.steps import StepRow, used
 from portico_server.runs.journal import Journal
 from portico_server.runs.run import Deadline
+
+# Errors of steps: where they happened, whether another attempt makes sense, and what they are as a value.
+
+
+class StepFailed(PorticoError):
+    """What ended a step, with its place: status, type, code and param are the cause's."""
+
+    def __init__(self, cause: PorticoError, path: str) -> None:
+        super().__init__(f"Step {path}: {cause.message}", param=cause.param, retry_after=cause.retry_after)
+        self.status, self.type, self.code = cause.status, cause.type, cause.code
+        self.step = path
+
+
+def at_step(error: PorticoError, path: str) -> PorticoError:
+    """The error with the step in its message, told once: the innermost step is the one that matters."""
+    return error if isinstance(error, StepFailed) else StepFailed(error, path)
+
+
+def outcome(error: PorticoError) -> Mapping[str, Any]:
+    """The error as a value: ``message``, ``type``, ``param``, ``code``."""
+    found: Mapping[str, Any] = error.body().to_json()["error"]
+    return found
+
+
+def retryable(error: PorticoError, on: Sequence[str]) -> bool:
+    """Whether another attempt makes sense: by code or type if ``on`` says so, else for what may pass by itself."""
+    if on:
+        return error.code in on or error.type in on
+    return error.status in (408, 429) or error.status >= 500 or error.code == "format_failed"
+
 
 LONGEST_WAIT: Final = 300.0
 """Seconds between two attempts."""

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from portico_server.apps.flow import read
 from portico_server.apps.flow.app import FlowApp
-from portico_server.apps.flow.around import AROUND
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.check import check
 from portico_server.apps.flow.execute import Execution
+from portico_server.apps.flow.host import AROUND
 from portico_server.apps.flow.served import Served
 from portico_server.apps.flow.spec import Client, Flow
 from portico_server.apps.flow.tree import every, names

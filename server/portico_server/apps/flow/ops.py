@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol, get_args
 
-from portico_server.apps.flow import expression
-from portico_server.apps.flow.expression import VALUE, Code, Reference, same
-from portico_server.apps.flow.fields import Fields
+from portico_server.apps import fields
+from portico_server.apps.flow import expression, notation
+from portico_server.apps.flow.expression import VALUE, Code, Expression, Reference, same
 from portico_server.apps.flow.spec import (
     Agent,
     Approve,
@@ -41,23 +41,63 @@ from portico_server.apps.flow.tree import references
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.pattern import require_python_pattern
 
+# Fields of a flow's specification: those of any specification, and expressions.
+
+
+class FlowFields(fields.Fields):
+    """An object whose fields may be expressions."""
+
+    def expression(self, key: str, default: Expression | None = None) -> Expression | None:
+        """A field that is an expression. A field that is there and null is the literal null."""
+        self._known.append(key)
+        if key not in self._left:
+            return default
+        return notation.parse(self._left.pop(key), self.path(key))
+
+    def prompt(self, key: str) -> Expression | None:
+        """A field that is text for a model: a bare text with ``{name}`` in it is a template.
+
+        One without any is as it stands, whatever braces it has: prompts show JSON.
+        """
+        self._known.append(key)
+        if key not in self._left:
+            return None
+        value = self._left.pop(key)
+        if isinstance(value, str) and notation.is_template(value):
+            return notation.template(value, None, self.path(key))
+        return notation.parse(value, self.path(key))
+
+    def arguments(self) -> tuple[tuple[Expression, ...] | None, dict[str, Expression]]:
+        """``args`` and ``kwargs``; ``args`` is ``None`` if neither is given."""
+        args, kwargs = self.items("args"), self.mapping("kwargs")
+        if args is None and kwargs is None:
+            return None, {}
+        at = self.path("args")
+        return (
+            tuple(notation.parse(item, f"{at}[{number}]") for number, item in enumerate(args or ())),
+            {
+                name: notation.parse(item, f"{self.path('kwargs')}.{name}")
+                for name, item in (kwargs or {}).items()
+            },
+        )
+
 
 class Steps(Protocol):
     """Who reads the steps within a step."""
 
-    def steps(self, fields: Fields) -> tuple[Step, ...]: ...
+    def steps(self, fields: FlowFields) -> tuple[Step, ...]: ...
 
-    def inner(self, fields: Fields, key: str, *, needed: bool = True) -> Step | None: ...
+    def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> Step | None: ...
 
 
-def _format(fields: Fields) -> Format:
+def _format(fields: FlowFields) -> Format:
     given = fields.raw("format")
     return Format() if given is None else format_of(given, fields.path("format"))
 
 
 def format_of(given: Any, at: str) -> Format:
     """A formatter: its word, or an object with ``type`` and what belongs to it."""
-    inner = Fields({"type": given} if isinstance(given, str) else given, at)
+    inner = FlowFields({"type": given} if isinstance(given, str) else given, at)
     kind = inner.text("type") or "json"
     if kind not in ("text", "json", "yaml", "regex", "last"):
         raise InvalidRequest(f"{at}.type is '{kind}'; it is one of text, json, yaml, regex, last.", param=at)
@@ -77,7 +117,7 @@ def format_of(given: Any, at: str) -> Format:
     return made
 
 
-def _llm(_reader: Steps, fields: Fields) -> Op:
+def _llm(_reader: Steps, fields: FlowFields) -> Op:
     return Llm(
         model=fields.text("model") or "default",
         system=fields.prompt("system"),
@@ -90,14 +130,14 @@ def _llm(_reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _intent(_reader: Steps, fields: Fields) -> Op:
+def _intent(_reader: Steps, fields: FlowFields) -> Op:
     given = fields.mapping("intents") or {}
     at = fields.path("intents")
     if not given:
         raise InvalidRequest(f"{at} names at least one intent, as an object NAME: WHAT IT IS.", param=at)
     intents: dict[str, Mapping[str, Any]] = {}
     for name, item in given.items():
-        inner = Fields({"description": item} if isinstance(item, str) else item, f"{at}.{name}")
+        inner = FlowFields({"description": item} if isinstance(item, str) else item, f"{at}.{name}")
         intents[name] = {"description": inner.text("description"), "examples": inner.texts("examples")}
         inner.done()
     default = fields.text("default")
@@ -116,11 +156,11 @@ def _intent(_reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _embed(_reader: Steps, fields: Fields) -> Op:
+def _embed(_reader: Steps, fields: FlowFields) -> Op:
     return Embed(fields.text("model") or "default-embedding", fields.expression("text", VALUE) or VALUE)
 
 
-def _agent(_reader: Steps, fields: Fields) -> Op:
+def _agent(_reader: Steps, fields: FlowFields) -> Op:
     return Agent(
         fields.needed("agent", "the name of an agent or app"),
         fields.prompt("message") or VALUE,
@@ -128,11 +168,11 @@ def _agent(_reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _tool(_reader: Steps, fields: Fields) -> Op:
+def _tool(_reader: Steps, fields: FlowFields) -> Op:
     return Tool(fields.needed("tool", "the name of a tool"), fields.expression("arguments", VALUE) or VALUE)
 
 
-def _retrieve(_reader: Steps, fields: Fields) -> Op:
+def _retrieve(_reader: Steps, fields: FlowFields) -> Op:
     stores = fields.texts("stores") or ((fields.text("store"),) if fields.has("store") else ())
     if not stores or not all(stores):
         raise InvalidRequest(
@@ -154,7 +194,7 @@ def _retrieve(_reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _rerank(_reader: Steps, fields: Fields) -> Op:
+def _rerank(_reader: Steps, fields: FlowFields) -> Op:
     query = fields.expression("query")
     if query is None:
         raise InvalidRequest(
@@ -169,13 +209,13 @@ def _rerank(_reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _code(_reader: Steps, fields: Fields) -> Op:
+def _code(_reader: Steps, fields: FlowFields) -> Op:
     source = fields.needed("source", "the source of a Python function or lambda")
     args, kwargs = fields.arguments()
     return Run(Code(source, (VALUE,) if args is None else args, kwargs, fields.path("source")))
 
 
-def _client(_reader: Steps, fields: Fields) -> Op:
+def _client(_reader: Steps, fields: FlowFields) -> Op:
     args, kwargs = fields.arguments()
     return Client(
         function=fields.needed("function", "the name under which the client serves it"),
@@ -185,7 +225,7 @@ def _client(_reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _approve(_reader: Steps, fields: Fields) -> Op:
+def _approve(_reader: Steps, fields: FlowFields) -> Op:
     return Approve(
         message=fields.prompt("message") or VALUE,
         answer_schema=fields.mapping("answer_schema"),
@@ -193,7 +233,7 @@ def _approve(_reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _subflow(reader: Steps, fields: Fields) -> Op:
+def _subflow(reader: Steps, fields: FlowFields) -> Op:
     app = fields.text("app")
     step = reader.inner(fields, "step", needed=not app)
     if app and step is not None:
@@ -203,11 +243,11 @@ def _subflow(reader: Steps, fields: Fields) -> Op:
     return Subflow(app, step, VALUE)
 
 
-def _emit(_reader: Steps, fields: Fields) -> Op:
+def _emit(_reader: Steps, fields: FlowFields) -> Op:
     return Emit(fields.prompt("text") or VALUE)
 
 
-def _http(_reader: Steps, fields: Fields) -> Op:
+def _http(_reader: Steps, fields: FlowFields) -> Op:
     url = fields.prompt("url")
     if url is None:
         raise InvalidRequest(f"{fields.at} needs 'url'.", param=fields.path("url"))
@@ -219,11 +259,11 @@ def _http(_reader: Steps, fields: Fields) -> Op:
     return Http(method, url, fields.expression("headers"), fields.expression("body"))
 
 
-def _pipeline(reader: Steps, fields: Fields) -> Op:
+def _pipeline(reader: Steps, fields: FlowFields) -> Op:
     return Pipeline(reader.steps(fields), fields.expression("output"))
 
 
-def _joined(reader: Steps, fields: Fields) -> tuple[tuple[Step, ...], Join, str, int, bool]:
+def _joined(reader: Steps, fields: FlowFields) -> tuple[tuple[Step, ...], Join, str, int, bool]:
     join = fields.text("join") or "list"
     if join not in get_args(Join):
         at = fields.path("join")
@@ -237,15 +277,15 @@ def _joined(reader: Steps, fields: Fields) -> tuple[tuple[Step, ...], Join, str,
     )
 
 
-def _parallel(reader: Steps, fields: Fields) -> Op:
+def _parallel(reader: Steps, fields: FlowFields) -> Op:
     return Parallel(*_joined(reader, fields))
 
 
-def _diverter(reader: Steps, fields: Fields) -> Op:
+def _diverter(reader: Steps, fields: FlowFields) -> Op:
     return Diverter(*_joined(reader, fields))
 
 
-def _warp(reader: Steps, fields: Fields) -> Op:
+def _warp(reader: Steps, fields: FlowFields) -> Op:
     step = reader.inner(fields, "step")
     assert step is not None
     return Warp(
@@ -256,7 +296,7 @@ def _warp(reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _switch(reader: Steps, fields: Fields) -> Op:
+def _switch(reader: Steps, fields: FlowFields) -> Op:
     items = fields.items("cases")
     if not items:
         raise InvalidRequest(
@@ -265,7 +305,7 @@ def _switch(reader: Steps, fields: Fields) -> Op:
     cases: list[Case] = []
     seen: list[Any] = []
     for number, item in enumerate(items):
-        inner = Fields(item, f"{fields.path('cases')}[{number}]")
+        inner = FlowFields(item, f"{fields.path('cases')}[{number}]")
         case = Case(
             equals=inner.expression("equals"), when=inner.expression("when"), step=_needed(reader, inner)
         )
@@ -286,20 +326,20 @@ def _switch(reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _needed(reader: Steps, fields: Fields) -> Step:
+def _needed(reader: Steps, fields: FlowFields) -> Step:
     step = reader.inner(fields, "step")
     assert step is not None
     return step
 
 
-def _branch(reader: Steps, fields: Fields) -> Op:
+def _branch(reader: Steps, fields: FlowFields) -> Op:
     condition = fields.expression("condition", VALUE) or VALUE
     then = reader.inner(fields, "then")
     assert then is not None
     return Branch(condition, then, reader.inner(fields, "else", needed=False))
 
 
-def _loop(reader: Steps, fields: Fields) -> Op:
+def _loop(reader: Steps, fields: FlowFields) -> Op:
     at = fields.path("limit")
     if not fields.has("limit"):
         raise InvalidRequest(
@@ -319,7 +359,7 @@ def _loop(reader: Steps, fields: Fields) -> Op:
     )
 
 
-def _graph(reader: Steps, fields: Fields) -> Op:
+def _graph(reader: Steps, fields: FlowFields) -> Op:
     given = fields.mapping("after") or {}
     steps = reader.steps(fields)
     names = [step.name for step in steps]
@@ -358,7 +398,7 @@ def _ordered(after: Mapping[str, frozenset[str]], at: str) -> tuple[str, ...]:
         ) from error
 
 
-OPS: Mapping[str, Callable[[Steps, Fields], Op]] = {
+OPS: Mapping[str, Callable[[Steps, FlowFields], Op]] = {
     "llm": _llm,
     "intent": _intent,
     "embed": _embed,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, get_args
 
-from portico_server.apps.flow.fields import Fields
-from portico_server.apps.flow.ops import OPS, format_of
+from portico_server.apps.flow.ops import OPS, FlowFields, format_of
 from portico_server.apps.flow.spec import VERSION, Durability, Flow, OnError, Retry, Run, Step
 from portico_server.apps.flow.tree import every, voices
 from portico_server.core.errors import InvalidRequest, nearest
@@ -26,7 +25,7 @@ MAX_PARTS: Final = 100_000
 
 def flow(value: Any) -> Flow:
     """Read a whole specification. Raises `InvalidRequest` that names the place of the first thing that is wrong."""
-    fields = Fields(value, "flow")
+    fields = FlowFields(value, "flow")
     version = fields.raw("portico_flow")
     if version is None:
         raise InvalidRequest(
@@ -106,7 +105,7 @@ class _Reader:
             )
         if self._count > MOST_STEPS:
             raise InvalidRequest(f"A flow has at most {MOST_STEPS:,} steps.", code="too_many_steps", param=at)
-        fields = Fields(value, at)
+        fields = FlowFields(value, at)
         kind = fields.needed("op", f"one of {', '.join(OPS)}")
         build = OPS.get(kind)
         if build is None:
@@ -142,7 +141,7 @@ class _Reader:
         self._depth -= 1
         return step
 
-    def steps(self, fields: Fields) -> tuple[Step, ...]:
+    def steps(self, fields: FlowFields) -> tuple[Step, ...]:
         """The ``steps`` of a combinator: at least one, each name once."""
         items = fields.items("steps")
         at = fields.path("steps")
@@ -164,7 +163,7 @@ class _Reader:
             made.append(step)
         return tuple(made)
 
-    def inner(self, fields: Fields, key: str, *, needed: bool = True) -> Step | None:
+    def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> Step | None:
         """A single step under ``key``."""
         value = fields.raw(key)
         if value is None:
@@ -176,13 +175,13 @@ class _Reader:
         return self.step(value, fields.path(key), 1)
 
 
-def _retry(fields: Fields) -> Retry | None:
+def _retry(fields: FlowFields) -> Retry | None:
     given = fields.raw("retry")
     if given is None:
         return None
     if isinstance(given, int) and not isinstance(given, bool):
         given = {"times": given}
-    inner = Fields(given, fields.path("retry"))
+    inner = FlowFields(given, fields.path("retry"))
     retry = Retry(
         times=inner.whole("times", 3, least=0, most=100),
         delay=inner.number("delay", 0.5, most=3600) or 0.0,
@@ -193,25 +192,25 @@ def _retry(fields: Fields) -> Retry | None:
     return retry
 
 
-def _cache(fields: Fields) -> float | None:
+def _cache(fields: FlowFields) -> float | None:
     """The lifetime in seconds of what is kept; ``true`` is a day."""
     given = fields.raw("cache")
     if given is None or given is False:
         return None
     if given is True:
         return 86_400.0
-    inner = Fields(given, fields.path("cache"))
+    inner = FlowFields(given, fields.path("cache"))
     ttl = inner.number("ttl", 86_400.0, least=1)
     inner.done()
     return ttl
 
 
-def _on_error(fields: Fields) -> OnError | None:
+def _on_error(fields: FlowFields) -> OnError | None:
     at = fields.path("on_error")
     given = fields.raw("on_error")
     if given is None or given == "fail":
         return None
-    inner = Fields(given, at)
+    inner = FlowFields(given, at)
     found = OnError(value=inner.expression("value"), goto=inner.text("goto"))
     inner.done()
     if (found.value is None) == (not found.goto):

@@ -20,7 +20,7 @@ from portico_server.tools.builtin import (
     web_fetch,
     web_search,
 )
-from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.policy import Policy
 from portico_server.tools.folders import Folders
 from portico_server.tools.tool import Tool
 

@@ -14,7 +14,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
-from portico_server.tools.artifact import ARTIFACT, told
+from portico_server.tools.results import ARTIFACT, told
 from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product
 from portico_server.tools.tool import Tool

@@ -25,7 +25,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.artifact import FIELDS, told
+from portico_server.tools.results import FIELDS, told
 from portico_server.tools.tool import Tool
 
 MOST: Final = 10

@@ -9,7 +9,7 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.policy import Policy
 from portico_server.tools.tool import Tool
 
 LONGEST: Final = 50_000

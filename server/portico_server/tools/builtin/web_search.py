@@ -12,7 +12,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.policy import Policy
 from portico_server.tools.tool import Tool
 
 

@@ -20,8 +20,7 @@ from yarl import URL
 
 from portico_server import __version__
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.tools.fetch.address import Policy, is_public
-from portico_server.tools.fetch.header import is_unsafe
+from portico_server.tools.fetch.policy import Policy, is_public, is_unsafe
 
 _AGENT: Final = f"Portico/{__version__} (+tool)"
 _REDIRECTS: Final = {301, 302, 303, 307, 308}

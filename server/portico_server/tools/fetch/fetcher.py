@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from portico_server.core.interfaces import FetchedResponse, FetchSession
-from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.policy import Policy
 
 if TYPE_CHECKING:
     import aiohttp

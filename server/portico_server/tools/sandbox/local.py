@@ -9,18 +9,120 @@ import contextlib
 import itertools
 import os
 import secrets
+import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
-from portico_server.tools.sandbox import census, namespace, seccomp
+from portico_server.tools.sandbox import namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product, Report
+
+# What the processes of one kernel hold together: read from /proc, outside of what they could touch.
+
+
+FOLDERS: Final = ("work", "tmp", "dev/shm")  # inside the sandbox
+"""What a kernel can write to."""
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Processes, bytes of memory that is theirs alone, and files in the fullest folder."""
+
+    processes: int
+    memory: int
+    inodes: int
+
+
+def take(root: int) -> Census:
+    """Count the process ``root`` and all that descend from it. Processes that end meanwhile count as nothing."""
+    pids = list(dict.fromkeys(_tree(root)))
+    inside = pids[1] if len(pids) > 1 else root
+    return Census(
+        len(pids), sum(_memory(pid) for pid in pids), max(_inodes(inside, name) for name in FOLDERS)
+    )
+
+
+def end(root: int) -> None:
+    """Kill bubblewrap, a child of ours, and the namespace below it.
+
+    Killed while it starts, bubblewrap would leave a process behind that waits for it for ever: so it is held still
+    first, and what it has started dies before it.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(root, signal.SIGSTOP)
+        for _ in range(10_000):  # some microseconds each: until it stands still, or has ended
+            if _state(root) in "TZX":
+                break
+        for child in _children(root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        os.kill(root, signal.SIGKILL)
+
+
+def _state(pid: int) -> str:
+    """One letter, as ps shows it; ``X`` for a process that is gone."""
+    try:
+        return (
+            Path("/proc", str(pid), "stat")
+            .read_text(encoding="ascii", errors="replace")
+            .rpartition(") ")[2][0]
+        )
+    except (OSError, IndexError):
+        return "X"
+
+
+def _tree(root: int) -> Iterator[int]:
+    yield root
+    for child in _children(root):
+        yield from _tree(child)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in Path("/proc", str(pid), "task").iterdir():
+            found += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/task", str(os.getpid()), "children").exists():
+            return found  # it has just ended
+        import psutil  # only where /proc lists no children
+
+        try:
+            return [child.pid for child in psutil.Process(pid).children()]
+        except psutil.Error:
+            return found
+    return found
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes without what is shared with files: the libraries, and the folders, which have their own limit."""
+    try:
+        _size, resident, shared, *_rest = Path("/proc", str(pid), "statm").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
+
+
+def _inodes(pid: int, name: str) -> int:
+    """Files in one of its folders; none as long as it still sees ours, because bubblewrap has only begun."""
+    root = f"/proc/{pid}/root"
+    try:
+        if os.path.samefile(root, "/"):
+            return 0
+        facts = os.statvfs(f"{root}/{name}")
+    except OSError:
+        return 0
+    return facts.f_files - facts.f_ffree
+
 
 START: Final = 30.0
 """Seconds that a kernel may take to be ready."""
@@ -53,7 +155,7 @@ class LocalSandbox:
 
     async def open(self, limits: Limits) -> LocalKernel:
         """See `Sandbox`. No process is left behind when it fails or is cancelled."""
-        with _file(seccomp.program()) as handle:
+        with _file(namespace.program()) as handle:
             told = namespace.options(self._environment.path, limits, filter_fd=handle)
             with _file(b"".join(os.fsencode(option) + b"\0" for option in told)) as options:
                 # From the loop's own thread, which lives as long as the daemon: bubblewrap dies with the thread it
@@ -201,7 +303,7 @@ class LocalKernel:
 
     async def _look(self) -> None:
         limits = self._limits
-        held = await pools.FILES.run(census.take, self._process.pid)
+        held = await pools.FILES.run(take, self._process.pid)
         if held.memory > limits.memory + _SPARE:
             self._break(f"held more than {limits.memory // MB} MB of memory")
         elif held.processes > limits.processes + 8:  # ours are among them
@@ -212,7 +314,7 @@ class LocalKernel:
     def _break(self, why: str) -> None:
         self._broken = self._broken or why
         if self._process.returncode is None:
-            census.end(self._process.pid)
+            end(self._process.pid)
 
     def _fate(self) -> str:
         return f"The session {self._broken} and is over: its variables and files are gone. The next call begins anew."

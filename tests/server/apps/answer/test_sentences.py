@@ -2,8 +2,7 @@
 
 import pytest
 
-from portico_server.apps.answer.sentences import sentences
-from portico_server.apps.answer.units import units
+from portico_server.apps.answer.units import sentences, units
 
 
 def split(text: str) -> list[str]:

@@ -10,12 +10,20 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from portico.wire import Usage
-from portico_server.apps.respond.document import skeleton
-from portico_server.apps.respond.hearing import Hearing
-from portico_server.apps.respond.ids import Mint, response_of
-from portico_server.apps.respond.machine import Event, Machine
-from portico_server.apps.respond.pieces import Called, Ended, Piece, Refused, Said, Thought, pieces, whole
-from portico_server.apps.respond.read import read
+from portico_server.apps.responses.event_builder import Event, Machine, skeleton
+from portico_server.apps.responses.ids import Mint, response_of
+from portico_server.apps.responses.read import read
+from portico_server.apps.responses.stream_reader import (
+    Called,
+    Ended,
+    Hearing,
+    Piece,
+    Refused,
+    Said,
+    Thought,
+    pieces,
+    whole,
+)
 from portico_server.core.errors import EngineFailed
 
 STREAM: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)

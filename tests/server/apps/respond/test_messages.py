@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from portico_server.apps.respond.ids import Mint
-from portico_server.apps.respond.items import read
-from portico_server.apps.respond.messages import messages_of, shorter
+from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.items import read
+from portico_server.apps.responses.messages import messages_of, shorter
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
 OTHER = {**CALL, "call_id": "c2", "name": "g"}

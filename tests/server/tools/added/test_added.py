@@ -21,10 +21,10 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Porti
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.tools.added.added import AddedTools
-from portico_server.tools.added.packages import FunctionPackages
-from portico_server.tools.added.spec import ToolSpec, parse
-from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.sources.function import FunctionPackages
+from portico_server.tools.sources.sources import AddedTools
+from portico_server.tools.sources.spec import ToolSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
 HERE = str(Path(__file__).parent)

@@ -11,8 +11,8 @@ from tests.server.tools.added.test_added import Case, opened
 
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.environments.build import is_whole
-from portico_server.tools.added.packages import FunctionPackages
-from portico_server.tools.added.spec import parse
+from portico_server.tools.sources.function import FunctionPackages
+from portico_server.tools.sources.spec import parse
 
 MODULE = """
 import os

@@ -22,11 +22,11 @@ from portico_server.db.query.duckdb import DuckDB
 from portico_server.db.query.postgres import Postgres, shown
 from portico_server.db.query.source import open_source
 from portico_server.settings import Settings
-from portico_server.tools.added.added import AddedTools
-from portico_server.tools.added.packages import FunctionPackages
-from portico_server.tools.added.spec import parse
 from portico_server.tools.builtin import outward
-from portico_server.tools.fetch.address import Policy
+from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.sources.function import FunctionPackages
+from portico_server.tools.sources.sources import AddedTools
+from portico_server.tools.sources.spec import parse
 from portico_server.tools.toolbox import Toolbox
 
 SETUP = (

@@ -19,9 +19,9 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.tools.mcp_host import connection, lines
-from portico_server.tools.mcp_host.host import McpHost
-from portico_server.tools.mcp_host.spec import ServerSpec, parse
+from portico_server.tools.mcp import connection
+from portico_server.tools.mcp.host import McpHost
+from portico_server.tools.mcp.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
 STRANGER = str(Path(__file__).with_name("stranger.py"))
@@ -219,10 +219,10 @@ async def test_much_text_is_cut_to_its_ends(case: Case) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_lines_are_whole_or_end_at_the_limit(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(lines, "LONGEST", 6)
+    monkeypatch.setattr(connection, "LONGEST", 6)
     data = "short\nexactl\nmuch too long\n高山雪莲花开\n高山雪莲花开了\n\nend".encode()
-    decoder = codecs.getincrementaldecoder(lines.ENCODING)("replace")
+    decoder = codecs.getincrementaldecoder(connection.ENCODING)("replace")
     pieces = [decoder.decode(data[at : at + size]) for at in range(0, len(data), size)]
     told = "".join([*pieces, decoder.decode(b"", final=True)])
     assert told == "short\nexactl\nmuch t\n高山雪莲花开\n高山雪莲花开\n\nend"
-    assert "é".encode(lines.ENCODING) == b"\xc3\xa9"
+    assert "é".encode(connection.ENCODING) == b"\xc3\xa9"

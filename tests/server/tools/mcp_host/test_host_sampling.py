@@ -21,8 +21,8 @@ from tests.server.tools.mcp_host.test_host import Case, opened, spec
 from portico_server.core.context import Context
 from portico_server.core.request import CalledTool, Chat, Reply, Request
 from portico_server.core.servable import Card
-from portico_server.tools.mcp_host.sampling import OPERATION
-from portico_server.tools.mcp_host.spec import parse
+from portico_server.tools.mcp.sampling import OPERATION
+from portico_server.tools.mcp.spec import parse
 
 HELLO = {"role": "user", "content": {"type": "text", "text": "Hello?"}}
 ASKED = {"messages": [HELLO], "maxTokens": 500, "systemPrompt": "Be brief.", "stopSequences": ["END"]}

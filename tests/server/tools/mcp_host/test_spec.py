@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.tools.mcp_host.spec import parse
+from portico_server.tools.mcp.spec import parse
 
 
 def test_a_spec_survives_its_own_json() -> None:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.server.tools.sandbox.attempts import CONTAINED, REFUSED
 from tests.server.tools.sandbox.processes import family, gone
 
-from portico_server.tools.sandbox import census, local, seccomp
+from portico_server.tools.sandbox import local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalKernel, LocalSandbox
 from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome
@@ -134,7 +134,7 @@ async def test_a_kernel_has_no_rights_and_a_filter(sandbox: LocalSandbox) -> Non
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 async def test_every_step_of_the_filter_leads_on(machine: str) -> None:
-    program = seccomp.program(machine)
+    program = namespace.program(machine)
     steps = [program[start : start + 8] for start in range(0, len(program), 8)]
     returns = 0x06
     for number, step in enumerate(steps):
@@ -144,6 +144,6 @@ async def test_every_step_of_the_filter_leads_on(machine: str) -> None:
 
 
 async def test_the_files_of_the_host_are_not_counted_while_a_kernel_begins() -> None:
-    not_inside_yet = census.take(os.getpid())
+    not_inside_yet = local.take(os.getpid())
     assert not_inside_yet.processes >= 1
     assert not_inside_yet.inodes == 0

@@ -19,7 +19,7 @@ from portico_server.core.errors import TooMany, Unavailable
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.builtin import code_interpreter
-from portico_server.tools.sandbox import census, local, namespace
+from portico_server.tools.sandbox import local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
@@ -335,9 +335,9 @@ async def test_watching_a_session_leaves_nothing_behind(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: asyncio.Queue[int] = asyncio.Queue()
-    loop, real = asyncio.get_running_loop(), census.take
+    loop, real = asyncio.get_running_loop(), local.take
 
-    def take(pid: int) -> census.Census:
+    def take(pid: int) -> local.Census:
         loop.call_soon_threadsafe(looks.put_nowait, pid)
         return real(pid)
 
@@ -348,7 +348,7 @@ async def test_watching_a_session_leaves_nothing_behind(
         return sum(isinstance(item, asyncio.Future) for item in gc.get_objects())
 
     monkeypatch.setattr(local, "WATCH", 0.001)
-    monkeypatch.setattr(census, "take", take)
+    monkeypatch.setattr(local, "take", take)
     kernel = await LocalSandbox(environment).open(LIMITS)
     try:
         before = await futures(5)

@@ -1,1 +1,1 @@
-"""``/v1/responses`` as HTTP; what a response is and does lives in `portico_server.apps.respond`."""
+"""``/v1/responses`` as HTTP; what a response is and does lives in `portico_server.apps.responses`."""

@@ -9,11 +9,11 @@ import orjson
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.openai.responses.shapes import told
-from portico_server.api.parts import Parts
-from portico_server.apps.respond.machine import Event
+from portico_server.api.parts import ApiServices
+from portico_server.apps.responses.event_builder import Event
 
 
-async def create(exchange: Exchange, parts: Parts) -> None:
+async def create(exchange: Exchange, parts: ApiServices) -> None:
     """Answer a request for a response."""
     body = await exchange.json()
     caller = caller_of(exchange)

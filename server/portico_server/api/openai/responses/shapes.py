@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from portico_server.apps.respond.items import Item
-from portico_server.apps.respond.machine import shown
+from portico_server.apps.responses.event_builder import shown
+from portico_server.apps.responses.items import Item
 from portico_server.db.responses import ResponseRow
 
 DOCUMENT: dict[int | str, dict[str, Any]] = {

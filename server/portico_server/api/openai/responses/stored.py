@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Query, Request
 from starlette.responses import Response
 
-from portico_server.api.depends import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai.included import Included
 from portico_server.api.openai.responses.create import written
 from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page, told
-from portico_server.api.router import router as new_router
 from portico_server.api.sse import EventStream
-from portico_server.apps.respond.read import include as read_include
+from portico_server.apps.responses.read import include as read_include
 from portico_server.core.errors import InvalidRequest, NotFound
 
 router = new_router(prefix="/v1/responses", tags=["OpenAI: responses"])

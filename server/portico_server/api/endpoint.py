@@ -1,0 +1,88 @@
+"""What a FastAPI endpoint may ask for as a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.routing import APIRoute
+
+from portico_server.api.exchange import Exchange
+from portico_server.api.parts import ApiServices
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
+
+
+def _parts(request: Request) -> ApiServices:
+    parts: ApiServices = request.scope["portico.parts"]
+    return parts
+
+
+def _caller(request: Request) -> Principal:
+    caller: Principal = request.scope["portico.caller"]
+    return caller
+
+
+def _seen(
+    last_event_id: Annotated[str | None, Header(description="The number of the last event seen")] = None,
+) -> int:
+    if last_event_id is None:
+        return 0
+    if not (last_event_id.isascii() and last_event_id.isdigit()):
+        raise InvalidRequest("Last-Event-ID must be the number of an event.", param="Last-Event-ID")
+    return int(last_event_id[:18])
+
+
+TheParts = Annotated[ApiServices, Depends(_parts)]
+"""The daemon's parts."""
+
+Caller = Annotated[Principal, Depends(_caller)]
+"""Who is calling, as the door found out."""
+
+Seen = Annotated[int, Depends(_seen)]
+"""The number of the last event that a client has seen, by its ``Last-Event-ID``; 0 before the first."""
+
+
+# Routes of FastAPI whose JSON body is parsed once, by the door.
+
+
+class ParsedRoute(APIRoute):
+    """A route that takes the value which `Exchange.check_json` has parsed, and bounded, instead of parsing it again."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            exchange: Exchange = request.scope["portico.exchange"]
+            if exchange.parsed is not None:
+                # What `Request.json` keeps when it has parsed a body.
+                request._json = exchange.parsed
+            return await handle(request)
+
+        return handler
+
+
+def router(**options: Any) -> APIRouter:
+    """A router of such routes; ``options`` as `fastapi.APIRouter` has them."""
+    return APIRouter(route_class=ParsedRoute, **options)
+
+
+# Which scope an endpoint asks for, as the type of its ``caller`` parameter.
+
+
+def _admin(caller: Caller) -> Principal:
+    caller.require("admin")
+    return caller
+
+
+def _models(caller: Caller) -> Principal:
+    caller.require("models:read")
+    return caller
+
+
+Admin = Annotated[Principal, Depends(_admin)]
+"""A caller with the scope ``admin``."""
+
+ModelsReader = Annotated[Principal, Depends(_models)]
+"""A caller with the scope ``models:read``."""

@@ -1,0 +1,359 @@
+"""The door: every HTTP request comes in here, is checked once, and is handed to the face that answers it.
+
+Order: request id, Host, Origin, body limit, `/health`, caller, face. The hot paths of the OpenAI API and of
+Anthropic's are plain functions over raw ASGI; all others belong to faces that are imported after the daemon serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from importlib import import_module
+from ipaddress import ip_address
+from time import perf_counter
+from typing import Final
+
+import orjson
+
+from portico_server import __version__
+from portico_server.api.adapter import ProtocolAdapter
+from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
+from portico_server.api.auth import OPERATOR, Auth, presented
+from portico_server.api.errors import JSON_RPC, OPENAI, NotAllowedHere, RawHeaders, is_rpc
+from portico_server.api.exchange import Exchange, Receive, Scope, Send
+from portico_server.api.hot import HOT
+from portico_server.api.parts import ApiServices
+from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
+from portico_server.core import pools, trace
+from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError, Unauthenticated, Unavailable
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.settings import MB_BYTES, Settings
+
+# Which Host and which Origin may come in: a web page elsewhere must not reach a daemon on this machine.
+
+
+REMEMBERED = 256
+"""Header values that passed and need not be looked at again."""
+
+
+class Guard:
+    """Host is checked against DNS rebinding, Origin against other sites. Pure but for a small memory."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._open = not settings.loopback
+        self._hosts = {"localhost", settings.host.lower(), *_words(settings.allowed_hosts)}
+        if self._open:
+            self._hosts.add(socket.gethostname().lower())
+        self._origins = frozenset(word.rstrip("/") for word in _words(settings.allowed_origins))
+        self._passed: set[bytes] = set()
+
+    def check_host(self, raw: bytes | None) -> None:
+        """Raise `Forbidden` unless the Host header names us: loopback, our address, or an allowed name.
+
+        A page that has rebound its own name to our address still sends that name. An address cannot be
+        rebound, so a daemon that listens for other machines takes any; it has a key then.
+        """
+        if raw in self._passed:
+            return
+        host = _host(raw)
+        if host not in self._hosts and "*" not in self._hosts and not self._is_ours(host):
+            raise Forbidden(
+                f"The Host '{host}' is not one that this daemon answers to. If it is yours, name it in the "
+                "setting allowed_hosts (PORTICO_ALLOWED_HOSTS).",
+                code="host_not_allowed",
+            )
+        if raw is not None and len(self._passed) < REMEMBERED:
+            self._passed.add(raw)
+
+    def check_origin(self, raw: bytes, host: bytes | None) -> bool:
+        """Whether the page at the Origin needs CORS headers; raises `Forbidden` if it may not call at all."""
+        origin = raw.decode("latin-1").lower().rstrip("/")
+        _scheme, _, site = origin.partition("://")
+        if site and host is not None and site == host.decode("latin-1").lower():
+            return False
+        if origin in self._origins or "*" in self._origins:
+            return True
+        raise Forbidden(
+            f"Pages from '{origin}' may not call this daemon. If the page is yours, name its origin in the "
+            "setting allowed_origins (PORTICO_ALLOWED_ORIGINS).",
+            code="origin_not_allowed",
+        )
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return address.is_loopback or self._open
+
+
+def _host(raw: bytes | None) -> str:
+    """The name in a Host header, without the port and the brackets of an IPv6 address."""
+    text = (raw or b"").decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.rpartition(":")[0] if text.count(":") == 1 else text
+
+
+def _words(text: str) -> set[str]:
+    return {word.strip().lower() for word in text.split(",") if word.strip()}
+
+
+# ``GET /ready``: whether this daemon can take requests now; `/health` says only that it runs.
+
+
+READY: Final = orjson.dumps({"status": "ready"})
+
+LOOK_S: Final = 1.0
+"""Seconds for which one look counts: whoever asks more often, without a key, causes no more work."""
+
+TIMEOUT_S: Final = 2.0
+"""Seconds in which the database must answer."""
+
+
+class Readiness:
+    """``check`` asks the database and raises `PorticoError`; ``furnished`` is set once every face is there."""
+
+    def __init__(self, check: Callable[[], Awaitable[None]], furnished: asyncio.Event) -> None:
+        self._check = check
+        self._furnished = furnished
+        self._looking: asyncio.Task[PorticoError | None] | None = None
+        self._looked_at = 0.0
+
+    async def require(self) -> None:
+        """Return if the daemon is ready. Raises `Unavailable` with the reason."""
+        if not self._furnished.is_set():
+            raise Unavailable("The daemon is starting.", code="starting", retry_after=LOOK_S)
+        if self._looking is None or (self._looking.done() and time.monotonic() - self._looked_at > LOOK_S):
+            self._looking = asyncio.create_task(self._look(), name="ready")
+        # The look is everybody's: one who leaves does not end it.
+        problem = await asyncio.shield(self._looking)
+        if problem is not None:
+            raise problem
+
+    async def _look(self) -> PorticoError | None:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._check()
+        except TimeoutError:
+            return Unavailable(
+                f"The database has not answered within {TIMEOUT_S:g} s.",
+                code="database_unavailable",
+                retry_after=LOOK_S,
+            )
+        except PorticoError as error:
+            return error
+        finally:
+            self._looked_at = time.monotonic()
+        return None
+
+
+HEALTH = orjson.dumps({"status": "ok", "version": __version__})
+
+PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"})
+PUBLIC_FOLDERS = ("/docs/", WELL_KNOWN)
+
+EXPOSED = b", ".join(
+    [
+        *(b"X-Request-Id", b"Request-Id", b"X-Portico-Run", b"Mcp-Session-Id", b"Retry-After"),
+        *(b"X-RateLimit-Limit-Requests", b"X-RateLimit-Remaining-Requests", b"X-RateLimit-Reset-Requests"),
+        *(b"X-RateLimit-Limit-Tokens", b"X-RateLimit-Remaining-Tokens", b"X-RateLimit-Reset-Tokens"),
+    ]
+)
+"""Headers of an answer that a page may read."""
+
+CORS: RawHeaders = [
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (b"access-control-allow-headers", b"*, Authorization, Content-Type, Last-Event-ID, Mcp-Session-Id"),
+    (b"access-control-expose-headers", EXPOSED),
+    (b"access-control-max-age", b"600"),
+    (b"vary", b"Origin"),
+]
+"""What a page at an allowed origin is told, besides its own name."""
+
+
+class Gateway:
+    """The ASGI application of the daemon. `run` belongs to the daemon's task group."""
+
+    def __init__(self, parts: ApiServices, auth: Auth) -> None:
+        self._parts = parts
+        self._auth = auth
+        self._guard = Guard(parts.settings)
+        self._body_limit = parts.settings.max_body_mb * MB_BYTES
+        # What surrounds the file in a form comes on top.
+        self._upload_limit = parts.settings.max_file_mb * MB_BYTES + MB_BYTES
+        self._faces: dict[str, asyncio.Future[ProtocolAdapter]] = {}
+        self._calls: dict[str, set[Exchange]] = {}
+        """What keys have under way, by the key's id."""
+        auth.revoked += [self._end_calls, parts.runner.revoke]
+        self.furnished = asyncio.Event()
+        """Set once every face is there."""
+        self._readiness = Readiness(parts.database.check, self.furnished)
+
+    async def run(self) -> None:
+        """Import the faces, off the event loop and in the order of use, and keep them open until cancelled.
+
+        A request that comes before its face is there waits for it.
+        """
+        async with AsyncExitStack() as stack:
+            for name in ("web", "mcp"):
+                face = await pools.LOADING.run(_load, name, self._parts)
+                await stack.enter_async_context(face.lifespan())
+                self._face(name).set_result(face)
+            self.furnished.set()
+            await self._parts.runner.signals.watch()
+
+    def _face(self, name: str) -> asyncio.Future[ProtocolAdapter]:
+        future = self._faces.get(name)
+        if future is None:
+            future = self._faces[name] = asyncio.get_running_loop().create_future()
+        return future
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Nothing that goes wrong in it gets past here."""
+        assert scope["type"] == "http", "the server is configured without websockets and lifespan"
+        shape = ANTHROPIC if is_ours(scope) else JSON_RPC if is_rpc(scope["path"]) else OPENAI
+        exchange = Exchange(scope, receive, send, self._body_limit, shape)
+        begun = perf_counter()
+        # Nearly no client sends one: a context that nobody has changed costs nothing.
+        client = trace.of_headers(scope["headers"]) if b"traceparent" in exchange.headers else None
+        token = None if client is None else trace.CURRENT.set(client)
+        try:
+            await self._answer(exchange)
+        except asyncio.CancelledError:
+            if exchange.revoked is None:
+                raise
+            await exchange.break_off()
+        except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told
+            await exchange.refuse(error)
+        finally:
+            if exchange.task is not None and exchange.caller is not None:
+                self._ended(exchange, exchange.caller.id)
+            if token is not None:
+                trace.CURRENT.reset(token)
+            self._parts.runner.signals.answered(
+                scope["method"], scope.get("portico.route", ""), exchange.status, perf_counter() - begun
+            )
+
+    async def _answer(self, exchange: Exchange) -> None:
+        scope = exchange.scope
+        path: str = scope["path"]
+        method: str = scope["method"]
+        self._guard_page(exchange)
+        if method == "OPTIONS" and exchange.header(b"access-control-request-method") is not None:
+            await exchange.answer(204, b"", [])
+            return
+        self._limit(exchange)
+        if path in ("/health", "/ready"):
+            scope["portico.route"] = path
+        if path == "/health":
+            if method not in ("GET", "HEAD"):
+                raise NotAllowedHere(method, path, "GET, HEAD")
+            await exchange.answer(200, HEALTH)
+            return
+        if path == "/ready":
+            if method not in ("GET", "HEAD"):
+                raise NotAllowedHere(method, path, "GET, HEAD")
+            await self._readiness.require()
+            await exchange.answer(200, READY)
+            return
+        if path not in PUBLIC and not path.startswith(PUBLIC_FOLDERS):
+            exchange.caller = self._identify(exchange, path)
+            if exchange.connection is not None:
+                exchange.connection.admit()
+            exchange.meter = self._parts.runner.quotas.of(exchange.caller.id)
+            if exchange.caller is not LOCAL and exchange.caller is not OPERATOR:  # these are never revoked
+                self._began(exchange, exchange.caller.id)
+        handlers = HOT.get(path)
+        if handlers is not None:
+            scope["portico.route"] = path
+        if handlers is None:
+            await self._pass_on(exchange, path, method)
+        elif method in handlers:
+            await handlers[method](exchange, self._parts)
+        elif method == "OPTIONS":
+            await exchange.answer(204, b"", [(b"allow", ", ".join(handlers).encode())])
+        else:
+            raise NotAllowedHere(method, path, ", ".join(handlers))
+
+    def _began(self, exchange: Exchange, key: str) -> None:
+        exchange.task = asyncio.current_task()
+        self._calls.setdefault(key, set()).add(exchange)
+
+    def _ended(self, exchange: Exchange, key: str) -> None:
+        exchange.task = None  # which holds on to this call: without a circle both are gone at once
+        calls = self._calls.get(key)
+        if calls is not None:
+            calls.discard(exchange)
+            if not calls:
+                del self._calls[key]
+
+    async def _end_calls(self, key: str) -> None:
+        """End what a revoked key has under way, streams included, but for the call that revokes it."""
+        ours = asyncio.current_task()
+        for exchange in tuple(self._calls.get(key, ())):
+            if exchange.task is not None and exchange.task is not ours:
+                exchange.revoked = Unauthenticated("This API key was revoked.", code="key_revoked")
+                exchange.task.cancel()
+
+    def _identify(self, exchange: Exchange, path: str) -> Principal:
+        """Who calls. A client of MCP that has no key is told where it learns how to get one."""
+        headers = exchange.headers
+        try:
+            has_key = b"authorization" in headers or b"x-api-key" in headers
+            return self._auth.identify(presented(exchange.scope["headers"]) if has_key else None)
+        except Unauthenticated as error:
+            if is_protected(path):
+                scheme = exchange.scope.get("scheme", "http")
+                host = exchange.header(b"host")
+                base = address(self._parts.settings, scheme, host.decode("latin-1") if host else None)
+                error.metadata = metadata_url(base, path)
+            raise
+
+    def _guard_page(self, exchange: Exchange) -> None:
+        """Check Host and Origin; a page that may call from elsewhere gets its headers on every answer."""
+        if exchange.repeats_headers and sum(name == b"host" for name, _ in exchange.scope["headers"]) > 1:
+            raise InvalidRequest("The request has more than one Host header; send one.", code="invalid_host")
+        host, origin = exchange.header(b"host"), exchange.header(b"origin")
+        self._guard.check_host(host)
+        if origin is not None and self._guard.check_origin(origin, host):
+            exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
+
+    def _limit(self, exchange: Exchange) -> None:
+        """Settle the most that the body may have, and refuse one that announces more."""
+        kind = exchange.header(b"content-type")
+        if kind is not None and kind.startswith(b"multipart/form-data"):
+            exchange.limit = self._upload_limit
+        length = exchange.header(b"content-length")
+        if length is not None and int(length) > exchange.limit:
+            raise exchange.too_large()
+
+    async def _pass_on(self, exchange: Exchange, path: str, method: str) -> None:
+        """Hand the request to one of the larger faces."""
+        name = "mcp" if is_rpc(path) else "web"
+        if method in ("POST", "PUT", "PATCH", "DELETE") and not (name == "web" and exchange.is_form):
+            await exchange.check_json()
+        face = await asyncio.shield(self._face(name))
+        scope = {
+            **exchange.scope,
+            # A GET without its body: the server drops it.
+            "method": "GET" if method == "HEAD" else method,
+            "portico.parts": self._parts,
+            "portico.auth": self._auth,
+            "portico.caller": exchange.caller,
+            "portico.exchange": exchange,
+        }
+        try:
+            await face.app(scope, exchange.receive, exchange.send)
+        finally:
+            route = scope.get("route")
+            exchange.scope["portico.route"] = "/mcp" if name == "mcp" else getattr(route, "path", "")
+
+
+def _load(name: str, parts: ApiServices) -> ProtocolAdapter:
+    """Import and build a face; takes up to a second, so it is called in a thread."""
+    face: ProtocolAdapter = getattr(import_module("portico_server.api.routes"), name)(parts)
+    return face

@@ -1,0 +1,101 @@
+"""Requests that come from within: they take the same way as a client's, without the network.
+
+So a line of a batch has the same checks, limits, errors and rows of usage as a call over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+import orjson
+
+from portico_server.api import errors
+from portico_server.api.exchange import Exchange, Message
+from portico_server.api.hot import HOT, Handler
+from portico_server.api.parts import ApiServices
+from portico_server.batches.spec import AnswerLine, LineAnswer
+from portico_server.core import pools
+from portico_server.core.errors import PorticoError, TooMany
+from portico_server.core.principal import Principal
+from portico_server.settings import MB_BYTES
+
+_HEADERS: Final = [(b"content-type", b"application/json")]
+
+
+def door(parts: ApiServices) -> AnswerLine:
+    """What answers requests from within."""
+    limit = parts.settings.max_body_mb * MB_BYTES
+
+    async def ask(endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
+        told = _Told(body)
+        exchange = Exchange(
+            {"type": "http", "method": "POST", "path": endpoint, "headers": _HEADERS},
+            *(told.receive, told.send, limit),
+        )
+        exchange.caller = caller
+        refused: PorticoError | None = None
+        try:
+            await _HANDLERS[endpoint](exchange, parts)
+        except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told
+            refused = errors.ours(error, exchange.id)
+            await exchange.refuse(refused)
+        return LineAnswer(
+            told.status,
+            bytes(told.body),
+            exchange.id,
+            ours=isinstance(refused, TooMany),
+            retry_after=None if refused is None else refused.retry_after,
+        )
+
+    return ask
+
+
+class _Told:
+    """The two ends of an exchange: what is asked, and what was answered."""
+
+    def __init__(self, body: bytes) -> None:
+        self._asked: Message | None = {"type": "http.request", "body": body, "more_body": False}
+        self.status = 500
+        self.body = bytearray()
+
+    async def receive(self) -> Message:
+        message, self._asked = self._asked, None
+        if message is None:
+            await asyncio.get_running_loop().create_future()  # this client never leaves; it is cancelled
+            raise AssertionError("nothing comes of that")
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.body += message.get("body", b"")
+
+
+async def _rerank(exchange: Exchange, parts: ApiServices) -> None:
+    """``/v1/rerank``, which FastAPI answers otherwise; its module is not there when the daemon starts."""
+    body = await exchange.json()
+    pydantic, rerank = await pools.LOADING.run(_modules)
+    try:
+        wish = rerank.RerankWish.model_validate(body)
+    except pydantic.ValidationError as error:
+        problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
+        raise errors.from_validation(problems) from None
+    ranking = await rerank.create_rerank(wish, parts, exchange.caller)
+    await exchange.answer(200, orjson.dumps(ranking.model_dump(exclude_none=True)))
+
+
+def _modules() -> tuple[Any, Any]:
+    return import_module("pydantic"), import_module("portico_server.api.openai.rerank")
+
+
+_HANDLERS: Final[Mapping[str, Handler]] = {
+    **{
+        path: HOT[path]["POST"]
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+    },
+    "/v1/rerank": _rerank,
+}

@@ -1,0 +1,464 @@
+"""The ASGI application at ``/mcp``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import mcp_types as types
+from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, KNOWN_PROTOCOL_VERSIONS
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from portico_server import __version__
+from portico_server.api.mcp import log
+from portico_server.api.mcp.caller import bind
+from portico_server.api.mcp.changes import Changes
+from portico_server.api.mcp.completion import Completions
+from portico_server.api.mcp.held import HeldRuns
+from portico_server.api.mcp.kept import KeptTasks
+from portico_server.api.mcp.library import Library, StoreLibrary
+from portico_server.api.mcp.narrow import key_of, narrow
+from portico_server.api.mcp.prompts import Prompts
+from portico_server.api.mcp.resources import Resources
+from portico_server.api.mcp.tasks import EXTENSION, TaskParams, Tasks, UpdateParams
+from portico_server.api.mcp.tools import PATIENCE, Tools
+from portico_server.apps.prompts.library import Library as PromptLibrary
+from portico_server.core.errors import PorticoError
+from portico_server.core.registry import Registry
+from portico_server.db.database import Database
+from portico_server.runs.questions import Questions
+from portico_server.runs.runner import Runner
+from portico_server.settings import MB_BYTES
+
+if TYPE_CHECKING:
+    from portico_server.api.parts import ApiServices
+
+
+# Clients that say they take only one of JSON and event streams, or say nothing, are answered in what they
+# take.
+#
+# The protocol wants both in ``Accept``; many clients send one, and a 406 sends them looking for a login
+# instead.
+
+
+JSON: Final = "application/json"
+EVENTS: Final = "text/event-stream"
+
+_BOTH: Final = f"{JSON}, {EVENTS}".encode()
+
+
+class AcceptEither:
+    """ASGI middleware for POST requests: widens ``Accept`` and translates the answer back to the one that is
+    taken.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in ("POST", "GET"):
+            await self._app(scope, receive, send)
+            return
+        takes_json, takes_events = taken(_accept(scope))
+        if takes_json and takes_events:
+            await self._app(scope, receive, send)
+            return
+        headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
+        scope = {**scope, "headers": [*headers, (b"accept", _BOTH)]}
+        if scope["method"] == "POST" and takes_json != takes_events:
+            send = _Translated(send, JSON if takes_json else EVENTS)
+        await self._app(scope, receive, send)
+
+
+@lru_cache(maxsize=128)
+def taken(accept: str) -> tuple[bool, bool]:
+    """Whether JSON and event streams are among the media types of an ``Accept`` header."""
+    types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
+    every = "*/*" in types
+    return every or bool(types & {JSON, "application/*"}), every or bool(types & {EVENTS, "text/*"})
+
+
+def _accept(scope: Scope) -> str:
+    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+
+
+class _Translated:
+    """A ``send`` that turns a successful answer of the other media type into the wanted one."""
+
+    def __init__(self, send: Send, wanted: str) -> None:
+        self._send = send
+        self._wanted = wanted
+        self._start: Message | None = None
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._is_other(message):
+            self._start = message
+        elif self._start is None or message["type"] != "http.response.body":
+            await self._send(message)
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._finish(self._start)
+
+    def _is_other(self, start: Message) -> bool:
+        kind = dict(start["headers"]).get(b"content-type", b"").decode("latin-1").split(";")[0]
+        return start["status"] == 200 and kind in (JSON, EVENTS) and kind != self._wanted
+
+    async def _finish(self, start: Message) -> None:
+        translate: Callable[[bytes], bytes] = answer_of if self._wanted == JSON else event_of
+        body = translate(self._body)
+        headers = [
+            (name, value)
+            for name, value in start["headers"]
+            if name not in (b"content-type", b"content-length")
+        ]
+        headers += [(b"content-type", self._wanted.encode()), (b"content-length", b"%d" % len(body))]
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def answer_of(stream: bytes) -> bytes:
+    """The JSON-RPC answer in an event stream: its last message with a result or an error. Notices are left
+    out.
+    """
+    answer = b""
+    for frame in stream.replace(b"\r\n", b"\n").split(b"\n\n"):
+        data = b"\n".join(line[5:].strip() for line in frame.split(b"\n") if line.startswith(b"data:"))
+        message: Any = json.loads(data) if data else None
+        if isinstance(message, dict) and ("result" in message or "error" in message):
+            answer = data
+    return answer
+
+
+def event_of(document: bytes) -> bytes:
+    """A JSON document as an event stream of one message."""
+    return b"event: message\r\ndata: " + document + b"\r\n\r\n"
+
+
+# Room for new sessions: where as many are open as may be, one of the key that has most makes way.
+
+
+logger = logging.getLogger(__name__)
+
+_SESSION: Final = MCP_SESSION_ID_HEADER.encode("ascii")
+_VERSION: Final = b"mcp-protocol-version"
+
+
+class Sessions:
+    """ASGI middleware around the package's session manager, which refuses a session beyond ``most``.
+
+    Assistants that are closed without a word leave their sessions behind. Of the key that has most, the one that nobody
+    has used for longest is ended as if its client had said so, and its id is a 404 from then on, upon which a client
+    begins a new session. One with a request or a stream in progress is never ended; where all are, the package refuses
+    with a 503.
+    """
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._idle: dict[str, None] = {}
+        """Nobody uses these now; in order, the one that was left longest ago first."""
+        self._used: Counter[str] = Counter()
+        self._users: dict[str, object] = {}
+        """Who began each: nobody else may end it."""
+        self._opening = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        given = headers.get(_SESSION)
+        if given is not None:
+            await self._use(given.decode("latin-1"), scope, receive, send)
+        elif headers.get(_VERSION, b"").decode("latin-1") in ("", *HANDSHAKE_PROTOCOL_VERSIONS):
+            await self._open(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _use(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if session not in self._idle and session not in self._used:
+            await self._app(scope, receive, send)  # none of ours, or none any more
+            return
+        gone = False
+
+        async def told(message: Message) -> None:
+            nonlocal gone
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                gone = status == 404 or (scope["method"] == "DELETE" and status == 200)
+            await send(message)
+
+        self._take(session)
+        try:
+            await self._app(scope, receive, told)
+        finally:
+            self._leave(session)
+        if gone and session in self._idle:
+            del self._idle[session], self._users[session]
+
+    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = ""
+
+        async def told(message: Message) -> None:
+            nonlocal session
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                session = dict(message["headers"]).get(_SESSION, b"").decode("latin-1")
+                if session:  # before its client knows of it
+                    self._take(session)
+                    self._users[session] = scope.get("user")
+                    self._opening -= 1
+            await send(message)
+
+        self._opening += 1
+        try:
+            await self._make_room()
+            await self._app(scope, receive, told)
+        finally:
+            if session:
+                self._leave(session)
+            else:
+                self._opening -= 1
+
+    async def _make_room(self) -> None:
+        while self._idle and len(self._idle) + len(self._used) + self._opening > self._most:
+            held = Counter(map(_key, self._users.values()))
+            most = max(held[_key(self._users[session])] for session in self._idle)
+            session = next(one for one in self._idle if held[_key(self._users[one])] == most)
+            del self._idle[session]
+            logger.info("the session %s makes way for a new one", session)
+            await self._end(session)
+
+    async def _end(self, session: str) -> None:
+        """What the package does when a client ends its session."""
+        scope: Scope = {
+            "type": "http",
+            "method": "DELETE",
+            "path": "/mcp",
+            "query_string": b"",
+            "headers": [(_SESSION, session.encode("latin-1"))],
+            "user": self._users.pop(session),
+        }
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def unheard(_message: Message) -> None:
+            """Nobody waits for the answer."""
+
+        await self._app(scope, nothing, unheard)
+
+    def _take(self, session: str) -> None:
+        self._idle.pop(session, None)
+        self._used[session] += 1
+
+    def _leave(self, session: str) -> None:
+        self._used[session] -= 1
+        if not self._used[session]:
+            del self._used[session]
+            self._idle[session] = None
+
+
+def _key(user: object) -> str:
+    """The id of the key that began a session."""
+    return str(getattr(user, "username", ""))
+
+
+SESSIONS = 1_000
+"""Sessions that may be open at once. Those that have been idle for half an hour are closed, and earlier where others
+need the room.
+"""
+
+INSTRUCTIONS = (
+    "Portico holds documents, apps and tools of this house. Ask an app for an answer with citations, or use "
+    "a search_… tool for the passages themselves. The files behind them are resources: "
+    "portico://stores/…/files/…"
+)
+
+
+class _Server(Server[dict[str, Any]]):
+    """Says in the handshake that lists may change; the package leaves that to whoever calls this."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        told = notification_options or NotificationOptions(
+            tools_changed=True, resources_changed=True, prompts_changed=True
+        )
+        return super().create_initialization_options(told, experimental_capabilities, extensions)
+
+
+class McpFace:
+    """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
+    scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database;
+    ``sessions``: how many may be open at once.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        runner: Runner,
+        library: Library,
+        prompts: PromptLibrary,
+        questions: Questions,
+        database: Database,
+        *,
+        max_body: int,
+        alone: bool = True,
+        watch_stores: Callable[[Callable[[str], None]], None] | None = None,
+        patience: float = PATIENCE,
+        sessions: int = SESSIONS,
+    ) -> None:
+        self._registry = registry
+        self._held = HeldRuns()
+        resources = Resources(library)
+        self._kept = KeptTasks(database, self._held, alone=alone)
+        tasks = Tasks(self._held, self._kept, registry, runner, library, questions)
+        self._changes = Changes(resources, tasks)
+        registry.watch(self._changes.names)
+        prompts.watch(self._changes.prompts)
+        self._held.watch(self._changes.task)
+        if watch_stores is not None:
+            watch_stores(self._changes.store)
+        tools = Tools(registry, runner, library, questions, self._held, tasks, patience)
+        server = _server(tools, resources, Prompts(prompts), registry, library, self._changes)
+        server.add_request_handler("tasks/get", TaskParams, tasks.get)
+        server.add_request_handler("tasks/update", UpdateParams, tasks.update)
+        server.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
+        self._sessions = StreamableHTTPSessionManager(
+            server,
+            # The door has checked Host and Origin; a second list here could only contradict it.
+            security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+            max_request_body_size=max_body,
+            max_sessions=sessions,
+        )
+        self._app = AcceptEither(Sessions(self._sessions.handle_request, sessions))
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Keep sessions and notices going; to be entered and left in one task."""
+        await self._kept.start()
+        async with self._sessions.run():
+            working = [
+                asyncio.create_task(self._changes.run(), name="mcp list changes"),
+                asyncio.create_task(self._kept.run(), name="mcp tasks"),
+            ]
+            try:
+                yield
+            finally:
+                self._changes.close()
+                await self._held.close()
+                for task in working:
+                    task.cancel()
+                await asyncio.wait(working)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET" and _header(scope, b"mcp-session-id") is None:
+            # Outside a session there is nothing to stream; the protocol wants a 405 then.
+            await _no_stream(scope, receive, send)
+            return
+        version = _header(scope, b"mcp-protocol-version")
+        if version is not None and version not in KNOWN_PROTOCOL_VERSIONS:
+            await _refuse_version(version, scope, receive, send)
+            return
+        scope = dict(scope)
+        try:
+            only = key_of(scope["path"])
+            if only is not None:
+                await self._registry.resolve(only, scope["portico.caller"])
+        except PorticoError as error:
+            await _error(error.status, types.INVALID_REQUEST, error.message)(scope, receive, send)
+            return
+        narrow(scope, only)
+        bind(scope)
+        await self._app(scope, receive, send)
+
+
+def build(parts: ApiServices) -> McpFace:
+    """The face over the daemon's parts."""
+    library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.artifacts)
+    return McpFace(
+        parts.registry,
+        parts.runner,
+        library,
+        parts.prompts,
+        parts.questions,
+        parts.database,
+        max_body=parts.settings.max_body_mb * MB_BYTES,
+        alone=not parts.settings.database,
+        watch_stores=parts.stores.watch,
+    )
+
+
+def _server(
+    tools: Tools,
+    resources: Resources,
+    prompts: Prompts,
+    registry: Registry,
+    library: Library,
+    changes: Changes,
+) -> _Server:
+    """The package's server with our handlers."""
+    server = _Server(
+        "portico",
+        version=__version__,
+        title="Portico",
+        description="One doorway to models, knowledge, tools and agents.",
+        instructions=INSTRUCTIONS,
+        get_tool_input_schema=tools.schema,
+        on_list_tools=tools.list,
+        on_list_prompts=prompts.list,
+        on_get_prompt=prompts.get,
+        on_list_resources=resources.list,
+        on_list_resource_templates=resources.templates,
+        on_read_resource=resources.read,
+        on_subscribe_resource=changes.subscribe,
+        on_unsubscribe_resource=changes.unsubscribe,
+        on_completion=Completions(registry, library, prompts).complete,
+        on_subscriptions_listen=changes.listen,
+    )
+    # By the general way: a result may be a task, and to the package the level of logs is a thing of the past.
+    server.add_request_handler("tools/call", types.CallToolRequestParams, tools.call)
+    server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, log.set_level)
+    server.add_notification_handler("notifications/initialized", types.NotificationParams, changes.greet)
+    server.extensions = {EXTENSION: {}}
+    server.middleware.clear()  # spans of the package's own: a call is a run, and runs are traced as such
+    return server
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+async def _no_stream(scope: Scope, receive: Receive, send: Send) -> None:
+    message = "This address takes MCP messages by POST; a stream by GET belongs to a session."
+    response = _error(405, types.INVALID_REQUEST, message)
+    response.headers["allow"] = "POST, GET, DELETE"
+    await response(scope, receive, send)
+
+
+async def _refuse_version(version: str, scope: Scope, receive: Receive, send: Send) -> None:
+    served = list(KNOWN_PROTOCOL_VERSIONS)
+    message = f"'{version[:40]}' is not a version of MCP that is served here. Served are {', '.join(served)}."
+    data = {"supported": served, "requested": version[:40]}
+    response = _error(400, types.UNSUPPORTED_PROTOCOL_VERSION, message, data)
+    await response(scope, receive, send)
+
+
+def _error(status: int, code: int, message: str, data: Mapping[str, Any] | None = None) -> JSONResponse:
+    """A JSON-RPC error for a request whose body was not read."""
+    error = {"code": code, "message": message, **({"data": data} if data else {})}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=status)

@@ -1,0 +1,206 @@
+"""The larger faces: what FastAPI answers, and MCP. Imported after the daemon serves, in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from importlib import import_module
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from portico_server import __version__
+from portico_server.api import document, errors, page, protected
+from portico_server.api.adapter import ProtocolAdapter
+from portico_server.api.anthropic import models as message_models
+from portico_server.api.anthropic import schema as message_schema
+from portico_server.api.exchange import Exchange
+from portico_server.api.hot import HOT
+from portico_server.api.native import (
+    adapters,
+    agents,
+    apps,
+    artifacts,
+    batch_files,
+    chunkers,
+    daemon,
+    deployments,
+    engines,
+    facts,
+    flows,
+    keys,
+    mcp_servers,
+    metrics,
+    prompts,
+    questions,
+    runs,
+    search,
+    sessions,
+    stores,
+    tools,
+    tuning,
+    usage,
+    workers,
+)
+from portico_server.api.native import evals as searches
+from portico_server.api.openai import (
+    batches,
+    conversations,
+    evals,
+    files,
+    fine_tuning,
+    models,
+    rerank,
+    schema,
+    tokens,
+    vector_stores,
+)
+from portico_server.api.openai.responses import stored as responses
+from portico_server.api.parts import ApiServices
+from portico_server.core.errors import InvalidRequest, PorticoError
+
+ROUTERS: Sequence[APIRouter] = (
+    message_models.router,
+    models.router,
+    rerank.router,
+    tokens.router,
+    files.router,
+    vector_stores.router,
+    fine_tuning.router,
+    evals.router,
+    batches.router,
+    responses.router,
+    conversations.router,
+    daemon.router,
+    daemon.backup_router,
+    deployments.router,
+    engines.router,
+    deployments.alias_router,
+    adapters.router,
+    runs.router,
+    questions.router,
+    workers.router,
+    stores.router,
+    stores.group_router,
+    stores.calibration_router,
+    stores.archive_router,
+    search.router,
+    chunkers.router,
+    keys.router,
+    daemon.apply_router,
+    apps.router,
+    flows.router,
+    agents.router,
+    sessions.router,
+    facts.router,
+    tools.router,
+    artifacts.router,
+    mcp_servers.router,
+    tools.source_router,
+    prompts.router,
+    protected.router,
+    tuning.router,
+    searches.router,
+    batch_files.router,
+    usage.router,
+    metrics.router,
+    page.router,
+    document.router,
+)
+"""One per resource. A new resource is a file and a line here."""
+
+
+def web(_parts: ApiServices) -> ProtocolAdapter:
+    """Everything that is neither hot nor MCP."""
+    app = FastAPI(
+        title="Portico",
+        version=__version__,
+        summary="One doorway to your models, your knowledge, your tools and your agents.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        swagger_ui_oauth2_redirect_url=None,
+        generate_unique_id_function=_operation_id,
+        responses={"4XX": {"description": "An error in OpenAI's shape", "model": schema.ErrorDocument}},
+        exception_handlers={
+            PorticoError: _on_ours,
+            RequestValidationError: _on_invalid,
+            HTTPException: _on_http,
+            Exception: _on_anything,
+        },
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    schema.extend(app, message_schema.PATHS)
+    return ProtocolAdapter(app)
+
+
+def mcp(parts: ApiServices) -> ProtocolAdapter:
+    """The MCP face at ``/mcp``; importing its package takes most of a second."""
+    face = import_module("portico_server.api.mcp").build(parts)
+    return ProtocolAdapter(face, face.lifespan)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _respond(request: Request, error: PorticoError) -> Response:
+    exchange: Exchange = request.scope["portico.exchange"]
+    headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
+    return Response(exchange.shape.body(error, exchange.id), exchange.shape.status(error), headers)
+
+
+async def _on_ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PorticoError)
+    return _respond(request, error)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _respond(request, errors.from_validation(error.errors()))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """What Starlette and FastAPI refuse by themselves: no such path, another method, a broken form."""
+    assert isinstance(error, HTTPException)
+    cause = error.__cause__
+    if isinstance(cause, PorticoError):
+        return _respond(request, cause)
+    path = request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        known = [*HOT, "/mcp", "/health", *(route.path for route in _routes())]
+        return _respond(request, errors.unknown_url(request.method, path, known))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = ", ".join(_methods(request))
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allow})
+        return _respond(request, errors.NotAllowedHere(request.method, path, allow))
+    return _respond(request, InvalidRequest(f"{error.detail}."))
+
+
+async def _on_anything(request: Request, error: Exception) -> Response:
+    """A defect: told without its details. Starlette raises it again, and the door logs it."""
+    exchange: Exchange = request.scope["portico.exchange"]
+    return _respond(request, errors.ours(error, exchange.id, log=False))
+
+
+def _routes() -> Iterator[APIRoute]:
+    for router in ROUTERS:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that the path takes, over all its routes."""
+    found: set[str] = set()
+    for route in _routes():
+        match, _scope = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)

@@ -1,0 +1,427 @@
+"""What an agent can do: tools, searches in stores, other agents; all called in one way, with errors as text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+
+from portico.wire import HandedOff, StepFinished, StepStarted, ToolCalled, ToolReturned
+from portico_server.apps.agent.hooks import hooked
+from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMessage
+from portico_server.apps.agent.spec import AgentSpec, SubAgent, ToolUse
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable, nearest
+from portico_server.core.ids import new_id
+from portico_server.core.interfaces import Evaluator
+from portico_server.core.principal import Principal
+from portico_server.core.question import Question
+from portico_server.core.registry import Registry
+from portico_server.core.request import CalledTool, Found, Search, ToolCall, ToolResult
+
+# Python functions of a client as tools of an agent.
+#
+# Where the client itself began the turn, it is asked over the events of the run and answers. A deployed agent asks for
+# the function under its name, which some client serves for whoever calls (`portico serve`).
+
+
+def name_of(spec: AgentSpec, function: str) -> str:
+    """What a function is called where the client answers itself: agents of a tree may have different ones."""
+    return f"{spec.name}.{function}"
+
+
+async def asked(spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context) -> str:
+    """What a function of the client that began the turn returns, as text. Raises what went wrong."""
+    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
+
+    assert use.function is not None
+    fault = JsonSchema(use.name, use.function.schema).fault(dict(arguments))
+    if fault is not None:
+        raise InvalidRequest(f"At {fault.path or 'the top'} of its arguments: {fault.message}")
+    given = {"args": [], "kwargs": dict(arguments)}
+    question = Question("function", name_of(spec, use.tool), arguments=given, limit=use.function.seconds)
+    answer = await context.ask(question)
+    if not answer.accepted:
+        raise EngineFailed(answer.note or "The client refused it.", code="client_function_failed")
+    return answer.value if isinstance(answer.value, str) else orjson.dumps(answer.value).decode()
+
+
+def is_served(registry: Registry, function: str, caller: Principal) -> bool:
+    """Whether a client serves a function of this name to the caller just now."""
+    found = registry.get(f"tool/{function}", caller)
+    return found is not None and found.card.labels.get("source") == "client"
+
+
+def require_served(registry: Registry, function: str, agent: str, caller: Principal) -> None:
+    """Raise `Unavailable` with what to do if no client serves a function to the caller."""
+    if not is_served(registry, function, caller):
+        raise Unavailable(
+            f"No client serves the function '{function}' now. Start one that does: portico serve FILE.py:{agent}",
+            code="not_served",
+        )
+
+
+def of(spec: AgentSpec) -> Iterator[str]:
+    """The functions that an agent needs and those within it."""
+    yield from (use.tool for use in spec.tools if use.function is not None)
+    for sub in spec.agents:
+        if sub.spec is not None:
+            yield from of(sub.spec)
+
+
+LONGEST: Final = 60_000
+"""Characters of a result that a model is shown."""
+
+FOUND: Final = 5
+"""Passages that a search in a store gives an agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a call gave: text for the model, artifacts for the user; ``handed``: the other agent's word is final."""
+
+    text: str
+    is_error: bool = False
+    artifacts: tuple[Mapping[str, Any], ...] = ()
+    handed: AgentMessage | None = None
+
+
+Use = Callable[[Mapping[str, Any], str], Awaitable[Returned]]
+"""(arguments, idempotency key) → what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """One thing that the model may call, under ``name``. An agent tells of its turn as a step itself."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    use: Use
+    agent: bool = False
+    handoff: bool = False
+
+    @property
+    def function(self) -> dict[str, Any]:
+        """As OpenAI's ``tools`` has it."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": dict(self.schema),
+            },
+        }
+
+
+Ask = Callable[[SubAgent, AgentMessage], Awaitable[AgentMessage]]
+"""Let another agent answer a message."""
+
+
+@dataclass(slots=True)
+class Hands:
+    """The hands of one agent in one turn.
+
+    ``near``: the client that began the turn executes the functions that the agent has of it; else whoever serves them.
+    ``count``: calls so far; ``others``: the agents that it may hand over to, by name; ``above``: those that the
+    conversation was handed over by, the nearest last, who can have it back.
+    """
+
+    spec: AgentSpec
+    path: str
+    context: Context
+    registry: Registry
+    evaluator: Evaluator
+    above: tuple[str, ...] = ()
+    near: bool = False
+    hands: dict[str, Hand] = field(default_factory=dict)
+    others: dict[str, SubAgent] = field(default_factory=dict)
+    count: int = 0
+
+    async def grasp(self, ask: Ask) -> None:
+        """Find everything that the agent names. Raises `NotFound` or `Forbidden` for what the caller may not use."""
+        caller = self.context.caller
+        for use in self.spec.tools:
+            if use.function is not None:
+                about = use.function.description
+                self._add(Hand(use.name, about, use.function.schema, self._function(use)))
+                continue
+            card = (await self.registry.resolve(f"tool/{use.tool}", caller)).card
+            self._add(Hand(use.name, card.description, card.input_schema or _NOTHING, self._tool(use.tool)))
+        for store in self.spec.stores:
+            card = (await self.registry.resolve(f"store/{store}", caller)).card
+            about = f"Search in the documents of '{store}'. {card.description}".strip()
+            self._add(Hand(search_name(store), about, _QUERY, self._search(store)))
+        for sub in self.spec.agents:
+            about = sub.spec.description if sub.spec is not None else ""
+            if sub.spec is None:
+                other = await self.registry.resolve(sub.name, caller)
+                about = other.card.description
+                found = getattr(other, "spec", None)
+                if isinstance(found, AgentSpec):  # a deployed agent: its memory is in our session too
+                    sub = replace(sub, spec=found, near=False)
+            if sub.handoff:
+                self.others[sub.name] = sub
+            what = f"Hand the conversation over to {sub.name}." if sub.handoff else f"Ask {sub.name}."
+            self._add(
+                Hand(
+                    agent_name(sub),
+                    f"{what} {about}".strip(),
+                    _MESSAGE,
+                    self._agent(sub, ask),
+                    agent=True,
+                    handoff=sub.handoff,
+                )
+            )
+        for number, name in enumerate(self.above, 1):
+            if number == len(self.above) or handoff_name(name) in self.hands:
+                self._add(self._back(name))
+
+    def _back(self, name: str) -> Hand:
+        """Giving the conversation back to an agent that it came from, instead of beginning anew with that one."""
+
+        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+            text = _text(arguments, "message")
+            await self.context.emit(HandedOff(name))
+            given = AgentMessage(self.spec.name, text, type=HANDED_BACK, receiver=name)
+            return Returned(f"The conversation is with {name}.", handed=given)
+
+        about = f"Hand the conversation back to {name}, when what is asked is no longer your affair."
+        return Hand(handoff_name(name), about, _MESSAGE, use, agent=True, handoff=True)
+
+    def _add(self, hand: Hand) -> None:
+        self.hands[hand.name] = hand
+
+    @property
+    def functions(self) -> list[dict[str, Any]]:
+        """All of them, as OpenAI's ``tools``."""
+        return [hand.function for hand in self.hands.values()]
+
+    def described(self) -> str:
+        """All of them as text, for models that know no tools."""
+        return "\n".join(
+            f"- {hand.name}: {hand.description} Parameters: {orjson.dumps(hand.schema).decode()}"
+            for hand in self.hands.values()
+        )
+
+    async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, Returned]]:
+        """Do what the model asks for, side by side; the results in the order of the calls.
+
+        Whatever goes wrong is told to the model as the result. Of several handoffs the first one counts.
+        """
+        self.count += len(calls)
+        handoffs = [n for n, call in enumerate(calls) if self._hands_over(call)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._use(call, second=n in handoffs[1:])) for n, call in enumerate(calls)
+            ]
+        return [task.result() for task in tasks]
+
+    def _hands_over(self, call: CalledTool) -> bool:
+        hand = self.hands.get(call.name)
+        return hand is not None and hand.handoff
+
+    async def _use(self, call: CalledTool, *, second: bool) -> tuple[AgentMessage, Returned]:
+        await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
+        if second:
+            returned = Returned("The conversation is handed over to one agent at a time.", is_error=True)
+        else:
+            returned = await self._done(call)
+        text = (
+            returned.text if len(returned.text) <= LONGEST else f"{returned.text[:LONGEST]}\n[cut off here]"
+        )
+        about = {
+            "tool_call_id": call.id,
+            "is_error": returned.is_error,
+            **({"artifacts": list(returned.artifacts)} if returned.artifacts else {}),
+        }
+        message = AgentMessage(call.name, text, type=TOOL_RESULT, extra_info=about)
+        try:
+            message = await hooked(self.spec.hooks, "after_action", message, self.context, self.evaluator)
+        except PorticoError as error:
+            told = f"The result is withheld: {error.message}"
+            message = replace(message, content=told, extra_info={**about, "is_error": True})
+            returned = replace(returned, is_error=True, handed=None)
+        await self.context.emit(ToolReturned(call.id, call.name, message.text, returned.is_error))
+        return message, returned
+
+    async def _done(self, call: CalledTool) -> Returned:
+        hand = self.hands.get(call.name)
+        if hand is None:
+            known = ", ".join(self.hands) or "none"
+            return Returned(
+                f"There is no tool '{call.name}'.{nearest(call.name, self.hands)} Tools are: {known}.",
+                is_error=True,
+            )
+        try:
+            arguments = await self._arguments(call)
+            if hand.agent:
+                return await hand.use(arguments, "")
+            return await self._step(hand, arguments, f"{self.context.run}:{self.path}:{call.id}")
+        except PorticoError as error:
+            return Returned(f"'{call.name}' failed: {error.message}", is_error=True)
+
+    async def _arguments(self, call: CalledTool) -> Mapping[str, Any]:
+        """What the model wrote, as an object, after the hooks. Raises `InvalidRequest` if it is none."""
+        arguments = _object(call.arguments)
+        if not any(hook.on == "before_action" for hook in self.spec.hooks):
+            return arguments
+        asked = AgentMessage(
+            self.spec.name, call.arguments, type="action", receiver=call.name, extra_info={"name": call.name}
+        )
+        before = await hooked(self.spec.hooks, "before_action", asked, self.context, self.evaluator)
+        return arguments if before.content == asked.content else _object(before.text)
+
+    async def _step(self, hand: Hand, arguments: Mapping[str, Any], key: str) -> Returned:
+        path = f"{self.path}.{hand.name}" if self.path else hand.name
+        await self.context.emit(StepStarted(path))
+        begun = asyncio.get_running_loop().time()
+        error: str | None = None
+        try:
+            returned = await hand.use(arguments, key)
+        except PorticoError as failed:
+            error = failed.message
+            raise
+        finally:
+            spent = (asyncio.get_running_loop().time() - begun) * 1e3
+            await self.context.emit(StepFinished(path, spent, error))
+        return returned
+
+    def _tool(self, name: str) -> Use:
+        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+            result = await self.context.call(f"tool/{name}", ToolCall(arguments, key=key))
+            assert isinstance(result, ToolResult)
+            links = tuple(
+                {"name": made.name, "media_type": made.media_type, "link": made.link}
+                for made in result.artifacts
+            )
+            said = "".join(f"\n[file {link['name']}: {link['link']}]" for link in links)
+            return Returned(result.text + said, result.is_error, links)
+
+        return use
+
+    def _function(self, tool: ToolUse) -> Use:
+        served = self._tool(tool.tool)
+
+        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+            if self.near:
+                return Returned(await asked(self.spec, tool, arguments, self.context))
+            require_served(self.registry, tool.tool, self.spec.name, self.context.caller)
+            return await served(arguments, key)
+
+        return use
+
+    def _search(self, store: str) -> Use:
+        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+            query = _text(arguments, "query")
+            found = await self.context.call(f"store/{store}", Search(query, max_num_results=FOUND))
+            assert isinstance(found, Found)
+            lines = [
+                f"[{passage.rank}] {passage.filename} {passage.place.label()}\n{passage.text}"
+                for passage in found.passages
+            ]
+            return Returned("\n\n".join(lines) or "Nothing was found.")
+
+        return use
+
+    def _agent(self, sub: SubAgent, ask: Ask) -> Use:
+        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+            said = AgentMessage(self.spec.name, _text(arguments, "message"), receiver=sub.name)
+            reply = await ask(sub, said)
+            if reply.type == HANDED_BACK and reply.receiver == self.spec.name:
+                return Returned(f"{sub.name} hands the conversation back: {reply.text}")
+            return Returned(reply.text, handed=reply if sub.handoff else None)
+
+        return use
+
+
+_NOTHING: Final = {"type": "object", "properties": {}}
+_QUERY: Final = {
+    "type": "object",
+    "properties": {"query": {"type": "string", "description": "What to look for, in words."}},
+    "required": ["query"],
+    "additionalProperties": False,
+}
+_MESSAGE: Final = {
+    "type": "object",
+    "properties": {
+        "message": {"type": "string", "description": "All that it needs to know, in one message."}
+    },
+    "required": ["message"],
+    "additionalProperties": False,
+}
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The arguments are not JSON: {error}. Send one JSON object.") from error
+    if not isinstance(found, dict):
+        raise InvalidRequest("The arguments must be one JSON object.")
+    return found
+
+
+def _text(arguments: Mapping[str, Any], name: str) -> str:
+    found = arguments.get(name)
+    if not isinstance(found, str) or not found.strip():
+        raise InvalidRequest(f"It needs '{name}', a text.")
+    return found
+
+
+def search_name(store: str) -> str:
+    """What the search in a store is called by a model."""
+    return _callable(f"search_{store}")
+
+
+def agent_name(sub: SubAgent) -> str:
+    """What another agent is called by a model."""
+    return handoff_name(sub.name) if sub.handoff else _callable(sub.name)
+
+
+def handoff_name(name: str) -> str:
+    """What handing the conversation to an agent is called by a model."""
+    return _callable(f"transfer_to_{name}")
+
+
+def _callable(name: str) -> str:
+    """A name that a model may say: letters, digits, '_' and '-'."""
+    made = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
+    )
+    return made[:64]
+
+
+def told_apart(calls: Sequence[CalledTool]) -> tuple[CalledTool, ...]:
+    """The calls, each with an id of its own: some models give none, or one to all."""
+    seen: set[str] = set()
+    out: list[CalledTool] = []
+    for call in calls:
+        if not call.id or call.id in seen:
+            call = replace(call, id=new_id("call_"))
+        seen.add(call.id)
+        out.append(call)
+    return tuple(out)
+
+
+def as_messages_have_them(calls: Sequence[CalledTool]) -> list[dict[str, Any]]:
+    """Tool calls for an ``assistant`` message. Arguments that are no JSON are put into some: engines refuse others."""
+    return [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": _readable(call.arguments)},
+        }
+        for call in calls
+    ]
+
+
+def _readable(arguments: str) -> str:
+    try:
+        _object(arguments)
+    except InvalidRequest:
+        return orjson.dumps({"unreadable": arguments}).decode()
+    return arguments or "{}"

@@ -1,0 +1,360 @@
+"""Responses that are made while nobody waits: written down before they are acknowledged, and taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from portico_server.apps.responses import read
+from portico_server.apps.responses.event_builder import Event, Machine
+from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.prepare import Preparer, row_of
+from portico_server.apps.responses.request import FileSearch, ImageGeneration
+from portico_server.apps.responses.tool_context import Emit, Offer, Surroundings
+from portico_server.apps.responses.work import Note, Prepared, Work
+from portico_server.core.binding import binding
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest, NotFound, PorticoError
+from portico_server.core.principal import Principal
+from portico_server.core.servable import Card
+from portico_server.db import responses, runs
+from portico_server.db.database import Database
+from portico_server.db.responses import OPEN, Kept, ResponseRow
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+
+# One response at a time in a conversation.
+
+
+class Busy:
+    """The conversations in which this daemon makes a response. Another daemon's are found when theirs are kept."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    @contextmanager
+    def alone(self, prepared: Prepared) -> Iterator[None]:
+        """Hold the conversation of a request, if it has one. Raises `Conflict` if it is held."""
+        name = prepared.ask.conversation if prepared.after is not None else ""
+        self.require_free(prepared)
+        if name:
+            self._names.add(name)
+        try:
+            yield
+        finally:
+            self._names.discard(name)
+
+    def require_free(self, prepared: Prepared) -> None:
+        """Raise `Conflict` if the conversation of a request is held."""
+        name = prepared.ask.conversation
+        if name in self._names and prepared.after is not None:
+            raise Conflict(
+                f"Another response is being made in the conversation '{name}'. Try again when it is there.",
+                code="conversation_locked",
+                param="conversation",
+            )
+
+
+def require_kept(kept: Kept, name: str) -> None:
+    """Raise what became of the conversation ``name``, if a response could not be put at its end."""
+    if kept == "gone":
+        raise NotFound(
+            f"The conversation '{name}' was removed while the response was made; it is not kept.",
+            code="conversation_not_found",
+            param="conversation",
+        )
+    if kept == "changed":
+        raise Conflict(
+            f"The conversation '{name}' was changed while the response was made; it is not kept. Ask again.",
+            code="conversation_changed",
+            param="conversation",
+        )
+
+
+KIND: Final = "responses"
+"""Kind of the runs that make responses."""
+
+AT_ONCE: Final = 64
+"""Responses that were cut off and are made at a time; those that clients begin are not counted."""
+
+PAGE: Final = 500
+"""Events that are read at once."""
+
+LOOK: Final = 0.5
+"""Seconds between two looks at a response that another daemon makes."""
+
+NUMBER, DOING = "_number", "_doing"
+"""What a document says besides while it is made: the number of its next event, and what must not be done twice."""
+
+STRIDE: Final = 4096
+"""Ids of items between two attempts."""
+
+ENDED: Final = ("completed", "failed", "cancelled")
+
+
+class Background:
+    """Begins, follows and cancels them. Their runs are the scheduler's."""
+
+    def __init__(
+        self,
+        database: Database,
+        scheduler: Scheduler,
+        runner: Runner,
+        around: Surroundings,
+        preparer: Preparer,
+        busy: Busy,
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._runner = runner
+        self._around = around
+        self._preparer = preparer
+        self._busy = busy
+        self._news: dict[str, asyncio.Event] = {}
+        scheduler.handle(KIND, self._make, concurrency=AT_ONCE, shared=True, owned=True)
+
+    async def begin(self, prepared: Prepared, caller: Principal) -> ResponseRow:
+        """Write the request down and begin it; what this returns survives a crash."""
+        self._busy.require_free(prepared)
+        machine = prepared.machine
+        opening = machine.begin(queued=True)
+        machine.response["status"] = "queued"
+        ask = orjson.dumps(dict(prepared.ask.body)).decode()
+        row = row_of(prepared, caller, "", ask=ask)
+        draft = {**machine.response, NUMBER: machine.number}
+        row = replace(row, document=orjson.dumps(draft).decode())
+        events = _numbered(opening) if prepared.ask.stream else []
+
+        def write(connection: Any, run_id: str, *arguments: Any) -> runs.RunRow:
+            begun = runs.begin(connection, run_id, *arguments)
+            responses.begin(connection, replace(row, run_id=run_id))
+            responses.append_events(connection, row.id, events)
+            return begun
+
+        meter = self._runner.meter(caller)
+        try:
+            with self._runner.admitted(prepared.ask.model, caller) as admission, binding():
+                await self._bind(prepared, caller)
+                run = await self._scheduler.begin(
+                    KIND, prepared.ask.model, {"response": row.id}, caller, write=write
+                )
+                admission.follow(run)
+        except BaseException:
+            if meter is not None:
+                meter.leave()
+            raise
+        run.meter = meter
+        return replace(row, run_id=run.id)
+
+    async def _bind(self, prepared: Prepared, caller: Principal) -> None:
+        """Note what the names of a request mean now. What means nothing yet is bound when it is first used."""
+        ask = prepared.ask
+        keys = [ask.model]
+        for tool in ask.tools:
+            if isinstance(tool, FileSearch):
+                keys += [f"store/{store}" for store in tool.stores]
+            elif isinstance(tool, ImageGeneration) and tool.model:
+                keys.append(tool.model)
+        for key in dict.fromkeys(keys):
+            with suppress(PorticoError):
+                await self._preparer.registry.resolve(key, caller)
+        await self._preparer.head(ask, caller)
+
+    # --- making -------------------------------------------------------------------------------------------------
+
+    async def _make(self, payload: Mapping[str, Any], context: Context) -> dict[str, str]:
+        """Make one, from where it was when it was cut off."""
+        response_id = str(payload["response"])
+        row = await self._database.read(responses.get, response_id)
+        try:
+            if row is not None and row.status in OPEN:
+                await self._made(row, context)
+        finally:
+            self._tell(response_id)
+            self._news.pop(response_id, None)
+        return {"response": response_id}
+
+    async def _made(self, row: ResponseRow, context: Context) -> None:
+        draft: dict[str, Any] = orjson.loads(row.document)
+        number, doing = draft.pop(NUMBER), draft.pop(DOING, None)
+        again = draft["status"] != "queued"
+        draft["status"] = "in_progress"
+        assert row.ask is not None
+        mint = Mint(row.id)
+        ask = read.read(orjson.loads(row.ask), mint)
+        # Ids that an attempt before this one may have given are not given again.
+        mint.count += len(draft["output"]) + again * STRIDE
+        machine = Machine(draft, mint, ask.include, output=draft["output"], number=number)
+        try:
+            if again:
+                await self._database.jot(responses.rewind, row.id, number - 1)
+            prepared = await self._preparer.prepare(ask, row.id, mint, context.caller, machine=machine)
+            if again:
+                _require_repeatable(prepared.servable.card, row.id, doing)
+            run = self._runner.get(context.run)
+            if run is not None:
+                run.keeps_steps = _keeps_steps(prepared.servable.card)
+            with self._busy.alone(prepared):
+                work = Work(prepared, self._around, self._teller(prepared), self._noter(prepared))
+                await work.note(None)
+                await work.run(context)
+                number = machine.number
+                events = work.finish()
+                try:
+                    await self._finish(machine, events, prepared)
+                except PorticoError:
+                    machine.number = number  # nobody has seen those events
+                    raise
+        except PorticoError as error:
+            await self._end(machine, machine.fail(error), stream=ask.stream)
+            raise
+
+    def _teller(self, prepared: Prepared) -> Emit:
+        """Events are written before anybody sees them: so the next daemon knows all that was seen."""
+        response_id = prepared.machine.response["id"]
+
+        async def tell(events: Sequence[Event]) -> None:
+            await self._database.jot(responses.append_events, response_id, _numbered(events))
+            self._tell(response_id)
+
+        async def keep_silent(_events: Sequence[Event]) -> None:
+            """Nobody can ask for its events."""
+
+        return tell if prepared.ask.stream else keep_silent
+
+    def _noter(self, prepared: Prepared) -> Note:
+        machine = prepared.machine
+
+        async def note(offer: Offer | None) -> None:
+            draft = {**machine.draft(), "status": "in_progress", NUMBER: machine.number}
+            if offer is not None and not offer.repeats:
+                draft[DOING] = offer.function
+            text = orjson.dumps(draft).decode()
+            if not await self._database.jot(responses.note, machine.response["id"], "in_progress", text):
+                raise Conflict("The response was ended meanwhile.", code="cancelled")
+
+        return note
+
+    async def _finish(self, machine: Machine, events: Sequence[Event], prepared: Prepared) -> None:
+        """Write its end, and its items into its conversation. Raises what became of that."""
+        ask = prepared.ask
+        kept = await self._end(machine, events, stream=ask.stream, after=prepared.after)
+        require_kept(kept, ask.conversation)
+
+    async def _end(
+        self, machine: Machine, events: Sequence[Event], *, stream: bool, after: int | None = None
+    ) -> Kept:
+        document = machine.document()
+        text = orjson.dumps(document).decode()
+        last = _numbered(events) if stream else []
+        return await self._database.write(
+            responses.finish, document["id"], document["status"], text, after, last
+        )
+
+    # --- following ----------------------------------------------------------------------------------------------
+
+    async def follow(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
+        """The events with a number above ``after`` as JSON, until its end. Raises `InvalidRequest`, `Conflict`."""
+        assert row.ask is not None
+        if not orjson.loads(row.ask).get("stream"):
+            raise InvalidRequest(
+                f"The response '{row.id}' has no stream: it was not created with 'stream'. Retrieve it without.",
+                code="not_streamed",
+                param="stream",
+            )
+        for start, end in row.lost or ():
+            if start < after <= end:
+                raise Conflict(
+                    f"The daemon was cut off after event {start}, and has made what followed anew. Forget what came "
+                    f"after it, and go on with starting_after={start}.",
+                    code="events_made_anew",
+                    param="starting_after",
+                )
+        return self._followed(row, after)
+
+    async def _followed(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
+        while True:
+            news = self._news.setdefault(row.id, asyncio.Event())
+            current = await self.settled(row)
+            found = await self._database.read(responses.events_after, row.id, after, PAGE)
+            if found:
+                after = found[-1][0]
+                yield [data for _number, data in found]
+            elif current is None or current.status not in OPEN:
+                self._news.pop(row.id, None)
+                return
+            else:
+                try:
+                    async with asyncio.timeout(LOOK):
+                        await news.wait()
+                except TimeoutError:
+                    continue
+
+    def _tell(self, response_id: str) -> None:
+        """Whoever follows looks again."""
+        news = self._news.pop(response_id, None)
+        if news is not None:
+            news.set()
+
+    # --- ending -------------------------------------------------------------------------------------------------
+
+    async def cancel(self, row: ResponseRow) -> None:
+        """End one that has not ended."""
+        if row.status not in OPEN:
+            return
+        run = self._runner.get(row.run_id)
+        if run is not None:
+            await run.cancel()
+            await self._scheduler.settled(row.run_id)
+        else:
+            error = {"message": "The response was cancelled.", "type": "server_error", "code": "cancelled"}
+            await self._database.write(runs.cancel_elsewhere, row.run_id, error)
+        await self.settled(row)
+
+    async def settled(self, row: ResponseRow) -> ResponseRow | None:
+        """The response as it stands. One whose run was ended by others has ended with that."""
+        current = await self._database.read(responses.get, row.id)
+        if current is None or current.status not in OPEN:
+            return current
+        run = await self._database.read(runs.get, row.run_id)
+        if run is not None and run.status not in ENDED:
+            return current
+        last = await self._database.read(responses.last_event, row.id)
+        document: dict[str, Any] = orjson.loads(current.document)
+        document.pop(NUMBER, None)
+        document.pop(DOING, None)
+        machine = Machine(document, Mint(row.id), output=document["output"], number=last + 1)
+        if run is None or run.status == "cancelled":
+            events = machine.cancel()
+        else:
+            error = run.error or {}
+            events = machine.fail(PorticoError(str(error.get("message") or "Its run has ended.")))
+        await self._end(machine, events, stream=last >= 0)
+        self._tell(row.id)
+        return await self._database.read(responses.get, row.id)
+
+
+def _numbered(events: Sequence[Event]) -> list[tuple[int, bytes]]:
+    return [(event["sequence_number"], orjson.dumps(event)) for event in events]
+
+
+def _keeps_steps(card: Card) -> bool:
+    """Whether it is a flow that goes on behind its last step when it is called again."""
+    return card.labels.get("app") == "flow" and card.labels.get("durability") != "off"
+
+
+def _require_repeatable(card: Card, response_id: str, doing: str | None) -> None:
+    """Raise `EngineFailed` if what was cut off may have had an effect that must not be had twice."""
+    if doing is None and (card.labels.get("app") not in ("flow", "agent") or _keeps_steps(card)):
+        return
+    what = f"'{doing}' was running" if doing else f"the app '{card.name}' was at work"
+    raise EngineFailed(
+        f"The daemon ended while {what}, which may have had an effect; the response '{response_id}' was not begun "
+        "again. Look what was done, and ask again.",
+        code="effect_unknown",
+    )

@@ -1,0 +1,111 @@
+"""``code_interpreter``: Python in a notebook that the items of a response go on with."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico_server.apps.responses.items import TOLD
+from portico_server.apps.responses.request import CodeInterpreter
+from portico_server.apps.responses.tool_context import Bench, Offer, cut
+from portico_server.core.errors import NotFound, PorticoError
+from portico_server.core.ids import new_id
+from portico_server.core.request import Artifact, CalledTool, ToolCall, ToolResult
+
+_CODE: Final = {
+    "type": "object",
+    "properties": {"code": {"type": "string", "description": "Python source."}},
+    "required": ["code"],
+    "additionalProperties": False,
+}
+
+
+async def code_call(bench: Bench, tool: CodeInterpreter, at: str) -> None:
+    """Offer it; ``auto`` goes on with the last container of the conversation. Raises `NotFound`, `Forbidden`."""
+    card = (await bench.around.registry.resolve("tool/code_interpreter", bench.context.caller)).card
+    earlier = [item for item in bench.before if item["type"] == "code_interpreter_call"]
+    container = tool.container or (earlier[-1]["container_id"] if earlier and not tool.files else "")
+    container = container or new_id("cntr_")
+    files = [
+        await _file(bench, file_id, f"{at}.container.file_ids[{n}]") for n, file_id in enumerate(tool.files)
+    ]
+
+    async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        # Some models write the code where its JSON should stand.
+        code = arguments.get("code")
+        await _run(bench, container, files, code if isinstance(code, str) else call.arguments)
+        files.clear()  # they are in the container now
+
+    bench.offers["code_interpreter"] = Offer(
+        "code_interpreter", card.description, _CODE, use, "code_interpreter", repeats=False
+    )
+
+
+async def _run(bench: Bench, container: str, files: Sequence[Mapping[str, str]], code: str) -> None:
+    machine = bench.machine
+    item = {"id": machine.mint("ci_"), "type": "code_interpreter_call", "status": "in_progress"}
+    index, events = machine.add({**item, "code": "", "container_id": container, "outputs": None})
+    machine.change(index, code=code)
+    events += [
+        machine.tell(index, "response.code_interpreter_call.in_progress"),
+        machine.tell(index, "response.code_interpreter_call_code.delta", delta=code),
+        machine.tell(index, "response.code_interpreter_call_code.done", code=code),
+        machine.tell(index, "response.code_interpreter_call.interpreting"),
+    ]
+    await bench.emit(events)
+    arguments: dict[str, Any] = {"code": code, "session": container}
+    if files:
+        arguments["files"] = list(files)
+    try:
+        key = f"{bench.context.run}:{item['id']}"
+        result = await bench.context.call("tool/code_interpreter", ToolCall(arguments, key=key))
+        assert isinstance(result, ToolResult)
+    except PorticoError as error:
+        result = ToolResult(f"'code_interpreter' failed: {error.message}", is_error=True)
+    bench.made += [(artifact, container) for artifact in result.artifacts]
+    outputs = [{"type": "logs", "logs": _logs(result)}]
+    outputs += [
+        {"type": "image", "url": f"/v1/files/{artifact.id}/content"}
+        for artifact in result.artifacts
+        if artifact.media_type.startswith("image/")
+    ]
+    # Code that raised has run all the same; without an outcome it has not.
+    status = "failed" if result.is_error and result.structured is None else "completed"
+    completed = machine.tell(index, "response.code_interpreter_call.completed")
+    done = machine.done(index, status=status, outputs=outputs, **{TOLD: cut(result.text)})
+    await bench.emit([completed, done])
+
+
+async def _file(bench: Bench, file_id: str, at: str) -> dict[str, str]:
+    try:
+        name, data = await bench.around.uploads.read(file_id, bench.context.caller)
+    except NotFound as error:
+        raise NotFound(error.message, code=error.code, param=at) from error
+    return {"name": name.rpartition("/")[2], "base64": base64.b64encode(data).decode()}
+
+
+def made_notes(text: str, made: Sequence[tuple[Artifact, str]]) -> list[dict[str, Any]]:
+    """The files that code made, as annotations of a text: where it names one, otherwise at its end."""
+    notes = []
+    for artifact, container in made:
+        start = text.find(artifact.name)
+        end = len(text) if start < 0 else start + len(artifact.name)
+        notes.append(
+            {
+                "type": "container_file_citation",
+                "container_id": container,
+                "file_id": artifact.id,
+                "filename": artifact.name,
+                "start_index": len(text) if start < 0 else start,
+                "end_index": end,
+            }
+        )
+    return notes
+
+
+def _logs(result: ToolResult) -> str:
+    known = result.structured
+    if known is None:
+        return result.text
+    return "\n".join(text for text in (known["output"].rstrip("\n"), known["value"], known["error"]) if text)

@@ -1,0 +1,141 @@
+"""Conversations: items in order that responses go on with and are added to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from portico_server.apps.responses import check, items
+from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.items import Item
+from portico_server.apps.responses.read import metadata
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.db import conversations as rows
+from portico_server.db.conversations import ConversationRow
+from portico_server.db.database import Database
+
+MOST: Final = 20
+"""Items that one request may add."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some items in order, and whether there are more beyond them."""
+
+    items: Sequence[Item]
+    more: bool
+
+
+class Conversations:
+    """Callers see their own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, body: Mapping[str, Any], caller: Principal) -> ConversationRow:
+        """Begin one with the ``metadata`` and ``items`` of a request. Raises `InvalidRequest`."""
+        _require_known(body, ("metadata", "items"))
+        now = time.time()
+        told = metadata(body.get("metadata") or {})
+        row = ConversationRow(new_id("conv_"), caller.id, told, 0, now, now)
+        await self._database.write(rows.add, row, _read(body.get("items") or []))
+        return row
+
+    async def get(self, conversation_id: str, caller: Principal) -> ConversationRow:
+        """One of them. Raises `NotFound`."""
+        row = await self._database.read(rows.get, conversation_id)
+        if row is None or not caller.sees(row.owner):
+            raise NotFound(
+                f"There is no conversation '{conversation_id[:80]}' here or you have no access to it.",
+                code="conversation_not_found",
+                param="conversation_id",
+            )
+        return row
+
+    async def change(
+        self, conversation_id: str, body: Mapping[str, Any], caller: Principal
+    ) -> ConversationRow:
+        """Put other ``metadata`` in the place of what it has."""
+        row = await self.get(conversation_id, caller)
+        _require_known(body, ("metadata",))
+        if body.get("metadata") is None:
+            check.missing("metadata")
+        await self._database.write(rows.describe, row.id, metadata(body["metadata"]))
+        return await self.get(conversation_id, caller)
+
+    async def delete(self, conversation_id: str, caller: Principal) -> None:
+        """Forget one with its items; the responses that were made in it stay."""
+        row = await self.get(conversation_id, caller)
+        await self._database.write(rows.remove, row.id)
+
+    # --- items --------------------------------------------------------------------------------------------------
+
+    async def add(self, conversation_id: str, body: Mapping[str, Any], caller: Principal) -> Sequence[Item]:
+        """Put the ``items`` of a request at the end; what they became. Raises `InvalidRequest`."""
+        row = await self.get(conversation_id, caller)
+        _require_known(body, ("items",))
+        if body.get("items") is None:
+            check.missing("items")
+        made = _read(body["items"])
+        if await self._database.write(rows.extend, row.id, made) == "gone":
+            await self.get(conversation_id, caller)
+        return made
+
+    async def page(
+        self, conversation_id: str, caller: Principal, *, after: str | None, limit: int, descending: bool
+    ) -> Page:
+        """Up to ``limit`` items beyond ``after``. Raises `NotFound`."""
+        row = await self.get(conversation_id, caller)
+        found = await self._database.read(
+            rows.page, row.id, after=after, limit=limit + 1, descending=descending
+        )
+        if found is None:
+            raise _no_item(str(after), "after")
+        return Page([orjson.loads(text) for text in found[:limit]], len(found) > limit)
+
+    async def item(self, conversation_id: str, item_id: str, caller: Principal) -> Item:
+        """One item. Raises `NotFound`."""
+        row = await self.get(conversation_id, caller)
+        found = await self._database.read(rows.item, row.id, item_id)
+        if found is None:
+            raise _no_item(item_id, "item_id")
+        made: Item = orjson.loads(found)
+        return made
+
+    async def remove(self, conversation_id: str, item_id: str, caller: Principal) -> ConversationRow:
+        """Take one item out. Raises `NotFound`."""
+        row = await self.get(conversation_id, caller)
+        if not await self._database.write(rows.remove_item, row.id, item_id):
+            raise _no_item(item_id, "item_id")
+        return row
+
+
+def _read(value: Any) -> list[Item]:
+    listed = check.items(value, "items", "a list of items")
+    if len(listed) > MOST:
+        check.wrong("items", f"has {len(listed)} items; at most {MOST} are taken at a time")
+    made = items.read(listed, Mint(), "items")
+    for number, item in enumerate(made):
+        if item["type"] == "item_reference":
+            check.wrong(f"items[{number}].type", "is 'item_reference', which a conversation does not hold")
+    return made
+
+
+def _require_known(body: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in body:
+        if name not in known:
+            raise InvalidRequest(
+                f"Unknown parameter: '{name[:100]}'.", code="unknown_parameter", param=name[:100]
+            )
+
+
+def _no_item(item_id: str, param: str) -> NotFound:
+    return NotFound(
+        f"There is no item '{item_id[:80]}' in this conversation.", code="item_not_found", param=param
+    )

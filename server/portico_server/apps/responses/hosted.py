@@ -1,0 +1,212 @@
+"""The tools of a response that run here, under one roof."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from portico.wire import Passage, ToolCalled, ToolReturned
+from portico_server.apps.responses import code_tool, mcp_tool
+from portico_server.apps.responses.items import TOLD
+from portico_server.apps.responses.request import CodeInterpreter, FileSearch, ImageGeneration, Mcp
+from portico_server.apps.responses.tool_context import Bench, Offer, arguments_of, cut
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
+from portico_server.core.request import CalledTool, Filter, Found, ToolCall, ToolResult
+
+# ``image_generation``: pictures by the tool `draw`, as items of a response.
+
+
+KIND: Final = "image_generation"
+
+_PROMPT: Final = {
+    "type": "object",
+    "properties": {"prompt": {"type": "string", "description": "What the picture shows, in detail."}},
+    "required": ["prompt"],
+    "additionalProperties": False,
+}
+
+
+async def image_call(bench: Bench, tool: ImageGeneration, at: str) -> None:
+    """Offer it. Clients declare it whether or not they need it: where nothing draws for this caller, the model does
+    not hear of it, unless it must be called. Raises `NotFound` for a model that is not there.
+    """
+    caller, registry = bench.context.caller, bench.around.registry
+    try:
+        card = (await registry.resolve("tool/draw", caller)).card
+        if not any("image" in one.capabilities for one in await registry.cards(caller, "model")):
+            raise Unavailable("No model here draws pictures.", code="no_such_model", param=at)
+        if tool.model:
+            await registry.resolve(tool.model, caller)
+    except PorticoError:
+        if bench.ask.choice.kind == KIND or tool.model:
+            raise
+        return
+
+    async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        prompt = arguments.get("prompt")
+        await _draw(bench, tool, prompt if isinstance(prompt, str) and prompt else call.arguments)
+
+    bench.offers[KIND] = Offer(KIND, card.description, _PROMPT, use, KIND)
+
+
+async def _draw(bench: Bench, tool: ImageGeneration, prompt: str) -> None:
+    machine = bench.machine
+    item = {
+        "id": machine.mint("ig_"),
+        "type": "image_generation_call",
+        "status": "in_progress",
+        "result": None,
+    }
+    index, events = machine.add(item)
+    events += [
+        machine.tell(index, "response.image_generation_call.in_progress"),
+        machine.tell(index, "response.image_generation_call.generating"),
+    ]
+    await bench.emit(events)
+    arguments = {"prompt": prompt, **tool.options, **({"model": tool.model} if tool.model else {})}
+    told: dict[str, Any] = {"revised_prompt": prompt, "action": "generate"}
+    told |= {name: tool.options[name] for name in ("quality", "background") if name in tool.options}
+    try:
+        key = f"{bench.context.run}:{item['id']}"
+        result = await bench.context.call("tool/draw", ToolCall(arguments, key=key))
+        assert isinstance(result, ToolResult)
+        if result.artifacts and result.structured is not None:
+            [picture] = result.structured["pictures"]
+            _name, data = await bench.around.uploads.read(picture["id"], bench.context.caller)
+            told["result"] = base64.b64encode(data).decode()
+            told["revised_prompt"] = picture.get("revised_prompt", prompt)
+            told["size"] = f"{picture['width']}x{picture['height']}"
+            told["output_format"] = picture["media_type"].rpartition("/")[2]
+    except PorticoError as error:
+        result = ToolResult(f"The picture could not be drawn: {error.message}", is_error=True)
+    events = [] if result.is_error else [machine.tell(index, "response.image_generation_call.completed")]
+    done = machine.done(
+        index, status="failed" if result.is_error else "completed", **told, **{TOLD: cut(result.text)}
+    )
+    await bench.emit([*events, done])
+
+
+# ``file_search``: passages of stores, numbered, for a model to point at.
+
+
+CITE: Final = "Point at the passages that you use by their numbers in brackets, such as [1]."
+
+_QUERY: Final = {
+    "type": "object",
+    "properties": {"query": {"type": "string", "description": "What to look for, in words."}},
+    "required": ["query"],
+    "additionalProperties": False,
+}
+
+
+async def search_call(bench: Bench, tool: FileSearch, at: str) -> None:
+    """Offer a search in the stores that a request names. Raises `NotFound`, `Forbidden`, `InvalidRequest`."""
+    filters = None if tool.filters is None else bench.around.filters(tool.filters, f"{at}.filters")
+    about = []
+    for number, store in enumerate(tool.stores):
+        try:
+            card = (await bench.around.registry.resolve(f"store/{store}", bench.context.caller)).card
+        except NotFound as error:
+            raise NotFound(
+                error.message, code="vector_store_not_found", param=f"{at}.vector_store_ids[{number}]"
+            ) from error
+        about.append(f"'{card.name}' ({card.description})" if card.description else f"'{card.name}'")
+
+    async def use(_call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        await _search(bench, tool, filters, str(arguments.get("query") or "").strip())
+
+    described = f"Search in the documents of {', '.join(about)}. {CITE}"
+    bench.offers["file_search"] = Offer("file_search", described, _QUERY, use, "file_search")
+
+
+async def _search(bench: Bench, tool: FileSearch, filters: Filter | None, query: str) -> None:
+    machine = bench.machine
+    item = {"id": machine.mint("fs_"), "type": "file_search_call", "status": "in_progress"}
+    index, events = machine.add({**item, "queries": [query] if query else [], "results": None})
+    events += [
+        machine.tell(index, "response.file_search_call.in_progress"),
+        machine.tell(index, "response.file_search_call.searching"),
+    ]
+    await bench.emit(events)
+    try:
+        if not query:
+            raise InvalidRequest("It needs 'query', a text.")
+        found = await _found(bench, tool, filters, query)
+    except PorticoError as error:
+        done = machine.done(index, status="failed", **{TOLD: f"The search failed: {error.message}"})
+        await bench.emit([done])
+        return
+    bench.passages += found
+    results = [
+        {
+            "file_id": passage.file_id,
+            "filename": passage.filename,
+            "score": passage.score,
+            "text": passage.text,
+            "attributes": dict(passage.attributes),
+        }
+        for passage in found
+    ]
+    told = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in found)
+    told = cut(f"{told}\n\n{CITE}") if found else "Nothing was found."
+    completed = machine.tell(index, "response.file_search_call.completed")
+    done = machine.done(index, status="completed", results=results, **{TOLD: told})
+    await bench.emit([completed, done])
+
+
+async def _found(bench: Bench, tool: FileSearch, filters: Filter | None, query: str) -> list[Passage]:
+    """The best passages of all stores, numbered on from those that were found before."""
+    found: list[Passage] = []
+    for store in tool.stores:
+        result = await bench.context.call(f"store/{store}", tool.search(query, filters))
+        assert isinstance(result, Found)
+        found += result.passages
+    found.sort(key=lambda passage: -passage.score)
+    first = len(bench.passages) + 1
+    return [replace(passage, rank=rank) for rank, passage in enumerate(found[: tool.most], first)]
+
+
+async def grasp(bench: Bench) -> None:
+    """Find all that the request names. Raises `NotFound` or `Forbidden` for what the caller may not use."""
+    for number, tool in enumerate(bench.ask.tools):
+        at = f"tools[{number}]"
+        match tool:
+            case FileSearch():
+                await search_call(bench, tool, at)
+            case CodeInterpreter():
+                await code_tool.code_call(bench, tool, at)
+            case ImageGeneration():
+                await image_call(bench, tool, at)
+            case Mcp():
+                await mcp_tool.mcp_call(bench, tool, at)
+    for function in bench.ask.functions:
+        if function.name in bench.offers:
+            raise InvalidRequest(
+                f"'tools' lists a function '{function.name}', which is also the name of a tool of this daemon that the "
+                "request asks for. Name your function otherwise.",
+                param="tools",
+            )
+
+
+async def use(bench: Bench, call: CalledTool) -> str | None:
+    """Do what the model asks for; what goes wrong is told to it. A sentence if there is no such tool."""
+    offer = bench.offers.get(call.name)
+    if offer is None:
+        known = ", ".join(bench.offers) or "none"
+        return f"There is no tool '{call.name}'.{nearest(call.name, bench.offers)} Tools are: {known}."
+    await bench.context.emit(ToolCalled(call.id, call.name, call.arguments))
+    await offer.use(call, _arguments(call.arguments))
+    item = bench.machine.output[-1]
+    failed = item.get("status") == "failed"
+    await bench.context.emit(ToolReturned(call.id, call.name, str(item.get(TOLD, "")), failed))
+    return None
+
+
+def _arguments(text: str) -> Mapping[str, Any]:
+    """As far as they are an object: a tool says itself what it misses."""
+    try:
+        return arguments_of(text)
+    except InvalidRequest:
+        return {}

@@ -1,0 +1,311 @@
+"""The items of an input, read into the full form in which they are kept and told again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
+from portico_server.apps.responses import check
+from portico_server.apps.responses.compaction import opened
+from portico_server.apps.responses.ids import Mint, Prefix
+from portico_server.core.errors import InvalidRequest
+
+Item: TypeAlias = dict[str, Any]
+"""One item as OpenAI defines it, with all its fields."""
+
+ROLES: Final = ("user", "assistant", "system", "developer")
+PARTS: Final = ("input_text", "input_image", "input_file")
+DETAILS: Final = ("auto", "low", "high", "original")
+
+LONGEST_ID: Final = 256
+MAX_ITEMS: Final = 10_000
+
+TOLD: Final = "_told"
+"""What of a call here the model was told, while its response is being made: a field that nobody else sees."""
+
+
+def without_told(item: Item) -> Item:
+    """An item as it is kept once its response has ended."""
+    return {name: value for name, value in item.items() if name != TOLD} if TOLD in item else item
+
+
+def read(value: Any, mint: Mint, at: str = "input") -> list[Item]:
+    """The items of an input: a string is a message of the user. Raises `InvalidRequest` that names the item."""
+    if isinstance(value, str):
+        value = [{"role": "user", "content": value}]
+    given = check.items(value, at, "a string or a list of items")
+    if len(given) > MAX_ITEMS:
+        raise InvalidRequest(f"'{at}' has {len(given)} items; at most {MAX_ITEMS} are taken.", param=at)
+    return [_item(one, mint, f"{at}[{number}]") for number, one in enumerate(given)]
+
+
+def _item(value: Any, mint: Mint, at: str) -> Item:
+    given = check.item(value, at, "an object with a 'type'")
+    kind = given.get("type", "message" if "role" in given else None)
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        if kind is None:
+            check.missing(f"{at}.type")
+        check.not_one_of(f"{at}.type", kind, tuple(_READERS))
+    made = reader(given, at)
+    prefix = _PREFIXES.get(made["type"])
+    if prefix is None:
+        return made
+    return {"id": _id(given, at) or mint(prefix), **made}
+
+
+def _id(given: Mapping[str, Any], at: str) -> str:
+    found = given.get("id")
+    if found is None:
+        return ""
+    if len(check.text(found, f"{at}.id")) > LONGEST_ID:
+        check.wrong(f"{at}.id", f"is longer than {LONGEST_ID} characters")
+    return str(found)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------
+
+
+def _message(given: Mapping[str, Any], at: str) -> Item:
+    role = given.get("role")
+    if role not in ROLES:
+        if role is None:
+            check.missing(f"{at}.role")
+        check.not_one_of(f"{at}.role", role, ROLES)
+    content = given.get("content")
+    if content is None:
+        check.missing(f"{at}.content")
+    spoken = role == "assistant"
+    if isinstance(content, str):
+        content = [{"type": "output_text" if spoken else "input_text", "text": content}]
+    parts = check.items(content, f"{at}.content", "a string or a list of content parts")
+    part = _said if spoken else _asked
+    made = [part(one, f"{at}.content[{number}]") for number, one in enumerate(parts)]
+    return {"type": "message", "status": "completed", "role": role, "content": made}
+
+
+def _asked(value: Any, at: str) -> dict[str, Any]:
+    given = check.item(value, at, "an object with a 'type'")
+    kind = given.get("type")
+    if kind not in PARTS:
+        check.not_one_of(f"{at}.type", kind, PARTS)
+    if kind == "input_image":
+        return _image(given, at)
+    if kind == "input_file":
+        return _file(given, at)
+    return {"type": "input_text", "text": check.text(given.get("text"), f"{at}.text")}
+
+
+def _said(value: Any, at: str) -> dict[str, Any]:
+    given = check.item(value, at, "an object with a 'type'")
+    kind = given.get("type")
+    if kind == "refusal":
+        return {"type": "refusal", "refusal": check.text(given.get("refusal"), f"{at}.refusal")}
+    if kind not in ("output_text", "input_text"):
+        check.not_one_of(f"{at}.type", kind, ("output_text", "refusal"))
+    noted = check.shallow(check.items(given.get("annotations") or [], f"{at}.annotations"), at)
+    said = check.text(given.get("text"), f"{at}.text")
+    return {"type": "output_text", "text": said, "annotations": noted, "logprobs": []}
+
+
+def _image(given: Mapping[str, Any], at: str) -> dict[str, Any]:
+    detail = given.get("detail") or "auto"
+    if detail not in DETAILS:
+        check.not_one_of(f"{at}.detail", detail, DETAILS)
+    url, file_id = given.get("image_url"), given.get("file_id")
+    if (url is None) == (file_id is None):
+        check.wrong(at, "needs either 'image_url' or 'file_id'", code="missing_required_parameter")
+    if url is not None:
+        check.text(url, f"{at}.image_url")
+    else:
+        check.text(file_id, f"{at}.file_id")
+    return {"type": "input_image", "detail": detail, "image_url": url, "file_id": file_id}
+
+
+def _file(given: Mapping[str, Any], at: str) -> dict[str, Any]:
+    if given.get("file_url") is not None:
+        check.unsupported(
+            f"{at}.file_url",
+            "is not fetched here: upload the file and name its 'file_id', or send 'file_data'",
+        )
+    names = [name for name in ("file_id", "file_data") if given.get(name) is not None]
+    if len(names) != 1:
+        check.wrong(at, "needs either 'file_id' or 'file_data'", code="missing_required_parameter")
+    made = {name: check.text(given[name], f"{at}.{name}") for name in names}
+    if given.get("filename") is not None:
+        made["filename"] = check.text(given["filename"], f"{at}.filename")
+    return {"type": "input_file", **made}
+
+
+# --- calls and what they gave -----------------------------------------------------------------------------------
+
+
+def _function_call(given: Mapping[str, Any], at: str) -> Item:
+    arguments = given.get("arguments")
+    return {
+        "type": "function_call",
+        "status": "completed",
+        "call_id": check.needed(given, "call_id", at),
+        "name": check.needed(given, "name", at),
+        "arguments": check.text("" if arguments is None else arguments, f"{at}.arguments"),
+    }
+
+
+def _function_call_output(given: Mapping[str, Any], at: str) -> Item:
+    output = given.get("output")
+    if output is None:
+        check.missing(f"{at}.output")
+    if not isinstance(output, str):
+        parts = check.items(output, f"{at}.output", "a string or a list of content parts")
+        output = [_asked(one, f"{at}.output[{number}]") for number, one in enumerate(parts)]
+    call_id = check.needed(given, "call_id", at)
+    return {"type": "function_call_output", "status": "completed", "call_id": call_id, "output": output}
+
+
+def _reasoning(given: Mapping[str, Any], at: str) -> Item:
+    made: Item = {"type": "reasoning", "summary": []}
+    for name, kind in (("summary", "summary_text"), ("content", "reasoning_text")):
+        for number, one in enumerate(check.items(given.get(name) or [], f"{at}.{name}")):
+            path = f"{at}.{name}[{number}]"
+            said = check.text(check.item(one, path).get("text"), f"{path}.text")
+            made.setdefault(name, []).append({"type": kind, "text": said})
+    if given.get("encrypted_content") is not None:
+        made["encrypted_content"] = check.text(given["encrypted_content"], f"{at}.encrypted_content")
+    return made
+
+
+def _reference(given: Mapping[str, Any], at: str) -> Item:
+    return {"type": "item_reference", "id": check.needed(given, "id", at)}
+
+
+def _file_search(given: Mapping[str, Any], at: str) -> Item:
+    return {
+        "type": "file_search_call",
+        "status": "completed",
+        "queries": check.texts(given.get("queries") or [], f"{at}.queries"),
+        "results": _objects(given.get("results"), f"{at}.results"),
+    }
+
+
+def _code(given: Mapping[str, Any], at: str) -> Item:
+    outputs = _objects(given.get("outputs"), f"{at}.outputs")
+    for number, output in enumerate(outputs or ()):
+        field = "url" if output.get("type") == "image" else "logs"
+        check.text(output.get(field), f"{at}.outputs[{number}].{field}")
+    return {
+        "type": "code_interpreter_call",
+        "status": "completed",
+        "code": _text_or_none(given, "code", at),
+        "container_id": check.needed(given, "container_id", at),
+        "outputs": outputs,
+    }
+
+
+def _picture(given: Mapping[str, Any], at: str) -> Item:
+    made: Item = {"type": "image_generation_call", "status": "completed"}
+    made["result"] = _text_or_none(given, "result", at)
+    for name in ("revised_prompt", "size", "quality", "background", "output_format", "action"):
+        if given.get(name) is not None:
+            made[name] = check.text(given[name], f"{at}.{name}")
+    return made
+
+
+def _mcp_call(given: Mapping[str, Any], at: str) -> Item:
+    return {
+        **_mcp_named(given, at),
+        "type": "mcp_call",
+        "status": "completed",
+        "approval_request_id": _text_or_none(given, "approval_request_id", at),
+        "output": _text_or_none(given, "output", at),
+        "error": check.shallow(given.get("error"), f"{at}.error"),
+    }
+
+
+def _mcp_named(given: Mapping[str, Any], at: str) -> Item:
+    return {
+        "server_label": check.needed(given, "server_label", at),
+        "name": check.needed(given, "name", at),
+        "arguments": check.text(given.get("arguments") or "", f"{at}.arguments"),
+    }
+
+
+def _mcp_tools(given: Mapping[str, Any], at: str) -> Item:
+    return {
+        "type": "mcp_list_tools",
+        "server_label": check.needed(given, "server_label", at),
+        "tools": _objects(given.get("tools"), f"{at}.tools") or [],
+        "error": check.shallow(given.get("error"), f"{at}.error"),
+    }
+
+
+def _approval_request(given: Mapping[str, Any], at: str) -> Item:
+    return {"type": "mcp_approval_request", **_mcp_named(given, at)}
+
+
+def _approval(given: Mapping[str, Any], at: str) -> Item:
+    return {
+        "type": "mcp_approval_response",
+        "approval_request_id": check.needed(given, "approval_request_id", at),
+        "approve": check.flag(given.get("approve"), f"{at}.approve"),
+        "reason": _text_or_none(given, "reason", at),
+    }
+
+
+def _compaction(given: Mapping[str, Any], at: str) -> Item:
+    content = check.needed(given, "encrypted_content", at)
+    held = opened(content)
+    if held is None:
+        check.wrong(
+            f"{at}.encrypted_content",
+            "was not made here, or was changed on the way: send a compaction item as this daemon gave it, or the items "
+            "that it stands for",
+        )
+    # Whatever a client has made of it: what is in it is read as what it sends otherwise.
+    inner = read(held.items, Mint(), f"{at}.encrypted_content")
+    if any(item["type"] in ("compaction", "item_reference") for item in inner):
+        check.wrong(f"{at}.encrypted_content", "was changed on the way: send the item as this daemon gave it")
+    return {"type": "compaction", "encrypted_content": replace(held, items=inner).sealed()}
+
+
+def _text_or_none(given: Mapping[str, Any], name: str, at: str) -> str | None:
+    return None if given.get(name) is None else check.text(given[name], f"{at}.{name}")
+
+
+def _objects(value: Any, at: str) -> list[dict[str, Any]] | None:
+    if value is None:
+        return None
+    listed = check.items(check.shallow(value, at), at, "a list of objects")
+    return [check.item(one, f"{at}[{number}]") for number, one in enumerate(listed)]
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], str], Item]] = {
+    "message": _message,
+    "function_call": _function_call,
+    "function_call_output": _function_call_output,
+    "reasoning": _reasoning,
+    "item_reference": _reference,
+    "file_search_call": _file_search,
+    "code_interpreter_call": _code,
+    "image_generation_call": _picture,
+    "mcp_list_tools": _mcp_tools,
+    "mcp_call": _mcp_call,
+    "mcp_approval_request": _approval_request,
+    "mcp_approval_response": _approval,
+    "compaction": _compaction,
+}
+
+_PREFIXES: Mapping[str, Prefix] = {
+    "message": "msg_",
+    "function_call": "fc_",
+    "function_call_output": "fco_",
+    "reasoning": "rs_",
+    "file_search_call": "fs_",
+    "code_interpreter_call": "ci_",
+    "image_generation_call": "ig_",
+    "mcp_list_tools": "mcpl_",
+    "mcp_call": "mcp_",
+    "mcp_approval_request": "mcpr_",
+    "mcp_approval_response": "mcpa_",
+    "compaction": "cmp_",
+}

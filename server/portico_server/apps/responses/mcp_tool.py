@@ -1,0 +1,146 @@
+"""``mcp``: tools of the MCP servers that the house holds, and of the daemon itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico_server.apps.responses.items import TOLD
+from portico_server.apps.responses.request import Mcp
+from portico_server.apps.responses.tool_context import Bench, Offer, arguments_of, cut
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.core.request import CalledTool, ToolCall, ToolResult
+from portico_server.core.servable import Card
+
+OWN: Final = "portico"
+"""The label under which the daemon's own tools are those of an MCP server."""
+
+_NOTHING: Final = {"type": "object", "properties": {}}
+
+
+async def mcp_call(bench: Bench, tool: Mcp, at: str) -> None:
+    """Offer the tools of a server, and tell the client once which they are. Raises `NotFound`, `InvalidRequest`."""
+    servers = bench.around.servers()
+    if tool.label != OWN and tool.label not in servers:
+        raise NotFound(
+            f"There is no MCP server '{tool.label}' here.{nearest(tool.label, [OWN, *servers])} Servers are those "
+            f"that the operator has added (GET /api/mcp/servers), and '{OWN}' for the daemon's own tools.",
+            code="mcp_server_not_found",
+            param=f"{at}.server_label",
+        )
+    if tool.url and tool.url.rstrip("/") != servers.get(tool.label, "").rstrip("/"):
+        raise InvalidRequest(
+            f"The MCP server '{tool.label}' is not at that address here. Leave 'server_url' out: the operator of "
+            "this daemon says which servers it reaches.",
+            code="unsupported_parameter",
+            param=f"{at}.server_url",
+        )
+    cards = await bench.around.registry.cards(bench.context.caller, "tool")
+    offered = [card for card in cards if _is_of(card, tool) and _is_allowed(card, tool)]
+    for card in offered:
+        offer = _offer(bench, tool, card)
+        bench.tools[tool.label, offer.name] = offer
+        bench.offers.setdefault(offer.function, offer)
+    if not any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in bench.before):
+        await _list(bench, tool, offered)
+
+
+async def _list(bench: Bench, tool: Mcp, offered: Sequence[Card]) -> None:
+    """Tell the client once which tools a server has."""
+    machine = bench.machine
+    if any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in machine.output):
+        return  # told before the daemon was cut off
+    item = {"id": machine.mint("mcpl_"), "type": "mcp_list_tools", "server_label": tool.label}
+    index, events = machine.add({**item, "tools": [], "error": None})
+    tools = [
+        {
+            "name": _there(card, tool.label),
+            "description": card.description,
+            "input_schema": dict(card.input_schema or _NOTHING),
+            "annotations": {"read_only": card.labels.get("read_only") is True},
+        }
+        for card in offered
+    ]
+    error = None if tools else f"'{tool.label}' offers no tool that this key may call, or does not run now."
+    events += [
+        machine.tell(index, "response.mcp_list_tools.in_progress"),
+        machine.tell(index, f"response.mcp_list_tools.{'failed' if error else 'completed'}"),
+        machine.done(index, tools=tools, error=error),
+    ]
+    await bench.emit(events)
+
+
+def _offer(bench: Bench, tool: Mcp, card: Card) -> Offer:
+    name = _there(card, tool.label)
+
+    async def use(asked: CalledTool, _arguments: Mapping[str, Any]) -> None:
+        if tool.asks(name):
+            await _request(bench, offer, asked.arguments)
+        else:
+            await call(bench, offer, asked.arguments)
+
+    offer = Offer(
+        name if name not in bench.offers else card.name,
+        card.description,
+        card.input_schema or _NOTHING,
+        use,
+        "mcp",
+        label=tool.label,
+        name=name,
+        tool=card.key,
+        repeats=card.labels.get("read_only") is True,
+    )
+    return offer
+
+
+async def _request(bench: Bench, offer: Offer, arguments: str) -> None:
+    """Ask the client whether this may be called: the next request says."""
+    machine = bench.machine
+    item = {"id": machine.mint("mcpr_"), "type": "mcp_approval_request", "server_label": offer.label}
+    index, events = machine.add({**item, "name": offer.name, "arguments": arguments})
+    bench.waits = True
+    await bench.emit([*events, machine.done(index)])
+
+
+async def call(bench: Bench, offer: Offer, arguments: str, *, approved: str | None = None) -> None:
+    """Call a tool of a server, ``approved`` by that request if it had to be."""
+    machine = bench.machine
+    item = {"id": machine.mint("mcp_"), "type": "mcp_call", "status": "in_progress", "name": offer.name}
+    more = {"server_label": offer.label, "approval_request_id": approved, "output": None, "error": None}
+    index, events = machine.add({**item, **more, "arguments": ""})
+    machine.change(index, arguments=arguments)
+    events += [
+        machine.tell(index, "response.mcp_call.in_progress"),
+        machine.tell(index, "response.mcp_call_arguments.delta", delta=arguments),
+        machine.tell(index, "response.mcp_call_arguments.done", arguments=arguments),
+    ]
+    await bench.emit(events)
+    try:
+        key = f"{bench.context.run}:{item['id']}"
+        result = await bench.context.call(offer.tool, ToolCall(arguments_of(arguments), key=key))
+        assert isinstance(result, ToolResult)
+    except PorticoError as error:
+        result = ToolResult(error.message, is_error=True)
+    told = cut(result.text)
+    if result.is_error:
+        fault = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": told}]}
+        changes = {"status": "failed", "error": fault, TOLD: f"The call failed: {told}"}
+    else:
+        changes = {"status": "completed", "output": told, TOLD: told}
+    ended = machine.tell(index, f"response.mcp_call.{changes['status']}")
+    await bench.emit([ended, machine.done(index, **changes)])
+
+
+def _is_of(card: Card, tool: Mcp) -> bool:
+    return tool.label == OWN or card.labels.get("source") == f"mcp:{tool.label}"
+
+
+def _is_allowed(card: Card, tool: Mcp) -> bool:
+    if tool.read_only is not None and (card.labels.get("read_only") is True) != tool.read_only:
+        return False
+    return tool.allowed is None or not {card.name, _there(card, tool.label)}.isdisjoint(tool.allowed)
+
+
+def _there(card: Card, label: str) -> str:
+    """What a tool is called by the server that has it."""
+    return card.name.removeprefix(f"{label}_")

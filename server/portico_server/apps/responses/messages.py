@@ -1,0 +1,244 @@
+"""Items as the messages that a chat model reads. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from portico_server.apps.responses.compaction import joined, told, window
+from portico_server.apps.responses.items import TOLD, Item
+from portico_server.apps.responses.request import Ask, Choice, Function
+from portico_server.apps.responses.tool_context import Offer
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import Message
+
+REFUSED: Final = "The user did not allow this call."
+
+Media = Mapping[str, str]
+"""Uploaded files as ``data:`` addresses, by their ids."""
+
+
+def check_pairs(items: Sequence[Item]) -> None:
+    """Every output has a call before it, every call an output: models refuse other conversations."""
+    items = window(items)
+    called: set[str] = set()
+    answered: set[str] = set()
+    for item in items:
+        if item["type"] == "function_call":
+            called.add(item["call_id"])
+        elif item["type"] == "function_call_output":
+            if item["call_id"] not in called:
+                raise InvalidRequest(
+                    f"No tool call found for function call output with call_id {item['call_id']}. Send the call "
+                    "before it, or 'previous_response_id' of the response that made it.",
+                    param="input",
+                )
+            answered.add(item["call_id"])
+    for call_id in called - answered:
+        raise InvalidRequest(
+            f"No tool output found for function call {call_id}. Send a 'function_call_output' for each call.",
+            param="input",
+        )
+
+
+def messages_of(items: Sequence[Item], instructions: str = "", media: Media | None = None) -> list[Message]:
+    """The conversation of chat messages. ``media`` holds the files that the items name.
+
+    Before a compaction item nothing is told but what that one keeps. What a call gave follows the call at once,
+    wherever its item stands. Thoughts and earlier searches are left out: what came of them is in the answers.
+    """
+    items = window(items)
+    writer = _Writer(items, media or {})
+    if instructions:
+        writer.messages.append({"role": "system", "content": instructions})
+    for item in items:
+        writer.add(item)
+    writer.settle()
+    compacted = any(item["type"] == "compaction" for item in items)
+    return joined(writer.messages) if compacted else writer.messages
+
+
+class _Writer:
+    def __init__(self, items: Sequence[Item], media: Media) -> None:
+        self.messages: list[Message] = []
+        self._media = media
+        self._open: list[str] = []
+        self._outputs = {
+            item["call_id"]: item["output"] for item in items if item["type"] == "function_call_output"
+        }
+        self._requests = {item["id"]: item for item in items if item["type"] == "mcp_approval_request"}
+
+    def add(self, item: Item) -> None:
+        match item["type"]:
+            case "message":
+                self.settle()
+                self._say(item)
+            case "function_call":
+                self._call(item["call_id"], item["name"], item["arguments"])
+                self._open.append(item["call_id"])
+            case "file_search_call" if TOLD in item:
+                query = orjson.dumps({"query": "; ".join(item["queries"])}).decode()
+                self._done(item["id"], "file_search", query, item[TOLD])
+            case "code_interpreter_call":
+                code = orjson.dumps({"code": item["code"] or ""}).decode()
+                self._done(item["id"], "code_interpreter", code, item.get(TOLD) or code_text(item))
+            case "image_generation_call":
+                prompt = orjson.dumps({"prompt": item.get("revised_prompt") or ""}).decode()
+                drew = "The picture was drawn and shown." if item.get("result") else "No picture was drawn."
+                self._done(item["id"], "image_generation", prompt, item.get(TOLD) or drew)
+            case "mcp_call":
+                self._done(item["id"], item["name"], item["arguments"], item.get(TOLD) or mcp_text(item))
+            case "compaction":
+                self.settle()
+                self.messages.append({"role": "user", "content": told(item["encrypted_content"])})
+            case "mcp_approval_response" if not item["approve"]:
+                asked = self._requests.get(item["approval_request_id"])
+                if asked is not None:
+                    reason = f" {item['reason']}" if item.get("reason") else ""
+                    self._done(asked["id"], asked["name"], asked["arguments"], REFUSED + reason)
+
+    def settle(self) -> None:
+        """What the open calls gave."""
+        for call_id in self._open:
+            given = self._outputs.get(call_id, "")
+            content = given if isinstance(given, str) else self._content(given)
+            self.messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+        self._open = []
+
+    def _done(self, call_id: str, name: str, arguments: str, output: str) -> None:
+        self.settle()
+        self._call(call_id, name, arguments)
+        self.messages.append({"role": "tool", "tool_call_id": call_id, "content": output})
+
+    def _call(self, call_id: str, name: str, arguments: str) -> None:
+        call = {
+            "id": call_id,
+            "type": "function",
+            "function": {"name": name, "arguments": arguments or "{}"},
+        }
+        last = self.messages[-1] if self.messages else {}
+        if last.get("role") == "assistant" and (self._open or not last.get("tool_calls")):
+            self.messages[-1] = {**last, "tool_calls": [*last.get("tool_calls", ()), call]}
+        else:
+            self.messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+
+    def _say(self, item: Item) -> None:
+        if item["role"] == "assistant":
+            said = "".join(part.get("text") or part.get("refusal") or "" for part in item["content"])
+            self.messages.append({"role": "assistant", "content": said})
+        else:
+            self.messages.append({"role": item["role"], "content": self._content(item["content"])})
+
+    def _content(self, parts: Sequence[Mapping[str, Any]]) -> str | list[dict[str, Any]]:
+        if all(part["type"] == "input_text" for part in parts):
+            return "\n".join(part["text"] for part in parts)
+        return [self._part(part) for part in parts]
+
+    def _part(self, part: Mapping[str, Any]) -> dict[str, Any]:
+        match part["type"]:
+            case "input_image":
+                url = part["image_url"] or self._media.get(part["file_id"], "")
+                image = {"url": url}
+                if part["detail"] in ("low", "high"):
+                    image["detail"] = part["detail"]
+                return {"type": "image_url", "image_url": image}
+            case "input_file":
+                data = part.get("file_data") or self._media.get(part.get("file_id", ""), "")
+                return {
+                    "type": "file",
+                    "file": {"filename": part.get("filename") or "file", "file_data": data},
+                }
+            case _:
+                return {"type": "text", "text": part["text"]}
+
+
+def code_text(item: Item) -> str:
+    """What code printed, as a model is told it."""
+    logs = [output["logs"] for output in item.get("outputs") or () if output.get("type") == "logs"]
+    return "\n".join(logs) or "Done. Nothing was printed."
+
+
+def mcp_text(item: Item) -> str:
+    """What a tool gave, or why it did not."""
+    error = item.get("error")
+    if not error:
+        return str(item.get("output") or "")
+    if isinstance(error, Mapping):
+        error = error.get("message") or error.get("content")
+    told = error if isinstance(error, str) else orjson.dumps(error).decode()
+    return f"The call failed: {told}"
+
+
+def shorter(messages: Sequence[Message]) -> list[Message] | None:
+    """The conversation without its older half, for ``truncation: auto``; ``None`` if nothing can be left out.
+
+    What the system says stays, and so does the last message of the user with all that follows it.
+    """
+    head = 0
+    while head < len(messages) and messages[head]["role"] in ("system", "developer"):
+        head += 1
+    turns = [n for n in range(head, len(messages)) if messages[n]["role"] == "user"]
+    later = [n for n in turns if n > head]
+    if not later:
+        return None
+    middle = head + (len(messages) - head) // 2
+    cut = next((n for n in later if n >= middle), later[-1])
+    return [*messages[:head], *messages[cut:]]
+
+
+# A request's options as those of a chat, and the tools that its model may call. Pure.
+
+
+def chat_options(ask: Ask, offers: Sequence[Offer] = (), *, first: bool = True) -> dict[str, Any]:
+    """The options of the chat, with the tools that the model may call."""
+    choice = ask.choice
+    allowed = choice.allowed
+    tools = [
+        function_json(tool)
+        for tool in ask.functions
+        if allowed is None or ("function", "", tool.name) in allowed
+    ]
+    wanted = [offer for offer in offers if _among(offer, choice, first=first)]
+    if choice.kind == "mcp" and first:  # a server without one of its tools: any of them, and nothing else
+        tools = []
+    tools += [offer.to_json() for offer in wanted]
+    options = dict(ask.options)
+    if not tools:
+        options.pop("parallel_tool_calls", None)
+        return options
+    options["tools"] = tools
+    if choice.mode == "none" or not first:
+        options["tool_choice"] = "none" if choice.mode == "none" else "auto"
+    elif choice.kind == "function":
+        options["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    elif len(wanted) == 1 and choice.kind:
+        options["tool_choice"] = {"type": "function", "function": {"name": wanted[0].function}}
+    elif choice.mode != "auto":
+        options["tool_choice"] = choice.mode
+    return options
+
+
+def function_json(tool: Function) -> dict[str, Any]:
+    """A function as the ``tools`` of a chat have it."""
+    about: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        about["description"] = tool.description
+    if tool.parameters:
+        about["parameters"] = dict(tool.parameters)
+    if tool.strict is not None:
+        about["strict"] = tool.strict
+    return {"type": "function", "function": about}
+
+
+def _among(offer: Offer, choice: Choice, *, first: bool) -> bool:
+    """Whether the choice leaves it to the model; what it must call is called once."""
+    if choice.allowed is not None:
+        return any(
+            kind == offer.kind and label == offer.label and name in ("", offer.name)
+            for kind, label, name in choice.allowed
+        )
+    if choice.kind == "mcp" and first:
+        return offer.kind == "mcp" and offer.label == choice.label and choice.name in ("", offer.name)
+    return not (choice.kind and first) or choice.kind in ("function", offer.kind)

@@ -1,0 +1,315 @@
+"""The body of ``POST /v1/responses`` as an `Ask`. Raises `InvalidRequest` with the path of what is wrong.
+
+What changes the answer and cannot be done is refused by name; what is a hint is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from portico_server.apps.responses import check, items, tools
+from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.request import Ask
+from portico_server.core.errors import InvalidRequest, nearest
+
+HINTS: Final = frozenset(
+    {
+        *("access_programs", "client_metadata", "image", "prompt_cache_key", "prompt_cache_options"),
+        *("prompt_cache_retention", "safety_identifier", "service_tier", "stream_options", "user"),
+    }
+)
+"""Fields that do not change what is answered."""
+
+PASSED: Final = frozenset(
+    {
+        *("seed", "stop", "presence_penalty", "frequency_penalty", "logit_bias", "top_k", "min_p"),
+        *("repetition_penalty", "chat_template_kwargs"),
+    }
+)
+"""Options of a chat that OpenAI's Responses do not have, and models here do."""
+
+INCLUDES: Final = (
+    "file_search_call.results",
+    "code_interpreter_call.outputs",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "message.input_image.image_url",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+    "computer_call_output.output.image_url",
+)
+
+EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+TRUNCATIONS: Final = ("auto", "disabled")
+VERBOSITIES: Final = ("low", "medium", "high")
+FORMATS: Final = ("text", "json_object", "json_schema")
+
+LEAST: Final = 100
+"""Tokens that a conversation may have in any case before it is compacted."""
+
+METADATA: Final = 16
+"""Entries of metadata, at most; keys of 64 and values of 512 characters."""
+
+
+def read(body: Mapping[str, Any], mint: Mint) -> Ask:
+    """The request; ids of items that have none are made by ``mint``."""
+    given = {name: value for name, value in body.items() if value is not None}
+    for name in given:
+        if name not in _KNOWN:
+            raise InvalidRequest(
+                f"Unknown parameter: '{name[:100]}'.{nearest(name, _KNOWN)}",
+                code="unknown_parameter",
+                param=name[:100],
+            )
+    if "model" not in given:
+        check.missing("model")
+    if not check.text(given["model"], "model"):
+        check.missing("model")
+    background = _flag(given, "background", False)
+    compacts = _triggered(given)
+    for name in given:  # what is told again, and what is kept as it came
+        if name in HINTS or name == "tool_choice" or background:
+            check.shallow(given[name], name)
+    options, echo = _options(given)
+    found, choice = tools.read(given)
+    store = _flag(given, "store", True)
+    if background and not store:
+        check.wrong("background", "needs 'store': what is not kept cannot be answered later")
+    ask = Ask(
+        body=body,
+        model=given["model"],
+        input=tuple(items.read(given["input"], mint)) if "input" in given else (),
+        instructions=check.text(given.get("instructions", ""), "instructions"),
+        options=options,
+        tools=found,
+        choice=choice,
+        most_calls=_whole(given, "max_tool_calls", 1),
+        most_tokens=_whole(given, "max_output_tokens", 1),
+        include=_include(given.get("include", [])),
+        previous=check.text(given.get("previous_response_id", ""), "previous_response_id"),
+        conversation=_conversation(given.get("conversation", "")),
+        prompt=_prompt(given.get("prompt")),
+        store=store,
+        stream=_flag(given, "stream", False),
+        background=background,
+        truncate=_word(given, "truncation", TRUNCATIONS, "disabled") == "auto",
+        compacts=compacts,
+        threshold=_threshold(given.get("context_management", [])),
+        echo={
+            **echo,
+            "tools": tools.told(given.get("tools") or ()),
+            "tool_choice": given.get("tool_choice", "auto"),
+        },
+    )
+    if ask.previous and ask.conversation:
+        check.wrong("conversation", "and 'previous_response_id' cannot be used together: send one of them")
+    if not (ask.input or "input" in given or ask.previous or ask.conversation or ask.prompt):
+        check.missing("input")
+    return ask
+
+
+def compaction(body: Mapping[str, Any], mint: Mint) -> Ask:
+    """The body of ``POST /v1/responses/compact``, which has fewer fields."""
+    known = {*HINTS, "model", "input", "instructions", "previous_response_id"}
+    for name, value in body.items():
+        if value is not None and name not in known:
+            raise InvalidRequest(
+                f"'{name[:100]}' is no parameter of a compaction.{nearest(name, known)}",
+                code="unknown_parameter",
+                param=name[:100],
+            )
+    return replace(read({**body, "store": False}, mint), compacts=True, keeps=True)
+
+
+def _triggered(given: dict[str, Any]) -> bool:
+    """Whether the last item of the input asks for a compaction; it is taken out."""
+    listed = given.get("input")
+    if not isinstance(listed, list):
+        return False
+    kinds = [one.get("type") if isinstance(one, dict) else None for one in listed]
+    if "compaction_trigger" not in kinds:
+        return False
+    if kinds.index("compaction_trigger") != len(kinds) - 1:
+        at = f"input[{kinds.index('compaction_trigger')}]"
+        check.wrong(at, "asks for a compaction, and must be the last item")
+    given["input"] = listed[:-1]
+    return True
+
+
+def _threshold(value: Any) -> int | None:
+    """Above how many tokens a conversation is compacted; ``None`` for never."""
+    found: int | None = None
+    for number, one in enumerate(check.items(value, "context_management", "a list of objects")):
+        at = f"context_management[{number}]"
+        if check.item(one, at).get("type") != "compaction":
+            check.not_one_of(f"{at}.type", one.get("type"), ("compaction",))
+        for name in one:
+            if name not in ("type", "compact_threshold"):
+                check.wrong(f"{at}.{name[:100]}", "is not known", code="unknown_parameter")
+        given = one.get("compact_threshold")
+        if given is None:
+            check.missing(f"{at}.compact_threshold")
+        wanted = check.whole(given, f"{at}.compact_threshold", LEAST)
+        found = wanted if found is None else min(found, wanted)
+    return found
+
+
+def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the chat, and the fields of the response that tell the settings back."""
+    options: dict[str, Any] = {name: given[name] for name in given if name in PASSED}
+    for name, high in (("temperature", 2.0), ("top_p", 1.0)):
+        if name in given:
+            options[name] = check.number(given[name], name, 0, high)
+    logprobs = _whole(given, "top_logprobs", 0, 20) or 0
+    if logprobs or "message.output_text.logprobs" in (given.get("include") or ()):
+        options["logprobs"] = True
+        if logprobs:
+            options["top_logprobs"] = logprobs
+    most = _whole(given, "max_output_tokens", 1)
+    if most is not None:
+        options["max_tokens"] = most
+    reasoning = check.item(given.get("reasoning", {}), "reasoning")
+    effort = reasoning.get("effort")
+    if effort is not None:
+        if effort not in EFFORTS:
+            check.not_one_of("reasoning.effort", effort, EFFORTS)
+        options["reasoning_effort"] = effort
+    parallel = _flag(given, "parallel_tool_calls", True)
+    if "parallel_tool_calls" in given and given.get("tools"):
+        options["parallel_tool_calls"] = parallel
+    text, form = _text(given.get("text", {}))
+    if form is not None:
+        options["response_format"] = form
+    echo = {
+        "instructions": given.get("instructions"),
+        "metadata": metadata(given.get("metadata", {})),
+        "temperature": options.get("temperature", 1.0),
+        "top_p": options.get("top_p", 1.0),
+        "presence_penalty": options.get("presence_penalty", 0.0),
+        "frequency_penalty": options.get("frequency_penalty", 0.0),
+        "top_logprobs": logprobs,
+        "max_output_tokens": most,
+        "max_tool_calls": _whole(given, "max_tool_calls", 1),
+        "reasoning": {"effort": effort, "summary": None},
+        "parallel_tool_calls": parallel,
+        "text": text,
+        "truncation": given.get("truncation", "disabled"),
+        "prompt": _prompt(given.get("prompt")),
+        "prompt_cache_key": _text_or_none(given, "prompt_cache_key"),
+        "safety_identifier": _text_or_none(given, "safety_identifier"),
+        "user": _text_or_none(given, "user"),
+    }
+    return options, echo
+
+
+def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """``text`` as it is told back, and the ``response_format`` of a chat if it asks for one."""
+    given = check.item(value, "text")
+    verbosity = given.get("verbosity") or "medium"
+    if verbosity not in VERBOSITIES:
+        check.not_one_of("text.verbosity", verbosity, VERBOSITIES)
+    form = check.item(given.get("format") or {"type": "text"}, "text.format", "an object with a 'type'")
+    kind = form.get("type")
+    if kind not in FORMATS:
+        check.not_one_of("text.format.type", kind, FORMATS)
+    if kind == "text":
+        return {"format": {"type": "text"}, "verbosity": verbosity}, None
+    if kind == "json_object":
+        return {"format": {"type": "json_object"}, "verbosity": verbosity}, {"type": "json_object"}
+    schema = check.item(form.get("schema"), "text.format.schema", "a JSON Schema object")
+    wrapped = {
+        "name": check.needed(form, "name", "text.format"),
+        "schema": check.shallow(schema, "text.format.schema"),
+    }
+    for name in ("description", "strict"):
+        if form.get(name) is not None:
+            wrapped[name] = form[name]
+    told = {"format": {"type": "json_schema", "description": None, "strict": False, **wrapped}}
+    return {**told, "verbosity": verbosity}, {"type": "json_schema", "json_schema": wrapped}
+
+
+def _include(value: Any) -> frozenset[str]:
+    for number, word in enumerate(check.texts(value, "include")):
+        if word not in INCLUDES:
+            check.not_one_of(f"include[{number}]", word, INCLUDES)
+    return frozenset(value)
+
+
+def include(value: Any) -> frozenset[str]:
+    """What of a stored response is wanted besides, as its retrieval names it."""
+    return _include(value)
+
+
+def _conversation(value: Any) -> str:
+    if isinstance(value, dict):
+        return check.needed(value, "id", "conversation")
+    return check.text(value, "conversation")
+
+
+def _prompt(value: Any) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    given = check.item(value, "prompt", "an object with an 'id'")
+    version = given.get("version")
+    if version is not None and not (isinstance(version, str) and version.isdecimal() and len(version) < 10):
+        check.wrong("prompt.version", "must be the number of a version, as a string")
+    variables = check.item(given.get("variables") or {}, "prompt.variables")
+    for name, one in variables.items():
+        if isinstance(one, dict) and one.get("type") != "input_text":
+            check.unsupported(f"prompt.variables.{name}", "must be a text: prompts here hold nothing else")
+    check.shallow(variables, "prompt.variables")
+    return {"id": check.needed(given, "id", "prompt"), "version": version, "variables": variables}
+
+
+def metadata(value: Any) -> dict[str, str]:
+    """Strings by strings. Raises `InvalidRequest` past the limits that OpenAI has."""
+    given = check.item(value, "metadata")
+    if len(given) > METADATA:
+        check.wrong("metadata", f"has {len(given)} entries; at most {METADATA} are taken")
+    for name, one in given.items():
+        if len(name) > 64:
+            check.wrong("metadata", "has a key of more than 64 characters")
+        if len(check.text(one, f"metadata.{name}")) > 512:
+            check.wrong(f"metadata.{name}", "is longer than 512 characters")
+    return given
+
+
+def _flag(given: Mapping[str, Any], name: str, default: bool) -> bool:
+    return check.flag(given[name], name) if name in given else default
+
+
+def _whole(given: Mapping[str, Any], name: str, low: int, high: int | None = None) -> int | None:
+    return check.whole(given[name], name, low, high) if name in given else None
+
+
+def _word(given: Mapping[str, Any], name: str, words: tuple[str, ...], default: str) -> str:
+    value = given.get(name, default)
+    if value not in words:
+        check.not_one_of(name, value, words)
+    return str(value)
+
+
+def _text_or_none(given: Mapping[str, Any], name: str) -> str | None:
+    return check.text(given[name], name) if name in given else None
+
+
+_KNOWN: Final = frozenset(
+    {
+        *HINTS,
+        *PASSED,
+        *(
+            "background",
+            "context_management",
+            "conversation",
+            "include",
+            "input",
+            "instructions",
+            "max_output_tokens",
+        ),
+        *("max_tool_calls", "metadata", "model", "parallel_tool_calls", "previous_response_id", "prompt"),
+        *("reasoning", "store", "stream", "temperature", "text", "tool_choice", "tools", "top_logprobs"),
+        *("top_p", "truncation"),
+    }
+)

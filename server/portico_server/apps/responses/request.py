@@ -1,0 +1,154 @@
+"""A request for a response as typed values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from portico_server.apps.responses.items import Item
+from portico_server.core.request import Filter, Search
+
+Approvals: TypeAlias = Literal["always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the client's, which is called by the client."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSearch:
+    """A search in stores, by their ids or names. ``filters`` as they came, for whoever reads filters."""
+
+    stores: tuple[str, ...]
+    filters: Mapping[str, Any] | None = None
+    most: int = 10
+    ranker: str = "auto"
+    threshold: float = 0.0
+    vector_weight: float | None = None
+
+    def search(self, query: str, filters: Filter | None) -> Search:
+        """The question to one of them."""
+        ranker: Any = self.ranker
+        return Search(
+            query,
+            self.most,
+            filters,
+            self.threshold,
+            ranker=ranker,
+            vector_weight=self.vector_weight,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CodeInterpreter:
+    """Python in a notebook: a ``container`` that was named, or a new one with ``files`` in it."""
+
+    container: str = ""
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGeneration:
+    """Pictures, by a ``model`` that was named or the one that draws here; ``options`` are those of the tool `draw`."""
+
+    model: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mcp:
+    """Tools of an MCP server of the house, or of the daemon itself. ``allowed``: these alone, if not ``None``.
+
+    ``approval`` holds for tools that are in neither of the two lists.
+    """
+
+    label: str
+    url: str = ""
+    allowed: tuple[str, ...] | None = None
+    read_only: bool | None = None
+    approval: Approvals = "always"
+    always: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+    def asks(self, name: str) -> bool:
+        """Whether the client is asked before this tool is called."""
+        if name in self.never:
+            return False
+        return name in self.always or self.approval == "always"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A tool of a kind that nothing here runs: it is told back, and the model does not hear of it."""
+
+    kind: str
+
+
+Tool: TypeAlias = Function | FileSearch | CodeInterpreter | ImageGeneration | Mcp | Declared
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which tools the model may or must call.
+
+    ``mode``; with ``kind`` (``function``, ``file_search``, ``code_interpreter``, ``image_generation``, ``mcp``) it
+    must call one of those, by ``name`` and ``label`` where they are given. ``allowed``: these alone are offered, as
+    (kind, label, name).
+    """
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    kind: str = ""
+    name: str = ""
+    label: str = ""
+    allowed: frozenset[tuple[str, str, str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request. ``options`` are those of a chat; ``echo`` the fields that the response tells back.
+
+    ``body`` is the request as it came: what is kept of one in the background. ``compacts``: the conversation is
+    compacted, whatever its size, and that is the response, with ``keeps`` beside the messages of its user.
+    ``threshold``: the tokens above which it is compacted before it is answered.
+    """
+
+    body: Mapping[str, Any]
+    model: str
+    input: tuple[Item, ...]
+    instructions: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()
+    choice: Choice = Choice()
+    most_calls: int | None = None
+    most_tokens: int | None = None
+    include: frozenset[str] = frozenset()
+    previous: str = ""
+    conversation: str = ""
+    prompt: Mapping[str, Any] | None = None
+    store: bool = True
+    stream: bool = False
+    background: bool = False
+    truncate: bool = False
+    compacts: bool = False
+    keeps: bool = False
+    threshold: int | None = None
+    echo: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether it offers tools that run here."""
+        return any(
+            isinstance(tool, FileSearch | CodeInterpreter | ImageGeneration | Mcp) for tool in self.tools
+        )
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """The functions that the client executes."""
+        return tuple(tool for tool in self.tools if isinstance(tool, Function))

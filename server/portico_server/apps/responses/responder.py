@@ -1,0 +1,324 @@
+"""Responses: made while the client waits or in the background, kept, found again, taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from portico_server.apps.responses import read
+from portico_server.apps.responses.background import KIND, Background, Busy, require_kept
+from portico_server.apps.responses.compaction import asked, window
+from portico_server.apps.responses.event_builder import Event, usage_of
+from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.items import Item
+from portico_server.apps.responses.messages import chat_options, function_json
+from portico_server.apps.responses.prepare import Preparer, Prompts, row_of
+from portico_server.apps.responses.stream_reader import Hearing, Piece, pieces, whole
+from portico_server.apps.responses.tool_context import Emit, Surroundings
+from portico_server.apps.responses.work import Prepared, Work, unheard
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.core.relay import Relay
+from portico_server.core.request import Tokenize, Tokens
+from portico_server.core.servable import Relays
+from portico_server.db import responses
+from portico_server.db.database import Database
+from portico_server.db.responses import OPEN, ResponseRow
+from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+
+# Events on their way from the work that makes them to the client who reads them.
+
+
+AHEAD: Final = 256
+"""Events that the work may be ahead of its reader."""
+
+
+class Pipe:
+    """One writer and one reader. The writer waits while it is too far ahead."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._closed = False
+
+    async def put(self, events: Sequence[Event]) -> None:
+        """Events that belong together."""
+        while len(self._events) > AHEAD:
+            self._drained.clear()
+            await self._drained.wait()
+        self._events += events
+        self._filled.set()
+
+    def close(self, _task: object = None) -> None:
+        """Nothing more comes."""
+        self._closed = True
+        self._filled.set()
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """All events in order, those together that are there at once, until nothing more comes."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            batch, self._events = self._events, []
+            self._drained.set()
+            if batch:
+                yield batch
+            if self._closed and not self._events:
+                return
+
+
+logger = logging.getLogger(__name__)
+
+
+class Responder:
+    """Answers requests for responses."""
+
+    def __init__(
+        self,
+        database: Database,
+        runner: Runner,
+        scheduler: Scheduler,
+        around: Surroundings,
+        prompts: Prompts,
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._around = around
+        self._preparer = Preparer(database, around.registry, around.uploads, prompts)
+        self._busy = Busy()
+        self.background = Background(database, scheduler, runner, around, self._preparer, self._busy)
+
+    # --- one request --------------------------------------------------------------------------------------------
+
+    async def prepare(self, body: Mapping[str, Any], caller: Principal) -> Prepared:
+        """The request, ready to be answered. Raises `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`."""
+        response_id = new_id("resp_")
+        mint = Mint(response_id)
+        return await self._preparer.prepare(read.read(body, mint), response_id, mint, caller)
+
+    async def whole(self, prepared: Prepared, caller: Principal) -> dict[str, Any]:
+        """The whole response; cancelled with who waits for it. Raises what it failed with."""
+        machine = prepared.machine
+        with self._busy.alone(prepared):
+            model = self._lean(prepared)
+            if model is not None:
+                async for _events in self._relayed(prepared, model, caller, stream=False):
+                    pass
+            else:
+                run, work = self._begin(prepared, caller, unheard)
+                await self._runner.wait(run)
+                work.finish()
+                await self._keep(prepared, caller, run.id)
+        return machine.snapshot()
+
+    async def stream(
+        self, prepared: Prepared, caller: Principal, begun: Callable[[], bool]
+    ) -> AsyncGenerator[list[Event], None]:
+        """Its events as they come. Closing this ends the work.
+
+        An error is raised as long as the client has been sent nothing (``begun`` tells); then it is the last events.
+        """
+        with self._busy.alone(prepared):
+            model = self._lean(prepared)
+            if model is not None:
+                events = self._relayed(prepared, model, caller, stream=True)
+            else:
+                events = self._followed(prepared, caller)
+            held: list[Event] = prepared.machine.begin()
+            sent = False
+            try:
+                async for batch in events:
+                    yield [*held, *batch]
+                    held, sent = [], True
+            except PorticoError as error:
+                if not (sent or begun()):
+                    raise
+                failed = prepared.machine.fail(error)
+                await self._keep_failed(prepared, caller)
+                yield [*held, *failed]
+            finally:
+                await events.aclose()
+
+    # --- two ways to an answer ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _lean(prepared: Prepared) -> Relays | None:
+        """The model, where its answer is all that there is to do: once over the engine's chunks, without a task."""
+        ask = prepared.ask
+        approves = any(item["type"] == "mcp_approval_response" for item in ask.input)
+        compacts = ask.compacts or ask.threshold is not None
+        return None if ask.hosted or ask.truncate or approves or compacts else prepared.relayed()
+
+    async def _relayed(
+        self, prepared: Prepared, model: Relays, caller: Principal, *, stream: bool
+    ) -> AsyncGenerator[list[Event], None]:
+        ask, machine = prepared.ask, prepared.machine
+        body = {**chat_options(ask), "model": ask.model, "messages": prepared.messages()}
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        request = Relay("chat/completions", body)
+        relayed = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
+        hearing = Hearing(machine)
+        try:
+            if stream:
+                async for chunk in relayed.chunks:
+                    events = _heard(hearing, pieces(chunk))
+                    if events:
+                        yield events
+            else:
+                data = b"".join([chunk async for chunk in relayed.chunks])
+                _heard(hearing, whole(data))
+        finally:
+            close = getattr(relayed.chunks, "aclose", None)
+            if close is not None:
+                await close()
+        if closing := machine.close(hearing.reason):
+            yield closing
+        number = machine.number
+        events = machine.end(hearing.reason, relayed.usage, hearing.thoughts)
+        yield await self._kept(events, number, prepared, caller, "")
+
+    async def _followed(self, prepared: Prepared, caller: Principal) -> AsyncGenerator[list[Event], None]:
+        pipe = Pipe()
+        run, work = self._begin(prepared, caller, pipe.put)
+        assert run.task is not None
+        run.task.add_done_callback(pipe.close)
+        try:
+            async for batch in pipe.batches():
+                yield batch
+            await self._runner.wait(run)
+            number = prepared.machine.number
+            yield await self._kept(work.finish(), number, prepared, caller, run.id)
+        finally:
+            await run.leave()
+
+    def _begin(self, prepared: Prepared, caller: Principal, emit: Emit) -> tuple[Run, Work]:
+        """Begin the work of a response in a run of its own."""
+        work = Work(prepared, self._around, emit)
+
+        async def done(context: Context) -> dict[str, str]:
+            await work.run(context)
+            return {"response": prepared.machine.response["id"]}
+
+        name = prepared.ask.model
+        with self._runner.admitted(name, caller) as admission:
+            run = self._runner.begin(KIND, name, caller, done)
+            admission.follow(run)
+        return run, work
+
+    # --- what is kept ---------------------------------------------------------------------------------------------
+
+    async def _kept(
+        self, events: list[Event], number: int, prepared: Prepared, caller: Principal, run_id: str
+    ) -> list[Event]:
+        """The last events, once the response is kept. What tells that it was not takes their ``number``."""
+        try:
+            await self._keep(prepared, caller, run_id)
+        except PorticoError:
+            prepared.machine.number = number
+            raise
+        return events
+
+    async def _keep(self, prepared: Prepared, caller: Principal, run_id: str) -> None:
+        if prepared.ask.store:
+            row = row_of(prepared, caller, run_id, ended=time.time())
+            if prepared.after is None:
+                await responses.keep_soon(self._database, row)
+                return
+            kept = await self._database.jot(responses.keep, row, prepared.after)
+            require_kept(kept, prepared.ask.conversation)
+
+    async def _keep_failed(self, prepared: Prepared, caller: Principal) -> None:
+        """Keep one that failed in the midst, its conversation left as it was: the client was told its id."""
+        if prepared.ask.store:
+            row = row_of(prepared, caller, "", ended=time.time())
+            try:
+                await self._database.jot(responses.keep, row)
+            except PorticoError as error:
+                logger.error("the failed response %s is not kept: %s", row.id, error.message)
+
+    async def get(self, response_id: str, caller: Principal) -> ResponseRow:
+        """A stored response. Raises `NotFound`."""
+        row = await self._database.read(responses.get, response_id)
+        if row is None or not caller.sees(row.owner):
+            raise NotFound(
+                f"There is no response '{response_id[:80]}' here or you have no access to it. Responses are kept with "
+                "'store', for as long as the setting 'keep_responses_days' says.",
+                code="response_not_found",
+                param="response_id",
+            )
+        if row.status in OPEN:
+            row = await self.background.settled(row) or row
+        return row
+
+    async def input_items(self, response_id: str, caller: Principal) -> list[Item]:
+        """The items of a stored response's input, oldest first. Raises `NotFound`."""
+        found: list[Item] = orjson.loads((await self.get(response_id, caller)).input)
+        return found
+
+    async def compact(self, body: Mapping[str, Any], caller: Principal) -> dict[str, Any]:
+        """The conversation of a request as its user's messages and a compaction item; nothing is kept of it here."""
+        response_id = new_id("resp_")
+        mint = Mint(response_id)
+        ask = read.compaction(body, mint)
+        prepared = await self._preparer.prepare(ask, response_id, mint, caller)
+        run, work = self._begin(prepared, caller, unheard)
+        await self._runner.wait(run)
+        return {
+            "id": response_id,
+            "object": "response.compaction",
+            "created_at": prepared.machine.response["created_at"],
+            "model": ask.model,
+            "output": [*asked(window(prepared.before)), *prepared.machine.output],
+            "usage": usage_of(work.usage),
+        }
+
+    async def count(self, body: Mapping[str, Any], caller: Principal) -> int:
+        """How many tokens of the model the conversation and the functions of a request are."""
+        prepared = await self.prepare({**body, "store": False, "background": False}, caller)
+        name = prepared.ask.model
+        asked: list[Tokenize] = [Tokenize(messages=tuple(prepared.messages()))]
+        functions = [function_json(tool) for tool in prepared.ask.functions]
+        if functions:
+            asked.append(Tokenize(orjson.dumps(functions).decode(), special=False))
+        total = 0
+        for one in asked:
+            found = await self._runner.call("tokenize", name, one, caller)
+            if not isinstance(found, Tokens):
+                raise PorticoError(f"'{name}' answered a request for tokens with something else.")
+            total += len(found.ids)
+        return total
+
+    async def delete(self, response_id: str, caller: Principal) -> None:
+        """Forget one; what is being made is ended first. Raises `NotFound`."""
+        row = await self.get(response_id, caller)
+        if row.background:
+            await self.background.cancel(row)
+        await self._database.write(responses.remove, row.id)
+
+    async def cancel(self, response_id: str, caller: Principal) -> ResponseRow:
+        """End one that is made in the background. Raises `NotFound`, and `InvalidRequest` for any other."""
+        row = await self.get(response_id, caller)
+        if not row.background:
+            raise InvalidRequest(
+                "Only a response that was created with 'background' can be cancelled; of any other, close the "
+                "connection.",
+                code="not_in_background",
+                param="response_id",
+            )
+        await self.background.cancel(row)
+        return await self.get(response_id, caller)
+
+
+def _heard(hearing: Hearing, found: Sequence[Piece]) -> list[Event]:
+    return [event for piece in found for event in hearing.hear(piece)]

@@ -1,0 +1,200 @@
+"""What an engine answers in the bytes of a chat, as the pieces that a response is made of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import orjson
+
+from portico_server.apps.responses.event_builder import Event, Machine
+from portico_server.core.errors import EngineFailed
+from portico_server.core.ids import new_id
+from portico_server.core.request import CalledTool
+
+
+class Said(NamedTuple):
+    """A piece of the answer, with what is known of its tokens."""
+
+    text: str
+    logprobs: list[dict[str, Any]] | None = None
+
+
+class Refused(NamedTuple):
+    """A piece of a refusal."""
+
+    text: str
+
+
+class Thought(NamedTuple):
+    """A piece of the reasoning."""
+
+    text: str
+
+
+class Called(NamedTuple):
+    """A piece of a call: ``id`` and ``name`` come once, then arguments alone."""
+
+    key: int
+    id: str
+    name: str
+    arguments: str
+
+
+class Ended(NamedTuple):
+    """Why the answer ends."""
+
+    reason: str
+
+
+class Counted(NamedTuple):
+    """How many tokens of the answer were reasoning."""
+
+    thoughts: int
+
+
+Piece: TypeAlias = Said | Refused | Thought | Called | Ended | Counted
+
+
+def pieces(chunk: bytes) -> list[Piece]:
+    """The pieces in some frames of a stream; words that came together are one piece."""
+    found: list[Piece] = []
+    for line in chunk.split(b"\n"):
+        if line[:5] != b"data:" or line[5:].strip() == b"[DONE]":
+            continue
+        _read(orjson.loads(line[5:]), "delta", found)
+    return found
+
+
+def whole(data: bytes) -> list[Piece]:
+    """The pieces of an answer that came at once."""
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise EngineFailed("The engine answered something that is not JSON.") from error
+    found: list[Piece] = []
+    _read(document, "message", found)
+    return found
+
+
+def _read(document: Any, said: str, found: list[Piece]) -> None:
+    for choice in document.get("choices") or ():
+        if choice.get("index", 0) == 0:
+            _message(choice.get(said) or {}, choice.get("logprobs"), found)
+            if reason := choice.get("finish_reason"):
+                found.append(Ended(reason))
+    usage = document.get("usage")
+    if usage:
+        details = usage.get("completion_tokens_details") or {}
+        if count := details.get("reasoning_tokens"):
+            found.append(Counted(count))
+
+
+def _message(message: dict[str, Any], logprobs: Any, found: list[Piece]) -> None:
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(thought, str) and thought:
+        found.append(Thought(thought))
+    if content := message.get("content"):
+        known = _logprobs(logprobs["content"]) if logprobs and logprobs.get("content") else None
+        last = found[-1] if found else None
+        if type(last) is Said:
+            found[-1] = Said(last.text + content, (last.logprobs or []) + known if known else last.logprobs)
+        else:
+            found.append(Said(content, known))
+    if refusal := message.get("refusal"):
+        found.append(Refused(refusal))
+    for place, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function") or {}
+        found.append(
+            Called(
+                call.get("index", place),
+                call.get("id") or "",
+                function.get("name") or "",
+                function.get("arguments") or "",
+            )
+        )
+
+
+def _logprobs(tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every field that a response's log probabilities have; some engines leave the bytes out."""
+    return [
+        {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.get("top_logprobs") or ()]}
+        for token in tokens
+    ]
+
+
+def _logprob(token: dict[str, Any]) -> dict[str, Any]:
+    known = token.get("bytes")
+    return {
+        "token": token["token"],
+        "bytes": list(token["token"].encode()) if known is None else known,
+        "logprob": token["logprob"],
+    }
+
+
+# One answer of a model, heard piece by piece: what the client is told at once, and what is left to do here.
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    shown: bool = False
+
+
+@dataclass(slots=True)
+class Hearing:
+    """``hosted``: names of functions that are called here. All others are the client's."""
+
+    machine: Machine
+    hosted: Collection[str] = ()
+    reason: str = "stop"
+    thoughts: int = 0
+    _calls: dict[int, _Call] = field(default_factory=dict)
+
+    def hear(self, piece: Piece) -> list[Event]:
+        """What the client is told of it."""
+        match piece:
+            case Said(text, logprobs):
+                return self.machine.text(text, logprobs)
+            case Called():
+                return self._call(piece)
+            case Thought(text):
+                return self.machine.thought(text)
+            case Refused(text):
+                return self.machine.refusal(text)
+            case Ended(reason):
+                self.reason = reason
+            case Counted(thoughts):
+                self.thoughts = thoughts
+        return []
+
+    def _call(self, piece: Called) -> list[Event]:
+        call = self._calls.setdefault(piece.key, _Call())
+        call.id = call.id or piece.id
+        call.name = call.name or piece.name
+        call.arguments += piece.arguments
+        if not call.name or call.name in self.hosted:
+            return []
+        if call.shown:
+            return self.machine.arguments(piece.key, piece.arguments) if piece.arguments else []
+        call.shown = True
+        # Some models give no id, or one to all.
+        taken = any(other.id == call.id for other in self._calls.values() if other is not call)
+        if taken or not call.id:
+            call.id = new_id("call_")
+        events = self.machine.call(piece.key, call.id, call.name)
+        return [*events, *self.machine.arguments(piece.key, call.arguments)] if call.arguments else events
+
+    @property
+    def here(self) -> list[CalledTool]:
+        """The calls that are to be done here, in order."""
+        found = sorted(self._calls.items())
+        return [CalledTool(call.id, call.name, call.arguments) for _key, call in found if not call.shown]
+
+    @property
+    def asks_client(self) -> bool:
+        """Whether the client has to call something before the model goes on."""
+        return any(call.shown for call in self._calls.values())

@@ -1,0 +1,111 @@
+"""What the hosted tools of one response share: the machine that tells of them, the run, what was found and made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias
+
+import orjson
+
+from portico.wire import Passage
+from portico_server.apps.responses.event_builder import Event, Machine
+from portico_server.apps.responses.items import Item
+from portico_server.apps.responses.request import Ask
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Artifact, CalledTool, Filter
+
+Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]
+"""Tell the client; waits while it is too far behind."""
+
+LONGEST: Final = 60_000
+"""Characters of a result that a model is shown."""
+
+
+class Uploads(Protocol):
+    """Files that clients uploaded."""
+
+    async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
+        """Name and content. Raises `NotFound`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What of the daemon hosted tools need besides the context of their run.
+
+    ``filters`` reads filters of attributes, ``servers`` tells the MCP servers that are held with their addresses.
+    """
+
+    registry: Registry
+    uploads: Uploads
+    filters: Callable[[Any, str], Filter]
+    servers: Callable[[], Mapping[str, str]]
+
+
+Use: TypeAlias = Callable[[CalledTool, Mapping[str, Any]], Awaitable[None]]
+"""Do what is called: the call, and its arguments as far as they are an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One function that the model may call and that is done here. ``repeats``: doing it twice does no harm.
+
+    ``kind``, ``label`` and ``name`` are what ``tool_choice`` may mean it by; ``tool`` is a server's tool in
+    the registry.
+    """
+
+    function: str
+    description: str
+    schema: Mapping[str, Any]
+    use: Use
+    kind: str
+    label: str = ""
+    name: str = ""
+    tool: str = ""
+    repeats: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """As the ``tools`` of a chat have it."""
+        about = {"name": self.function, "description": self.description, "parameters": dict(self.schema)}
+        return {"type": "function", "function": about}
+
+
+@dataclass(slots=True)
+class Bench:
+    """``before`` are the items that the response goes on with; ``emit`` tells the client what happens.
+
+    ``offers`` are the functions that the model may call, by name, ``tools`` those of servers by label and name.
+    ``passages`` are those that were found, numbered; ``made`` the files that code made, each with its container.
+    ``waits``: whether the client has to agree to something first.
+    """
+
+    ask: Ask
+    machine: Machine
+    context: Context
+    around: Surroundings
+    emit: Emit
+    before: Sequence[Item] = ()
+    offers: dict[str, Offer] = field(default_factory=dict)
+    tools: dict[tuple[str, str], Offer] = field(default_factory=dict)
+    passages: list[Passage] = field(default_factory=list)
+    made: list[tuple[Artifact, str]] = field(default_factory=list)
+    waits: bool = False
+
+
+def arguments_of(text: str) -> Mapping[str, Any]:
+    """What a model wrote as an object. Raises `InvalidRequest` if it is none."""
+    try:
+        found = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The arguments are not JSON: {error}. Send one JSON object.") from error
+    if not isinstance(found, dict):
+        raise InvalidRequest("The arguments must be one JSON object.")
+    return found
+
+
+def cut(text: str) -> str:
+    """As much of a result as a model is shown."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n[cut off here]"

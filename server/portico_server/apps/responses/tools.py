@@ -1,0 +1,267 @@
+"""``tools`` and ``tool_choice`` of a request, read into values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from portico_server.apps.responses import check
+from portico_server.apps.responses.request import (
+    Approvals,
+    Choice,
+    CodeInterpreter,
+    Declared,
+    FileSearch,
+    Function,
+    ImageGeneration,
+    Mcp,
+    Tool,
+)
+from portico_server.core.media import size_of
+
+MOST: Final = 128
+HOSTED: Final = ("file_search", "code_interpreter", "image_generation", "mcp")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CONTAINER = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_RANKERS: Final = {"none": "auto", "auto": "auto", "default-2024-11-15": "auto", "default_2024_08_21": "auto"}
+_OWN_RANKERS: Final = ("lexical", "vector", "hybrid", "rrf")
+
+_PICTURES: Final[Mapping[str, tuple[str, ...]]] = {
+    "quality": ("auto", "low", "medium", "high", "xhigh", "max"),
+    "background": ("auto", "opaque", "transparent"),
+    "output_format": ("png", "jpeg", "webp"),
+}
+_SECRETS: Final = ("headers", "authorization")
+
+
+def read(given: Mapping[str, Any]) -> tuple[tuple[Tool, ...], Choice]:
+    """The tools of a request, in order, and which of them the model may call."""
+    listed = check.items(given.get("tools") or [], "tools", "a list of tools")
+    if len(listed) > MOST:
+        check.wrong("tools", f"has {len(listed)} items; at most {MOST} are taken")
+    found = tuple(_tool(one, f"tools[{number}]") for number, one in enumerate(listed))
+    names = [tool.name for tool in found if isinstance(tool, Function)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        check.wrong("tools", f"lists the function '{twice}' twice")
+    return found, _choice(given.get("tool_choice", "auto"), found)
+
+
+def told(given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tools as a response tells them back."""
+    made = []
+    for tool in given:
+        shown = {name: value for name, value in tool.items() if name not in _SECRETS}
+        if shown["type"] == "function":
+            shown = {"description": None, "parameters": None, "strict": False, **shown}
+        made.append(shown)
+    return made
+
+
+def _tool(value: Any, at: str) -> Tool:
+    given = check.item(value, at, "an object with a 'type'")
+    kind = check.needed(given, "type", at)
+    check.shallow(given, at)
+    reader = _READERS.get(kind)
+    return reader(given, at) if reader is not None else Declared(kind)
+
+
+def _function(given: Mapping[str, Any], at: str) -> Function:
+    name = check.needed(given, "name", at)
+    if not _NAME.fullmatch(name):
+        check.wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+    parameters = given.get("parameters")
+    strict = given.get("strict")
+    return Function(
+        name,
+        check.text(given.get("description") or "", f"{at}.description"),
+        check.item({} if parameters is None else parameters, f"{at}.parameters", "a JSON Schema object"),
+        None if strict is None else check.flag(strict, f"{at}.strict"),
+    )
+
+
+def _file_search(given: Mapping[str, Any], at: str) -> FileSearch:
+    stores = check.texts(given.get("vector_store_ids") or [], f"{at}.vector_store_ids")
+    if not stores:
+        check.missing(f"{at}.vector_store_ids")
+    ranking = check.item(given.get("ranking_options") or {}, f"{at}.ranking_options")
+    ranker = check.text(ranking.get("ranker") or "auto", f"{at}.ranking_options.ranker")
+    if ranker not in _RANKERS and ranker not in _OWN_RANKERS:
+        check.not_one_of(f"{at}.ranking_options.ranker", ranker, (*_RANKERS, *_OWN_RANKERS))
+    most = given.get("max_num_results")
+    filters = given.get("filters")
+    return FileSearch(
+        tuple(dict.fromkeys(stores)),
+        None if filters is None else check.item(filters, f"{at}.filters"),
+        10 if most is None else check.whole(most, f"{at}.max_num_results", 1, 50),
+        _RANKERS.get(ranker, ranker),
+        check.number(ranking.get("score_threshold") or 0, f"{at}.ranking_options.score_threshold", 0, 1),
+        _vector_weight(ranking.get("hybrid_search"), f"{at}.ranking_options.hybrid_search"),
+    )
+
+
+def _vector_weight(value: Any, at: str) -> float | None:
+    if value is None:
+        return None
+    given = check.item(value, at)
+    vectors, words = (
+        check.number(given.get(name), f"{at}.{name}", 0, 1e9) for name in ("embedding_weight", "text_weight")
+    )
+    if vectors + words == 0:
+        check.wrong(at, "needs a weight of more than 0")
+    return vectors / (vectors + words)
+
+
+def _code(given: Mapping[str, Any], at: str) -> CodeInterpreter:
+    container = given.get("container")
+    if container is None:
+        check.missing(f"{at}.container")
+    if isinstance(container, str):
+        if not _CONTAINER.fullmatch(container):
+            check.wrong(
+                f"{at}.container", "must be 1 to 64 letters, digits, dots, colons, dashes or underscores"
+            )
+        return CodeInterpreter("" if container == "auto" else container)
+    found = check.item(container, f"{at}.container", "the id of a container or an object with a 'type'")
+    if found.get("type") != "auto":
+        check.not_one_of(f"{at}.container.type", found.get("type"), ("auto",))
+    policy = found.get("network_policy")
+    if isinstance(policy, dict) and policy.get("type") != "disabled":
+        check.unsupported(f"{at}.container.network_policy", "cannot be had: code here runs without network")
+    files = check.texts(found.get("file_ids") or [], f"{at}.container.file_ids")
+    return CodeInterpreter("", tuple(files))
+
+
+def _image(given: Mapping[str, Any], at: str) -> ImageGeneration:
+    for name in ("input_image_mask", "markup"):
+        if given.get(name) is not None:
+            check.unsupported(f"{at}.{name}", "is not taken here: send the pictures to /v1/images/edits")
+    if given.get("action") not in (None, "auto", "generate"):
+        check.unsupported(f"{at}.action", "can be 'generate' here; pictures are changed at /v1/images/edits")
+    options = {
+        name: check.text(given[name], f"{at}.{name}")
+        for name in ("size", "quality", "background", "output_format")
+        if given.get(name) is not None
+    }
+    for name, words in _PICTURES.items():
+        if options.get(name, words[0]) not in words:
+            check.not_one_of(f"{at}.{name}", options[name], words)
+    size_of(options.get("size", "auto"), f"{at}.size")
+    return ImageGeneration(check.text(given.get("model") or "", f"{at}.model"), options)
+
+
+def _mcp(given: Mapping[str, Any], at: str) -> Mcp:
+    label = check.needed(given, "server_label", at)
+    for name in ("connector_id", "tunnel_id", *_SECRETS):
+        if given.get(name) is not None:
+            check.unsupported(
+                f"{at}.{name}",
+                "is not taken: servers are those that the operator has added, with what they need to be reached",
+            )
+    read_only: bool | None = None
+    allowed = given.get("allowed_tools")
+    if isinstance(allowed, dict):
+        if allowed.get("read_only") is not None:
+            read_only = check.flag(allowed["read_only"], f"{at}.allowed_tools.read_only")
+        allowed = allowed.get("tool_names")
+    names = None if allowed is None else tuple(check.texts(allowed, f"{at}.allowed_tools"))
+    approval = given.get("require_approval") or "always"
+    always: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    if isinstance(approval, dict):
+        always, never = (
+            _names(approval.get(word), f"{at}.require_approval.{word}") for word in ("always", "never")
+        )
+        approval = "never" if always and not never else "always"
+    if approval not in ("always", "never"):
+        check.not_one_of(f"{at}.require_approval", approval, ("always", "never"))
+    url = check.text(given.get("server_url") or "", f"{at}.server_url")
+    default: Approvals = "never" if approval == "never" else "always"
+    return Mcp(label, url, names, read_only, default, always, never)
+
+
+def _names(value: Any, at: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return tuple(check.texts(check.item(value, at).get("tool_names") or [], f"{at}.tool_names"))
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], str], Tool]] = {
+    "function": _function,
+    "file_search": _file_search,
+    "code_interpreter": _code,
+    "image_generation": _image,
+    "mcp": _mcp,
+}
+
+
+# --- tool_choice ------------------------------------------------------------------------------------------------
+
+
+def _choice(value: Any, tools: tuple[Tool, ...]) -> Choice:
+    usable = [tool for tool in tools if not isinstance(tool, Declared)]
+    if value == "required" and not usable:
+        check.wrong("tool_choice", "is 'required', but 'tools' lists nothing that can be called here")
+    if isinstance(value, str):
+        if value not in ("none", "auto", "required"):
+            check.not_one_of("tool_choice", value, ("none", "auto", "required"))
+        mode: Any = value
+        return Choice(mode)
+    given = check.item(value, "tool_choice", "a string or an object with a 'type'")
+    kind = check.needed(given, "type", "tool_choice")
+    if kind == "allowed_tools":
+        return _allowed(given, tools)
+    made = _forced(given, kind, "tool_choice")
+    if not any(_meant(made, tool) for tool in tools):
+        check.wrong("tool_choice", f"names {_said(made)}, which 'tools' does not list")
+    return made
+
+
+def _allowed(given: Mapping[str, Any], tools: tuple[Tool, ...]) -> Choice:
+    mode = given.get("mode")
+    if mode not in ("auto", "required"):
+        check.not_one_of("tool_choice.mode", mode, ("auto", "required"))
+    allowed = set()
+    for number, one in enumerate(check.items(given.get("tools"), "tool_choice.tools")):
+        at = f"tool_choice.tools[{number}]"
+        item = check.item(one, at, "an object with a 'type'")
+        kind = check.needed(item, "type", at)
+        if kind not in ("function", *HOSTED):
+            continue  # one that is declared alone is not offered anyhow
+        made = _forced(item, kind, at)
+        if not any(_meant(made, tool) for tool in tools):
+            check.wrong(at, f"names {_said(made)}, which 'tools' does not list")
+        allowed.add((made.kind, made.label, made.name))
+    return Choice(mode, allowed=frozenset(allowed))
+
+
+def _forced(given: Mapping[str, Any], kind: str, at: str) -> Choice:
+    if kind == "function":
+        return Choice("required", kind, check.needed(given, "name", at))
+    if kind == "mcp":
+        name = check.text(given.get("name") or "", f"{at}.name")
+        return Choice("required", kind, name, check.needed(given, "server_label", at))
+    if kind not in HOSTED:
+        check.unsupported(f"{at}.type", f"is '{kind}', which cannot be called here")
+    return Choice("required", kind)
+
+
+def _meant(choice: Choice, tool: Tool) -> bool:
+    match tool:
+        case Function():
+            return choice.kind == "function" and choice.name == tool.name
+        case Mcp():
+            return choice.kind == "mcp" and choice.label == tool.label
+        case FileSearch():
+            return choice.kind == "file_search"
+        case CodeInterpreter():
+            return choice.kind == "code_interpreter"
+        case ImageGeneration():
+            return choice.kind == "image_generation"
+        case _:
+            return False
+
+
+def _said(choice: Choice) -> str:
+    return " ".join(f"'{word}'" for word in (choice.kind, choice.label, choice.name) if word)

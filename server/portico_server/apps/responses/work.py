@@ -1,0 +1,420 @@
+"""Making a response: the model is asked, what it calls here is done, until it has answered or the client is to call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from portico.wire import Cited, Delta, Passage, Usage
+from portico.wire import Event as RunEvent
+from portico_server.apps.responses import hosted, mcp_tool
+from portico_server.apps.responses.code_tool import made_notes
+from portico_server.apps.responses.compaction import REQUEST, Compacted, cuts, joined, quoted, window
+from portico_server.apps.responses.event_builder import Event, Machine, file_citations, status_after
+from portico_server.apps.responses.items import Item
+from portico_server.apps.responses.items import read as read_items
+from portico_server.apps.responses.messages import chat_options, messages_of, shorter
+from portico_server.apps.responses.request import Ask
+from portico_server.apps.responses.stream_reader import Called, Ended, Hearing, Said, pieces
+from portico_server.apps.responses.tool_context import Bench, Emit, Offer, Surroundings
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.relay import Relay
+from portico_server.core.request import Chat, Message, Reply, Tokenize, Tokens
+from portico_server.core.servable import Relays, Servable, relays
+
+# Making compaction items: a model sums up what it will not be shown again.
+
+
+ATTEMPTS: Final = 16
+"""How often a model is asked at most for the notes on a conversation that it cannot read at once."""
+
+BYTES: Final = 4
+"""Bytes that are taken for a token where the model does not count them."""
+
+SHORT, LONG = 1_024, 4_096
+"""Tokens that notes may have, by the length of what they are on: a model that does not end must not go on for ever."""
+
+_OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_template_kwargs")
+"""What of a request holds for the notes too."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """Asks ``model`` for notes on conversations; ``usage`` is what that took."""
+
+    model: Relays
+    ask: Ask
+    media: Mapping[str, str]
+    context: Context
+    usage: Usage = field(default_factory=Usage)
+    _attempts: int = 0
+
+    async def on(self, items: Sequence[Item]) -> str:
+        """A summary of a conversation, in parts if all of it is too long for the model.
+
+        Raises what the model fails with, `EngineFailed` if it says nothing.
+        """
+        question: Message = {"role": "user", "content": REQUEST}
+        messages = joined([*messages_of(items, self.ask.instructions, self.media), question])
+        try:
+            return await self._asked(messages)
+        except PorticoError as error:
+            places = cuts(items)
+            if error.code != "context_length_exceeded" or not places or self._attempts >= ATTEMPTS:
+                raise
+        middle = min(places, key=lambda place: abs(2 * place - len(items)))
+        first = Compacted(await self.on(items[:middle])).sealed()
+        return await self.on([{"type": "compaction", "encrypted_content": first}, *items[middle:]])
+
+    async def _asked(self, messages: Sequence[Message]) -> str:
+        self._attempts += 1
+        options = {name: self.ask.options[name] for name in _OPTIONS if name in self.ask.options}
+        body = {**options, "model": self.ask.model, "messages": messages, "stream": True}
+        body["stream_options"] = {"include_usage": True}
+        body["max_tokens"] = min(LONG, max(SHORT, guess(messages) // 2))
+        relayed = await self.model.relay(Relay("chat/completions", body), self.context)
+        said: list[str] = []
+        try:
+            async for chunk in relayed.chunks:
+                said += [piece.text for piece in pieces(chunk) if isinstance(piece, Said)]
+        finally:
+            close = getattr(relayed.chunks, "aclose", None)
+            if close is not None:
+                await close()
+        self.usage += relayed.usage
+        await self.context.emit(relayed.usage)
+        text = "".join(said).strip()
+        if not text:
+            raise EngineFailed(
+                f"'{self.ask.model}' wrote no notes on the conversation, which was left as it is. Try again, or go on "
+                "without 'context_management'.",
+                code="no_summary",
+            )
+        return text
+
+
+async def size_of(messages: Sequence[Message], name: str, context: Context) -> int:
+    """How many tokens of a model a conversation is; a guess from its bytes where the model does not count."""
+    try:
+        found = await context.call(name, Tokenize(messages=tuple(messages)))
+    except PorticoError as error:
+        if error.code != "tokens_unsupported":
+            raise
+        return guess(messages)
+    if not isinstance(found, Tokens):
+        raise PorticoError(f"'{name}' answered a request for tokens with something else.")
+    return len(found.ids)
+
+
+def guess(messages: Sequence[Message]) -> int:
+    """About how many tokens a conversation is, by its bytes."""
+    return sum(_bytes(message) for message in messages) // BYTES
+
+
+def _bytes(message: Message) -> int:
+    content: Any = message.get("content")
+    texts = [content] if isinstance(content, str) else [part.get("text") for part in content or ()]
+    calls = [call["function"].get("arguments") for call in message.get("tool_calls") or ()]
+    return sum(len(text.encode()) for text in (*texts, *calls) if isinstance(text, str))
+
+
+ROUNDS: Final = 32
+"""How often a model is asked for one response; in the last round it has no tools that run here."""
+
+CALLS: Final = 64
+"""Calls of tools that run here, unless the request says otherwise."""
+
+SHORTENINGS: Final = 8
+"""How often the older half of a conversation is left out, with ``truncation: auto``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that is ready to be answered, for a model or app that is there.
+
+    ``before`` are the items that it goes on with, those of its own input last; ``head`` are messages that go before
+    them; ``media`` the files that they name, as addresses. ``session`` is that of an app which keeps its own.
+    ``after`` is the number of the last item of its conversation.
+    """
+
+    ask: Ask
+    servable: Servable
+    machine: Machine
+    before: Sequence[Item]
+    head: Sequence[Message] = ()
+    media: Mapping[str, str] = field(default_factory=dict)
+    session: str = ""
+    after: int | None = None
+
+    def messages(self) -> list[Message]:
+        """The conversation as it stands, with what was done for this response."""
+        items = [*self.before, *self.machine.output]
+        spoken = messages_of(items, self.ask.instructions, self.media)
+        if not self.head:
+            return spoken
+        first = 1 if self.ask.instructions else 0
+        return [*spoken[:first], *self.head, *spoken[first:]]
+
+    def relayed(self) -> Relays | None:
+        """The model itself, where the engine's own chunks can be had."""
+        return self.servable if relays(self.servable) else None
+
+
+Note = Callable[[Offer | None], Awaitable[None]]
+"""Write down how far a response has come: before a tool is called, and when all that was asked for is done."""
+
+
+async def unheard(_events: Sequence[Event]) -> None:
+    """For who waits for the whole."""
+
+
+async def unnoted(_offer: Offer | None) -> None:
+    """For what ends with the daemon."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One response being made. ``emit`` tells the client, ``note`` writes down how far it has come.
+
+    `run` leaves the machine ready for its end: `finish` makes the last events.
+    """
+
+    prepared: Prepared
+    around: Surroundings
+    emit: Emit = unheard
+    note: Note = unnoted
+    usage: Usage = Usage()
+    reason: str = "stop"
+    thoughts: int = 0
+    context: Context = field(init=False)
+    _bench: Bench = field(init=False)
+    _cited: tuple[Passage, ...] = ()
+    _calls: int = 0
+    _noted: int = 0
+    _asides: list[Message] = field(default_factory=list)
+
+    async def run(self, context: Context) -> None:
+        """Answer. Raises `PorticoError` if that fails."""
+        prepared = self.prepared
+        self.context = context
+        self._bench = Bench(prepared.ask, prepared.machine, context, self.around, self.emit, prepared.before)
+        prepared.machine.annotate = self._notes
+        if prepared.ask.compacts or prepared.ask.threshold is not None:
+            await self._compact()
+        if prepared.ask.compacts:
+            return
+        await hosted.grasp(self._bench)
+        await self._approved()
+        for number in range(1, ROUNDS + 1):
+            offers = self._bench.offers if number < ROUNDS and self._calls < self._most else {}
+            hearing = await self._round(offers, first=number == 1)
+            self.reason, self.thoughts = hearing.reason, self.thoughts + hearing.thoughts
+            await self._say(self.prepared.machine.settle(status_after(self.reason)))
+            if not hearing.here or not offers or self.reason == "length":  # half a call is none
+                return
+            await self._do(hearing)
+            if hearing.asks_client or self._bench.waits:
+                return
+            if self._left() == 0:
+                self.reason = "length"
+                return
+
+    def finish(self) -> list[Event]:
+        """The last events."""
+        return self.prepared.machine.end(self.reason, self.usage, self.thoughts)
+
+    # --- one round ----------------------------------------------------------------------------------------------
+
+    async def _round(self, offers: Mapping[str, Offer], *, first: bool) -> Hearing:
+        hearing = Hearing(self.prepared.machine, self._bench.offers)
+        options = self._options(offers, first=first)
+        messages = [*self.prepared.messages(), *self._asides]
+        for attempt in range(SHORTENINGS + 1):
+            try:
+                await self._ask(messages, options, hearing)
+                return hearing
+            except PorticoError as error:
+                rest = shorter(messages) if self._may_shorten(error, attempt) else None
+                if rest is None:
+                    raise
+                messages = rest
+        raise AssertionError("the last attempt returns or raises")
+
+    def _may_shorten(self, error: PorticoError, attempt: int) -> bool:
+        fits = error.code == "context_length_exceeded" and self.prepared.ask.truncate
+        if self.prepared.servable.card.labels.get("durability", "off") != "off":
+            return False  # what it has done already was done with all of the conversation
+        return fits and attempt < SHORTENINGS
+
+    async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: Hearing) -> None:
+        model = self.prepared.relayed()
+        if model is None:
+            await self._ask_app(messages, options, hearing)
+            return
+        body = {
+            **options,
+            "model": self.prepared.ask.model,
+            "messages": messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        relayed = await model.relay(Relay("chat/completions", body), self.context)
+        try:
+            async for chunk in relayed.chunks:
+                await self._say([event for piece in pieces(chunk) for event in hearing.hear(piece)])
+        finally:
+            close = getattr(relayed.chunks, "aclose", None)
+            if close is not None:
+                await close()
+        await self._spend(relayed.usage)
+
+    async def _ask_app(self, messages: list[Message], options: Mapping[str, Any], hearing: Hearing) -> None:
+        """Apps tell of their work by the events of a run; of these the words and passages are the client's."""
+        spoken = False
+
+        async def listen(event: RunEvent) -> None:
+            nonlocal spoken
+            if isinstance(event, Delta):
+                spoken = spoken or bool(event.text)
+                if event.text:
+                    await self._say(hearing.hear(Said(event.text)))
+            elif isinstance(event, Cited):
+                self._cited = event.passages
+            elif not isinstance(event, Usage):
+                await self.context.emit(event)
+
+        name = self.prepared.ask.model
+        if self.prepared.session:
+            options = {**options, "conversation": self.prepared.session}
+        reply = await self.context.call(name, Chat(tuple(messages), options), listener=listen)
+        if not isinstance(reply, Reply):
+            raise PorticoError(f"'{name}' answered a conversation with something else.")
+        self._cited = reply.citations or self._cited
+        if not spoken and reply.content:
+            await self._say(hearing.hear(Said(reply.content)))
+        for key, call in enumerate(reply.tool_calls):
+            await self._say(hearing.hear(Called(key, call.id, call.name, call.arguments)))
+        hearing.hear(Ended(reply.finish_reason))
+        await self._spend(reply.usage)
+
+    async def _spend(self, usage: Usage) -> None:
+        self.usage += usage
+        await self.context.emit(usage)
+
+    async def _compact(self) -> None:
+        """Let the model sum up what is before the last turn, if that and this turn are more than the client wants; or
+        everything, if that is what it asks for.
+        """
+        prepared, machine, ask = self.prepared, self.prepared.machine, self.prepared.ask
+        if any(item["type"] == "compaction" for item in machine.output):
+            return  # made before a crash
+        shown = list(window(prepared.before))
+        places = [len(shown)] if ask.compacts else cuts(shown)
+        if ask.threshold is not None and not ask.compacts:
+            size = await size_of(prepared.messages(), ask.model, self.context)
+            places = places if size > ask.threshold else []
+        model = prepared.relayed()
+        if not places or model is None:
+            return
+        notes = Notes(model, ask, prepared.media, self.context)
+        summed = shown[: places[-1]]
+        summary = await notes.on(summed)
+        if not ask.keeps:
+            summary = f"{summary}\n\n{quoted(summed, (ask.threshold or SHORT) // 2 * BYTES)}".strip()
+        self.usage += notes.usage
+        self._noted = notes.usage.completion_tokens
+        behind = read_items(shown[places[-1] :], machine.mint)
+        content = Compacted(summary, behind, ask.keeps).sealed()
+        item: Item = {"id": machine.mint("cmp_"), "type": "compaction", "encrypted_content": content}
+        index, events = machine.add(item)
+        await self._say([*events, machine.done(index)])
+        await self.note(None)
+
+    async def _say(self, events: Sequence[Event]) -> None:
+        if events:
+            await self.emit(events)
+
+    # --- what the model calls here --------------------------------------------------------------------------------
+
+    async def _do(self, hearing: Hearing) -> None:
+        """Do the calls in order. Those past the limit are ignored."""
+        for call in hearing.here:
+            if self._calls >= self._most:
+                self._aside(call.id, call.name, call.arguments, "No more tools may be called. Answer now.")
+                continue
+            self._calls += 1
+            offer = self._bench.offers.get(call.name)
+            await self.note(offer)
+            refused = await hosted.use(self._bench, call)
+            if refused is not None:
+                self._aside(call.id, call.name, call.arguments, refused)
+        await self.note(None)
+
+    def _aside(self, call_id: str, name: str, arguments: str, told: str) -> None:
+        """What was not done, for the model alone."""
+        call_id = call_id or f"call_aside_{len(self._asides)}"
+        function = {"name": name or "unnamed", "arguments": arguments or "{}"}
+        call = {"id": call_id, "type": "function", "function": function}
+        self._asides += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call_id, "content": told},
+        ]
+
+    async def _approved(self) -> None:
+        """Call what the client has agreed to in this request."""
+        requests = {i["id"]: i for i in self.prepared.before if i["type"] == "mcp_approval_request"}
+        done = {i["approval_request_id"] for i in self._all() if i["type"] == "mcp_call"}
+        for number, item in enumerate(self.prepared.ask.input):
+            if item["type"] != "mcp_approval_response":
+                continue
+            asked = requests.get(item["approval_request_id"])
+            at = f"input[{number}].approval_request_id"
+            if asked is None:
+                raise InvalidRequest(
+                    f"There is no approval request '{item['approval_request_id']}' before it. Send "
+                    "'previous_response_id' of the response that asked.",
+                    param=at,
+                )
+            if not item["approve"] or asked["id"] in done:
+                continue
+            offer = self._bench.tools.get((asked["server_label"], asked["name"]))
+            if offer is None:
+                raise InvalidRequest(
+                    f"The tool '{asked['name']}' of '{asked['server_label']}' is not among 'tools'. Declare the server "
+                    "again with the approval.",
+                    param=at,
+                )
+            await self.note(offer)
+            await mcp_tool.call(self._bench, offer, asked["arguments"], approved=asked["id"])
+            await self.note(None)
+
+    def _all(self) -> list[Item]:
+        return [*self.prepared.before, *self.prepared.machine.output]
+
+    # --- what the model is given ----------------------------------------------------------------------------------
+
+    @property
+    def _most(self) -> int:
+        return CALLS if self.prepared.ask.most_calls is None else self.prepared.ask.most_calls
+
+    def _left(self) -> int | None:
+        """Tokens that the answer may still have."""
+        most = self.prepared.ask.most_tokens
+        spent = self.usage.completion_tokens - self._noted
+        return None if most is None else max(0, most - spent)
+
+    def _options(self, offers: Mapping[str, Offer], *, first: bool) -> dict[str, Any]:
+        options = chat_options(self.prepared.ask, tuple(offers.values()), first=first)
+        left = self._left()
+        if left is not None:
+            options["max_tokens"] = max(1, left)
+        return options
+
+    def _notes(self, text: str) -> list[dict[str, Any]]:
+        """What a text stands on: passages that it points at, all that an app cites, files that code made."""
+        notes = file_citations(text, self._bench.passages)
+        notes += file_citations(text, self._cited, all_of_them=True)
+        made, self._bench.made = self._bench.made, []
+        return notes + made_notes(text, made)

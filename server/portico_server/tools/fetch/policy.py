@@ -1,0 +1,97 @@
+"""Which addresses a tool may reach: public ones, and hosts that the operator has named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
+
+_REFUSED: Final = tuple(
+    ip_network(network)
+    for network in (
+        "168.63.129.16/32",  # Azure's host service: a public address that is not
+        "192.0.0.0/24",  # protocol assignments, one cloud's metadata among them
+        "192.88.99.0/24",  # 6to4 relays
+        "100.64.0.0/10",  # carrier NAT, one cloud's metadata among them
+        "240.0.0.0/4",
+        "64:ff9b:1::/48",  # NAT64 into private networks
+        "fec0::/10",  # site-local of old
+        "5f00::/16",  # segment routing
+        "3fff::/20",  # documentation
+    )
+)
+_NAT64: Final = ip_network("64:ff9b::/96")
+_COMPATIBLE: Final = ip_network("::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """``hosts`` may be fetched from wherever they are, as ``NAME`` or ``NAME:PORT``, in lower case.
+
+    ``timeout`` in seconds over everything: names, redirects, headers and body. ``max_bytes`` of a body after
+    decompression.
+    """
+
+    hosts: frozenset[str] = field(default_factory=frozenset)
+    max_bytes: int = 5 * 1024 * 1024
+    timeout: float = 30.0
+    redirects: int = 5
+
+    @classmethod
+    def of(cls, hosts: str) -> Policy:
+        """From the setting ``tool_hosts``: names separated by commas."""
+        return cls(frozenset(host.strip().lower() for host in hosts.split(",") if host.strip()))
+
+    def trusts(self, host: str, port: int) -> bool:
+        """Whether the operator has named this host."""
+        host = host.lower().rstrip(".")
+        return host in self.hosts or f"{host}:{port}" in self.hosts
+
+
+def is_public(address: str) -> bool:
+    """Whether this IP address is one of the public internet, also when it is wrapped in another one."""
+    try:
+        given = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return all(_is_public(each) for each in _unwrapped(given))
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not any(address.version == network.version and address in network for network in _REFUSED)
+    )
+
+
+def _unwrapped(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address | IPv6Address]:
+    """The address itself, or the IPv4 addresses that an IPv6 one stands for."""
+    if isinstance(address, IPv4Address):
+        yield address
+        return
+    low = IPv4Address(int(address) & 0xFFFF_FFFF)
+    if address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
+    elif address in _NAT64 or address in _COMPATIBLE:
+        yield low
+    elif address.sixtofour is not None:
+        yield address.sixtofour
+    elif address.teredo is not None:
+        yield from address.teredo
+    else:
+        yield address
+
+
+# What a header that a tool sends may hold.
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def is_unsafe(value: str) -> bool:
+    """Whether a value has control characters: a line break would begin another header (RFC 9110, 5.5)."""
+    return _CONTROL.search(value) is not None

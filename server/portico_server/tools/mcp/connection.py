@@ -1,0 +1,390 @@
+"""One server of somebody else: its owner task starts it, watches it, and starts it again with a growing pause.
+
+Imports ``mcp``, which takes most of a second: import this module when there is a server to hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, Self, TextIO, TypeAlias
+
+import anyio
+import httpx2
+import mcp_types as types
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from portico.wire import Status
+from portico_server import __version__
+from portico_server.core.context import Context
+from portico_server.core.request import Artifact, ToolResult
+from portico_server.runs.artifacts import NewArtifact
+from portico_server.runs.runner import Runner
+from portico_server.subprocesses import is_local
+from portico_server.tools.mcp.sampling import DECLARED, Sampler
+from portico_server.tools.mcp.spec import ServerSpec
+from portico_server.tools.mcp.translate import made_in, result_of
+
+# What a program says on standard output, as text whose lines have an end.
+#
+# The ``mcp`` package collects a line until it is whole, however long it is; the one thing of its reader that is ours to
+# choose is the encoding. So this is UTF-8 whose decoder ends a line that is too long and drops the rest of it: the
+# package reads a message that is no JSON, and goes on with the next.
+
+
+ENCODING: Final = "portico_utf8_lines"
+
+LONGEST: Final = 16 * 1024 * 1024
+"""Characters of a line."""
+
+
+class _Decoder(codecs.IncrementalDecoder):
+    """UTF-8 in pieces."""
+
+    def __init__(self, errors: str = "strict") -> None:
+        super().__init__(errors)
+        self._text = codecs.getincrementaldecoder("utf-8")(errors)
+        self._length = 0
+        """Characters of the line that has begun."""
+
+    def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer of bytes
+        kept = []
+        first, *more = self._text.decode(data, final).split("\n")
+        kept.append(self._bounded(first))
+        for line in more:
+            kept.append("" if self._length > LONGEST else "\n")
+            self._length = 0
+            kept.append(self._bounded(line))
+        return "".join(kept)
+
+    def _bounded(self, piece: str) -> str:
+        before, self._length = self._length, self._length + len(piece)
+        if self._length <= LONGEST:
+            return piece
+        return piece[: LONGEST - before] + "\n" if before <= LONGEST else ""
+
+    def reset(self) -> None:
+        self._text.reset()
+        self._length = 0
+
+
+def _search(name: str) -> codecs.CodecInfo | None:
+    if name != ENCODING:
+        return None
+    plain = codecs.lookup("utf-8")
+    return codecs.CodecInfo(
+        plain.encode,
+        plain.decode,
+        plain.streamreader,
+        plain.streamwriter,
+        plain.incrementalencoder,
+        _Decoder,
+        ENCODING,
+    )
+
+
+codecs.register(_search)
+
+
+logger = logging.getLogger(__name__)
+
+State: TypeAlias = Literal["starting", "ready", "waiting", "stopped"]
+
+START: Final = 120.0
+"""Seconds that a server may take to say hello: package runners fetch it first."""
+
+PATIENCE: Final = 15.0
+"""Seconds that a call waits for a server that is being started again."""
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 60.0
+_PAGES: Final = 50
+_LOG_BYTES: Final = 1024 * 1024
+_BROKEN: Final = (
+    OSError,
+    httpx2.HTTPError,
+    anyio.ClosedResourceError,
+    anyio.BrokenResourceError,
+    anyio.EndOfStream,
+    RuntimeError,
+    ValueError,
+)
+"""What a connection breaks with, or an answer that is none."""
+
+
+class Connection:
+    """Runs in the task that calls `run`; calls may come from any task."""
+
+    def __init__(
+        self,
+        spec: ServerSpec,
+        log: Path,
+        offer: Callable[[Connection, Sequence[types.Tool]], None],
+        keep: Callable[[Sequence[NewArtifact], Context], Awaitable[tuple[Artifact, ...]]],
+        runner: Runner,
+    ) -> None:
+        self.spec = spec
+        self._sampler = None if spec.sampling is None else Sampler(spec.name, spec.sampling, runner)
+        self.state: State = "starting"
+        self.error: str | None = None
+        """Why it is not there; told to whoever asks."""
+        self.restarts = 0
+        self.tried = asyncio.Event()
+        """Set when the first attempt to start it has ended, well or not."""
+        self._log = log
+        self._offer = offer
+        self._keep = keep
+        self._client: Client | None = None
+        self._ready = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._over = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Hold the server until `stop`."""
+        pause = _FIRST_PAUSE
+        while not self._stopping.is_set():
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._hold()
+            except Exception as error:  # noqa: BLE001  # anything: it is told, and the server is tried again
+                self.error = _sentence(error)
+            self._client = None
+            self._ready.clear()
+            self.tried.set()
+            if self._stopping.is_set():
+                break
+            if asyncio.get_running_loop().time() - began > _LONGEST_PAUSE:
+                pause = _FIRST_PAUSE  # it had been well for a while
+            logger.warning("the MCP server %s is gone: %s", self.spec.name, self.error)
+            self.state = "waiting"
+            await self._pause(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            self.restarts += 1
+        self.state = "stopped"
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _hold(self) -> None:
+        """From start to end of one life of the server."""
+        self._over.clear()
+        self.state, self.error = "starting", None
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(START):
+                client = await stack.enter_async_context(await self._connect(stack))
+                self._offer(self, await _tools(client))
+            self.state, self.error, self._client = "ready", None, client
+            self._ready.set()
+            self.tried.set()
+            listening = asyncio.create_task(self._listen(client), name=f"changes of {self.spec.name}")
+            try:
+                while True:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    if self._over.is_set() or self._stopping.is_set():
+                        break
+                    self._offer(self, await _tools(client))
+            finally:
+                self._client = None
+                self._ready.clear()
+                listening.cancel()
+                await asyncio.wait([listening])
+
+    async def _connect(self, stack: AsyncExitStack) -> Client:
+        spec = self.spec
+        transport: Any
+        if spec.url:
+            http = httpx2.AsyncClient(
+                headers=dict(spec.headers),
+                timeout=httpx2.Timeout(30, read=spec.timeout + 30),
+                trust_env=not is_local(httpx2.URL(spec.url).host),
+            )
+            transport = streamable_http_client(spec.url, http_client=await stack.enter_async_context(http))
+        else:
+            program, *arguments = spec.command
+            parameters = StdioServerParameters(
+                command=program,
+                args=arguments,
+                env={**_language(), **spec.env},
+                cwd=spec.folder or None,
+                encoding=ENCODING,
+                encoding_error_handler="replace",
+            )
+            transport = stdio_client(parameters, errlog=stack.enter_context(_opened(self._log)))
+        return Client(
+            _watched(transport, self.lost),
+            read_timeout_seconds=spec.timeout,
+            message_handler=self._hear,
+            sampling_callback=self._sampler,
+            sampling_capabilities=DECLARED,
+            client_info=types.Implementation(name="portico", version=__version__),
+        )
+
+    async def _hear(self, message: types.ServerNotification | Exception) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            self._wake.set()
+
+    async def _listen(self, client: Client) -> None:
+        """Servers of 2026-07-28 tell of changes to those who ask."""
+        if client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            return
+        try:
+            async with client.listen(tools_list_changed=True) as changes:
+                async for _change in changes:
+                    self._wake.set()
+        except (MCPError, TimeoutError, *_BROKEN) as error:
+            logger.debug("%s tells of no changes: %s", self.spec.name, error)
+
+    def lost(self, why: str = "It ended.") -> None:
+        """The connection is of no more use."""
+        self.error = why
+        self._over.set()
+        self._wake.set()
+
+    def restart(self) -> None:
+        """Begin a new life, at once."""
+        self.lost("It is started again.")
+
+    def stop(self) -> None:
+        """Let `run` end in good order."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def call(self, tool: str, arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        """Call a tool of the server. All that goes wrong is a result for the asking model to read."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._ready.wait()
+        except TimeoutError:
+            return self._failed(f"is not running: {self.error or 'it is starting'}")
+        client = self._client
+        assert client is not None
+
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            await context.emit(Status("tool", message or tool, progress, total))
+
+        try:
+            result = await client.call_tool(tool, dict(arguments), progress_callback=tell)
+        except MCPError as error:
+            if error.error.code == types.CONNECTION_CLOSED:
+                self.lost("It ended in the middle of a call.")
+                return self._failed("ended in the middle of the call; it is being started again")
+            if error.error.code == types.REQUEST_TIMEOUT:
+                return self._failed(f"did not answer within {self.spec.timeout:g} s")
+            return self._failed(f"refused the call: {error.error.message[:1_000]}")
+        except _BROKEN as error:
+            if isinstance(error, httpx2.HTTPError):
+                self.lost(f"It could not be reached: {_line(error)}")
+            return self._failed(f"answered with something that cannot be used: {_line(error)}")
+        return result_of(result, await self._keep(made_in(result), context))
+
+    def _failed(self, what: str) -> ToolResult:
+        return ToolResult(f"The MCP server '{self.spec.name}' {what}.", is_error=True)
+
+
+async def _tools(client: Client) -> list[types.Tool]:
+    """All pages of the server's tools, as far as anybody could use them."""
+    if client.server_capabilities.tools is None:
+        return []
+    found: list[types.Tool] = []
+    cursor: str | None = None
+    for _page in range(_PAGES):
+        page = await client.list_tools(cursor=cursor, cache_mode="bypass")
+        found += page.tools
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return found
+
+
+@asynccontextmanager
+async def _watched(transport: Any, ended: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
+    """A transport that says when the other side has closed it."""
+    async with transport as (reading, writing):
+        yield _Reading(reading, ended), writing
+
+
+class _Reading:
+    """A read stream of the ``mcp`` package that notes its own end."""
+
+    def __init__(self, stream: Any, ended: Callable[[], None]) -> None:
+        self._stream = stream
+        self._ended = ended
+
+    @property
+    def last_context(self) -> Any:
+        return getattr(self._stream, "last_context", None)
+
+    async def receive(self) -> SessionMessage | Exception:
+        try:
+            message: SessionMessage | Exception = await self._stream.receive()
+        except anyio.EndOfStream:
+            self._ended()
+            raise
+        return message
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream as error:
+            raise StopAsyncIteration from error
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(self, *exit: Any) -> bool | None:
+        left: bool | None = await self._stream.__aexit__(*exit)
+        return left
+
+
+def _opened(log: Path) -> TextIO:
+    """The log that the server's standard error goes to, begun anew when it has grown."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    grown = log.exists() and log.stat().st_size > _LOG_BYTES
+    return log.open("w" if grown else "a", encoding="utf-8", errors="replace")
+
+
+def _language() -> dict[str, str]:
+    """What a process needs besides what ``mcp`` hands on (PATH, HOME, USER, SHELL and TERM): its language."""
+    return {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "TMPDIR") if name in os.environ}
+
+
+def _sentence(error: BaseException) -> str:
+    """An exception, or the first of a group, in words."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case FileNotFoundError(filename=name):
+            return f"There is no program '{name}' here."
+        case MCPError():
+            return f"It refused: {error.error.message[:500]}"
+        case TimeoutError():
+            return f"It did not say hello within {START:g} s."
+    return f"{type(error).__name__}: {_line(error)}" if str(error) else type(error).__name__
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]

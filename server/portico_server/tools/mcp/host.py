@@ -1,0 +1,251 @@
+"""All servers of other people that this daemon holds, and their tools in the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, NotFound, nearest
+from portico_server.core.request import ToolResult
+from portico_server.db import tools as rows
+from portico_server.db.database import Database
+from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.runner import Runner
+from portico_server.tools.mcp.spec import ServerSpec, parse
+from portico_server.tools.toolbox import Toolbox
+
+if TYPE_CHECKING:
+    import mcp_types as types
+
+    from portico_server.tools.mcp.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+GRACE: Final = 6.0
+"""Seconds that all servers together are given to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """One server as it is shown. ``env`` and ``headers`` are names alone: their values may be secrets."""
+
+    name: str
+    command: Sequence[str]
+    url: str
+    env: Sequence[str]
+    headers: Sequence[str]
+    state: str
+    error: str | None
+    tools: Sequence[str]
+    restarts: int
+    configured: bool
+    """From the configuration: not to be removed while that has it."""
+
+
+@dataclass(slots=True)
+class _Held:
+    spec: ServerSpec
+    configured: bool
+    connection: Connection | None = None
+    task: asyncio.Task[None] | None = None
+    names: dict[str, str] = field(default_factory=dict)
+    """Names of its tools here, to their names there."""
+
+
+class McpHost:
+    """Owns a task for each server. ``logs`` is the folder for what they write to standard error.
+
+    ``runner`` calls the model of those that may ask one.
+    """
+
+    def __init__(
+        self, toolbox: Toolbox, database: Database, artifacts: ArtifactStore, logs: Path, runner: Runner
+    ) -> None:
+        self._toolbox = toolbox
+        self._database = database
+        self._artifacts = artifacts
+        self._logs = logs
+        self._runner = runner
+        self._held: dict[str, _Held] = {}
+        self._open = False
+
+    async def start(self, configured: Iterable[ServerSpec]) -> None:
+        """Read what there is to hold. Nothing is started before `run`."""
+        for row in await self._database.read(rows.every, rows.MCP_SERVERS):
+            self._held[row.name] = _Held(parse(row.spec), configured=False)
+        for spec in configured:
+            self._held[spec.name] = _Held(spec, configured=True)
+
+    async def run(self) -> None:
+        """Hold all servers until cancelled, then end them."""
+        self._open = True
+        try:
+            for held in tuple(self._held.values()):
+                await self._begin(held)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._open = False
+            await self._end(*self._held.values())
+
+    async def add(self, spec: ServerSpec, owner: str | None) -> ServerInfo:
+        """Hold a server from now on, and wait until its first start has gone well or not."""
+        if spec.name in self._held:
+            raise Conflict(f"There is an MCP server '{spec.name}' already; remove it first.", param="name")
+        held = self._held[spec.name] = _Held(spec, configured=False)
+        await self._database.write(rows.put, rows.MCP_SERVERS, spec.name, owner, spec.to_json())
+        if self._open:
+            await self._begin(held)
+            if held.connection is not None:
+                await held.connection.tried.wait()
+        return self._info(held)
+
+    def spec(self, name: str) -> ServerSpec | None:
+        """What was said of a server."""
+        held = self._held.get(name)
+        return held.spec if held is not None else None
+
+    async def put(self, spec: ServerSpec) -> None:
+        """Hold a server for the house, in the place of the one of this name."""
+        if spec.name in self._held:
+            self._held[spec.name].configured = False
+            await self.remove(spec.name)
+        await self.add(spec, None)
+
+    async def remove(self, name: str) -> None:
+        """End a server and forget it."""
+        held = self._find(name)
+        if held.configured:
+            raise Conflict(
+                f"'{name}' stands in the configuration file; take it out there and start the daemon again."
+            )
+        del self._held[name]
+        await self._database.write(rows.remove, rows.MCP_SERVERS, name)
+        await self._end(held)
+        self._offer(held, ())
+
+    async def restart(self, name: str) -> ServerInfo:
+        """Begin a new life of a server at once, whatever it is doing."""
+        held = self._find(name)
+        if held.connection is not None:
+            held.connection.restart()
+        return self._info(held)
+
+    def every(self) -> list[ServerInfo]:
+        """All of them, by name."""
+        return [self._info(held) for _name, held in sorted(self._held.items())]
+
+    def addresses(self) -> dict[str, str]:
+        """The URLs of all of them, by their names; empty for those that are commands."""
+        return {name: held.spec.url for name, held in self._held.items()}
+
+    def get(self, name: str) -> ServerInfo:
+        """One of them. Raises `NotFound`."""
+        return self._info(self._find(name))
+
+    async def log(self, name: str, lines: int) -> list[str]:
+        """The last lines that a server wrote to standard error, oldest first."""
+        path = self._log(self._find(name).spec.name)
+        return await pools.FILES.run(_tail, path, lines)
+
+    def _find(self, name: str) -> _Held:
+        held = self._held.get(name)
+        if held is None:
+            raise NotFound(
+                f"There is no MCP server '{name}' here.{nearest(name, self._held)}",
+                code="mcp_server_not_found",
+            )
+        return held
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"mcp-{name}.log"
+
+    async def _begin(self, held: _Held) -> None:
+        connection_class = await pools.FILES.run(_connection_class)
+
+        def offer(_connection: Connection, found: Sequence[types.Tool]) -> None:
+            self._offer(held, found)
+
+        held.connection = connection_class(
+            held.spec, self._log(held.spec.name), offer, self._artifacts.keep, self._runner
+        )
+        held.task = asyncio.create_task(held.connection.run(), name=f"mcp server {held.spec.name}")
+
+    async def _end(self, *ending: _Held) -> None:
+        tasks = [held.task for held in ending if held.task is not None]
+        for held in ending:
+            if held.connection is not None:
+                held.connection.stop()
+        if tasks:
+            _done, late = await asyncio.wait(tasks, timeout=GRACE)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=GRACE)
+
+    def _offer(self, held: _Held, found: Sequence[types.Tool]) -> None:
+        """Put a server's tools into the registry, and take those out that it no longer has."""
+        for name in held.names:
+            self._toolbox.remove(name)
+        held.names = {}
+        for tool in found:
+            if held.spec.offers(tool.name):
+                self._add(held, tool)
+
+    def _add(self, held: _Held, found: types.Tool) -> None:
+        from portico_server.tools.mcp.translate import name_of, tool_of  # with the connection, by now
+
+        spec = held.spec
+
+        async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+            assert held.connection is not None
+            return await held.connection.call(found.name, arguments, context)
+
+        for prefix in dict.fromkeys((spec.prefix, f"{spec.name}_")):
+            name = name_of(prefix, found.name)
+            tool = tool_of(found, name, f"mcp:{spec.name}", spec.timeout + 30, work)
+            if tool is None:
+                logger.warning("the tool %s of the MCP server %s has no valid schema", found.name, spec.name)
+                return
+            try:
+                self._toolbox.add(tool, spec.approval)
+            except Conflict:
+                continue  # somebody else has the plain name: the server's own goes before it
+            held.names[name] = found.name
+            return
+        logger.warning("the name of the tool %s of the MCP server %s is taken", found.name, spec.name)
+
+    def _info(self, held: _Held) -> ServerInfo:
+        spec, connection = held.spec, held.connection
+        return ServerInfo(
+            name=spec.name,
+            command=spec.command,
+            url=spec.url,
+            env=sorted(spec.env),
+            headers=sorted(spec.headers),
+            state="stopped" if connection is None else connection.state,
+            error=None if connection is None else connection.error,
+            tools=sorted(held.names),
+            restarts=0 if connection is None else connection.restarts,
+            configured=held.configured,
+        )
+
+
+def _connection_class() -> type[Connection]:
+    from portico_server.tools.mcp.connection import Connection  # imports mcp: only who holds servers pays
+
+    return Connection
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line in deque(file, maxlen=lines)]
+    except FileNotFoundError:
+        return []

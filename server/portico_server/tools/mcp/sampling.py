@@ -1,0 +1,157 @@
+"""What a server of somebody else may ask of a model here, where the operator allows it: MCP calls it sampling.
+
+From the protocol's words to those of a chat and back, within the limits of the entry. Imports the types of ``mcp``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import mcp_types as types
+from mcp.client.session import ClientRequestContext
+
+from portico_server.core.errors import PorticoError
+from portico_server.core.limits import RateBucket
+from portico_server.core.principal import Principal
+from portico_server.core.request import Chat, Message, Reply
+from portico_server.runs.runner import Runner
+from portico_server.tools.mcp.spec import Sampling
+
+OPERATION: Final = "mcp_sampling"
+"""What usage rows call these runs; their key is ``mcp:`` and the server's name."""
+
+HOUR: Final = 3600.0
+
+DECLARED: Final = types.SamplingCapability(tools=types.SamplingToolsCapability())
+"""What such a server is told in the handshake."""
+
+_STOPPED: Final = {"stop": "endTurn", "length": "maxTokens", "tool_calls": "toolUse"}
+
+Sampled = types.CreateMessageResult | types.CreateMessageResultWithTools | types.ErrorData
+
+
+class Sampler:
+    """Answers one server, within its limits, with rights to that one model and to nothing else."""
+
+    def __init__(self, server: str, allowed: Sampling, runner: Runner) -> None:
+        self._server = server
+        self._allowed = allowed
+        self._runner = runner
+        model = allowed.model
+        self._caller = Principal(f"mcp:{server}", frozenset({"chat", f"apps:{model}:call"}))
+        self._calls = RateBucket(allowed.calls, HOUR, asyncio.get_running_loop().time())
+
+    async def __call__(
+        self, context: ClientRequestContext, params: types.CreateMessageRequestParams
+    ) -> Sampled:
+        """What the protocol calls the sampling callback. An error is one of the protocol, in words for the server."""
+        now = asyncio.get_running_loop().time()
+        if self._calls.level(now) < 1:
+            return types.ErrorData(
+                code=types.INVALID_REQUEST,
+                message=f"'{self._server}' may ask a model {self._allowed.calls} times an hour; next in "
+                f"{self._calls.wait(1, now):.0f} s.",
+            )
+        self._calls.take(1, now)
+        chat = chat_of(params, self._allowed.max_tokens)
+        try:
+            reply = await self._runner.call(OPERATION, self._allowed.model, chat, self._caller)
+        except PorticoError as error:
+            return types.ErrorData(code=types.INTERNAL_ERROR, message=error.message)
+        if not isinstance(reply, Reply):
+            return types.ErrorData(
+                code=types.INTERNAL_ERROR, message=f"'{self._allowed.model}' is no model that chats."
+            )
+        return result_of(reply, tools=bool(params.tools))
+
+
+def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
+    """A request for a message as a chat, for an answer of at most ``most`` tokens."""
+    messages: list[Message] = []
+    if params.system_prompt:
+        messages.append({"role": "system", "content": params.system_prompt})
+    for message in params.messages:
+        messages += _turn(message.role, message.content_as_list)
+    options: dict[str, Any] = {"max_tokens": max(1, min(params.max_tokens, most))}
+    if params.temperature is not None:
+        options["temperature"] = params.temperature
+    if params.stop_sequences:
+        options["stop"] = list(params.stop_sequences)
+    if params.tools:
+        options["tools"] = [_function(tool) for tool in params.tools]
+        if params.tool_choice is not None and params.tool_choice.mode:
+            options["tool_choice"] = params.tool_choice.mode
+    return Chat(tuple(messages), options)
+
+
+def result_of(reply: Reply, *, tools: bool) -> Sampled:
+    """A model's answer as a message; with calls of tools only to one who gave tools."""
+    text = types.TextContent(type="text", text=reply.content)
+    reason = _STOPPED.get(reply.finish_reason, reply.finish_reason)
+    if not tools:
+        return types.CreateMessageResult(
+            role="assistant", content=text, model=reply.model, stop_reason=reason
+        )
+    uses = [
+        types.ToolUseContent(type="tool_use", id=call.id, name=call.name, input=_object(call.arguments))
+        for call in reply.tool_calls
+    ]
+    return types.CreateMessageResultWithTools(
+        role="assistant",
+        content=[text, *uses] if reply.content or not uses else list(uses),
+        model=reply.model,
+        stop_reason=reason,
+    )
+
+
+def _turn(role: types.Role, blocks: Sequence[types.SamplingMessageContentBlock]) -> Iterator[Message]:
+    """One turn as messages: results of tools are messages of their own, before what is said besides."""
+    for block in blocks:
+        if isinstance(block, types.ToolResultContent):
+            said = "\n".join(part.text for part in block.content if isinstance(part, types.TextContent))
+            if not said and block.structured_content is not None:
+                said = json.dumps(block.structured_content, ensure_ascii=False)
+            yield {"role": "tool", "tool_call_id": block.tool_use_id, "content": said}
+    parts = [part for block in blocks if (part := _part(block)) is not None]
+    calls = [_call(block) for block in blocks if isinstance(block, types.ToolUseContent)]
+    if not parts and not calls:
+        return
+    only = parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else None
+    message: dict[str, Any] = {"role": role, "content": parts if only is None else only}
+    yield {**message, "content": message["content"] or "", "tool_calls": calls} if calls else message
+
+
+def _part(block: types.SamplingMessageContentBlock) -> dict[str, Any] | None:
+    match block:
+        case types.TextContent(text=text):
+            return {"type": "text", "text": text}
+        case types.ImageContent(mime_type=kind, data=data):
+            return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}}
+        case types.AudioContent(mime_type=kind, data=data):
+            form = kind.partition("/")[2].removeprefix("x-")
+            return {"type": "input_audio", "input_audio": {"data": data, "format": form}}
+    return None
+
+
+def _call(block: types.ToolUseContent) -> dict[str, Any]:
+    arguments = json.dumps(block.input, ensure_ascii=False)
+    return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
+
+
+def _function(tool: types.Tool) -> dict[str, Any]:
+    described = {"description": tool.description} if tool.description else {}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, **described, "parameters": dict(tool.input_schema)},
+    }
+
+
+def _object(arguments: str) -> dict[str, Any]:
+    try:
+        found = json.loads(arguments or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

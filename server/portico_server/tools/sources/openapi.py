@@ -1,0 +1,374 @@
+"""An HTTP API as tools: each operation of its OpenAPI 3 document is one. Imports aiohttp on use."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
+
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.request import ToolResult
+from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
+from portico_server.tools.fetch.policy import Policy, is_unsafe
+from portico_server.tools.sources.spec import ToolSpec
+from portico_server.tools.tool import Tool
+
+_METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
+_MAX_BYTES: Final = 20 * 2**20
+"""Of a document."""
+
+_REF: Final = "#/components/schemas/"
+_MOST: Final = 500
+"""Operations of one document that become tools."""
+
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
+_MAX_DECODINGS: Final = 4
+"""How often a path argument is decoded to see what a service might take it for."""
+
+FRAMING: Final = frozenset(
+    {
+        *("host", "cookie", "connection", "content-length", "expect", "forwarded", "keep-alive"),
+        *("proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-http-method-override"),
+    }
+)
+"""Headers that say where a request goes, where it ends, or who sends it. No document makes them an argument."""
+
+_IGNORED: Final = frozenset({"accept", "content-type", "authorization"})
+"""Header parameters whose definition shall be ignored: https://spec.openapis.org/oas/v3.1.1#parameter-object."""
+
+
+class RefusedArgument(InvalidRequest):
+    """An argument of a call would lead to another operation, or change who the request comes from."""
+
+    code = "argument_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation: where each argument goes, by its name.
+
+    ``server`` is its URL without a query; ``query`` are the operator's own parameters, and go with every request.
+    """
+
+    method: str
+    server: str
+    path: str
+    places: Mapping[str, str]
+    """``path``, ``query``, ``header`` or ``body``."""
+    headers: Mapping[str, str]
+    query: Sequence[tuple[str, str]]
+    policy: Policy
+    timeout: float
+
+    async def __call__(self, arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+        from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
+
+        query, headers, body = list(self.query), dict(self.headers), None
+        try:
+            url = self.server + filled(
+                self.path,
+                {name: _text(value) for name, value in arguments.items() if self.places[name] == "path"},
+            )
+            for name, value in arguments.items():
+                match self.places[name]:
+                    case "query":
+                        query += [
+                            (name, _text(each)) for each in (value if isinstance(value, list) else [value])
+                        ]
+                    case "header":
+                        headers[name] = self._header(name, _text(value))
+                    case "body":
+                        body = json.dumps(value).encode()
+                        headers["Content-Type"] = "application/json"
+            if query:
+                url += ("&" if "?" in url else "?") + urlencode(query)
+            got = await fetch(
+                Ask(url, self.method.upper(), headers, body), replace(self.policy, timeout=self.timeout)
+            )
+        except PorticoError as error:
+            return ToolResult(error.message, is_error=True)
+        return _result(got.status, got.text, got.truncated)
+
+    def _header(self, name: str, value: str) -> str:
+        """The value of a header that is an argument. Raises `RefusedArgument`."""
+        if _folded(name) in FRAMING | _IGNORED | {_folded(own) for own in self.headers}:
+            raise RefusedArgument(f"The header '{name}' is not an argument of this tool; leave it out.")
+        if is_unsafe(value):
+            raise RefusedArgument(f"The argument '{name}' has control characters, which no header may have.")
+        return value
+
+
+def filled(path: str, arguments: Mapping[str, str]) -> str:
+    """A path with its arguments, each within its own segment. Raises `RefusedArgument`."""
+    segments = []
+    for segment in path.split("/"):
+        names = [name for name in _PLACEHOLDER.findall(segment) if name in arguments]
+        if not names:
+            segments.append(segment)
+            continue
+        whole = _PLACEHOLDER.sub(lambda found: arguments.get(found[1], found[0]), segment)
+        if not all(arguments[name].strip() for name in names) or _leaves(whole):
+            raise RefusedArgument(
+                f"The argument '{names[0]}' is a part of the address: it must not be empty, '.' or '..', and must "
+                "have no slash, backslash or control character, encoded or not."
+            )
+        segments.append(
+            _PLACEHOLDER.sub(
+                lambda found: quote(arguments[found[1]], safe="") if found[1] in arguments else found[0],
+                segment,
+            )
+        )
+    return "/".join(segments)
+
+
+def _leaves(segment: str) -> bool:
+    """Whether a segment of a path could mean another one to a service that decodes it, perhaps more than once."""
+    for _ in range(_MAX_DECODINGS):
+        plain = segment.partition(";")[0].strip()  # what follows is a parameter of the segment to some
+        if plain in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", segment):
+            return True
+        decoded = unquote(segment)
+        if decoded == segment:
+            return False
+        segment = decoded
+    return True
+
+
+async def tools_of(spec: ToolSpec, policy: Policy) -> list[Tool]:
+    """The tools of a document, whose own server may be fetched from. Raises `PorticoError` if it is none."""
+    document, origin = await _document(spec, policy)
+    if not str(document.get("openapi", "")).startswith("3"):
+        raise PorticoError(f"'{spec.openapi}' is no OpenAPI 3 document.", code="invalid_openapi")
+    servers = document.get("servers") or [{"url": "/"}]
+    base = spec.url or urljoin(origin, str(servers[0].get("url", "/")))
+    if urlsplit(base).scheme not in ("http", "https"):
+        raise PorticoError(
+            f"'{spec.openapi}' names no server; say where it is with 'url'.", code="invalid_openapi"
+        )
+    address = urlsplit(base)
+    own = replace(policy, hosts=policy.hosts | {_host(base)})
+    server = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
+    query = parse_qsl(address.query, keep_blank_values=True)
+    found: list[Tool] = []
+    for path, method, operation in _operations(document):
+        name = operation.get("operationId") or f"{method}_{path}"
+        name = re.sub(r"[^A-Za-z0-9-]+", "_", str(name)).strip("_")
+        if spec.offers(name) and len(found) < _MOST:
+            places, properties, required = _arguments(spec, document, query, name, operation)
+            work = Operation(method, server, path, places, spec.headers, query, own, spec.timeout)
+            found.append(_tool(spec, name, operation, work, _standing_alone(properties, required, document)))
+    if not found:
+        raise PorticoError(f"'{spec.openapi}' has no operation that is offered.", code="invalid_openapi")
+    return found
+
+
+async def _document(spec: ToolSpec, policy: Policy) -> tuple[Mapping[str, Any], str]:
+    """The document, and the URL that its server may be relative to."""
+    from portico_server.tools.fetch.client import Ask, fetch
+
+    if urlsplit(spec.openapi).scheme in ("http", "https"):
+        named = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=_MAX_BYTES)
+        got = await fetch(Ask(spec.openapi, headers=spec.headers), named)
+        if got.status != 200:
+            raise PorticoError(f"'{spec.openapi}' answered with status {got.status}.", code="invalid_openapi")
+        text, origin = got.text, got.url
+    else:
+        try:
+            text = await pools.DOCUMENTS.run((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PorticoError(
+                f"'{spec.openapi}' cannot be read: {error}.", code="invalid_openapi"
+            ) from error
+        origin = ""
+    document = await pools.DOCUMENTS.run(_parsed, text)
+    if not isinstance(document, dict):
+        raise PorticoError(f"'{spec.openapi}' is neither JSON nor YAML.", code="invalid_openapi")
+    return document, origin
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            return read_yaml(text, max_length=_MAX_BYTES)
+        except InvalidYaml:
+            return None
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    paths = document.get("paths")
+    for path, item in (paths if isinstance(paths, dict) else {}).items():
+        for method in _METHODS:
+            operation = item.get(method) if isinstance(item, dict) else None
+            if isinstance(operation, dict):
+                shared = item.get("parameters") or []
+                yield (
+                    str(path),
+                    method,
+                    {**operation, "parameters": [*shared, *(operation.get("parameters") or [])]},
+                )
+
+
+def _arguments(
+    spec: ToolSpec,
+    document: Mapping[str, Any],
+    query: Sequence[tuple[str, str]],
+    name: str,
+    operation: Mapping[str, Any],
+) -> tuple[dict[str, str], dict[str, Any], list[str]]:
+    """Where each argument of an operation goes, its schema, and which are required.
+
+    What the operator gives, and what the document calls a credential, is no argument. Raises `PorticoError` for a
+    header that decides where a request goes.
+    """
+    taken = {("header", _folded(own)) for own in spec.headers} | {("query", own) for own, _ in query}
+    taken |= {("header", ignored) for ignored in _IGNORED} | _credentials(document)
+    properties: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    required: list[str] = []
+    for given in operation["parameters"]:
+        parameter = _deref(given, document)
+        key, place = str(parameter.get("name", "")), parameter.get("in")
+        if not key or place not in ("path", "query", "header"):
+            continue
+        if place == "header" and (_folded(key) in FRAMING or not _TOKEN.fullmatch(key)):
+            raise PorticoError(
+                f"The operation '{name}' takes the header '{key[:100]}' as an argument, which decides where a request "
+                f"goes or where it ends. Leave the operation out with deny: ['{name}'].",
+                code="invalid_openapi",
+            )
+        if (place, _folded(key) if place == "header" else key) in taken:
+            continue
+        schema = {**(parameter.get("schema") or {}), **spec.parameters.get(key, {})}
+        if parameter.get("description"):
+            schema.setdefault("description", parameter["description"])
+        properties[key], places[key] = schema, str(place)
+        if place == "path" or parameter.get("required"):
+            required.append(key)
+    body = _deref(operation.get("requestBody") or {}, document)
+    content = (body.get("content") or {}).get("application/json")
+    if content is not None:
+        properties["body"], places["body"] = content.get("schema") or {}, "body"
+        if body.get("required"):
+            required.append("body")
+    return places, properties, required
+
+
+def _credentials(document: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Where the document says that credentials go, as place and name."""
+    schemes = (document.get("components") or {}).get("securitySchemes")
+    found = set()
+    for given in (schemes if isinstance(schemes, dict) else {}).values():
+        scheme = _deref(given, document)
+        name, place = str(scheme.get("name", "")), str(scheme.get("in", ""))
+        if scheme.get("type") == "apiKey" and name:
+            found.add((place, _folded(name) if place == "header" else name))
+    return found
+
+
+def _tool(
+    spec: ToolSpec, name: str, operation: Mapping[str, Any], work: Operation, schema: dict[str, Any]
+) -> Tool:
+    told = operation.get("description") or operation.get("summary") or f"{work.method.upper()} {work.path}"
+    return Tool(
+        name=f"{spec.name}_{name}"[:128],
+        title=str(operation.get("summary") or name)[:200],
+        description=str(told)[:4_000],
+        input_schema=schema,
+        work=work,
+        read_only=work.method in ("get", "head"),
+        destructive=work.method in ("delete", "put", "patch"),
+        open_world=True,
+        timeout=spec.timeout + 5,
+        source=f"openapi:{spec.name}",
+    )
+
+
+def _standing_alone(
+    properties: Mapping[str, Any], required: list[str], document: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A schema that needs no document: the components it refers to come along as definitions."""
+    components = (document.get("components") or {}).get("schemas") or {}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": _moved(properties),
+        "required": list(dict.fromkeys(required)),
+        "additionalProperties": False,
+    }
+    wanted, definitions = _referred(properties), {}
+    while wanted:
+        name = wanted.pop()
+        if name not in definitions and name in components:
+            definitions[name] = _moved(components[name])
+            wanted |= _referred(components[name])
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def _moved(value: Any) -> Any:
+    """A schema whose references point into its own definitions."""
+    if isinstance(value, dict):
+        return {
+            key: f"#/$defs/{item.removeprefix(_REF)}"
+            if key == "$ref" and isinstance(item, str) and item.startswith(_REF)
+            else _moved(item)
+            for key, item in value.items()
+        }
+    return [_moved(item) for item in value] if isinstance(value, list) else value
+
+
+def _referred(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        ref = value.get("$ref")
+        own = {ref.removeprefix(_REF)} if isinstance(ref, str) and ref.startswith(_REF) else set()
+        return own.union(*(_referred(item) for item in value.values()))
+    return set().union(*(_referred(item) for item in value)) if isinstance(value, list) else set()
+
+
+def _deref(value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter or body, or the component that stands for it."""
+    ref = value.get("$ref") if isinstance(value, dict) else None
+    if isinstance(ref, str) and ref.startswith("#/"):
+        value = document
+        for part in ref[2:].split("/"):
+            value = (
+                value.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(value, dict) else {}
+            )
+    return value if isinstance(value, dict) else {}
+
+
+def _result(status: int, text: str, truncated: bool) -> ToolResult:
+    told = text + ("\n[cut off here]" if truncated else "")
+    if status >= 400:
+        return ToolResult(f"The service answered with status {status}: {told[:4_000]}", is_error=True)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    structured = value if isinstance(value, dict) else None if value is None else {"result": value}
+    return ToolResult(told or f"Status {status}, no content.", structured)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _folded(header: str) -> str:
+    """A header's name as a service may read it: some take '_' for '-'."""
+    return header.lower().replace("_", "-")
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{(parts.hostname or '').lower()}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
