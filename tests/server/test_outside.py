@@ -17,7 +17,7 @@ PATTERNS_OF_OUR_OWN = {
     "core/ids.py": "the prefixes of ids, which are ours",
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
-    "knowledge/chunk/markdown.py": "the marks of a fence, escaped, and their number",
+    "knowledge/chunk/sections.py": "the marks of a fence, escaped, and their number",
     "tools/sources/worker.py": "the name of a Python parameter, in the process of the operator's function",
     "engines/fake/script.py": "the script of a fake model, which only the operator writes",
 }

@@ -19,7 +19,7 @@ from portico_server.db.database import Database
 from portico_server.db.file_batches import BatchRow
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, StoreRow
-from portico_server.knowledge.chunk.chunkers import check
+from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.parse.formats import is_picture, is_recording
@@ -102,7 +102,7 @@ class Contents:
                     code="mirrored_file",
                     param="file_id",
                 )
-            checked.append((file.id, check_attributes(item.attributes), check(item.chunking)))
+            checked.append((file.id, check_attributes(item.attributes), check_chunking(item.chunking)))
         return checked
 
     async def get(self, store: StoreView, file_id: str) -> StoreFileRow:

@@ -15,7 +15,7 @@ from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupCounts, GroupRow
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.chunk.chunkers import check, is_late, needs_model
+from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
 from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.index.follow import Indexes
 from portico_server.knowledge.made.making import Making
@@ -121,7 +121,7 @@ class Groups:
             parent = above if above in names else ""
         if parent and parent not in names:
             raise _unknown(parent, names, "parent")
-        checked = check(chunking or preset, by_model=True)
+        checked = check_chunking(chunking or preset, by_model=True)
         if is_late(checked) and embedding_model is None:
             # Vectors that see the document cannot be made of its chunks: another model of the store's leaves them.
             embedding_model = store.embedding_model
@@ -264,7 +264,7 @@ def parse(item: Mapping[str, Any], at: str) -> GroupSpec:
             param=f"{at}.strategy",
         )
     try:
-        check(chunking, by_model=True)
+        check_chunking(chunking, by_model=True)
     except InvalidRequest as error:
         raise InvalidRequest(
             f"{at}: {error.message}", code=error.code, param=f"{at}.{error.param}"
@@ -275,7 +275,7 @@ def parse(item: Mapping[str, Any], at: str) -> GroupSpec:
 def _is_as(row: GroupRow, spec: GroupSpec) -> bool:
     """Whether a group is what a configuration asks for; where it says nothing, anything is."""
     preset, _ = PRESETS.get(spec.name, (None, ""))
-    chunking = check(spec.chunking or preset, by_model=True)
+    chunking = check_chunking(spec.chunking or preset, by_model=True)
     kept = spec.embedding_model is None and is_late(chunking)  # whatever model it was made with
     return (
         row.chunking == chunking

@@ -12,7 +12,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Reply
-from portico_server.knowledge.chunk.form import said
+from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.parse.formats import is_picture
 from portico_server.knowledge.part import Part, Writer
 from portico_server.knowledge.patience import ask
@@ -88,7 +88,7 @@ class Pictures:
                 raise
             logger.warning("'%s' could not describe %s: %s", model, filename, error.message)
             return None
-        text = said(reply.content, cut=reply.finish_reason == "length")
+        text = answer_text(reply.content, cut=reply.finish_reason == "length")
         return Writer().part(text) if text else None
 
 

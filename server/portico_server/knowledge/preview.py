@@ -12,7 +12,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.knowledge.chunk.chunkers import check, is_late, needs_model
+from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
 from portico_server.knowledge.made import meaning
 from portico_server.knowledge.made.models import check_model
 from portico_server.knowledge.made.write import Writing, form_of
@@ -132,4 +132,6 @@ def check_strategies(value: Any) -> list[dict[str, Any]]:
         value = ["auto"]
     if not isinstance(value, list) or not 1 <= len(value) <= STRATEGIES:
         raise InvalidRequest(f"'strategies' must be a list of 1 to {STRATEGIES}.", param="strategies")
-    return [check({"type": item} if isinstance(item, str) else item, by_model=True) for item in value]
+    return [
+        check_chunking({"type": item} if isinstance(item, str) else item, by_model=True) for item in value
+    ]

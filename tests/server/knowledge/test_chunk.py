@@ -7,10 +7,10 @@ import pytest
 
 from portico.wire import Place
 from portico_server.core.errors import InvalidRequest
-from portico_server.knowledge.chunk import markdown, rows, sentence
-from portico_server.knowledge.chunk.chunkers import CHUNKERS, check, chunk
-from portico_server.knowledge.chunk.sentence import sentences
-from portico_server.knowledge.chunk.spans import cut, inside_grapheme, width
+from portico_server.knowledge.chunk import sections, tables
+from portico_server.knowledge.chunk import spans as sentence
+from portico_server.knowledge.chunk.chunkers import CHUNKERS, check_chunking, chunk_parts
+from portico_server.knowledge.chunk.spans import cut, inside_grapheme, sentences, width
 from portico_server.knowledge.part import Part
 
 ENGLISH = (
@@ -127,7 +127,7 @@ def test_a_grapheme_wider_than_a_chunk_stays_whole() -> None:
 
 def test_chunks_overlap_by_whole_sentences() -> None:
     text = " ".join(f"This is sentence number {i} of many." for i in range(60))
-    found = sentence.chunk([part(text)], 400, 80)
+    found = sentence.chunk_sentences([part(text)], 400, 80)
     assert len(found) > 5
     for before, after in pairwise(found):
         shared = text[after.place.start : before.place.end]
@@ -137,16 +137,16 @@ def test_chunks_overlap_by_whole_sentences() -> None:
 
 
 def test_a_chinese_chunk_has_half_as_many_characters() -> None:
-    english = sentence.chunk([part("A short one. " * 400)], 1000, 0)
-    chinese = sentence.chunk([part("雪莲花生长在高山。" * 400)], 1000, 0)
+    english = sentence.chunk_sentences([part("A short one. " * 400)], 1000, 0)
+    chinese = sentence.chunk_sentences([part("雪莲花生长在高山。" * 400)], 1000, 0)
     assert 900 <= len(english[0].text) <= 1000
     assert 450 <= len(chinese[0].text) <= 500
 
 
 def test_a_short_text_is_one_chunk_and_white_space_none() -> None:
-    [only] = sentence.chunk([part("  One. Two.  ")], 1000, 100)
+    [only] = sentence.chunk_sentences([part("  One. Two.  ")], 1000, 100)
     assert (only.text, only.place.start, only.place.end) == ("One. Two.", 2, 11)
-    assert sentence.chunk([part(" \n\n ")], 1000, 100) == []
+    assert sentence.chunk_sentences([part(" \n\n ")], 1000, 100) == []
 
 
 def test_markdown_keeps_code_and_tables_whole_and_joins_a_title_with_what_follows() -> None:
@@ -154,7 +154,7 @@ def test_markdown_keeps_code_and_tables_whole_and_joins_a_title_with_what_follow
     text = "# Title\n\n## First\n\n" + "Prose. " * 30 + "\n\n" + code + "\nAfter. " * 30
     title = Part("# Title\n\n", Place(line=1, heading=("Title",), start=0, end=9))
     first = Part(text[9:], Place(line=3, heading=("Title", "First"), start=9, end=len(text)))
-    found = markdown.chunk([title, first], 400, 0)
+    found = sections.chunk_markdown([title, first], 400, 0)
     assert found[0].text.startswith("# Title\n\n## First\n\nProse.")
     assert found[0].place.heading == ("Title", "First")
     assert any(code.strip() in item.text for item in found)
@@ -165,7 +165,7 @@ def test_markdown_sections_that_are_not_neighbours_stay_apart() -> None:
     one = Part("## A\n\nshort\n", Place(heading=("X", "A"), start=0, end=12))
     other = Part("# Y\n\nshort\n", Place(heading=("Y",), start=12, end=23))
     far = Part("# Z\n\nshort\n", Place(heading=("Y", "Z"), start=90, end=101))
-    assert [item.place.heading for item in markdown.chunk([one, other, far], 1000, 0)] == [
+    assert [item.place.heading for item in sections.chunk_markdown([one, other, far], 1000, 0)] == [
         ("X", "A"),
         ("Y",),
         ("Y", "Z"),
@@ -186,7 +186,7 @@ def test_code_keeps_definitions_together_and_indentation() -> None:
 
 def test_rows_too_wide_for_a_chunk_repeat_the_header() -> None:
     text = "name | fee\n" + "\n".join(f"boat {i} {'x' * 60} | {i}" for i in range(20))
-    found = rows.chunk([Part(text, Place(row=2, end=len(text)))], 300, 50)
+    found = tables.chunk_rows([Part(text, Place(row=2, end=len(text)))], 300, 50)
     assert all(item.text.startswith("name | fee\n") for item in found)
     assert all(width(item.text) <= 300 for item in found)
     assert [item.place.row for item in found][:2] == [2, 2 + found[0].text.count("boat")]
@@ -194,11 +194,13 @@ def test_rows_too_wide_for_a_chunk_repeat_the_header() -> None:
 
 
 def test_a_static_strategy_counts_four_letters_or_two_chinese_characters_to_a_token() -> None:
-    strategy = check({"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}})
-    assert max(len(c.text) for c in chunk([part("Some words. " * 300)], strategy, "sentence")) in range(
+    strategy = check_chunking(
+        {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}
+    )
+    assert max(len(c.text) for c in chunk_parts([part("Some words. " * 300)], strategy, "sentence")) in range(
         380, 401
     )
-    assert max(len(c.text) for c in chunk([part("高山植物。" * 300)], strategy, "sentence")) in range(
+    assert max(len(c.text) for c in chunk_parts([part("高山植物。" * 300)], strategy, "sentence")) in range(
         190, 201
     )
 
@@ -223,14 +225,14 @@ def test_a_static_strategy_counts_four_letters_or_two_chinese_characters_to_a_to
 )
 def test_a_wrong_strategy_is_refused_by_the_field_that_is_wrong(strategy: object, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        check(strategy)
+        check_chunking(strategy)
     assert refused.value.param == param
 
 
 def test_a_strategy_is_completed() -> None:
-    assert check(None) == {"type": "auto"}
-    assert check({"type": "static", "static": {}})["static"] == {
+    assert check_chunking(None) == {"type": "auto"}
+    assert check_chunking({"type": "static", "static": {}})["static"] == {
         "max_chunk_size_tokens": 800,
         "chunk_overlap_tokens": 400,
     }
-    assert check({"type": "sentence"}) == {"type": "sentence", "size": 1000, "overlap": 100}
+    assert check_chunking({"type": "sentence"}) == {"type": "sentence", "size": 1000, "overlap": 100}

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from portico.wire import Place
-from portico_server.knowledge.chunk.chunkers import CHUNKERS, check, chunk
+from portico_server.knowledge.chunk.chunkers import CHUNKERS, check_chunking, chunk_parts
 from portico_server.knowledge.chunk.spans import inside_grapheme, width
 from portico_server.knowledge.part import Part
 
@@ -136,12 +136,12 @@ def test_of_nothing_there_are_no_chunks(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", CHUNKERS)
 def test_one_can_be_asked_for_by_name_with_sizes_of_its_own(name: str) -> None:
-    strategy = check({"type": name}, by_model=True)
+    strategy = check_chunking({"type": name}, by_model=True)
     assert (strategy["size"], strategy["overlap"]) == (CHUNKERS[name].size, CHUNKERS[name].overlap)
-    assert chunk(parts(PROSE), strategy, "sentence") == CHUNKERS[name].chunk(
+    assert chunk_parts(parts(PROSE), strategy, "sentence") == CHUNKERS[name].chunk(
         parts(PROSE), CHUNKERS[name].size, CHUNKERS[name].overlap
     )
-    assert check({"type": name, "size": 300}, by_model=True)["overlap"] <= 150
+    assert check_chunking({"type": name, "size": 300}, by_model=True)["overlap"] <= 150
 
 
 def test_there_are_twenty_and_more_and_each_says_what_it_is_for() -> None:

@@ -19,7 +19,7 @@ from portico_server.core.request import Found, Search
 from portico_server.core.servable import Card
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import patience
-from portico_server.knowledge.chunk.chunkers import chunk
+from portico_server.knowledge.chunk.chunkers import chunk_parts
 from portico_server.knowledge.contents import Attachment
 from portico_server.knowledge.groups import GroupInfo, GroupSpec
 from portico_server.knowledge.made import within
@@ -38,7 +38,7 @@ STORY = "\n\n".join(f"The keeper of lamp {n} lives alone. " + f"Lamp {n} burns o
 
 
 def cut(text: str, overlap: int = 0) -> list[Part]:
-    return chunk([Part(text, Place(start=0, end=len(text)))], {**LATE, "overlap": overlap}, "sentence")
+    return chunk_parts([Part(text, Place(start=0, end=len(text)))], {**LATE, "overlap": overlap}, "sentence")
 
 
 @pytest.mark.parametrize("overlap", [0, 100])

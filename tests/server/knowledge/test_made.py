@@ -10,8 +10,8 @@ import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
 
-from portico_server.knowledge.chunk import contextual, keywords, propositions, questions, summary
-from portico_server.knowledge.chunk.form import said
+from portico_server.knowledge.chunk import prompts
+from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.made.making import behind
 from portico_server.knowledge.part import Part, Writer
 
@@ -274,13 +274,13 @@ def piece(text: str = "It rose by 3 %.") -> Part:
 
 
 def test_answers_are_read_as_models_write_them() -> None:
-    assert keywords.FORM.read("1. Lamp\n2. lighthouse\n- Lamp", piece()) == ["Lamp, lighthouse"]
-    assert keywords.FORM.read("灯塔、守灯人，煤油灯。", piece()) == ["灯塔, 守灯人, 煤油灯"]
-    assert keywords.FORM.read(" \n", piece()) == []
-    assert propositions.FORM.read("* One.\n\n* Two.\n* One.", piece()) == ["One.", "Two."]
-    assert summary.FORM.read("A text\n  about lamps. ", piece()) == ["A text about lamps."]
-    assert contextual.FORM.read("", piece()) == ["It rose by 3 %."]
-    assert contextual.FORM.read("Acme in 2023.", piece()) == ["Acme in 2023.\n\nIt rose by 3 %."]
+    assert prompts.KEYWORDS.read("1. Lamp\n2. lighthouse\n- Lamp", piece()) == ["Lamp, lighthouse"]
+    assert prompts.KEYWORDS.read("灯塔、守灯人，煤油灯。", piece()) == ["灯塔, 守灯人, 煤油灯"]
+    assert prompts.KEYWORDS.read(" \n", piece()) == []
+    assert prompts.PROPOSITIONS.read("* One.\n\n* Two.\n* One.", piece()) == ["One.", "Two."]
+    assert prompts.SUMMARY.read("A text\n  about lamps. ", piece()) == ["A text about lamps."]
+    assert prompts.CONTEXTUAL.read("", piece()) == ["It rose by 3 %."]
+    assert prompts.CONTEXTUAL.read("Acme in 2023.", piece()) == ["Acme in 2023.\n\nIt rose by 3 %."]
 
 
 @pytest.mark.parametrize(
@@ -294,15 +294,15 @@ def test_answers_are_read_as_models_write_them() -> None:
     ],
 )
 def test_questions_are_read_in_every_form(answer: str) -> None:
-    assert questions.FORM.read(answer, piece()) == ["Q: Who?\nA: Nobody."]
+    assert prompts.QUESTIONS.read(answer, piece()) == ["Q: Who?\nA: Nobody."]
 
 
 def test_an_answer_that_was_cut_ends_with_a_whole_sentence_and_thoughts_are_left_out() -> None:
-    assert said("<think>Hm. Lamps?</think>About lamps. And the kee", cut=True) == "About lamps."
-    assert said("- One.\n- Two.\n- Thr", cut=True) == "- One.\n- Two."
-    assert said("About lamps. And the kee", cut=False) == "About lamps. And the kee"
-    assert said("Unending", cut=True) == "Unending"
-    assert said("<think>never ends", cut=True) == ""
+    assert answer_text("<think>Hm. Lamps?</think>About lamps. And the kee", cut=True) == "About lamps."
+    assert answer_text("- One.\n- Two.\n- Thr", cut=True) == "- One.\n- Two."
+    assert answer_text("About lamps. And the kee", cut=False) == "About lamps. And the kee"
+    assert answer_text("Unending", cut=True) == "Unending"
+    assert answer_text("<think>never ends", cut=True) == ""
 
 
 def test_a_run_goes_on_behind_the_last_place_that_was_written_about() -> None:

@@ -13,7 +13,7 @@ from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.db.archives import Kept
 from portico_server.knowledge.archive.form import BLOB, CHUNKS, FILES, FORMAT, VECTORS, VERSION
-from portico_server.knowledge.chunk.chunkers import check as check_chunking
+from portico_server.knowledge.chunk.chunkers import check_chunking as check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
 

@@ -7,47 +7,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.knowledge.chunk import (
-    by_line,
-    clause,
-    code,
-    contextual,
-    dialogue,
-    diff,
-    fixed,
-    formula,
-    json,
-    keywords,
-    late,
-    log,
-    markdown,
-    outline,
-    page,
-    paragraph,
-    propositions,
-    qa,
-    questions,
-    records,
-    recursive,
-    rows,
-    section,
-    semantic,
-    sentence,
-    slides,
-    subtitles,
-    summary,
-    table,
-    token,
-    topic,
-    window,
-)
-from portico_server.knowledge.chunk.form import Form
+from portico_server.knowledge.chunk import code, dialogue, plain, prompts, sections, spans, tables, topic
+from portico_server.knowledge.chunk.prompts import ChunkPrompt
 from portico_server.knowledge.part import Part
 
-SIZE = 1_000
+CHUNK_COLUMNS = 1_000
 """Columns of a chunk, about: a CJK character takes two, any other one."""
 
-OVERLAP = 100
+OVERLAP_COLUMNS = 100
 """Columns that a chunk repeats of the one before it, at most."""
 
 Chunker: TypeAlias = Callable[[Iterable[Part], int, int], list[Part]]
@@ -55,7 +22,7 @@ Chunker: TypeAlias = Callable[[Iterable[Part], int, int], list[Part]]
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
+class ChunkingStrategy:
     """A chunker by name, with what it is for and the sizes it takes if none are given.
 
     One that needs a model cuts the pieces that the model is shown: with a ``form`` a chat model writes the chunks; one
@@ -66,9 +33,9 @@ class Strategy:
     name: str
     chunk: Chunker
     description: str
-    size: int = SIZE
-    overlap: int = OVERLAP
-    form: Form | None = None
+    size: int = CHUNK_COLUMNS
+    overlap: int = OVERLAP_COLUMNS
+    form: ChunkPrompt | None = None
     embeds: bool = False
     late: bool = False
 
@@ -78,93 +45,165 @@ class Strategy:
 
 
 STRATEGIES = (
-    Strategy("sentence", sentence.chunk, "Whole sentences, English and Chinese"),
-    Strategy("paragraph", paragraph.chunk, "Whole paragraphs"),
-    Strategy(
+    ChunkingStrategy("sentence", spans.chunk_sentences, "Whole sentences, English and Chinese"),
+    ChunkingStrategy("paragraph", plain.chunk_paragraphs, "Whole paragraphs"),
+    ChunkingStrategy(
         "recursive",
-        recursive.chunk,
+        plain.chunk_recursive,
         "The coarsest cut that fits: empty lines, lines, sentences, commas, spaces",
     ),
-    Strategy("topic", topic.chunk, "Cut where the words change: texts without headings", 2_000, 0),
-    Strategy(
-        "window", window.chunk, "Sentences in windows that each cover half of the one before", SIZE, SIZE // 2
+    ChunkingStrategy(
+        "topic", topic.chunk_topics, "Cut where the words change: texts without headings", 2_000, 0
     ),
-    Strategy("token", token.chunk, "As many tokens each, cut between words"),
-    Strategy("fixed", fixed.chunk, "Exactly as wide each, cut between characters"),
-    Strategy("lines", by_line.chunk, "Whole lines"),
-    Strategy("markdown", markdown.chunk, "Markdown: blocks stay whole, short sections join the next"),
-    Strategy("section", section.chunk, "What stands under one heading: HTML, Word, EPUB, Markdown", 4_000, 0),
-    Strategy("outline", outline.chunk, "Plain text with numbered headings: books, reports, standards"),
-    Strategy("page", page.chunk, "A page each: PDF", 8_000, 0),
-    Strategy("slides", slides.chunk, "A slide each, its notes with it", 4_000, 0),
-    Strategy("rows", rows.chunk, "Groups of rows below a repeated header: CSV, spreadsheets", SIZE, 0),
-    Strategy("records", records.chunk, "One row each below a repeated header: CSV, spreadsheets", SIZE, 0),
-    Strategy("table", table.chunk, "Markdown with wide tables: their header is repeated"),
-    Strategy("code", code.chunk, "Definitions, by the syntax tree (Python) or by blank lines"),
-    Strategy("json", json.chunk, "Whole values by their path: JSON, JSON lines", SIZE, 0),
-    Strategy("log", log.chunk, "Whole log entries, their stack traces with them", SIZE, 0),
-    Strategy("diff", diff.chunk, "Whole hunks of a patch", SIZE, 0),
-    Strategy("dialogue", dialogue.chunk, "Whole turns of a chat, an interview, a transcript", SIZE, 200),
-    Strategy("qa", qa.chunk, "A question with its answer each", 2_000, 0),
-    Strategy(
-        "clause", clause.chunk, "A clause each: laws, contracts (第三条, Article 5, § 7, 4.2.1)", 2_000, 0
+    ChunkingStrategy(
+        "window",
+        plain.chunk_windows,
+        "Sentences in windows that each cover half of the one before",
+        CHUNK_COLUMNS,
+        CHUNK_COLUMNS // 2,
     ),
-    Strategy("subtitles", subtitles.chunk, "What is said within a while: SRT, WebVTT"),
-    Strategy("formula", formula.chunk, "Sentences, formulas in TeX never cut", 1_500),
-    Strategy("coarse", sentence.chunk, "1024 tokens of sentences, 100 shared (CoarseChunk)", 4_096, 400),
-    Strategy("medium", sentence.chunk, "256 tokens of sentences, 25 shared (MediumChunk)", 1_024, 100),
-    Strategy("fine", sentence.chunk, "128 tokens of sentences, 12 shared (FineChunk)", 512, 48),
-    Strategy(
+    ChunkingStrategy("token", plain.chunk_tokens, "As many tokens each, cut between words"),
+    ChunkingStrategy("fixed", plain.chunk_fixed, "Exactly as wide each, cut between characters"),
+    ChunkingStrategy("lines", plain.chunk_lines, "Whole lines"),
+    ChunkingStrategy(
+        "markdown", sections.chunk_markdown, "Markdown: blocks stay whole, short sections join the next"
+    ),
+    ChunkingStrategy(
+        "section",
+        sections.chunk_sections,
+        "What stands under one heading: HTML, Word, EPUB, Markdown",
+        4_000,
+        0,
+    ),
+    ChunkingStrategy(
+        "outline", sections.chunk_outline, "Plain text with numbered headings: books, reports, standards"
+    ),
+    ChunkingStrategy("page", sections.chunk_pages, "A page each: PDF", 8_000, 0),
+    ChunkingStrategy("slides", sections.chunk_slides, "A slide each, its notes with it", 4_000, 0),
+    ChunkingStrategy(
+        "rows",
+        tables.chunk_rows,
+        "Groups of rows below a repeated header: CSV, spreadsheets",
+        CHUNK_COLUMNS,
+        0,
+    ),
+    ChunkingStrategy(
+        "records",
+        tables.chunk_records,
+        "One row each below a repeated header: CSV, spreadsheets",
+        CHUNK_COLUMNS,
+        0,
+    ),
+    ChunkingStrategy("table", tables.chunk_tables, "Markdown with wide tables: their header is repeated"),
+    ChunkingStrategy("code", code.chunk_code, "Definitions, by the syntax tree (Python) or by blank lines"),
+    ChunkingStrategy(
+        "json", tables.chunk_json, "Whole values by their path: JSON, JSON lines", CHUNK_COLUMNS, 0
+    ),
+    ChunkingStrategy(
+        "log", code.chunk_log, "Whole log entries, their stack traces with them", CHUNK_COLUMNS, 0
+    ),
+    ChunkingStrategy("diff", code.chunk_diff, "Whole hunks of a patch", CHUNK_COLUMNS, 0),
+    ChunkingStrategy(
+        "dialogue",
+        dialogue.chunk_dialogue,
+        "Whole turns of a chat, an interview, a transcript",
+        CHUNK_COLUMNS,
+        200,
+    ),
+    ChunkingStrategy("qa", dialogue.chunk_questions, "A question with its answer each", 2_000, 0),
+    ChunkingStrategy(
+        "clause",
+        sections.chunk_clauses,
+        "A clause each: laws, contracts (第三条, Article 5, § 7, 4.2.1)",
+        2_000,
+        0,
+    ),
+    ChunkingStrategy("subtitles", dialogue.chunk_subtitles, "What is said within a while: SRT, WebVTT"),
+    ChunkingStrategy("formula", plain.chunk_formulas, "Sentences, formulas in TeX never cut", 1_500),
+    ChunkingStrategy(
+        "coarse", spans.chunk_sentences, "1024 tokens of sentences, 100 shared (CoarseChunk)", 4_096, 400
+    ),
+    ChunkingStrategy(
+        "medium", spans.chunk_sentences, "256 tokens of sentences, 25 shared (MediumChunk)", 1_024, 100
+    ),
+    ChunkingStrategy(
+        "fine", spans.chunk_sentences, "128 tokens of sentences, 12 shared (FineChunk)", 512, 48
+    ),
+    ChunkingStrategy(
         "semantic",
-        semantic.chunk,
+        topic.split_sentences,
         "Cut where the meaning turns, by an embedding model",
         2_000,
         0,
         embeds=True,
     ),
-    Strategy(
+    ChunkingStrategy(
         "late",
-        late.chunk,
+        plain.chunk_late,
         "Whole sentences, embedded with the document in view (late chunking)",
-        SIZE,
+        CHUNK_COLUMNS,
         0,
         late=True,
     ),
-    Strategy("summary", section.chunk, "A summary of each section, by a chat model", 4_000, 0, summary.FORM),
-    Strategy(
-        "keywords", section.chunk, "The keywords of each section, by a chat model", 4_000, 0, keywords.FORM
+    ChunkingStrategy(
+        "summary",
+        sections.chunk_sections,
+        "A summary of each section, by a chat model",
+        4_000,
+        0,
+        prompts.SUMMARY,
     ),
-    Strategy(
-        "questions", sentence.chunk, "What each passage answers, by a chat model", 2_000, 0, questions.FORM
+    ChunkingStrategy(
+        "keywords",
+        sections.chunk_sections,
+        "The keywords of each section, by a chat model",
+        4_000,
+        0,
+        prompts.KEYWORDS,
     ),
-    Strategy("propositions", sentence.chunk, "One fact each, by a chat model", 1_500, 0, propositions.FORM),
-    Strategy(
+    ChunkingStrategy(
+        "questions",
+        spans.chunk_sentences,
+        "What each passage answers, by a chat model",
+        2_000,
+        0,
+        prompts.QUESTIONS,
+    ),
+    ChunkingStrategy(
+        "propositions",
+        spans.chunk_sentences,
+        "One fact each, by a chat model",
+        1_500,
+        0,
+        prompts.PROPOSITIONS,
+    ),
+    ChunkingStrategy(
         "contextual",
-        sentence.chunk,
+        spans.chunk_sentences,
         "Passages below a sentence on where they stand, by a chat model",
-        SIZE,
-        OVERLAP,
-        contextual.FORM,
+        CHUNK_COLUMNS,
+        OVERLAP_COLUMNS,
+        prompts.CONTEXTUAL,
     ),
 )
 """One line for each chunker. A new one is a file and a line here."""
 
-CHUNKERS: Mapping[str, Strategy] = {item.name: item for item in STRATEGIES}
+CHUNKERS: Mapping[str, ChunkingStrategy] = {item.name: item for item in STRATEGIES}
 """The same by name."""
 
 COLUMNS_PER_TOKEN = 4
 """The estimate behind ``static``: four Latin letters, or two Chinese characters, to a token of a GPT tokenizer."""
 
-PERCENTILE = 95
+DEFAULT_PERCENTILE = 95
 """Of the distances between neighbouring sentences: ``semantic`` cuts at those above it."""
 
-NAME = 200
+MAX_MODEL_NAME_CHARS = 200
 """Characters of a model's name."""
 
-_STATIC = {"max_chunk_size_tokens": (100, 4096, 800), "chunk_overlap_tokens": (0, 2048, 400)}
+_STATIC_LIMITS = {"max_chunk_size_tokens": (100, 4096, 800), "chunk_overlap_tokens": (0, 2048, 400)}
 
 
-def check(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
+def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
     """A ``chunking_strategy`` in its full form. Raises `InvalidRequest` that names the field.
 
     ``{"type": "auto"}`` picks by format; ``{"type": "static", "static": {…}}`` is OpenAI's; ours are the names in
@@ -190,7 +229,7 @@ def check(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
             )
         values = {
             name: _number(static, name, f"chunking_strategy.static.{name}", *limits)
-            for name, limits in _STATIC.items()
+            for name, limits in _STATIC_LIMITS.items()
         }
         if values["chunk_overlap_tokens"] * 2 > values["max_chunk_size_tokens"]:
             raise InvalidRequest(
@@ -206,7 +245,7 @@ def check(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
             strategy, "overlap", "chunking_strategy.overlap", 0, size // 2, min(usual.overlap, size // 2)
         )
         found = {"type": kind, "size": size, "overlap": overlap}
-        return found | _of_model(usual, strategy, by_model=by_model) if usual.needs_model else found
+        return found | _check_model_fields(usual, strategy, by_model=by_model) if usual.needs_model else found
     known = ("auto", "static", *CHUNKERS)
     raise InvalidRequest(
         f"There is no chunking strategy '{str(kind)[:40]}'. There are: {', '.join(known)}."
@@ -227,7 +266,9 @@ def is_late(strategy: Mapping[str, Any]) -> bool:
     return known is not None and known.late
 
 
-def _of_model(usual: Strategy, strategy: Mapping[str, Any], *, by_model: bool) -> dict[str, Any]:
+def _check_model_fields(
+    usual: ChunkingStrategy, strategy: Mapping[str, Any], *, by_model: bool
+) -> dict[str, Any]:
     """The fields of a strategy that needs a model. An empty ``model`` is the embedding model of the group.
 
     ``late`` has none: its vectors are those that a search compares, so they are the group's own.
@@ -246,18 +287,18 @@ def _of_model(usual: Strategy, strategy: Mapping[str, Any], *, by_model: bool) -
             )
         return {}
     model = strategy.get("model", "default" if usual.form else "")
-    if not isinstance(model, str) or len(model) > NAME or (usual.form and not model.strip()):
+    if not isinstance(model, str) or len(model) > MAX_MODEL_NAME_CHARS or (usual.form and not model.strip()):
         raise InvalidRequest(
-            f"'model' must be the name of a model, of at most {NAME} characters.",
+            f"'model' must be the name of a model, of at most {MAX_MODEL_NAME_CHARS} characters.",
             param="chunking_strategy.model",
         )
     if usual.form:
         return {"model": model}
-    percentile = _number(strategy, "percentile", "chunking_strategy.percentile", 50, 99, PERCENTILE)
+    percentile = _number(strategy, "percentile", "chunking_strategy.percentile", 50, 99, DEFAULT_PERCENTILE)
     return {"model": model, "percentile": percentile}
 
 
-def chunk(parts: Iterable[Part], strategy: Mapping[str, Any], default: str) -> list[Part]:
+def chunk_parts(parts: Iterable[Part], strategy: Mapping[str, Any], default: str) -> list[Part]:
     """Chunks of ``parts`` by a checked strategy; ``default`` names the chunker of the format."""
     match strategy.get("type"):
         case "static":

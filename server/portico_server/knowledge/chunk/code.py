@@ -1,4 +1,4 @@
-"""Source code: definitions stay whole and are named; Python by its syntax tree, other languages by blank lines."""
+"""Chunkers for source code, diffs and logs: definitions, hunks and entries stay whole."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from portico_server.knowledge.chunk.sentence import pieces
-from portico_server.knowledge.chunk.spans import Span, carve_each, pack, width
-from portico_server.knowledge.chunk.units import lines
+from portico_server.knowledge.chunk.spans import (
+    Span,
+    carve_each,
+    chunk_units,
+    cut_wide,
+    pack,
+    split_lines,
+    units_from,
+    width,
+)
 from portico_server.knowledge.part import Part
 
-LONGEST = 1_000_000
+MAX_PARSED_CHARS = 1_000_000
 """Characters up to which Python is parsed: its tree takes a hundred times the memory of the text."""
 
-NAMED = 3
+MAX_SYMBOLS = 3
 """Names of definitions that are told of one chunk, at most."""
 
 # An empty line, and behind it a line that is not indented: where a new definition begins in most languages.
@@ -33,15 +40,15 @@ _DEFINES = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class _Unit:
+class _Definition:
     """A piece of code, the names it defines, and the smaller units it is made of."""
 
     span: Span
     names: tuple[str, ...] = ()
-    inner: tuple[_Unit, ...] = ()
+    inner: tuple[_Definition, ...] = ()
 
 
-def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+def chunk_code(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Definitions packed up to ``size`` columns, wider ones by their methods, then by lines; ``symbol`` names them.
 
     Nothing overlaps between definitions; the lines of one that is cut do.
@@ -49,45 +56,47 @@ def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     chunks: list[Part] = []
     for part in parts:
         found: list[tuple[Span, str]] = []
-        held: list[_Unit] = []
+        held: list[_Definition] = []
         total = 0
-        for unit in _fitting(part.text, _units(part.text), size):
+        for unit in _fit(part.text, _definitions(part.text), size):
             wide = width(part.text[unit.span[0] : unit.span[1]])
             if held and total + wide > size:
-                found.extend(_named(part.text, held, size, overlap))
+                found.extend(_with_symbols(part.text, held, size, overlap))
                 held, total = [], 0
             held.append(unit)
             total += wide
         if held:
-            found.extend(_named(part.text, held, size, overlap))
+            found.extend(_with_symbols(part.text, held, size, overlap))
         for item, symbol in carve_each(part, found, indented=True):
             chunks.append(Part(item.text, replace(item.place, symbol=symbol or None)))
     return chunks
 
 
-def _named(text: str, units: Sequence[_Unit], size: int, overlap: int) -> Iterator[tuple[Span, str]]:
+def _with_symbols(
+    text: str, units: Sequence[_Definition], size: int, overlap: int
+) -> Iterator[tuple[Span, str]]:
     """The spans of neighbouring units, with the names that they define."""
     start, end = units[0].span[0], units[-1].span[1]
     if width(text[start:end]) <= size:
         spans = [(start, end)]
     else:
-        spans = pack(text, pieces(text, lines(text, start, end), size), size, overlap)
+        spans = pack(text, cut_wide(text, split_lines(text, start, end), size), size, overlap)
     names = list(dict.fromkeys(name for unit in units for name in unit.names))
-    symbol = ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
+    symbol = ", ".join(names[:MAX_SYMBOLS]) + (" …" if len(names) > MAX_SYMBOLS else "")
     for span in spans:
         yield span, symbol
 
 
-def _fitting(text: str, units: Iterable[_Unit], size: int) -> Iterator[_Unit]:
+def _fit(text: str, units: Iterable[_Definition], size: int) -> Iterator[_Definition]:
     for unit in units:
         if unit.inner and width(text[unit.span[0] : unit.span[1]]) > size:
-            yield from _fitting(text, unit.inner, size)
+            yield from _fit(text, unit.inner, size)
         else:
             yield unit
 
 
-def _units(text: str) -> Sequence[_Unit]:
-    if len(text) <= LONGEST and _PYTHON.search(text):
+def _definitions(text: str) -> Sequence[_Definition]:
+    if len(text) <= MAX_PARSED_CHARS and _PYTHON.search(text):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the file's own escapes and comparisons
@@ -95,15 +104,15 @@ def _units(text: str) -> Sequence[_Unit]:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             pass  # another language, or the dialect of another Python
         else:
-            return _of_statements(tree.body, (0, len(text)), _offsets(text), "")
-    return [_Unit(span, _defined(text, span)) for span in _blocks(text)]
+            return _statement_units(tree.body, (0, len(text)), _line_offsets(text), "")
+    return [_Definition(span, _defined_names(text, span)) for span in _blocks(text)]
 
 
-def _of_statements(
+def _statement_units(
     body: Sequence[ast.stmt], span: Span, offsets: Sequence[int], above: str
-) -> tuple[_Unit, ...]:
+) -> tuple[_Definition, ...]:
     """Units that cover ``span``: the statements in it, what stands before one belonging to it."""
-    units: list[_Unit] = []
+    units: list[_Definition] = []
     begin, end = span
     for i, item in enumerate(body):
         last = item.end_lineno or item.lineno
@@ -112,19 +121,19 @@ def _of_statements(
             continue
         if isinstance(item, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             name = f"{above}.{item.name}" if above else item.name
-            inner: tuple[_Unit, ...] = ()
+            inner: tuple[_Definition, ...] = ()
             if isinstance(item, ast.ClassDef):
-                inner = _of_statements(item.body, (begin, stop), offsets, name)
-            units.append(_Unit((begin, stop), (name,), inner))
+                inner = _statement_units(item.body, (begin, stop), offsets, name)
+            units.append(_Definition((begin, stop), (name,), inner))
         else:
-            units.append(_Unit((begin, stop), (above,) if above else ()))
+            units.append(_Definition((begin, stop), (above,) if above else ()))
         begin = stop
     if begin < end:
-        units.append(_Unit((begin, end)))
+        units.append(_Definition((begin, end)))
     return tuple(units)
 
 
-def _offsets(text: str) -> list[int]:
+def _line_offsets(text: str) -> list[int]:
     """Where each line begins, by its number from 0, and the end."""
     found = [0]
     found.extend(match.end() for match in re.finditer("\n", text))
@@ -142,6 +151,56 @@ def _blocks(text: str) -> Iterator[Span]:
         yield begin, len(text)
 
 
-def _defined(text: str, span: Span) -> tuple[str, ...]:
+def _defined_names(text: str, span: Span) -> tuple[str, ...]:
     match = _DEFINES.search(text, *span)
     return (match[1],) if match else ()
+
+
+# Diffs: a hunk stays whole, the names of the files with the first one.
+
+
+_FILE = re.compile(r"^(?:diff |Index: |--- (?=[^\n]*\n\+\+\+ ))", re.M)
+_HUNK = re.compile(r"^@@ ", re.M)
+
+
+def chunk_diff(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Hunks packed up to ``size`` columns; a wider one is cut between lines."""
+    return chunk_units(parts, _hunks, size, overlap, within=split_lines, indented=True)
+
+
+def _hunks(text: str) -> Iterable[Span]:
+    starts: list[int] = []
+    headed = False
+    for at, is_file in sorted(
+        [(m.start(), True) for m in _FILE.finditer(text)] + [(m.start(), False) for m in _HUNK.finditer(text)]
+    ):
+        if not headed:
+            starts.append(at)
+        headed = is_file
+    return units_from(text, starts)
+
+
+# Logs: an entry stays whole, its stack trace with it.
+
+
+_ENTRY = re.compile(
+    r"^(?:"
+    r"[\[(<]?\d{4}[-/.]\d{1,2}[-/.]\d{1,2}[T ,]"  # 2026-11-20 10:00
+    r"|[\[(]?\d{1,2}:\d{2}:\d{2}"  # 10:00:00
+    r"|[A-Z][a-z]{2} +\d{1,2} \d{1,2}:\d{2}"  # Nov 20 10:00
+    r"|\S+ \S+ \S+ \[\d{1,2}/[A-Z][a-z]{2}/\d{4}"  # 10.0.0.1 - - [20/Nov/2026
+    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\b"
+    r"|[IWEF]\d{4} \d{2}:|<\d{1,3}>|\{\""
+    r")",
+    re.M,
+)
+
+
+def chunk_log(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Entries packed up to ``size`` columns; lines, where no entry can be told."""
+    return chunk_units(parts, _entries, size, overlap, within=split_lines, indented=True)
+
+
+def _entries(text: str) -> Iterable[Span]:
+    starts = [match.start() for match in _ENTRY.finditer(text)]
+    return units_from(text, starts) if starts else split_lines(text, 0, len(text))

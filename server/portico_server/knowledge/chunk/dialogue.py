@@ -1,12 +1,11 @@
-"""Dialogue: a turn stays whole: chats, interviews, minutes, transcripts."""
+"""Chunkers for what people say: turns of a dialogue, subtitles, questions with their answers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from portico_server.knowledge.chunk.spans import Span
-from portico_server.knowledge.chunk.units import begun, chunk_units
+from portico_server.knowledge.chunk.spans import Span, chunk_runs, chunk_units, group_adjacent, units_from
 from portico_server.knowledge.part import Part
 
 _TURN = re.compile(
@@ -16,10 +15,43 @@ _TURN = re.compile(
 )
 
 
-def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+def chunk_dialogue(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Turns (``Name: what was said``) packed up to ``size`` columns, the last ones repeated."""
     return chunk_units(parts, _turns, size, overlap)
 
 
 def _turns(text: str) -> Iterable[Span]:
-    return begun(text, (match.start() for match in _TURN.finditer(text)))
+    return units_from(text, (match.start() for match in _TURN.finditer(text)))
+
+
+# Subtitles: what is said within a while, with the second at which it begins.
+
+
+def chunk_subtitles(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Cues packed up to ``size`` columns, the last ones repeated."""
+    chunks: list[Part] = []
+    for run in group_adjacent(parts, lambda one, other: one.place.heading == other.place.heading):
+        chunks.extend(chunk_runs(run, size, overlap))
+    return chunks
+
+
+# Questions and answers: each question is a chunk with its answer.
+
+
+_QUESTION_MARK = re.compile(
+    r"^[ \t]*(?:[#>*-]+[ \t]+)?(?:\*\*)?"
+    r"(?:Q|Question|FAQ|问|問|问题|問題|提问)[ \t]*\d*[ \t]*[.):、：]",
+    re.M | re.I,
+)
+_QUESTION_LINE = re.compile(r"^[^\n]{2,300}[?？][*_\")”」 \t]*$", re.M)
+
+
+def chunk_questions(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """A question with its answer each; an answer wider than ``size`` columns is cut between sentences."""
+    return chunk_units(parts, _pairs, size, overlap, together=False)
+
+
+def _pairs(text: str) -> Iterable[Span]:
+    starts = [match.start() for match in _QUESTION_MARK.finditer(text)]
+    # Without marks a line that is a question asks it, such as a heading of a list of frequent ones.
+    return units_from(text, starts or [match.start() for match in _QUESTION_LINE.finditer(text)])

@@ -1,9 +1,10 @@
-"""Spans of a text: how wide they are, where they may be cut, and how they are packed into chunks."""
+"""Spans of a text: how wide they are, where sentences and other units begin, and how they are packed into chunks."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
@@ -15,15 +16,15 @@ T = TypeVar("T")
 Span: TypeAlias = tuple[int, int]
 """Start and end (exclusive) in a text."""
 
-_WIDE = re.compile(
+_WIDE_CHARACTER = re.compile(
     r"[\u1100-\u11ff\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff60]"
 )
-_WEAK = re.compile(r"\n|[，、,;:：]\s*|\s+")
+_WEAK_BREAK = re.compile(r"\n|[，、,;:：]\s*|\s+")
 
 
 def width(text: str) -> int:
     """Columns of a text: an East Asian character takes two, any other one."""
-    return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
+    return len(text) if text.isascii() else len(text) + len(_WIDE_CHARACTER.findall(text))
 
 
 def inside_grapheme(text: str, at: int) -> bool:
@@ -64,7 +65,7 @@ def cut(text: str, span: Span, size: int) -> Iterator[Span]:
             return
         stop = reach(text, start, end, size)
         weak = start
-        for match in _WEAK.finditer(text, start, stop):
+        for match in _WEAK_BREAK.finditer(text, start, stop):
             weak = match.end()
         if weak > start + (stop - start) // 2:
             stop = weak
@@ -95,7 +96,7 @@ def pack(text: str, units: Iterable[Span], size: int, overlap: int) -> list[Span
         wide = width(text[unit[0] : unit[1]])
         if held and fresh and total + wide > size:
             packs.append((held[0][0][0], held[-1][0][1]))
-            held, total = _tail(held, min(overlap, max(0, size - wide)))
+            held, total = _overlapping(held, min(overlap, max(0, size - wide)))
         held.append((unit, wide))
         total += wide
         fresh = True
@@ -104,7 +105,7 @@ def pack(text: str, units: Iterable[Span], size: int, overlap: int) -> list[Span
     return packs
 
 
-def _tail(held: Sequence[tuple[Span, int]], overlap: int) -> tuple[list[tuple[Span, int]], int]:
+def _overlapping(held: Sequence[tuple[Span, int]], overlap: int) -> tuple[list[tuple[Span, int]], int]:
     kept: list[tuple[Span, int]] = []
     total = 0
     for item in reversed(held[1:]):
@@ -214,3 +215,177 @@ def _row_groups(part: Part, match: re.Match[str], head: str, room: int) -> list[
     groups = pack(part.text, rows, room, 0)
     groups[0] = (match.start(), groups[0][1])
     return [*carve(part, groups[:1]), *carve(part, groups[1:], above=head)]
+
+
+# Whole sentences together, English and Chinese: the default.
+
+
+# After a Chinese full stop, question mark, exclamation mark or semicolon (with the quotes and brackets that close
+# behind it); after a Latin one that white space follows; at an empty line. The
+# looks behind keep it linear: a long run of marks or of white space is looked at once, not from each of its places.
+_SENTENCE_END = re.compile(
+    r"[。！？；…]+[”’」』）》】\"')\]]*\s*"
+    r"|(?<![.!?])[.!?]++[\"'”’)\]]*+\s+"
+    r"|(?<!\s)(?=\s*\n\s*\n)\s+"
+)
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\"'])(?:[A-Za-z]|[ap]\.m|e\.g|i\.e|etc|cf|vs|Mr|Mrs|Ms|Dr|Prof|St|No|Nr|Fig|Figs|Eq|Sec|Ch|Vol|pp|al|Inc|Ltd|Co"
+    r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|approx|resp)$"
+)
+
+
+def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[Span]:
+    """Spans of sentences that together cover the text, white space behind a sentence belonging to it."""
+    end = len(text) if end is None else end
+    begin = start
+    for match in _SENTENCE_END.finditer(text, start, end):
+        if match.end() == begin:
+            continue
+        mark = text[match.start()]
+        if (
+            mark == "."
+            and "\n\n" not in match.group()
+            and _ABBREVIATION.search(text, max(begin, match.start() - 8), match.start())
+        ):
+            continue
+        yield begin, match.end()
+        begin = match.end()
+    if begin < end:
+        yield begin, end
+
+
+def cut_wide(text: str, spans: Iterable[Span], size: int) -> Iterator[Span]:
+    """The same spans, those wider than a chunk cut."""
+    for span in spans:
+        if width(text[span[0] : span[1]]) > size:
+            yield from cut(text, span, size)
+        else:
+            yield span
+
+
+def chunk_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Sentences packed up to ``size`` columns. Short parts under the same heading are not joined: a page is a page."""
+
+    def prose(part: Part, span: Span) -> list[Part]:
+        units = cut_wide(part.text, sentences(part.text, *span), size)
+        return carve(part, pack(part.text, units, size, overlap))
+
+    return [piece for part in parts for piece in around_tables(part, size, prose, ruled=False)]
+
+
+# Chunkers that are told by where their units begin: clauses, turns, log entries, paragraphs.
+
+
+Split: TypeAlias = Callable[[str], Iterable[Span]]
+"""The units of a text: spans that cover it, one after the other."""
+
+Within: TypeAlias = Callable[[str, int, int], Iterable[Span]]
+"""The smaller units of a span that is wider than a chunk."""
+
+
+def units_from(text: str, starts: Iterable[int]) -> Iterator[Span]:
+    """Units that begin at ``starts`` (ascending); what comes before the first is one too."""
+    begin = 0
+    for start in starts:
+        if start > begin:
+            yield begin, start
+            begin = start
+    if begin < len(text):
+        yield begin, len(text)
+
+
+def split_lines(text: str, start: int, end: int) -> Iterator[Span]:
+    """Spans of lines, each with its line break."""
+    while start < end:
+        found = text.find("\n", start, end)
+        stop = end if found < 0 else found + 1
+        yield start, stop
+        start = stop
+
+
+def pack_units(
+    text: str, split: Split, size: int, overlap: int, *, within: Within = sentences, together: bool = True
+) -> list[Span]:
+    """Units packed up to ``size`` columns if they may stand ``together``, wider ones cut ``within``."""
+    found: list[Span] = []
+    held: list[Span] = []
+    for unit in split(text):
+        if width(text[unit[0] : unit[1]]) <= size:
+            if together:
+                held.append(unit)
+            else:
+                found.append(unit)
+            continue
+        found.extend(pack(text, held, size, overlap))
+        held = []
+        found.extend(pack(text, cut_wide(text, within(text, *unit), size), size, overlap))
+    found.extend(pack(text, held, size, overlap))
+    return found
+
+
+def chunk_units(
+    parts: Iterable[Part],
+    split: Split,
+    size: int,
+    overlap: int,
+    *,
+    within: Within = sentences,
+    together: bool = True,
+    indented: bool = False,
+) -> list[Part]:
+    """`spans` of every part, as chunks."""
+    chunks: list[Part] = []
+    for part in parts:
+        found = pack_units(part.text, split, size, overlap, within=within, together=together)
+        chunks.extend(carve(part, found, indented=indented))
+    return chunks
+
+
+def add_headings(chunks: Iterable[Part], title: Callable[[str], str]) -> list[Part]:
+    """Chunks with what ``title`` finds in their text (or nothing) as the innermost heading."""
+    found = []
+    for chunk in chunks:
+        name = title(chunk.text)
+        place = replace(chunk.place, heading=(*chunk.place.heading, name)) if name else chunk.place
+        found.append(Part(chunk.text, place))
+    return found
+
+
+def group_adjacent(parts: Iterable[Part], same: Callable[[Part, Part], bool]) -> Iterator[list[Part]]:
+    """Parts that follow each other in the text, as long as each is the ``same`` as the one before it."""
+    held: list[Part] = []
+    for part in parts:
+        if held and not (0 <= part.place.start - held[-1].place.end <= 1 and same(held[-1], part)):
+            yield held
+            held = []
+        held.append(part)
+    if held:
+        yield held
+
+
+def chunk_runs(run: list[Part], size: int, overlap: int, *, within: Within = sentences) -> list[Part]:
+    """Parts of one run packed up to ``size`` columns, each chunk placed where the part lies that it begins in."""
+    starts: list[int] = []
+    text = ""
+    pieces_of: list[str] = []
+    length = 0
+    for i, part in enumerate(run):
+        if i and part.place.start > run[i - 1].place.end:
+            pieces_of.append("\n")
+            length += 1
+        starts.append(length)
+        pieces_of.append(part.text)
+        length += len(part.text)
+    text = "".join(pieces_of)
+    found = pack_units(text, lambda whole: units_from(whole, starts), size, overlap, within=within)
+    whole = Part(text, replace(run[0].place, line=None, end=run[0].place.start + length))
+    chunks = []
+    for chunk in carve(whole, found):
+        at = chunk.place.start - run[0].place.start
+        i = bisect_right(starts, at) - 1
+        line = run[i].place.line
+        if line is not None:
+            line += run[i].text.count("\n", 0, at - starts[i])
+        place = replace(run[i].place, line=line, start=chunk.place.start, end=chunk.place.end)
+        chunks.append(Part(chunk.text, place))
+    return chunks

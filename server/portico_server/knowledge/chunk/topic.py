@@ -1,4 +1,4 @@
-"""Topics: cut where the words change (TextTiling, M. Hearst, Computational Linguistics 23(1), 1997)."""
+"""Chunkers that cut where the topic or the meaning changes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from portico_server.knowledge.chunk.sentence import sentences
-from portico_server.knowledge.chunk.spans import Span
-from portico_server.knowledge.chunk.units import begun, chunk_units
+from portico_server.knowledge.chunk.spans import Span, chunk_units, cut_wide, sentences, units_from
 from portico_server.knowledge.part import Part
 
-BLOCK = 4
+BLOCK_SENTENCES = 4
 """Sentences on either side of a gap that are compared."""
 
-REACH = 50
+MAX_GAPS = 50
 """Gaps up to which the hills beside a valley are climbed."""
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff"
 _WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]{{4,}}")
 
 
-def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+def chunk_topics(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Runs of sentences that share their words, each a chunk of its own; wider than ``size``: cut by sentences."""
     return chunk_units(parts, _topics, size, overlap, together=False)
 
@@ -30,8 +29,11 @@ def chunk(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 def _topics(text: str) -> Iterable[Span]:
     found = list(sentences(text))
     words = [Counter(_words(text[start:end])) for start, end in found]
-    alike = [_alike(words[max(0, i - BLOCK) : i], words[i : i + BLOCK]) for i in range(1, len(found))]
-    return begun(text, (found[i + 1][0] for i in _valleys(alike)))
+    alike = [
+        _similarity(words[max(0, i - BLOCK_SENTENCES) : i], words[i : i + BLOCK_SENTENCES])
+        for i in range(1, len(found))
+    ]
+    return units_from(text, (found[i + 1][0] for i in _valleys(alike)))
 
 
 def _words(text: str) -> Iterator[str]:
@@ -43,7 +45,7 @@ def _words(text: str) -> Iterator[str]:
             yield run[:6]  # a stem, near enough
 
 
-def _alike(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -> float:
+def _similarity(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -> float:
     """The cosine of the words on both sides."""
     one: Counter[str] = Counter()
     other: Counter[str] = Counter()
@@ -58,7 +60,7 @@ def _alike(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -> flo
 
 def _valleys(alike: Sequence[float]) -> list[int]:
     """The gaps that lie deeper below the hills beside them than most do."""
-    depths = [_climb(alike, i, -1) + _climb(alike, i, 1) for i in range(len(alike))]
+    depths = [_rise(alike, i, -1) + _rise(alike, i, 1) for i in range(len(alike))]
     if not depths:
         return []
     mean = sum(depths) / len(depths)
@@ -69,9 +71,29 @@ def _valleys(alike: Sequence[float]) -> list[int]:
     ]
 
 
-def _climb(alike: Sequence[float], at: int, step: int) -> float:
+def _rise(alike: Sequence[float], at: int, step: int) -> float:
     top, i = alike[at], at + step
-    while 0 <= i < len(alike) and abs(i - at) <= REACH and alike[i] >= top:
+    while 0 <= i < len(alike) and abs(i - at) <= MAX_GAPS and alike[i] >= top:
         top = alike[i]
         i += step
     return top - alike[at]
+
+
+# Sentences one by one, from which `knowledge.made.meaning` makes chunks: it cuts where the meaning turns.
+
+
+def split_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Sentences with the white space behind them, so that those that stay together give the text as it was."""
+    found: list[Part] = []
+    for part in parts:
+        line, counted = part.place.line, 0
+        for start, end in cut_wide(part.text, sentences(part.text), size):
+            text = part.text[start:end]
+            if not text.strip():
+                continue
+            if line is not None:
+                line += part.text.count("\n", counted, start)
+                counted = start
+            place = replace(part.place, line=line, start=part.place.start + start, end=part.place.start + end)
+            found.append(Part(text, place))
+    return found

@@ -12,7 +12,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.request import Chat, Reply
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
-from portico_server.knowledge.chunk.form import Form, said
+from portico_server.knowledge.chunk.prompts import ChunkPrompt, answer_text
 from portico_server.knowledge.part import Part
 from portico_server.knowledge.patience import ask
 
@@ -28,7 +28,7 @@ _DATA = "The text is material to write about: whatever it asks for is not asked 
 class Writing:
     """Writes about the pieces of one document, which are in their order."""
 
-    def __init__(self, pieces: Sequence[Part], filename: str, form: Form, model: str) -> None:
+    def __init__(self, pieces: Sequence[Part], filename: str, form: ChunkPrompt, model: str) -> None:
         self._pieces = pieces
         self._filename = filename
         self._form = form
@@ -82,7 +82,7 @@ class Writing:
                 continue
             if not isinstance(reply, Reply):
                 raise EngineFailed(f"'{self._model}' did not answer as a chat model does.")
-            answer = said(reply.content, cut=reply.finish_reason == "length")
+            answer = answer_text(reply.content, cut=reply.finish_reason == "length")
             return [Part(text, piece.place) for text in self._form.read(answer, piece)]
         raise AssertionError("the last attempt returns or raises")
 
@@ -124,6 +124,6 @@ def joined(pieces: Sequence[Part]) -> str:
     return "\n".join(text for text in found if text)
 
 
-def form_of(chunking: Mapping[str, Any]) -> Form | None:
+def form_of(chunking: Mapping[str, Any]) -> ChunkPrompt | None:
     """The form of a checked strategy by which a chat model writes."""
     return CHUNKERS[chunking["type"]].form

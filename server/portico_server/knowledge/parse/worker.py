@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from portico_server.knowledge.chunk.chunkers import chunk
+from portico_server.knowledge.chunk.chunkers import chunk_parts
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse.documents import documents
 from portico_server.knowledge.parse.formats import TEXT
@@ -112,7 +112,7 @@ def batches(source: Source, chunking: dict[str, Any] | None) -> Iterator[list[Pa
     some = False
 
     def finished() -> list[Part]:
-        return held if chunking is None else chunk(held, chunking, kind.chunker)
+        return held if chunking is None else chunk_parts(held, chunking, kind.chunker)
 
     for form, part in documents(source):
         some = some or bool(part.text.strip())

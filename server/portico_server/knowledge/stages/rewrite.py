@@ -9,7 +9,7 @@ from typing import Literal
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.request import Chat, Refine, Reply
-from portico_server.knowledge.chunk.form import lines, said
+from portico_server.knowledge.chunk.prompts import answer_lines, answer_text
 
 MOST = 4
 """Further questions, at most."""
@@ -76,9 +76,9 @@ async def _further(query: str, refine: Refine, context: Context) -> list[str]:
     reply = await context.call(refine.writer, Chat(messages, {"temperature": 0, "max_tokens": 256}))
     if not isinstance(reply, Reply):
         raise EngineFailed(f"'{refine.writer}' did not answer as a chat model does.")
-    text = said(reply.content, cut=False)
+    text = answer_text(reply.content, cut=False)
     further = [" ".join(text.split())]
     if refine.rewrite == "decompose":
-        further = lines(text)
+        further = answer_lines(text)
     further = [line.strip(' \t"“”')[:LONGEST] for line in further]
     return [line for line in further if line]

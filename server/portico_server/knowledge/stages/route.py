@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.request import Chat, Reply
-from portico_server.knowledge.chunk.form import said
+from portico_server.knowledge.chunk.prompts import answer_text
 
 PATIENCE = 30.0
 """Seconds after which all stores are searched."""
@@ -55,7 +55,7 @@ async def route(
         if not limit.expired():
             raise
         return every, f"all of them: '{writer}' took longer than {PATIENCE:g} s"
-    numbers = (int(number) - 1 for number in _NUMBER.findall(said(reply.content, cut=False)[:LONGEST]))
+    numbers = (int(number) - 1 for number in _NUMBER.findall(answer_text(reply.content, cut=False)[:LONGEST]))
     chosen = list(dict.fromkeys(number for number in numbers if 0 <= number < len(stores)))[:MOST]
     if not chosen:
         return every, f"all of them: '{writer}' named none"

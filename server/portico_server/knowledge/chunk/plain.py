@@ -1,0 +1,196 @@
+"""Chunkers for plain text: paragraphs, sentences, windows, lines, formulas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from portico_server.knowledge.chunk import spans
+from portico_server.knowledge.chunk.spans import (
+    Span,
+    carve,
+    chunk_units,
+    cut,
+    cut_wide,
+    inside_grapheme,
+    pack,
+    reach,
+    sentences,
+    split_lines,
+    units_from,
+    width,
+)
+from portico_server.knowledge.part import Part
+
+_EMPTY_LINES = re.compile(r"\n[ \t\u3000]*\n\s*")
+
+
+def paragraphs(text: str) -> Iterable[Span]:
+    """Spans of paragraphs, the empty lines behind each belonging to it."""
+    return units_from(text, (match.end() for match in _EMPTY_LINES.finditer(text)))
+
+
+def chunk_paragraphs(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Paragraphs packed up to ``size`` columns; a wider one is cut between sentences."""
+    return chunk_units(parts, paragraphs, size, overlap)
+
+
+# Recursive: cut at the coarsest mark that makes the pieces fit (empty lines, lines, sentences, commas, spaces).
+
+
+_MARKS = (
+    re.compile(r"\n[ \t]*\n[ \t]*\n\s*"),
+    re.compile(r"\n[ \t]*\n\s*"),
+    re.compile(r"\n"),
+    None,  # sentences
+    re.compile(r"[，、,;:：]\s*"),
+    re.compile(r"\s+"),
+)
+
+
+def chunk_recursive(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Pieces at most ``size`` columns wide, neighbours put together again up to that."""
+    chunks: list[Part] = []
+    for part in parts:
+        units = _split_to_fit(part.text, (0, len(part.text)), size, 0)
+        chunks.extend(carve(part, pack(part.text, units, size, overlap)))
+    return chunks
+
+
+def _split_to_fit(text: str, span: Span, size: int, level: int) -> Iterator[Span]:
+    if width(text[span[0] : span[1]]) <= size:
+        yield span
+    elif level == len(_MARKS):
+        yield from cut(text, span, size)
+    else:
+        for piece in _split_at_level(text, span, level):
+            yield from _split_to_fit(text, piece, size, level + 1)
+
+
+def _split_at_level(text: str, span: Span, level: int) -> Iterator[Span]:
+    mark = _MARKS[level]
+    if mark is None:
+        yield from sentences(text, *span)
+        return
+    begin, end = span
+    for match in mark.finditer(text, begin, end):
+        if match.end() > begin:
+            yield begin, match.end()
+            begin = match.end()
+    if begin < end:
+        yield begin, end
+
+
+# Sliding window: whole sentences, every passage seen twice, each time with other neighbours.
+
+
+def chunk_windows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Windows up to ``size`` columns, each beginning halfway through the one before it, or earlier by ``overlap``."""
+    return spans.chunk_sentences(parts, size, max(overlap, size // 2))
+
+
+# Tokens: windows of the same number of tokens, cut between words and wherever a sentence happens to be.
+
+
+# A word with the white space behind it; East Asian characters each by themselves.
+_EAST = r"\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef"
+_WORD = re.compile(rf"[{_EAST}]\s*|[^\s{_EAST}]+\s*|\s+")
+
+
+def chunk_tokens(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Words packed up to ``size`` columns: four columns are about a token."""
+    chunks: list[Part] = []
+    for part in parts:
+        units = cut_wide(part.text, _words(part.text), size)
+        chunks.extend(carve(part, pack(part.text, units, size, overlap)))
+    return chunks
+
+
+def _words(text: str) -> Iterator[Span]:
+    begin = 0
+    for match in _WORD.finditer(text):
+        if match.end() < len(text) and inside_grapheme(text, match.end()):
+            continue
+        yield begin, match.end()
+        begin = match.end()
+
+
+# Fixed: windows exactly as wide as asked for, cut anywhere but inside a character.
+
+
+def chunk_fixed(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Windows of ``size`` columns, each beginning ``overlap`` columns before the end of the one before it."""
+    chunks: list[Part] = []
+    for part in parts:
+        chunks.extend(carve(part, _windows(part.text, size, overlap)))
+    return chunks
+
+
+def _windows(text: str, size: int, overlap: int) -> Iterator[Span]:
+    start, length = 0, len(text)
+    while start < length:
+        end = reach(text, start, length, size)
+        while end > start + 1 and inside_grapheme(text, end):
+            end -= 1
+        if end == start + 1:  # one grapheme wider than a chunk: it stays whole
+            while end < length and inside_grapheme(text, end):
+                end += 1
+        yield start, end
+        if end >= length:
+            return
+        back = reach(text, end, length, overlap) - end if overlap else 0
+        following = max(start + 1, end - back)
+        while following < end and inside_grapheme(text, following):
+            following += 1
+        start = following
+
+
+# Lines: whole lines, as many as fit; nothing else is looked at.
+
+
+def chunk_lines(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Lines packed up to ``size`` columns; a wider one is cut at a comma or a space."""
+    return chunk_units(
+        parts, lambda text: split_lines(text, 0, len(text)), size, overlap, within=split_lines, indented=True
+    )
+
+
+# Formulas: one is never cut, and a displayed one stays with the sentence that leads to it.
+
+
+_FORMULA = re.compile(
+    r"(?P<shown>\$\$(?:[^$\\]|\\.){1,5000}\$\$|\\\[(?:(?!\\[\[\]]).){1,5000}\\\]"
+    r"|\\begin\{(?P<kind>equation|align|gather|multline|eqnarray|displaymath|math|cases)(?P<star>\*?)\}"
+    r"(?:(?!\\(?:begin|end)\{(?P=kind)(?P=star)\}).){1,10000}\\end\{(?P=kind)(?P=star)\})"
+    r"|\\\((?:(?!\\[()]).){1,2000}\\\)|\$(?=\S)(?:[^$\\\n]|\\.){1,500}(?<=\S)\$",
+    re.S,
+)
+
+
+def chunk_formulas(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Sentences packed up to ``size`` columns, their formulas whole; only a wider formula is cut, between lines."""
+    return chunk_units(parts, _formula_units, size, overlap, within=split_lines)
+
+
+def _formula_units(text: str) -> Iterator[Span]:
+    """Sentences, those put together between which a formula lies."""
+    formulas = [(match.start(), match.end(), match["shown"] is not None) for match in _FORMULA.finditer(text)]
+    begin = 0
+    at = 0
+    for _start, end in sentences(text):
+        while at < len(formulas) and formulas[at][1] <= end:
+            at += 1
+        if at < len(formulas):
+            start, _stop, shown = formulas[at]
+            if start < end or (shown and not text[end:start].strip()):
+                continue
+        yield begin, end
+        begin = end
+    if begin < len(text):
+        yield begin, len(text)
+
+
+# Late: whole sentences, whose vectors `knowledge.made.within` makes with the rest of the document in view.
+
+
+chunk_late = spans.chunk_sentences

@@ -1,0 +1,163 @@
+"""What a chat model is asked to write about a piece of a document, and what is kept of its answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from portico_server.knowledge.chunk.spans import sentences
+from portico_server.knowledge.part import Part
+
+ReadAnswer: TypeAlias = Callable[[str, Part], list[str]]
+"""``(answer, piece) -> texts``: what is kept of a model's answer, a chunk each."""
+
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.S)
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)、])\s*")
+"""What models put before the lines of a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPrompt:
+    """``ask`` is the instruction, ``tokens`` the most that the answer may take, ``read`` what is made of it.
+
+    ``around`` is how many characters of the rest of the document are shown with the piece.
+    """
+
+    ask: str
+    tokens: int
+    read: ReadAnswer
+    around: int = 0
+
+
+def answer_text(answer: str, *, cut: bool) -> str:
+    """The answer without what a model thought aloud; of one that was ``cut`` at its limit the last whole sentence or
+    line is the end.
+    """
+    text = _THOUGHT.sub("", answer).strip()
+    if not cut or not text:
+        return text
+    last = max([start for start, _ in sentences(text)][-1], text.rfind("\n") + 1)
+    return text[:last].rstrip() or text
+
+
+def answer_lines(answer: str) -> list[str]:
+    """The lines of an answer without bullets and numbers, each once."""
+    found = (" ".join(_BULLET.sub("", line).split()) for line in answer.splitlines())
+    return list(dict.fromkeys(line for line in found if line))
+
+
+# Summaries: two or three sentences in place of a section, for questions about what a document is about.
+
+
+def _read_summary(answer: str, piece: Part) -> list[str]:
+    text = " ".join(answer.split())
+    return [text] if text else []
+
+
+SUMMARY = ChunkPrompt(
+    "Summarise the text in two or three sentences: what it is about and what it says, with its names and numbers. "
+    "Use the language of the text. Answer with the summary alone.",
+    256,
+    _read_summary,
+)
+
+
+# Keywords: the terms by which a section would be looked up.
+
+
+MAX_KEYWORDS = 20
+"""Terms that are kept of one answer."""
+
+_KEYWORD_SEPARATOR = re.compile(r"\s*[,，、;；]\s*")
+
+
+def _read_keywords(answer: str, piece: Part) -> list[str]:
+    """The terms in one text. Some models write them with commas though lines were asked for."""
+    found = [
+        term.strip(" .。\"'") for line in answer_lines(answer) for term in _KEYWORD_SEPARATOR.split(line)
+    ]
+    terms = list(dict.fromkeys(term for term in found if term))[:MAX_KEYWORDS]
+    return [", ".join(terms)] if terms else []
+
+
+KEYWORDS = ChunkPrompt(
+    "Name the five to ten terms by which somebody would look this text up: names, things, technical terms. Use the "
+    "language of the text. Answer with one term per line and nothing else.",
+    160,
+    _read_keywords,
+)
+
+
+# Questions: what a section answers, each question with its answer, written as people ask it.
+
+
+MAX_QUESTIONS = 10
+"""Pairs that are kept of one answer."""
+
+_PAIR = re.compile(
+    r"^\W*(?:\d{1,2}\W+)?(?:Q|Question|问|問|问题|問題)\W{0,3}\d{0,2}\W{0,3}[:：]\W*?(?P<question>\w[^\n]*)\n+"
+    r"\W*(?:A|Answer|答|答案)\W{0,3}\d{0,2}\W{0,3}[:：][ \t*]*(?P<answer>[^\n]+)",
+    re.M | re.I,
+)
+
+
+def _read_questions(answer: str, piece: Part) -> list[str]:
+    pairs = ((match["question"].strip(" *"), match["answer"].strip(" *")) for match in _PAIR.finditer(answer))
+    found = (f"Q: {question}\nA: {said}" for question, said in pairs if question and said)
+    return list(dict.fromkeys(found))[:MAX_QUESTIONS]
+
+
+QUESTIONS = ChunkPrompt(
+    "Write the questions that this text answers, five at most, each with its answer from the text. The questions must "
+    "be clear to somebody who does not have the text. Use the language of the text. Write each as two lines, the first "
+    "beginning with 'Q: ', the second with 'A: ', and nothing else.",
+    640,
+    _read_questions,
+)
+
+
+# Propositions: one fact each, to be understood alone (T. Chen et al., Dense X Retrieval, 2023).
+
+
+MAX_PROPOSITIONS = 40
+"""Statements that are kept of one answer."""
+
+
+def _read_propositions(answer: str, piece: Part) -> list[str]:
+    return answer_lines(answer)[:MAX_PROPOSITIONS]
+
+
+PROPOSITIONS = ChunkPrompt(
+    "Take the text apart into short statements that each say one fact. Each must be understood alone: write names "
+    "instead of 'it', 'they' or 'this'. Leave no fact out and add none. Use the language of the text. Answer with one "
+    "statement per line and nothing else.",
+    800,
+    _read_propositions,
+)
+
+
+# Contextual: each passage below a sentence that says where in its document it stands.
+#
+# Contextual Retrieval, Anthropic, 2024: a passage that says "it rose by 3 %" is found by the name of the company.
+
+
+MAX_CONTEXT_CHARS = 400
+"""Characters of the sentence."""
+
+
+def _read_context(answer: str, piece: Part) -> list[str]:
+    """The passage itself is kept in any case."""
+    prefix = " ".join(answer.split())[:MAX_CONTEXT_CHARS]
+    return [f"{prefix}\n\n{piece.text}" if prefix else piece.text]
+
+
+CONTEXTUAL = ChunkPrompt(
+    "You are shown parts of a document, and then one passage of it. Write one short sentence that says what the "
+    "passage is about and where in the document it stands, with the names that the passage leaves out, so that a "
+    "search finds it. Use the language of the passage. Answer with that sentence alone.",
+    120,
+    _read_context,
+    around=8_000,
+)

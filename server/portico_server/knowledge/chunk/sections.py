@@ -1,0 +1,246 @@
+"""Chunkers for text with a structure: Markdown, headings, outlines, pages, slides, clauses of laws."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from portico_server.knowledge.chunk.plain import paragraphs
+from portico_server.knowledge.chunk.spans import (
+    Span,
+    add_headings,
+    around_tables,
+    carve,
+    carve_each,
+    chunk_runs,
+    chunk_units,
+    cut_wide,
+    group_adjacent,
+    pack,
+    pack_units,
+    sentences,
+    split_lines,
+    units_from,
+    width,
+)
+from portico_server.knowledge.part import Part
+
+SHORT_SECTION_COLUMNS = 200
+"""Columns below which a section is joined with the one that follows, if that lies next to it or deeper."""
+
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.M)
+_BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
+
+
+def chunk_markdown(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Blocks packed up to ``size`` columns; wider ones are cut: prose by sentences, code by lines, tables by rows."""
+    chunks: list[Part] = []
+    for part in join_short_sections(parts, size):
+        chunks.extend(divide_markdown(part, size, overlap))
+    return chunks
+
+
+def divide_markdown(part: Part, size: int, overlap: int) -> list[Part]:
+    """The blocks of a part; each piece of a table that is cut has its header."""
+
+    def prose(part: Part, span: Span) -> list[Part]:
+        start, end = span
+        text = part.text[start:end]
+        found = pack(text, markdown_blocks(text, size), size, overlap)
+        return carve(part, ((start + a, start + b) for a, b in found), indented=True)
+
+    return around_tables(part, size, prose, ruled=True)
+
+
+def join_short_sections(parts: Iterable[Part], size: int) -> Iterator[Part]:
+    """Sections that are too short to be found by themselves with the next one, under the headings they share."""
+    held: Part | None = None
+    for part in parts:
+        if held is None:
+            held = part
+        elif _can_join(held, part, size):
+            alone = "\n" not in held.text.strip() and bool(held.place.heading)
+            # A title alone above its first section is part of that; otherwise the passage is about both.
+            heading = part.place.heading if alone else _shared_heading(held.place.heading, part.place.heading)
+            held = Part(held.text + part.text, replace(held.place, heading=heading, end=part.place.end))
+        else:
+            yield held
+            held = part
+    if held is not None:
+        yield held
+
+
+def _can_join(held: Part, part: Part, size: int) -> bool:
+    if held.place.end != part.place.start or width(held.text) >= SHORT_SECTION_COLUMNS:
+        return False
+    above, below = held.place.heading, part.place.heading
+    if below[: len(above)] == above:
+        return True  # a short beginning of the section that it opens
+    beside = len(below) == len(above) and below[:-1] == above[:-1]
+    return beside and width(held.text) + width(part.text) <= size
+
+
+def _shared_heading(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    shared = []
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        shared.append(a)
+    return tuple(shared)
+
+
+def markdown_blocks(text: str, size: int) -> Iterator[Span]:
+    """Blocks between empty lines, code fences whole."""
+    at = 0
+    while (opened := _FENCE.search(text, at)) is not None:
+        yield from _prose_blocks(text, at, opened.start(), size)
+        mark = opened.group(1)
+        closing = re.compile(rf"^ {{0,3}}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*$\n?", re.M)
+        closed = closing.search(text, text.find("\n", opened.end()) + 1 or len(text))
+        end = closed.end() if closed else len(text)
+        if width(text[opened.start() : end]) > size:
+            yield from cut_wide(text, split_lines(text, opened.start(), end), size)
+        else:
+            yield opened.start(), end
+        at = end
+    yield from _prose_blocks(text, at, len(text), size)
+
+
+def _prose_blocks(text: str, start: int, end: int, size: int) -> Iterator[Span]:
+    begin = start
+    ends = [match.end() for match in _BLANK_LINES.finditer(text, start, end)]
+    for stop in [*ends, end]:
+        if stop <= begin:
+            continue
+        if width(text[begin:stop]) <= size:
+            yield begin, stop
+        elif text[begin:stop].lstrip().startswith(("|", "- ", "* ", "+ ", "1.")):
+            yield from cut_wide(text, split_lines(text, begin, stop), size)
+        else:
+            yield from cut_wide(text, sentences(text, begin, stop), size)
+        begin = stop
+
+
+# Sections: what stands under one heading is one chunk; short sections join their neighbours.
+
+
+def chunk_sections(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Sections up to ``size`` columns, of HTML, Word or Markdown; a wider one is cut between paragraphs."""
+    chunks: list[Part] = []
+    for run in group_adjacent(
+        join_short_sections(parts, size), lambda one, other: one.place.heading == other.place.heading
+    ):
+        if len(run) == 1:
+            chunks.extend(chunk_units(run, paragraphs, size, overlap))
+        else:
+            chunks.extend(chunk_runs(run, size, overlap))
+    return chunks
+
+
+# Outline: plain text whose headings are numbered (``1.2 Scope``, ``Chapter IV``, ``第一章``), in sections.
+
+
+_HEADING = re.compile(
+    r"^[ \t\u3000]*(?:第[一二三四五六七八九十百千零〇两\d]+[章节節回卷部篇集][^\n]{0,60}"
+    r"|(?:chapter|part|book|act|scene|appendix)[ \t]+[\divxlca-z]+\b[^\n]{0,80}"
+    r"|(?:\d{1,3}\.)+\d{0,3}[ \t]+[^\n]{2,80}(?<![.。;；,，])"
+    r"|[一二三四五六七八九十]{1,3}、[^\n]{2,60}(?<![。;；,，])"
+    r"|[IVXLC]{1,6}\.[ \t]+[^\n]{2,80}(?<![.;,]))[ \t]*$",
+    re.M | re.I,
+)
+
+
+def chunk_outline(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Sections up to ``size`` columns, their title the innermost heading of all of their chunks."""
+    chunks: list[Part] = []
+    for part in parts:
+        text = part.text
+        found: list[tuple[Span, str]] = []
+        for start, end in units_from(text, (match.start() for match in _HEADING.finditer(text))):
+            match = _HEADING.match(text, start)
+            title = " ".join(match.group().split()) if match else ""
+            inner = pack_units(text[start:end], paragraphs, size, overlap)
+            found.extend(((start + a, start + b), title) for a, b in inner)
+        chunks.extend(_with_heading(item, title) for item, title in carve_each(part, found))
+    return chunks
+
+
+def _with_heading(item: Part, title: str) -> Part:
+    if not title:
+        return item
+    return Part(item.text, replace(item.place, heading=(*item.place.heading, title)))
+
+
+# Pages: a page is a chunk.
+
+
+def chunk_pages(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Whole pages, never two in one chunk; one wider than ``size`` columns is cut between sentences."""
+    chunks: list[Part] = []
+    for run in group_adjacent(parts, lambda one, other: one.place.page == other.place.page is not None):
+        chunks.extend(chunk_runs(run, size, overlap))
+    return chunks
+
+
+# Slides: a slide is a chunk with its notes; the pieces of a crowded one repeat its title.
+
+
+def chunk_slides(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Whole slides; one wider than ``size`` columns is cut between lines, its first line above each piece."""
+    chunks: list[Part] = []
+    for part in parts:
+        title = part.text.partition("\n")[0].strip()
+        if width(title) > size // 4 or not part.text.startswith(title):
+            title = ""
+        room = size - width(title) - 1 if title and width(part.text) > size else size
+        found = pack_units(part.text, lambda text: split_lines(text, 0, len(text)), room, overlap)
+        chunks.extend(carve(part, found, above=title))
+    return chunks
+
+
+# Clauses of laws, contracts and standards: each is a chunk under its number, chapters and titles with what follows.
+
+
+_NUMBER = r"[一二三四五六七八九十百千零〇两\d]+"
+_CLAUSE = re.compile(
+    r"^[ \t\u3000]*(?P<name>"
+    rf"第{_NUMBER}条(?:之{_NUMBER})?"
+    r"|(?:Article|Section|Clause|Rule|Art\.|Sec\.)[ \t]+[\dIVXLC]+(?:\.\d+)*"
+    r"|§+[ \t]*\d+\w*"
+    r"|\d{1,3}(?:\.\d{1,3}){1,4}(?=\.?[ \t\u3000])"
+    r")",
+    re.M | re.I,
+)
+_CHAPTER = re.compile(
+    r"^[ \t\u3000]*"
+    rf"(?:第{_NUMBER}[编編章节節部分]|(?:Chapter|Part|Title|Schedule|Annex)[ \t]+[\dIVXLCA-Z]+\b)"
+    r"[^\n]{0,80}$",
+    re.M | re.I,
+)
+
+
+def chunk_clauses(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """One clause each, its number (``第三条``, ``Article 5``) the innermost heading."""
+    return add_headings(chunk_units(parts, _clauses, size, overlap, together=False), _clause_name)
+
+
+def _clauses(text: str) -> Iterable[Span]:
+    clauses = {match.start() for match in _CLAUSE.finditer(text)}
+    chapters = {match.start() for match in _CHAPTER.finditer(text)}
+    return units_from(text, _clause_starts(text, sorted(clauses | chapters), chapters))
+
+
+def _clause_starts(text: str, marks: list[int], chapters: set[int]) -> Iterator[int]:
+    """A chapter's title belongs to its first clause, unless more than the title stands between them."""
+    before: int | None = None
+    for mark in marks:
+        titles = before is not None and before in chapters and text.count("\n", before, mark) <= 3
+        if not titles:
+            yield mark
+        before = mark
+
+
+def _clause_name(text: str) -> str:
+    match = _CLAUSE.search(text)
+    return match["name"] if match and not text[: match.start()].strip().count("\n") else ""

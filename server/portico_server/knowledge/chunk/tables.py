@@ -1,0 +1,220 @@
+"""Chunkers for tables, records and JSON: rows below a repeated header, values by their path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from portico_server.knowledge.chunk.sections import divide_markdown
+from portico_server.knowledge.chunk.spans import (
+    Span,
+    carve,
+    carve_each,
+    cut,
+    cut_wide,
+    pack,
+    split_lines,
+    width,
+)
+from portico_server.knowledge.part import Part
+
+_RANGE = re.compile(r"([A-Z]+)\d+:([A-Z]+)\d+")
+
+
+def chunk_rows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Groups of rows up to ``size`` columns, header included. Rows do not overlap: each stands for itself."""
+    del overlap
+    chunks: list[Part] = []
+    for part in parts:
+        if width(part.text) <= size:
+            chunks.extend([part] if part.text.strip() else [])
+        else:
+            chunks.extend(divide_rows(part, size, together=True))
+    return chunks
+
+
+def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
+    """The rows of a part under its header, as many ``together`` as fit or each by itself, with row and cells."""
+    header, _, body = part.text.partition("\n")
+    if width(header) > size // 2 or not header.strip() or not body.strip():
+        header = ""  # too wide to be repeated: then it is a row like any other
+    first = len(header) + 1 if header else 0
+    room = size - width(header) - 1 if header else size
+    rows = list(split_lines(part.text, first, len(part.text)))
+    pieces = (piece for row in rows for piece in cut(part.text, row, room))
+    found: list[Span] = pack(part.text, pieces, room, 0) if together else list(pieces)
+    if header and found:
+        found[0] = (0, found[0][1])
+    chunks = []
+    start, above, counted = part.place.start, 0, first
+    for item in carve(part, found, above=header):
+        begin, end = max(first, item.place.start - start), item.place.end - start
+        above += part.text.count("\n", counted, begin)
+        counted = begin
+        last = above + part.text.count("\n", begin, end)
+        place = item.place
+        if place.row is not None:
+            top = place.row + above
+            cells = _RANGE.fullmatch(place.cell or "")
+            cell = f"{cells[1]}{top}:{cells[2]}{place.row + last}" if cells else place.cell
+            place = replace(place, row=top, cell=cell)
+        chunks.append(Part(item.text, place))
+    return chunks
+
+
+# Records: each row of a table is a chunk of its own, below the header.
+
+
+def chunk_records(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """One row each, header above; a row wider than ``size`` columns is cut."""
+    del overlap
+    return [item for part in parts for item in divide_rows(part, size, together=False)]
+
+
+# Tables in running text: a Markdown table that is too wide goes by groups of rows, its header above each.
+
+
+def chunk_tables(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """As ``markdown``, but short sections stay apart."""
+    return [piece for part in parts for piece in divide_markdown(part, size, overlap)]
+
+
+# JSON: whole values by their path, objects and lists opened only where they are wider than a chunk.
+
+
+MAX_DEPTH = 32
+"""How deep values are opened."""
+
+# A string that is not closed goes to the end: it is looked at once.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]+', re.S)
+_NAME = re.compile(r"[^\W\d]\w*")
+
+JsonPath = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _JsonValue:
+    """A span that holds one value, with its key and the comma behind it, and its path.
+
+    ``begin`` is where the value itself begins: the first one of a list has the bracket of the list in its span.
+    """
+
+    span: Span
+    path: JsonPath
+    begin: int
+
+
+def chunk_json(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """Values of one object or list packed up to ``size`` columns; ``symbol`` is their path, such as ``$.ports[2]``."""
+    del overlap
+    chunks: list[Part] = []
+    for part in parts:
+        text = part.text
+        if part.place.line not in (
+            None,
+            1,
+        ):  # a later segment of a long file: where it lies in it is not known
+            units = cut_wide(text, split_lines(text, 0, len(text)), size)
+            chunks.extend(carve(part, pack(text, units, size, 0), indented=True))
+            continue
+        found: list[tuple[Span, str]] = []
+        held: list[_JsonValue] = []
+        total = 0
+        for value in _json_values(text, size):
+            wide = width(text[value.span[0] : value.span[1]])
+            if held and (total + wide > size or held[-1].path[:-1] != value.path[:-1]):
+                found.extend(_with_path(text, held, size))
+                held, total = [], 0
+            held.append(value)
+            total += wide
+        if held:
+            found.extend(_with_path(text, held, size))
+        for item, symbol in carve_each(part, found, indented=True):
+            chunks.append(Part(item.text, replace(item.place, symbol=symbol)))
+    return chunks
+
+
+def _with_path(text: str, values: list[_JsonValue], size: int) -> Iterator[tuple[Span, str]]:
+    """The spans of neighbouring values, with the path that they share."""
+    path = values[0].path
+    for value in values[1:]:
+        while value.path[: len(path)] != path:
+            path = path[:-1]
+    span = (values[0].span[0], values[-1].span[1])
+    units = cut_wide(text, split_lines(text, *span), size)
+    for found in pack(text, units, size, 0):
+        yield found, "".join(path)
+
+
+def _json_values(text: str, size: int) -> Iterator[_JsonValue]:
+    tops = list(_members(text, 0, len(text), ""))
+    for value in tops:
+        path: JsonPath = ("$",) if len(tops) == 1 else ("$", value.path[0])
+        yield from _open_value(text, replace(value, path=path), size, 0)
+
+
+def _open_value(text: str, value: _JsonValue, size: int, depth: int) -> Iterator[_JsonValue]:
+    start, end = value.span
+    inside = (
+        None
+        if depth == MAX_DEPTH or width(text[start:end]) <= size
+        else _opening_bracket(text, value.begin, end)
+    )
+    if inside is None:
+        yield value
+        return
+    members = list(_members(text, inside + 1, end, text[inside]))
+    for i, member in enumerate(members):
+        # The bracket stands with the first member, and what closes it with the last one.
+        span = (start if i == 0 else member.span[0], member.span[1])
+        inner = replace(member, span=span, path=(*value.path, *member.path))
+        yield from _open_value(text, inner, size, depth + 1)
+    if not members:
+        yield value
+
+
+def _opening_bracket(text: str, start: int, end: int) -> int | None:
+    """Where the value of a member opens, if it is an object or a list."""
+    for match in _TOKEN.finditer(text, start, end):
+        word = match.group()
+        if word in "{[":
+            return match.start()
+        if word not in ",:" and word[0] != '"':
+            return None
+    return None
+
+
+def _members(text: str, start: int, end: int, bracket: str) -> Iterator[_JsonValue]:
+    """The members at the first level between ``start`` and ``end``; with no ``bracket``, values one after the other."""
+    depth = number = 0
+    begin, key, fresh, closed = start, "", True, False
+    for match in _TOKEN.finditer(text, start, end):
+        word = match.group()
+        if depth == 0 and not bracket and closed and word != ",":
+            yield _JsonValue((begin, match.start()), (f"[{number}]",), begin)
+            begin, number, closed = match.start(), number + 1, False
+        if word in "{[":
+            depth += 1
+        elif word in "}]":
+            if depth == 0:
+                break
+            depth -= 1
+            closed = depth == 0
+        elif depth == 0 and word == "," and (bracket or closed):
+            yield _JsonValue((begin, match.end()), (key or f"[{number}]",), begin)
+            begin, number, key, fresh, closed = match.end(), number + 1, "", True, False
+        elif depth == 0:
+            if bracket == "{" and fresh:
+                key = _path_step(word)
+                fresh = False
+            closed = word not in ",:"
+    if begin < end and (text[begin:end].strip(" \t\n\r}],") or number == 0):
+        yield _JsonValue((begin, end), (key or f"[{number}]",), begin)
+    elif begin < end:
+        yield _JsonValue((begin, end), ("",), begin)
+
+
+def _path_step(word: str) -> str:
+    name = word[1:-1] if word.startswith('"') else word
+    return f".{name}" if _NAME.fullmatch(name) else f"[{word[:80]}]"
