@@ -171,7 +171,7 @@ def stages(folder: Path) -> dict[str, float]:
     """Processor seconds of the stages that can be told apart, each by itself."""
     from portico_server.knowledge import analyse
     from portico_server.knowledge.index import lexical
-    from portico_server.knowledge.index.mark import Mark
+    from portico_server.knowledge.index.offset import LogOffset
     from portico_server.knowledge.parse.worker import batches
     from portico_server.knowledge.part import Source
     from portico_server.knowledge.walk import walk
@@ -193,7 +193,7 @@ def stages(folder: Path) -> dict[str, float]:
         index = lexical.LexicalIndex(Path(temporary) / "index")
         lexical.analyse = lambda _text: next(terms)
         index.put([(number, "file", text, "", "", number) for number, text in enumerate(texts)])
-        index.commit(Mark(1, 1))
+        index.commit(LogOffset(1, 1))
         index.close()
     return {
         "walk": walked - begin,

@@ -62,7 +62,7 @@ def clustered(count: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def vectors(report: Report, count: int) -> None:
     """The index of one store, filled as a rebuild fills it."""
-    from portico_server.knowledge.index.mark import Mark
+    from portico_server.knowledge.index.offset import LogOffset
     from portico_server.knowledge.index.vector import VectorIndex
 
     asked = clustered(ASKED, 99)
@@ -78,7 +78,7 @@ def vectors(report: Report, count: int) -> None:
             for n in range(0, len(rows), 500):
                 index.put(rows[n : n + 500])
         index.build()
-        index.commit(Mark(1, 1))
+        index.commit(LogOffset(1, 1))
         seconds = time.perf_counter() - begin
         kept = sum(each.nbytes for each in scores)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before - kept

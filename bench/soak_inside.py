@@ -21,7 +21,7 @@ from pathlib import Path
 
 from portico_server import __main__ as program
 from portico_server import http_server, logs
-from portico_server.knowledge.index import follow
+from portico_server.knowledge.index import manager
 from portico_server.runs import retention
 
 SETTLED = 60.0
@@ -97,7 +97,7 @@ def watched(new_loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> as
 def accelerate(times: float) -> None:
     """Let what happens by the hour or by the megabyte happen so many times as often."""
     retention.INTERVAL_S = 3600.0 / times  # type: ignore[misc]
-    follow.IDLE = 600.0 / times
+    manager.IDLE_CLOSE_S = 600.0 / times
     logs.MAX_LOG_BYTES = int(logs.MAX_LOG_BYTES / times)
 
 

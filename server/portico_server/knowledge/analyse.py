@@ -22,17 +22,16 @@ import opencc
 import rjieba
 import Stemmer
 
-from portico_server.knowledge import stopwords
-from portico_server.knowledge.cjk import HAN, RUN, bigrams
+from portico_server.knowledge.words import CHINESE_STOPWORDS, CJK_RUN, ENGLISH_STOPWORDS, HAN_RUN, bigrams
 
-VERSION = 3
+ANALYSER_VERSION = 3
 """Raised whenever the same text may give other terms, or an index has other fields: those made by another version are
 built again."""
 
-LONGEST = 64
+MAX_TERM_CHARS = 64
 """Characters of a term that are kept; what is longer (base64, hashes) is cut."""
 
-MOST_TERMS = 1_024
+MAX_QUESTION_TERMS = 1_024
 """Different terms of a question that are looked for; those after them are left out."""
 
 _WORD = re.compile(r"[^\W_]+")
@@ -62,13 +61,15 @@ def analyse(text: str) -> Terms:
     return Terms(_stems(plain) + chinese, grams)
 
 
-def question(text: str) -> Terms:
+def analyse_question(text: str) -> Terms:
     """The different terms to look for: those of `analyse` without stop words, unless there are no others."""
     plain, chinese, grams = _split(text)
-    telling = _stems([*(word for word in plain if word not in stopwords.ENGLISH), *compounds(plain)])
-    telling += [word for word in chinese if word not in stopwords.CHINESE]
+    telling = _stems([*(word for word in plain if word not in ENGLISH_STOPWORDS), *compounds(plain)])
+    telling += [word for word in chinese if word not in CHINESE_STOPWORDS]
     words = telling or _stems(plain) + chinese
-    return Terms(list(dict.fromkeys(words))[:MOST_TERMS], list(dict.fromkeys(grams))[:MOST_TERMS])
+    return Terms(
+        list(dict.fromkeys(words))[:MAX_QUESTION_TERMS], list(dict.fromkeys(grams))[:MAX_QUESTION_TERMS]
+    )
 
 
 def compounds(words: Sequence[str]) -> list[str]:
@@ -76,7 +77,7 @@ def compounds(words: Sequence[str]) -> list[str]:
     return [
         f"{first}{second}"
         for first, second in pairwise(words)
-        if second in _PARTICLES and len(first) > 2 and first not in stopwords.ENGLISH
+        if second in _PARTICLES and len(first) > 2 and first not in ENGLISH_STOPWORDS
     ]
 
 
@@ -87,18 +88,18 @@ def _split(text: str) -> tuple[list[str], list[str], list[str]]:
     chinese: list[str] = []
     grams: list[str] = []
     end = 0
-    for match in RUN.finditer(folded):
+    for match in CJK_RUN.finditer(folded):
         plain += _WORD.findall(folded, end, match.start())
         end = match.end()
         run = match.group()
-        if HAN.search(run):
+        if HAN_RUN.search(run):
             run = _simplifier().convert(run)
-            for part in HAN.findall(run):
+            for part in HAN_RUN.findall(run):
                 # Only runs of Chinese: jieba would keep "il-10" and "full-term" whole.
                 chinese += rjieba.cut(part)
         grams += bigrams(run)
     plain += _WORD.findall(folded, end)
-    return [word[:LONGEST] for word in plain], chinese, grams
+    return [word[:MAX_TERM_CHARS] for word in plain], chinese, grams
 
 
 @cache

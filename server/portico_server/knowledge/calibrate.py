@@ -19,10 +19,9 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge import fuse
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.patience import ask
-from portico_server.knowledge.rank import CANDIDATES, Ranker, Sides
+from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, RankedSides, fuse_weighted
 
 WEIGHTS = tuple(step / 10 for step in range(11))
 """What is tried: from words alone to vectors alone."""
@@ -101,7 +100,7 @@ def checked(given: Any) -> list[Question]:
 class Calibration:
     """Measures, and keeps what was measured if asked to."""
 
-    def __init__(self, database: Database, indexes: Indexes, registry: Registry) -> None:
+    def __init__(self, database: Database, indexes: IndexManager, registry: Registry) -> None:
         self._database = database
         self._indexes = indexes
         self._registry = registry
@@ -168,7 +167,7 @@ class Calibration:
 
     async def _ranks(self, store: StoreRow, question: Question, context: Context) -> dict[float, int]:
         """For each weight the rank of the first answer, 0 if it is not among the first `DEPTH`."""
-        ranker = Ranker(
+        ranker = ChunkRanker(
             store.id,
             store.name or store.id,
             store.embedding_model,
@@ -230,14 +229,14 @@ def best(scores: Sequence[Score], now: float | None) -> Score:
 
 
 def _rank(
-    sides: Sides,
+    sides: RankedSides,
     weight: float,
     question: Question,
     found: Mapping[int, HitRow],
     key: Callable[[HitRow], object],
 ) -> int:
     seen: set[object] = set()
-    for chunk, _ in fuse.weighted(sides.lexical, sides.dense, weight)[:CANDIDATES]:
+    for chunk, _ in fuse_weighted(sides.lexical, sides.dense, weight)[:MAX_CANDIDATES]:
         hit = found.get(chunk)
         if hit is None:
             continue

@@ -21,12 +21,12 @@ from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.files import Files
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.parse.formats import is_picture, is_recording
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.part import Part, Unreadable
 from portico_server.knowledge.sources.spec import followed
-from portico_server.knowledge.view import StoreView
+from portico_server.knowledge.store import StoreView
 from portico_server.runs.scheduler import Scheduler
 
 ATTRIBUTES = 16
@@ -58,7 +58,7 @@ class Contents:
     """
 
     def __init__(
-        self, database: Database, files: Files, scheduler: Scheduler, readers: Readers, indexes: Indexes
+        self, database: Database, files: Files, scheduler: Scheduler, readers: Readers, indexes: IndexManager
     ) -> None:
         self._database = database
         self._files = files

@@ -16,8 +16,8 @@ from portico_server.db.facts import PREFIX, FactRow
 from portico_server.knowledge.contents import Attachment
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.filter import implied
+from portico_server.knowledge.store import view
 from portico_server.knowledge.stores import Stores
-from portico_server.knowledge.view import view
 
 _CREATED = "created_at"
 

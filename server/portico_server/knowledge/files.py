@@ -27,7 +27,7 @@ from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.db.mirrored import Mirrored
 from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.receiving import Received, copy_file
-from portico_server.knowledge.view import view
+from portico_server.knowledge.store import view
 
 logger = logging.getLogger(__name__)
 

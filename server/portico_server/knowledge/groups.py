@@ -17,10 +17,10 @@ from portico_server.db.groups import GroupCounts, GroupRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
 from portico_server.knowledge.contents import Contents
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.made.making import Making
 from portico_server.knowledge.made.models import check_model
-from portico_server.knowledge.view import StoreView
+from portico_server.knowledge.store import StoreView
 
 MOST = 16
 """Groups of one store."""
@@ -80,7 +80,12 @@ class Groups:
     """Works on a `StoreView` that `Stores.get` has handed out for ``read`` or ``manage``: rights were checked there."""
 
     def __init__(
-        self, database: Database, contents: Contents, indexes: Indexes, making: Making, registry: Registry
+        self,
+        database: Database,
+        contents: Contents,
+        indexes: IndexManager,
+        making: Making,
+        registry: Registry,
     ) -> None:
         self._database = database
         self._contents = contents

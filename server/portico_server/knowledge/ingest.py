@@ -28,7 +28,7 @@ from portico_server.knowledge.chunk.chunkers import needs_model
 from portico_server.knowledge.embed import embed
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.gather import CHUNKS, Gathering, Read
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.part import Unreadable
 from portico_server.knowledge.target import GroupTarget, StoreTarget, Target
@@ -68,7 +68,7 @@ class Ingest:
     """
 
     def __init__(
-        self, database: Database, files: Files, readers: Readers, indexes: Indexes, *, workers: int
+        self, database: Database, files: Files, readers: Readers, indexes: IndexManager, *, workers: int
     ) -> None:
         self._database = database
         self._files = files

@@ -1,27 +1,112 @@
-"""How the chunks of one group are ranked for a question: by words, by vectors, fused."""
+"""How the chunks of one group are ranked for a question: by words, by vectors, fused into one list."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.registry import Registry
-from portico_server.core.request import Embed, Search, Vectors
+from portico_server.core.request import Embed, Search, Stage, Vectors
 from portico_server.db import hits
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
-from portico_server.knowledge import fuse
-from portico_server.knowledge.cjk import has_cjk
-from portico_server.knowledge.index.follow import Indexes
-from portico_server.knowledge.index.opened import LAG_WAIT, OpenIndex
-from portico_server.knowledge.trace import Trace
+from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle
+from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.words import has_cjk
+
+# One ranking out of two: pure functions of scored lists. Equal scores are ordered by chunk id.
+
+
+ScoredChunks: TypeAlias = Sequence[tuple[int, float]]
+"""(chunk id, score), best first, each id once."""
+
+RRF_K = 60
+"""The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
+
+
+def best_first(scores: dict[int, float]) -> list[tuple[int, float]]:
+    """Best first; equal scores by id, so that the same question always has the same answer."""
+    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+
+
+def scale_scores(ranking: ScoredChunks, floor: float | None = None) -> list[tuple[int, float]]:
+    """Scores stretched to [0, 1]: the best becomes 1, ``floor`` (the worst, if not given) becomes 0.
+
+    A list whose scores are all the same becomes 1 throughout.
+    """
+    if not ranking:
+        return []
+    values = [score for _, score in ranking]
+    high = max(values)
+    low = min(values) if floor is None else min(floor, high)
+    if high <= low:
+        return [(chunk, 1.0) for chunk, _ in ranking]
+    return [(chunk, min(1.0, max(0.0, (score - low) / (high - low)))) for chunk, score in ranking]
+
+
+def fuse_weighted(lexical: ScoredChunks, dense: ScoredChunks, weight: float) -> list[tuple[int, float]]:
+    """The weighted sum of two lists scaled to [0, 1]: ``weight`` for ``dense``, the rest for ``lexical``.
+
+    What a list lacks counts 0 there. A list that is empty leaves all the weight to the other.
+    """
+    if not dense or not lexical:
+        return best_first(dict(lexical or dense))
+    scores = {chunk: (1 - weight) * score for chunk, score in lexical}
+    for chunk, score in dense:
+        scores[chunk] = scores.get(chunk, 0.0) + weight * score
+    return best_first(scores)
+
+
+def fuse_reciprocal(rankings: Sequence[ScoredChunks]) -> list[tuple[int, float]]:
+    """Reciprocal rank fusion, scaled so that the first of every list has the score 1."""
+    lists = [ranking for ranking in rankings if ranking]
+    scores: dict[int, float] = {}
+    for ranking in lists:
+        for rank, (chunk, _) in enumerate(ranking, start=1):
+            scores[chunk] = scores.get(chunk, 0.0) + 1 / (RRF_K + rank)
+    best = len(lists) / (RRF_K + 1)
+    return best_first({chunk: score / best for chunk, score in scores.items()})
+
+
+def fuse_best(rankings: Sequence[ScoredChunks]) -> list[tuple[int, float]]:
+    """All of several lists together, each chunk with the best score that it has in one of them."""
+    scores: dict[int, float] = {}
+    for ranking in rankings:
+        for chunk, score in ranking:
+            scores[chunk] = max(score, scores.get(chunk, 0.0))
+    return best_first(scores)
+
+
+# What a search notes of its stages.
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTrace:
+    """Stages in the order in which they ended. ``part`` names the group or question that they belong to, if any."""
+
+    stages: list[Stage] = field(default_factory=list)
+    part: str = ""
+
+    def of(self, part: str) -> SearchTrace:
+        """The same trace, for the stages of one part."""
+        return SearchTrace(self.stages, part)
+
+    def add(
+        self, name: str, begun: float, candidates: Sequence[tuple[int, float]] = (), note: str = ""
+    ) -> None:
+        """Note a stage that began at ``begun`` on the clock of `time.perf_counter`."""
+        name = f"{name} ({self.part})" if self.part else name
+        self.stages.append(Stage(name, (time.perf_counter() - begun) * 1e3, tuple(candidates), note))
+
 
 Ranking = list[tuple[int, float]]
 
-CANDIDATES = 100
+MAX_CANDIDATES = 100
 """Taken from each side before fusing."""
 
 FUSION_WEIGHT = 0.2
@@ -30,12 +115,12 @@ FUSION_WEIGHT = 0.2
 FUSION_WEIGHT_CJK = 0.0
 """Likewise (``fusion_weight_cjk``) for a question in Chinese, Japanese or Korean that words answer …"""
 
-ENOUGH_WORD_HITS = 3
+MIN_WORD_HITS = 3
 """… with so many hits. With fewer, the weight is as for any question."""
 
 
 @dataclass(frozen=True, slots=True)
-class Among:
+class FilteredFiles:
     """The files that a filter leaves, and the ids of their chunks as (first, last)."""
 
     files: list[str]
@@ -43,14 +128,14 @@ class Among:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class RankedSides:
     """Candidates by words and by vectors, both with scores stretched to [0, 1]."""
 
     lexical: Ranking
     dense: Ranking
 
 
-class Ranker:
+class ChunkRanker:
     """Ranks one group of one store. ``embedding_model`` is empty for a group without vectors.
 
     ``weight`` is what the vectors were measured to be worth in this store, which beats their model's profile.
@@ -64,7 +149,7 @@ class Ranker:
         *,
         group: str = GROUP,
         weight: float | None = None,
-        indexes: Indexes,
+        indexes: IndexManager,
         database: Database,
         registry: Registry,
     ) -> None:
@@ -77,34 +162,41 @@ class Ranker:
         self._database = database
         self._registry = registry
 
-    async def rank(self, request: Search, files: list[str] | None, context: Context, trace: Trace) -> Ranking:
+    async def rank(
+        self, request: Search, files: list[str] | None, context: Context, trace: SearchTrace
+    ) -> Ranking:
         """The candidates for ``request.query``, best first, scores in [0, 1]; among ``files`` only, if given."""
         among = None
         if files is not None:
             ranges = await self._database.read(hits.ranges_of_files, self._store_id, files, self._group)
             if not ranges:
                 return []
-            among = Among(files, ranges)
+            among = FilteredFiles(files, ranges)
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
             await self._catch_up(index, context, trace)
             return await self._rank(request, index, context, among, trace)
 
-    async def sides(self, request: Search, context: Context) -> Sides:
+    async def sides(self, request: Search, context: Context) -> RankedSides:
         """The candidates before they are fused. Raises what the embedding model does."""
-        trace = Trace()
+        trace = SearchTrace()
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
             await self._catch_up(index, context, trace)
             lexical = await self._words(request, index, None, trace)
             dense = await self._vectors(request, index, context, None, trace)
-        return Sides(_scaled_words(lexical), fuse.scaled(dense))
+        return RankedSides(_scaled_words(lexical), scale_scores(dense))
 
-    async def _catch_up(self, index: OpenIndex, context: Context, trace: Trace) -> None:
+    async def _catch_up(self, index: IndexHandle, context: Context, trace: SearchTrace) -> None:
         begun = time.perf_counter()
-        lag = await index.catch_up(LAG_WAIT, context.emit)
+        lag = await index.catch_up(LAG_WAIT_S, context.emit)
         trace.add("index", begun, note=f"{lag} changes are not in the index yet" if lag else "")
 
     async def _rank(
-        self, request: Search, index: OpenIndex, context: Context, among: Among | None, trace: Trace
+        self,
+        request: Search,
+        index: IndexHandle,
+        context: Context,
+        among: FilteredFiles | None,
+        trace: SearchTrace,
     ) -> Ranking:
         if request.ranker == "lexical":
             return _scaled_words(await self._words(request, index, among, trace))
@@ -119,17 +211,22 @@ class Ranker:
         lexical, dense = await self._both(request, index, context, among, trace)
         begun = time.perf_counter()
         if request.ranker == "rrf":
-            ranking, note = fuse.reciprocal([lexical, dense]), "reciprocal rank"
+            ranking, note = fuse_reciprocal([lexical, dense]), "reciprocal rank"
         else:
             weight = self._dense_weight(request, lexical)
-            ranking = fuse.weighted(_scaled_words(lexical), fuse.scaled(dense), weight)
+            ranking = fuse_weighted(_scaled_words(lexical), scale_scores(dense), weight)
             measured = ", as measured" if self._is_measured(request) else ""
             note = f"weighted sum, {weight:g} for vectors{measured}" if dense else "words alone"
         trace.add("fuse", begun, ranking, note)
         return ranking
 
     async def _both(
-        self, request: Search, index: OpenIndex, context: Context, among: Among | None, trace: Trace
+        self,
+        request: Search,
+        index: IndexHandle,
+        context: Context,
+        among: FilteredFiles | None,
+        trace: SearchTrace,
     ) -> tuple[Ranking, Ranking]:
         """Both sides at once, save where the words may make the vectors needless."""
         if not index.has_vectors:
@@ -153,34 +250,46 @@ class Ranker:
             return request.vector_weight
         if self._weight is not None:
             return self._weight
-        if request.ranker == "auto" and has_cjk(request.query) and len(lexical) >= ENOUGH_WORD_HITS:
+        if request.ranker == "auto" and has_cjk(request.query) and len(lexical) >= MIN_WORD_HITS:
             return self._label("fusion_weight_cjk", FUSION_WEIGHT_CJK)
         return self._label("fusion_weight", FUSION_WEIGHT)
 
     def _is_measured(self, request: Search) -> bool:
         return request.vector_weight is None and self._weight is not None
 
-    async def _words(self, request: Search, index: OpenIndex, among: Among | None, trace: Trace) -> Ranking:
+    async def _words(
+        self, request: Search, index: IndexHandle, among: FilteredFiles | None, trace: SearchTrace
+    ) -> Ranking:
         begun = time.perf_counter()
         files = among.files if among is not None else None
-        ranking = await index.search_words(request.query, CANDIDATES, files)
+        ranking = await index.search_words(request.query, MAX_CANDIDATES, files)
         trace.add("lexical", begun, ranking)
         return ranking
 
     async def _vectors(
-        self, request: Search, index: OpenIndex, context: Context, among: Among | None, trace: Trace
+        self,
+        request: Search,
+        index: IndexHandle,
+        context: Context,
+        among: FilteredFiles | None,
+        trace: SearchTrace,
     ) -> Ranking:
         begun = time.perf_counter()
         vector = await self._embed(request.query, context)
         trace.add("embed", begun, note=self._model)
         begun = time.perf_counter()
         allowed = among.chunks if among is not None else None
-        ranking = await index.search_vectors(vector, CANDIDATES, allowed)
+        ranking = await index.search_vectors(vector, MAX_CANDIDATES, allowed)
         trace.add("vector", begun, ranking)
         return ranking
 
     async def _vectors_if_any(
-        self, request: Search, index: OpenIndex, context: Context, among: Among | None, trace: Trace
+        self,
+        request: Search,
+        index: IndexHandle,
+        context: Context,
+        among: FilteredFiles | None,
+        trace: SearchTrace,
     ) -> Ranking:
         """As `_vectors`, but without the model the words must do."""
         begun = time.perf_counter()
@@ -213,4 +322,4 @@ class Ranker:
 
 def _scaled_words(ranking: Ranking) -> Ranking:
     """BM25 scores scaled to [0, 1]. In a list that was not cut off, what is absent truly scores 0."""
-    return fuse.scaled(ranking, 0.0 if len(ranking) < CANDIDATES else None)
+    return scale_scores(ranking, 0.0 if len(ranking) < MAX_CANDIDATES else None)

@@ -9,14 +9,14 @@ from portico_server.db import stores as rows
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
 
 
 class Reindex:
     """Nothing is lost by it: indexes are derived from SQL. Searches wait meanwhile, or are asked to come back."""
 
-    def __init__(self, database: Database, indexes: Indexes, ingest: Ingest) -> None:
+    def __init__(self, database: Database, indexes: IndexManager, ingest: Ingest) -> None:
         self._database = database
         self._indexes = indexes
         self._ingest = ingest

@@ -1,7 +1,9 @@
-"""How a store answers a question: ranked in its groups, refined stage by stage, read from SQL, with a trace."""
+"""How a store answers a question: ranked in its groups, refined, read from SQL, with a trace; and several stores at
+once."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,29 +15,31 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attributes, Filter, Found, Refine, Search
+from portico_server.core.request import Attributes, Filter, Found, Refine, Search, Stage
 from portico_server.db import groups, hits
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
+from portico_server.db.stores import StoreRow
 from portico_server.knowledge import filter as filters
-from portico_server.knowledge import fuse
-from portico_server.knowledge.index.follow import Indexes
-from portico_server.knowledge.rank import CANDIDATES, Ranker, Ranking
-from portico_server.knowledge.stages import rewrite
-from portico_server.knowledge.stages.refine import Refiner
-from portico_server.knowledge.trace import Trace
+from portico_server.knowledge import rewrite
+from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, Ranking, SearchTrace, fuse_best
+from portico_server.knowledge.refine import Refiner
+from portico_server.knowledge.rewrite import choose_stores
+from portico_server.knowledge.words import name_in_words
+from portico_server.runs.runner import Runner
 
-LONGEST = 100_000
+MAX_QUERY_CHARS = 100_000
 """Characters of a question."""
 
-MOST_RESULTS = 50
+MAX_RESULTS = 50
 
-MANY_FILES = 1_000
+OFFLOAD_FROM_FILES = 1_000
 """From which on files are compared with a filter off the event loop."""
 
-NEIGHBOURS = 10
+MAX_NEIGHBOURS = 10
 """Chunks on each side by which a passage may grow."""
 
 
@@ -44,7 +48,7 @@ Condition: TypeAlias = Callable[[Principal], Filter | None]
 
 
 class Searcher:
-    """Searches one store. ``embedding_model`` is empty for a store without vectors; ``weight``: see `Ranker`.
+    """Searches one store. ``embedding_model`` is empty for a store without vectors; ``weight``: see `ChunkRanker`.
 
     ``condition`` is the filter that is bound to a caller's key: all other files are as if they were not there, before
     anything is ranked.
@@ -58,7 +62,7 @@ class Searcher:
         *,
         weight: float | None = None,
         condition: Condition,
-        indexes: Indexes,
+        indexes: IndexManager,
         database: Database,
         registry: Registry,
     ) -> None:
@@ -74,14 +78,14 @@ class Searcher:
     async def search(self, request: Search, context: Context) -> Found:
         """The best passages for ``request``, with scores in [0, 1].
 
-        Scores compare the passages of one answer: the best of each side counts 1, see `fuse.weighted`; with
+        Scores compare the passages of one answer: the best of each side counts 1, see `fuse_weighted`; with
         the ranker ``vector`` they are cosines, behind a reranker its judgement. Raises `InvalidRequest`, and
         `Unavailable` while an index is built.
         """
         _check(request)
         # Half a character, which JSON can write and UTF-8 cannot, would stop at the embedding model's door.
         request = replace(request, query=request.query.encode(errors="replace").decode())
-        trace = Trace()
+        trace = SearchTrace()
         known = await self._groups(request)
         condition = self._condition(context.caller)
         files = await self._filtered(request, condition, trace)
@@ -121,24 +125,26 @@ class Searcher:
                     )
         return known
 
-    async def _filtered(self, request: Search, condition: Filter | None, trace: Trace) -> list[str] | None:
+    async def _filtered(
+        self, request: Search, condition: Filter | None, trace: SearchTrace
+    ) -> list[str] | None:
         """The files that meet the caller's filter and the request's, if there is one."""
         if request.filters is None and condition is None:
             return None
         begun = time.perf_counter()
         rows = await self._database.read(hits.attributes, self._store_id)
-        if len(rows) > MANY_FILES:  # which takes longer than other requests should wait for
-            files = await pools.SEARCH.run(_among, rows, condition, request.filters)
+        if len(rows) > OFFLOAD_FROM_FILES:  # which takes longer than other requests should wait for
+            files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
-            files = _among(rows, condition, request.filters)
+            files = _filter_files(rows, condition, request.filters)
         trace.add("filter", begun, note=f"{len(files)} files meet the filter")
         return files
 
-    async def _questions(self, request: Search, context: Context, trace: Trace) -> Sequence[str]:
+    async def _questions(self, request: Search, context: Context, trace: SearchTrace) -> Sequence[str]:
         if not request.refine.rewrite:
             return [request.query]
         begun = time.perf_counter()
-        found = await rewrite.questions(request.query, request.refine, context)
+        found = await rewrite.rewrite_question(request.query, request.refine, context)
         trace.add(request.refine.rewrite, begun, note=found.note)
         return found.queries
 
@@ -149,14 +155,14 @@ class Searcher:
         known: Mapping[str, GroupRow],
         files: list[str] | None,
         context: Context,
-        trace: Trace,
+        trace: SearchTrace,
     ) -> Ranking:
         """The candidates of all groups for all questions: each chunk with its best score."""
         wanted = list(dict.fromkeys(request.groups)) or [GROUP]
         rankings: list[Ranking] = []
         for group in wanted:
             model = known[group].model(self._model) if group != GROUP else self._model
-            ranker = Ranker(
+            ranker = ChunkRanker(
                 self._store_id,
                 self._name,
                 model,
@@ -177,14 +183,14 @@ class Searcher:
         if len(rankings) == 1:
             return rankings[0]
         begun = time.perf_counter()
-        together = fuse.highest(rankings)[:CANDIDATES]
+        together = fuse_best(rankings)[:MAX_CANDIDATES]
         trace.add("together", begun, together, f"{len(wanted)} groups, {len(queries)} questions")
         return together
 
     # --- reading ----------------------------------------------------------------------------------
 
     async def _read(
-        self, request: Search, ranking: Ranking, condition: Filter | None, trace: Trace
+        self, request: Search, ranking: Ranking, condition: Filter | None, trace: SearchTrace
     ) -> tuple[Passage, ...]:
         """The passages of the best chunks; one with the very text of a better one is left out."""
         begun = time.perf_counter()
@@ -225,7 +231,7 @@ class Searcher:
         )
 
 
-def _among(
+def _filter_files(
     rows: Sequence[tuple[str, Attributes]], condition: Filter | None, wanted: Filter | None
 ) -> list[str]:
     """The files that meet both filters; the second is checked against those alone that meet the first."""
@@ -242,22 +248,120 @@ def _permits(condition: Filter | None, row: HitRow) -> bool:
 def _check(request: Search) -> None:
     if not request.query.strip():
         raise InvalidRequest("The query is empty; write what to search for.", param="query")
-    if len(request.query) > LONGEST:
+    if len(request.query) > MAX_QUERY_CHARS:
         raise InvalidRequest(
-            f"The query has {len(request.query):,} characters; at most {LONGEST:,} are taken.",
+            f"The query has {len(request.query):,} characters; at most {MAX_QUERY_CHARS:,} are taken.",
             code="string_above_max_length",
             param="query",
         )
     refine = request.refine
     limits: tuple[tuple[str, float, float, float], ...] = (
-        ("max_num_results", request.max_num_results, 1, MOST_RESULTS),
+        ("max_num_results", request.max_num_results, 1, MAX_RESULTS),
         ("score_threshold", request.score_threshold, 0, 1),
         ("near_duplicates", refine.near_duplicates, 0, 1),
         ("diversity", refine.diversity, 0, 1),
-        ("neighbours", refine.neighbours, 0, NEIGHBOURS),
+        ("neighbours", refine.neighbours, 0, MAX_NEIGHBOURS),
         ("vector_weight", 0.0 if request.vector_weight is None else request.vector_weight, 0, 1),
         ("half_life_days", refine.half_life_days, 0, 1e6),
     )
     for name, value, low, high in limits:
         if not low <= value <= high:
             raise InvalidRequest(f"{name} is {value:g}, but must be from {low:g} to {high:g}.", param=name)
+
+
+# One question to several stores.
+
+
+MAX_STORES = 16
+"""Stores that one question may go to."""
+
+WEIGHED_PASSAGES = 3
+"""Passages of a store by which it is judged."""
+
+MIN_STORE_WEIGHT = 0.1
+"""What a store's scores count whose passages hold no word of the question: they may be in another language."""
+
+
+async def search_stores(
+    stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal, *, routed: bool = False
+) -> Found:
+    """The best passages of all ``stores``, which ``caller`` may read, ranked together.
+
+    ``routed``: a chat model, the ``writer`` of ``request``, first says which of them the question is for.
+
+    The scores of one store say how its passages compare with each other: the best of a store that has nothing to
+    say is high too. Each store's scores are therefore scaled by the share of the question's words that its first
+    passages and the names of their files hold, unless they are comparable already: cosines, and the judgement of a
+    reranker.
+    """
+    if not 1 <= len(stores) <= MAX_STORES:
+        raise InvalidRequest(f"Name 1 to {MAX_STORES} stores, not {len(stores)}.", param="stores")
+
+    async def work(context: Context) -> Found:
+        chosen, stages = stores, []
+        if routed and len(stores) > 1:
+            begun = time.perf_counter()
+            known = [(store.name or store.id, store.description) for store in stores]
+            numbers, note = await choose_stores(request.query, known, request.refine.writer, context)
+            chosen = [stores[number] for number in numbers]
+            stages = [Stage("route", (time.perf_counter() - begun) * 1e3, (), note)]
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(_search_one(store, request, context)) for store in chosen]
+        found = await _combine([task.result() for task in asked], request)
+        return replace(found, trace=(*stages, *found.trace)) if request.trace else found
+
+    found: Found = await runner.wait(
+        runner.spawn("search", ", ".join(store.name or store.id for store in stores), caller, work)
+    )
+    return found
+
+
+async def _search_one(store: StoreRow, request: Search, context: Context) -> Found:
+    found = await context.call(f"store/{store.id}", request, listener=context.emit)
+    assert isinstance(found, Found)
+    trace = tuple(replace(stage, name=f"{store.name or store.id}: {stage.name}") for stage in found.trace)
+    return replace(found, trace=trace)
+
+
+async def _combine(found: Sequence[Found], request: Search) -> Found:
+    begun = time.perf_counter()
+    weights = [1.0] * len(found)
+    if request.ranker != "vector" and not request.refine.reranker and len(found) > 1:
+        firsts = [
+            [
+                f"{name_in_words(passage.filename)} {passage.text}"
+                for passage in one.passages[:WEIGHED_PASSAGES]
+            ]
+            for one in found
+        ]
+        weights = await pools.SEARCH.run(_weigh_stores, request.query, firsts)
+    passages = [
+        replace(passage, score=round(passage.score * weight, 6))
+        for one, weight in zip(found, weights, strict=True)
+        for passage in one.passages
+    ]
+    best: dict[str, Passage] = {}
+    for passage in sorted(passages, key=lambda item: -item.score):
+        best.setdefault(passage.text, passage)
+    few = list(best.values())[: request.max_num_results]
+    trace: list[Stage] = [stage for one in found for stage in one.trace]
+    if request.trace:
+        note = ", ".join(f"{weight:.2f}" for weight in weights)
+        trace.append(Stage("stores", (time.perf_counter() - begun) * 1e3, (), f"weights {note}"))
+    queries = dict.fromkeys(query for one in found for query in one.queries)
+    ranked = tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1))
+    return Found(ranked, tuple(trace), tuple(queries))
+
+
+def _weigh_stores(query: str, stores: Sequence[Sequence[str]]) -> list[float]:
+    # The analyser loads its dictionaries: here, in a worker thread, and not when the daemon starts.
+    from portico_server.knowledge.analyse import analyse, analyse_question
+
+    wanted = set(analyse_question(query).words)
+    if not wanted:
+        return [1.0] * len(stores)
+    weights = []
+    for texts in stores:
+        held = wanted & {word for text in texts for word in analyse(text).words}
+        weights.append(MIN_STORE_WEIGHT + (1 - MIN_STORE_WEIGHT) * len(held) / len(wanted))
+    return weights

@@ -1,21 +1,26 @@
-"""A store as a Servable: a question in, passages out."""
+"""One store: as a caller may see it (`StoreView`), and as a Servable that answers searches."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.errors import Forbidden, InvalidRequest, nearest
+from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Found, Request, Search
+from portico_server.core.request import Attributes, Filter, Found, Request, Search
 from portico_server.core.servable import Card
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.stores import FileCounts, StoreRow
+from portico_server.db.file_batches import BatchRow as BatchRow
+from portico_server.db.stores import FileCounts as FileCounts
+from portico_server.db.stores import FileStatus as FileStatus
+from portico_server.db.stores import StoreFileRow as StoreFileRow
+from portico_server.db.stores import StoreRow as StoreRow
 from portico_server.knowledge import filter as filters
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.search import Condition, Searcher
 
 ANSWERS = ("auto", "write", "quote")
@@ -54,7 +59,7 @@ class StoreServable:
 
     ``embedding_model`` is the concrete name of the model whose vectors the store keeps; empty for a store
     that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``condition``: what a file
-    must meet for a caller to read it. ``indexes`` is the daemon's one `Indexes`. ``before`` is awaited before each
+    must meet for a caller to read it. ``indexes`` is the daemon's one `IndexManager`. ``before`` is awaited before each
     search, and may refuse it.
     """
 
@@ -66,7 +71,7 @@ class StoreServable:
         *,
         weight: float | None = None,
         condition: Condition,
-        indexes: Indexes,
+        indexes: IndexManager,
         database: Database,
         registry: Registry,
         before: Callable[[], Awaitable[None]] | None = None,
@@ -116,12 +121,12 @@ class StoreServable:
         return replace(found, files=states.count("completed"), waiting=states.count("in_progress"))
 
 
-def right_of(row: StoreRow) -> str:
+def scope_name(row: StoreRow) -> str:
     """What scopes call a store: its name, or its id where the name is a title alone."""
     return row.id if row.claim is None else row.name
 
 
-def named(found: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
+def name_stores(found: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
     """Stores with what a caller reaches them by: its own and shared ones by name, what neither has by id."""
     own = {row.name for row in found if row.owner == owner and row.claim is not None}
     result = []
@@ -131,7 +136,7 @@ def named(found: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
     return result
 
 
-def card_of(row: StoreRow, name: str) -> Card:
+def store_card(row: StoreRow, name: str) -> Card:
     """What the registry shows of a store."""
     return Card(
         name=name,
@@ -160,3 +165,53 @@ def check_answers(wanted: str) -> None:
             + nearest(wanted, ANSWERS),
             param="answers",
         )
+
+
+# A store as one caller may see it: the one way from `portico_server.api` and the apps to the content of a store.
+#
+# `Stores.get` hands out a `StoreView`, and whatever reads content takes one. A filter that is bound to the caller's key
+# is applied here and in `portico_server.knowledge.search`, which has it from `Stores.find`; nowhere else.
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView(StoreRow):
+    """A store and the ``condition`` that a file of it must meet for this caller; ``None``: it may read all of them."""
+
+    condition: Filter | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the caller may read every file."""
+        return self.condition is None
+
+    def permits(self, attributes: Attributes) -> bool:
+        """Whether the caller may read a file with these attributes. One that it may not read does not exist for it."""
+        return self.condition is None or filters.permits(self.condition, attributes)
+
+    def require(self, attributes: Attributes) -> None:
+        """Raise `Forbidden`, which names the condition, for attributes under which the caller would not see a file."""
+        if self.condition is not None and not self.permits(attributes):
+            raise Forbidden(
+                f"This key may only keep files in the store '{self.name or self.id}' whose attributes meet its filter: "
+                f"{filters.in_words(self.condition)}. Set 'attributes' so that they do.",
+                code="attributes_not_permitted",
+                param="attributes",
+            )
+
+    def require_whole(self) -> None:
+        """Raise `Forbidden` if there are files that the caller may not read: for what concerns all of them at once."""
+        if not self.whole:
+            raise Forbidden(
+                f"This key sees only a part of the store '{self.name or self.id}', and what was asked for concerns all "
+                "of it. Ask the operator, or use a key without a filter on this store.",
+                code="store_is_filtered",
+            )
+
+
+_COLUMNS = [field.name for field in fields(StoreRow)]
+
+
+def view(row: StoreRow, caller: Principal) -> StoreView:
+    """The store as ``caller`` may see it."""
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    return StoreView(**values, condition=caller.condition(row.id, row.name, row.owner))

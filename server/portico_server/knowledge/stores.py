@@ -31,7 +31,7 @@ from portico_server.knowledge.embed import concrete
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.following import Following, existing, follows
 from portico_server.knowledge.groups import Groups
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.made.making import Making
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
@@ -42,14 +42,15 @@ from portico_server.knowledge.recordings import Recordings
 from portico_server.knowledge.store import (
     StoreInfo,
     StoreServable,
-    card_of,
+    StoreView,
     check_answers,
     is_expired,
-    named,
-    right_of,
+    name_stores,
+    scope_name,
+    store_card,
+    view,
 )
 from portico_server.knowledge.sync import Plan
-from portico_server.knowledge.view import StoreView, view
 from portico_server.knowledge.work import Work
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -83,7 +84,7 @@ class Stores:
         self._files = files
         self._claims: set[str] | None = None
         """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
-        self._indexes = Indexes(database, settings.indexes)
+        self._indexes = IndexManager(database, settings.indexes)
         self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
         """The names of the keys with a filter on a store, by its name or id; put in by the composition root."""
         pictures = Pictures(registry, settings.picture_model, settings.ocr_languages)
@@ -238,7 +239,7 @@ class Stores:
                 f"There is no store '{ref[:80]}'.{nearest(ref, known)}", code="store_not_found", param="store"
             )
         if not caller.allows(f"stores:{row.id}:{action}"):
-            caller.require(f"stores:{right_of(row)}:{action}")
+            caller.require(f"stores:{scope_name(row)}:{action}")
         seen = view(row, caller)
         if whole or action == "manage":
             seen.require_whole()
@@ -247,14 +248,14 @@ class Stores:
     async def list(self, caller: Principal) -> list[StoreRow]:
         """All stores that ``caller`` may read, oldest first."""
         found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
-        return [row for row in found if caller.allows(f"stores:{right_of(row)}:read")]
+        return [row for row in found if caller.allows(f"stores:{scope_name(row)}:read")]
 
     async def describe(self, found: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
         """The same stores with what is known of that part of their content which ``caller`` may read."""
         seen = [view(row, caller) for row in found]
         counts = await self._database.read(rows.counts, [row.id for row in seen if row.whole])
         visible = await self._database.read(rows.visible, caller.id)
-        names = {row.id: name for row, name in named(visible, caller.id)}
+        names = {row.id: name for row, name in name_stores(visible, caller.id)}
         failed = [store for store, (files, _) in counts.items() if files.failed]
         problems = await self._database.read(rows.problems, failed) if failed else {}
         skipped = await self._database.read(skips.reasons, [row.id for row in seen if row.whole])
@@ -487,7 +488,7 @@ class Stores:
 
     def _served(self, row: StoreRow) -> Servable:
         return StoreServable(
-            card_of(row, right_of(row)),
+            store_card(row, scope_name(row)),
             row.id,
             row.embedding_model,
             weight=row.vector_weight,
@@ -513,7 +514,7 @@ class Stores:
     async def cards(self, caller: Principal) -> Sequence[Card]:
         """The cards of the stores that this caller has, and of those that are shared."""
         found = await self._database.read(rows.visible, caller.id)
-        return [card_of(row, name) for row, name in named(found, caller.id)]
+        return [store_card(row, name) for row, name in name_stores(found, caller.id)]
 
     async def _look_up(self, ref: str, caller: Principal) -> StoreRow | None:
         """A store by its name, the caller's own before a shared one, or by its id."""

@@ -21,13 +21,13 @@ from portico_server.db.files import MIRRORED, FileRow
 from portico_server.db.mirrored import Mirrored
 from portico_server.db.skips import Skips
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.filename import told
 from portico_server.knowledge.files import Files
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.receiving import Received
 from portico_server.knowledge.source import Missed, Same, Source
 from portico_server.knowledge.walk import Seen, Walk
+from portico_server.knowledge.words import searched_name
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,9 @@ class Sync:
         _require_some(source, found, known)
         result = Result()
         moved = await _moves(source, found, known)
-        renamed = [row.file_id for row, seen in moved if told(row.filename) != told(seen.name)]
+        renamed = [
+            row.file_id for row, seen in moved if searched_name(row.filename) != searched_name(seen.name)
+        ]
         if moved:
             known = await self._move(store, found, moved, renamed)
         result.moved = len(moved)

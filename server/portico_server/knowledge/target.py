@@ -12,7 +12,7 @@ from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.indexed import Indexed
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 
 
 class Target(Protocol):
@@ -42,7 +42,7 @@ class Target(Protocol):
 class StoreTarget:
     """The group that every store has."""
 
-    def __init__(self, store: StoreRow, database: Database, indexes: Indexes) -> None:
+    def __init__(self, store: StoreRow, database: Database, indexes: IndexManager) -> None:
         self.model = store.embedding_model
         self._store = store.id
         self._database = database
@@ -89,7 +89,7 @@ class StoreTarget:
 class GroupTarget:
     """A further group. Its failures are noted with it: the file itself is in the store."""
 
-    def __init__(self, group: GroupRow, model: str, database: Database, indexes: Indexes) -> None:
+    def __init__(self, group: GroupRow, model: str, database: Database, indexes: IndexManager) -> None:
         self.model = model
         self._group = group
         self._database = database

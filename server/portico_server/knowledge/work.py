@@ -14,7 +14,7 @@ from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.following import Following, follows
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.made.making import Making
 from portico_server.knowledge.model_change import ModelChange
@@ -32,7 +32,7 @@ class Work:
         self,
         database: Database,
         scheduler: Scheduler,
-        indexes: Indexes,
+        indexes: IndexManager,
         ingest: Ingest,
         following: Following,
         contents: Contents,

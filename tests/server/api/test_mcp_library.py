@@ -20,7 +20,7 @@ from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import Contents
 from portico_server.knowledge.files import Files
-from portico_server.knowledge.view import StoreView, view
+from portico_server.knowledge.store import StoreView, view
 from portico_server.runs.artifacts import ArtifactStore
 
 

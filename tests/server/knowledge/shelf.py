@@ -23,7 +23,7 @@ from portico_server.db import chunks, mirrored
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 from portico_server.db.schema import files, store_files, stores
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.store import StoreServable
 
 STORE = "vs_1"
@@ -111,7 +111,7 @@ class Shelf:
         self.registry = Registry()
         self.letters = Letters()
         self.registry.add(self.letters)
-        self.indexes = Indexes(self.database, home / "indexes")
+        self.indexes = IndexManager(self.database, home / "indexes")
 
     async def open(self) -> Shelf:
         await self.database.write(_store, self.model)
@@ -153,7 +153,7 @@ class Shelf:
     async def restart(self) -> None:
         """Close the indexes and open them again, as a new start of the daemon does."""
         await self.indexes.close()
-        self.indexes = Indexes(self.database, self.home / "indexes")
+        self.indexes = IndexManager(self.database, self.home / "indexes")
 
     async def close(self) -> None:
         await self.indexes.close()

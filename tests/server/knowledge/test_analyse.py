@@ -2,12 +2,12 @@
 
 import pytest
 
-from portico_server.knowledge.analyse import LONGEST, MOST_TERMS, analyse, question
+from portico_server.knowledge.analyse import MAX_QUESTION_TERMS, MAX_TERM_CHARS, analyse, analyse_question
 
 
 def found_by(text: str, asked: str) -> bool:
     """Whether a question shares a term with a text."""
-    indexed, looked_for = analyse(text), question(asked)
+    indexed, looked_for = analyse(text), analyse_question(asked)
     return bool({*indexed.words} & {*looked_for.words} or {*indexed.grams} & {*looked_for.grams})
 
 
@@ -59,22 +59,22 @@ def test_words_between_chinese_are_kept_whole() -> None:
 
 def test_repeated_words_count_in_a_text_and_once_in_a_question() -> None:
     assert analyse("bread bread").words == ["bread", "bread"]
-    assert question("bread bread").words == ["bread"]
+    assert analyse_question("bread bread").words == ["bread"]
 
 
 def test_stop_words_are_dropped_from_questions_only() -> None:
-    assert question("what is the bread").words == ["bread"]
+    assert analyse_question("what is the bread").words == ["bread"]
     assert "the" in analyse("the bread").words
-    assert question("什么是面包").words == ["面包"]
+    assert analyse_question("什么是面包").words == ["面包"]
 
 
 def test_a_question_of_stop_words_alone_is_still_asked() -> None:
-    assert question("to be or not to be").words == ["to", "be", "or", "not"]
+    assert analyse_question("to be or not to be").words == ["to", "be", "or", "not"]
 
 
 def test_monstrous_words_and_questions_are_cut() -> None:
-    assert analyse("x" * 1_000).words == ["x" * LONGEST]
-    assert len(question(" ".join(f"w{i}" for i in range(5_000))).words) == MOST_TERMS
+    assert analyse("x" * 1_000).words == ["x" * MAX_TERM_CHARS]
+    assert len(analyse_question(" ".join(f"w{i}" for i in range(5_000))).words) == MAX_QUESTION_TERMS
 
 
 @pytest.mark.parametrize("text", ["", "   ", "!?…—", "\ud800", "🙂"])
@@ -85,7 +85,7 @@ def test_a_text_without_words_has_no_terms(text: str) -> None:
 
 
 def test_a_verb_with_a_particle_is_also_looked_for_as_one_word() -> None:
-    asked = question("How do I back up my data?")
+    asked = analyse_question("How do I back up my data?")
 
     assert set(analyse("backup").words) <= set(asked.words)
     assert analyse("back up").words == ["back", "up"]

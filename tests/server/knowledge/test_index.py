@@ -12,8 +12,8 @@ from tests.server.knowledge.shelf import STORE, Shelf
 from portico.wire import Event, Status
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.db import changes, chunks
-from portico_server.knowledge.index import follow, follower, opened
-from portico_server.knowledge.index.mark import Mark, is_outdated
+from portico_server.knowledge.index import handle, manager, replayer
+from portico_server.knowledge.index.offset import LogOffset, is_outdated
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def _older(folder: Path) -> None:
     for name in ("file", "words", "grams", "heads", "mark"):
         builder.add_text_field(name, stored=name == "mark", tokenizer_name="raw", index_option="basic")
     writer = tantivy.Index(builder.build(), str(folder)).writer()
-    writer.add_document(tantivy.Document(file="", mark=Mark(2, 3).to_json()))
+    writer.add_document(tantivy.Document(file="", mark=LogOffset(2, 3).to_json()))
     writer.commit()
     writer.wait_merging_threads()
 
@@ -191,16 +191,16 @@ async def test_an_index_of_another_time_is_built_again(shelf: Shelf, tmp_path: P
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set when a build, slowed down to one chunk at a time, is half done."""
-    monkeypatch.setattr(follower, "ROWS", 1)
+    monkeypatch.setattr(replayer, "BATCH_CHUNKS", 1)
     event = asyncio.Event()
 
-    class Watched(follower.Progress):
+    class Watched(replayer.BuildProgress):
         def __setattr__(self, name: str, value: int) -> None:
             super().__setattr__(name, value)
             if name == "done" and value > 2:
                 event.set()
 
-    monkeypatch.setattr(follower, "Progress", Watched)
+    monkeypatch.setattr(replayer, "BuildProgress", Watched)
     return event
 
 
@@ -235,8 +235,8 @@ async def test_what_changes_during_a_build_is_found_once(shelf: Shelf, begun: as
 
 
 async def test_a_build_tells_how_far_it_is(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "ROWS", 1)
-    monkeypatch.setattr(opened, "_REPORT", 0.001)
+    monkeypatch.setattr(replayer, "BATCH_CHUNKS", 1)
+    monkeypatch.setattr(handle, "_REPORT_INTERVAL_S", 0.001)
     await shelf.put("f1", *[f"bread number {i}" for i in range(100)])
     events: list[Event] = []
 
@@ -253,8 +253,8 @@ async def test_a_build_tells_how_far_it_is(shelf: Shelf, monkeypatch: pytest.Mon
 async def test_a_search_does_not_wait_for_ever_for_a_build(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "ROWS", 1)
-    monkeypatch.setattr(opened, "BUILD_WAIT", 0.0)
+    monkeypatch.setattr(replayer, "BATCH_CHUNKS", 1)
+    monkeypatch.setattr(handle, "BUILD_WAIT_S", 0.0)
     await shelf.put("f1", *[f"bread number {i}" for i in range(100)])
     with pytest.raises(Unavailable) as caught:
         await shelf.find("bread")
@@ -263,7 +263,7 @@ async def test_a_search_does_not_wait_for_ever_for_a_build(
 
 
 async def test_changes_are_followed_in_the_background(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "COALESCE", 0.0)
+    monkeypatch.setattr(manager, "COALESCE_S", 0.0)
     await shelf.put("f1", "bread is baked")
     shelf.indexes.changed(STORE, shelf.model)
     await shelf.put("f2", "wine is pressed")
@@ -274,14 +274,14 @@ async def test_changes_are_followed_in_the_background(shelf: Shelf, monkeypatch:
 
 
 async def test_only_so_many_indexes_stay_open(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "OPEN", 2)
+    monkeypatch.setattr(manager, "MAX_OPEN_INDEXES", 2)
     for i in range(5):
         await shelf.indexes.ready(f"vs_{i}", "")
     assert [store for store, _group in shelf.indexes._open] == ["vs_3", "vs_4"]
 
 
 async def test_an_index_in_use_stays_open(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "OPEN", 1)
+    monkeypatch.setattr(manager, "MAX_OPEN_INDEXES", 1)
     async with shelf.indexes.use("vs_1", ""):
         await shelf.indexes.ready("vs_2", "")
         assert ("vs_1", "chunk") in shelf.indexes._open

@@ -19,14 +19,18 @@ from portico_server.core.servable import Card
 from portico_server.db import stores as store_rows
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge import several
+from portico_server.knowledge import search as several
 from portico_server.knowledge.contents import Attachment
-from portico_server.knowledge.stages.candidate import Candidate
-from portico_server.knowledge.stages.decay import decay
-from portico_server.knowledge.stages.diversity import spread
-from portico_server.knowledge.stages.duplicates import apart, collapse
-from portico_server.knowledge.stages.expand import joined
-from portico_server.knowledge.stages.likeness import jaccard, shingles
+from portico_server.knowledge.refine import (
+    SearchCandidate,
+    decay_scores,
+    diversify,
+    drop_near_duplicates,
+    drop_overlapping,
+    jaccard,
+    join_neighbours,
+    shingles,
+)
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -34,14 +38,14 @@ DAY = 86_400.0
 
 def candidate(
     number: int, text: str, score: float, *, start: int = 0, end: int = 0, file: str = "f", **attributes: Any
-) -> Candidate:
+) -> SearchCandidate:
     row = HitRow(
         number, file, f"{file}.txt", attributes, number, text, Place(start=start, end=end), "chunk", NOW
     )
-    return Candidate(row, score)
+    return SearchCandidate(row, score)
 
 
-def ids(candidates: list[Candidate]) -> list[int]:
+def ids(candidates: list[SearchCandidate]) -> list[int]:
     return [item.row.id for item in candidates]
 
 
@@ -58,9 +62,9 @@ def test_near_duplicates_collapse_into_the_best_of_them() -> None:
     one = candidate(1, "the grey gull sat on the old pier all day", 0.9)
     two = candidate(2, "the grey gull sat on the old pier all night", 0.8)
     other = candidate(3, "bread is baked in the morning", 0.7)
-    assert ids(collapse([one, two, other], 0.6)) == [1, 3]
-    assert ids(collapse([one, two, other], 1.0)) == [1, 2, 3]
-    assert ids(collapse([one, candidate(4, one.row.text, 0.5)], 1.0)) == [1]
+    assert ids(drop_near_duplicates([one, two, other], 0.6)) == [1, 3]
+    assert ids(drop_near_duplicates([one, two, other], 1.0)) == [1, 2, 3]
+    assert ids(drop_near_duplicates([one, candidate(4, one.row.text, 0.5)], 1.0)) == [1]
 
 
 def test_a_text_that_a_better_passage_holds_is_left_out() -> None:
@@ -68,16 +72,16 @@ def test_a_text_that_a_better_passage_holds_is_left_out() -> None:
     inside = candidate(2, "x" * 20, 0.8, start=90, end=110)
     behind = candidate(3, "x" * 20, 0.7, start=95, end=120)
     elsewhere = candidate(4, "x" * 20, 0.6, start=10, end=30, file="g")
-    assert ids(apart([whole, inside, behind, elsewhere])) == [1, 2, 4]
+    assert ids(drop_overlapping([whole, inside, behind, elsewhere])) == [1, 2, 4]
 
 
 def test_diversity_puts_the_unlike_first_and_keeps_scores() -> None:
     best = candidate(1, "the grey gull sat on the pier", 1.0)
     twin = candidate(2, "the grey gull sat on the pier too", 0.95)
     other = candidate(3, "bread is baked in the morning", 0.6)
-    assert ids(spread([best, twin, other], 0.0, 3)) == [1, 2, 3]
-    assert ids(spread([best, twin, other], 0.5, 3)) == [1, 3, 2]
-    assert [item.score for item in spread([best, twin, other], 0.5, 2)] == [1.0, 0.6]
+    assert ids(diversify([best, twin, other], 0.0, 3)) == [1, 2, 3]
+    assert ids(diversify([best, twin, other], 0.5, 3)) == [1, 3, 2]
+    assert [item.score for item in diversify([best, twin, other], 0.5, 2)] == [1.0, 0.6]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_diversity_puts_the_unlike_first_and_keeps_scores() -> None:
 )
 def test_a_score_halves_with_each_half_life_of_an_attribute(written: str | float) -> None:
     old, new = candidate(1, "a", 0.8, written=written), candidate(2, "b", 0.5, written=NOW)
-    faded = decay([old, new], 10, "written", NOW)
+    faded = decay_scores([old, new], 10, "written", NOW)
     assert ids(faded) == [2, 1]
     assert faded[1].score == pytest.approx(0.4)
 
@@ -94,10 +98,10 @@ def test_a_score_halves_with_each_half_life_of_an_attribute(written: str | float
 def test_without_the_attribute_the_arrival_counts_and_the_future_costs_nothing() -> None:
     arrived = candidate(1, "a", 0.8)
     arrived = replace(arrived, row=replace(arrived.row, created_at=NOW - DAY))
-    assert decay([arrived], 1, "written", NOW)[0].score == pytest.approx(0.4)
-    assert decay([candidate(1, "a", 0.8, written=NOW + DAY)], 1, "written", NOW)[0].score == 0.8
+    assert decay_scores([arrived], 1, "written", NOW)[0].score == pytest.approx(0.4)
+    assert decay_scores([candidate(1, "a", 0.8, written=NOW + DAY)], 1, "written", NOW)[0].score == 0.8
     with pytest.raises(InvalidRequest, match="is no time") as caught:
-        decay([candidate(1, "a", 0.8, written="last summer")], 1, "written", NOW)
+        decay_scores([candidate(1, "a", 0.8, written="last summer")], 1, "written", NOW)
     assert caught.value.param == "decay_by"
 
 
@@ -105,10 +109,10 @@ def test_neighbours_are_joined_without_what_they_share() -> None:
     text = "One two three. Four five six. Seven eight."
     a = candidate(1, text[0:28], 1, start=0, end=28).row
     b = candidate(2, text[15:42], 1, start=15, end=42).row
-    whole = joined(b, [a, b])
+    whole = join_neighbours(b, [a, b])
     assert (whole.text, whole.place.start, whole.place.end) == (text[:42], 0, 42)
     c = candidate(3, "far", 1, start=60, end=63).row
-    assert joined(a, [a, c]).text == f"{a.text}\nfar"
+    assert join_neighbours(a, [a, c]).text == f"{a.text}\nfar"
 
 
 # --- in a search --------------------------------------------------------------------------------------------
@@ -258,7 +262,7 @@ async def test_several_stores_are_ranked_by_what_they_have_to_say(shop: Workshop
     bread = await stocked(shop, "bread", "Bread is baked at 230 degrees.", "Eat bread while it is warm.")
     for query, name in (("what does the gull eat", "gulls"), ("at how many degrees is bread baked", "bread")):
         for stores in ([gulls, bread], [bread, gulls]):
-            found = await several.search(stores, Search(query, trace=True), shop.runner, LOCAL)
+            found = await several.search_stores(stores, Search(query, trace=True), shop.runner, LOCAL)
             assert found.passages[0].store == name
             assert {passage.store for passage in found.passages} == {"gulls", "bread"}
             assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
@@ -268,7 +272,7 @@ async def test_several_stores_are_ranked_by_what_they_have_to_say(shop: Workshop
 
 async def test_a_text_that_stands_in_two_stores_is_given_once(shop: Workshop) -> None:
     stores = [await stocked(shop, name, GULLS[0]) for name in ("one", "two")]
-    found = await several.search(stores, Search("gull"), shop.runner, LOCAL)
+    found = await several.search_stores(stores, Search("gull"), shop.runner, LOCAL)
     assert [passage.text for passage in found.passages] == [GULLS[0]]
     with pytest.raises(InvalidRequest, match="1 to 16 stores"):
-        await several.search([], Search("gull"), shop.runner, LOCAL)
+        await several.search_stores([], Search("gull"), shop.runner, LOCAL)

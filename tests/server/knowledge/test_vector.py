@@ -9,14 +9,14 @@ import pytest
 
 from portico_server.core.errors import Conflict
 from portico_server.db.changes import Change
-from portico_server.knowledge.index import hnsw, vector
-from portico_server.knowledge.index.exact import Exact
-from portico_server.knowledge.index.mark import Damaged, Mark
-from portico_server.knowledge.index.vector import VERSION, VectorIndex
+from portico_server.knowledge.index import nearest, vector
+from portico_server.knowledge.index.nearest import ExactVectors
+from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
+from portico_server.knowledge.index.vector import VECTOR_INDEX_VERSION, VectorIndex
 
 SIZE = 16
 
-needs_hnswlib = pytest.mark.skipif(not hnsw.AVAILABLE, reason="hnswlib is not installed")
+needs_hnswlib = pytest.mark.skipif(not nearest.HNSW_AVAILABLE, reason="hnswlib is not installed")
 
 
 def some(number: int, size: int = SIZE, seed: int = 0) -> np.ndarray:
@@ -28,14 +28,14 @@ def rows(data: np.ndarray, first: int = 1) -> list[tuple[int, bytes]]:
     return [(first + i, item.astype("<f4").tobytes()) for i, item in enumerate(data)]
 
 
-def mark(seq: int) -> Mark:
-    return Mark(VERSION).at(Change(seq, "put", "f1", 1, 1), 1)
+def mark(seq: int) -> LogOffset:
+    return LogOffset(VECTOR_INDEX_VERSION).at(Change(seq, "put", "f1", 1, 1), 1)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs from 100 vectors on."""
-    monkeypatch.setattr(vector, "GRAPH_FROM", 100)
+    monkeypatch.setattr(vector, "MIN_GRAPH_VECTORS", 100)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_graph_answers_as_exact_search_does(index: VectorIndex) -> None:
     data = some(500)
     index.put(rows(data))
     assert index.wants_graph
-    exact = Exact(SIZE)
+    exact = ExactVectors(SIZE)
     exact.put(range(1, 501), data)
     index.build()
     assert not index.wants_graph
@@ -137,14 +137,14 @@ def test_changes_during_the_building_of_a_graph_are_in_it(
     data = some(200)
     index.put(rows(data[:150]))
     begun, go_on = threading.Event(), threading.Event()
-    fill = hnsw.Graph.fill
+    fill = nearest.HnswGraph.fill
 
-    def slow(self: hnsw.Graph, *arguments: object) -> bool:
+    def slow(self: nearest.HnswGraph, *arguments: object) -> bool:
         begun.set()
         assert go_on.wait(10)
         return fill(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hnsw.Graph, "fill", slow)
+    monkeypatch.setattr(nearest.HnswGraph, "fill", slow)
     thread = threading.Thread(target=index.build)
     thread.start()
     assert begun.wait(10)
@@ -203,7 +203,7 @@ def test_a_damaged_graph_is_noticed(tmp_path: Path, suffix: str, how: str) -> No
     if (suffix, how) == (".json", "lose"):
         assert VectorIndex(folder).mark.seq == -1
         return
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedIndex):
         VectorIndex(folder)
 
 
@@ -211,7 +211,7 @@ def test_a_damaged_graph_is_noticed(tmp_path: Path, suffix: str, how: str) -> No
 def test_without_hnswlib_exact_search_stands_in(
     index: VectorIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(hnsw, "AVAILABLE", False)
+    monkeypatch.setattr(nearest, "HNSW_AVAILABLE", False)
     vector._explain_exact.cache_clear()
     data = some(200)
     index.put(rows(data))

@@ -18,8 +18,8 @@ from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
     from portico_server.knowledge.files import Files
+    from portico_server.knowledge.store import StoreFileRow, StoreView
     from portico_server.knowledge.stores import Stores
-    from portico_server.knowledge.view import StoreFileRow, StoreView
 
 LARGEST: Final = 16 * MB_BYTES
 """Bytes of a file that are sent in one message; a larger one is fetched over HTTP."""

@@ -12,7 +12,7 @@ from portico_server.api.endpoint import Caller, TheParts
 from portico_server.api.endpoint import router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.core.request import Found, Refine, Search
-from portico_server.knowledge import several
+from portico_server.knowledge import search as several
 from portico_server.knowledge.filter import parse as parse_filter
 
 router = new_router(prefix="/api/search", tags=["Stores"])
@@ -78,7 +78,7 @@ class Question(BaseModel):
 class WideQuestion(Question):
     """A search of several stores, by name or id."""
 
-    stores: list[str] = Field(min_length=1, max_length=several.MOST)
+    stores: list[str] = Field(min_length=1, max_length=several.MAX_STORES)
     route: bool = False
     """Let the model ``writer`` choose those that the question is for."""
 
@@ -95,7 +95,9 @@ async def search_stores(question: WideQuestion, request: Request, parts: ThePart
     """Passages of several stores that answer a question, ranked together."""
     rows = [await parts.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
     with Presence(request.scope["portico.exchange"]):
-        found = await several.search(rows, question.search(), parts.runner, caller, routed=question.route)
+        found = await several.search_stores(
+            rows, question.search(), parts.runner, caller, routed=question.route
+        )
     return answer(found)
 
 

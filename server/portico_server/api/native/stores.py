@@ -20,8 +20,7 @@ from portico_server.api.parts import ApiServices
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
 from portico_server.knowledge.sources import spec
-from portico_server.knowledge.store import StoreInfo
-from portico_server.knowledge.view import FileStatus, StoreFileRow, StoreRow
+from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, StoreRow
 
 router = new_router(prefix="/api/stores", tags=["Stores"])
 

@@ -9,8 +9,7 @@ from pydantic import BaseModel, Field
 
 from portico.wire import Passage
 from portico_server.core.passage import where
-from portico_server.knowledge.store import StoreInfo
-from portico_server.knowledge.view import BatchRow, FileCounts, StoreFileRow
+from portico_server.knowledge.store import BatchRow, FileCounts, StoreFileRow, StoreInfo
 
 Attribute = str | float | bool
 

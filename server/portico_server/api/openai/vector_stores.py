@@ -20,7 +20,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Refine, Search
 from portico_server.knowledge.contents import Attachment, check_metadata
 from portico_server.knowledge.filter import parse as parse_filter
-from portico_server.knowledge.view import FileStatus, StoreRow
+from portico_server.knowledge.store import FileStatus, StoreRow
 
 router = new_router(prefix="/v1/vector_stores", tags=["OpenAI: vector stores"])
 

@@ -20,9 +20,9 @@ from portico_server.knowledge.archive.door import Archive
 from portico_server.knowledge.archive.export import Export
 from portico_server.knowledge.archive.restore import Restore
 from portico_server.knowledge.files import Files
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.names import check_store_name
-from portico_server.knowledge.view import StoreView, view
+from portico_server.knowledge.store import StoreView, view
 
 
 class Shelf(Protocol):
@@ -39,7 +39,7 @@ class Portable:
     """Works on a `StoreView` that `Stores.get` has handed out for ``read``: rights were checked there."""
 
     def __init__(
-        self, shelf: Shelf, database: Database, registry: Registry, files: Files, indexes: Indexes
+        self, shelf: Shelf, database: Database, registry: Registry, files: Files, indexes: IndexManager
     ) -> None:
         self._shelf = shelf
         self._database = database

@@ -23,7 +23,7 @@ from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.archive.door import Archive, File, refused
 from portico_server.knowledge.archive.form import PAGE
 from portico_server.knowledge.files import Files
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 
 T = TypeVar("T")
 
@@ -49,9 +49,9 @@ class _Written:
 
 
 class Restore:
-    """Reads archives. What was cut off is swept away at the next start, see `Indexes.sweep`."""
+    """Reads archives. What was cut off is swept away at the next start, see `IndexManager.sweep`."""
 
-    def __init__(self, database: Database, files: Files, indexes: Indexes) -> None:
+    def __init__(self, database: Database, files: Files, indexes: IndexManager) -> None:
         self._database = database
         self._files = files
         self._indexes = indexes

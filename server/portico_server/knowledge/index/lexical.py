@@ -11,44 +11,106 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from math import log1p
 from pathlib import Path
 
 import tantivy
 from tantivy import Document, FieldType, Occur, Query
 
-from portico_server.knowledge.analyse import VERSION, Terms, analyse, question
-from portico_server.knowledge.index import named
-from portico_server.knowledge.index.ahead import Ahead, Joined
-from portico_server.knowledge.index.mark import NAMES, TEXTS, Damaged, Mark
+from portico_server.knowledge.analyse import ANALYSER_VERSION, Terms, analyse, analyse_question
+from portico_server.knowledge.index.offset import NAME_FIELDS, TEXT_FIELDS, DamagedIndex, LogOffset
+from portico_server.knowledge.index.prefetch import JoinedTerms, TermPrefetch
+from portico_server.knowledge.words import name_in_words, searched_name
+
+# What the names of files add to the scores of their chunks in the lexical index.
+
+
+NAME_WEIGHT = 0.2
+"""What a word in the name of a chunk's file counts beside one in its text. Measured."""
+
+MAX_NAME_WORDS = 8
+"""Words of a question, at most, that may be meant as the name of a file: if one has them all, they count like text."""
+
+ANY_FILE = "*"
+"""What the first chunk of each file has in the field ``firsts`` beside the terms of the name: so files are counted."""
+
+NAME_CACHE_SIZE = 4_096
+"""Names of which the terms are kept: all chunks of a file have the same."""
+
+
+def name_terms(name: str) -> str:
+    """The words and the bigrams of a file's name, once each, with spaces between."""
+    return _cached_name_terms(searched_name(name))
+
+
+@lru_cache(NAME_CACHE_SIZE)
+def _cached_name_terms(name: str) -> str:
+    terms = analyse(name_in_words(name))
+    return " ".join(dict.fromkeys((*terms.words, *terms.grams)))
+
+
+def name_clauses(
+    searcher: tantivy.Searcher, schema: tantivy.Schema, terms: Terms, gram_weight: float
+) -> list[tuple[Occur, Query]]:
+    """What is to be added to a query for ``terms``.
+
+    A term counts by how few files have it in their names, on the scale of how few chunks have a word: a large file does
+    not make its own name common.
+    """
+    total = searcher.doc_freq("firsts", ANY_FILE)
+    scale = log1p(searcher.num_docs) / log1p(total) if total else 0.0
+    rare: dict[str, float] = {}
+    for term in dict.fromkeys((*terms.words, *terms.grams)):
+        held = searcher.doc_freq("firsts", term)
+        if held:
+            rare[term] = scale * log1p((max(0, total - held) + 0.5) / (held + 0.5))
+
+    def holds(term: str) -> Query:
+        return Query.term_query(schema, "names", term, "basic")
+
+    words = set(terms.words)
+    found = [
+        (
+            Occur.Should,
+            Query.const_score_query(holds(term), NAME_WEIGHT * (1 if term in words else gram_weight) * count),
+        )
+        for term, count in rare.items()
+    ]
+    if 1 < len(words) <= MAX_NAME_WORDS and words <= rare.keys():
+        whole = Query.boolean_query([(Occur.Must, holds(word)) for word in terms.words])
+        counts = sum(rare[word] for word in words)
+        found.append((Occur.Should, Query.const_score_query(whole, (1 - NAME_WEIGHT) * counts)))
+    return found
+
 
 GRAM_WEIGHT = 0.5
 """What a matching bigram counts beside a matching word; measured."""
 
-HEAD_WEIGHT = 0.3
+HEADING_WEIGHT = 0.3
 """What a word in a heading above a chunk counts beside one in its text."""
 
-HEADS = 4_096
+HEADING_CACHE_SIZE = 4_096
 """Headings of which the terms are kept: all chunks of a section have the same."""
 
-HEAP = 32_000_000
+WRITER_HEAP_BYTES = 32_000_000
 """Bytes the writer collects before it writes a segment."""
 
-EQUALS = 10
+TIE_FACTOR = 10
 """How many times as many hits are looked at where chunks of the same score stand on both sides of the limit."""
 
-_MAGIC = 1337
+_FOOTER_MAGIC = 1337
 """The last four bytes of every file of tantivy's, after the length of its footer."""
 
 
 class LexicalIndex:
-    """Opened from ``folder``, made there if there is none. Raises `Damaged` if it cannot be used as it is.
+    """Opened from ``folder``, made there if there is none. Raises `DamagedIndex` if it cannot be used as it is.
 
     Files that are called otherwise now (`portico_server.db.changes.Op` ``name``) are put in again.
 
     ``ahead``: where terms may lie that have been worked out already.
     """
 
-    def __init__(self, folder: Path, ahead: Ahead | None = None) -> None:
+    def __init__(self, folder: Path, ahead: TermPrefetch | None = None) -> None:
         self._folder = folder
         self._ahead = ahead
         self.has_names = True
@@ -69,7 +131,7 @@ class LexicalIndex:
         self._folder.mkdir(parents=True)
         self._index = tantivy.Index(self._schema, str(self._folder))
         self._index.config_reader("manual")
-        self.mark = Mark(VERSION, seq=-1)
+        self.mark = LogOffset(ANALYSER_VERSION, seq=-1)
         """The number −1: never filled."""
 
     def __len__(self) -> int:
@@ -93,14 +155,14 @@ class LexicalIndex:
                 document.add_text("words", words)
                 document.add_text("grams", grams)
                 if head:
-                    document.add_text("heads", _heads(head))
+                    document.add_text("heads", _heading_terms(head))
                 if name:
-                    document.add_text("names", named.terms_of(name))
+                    document.add_text("names", name_terms(name))
                 if ordinal == 0:
-                    document.add_text("firsts", f"{named.EVERY} {named.terms_of(name)}")
+                    document.add_text("firsts", f"{ANY_FILE} {name_terms(name)}")
                 writer.add_document(document)
 
-    def _terms(self, text: str) -> Joined:
+    def _terms(self, text: str) -> JoinedTerms:
         known = self._ahead.take(text) if self._ahead is not None else None
         return analyse(text).joined() if known is None else known
 
@@ -113,7 +175,7 @@ class LexicalIndex:
                 )
             )
 
-    def commit(self, mark: Mark) -> None:
+    def commit(self, mark: LogOffset) -> None:
         """Put on disk what was added and removed, together with how far that is, and let searches see it."""
         with _damage():
             writer = self._writing()
@@ -146,24 +208,24 @@ class LexicalIndex:
 
     def _writing(self) -> tantivy.IndexWriter:
         if self._writer is None:
-            self._writer = self._index.writer(heap_size=HEAP, num_threads=1)
+            self._writer = self._index.writer(heap_size=WRITER_HEAP_BYTES, num_threads=1)
         return self._writer
 
-    def _read_mark(self) -> Mark:
+    def _read_mark(self) -> LogOffset:
         searcher = self._index.searcher()
         found = searcher.search(Query.term_query(self._schema, "file", "", "basic"), limit=1).hits
         if not found:
-            return Mark(VERSION, seq=-1)
-        return Mark.from_json(str(searcher.doc(found[0][1]).get_first("mark")), VERSION)
+            return LogOffset(ANALYSER_VERSION, seq=-1)
+        return LogOffset.from_json(str(searcher.doc(found[0][1]).get_first("mark")), ANALYSER_VERSION)
 
     # --- searching --------------------------------------------------------------------------------
 
     def search(self, text: str, limit: int, files: Sequence[str] | None = None) -> list[tuple[int, float]]:
         """The best ``limit`` chunks for a question as (id, BM25 score), best first, equal scores by id.
 
-        ``files`` restricts them to those files. Raises `Damaged` if the index cannot be read.
+        ``files`` restricts them to those files. Raises `DamagedIndex` if the index cannot be read.
         """
-        terms = question(text)
+        terms = analyse_question(text)
         if not terms.words and not terms.grams:
             return []
         with _damage():
@@ -172,7 +234,7 @@ class LexicalIndex:
             hits = searcher.search(query, limit=limit + 1, count=False).hits
             if len(hits) > limit and hits[limit][0] == hits[limit - 1][0]:
                 # Which of equals come first depends on how the index grew: of more of them, the lowest ids do.
-                hits = searcher.search(query, limit=EQUALS * limit, count=False).hits
+                hits = searcher.search(query, limit=TIE_FACTOR * limit, count=False).hits
             chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
         ranking = [
             (int(chunk), float(hit[0])) for chunk, hit in zip(chunks, hits, strict=True) if chunk is not None
@@ -183,14 +245,14 @@ class LexicalIndex:
         fields = (
             ("words", terms.words, 1.0),
             ("grams", terms.grams, GRAM_WEIGHT),
-            ("heads", terms.words, HEAD_WEIGHT),
+            ("heads", terms.words, HEADING_WEIGHT),
         )
         parts = [
             (Occur.Should, Query.boost_query(Query.term_query(self._schema, field, term, "freq"), weight))
             for field, found, weight in fields
             for term in found
         ]
-        parts += named.clauses(searcher, self._schema, terms, GRAM_WEIGHT)
+        parts += name_clauses(searcher, self._schema, terms, GRAM_WEIGHT)
         asked = Query.boolean_query(parts)
         if files is None:
             return asked
@@ -198,8 +260,8 @@ class LexicalIndex:
         return Query.boolean_query([(Occur.Must, asked), (Occur.Must, allowed)])
 
 
-@lru_cache(HEADS)
-def _heads(head: str) -> str:
+@lru_cache(HEADING_CACHE_SIZE)
+def _heading_terms(head: str) -> str:
     """The words of headings, with spaces between."""
     return analyse(head).joined()[0]
 
@@ -207,9 +269,9 @@ def _heads(head: str) -> str:
 def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder().add_unsigned_field("chunk", indexed=True, fast=True)
     builder.add_text_field("file", tokenizer_name="raw", index_option="basic")
-    for name in TEXTS:
+    for name in TEXT_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
-    for name in NAMES:
+    for name in NAME_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
     # The mark is a document of its own, of the file "": one commit writes both or neither.
     builder.add_text_field("mark", stored=True, tokenizer_name="raw", index_option="basic")
@@ -218,19 +280,19 @@ def _schema() -> tantivy.Schema:
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Turn what tantivy raises for unreadable files into `Damaged`; a full disk stays an `OSError`."""
+    """Turn what tantivy raises for unreadable files into `DamagedIndex`; a full disk stays an `OSError`."""
     try:
         yield
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         if "No space left" in str(error) or "StorageFull" in str(error):
             raise OSError(28, str(error)) from error
-        raise Damaged(str(error)) from error
+        raise DamagedIndex(str(error)) from error
     except FileNotFoundError as error:
-        raise Damaged(str(error)) from error
+        raise DamagedIndex(str(error)) from error
     except BaseException as error:
         # A panic inside tantivy does not derive from Exception; here it means an index it cannot digest.
         if type(error).__name__ == "PanicException":
-            raise Damaged(str(error)) from error
+            raise DamagedIndex(str(error)) from error
         raise
 
 
@@ -238,7 +300,7 @@ def _verify(folder: Path) -> None:
     """Compare each file of the committed segments with its checksum, which tantivy writes but does not read.
 
     The last 8 bytes of a file are the footer's length and a magic number, before them the footer, JSON with
-    the CRC32 of all that stands before it. Raises `Damaged` that names the file.
+    the CRC32 of all that stands before it. Raises `DamagedIndex` that names the file.
     """
     meta = json.loads((folder / "meta.json").read_bytes())
     for segment in meta["segments"]:
@@ -249,7 +311,7 @@ def _verify(folder: Path) -> None:
             if path.name.endswith(".temp") or (path.suffix == ".del" and path.name != dead):
                 continue  # left over from an earlier commit
             if not _intact(path):
-                raise Damaged(f"{path.name} is not what was written")
+                raise DamagedIndex(f"{path.name} is not what was written")
 
 
 def _intact(path: Path) -> bool:
@@ -259,7 +321,7 @@ def _intact(path: Path) -> bool:
             return False
         file.seek(size - 8)
         length, magic = (int.from_bytes(file.read(4), "little") for _ in range(2))
-        if magic != _MAGIC or length > size - 8:
+        if magic != _FOOTER_MAGIC or length > size - 8:
             return False
         body = size - 8 - length
         file.seek(body)

@@ -16,25 +16,25 @@ import numpy as np
 
 from portico._installed import how_to_add
 from portico_server.core.errors import Conflict
-from portico_server.knowledge.index import hnsw
-from portico_server.knowledge.index.exact import Exact, Floats, Halves, Ids, Ranges, Scored
-from portico_server.knowledge.index.mark import Mark
+from portico_server.knowledge.index import nearest
+from portico_server.knowledge.index.nearest import ExactVectors, Floats, Halves, Ids, Ranges, Scored
+from portico_server.knowledge.index.offset import LogOffset
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VECTOR_INDEX_VERSION = 1
 
-GRAPH_FROM = 20_000
+MIN_GRAPH_VECTORS = 20_000
 """Vectors from which on a graph is worth its building time."""
 
-SAVE_EVERY = 5_000
+SAVE_EVERY_CHANGES = 5_000
 """Changes after which a graph is saved again; what came since is taken from SQL at the next start."""
 
-PIECE = 64
+PUT_BATCH_VECTORS = 64
 """Vectors put in at a time: a search waits for one piece at most."""
 
 
-class Vectors(Protocol):
+class VectorSearch(Protocol):
     """What both kinds of search can do. Vectors are float32, of unit length; scores are cosines."""
 
     dimensions: int
@@ -63,14 +63,14 @@ class VectorIndex:
         """Held by whoever changes or saves the vectors; taken before ``_using``."""
         self._using = threading.Lock()
         """Held for one search or one small change."""
-        self._vectors: Vectors | None = None
+        self._vectors: VectorSearch | None = None
         self._since_build: list[tuple[list[int], Floats | None]] | None = None
         self._unsaved = 0
         self._stop = threading.Event()
         self.has_names = False
-        self.mark = Mark(VERSION, seq=-1)
-        if hnsw.AVAILABLE:
-            loaded = hnsw.load(folder, VERSION)
+        self.mark = LogOffset(VECTOR_INDEX_VERSION, seq=-1)
+        if nearest.HNSW_AVAILABLE:
+            loaded = nearest.load_graph(folder, VECTOR_INDEX_VERSION)
             if loaded is not None:
                 self._vectors, self.mark = loaded
 
@@ -91,24 +91,28 @@ class VectorIndex:
         data = data.astype(np.float32, copy=False)
         with self._changing:
             vectors = self._fitting(size // 4)
-            for i in range(0, len(ids), PIECE):
+            for i in range(0, len(ids), PUT_BATCH_VECTORS):
                 with self._using:
-                    vectors.put(ids[i : i + PIECE], data[i : i + PIECE])
-            if hnsw.AVAILABLE and isinstance(vectors, Exact) and len(vectors) >= GRAPH_FROM:
+                    vectors.put(ids[i : i + PUT_BATCH_VECTORS], data[i : i + PUT_BATCH_VECTORS])
+            if (
+                nearest.HNSW_AVAILABLE
+                and isinstance(vectors, ExactVectors)
+                and len(vectors) >= MIN_GRAPH_VECTORS
+            ):
                 with self._using:
                     vectors.halve()  # the graph that is to be built keeps them so, and takes these over
             if self._since_build is not None:
                 self._since_build.append((ids, data))
             self._unsaved += len(ids)
 
-    def _fitting(self, dimensions: int) -> Vectors:
+    def _fitting(self, dimensions: int) -> VectorSearch:
         held = self._vectors
         if held is not None and held.dimensions == dimensions:
             return held
         if held is not None:
             logger.warning("vectors of %d numbers give way to new ones of %d", held.dimensions, dimensions)
         self._since_build = None
-        self._vectors = fresh = Exact(dimensions)
+        self._vectors = fresh = ExactVectors(dimensions)
         return fresh
 
     def delete(self, first: int, last: int) -> None:
@@ -122,10 +126,10 @@ class VectorIndex:
                 self._since_build.append((gone, None))
             self._unsaved += last - first + 1
 
-    def commit(self, mark: Mark) -> None:
+    def commit(self, mark: LogOffset) -> None:
         """Everything up to ``mark`` has been put in."""
         self.mark = mark
-        if self._unsaved >= SAVE_EVERY:
+        if self._unsaved >= SAVE_EVERY_CHANGES:
             self.save()
 
     def clear(self) -> None:
@@ -134,7 +138,7 @@ class VectorIndex:
             self._vectors = None
             self._since_build = None
             self._unsaved = 0
-        self.mark = Mark(VERSION, seq=-1)
+        self.mark = LogOffset(VECTOR_INDEX_VERSION, seq=-1)
 
     def rollback(self) -> None:
         """Nothing to forget: putting the same vectors in again changes nothing."""
@@ -161,13 +165,13 @@ class VectorIndex:
     def wants_graph(self) -> bool:
         """Whether a graph should be built now: there is none for that many, or half of it is dead."""
         vectors = self._vectors
-        if not hnsw.AVAILABLE:
-            if vectors is not None and len(vectors) >= GRAPH_FROM:
+        if not nearest.HNSW_AVAILABLE:
+            if vectors is not None and len(vectors) >= MIN_GRAPH_VECTORS:
                 _explain_exact()
             return False
-        if isinstance(vectors, hnsw.Graph):
+        if isinstance(vectors, nearest.HnswGraph):
             return vectors.dead > max(len(vectors), 1_000)
-        return vectors is not None and len(vectors) >= GRAPH_FROM
+        return vectors is not None and len(vectors) >= MIN_GRAPH_VECTORS
 
     def build(self) -> None:
         """Build a graph, beside the searches and changes that go on, and save it. Ends early after `stop`."""
@@ -175,11 +179,11 @@ class VectorIndex:
             old = self._vectors
             if old is None:
                 return
-            exact = old.exact if isinstance(old, hnsw.Graph) else old
-            assert isinstance(exact, Exact)
+            exact = old.exact if isinstance(old, nearest.HnswGraph) else old
+            assert isinstance(exact, ExactVectors)
             ids, data = exact.items()
             self._since_build = []
-        graph = hnsw.Graph(old.dimensions, exact=exact)
+        graph = nearest.HnswGraph(old.dimensions, exact=exact)
         filled = graph.fill(ids, data, self._stop)
         with self._changing:
             missed = self._missed()
@@ -203,7 +207,7 @@ class VectorIndex:
         """Put the graph on disk, if there is one; a disk that is full costs only time at the next start."""
         with self._changing:
             vectors, self._unsaved = self._vectors, 0
-            if not isinstance(vectors, hnsw.Graph):
+            if not isinstance(vectors, nearest.HnswGraph):
                 return
             try:
                 vectors.save(self._folder, self.mark)
@@ -226,6 +230,6 @@ def _explain_exact() -> None:
     logger.warning(
         "A store holds more than %d vectors and hnswlib is not installed: each is compared, which is right "
         "but slower. What makes it fast: %s",
-        GRAPH_FROM,
+        MIN_GRAPH_VECTORS,
         how_to_add("hnsw"),
     )

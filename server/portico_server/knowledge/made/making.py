@@ -21,7 +21,7 @@ from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import is_late, needs_model
 from portico_server.knowledge.embed import embed
 from portico_server.knowledge.files import Files
-from portico_server.knowledge.index.follow import Indexes
+from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import HOUSE, Ingest
 from portico_server.knowledge.made import meaning, within
 from portico_server.knowledge.made.write import Writing, form_of
@@ -53,7 +53,7 @@ class Making:
         database: Database,
         files: Files,
         readers: Readers,
-        indexes: Indexes,
+        indexes: IndexManager,
         ingest: Ingest,
         scheduler: Scheduler,
     ) -> None:

@@ -15,7 +15,7 @@ import orjson
 from portico.wire import Place
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
-from portico_server.knowledge.index.ahead import Ahead
+from portico_server.knowledge.index.prefetch import TermPrefetch
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.part import Part, Unreadable
 from portico_server.subprocesses import run_module
@@ -59,7 +59,7 @@ class Readers:
         languages: str = "",
         pictures: Sees | None = None,
         recordings: Hears | None = None,
-        ahead: Ahead | None = None,
+        ahead: TermPrefetch | None = None,
     ) -> None:
         self._ahead = ahead
         self._seconds = seconds

@@ -1,4 +1,4 @@
-"""How far an index has come: kept inside it, so that it can never be ahead of or behind what it holds."""
+"""How far an index has replayed the change log. Stored inside the index, so that it matches what the index holds."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from portico_server.db.changes import Change
 
-TEXTS = ("words", "grams", "heads")
+TEXT_FIELDS = ("words", "grams", "heads")
 """Fields of the lexical index that have what a chunk says …"""
 
-NAMES = ("names", "firsts")
+NAME_FIELDS = ("names", "firsts")
 """… and how its file is called: every chunk, and the first one of each file."""
 
 
-class Damaged(Exception):
+class DamagedIndex(Exception):
     """An index that cannot be read, or of another version. It is built again from SQL; nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LogOffset:
     """The last change that an index holds, and enough of it to notice a database put back to a backup.
 
     ``seq`` −1 is an index that was never filled. ``highest`` is the largest chunk id that was ever put in.
@@ -34,11 +34,11 @@ class Mark:
     first_chunk: int = 0
     highest: int = 0
 
-    def at(self, change: Change | None, highest: int) -> Mark:
+    def at(self, change: Change | None, highest: int) -> LogOffset:
         """This mark moved to ``change``; to the beginning of the log without one."""
         if change is None:
-            return Mark(self.version, highest=highest)
-        return Mark(self.version, change.seq, change.op, change.file_id, change.first_chunk, highest)
+            return LogOffset(self.version, highest=highest)
+        return LogOffset(self.version, change.seq, change.op, change.file_id, change.first_chunk, highest)
 
     def matches(self, change: Change | None) -> bool:
         """Whether ``change``, the log's entry with this number, is the one that was applied."""
@@ -50,14 +50,14 @@ class Mark:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str, version: int) -> Mark:
-        """Read a mark back. Raises `Damaged` if it is unreadable or of another version."""
+    def from_json(cls, text: str, version: int) -> LogOffset:
+        """Read a mark back. Raises `DamagedIndex` if it is unreadable or of another version."""
         try:
             mark = cls(**json.loads(text))
         except (ValueError, TypeError) as error:
-            raise Damaged(f"its mark cannot be read ({error})") from error
+            raise DamagedIndex(f"its mark cannot be read ({error})") from error
         if mark.version != version:
-            raise Damaged(f"it was made by version {mark.version} of the recipe, this is {version}")
+            raise DamagedIndex(f"it was made by version {mark.version} of the recipe, this is {version}")
         return mark
 
 
@@ -65,6 +65,6 @@ def is_outdated(folder: Path) -> bool:
     """Whether the lexical index in ``folder`` lacks a field that is searched: it is of an earlier version of ours."""
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
-        return not {field["name"] for field in meta["schema"]}.issuperset((*TEXTS, *NAMES))
+        return not {field["name"] for field in meta["schema"]}.issuperset((*TEXT_FIELDS, *NAME_FIELDS))
     except (OSError, ValueError, KeyError, TypeError):
         return False  # there is none, or it is damaged, which whoever opens it sees

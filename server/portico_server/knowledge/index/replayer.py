@@ -1,4 +1,4 @@
-"""One derived index on its way along a store's change log."""
+"""Replays a store's change log into one derived index, or builds that index from SQL."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks
 from portico_server.db.changes import Change, Op
 from portico_server.db.database import Database
-from portico_server.knowledge.index.mark import Damaged, Mark
+from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
 
 logger = logging.getLogger(__name__)
 
-ROWS = 500
+BATCH_CHUNKS = 500
 """Chunks in memory at a time."""
 
-CHANGES = 500
+BATCH_CHANGES = 500
 """Changes applied before what they brought is committed."""
 
-_NO_SPACE = 28
+_ENOSPC = 28
 
 
-class Derived(Protocol):
-    """What can be built from SQL. Its methods block; one thread changes it at a time. May raise `Damaged`."""
+class DerivedIndex(Protocol):
+    """What can be built from SQL. Its methods block; one thread changes it at a time. May raise `DamagedIndex`."""
 
-    mark: Mark
+    mark: LogOffset
     has_names: bool
     """Whether it depends on how files are called."""
 
@@ -39,7 +39,7 @@ class Derived(Protocol):
 
     def delete(self, first: int, last: int, /) -> None: ...
 
-    def commit(self, mark: Mark, /) -> None: ...
+    def commit(self, mark: LogOffset, /) -> None: ...
 
     def clear(self) -> None: ...
 
@@ -48,21 +48,21 @@ class Derived(Protocol):
     def close(self) -> None: ...
 
 
-D = TypeVar("D", bound=Derived)
+D = TypeVar("D", bound=DerivedIndex)
 
 
 @dataclass(slots=True)
-class Progress:
+class BuildProgress:
     """Chunks put into an index that is being built; ``total`` is 0 when none is."""
 
     done: int = 0
     total: int = 0
 
 
-class Follower(Generic[D]):
+class LogReplayer(Generic[D]):
     """Keeps the index of one group in step with its store's log.
 
-    ``make`` opens the index in ``folder`` and may raise `Damaged`; ``rows`` reads what is to be put in
+    ``make`` opens the index in ``folder`` and may raise `DamagedIndex`; ``rows`` reads what is to be put in
     for some chunk ids, without those that are gone.
     """
 
@@ -85,7 +85,7 @@ class Follower(Generic[D]):
         self._lock = asyncio.Lock()
         self.index: D | None = None
         """The index, once it has been opened and does not have to be built first."""
-        self.progress = Progress()
+        self.progress = BuildProgress()
 
     @property
     def seq(self) -> int:
@@ -105,7 +105,7 @@ class Follower(Generic[D]):
         try:
             try:
                 await self._advance()
-            except Damaged as error:
+            except DamagedIndex as error:
                 logger.warning(
                     "the %s index of %s is built again: %s", self._folder.name, self._store_id, error
                 )
@@ -114,7 +114,7 @@ class Follower(Generic[D]):
         except OSError as error:
             await self._undo()
             raise self._explain(error) from error
-        except Damaged as error:
+        except DamagedIndex as error:
             await self._undo()
             raise Unavailable(
                 f"The index of store '{self._store_id}' cannot be built in {self._folder}: {error}. "
@@ -130,7 +130,7 @@ class Follower(Generic[D]):
 
     async def _discard(self) -> None:
         index, self.index = self.index, None
-        await pools.INDEX.run(_throw_away, index, self._folder)
+        await pools.INDEX.run(_delete_index, index, self._folder)
 
     async def close(self) -> None:
         """End a `catch_up` that is under way, and let go of the files."""
@@ -152,13 +152,13 @@ class Follower(Generic[D]):
                 await self._build(index)
             self.index = index
         while not self._stopping.is_set():
-            batch = await self._database.read(changes.after, self._store_id, index.mark.seq, CHANGES)
+            batch = await self._database.read(changes.after, self._store_id, index.mark.seq, BATCH_CHANGES)
             if not batch:
                 return
             if batch[0].seq != index.mark.seq + 1:
-                raise Damaged("the log does not reach back to it any more")
+                raise DamagedIndex("the log does not reach back to it any more")
             highest = index.mark.highest
-            for op, first, last in _joined(change for change in batch if change.group_name == self._group):
+            for op, first, last in _join_runs(change for change in batch if change.group_name == self._group):
                 if self._stopping.is_set():
                     return
                 if op == "name" and not index.has_names:
@@ -182,10 +182,10 @@ class Follower(Generic[D]):
             await pools.INDEX.run(index.delete, first, last)
         if op == "delete":
             return highest
-        for i in range(first, last + 1, ROWS):
+        for i in range(first, last + 1, BATCH_CHUNKS):
             if self._stopping.is_set():
                 break
-            rows = await self._rows(range(i, min(i + ROWS, last + 1)))
+            rows = await self._rows(range(i, min(i + BATCH_CHUNKS, last + 1)))
             await pools.INDEX.run(index.put, rows)
         return max(highest, last)
 
@@ -194,18 +194,18 @@ class Follower(Generic[D]):
         await pools.INDEX.run(index.clear)
         newest = await self._database.read(changes.newest, self._store_id)
         ids = await self._database.read(chunks.ids, self._store_id, self._group)
-        self.progress = Progress(0, len(ids))
+        self.progress = BuildProgress(0, len(ids))
         try:
-            for i in range(0, len(ids), ROWS):
+            for i in range(0, len(ids), BATCH_CHUNKS):
                 if self._stopping.is_set():
                     return
-                part = ids[i : i + ROWS]
+                part = ids[i : i + BATCH_CHUNKS]
                 await pools.INDEX.run(index.put, await self._rows(part))
                 self.progress.done += len(part)
             highest = ids[-1] if ids else 0
             await pools.INDEX.run(index.commit, index.mark.at(newest, highest))
         finally:
-            self.progress = Progress()
+            self.progress = BuildProgress()
 
     async def _undo(self) -> None:
         """After a failure: forget what was not committed; failing that, open the index anew next time."""
@@ -213,12 +213,12 @@ class Follower(Generic[D]):
             return
         try:
             await pools.INDEX.run(self.index.rollback)
-        except (Damaged, OSError) as error:
+        except (DamagedIndex, OSError) as error:
             logger.warning("the index of %s is opened anew: %s", self._store_id, error)
             self.index = None
 
     def _explain(self, error: OSError) -> PorticoError:
-        if error.errno == _NO_SPACE:
+        if error.errno == _ENOSPC:
             return Unavailable(
                 f"The disk that holds {self._folder} is full: the index of this store cannot grow. "
                 "What was uploaded is safe; free some space.",
@@ -231,7 +231,7 @@ class Follower(Generic[D]):
         )
 
 
-def _joined(batch: Iterable[Change]) -> Iterator[tuple[Op, int, int]]:
+def _join_runs(batch: Iterable[Change]) -> Iterator[tuple[Op, int, int]]:
     """Changes as (op, first chunk, last chunk): those of one kind whose chunks follow each other count as one."""
     held: tuple[Op, int, int] | None = None
     for change in batch:
@@ -245,10 +245,10 @@ def _joined(batch: Iterable[Change]) -> Iterator[tuple[Op, int, int]]:
         yield held
 
 
-def _throw_away(index: Derived | None, folder: Path) -> None:
+def _delete_index(index: DerivedIndex | None, folder: Path) -> None:
     if index is not None:
         try:
             index.close()
-        except (Damaged, OSError, ValueError) as error:
+        except (DamagedIndex, OSError, ValueError) as error:
             logger.debug("a damaged index did not close: %s", error)
     shutil.rmtree(folder, ignore_errors=True)

@@ -17,9 +17,9 @@ from portico_server.core.context import Listener
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks, vectors
 from portico_server.db.database import Database
-from portico_server.knowledge.index.ahead import Ahead
-from portico_server.knowledge.index.follower import Follower
-from portico_server.knowledge.index.mark import Damaged
+from portico_server.knowledge.index.offset import DamagedIndex
+from portico_server.knowledge.index.prefetch import TermPrefetch
+from portico_server.knowledge.index.replayer import LogReplayer
 
 if TYPE_CHECKING:
     from portico_server.knowledge.index.lexical import LexicalIndex
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LAG_WAIT = 2.0
+LAG_WAIT_S = 2.0
 """Seconds a search waits for what has been committed since the last one; then it goes without."""
 
-BUILD_WAIT = 30.0
+BUILD_WAIT_S = 30.0
 """Seconds a search waits for an index that is being built; then it is asked to come back."""
 
 LEXICAL = "lexical"
 """The folder of the words, within that of the index."""
 
-_REPORT = 0.5
+_REPORT_INTERVAL_S = 0.5
 """Seconds between two progress events."""
 
 Ranking = list[tuple[int, float]]
 
 
-class OpenIndex:
+class IndexHandle:
     """What `Indexes.use` hands out. ``model`` is the model whose vectors are searched, "" for none."""
 
     def __init__(
-        self, database: Database, store_id: str, group: str, model: str, folder: Path, ahead: Ahead
+        self, database: Database, store_id: str, group: str, model: str, folder: Path, ahead: TermPrefetch
     ) -> None:
         self.store_id = store_id
         self.group = group
@@ -66,11 +66,13 @@ class OpenIndex:
         async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
             return await database.read(vectors.read, model, wanted)
 
-        self._lexical = Follower(
+        self._lexical = LogReplayer(
             database, store_id, group, folder / LEXICAL, partial(_open_lexical, ahead=ahead), texts
         )
         self._vectors = (
-            Follower(database, store_id, group, folder / "vector" / _slug(model), _open_vectors, embeddings)
+            LogReplayer(
+                database, store_id, group, folder / "vector" / _model_folder(model), _open_vectors, embeddings
+            )
             if model
             else None
         )
@@ -101,7 +103,7 @@ class OpenIndex:
     async def catch_up(self, limit: float | None, listener: Listener | None = None) -> int:
         """Wait at most ``limit`` seconds until all that is committed can be found; how many changes lack.
 
-        An index that is being built is waited for up to `BUILD_WAIT`, if there is a limit; then `Unavailable`
+        An index that is being built is waited for up to `BUILD_WAIT_S`, if there is a limit; then `Unavailable`
         says when to come back. ``listener`` hears of a build as `Status` events.
         """
         loop = asyncio.get_running_loop()
@@ -111,8 +113,8 @@ class OpenIndex:
                 raise Unavailable("The daemon is shutting down.", code="shutting_down")
             task = self._working()
             built = self._lexical.seq >= 0
-            end = None if limit is None else begin + (limit if built else BUILD_WAIT)
-            wait = _REPORT if end is None else max(0.0, min(_REPORT, end - loop.time()))
+            end = None if limit is None else begin + (limit if built else BUILD_WAIT_S)
+            wait = _REPORT_INTERVAL_S if end is None else max(0.0, min(_REPORT_INTERVAL_S, end - loop.time()))
             await asyncio.wait({task}, timeout=wait)
             if task.done():
                 task.result()
@@ -130,13 +132,13 @@ class OpenIndex:
         for _ in range(2):
             index = self._lexical.index
             if index is None:
-                await self.catch_up(LAG_WAIT)
+                await self.catch_up(LAG_WAIT_S)
                 index = self._lexical.index
             if index is None:
                 raise self._being_built()
             try:
                 return await pools.SEARCH.run(index.search, text, limit, files)
-            except Damaged:
+            except DamagedIndex:
                 await self._lexical.discard(index)
         raise self._being_built()
 
@@ -174,11 +176,11 @@ class OpenIndex:
         """The one task that brings both indexes forward; begun if there is none."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._advance(), name=f"catch up {self.store_id}")
-            self._task.add_done_callback(_seen)
+            self._task.add_done_callback(_log_failure)
         return self._task
 
     async def _advance(self) -> None:
-        followers: list[Follower[Any]] = [self._lexical, *([self._vectors] if self._vectors else [])]
+        followers: list[LogReplayer[Any]] = [self._lexical, *([self._vectors] if self._vectors else [])]
         results = await asyncio.gather(
             *(follower.catch_up() for follower in followers), return_exceptions=True
         )
@@ -189,7 +191,7 @@ class OpenIndex:
         building = self._graph is not None and not self._graph.done()
         if vectors is not None and vectors.wants_graph and not building and not self._stopping:
             self._graph = asyncio.create_task(pools.INDEX.run(vectors.build), name=f"graph {self.store_id}")
-            self._graph.add_done_callback(_seen)
+            self._graph.add_done_callback(_log_failure)
 
     async def _report(self, listener: Listener) -> None:
         """Tell how far a build is, by its slow side: reading vectors takes a fraction of indexing words."""
@@ -207,14 +209,14 @@ class OpenIndex:
         )
 
 
-def _seen(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     """Log what ended a task: those who waited for it may have left."""
     if not task.cancelled() and (error := task.exception()) is not None:
         known = isinstance(error, PorticoError)
         logger.warning("%s: %s", task.get_name(), error, exc_info=None if known else error)
 
 
-def _slug(model: str) -> str:
+def _model_folder(model: str) -> str:
     """A folder's name for a model: what one model's vectors left must never be read as another's."""
     return hashlib.sha256(model.encode()).hexdigest()[:16]
 
@@ -222,7 +224,7 @@ def _slug(model: str) -> str:
 # Opened in a worker thread, where importing what they stand on does not hold up the event loop.
 
 
-def _open_lexical(folder: Path, ahead: Ahead) -> LexicalIndex:
+def _open_lexical(folder: Path, ahead: TermPrefetch) -> LexicalIndex:
     from portico_server.knowledge.index.lexical import LexicalIndex
 
     return LexicalIndex(folder, ahead)

@@ -1,4 +1,4 @@
-"""Indexes follow the change logs of their stores: on demand, in the background, from zero when they must."""
+"""The indexes of all stores: opened on demand, brought up to date in the background, closed when idle."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from portico_server.core.context import Listener
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
-from portico_server.knowledge.index.ahead import Ahead
-from portico_server.knowledge.index.mark import is_outdated
-from portico_server.knowledge.index.opened import LEXICAL, OpenIndex
+from portico_server.knowledge.index.handle import LEXICAL, IndexHandle
+from portico_server.knowledge.index.offset import is_outdated
+from portico_server.knowledge.index.prefetch import TermPrefetch
 
 logger = logging.getLogger(__name__)
 
-COALESCE = 0.1
+COALESCE_S = 0.1
 """Seconds in which changes are collected: a commit costs some twenty fsyncs, however much it brings."""
 
-COALESCE_MOST = 2.0
+MAX_COALESCE_S = 2.0
 """The same while changes keep coming. A search never waits for it: it brings the index up to date itself."""
 
-Key: TypeAlias = tuple[str, str]
+IndexKey: TypeAlias = tuple[str, str]
 """A store's id, and the name of one of its groups."""
 
-OPEN = 16
+MAX_OPEN_INDEXES = 16
 """Indexes kept open."""
 
-GONE = 1_000
+MAX_REMOVED_STORES = 1_000
 """Removed stores that are remembered: what was still at work for one must not bring its index back."""
 
-IDLE = 600.0
+IDLE_CLOSE_S = 600.0
 """Seconds after its last use at which an index is closed."""
 
 
-class Indexes:
+class IndexManager:
     """The indexes of all groups of all stores, opened when they are needed. It owns all their tasks.
 
     That of the group which every store has lies in ``folder``/STORE, another one in a folder in there. Cheap to make:
@@ -51,13 +51,13 @@ class Indexes:
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
-        self.ahead = Ahead()
+        self.ahead = TermPrefetch()
         """Where whoever reads documents may put their terms."""
-        self._open: dict[Key, OpenIndex] = {}
+        self._open: dict[IndexKey, IndexHandle] = {}
         self._opening = asyncio.Lock()
-        self._followers: dict[Key, asyncio.Task[None]] = {}
-        self._changed: set[Key] = set()
-        self._gone: deque[str] = deque(maxlen=GONE)
+        self._followers: dict[IndexKey, asyncio.Task[None]] = {}
+        self._changed: set[IndexKey] = set()
+        self._gone: deque[str] = deque(maxlen=MAX_REMOVED_STORES)
         self._reaper: asyncio.TimerHandle | None = None
         self._reaping: asyncio.Task[None] | None = None
         self._closed = False
@@ -68,7 +68,7 @@ class Indexes:
         self._watchers.append(watcher)
 
     @asynccontextmanager
-    async def use(self, store_id: str, model: str, group: str = GROUP) -> AsyncIterator[OpenIndex]:
+    async def use(self, store_id: str, model: str, group: str = GROUP) -> AsyncIterator[IndexHandle]:
         """The index of a group with the vectors of ``model`` ("" for none), open until the block ends."""
         index = await self._get((store_id, group), model)
         try:
@@ -91,7 +91,7 @@ class Indexes:
         if await pools.INDEX.run(is_outdated, self._at(key) / LEXICAL) and not self._closed:
             self._bring_up(key, model)
 
-    def _bring_up(self, key: Key, model: str) -> None:
+    def _bring_up(self, key: IndexKey, model: str) -> None:
         self._changed.add(key)
         if key not in self._followers:
             task = asyncio.create_task(self._follow(key, model), name=f"index {key[0]} {key[1]}")
@@ -160,11 +160,11 @@ class Indexes:
             await index.close()
         self._open.clear()
 
-    def _at(self, key: Key) -> Path:
+    def _at(self, key: IndexKey) -> Path:
         store_id, group = key
         return self._folder / store_id if group == GROUP else self._folder / store_id / f"group-{group}"
 
-    async def _get(self, key: Key, model: str) -> OpenIndex:
+    async def _get(self, key: IndexKey, model: str) -> IndexHandle:
         index = self._open.get(key)
         if index is None or index.model != model:
             async with self._opening:
@@ -175,21 +175,21 @@ class Indexes:
                 if index is None:
                     if key[0] in self._gone:
                         raise NotFound("The store has been removed.", code="store_not_found", param="store")
-                    await self._evict(OPEN - 1)
-                    index = OpenIndex(self._database, *key, model, self._at(key), self.ahead)
+                    await self._evict(MAX_OPEN_INDEXES - 1)
+                    index = IndexHandle(self._database, *key, model, self._at(key), self.ahead)
                     self._open[key] = index
                     self._arm()
         self._open[key] = self._open.pop(key)  # the most recently used stands last
         index.users += 1
         return index
 
-    async def _follow(self, key: Key, model: str) -> None:
+    async def _follow(self, key: IndexKey, model: str) -> None:
         store_id, group = key
-        wait = COALESCE
+        wait = COALESCE_S
         try:
             while key in self._changed:
                 await asyncio.sleep(wait)
-                wait = min(4 * wait, COALESCE_MOST)
+                wait = min(4 * wait, MAX_COALESCE_S)
                 self._changed.discard(key)
                 try:
                     await self.ready(store_id, model, group=group)
@@ -209,7 +209,7 @@ class Indexes:
             if index.users == 0 and index.last_used < older_than:
                 await self._shut(index)
 
-    async def _shut(self, index: OpenIndex) -> None:
+    async def _shut(self, index: IndexHandle) -> None:
         await index.unused()
         self._open.pop((index.store_id, index.group), None)
         await index.close()
@@ -217,7 +217,7 @@ class Indexes:
     def _arm(self) -> None:
         """Look for idle indexes now and then, as long as any is open."""
         if self._reaper is None and not self._closed:
-            self._reaper = asyncio.get_running_loop().call_later(IDLE / 2, self._reap)
+            self._reaper = asyncio.get_running_loop().call_later(IDLE_CLOSE_S / 2, self._reap)
 
     def _reap(self) -> None:
         self._reaper = None
@@ -226,10 +226,10 @@ class Indexes:
     async def _close_idle(self) -> None:
         self.ahead.clear()
         async with self._opening:
-            await self._evict(0, asyncio.get_running_loop().time() - IDLE)
+            await self._evict(0, asyncio.get_running_loop().time() - IDLE_CLOSE_S)
         if self._open:
             self._arm()
 
 
-def _is_of(key: Key, store_id: str, group: str | None) -> bool:
+def _is_of(key: IndexKey, store_id: str, group: str | None) -> bool:
     return key[0] == store_id and group in (None, key[1])

@@ -1,0 +1,381 @@
+"""The stages after ranking: decay, reranking, threshold, duplicates, diversity, larger passages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
+from portico_server.core.registry import Registry
+from portico_server.core.request import Chat, Ranked, Reply, Rerank, Search
+from portico_server.db import groups, hits
+from portico_server.db.database import Database
+from portico_server.db.hits import HitRow
+from portico_server.knowledge.rank import Ranking, SearchTrace
+from portico_server.knowledge.words import CJK_RUN
+
+# A ranked chunk on its way through the stages.
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCandidate:
+    """A chunk, perhaps grown by its neighbours, and its score so far, in [0, 1]."""
+
+    row: HitRow
+    score: float
+
+
+def candidate_scores(candidates: Iterable[SearchCandidate]) -> list[tuple[int, float]]:
+    """As a trace shows them."""
+    return [(item.row.id, item.score) for item in candidates]
+
+
+def order_candidates(candidates: Iterable[SearchCandidate]) -> list[SearchCandidate]:
+    """Best first; equal scores by id, so that the same question always has the same answer."""
+    return sorted(candidates, key=lambda item: (-item.score, item.row.id))
+
+
+# Scores that fade with age.
+
+
+_DAY_S = 86_400.0
+
+
+def decay_scores(
+    candidates: Sequence[SearchCandidate], half_life_days: float, by: str, now: float
+) -> list[SearchCandidate]:
+    """Each score halved for every ``half_life_days`` of age at ``now`` (seconds since 1970).
+
+    The age counts from the attribute ``by``: seconds since 1970 or a date in ISO 8601; from when the file came into
+    the store where ``by`` is empty or the file has no such attribute. Raises `InvalidRequest` for one that is no time.
+    """
+    faded = []
+    for item in candidates:
+        value = item.row.attributes.get(by) if by else None
+        since = item.row.created_at if value is None else _parse_time(value, by, item.row.filename)
+        age = max(0.0, now - since) / _DAY_S
+        faded.append(replace(item, score=item.score * 0.5 ** (age / half_life_days)))
+    return order_candidates(faded)
+
+
+def _parse_time(value: str | float | bool, by: str, filename: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{by}' of {filename} is '{value}', which is no time: seconds since 1970 or a date such as 2026-11-20.",
+            param="decay_by",
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+# How alike two texts are, by the short runs of words and characters that they share. Needs no model.
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+_SHINGLE_WORDS = 2
+
+
+def shingles(text: str) -> frozenset[str]:
+    """Words, pairs of words, and pairs of Chinese, Japanese and Korean characters."""
+    found: set[str] = set()
+    for run in CJK_RUN.findall(text):
+        found.update(run[i : i + 2] for i in range(max(1, len(run) - 1)))
+    words = _WORD.findall(CJK_RUN.sub(" ", text).lower())
+    found.update(words)
+    found.update(" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(len(words) - _SHINGLE_WORDS + 1))
+    return frozenset(found)
+
+
+def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    """The share of what both have in what either has, in [0, 1]."""
+    both = len(one & other)
+    return both / (len(one) + len(other) - both) if both else 0.0
+
+
+# Maximal marginal relevance: each passage as good as possible and as unlike the better ones as possible.
+#
+# Carbonell and Goldstein, SIGIR 1998. Likeness is that of words, so that it needs no vectors.
+
+
+def diversify(candidates: Sequence[SearchCandidate], diversity: float, limit: int) -> list[SearchCandidate]:
+    """At most ``limit`` candidates in the order of ``(1 - diversity) · score - diversity · likeness to those before``.
+
+    Scores stay what they were: it is the order that changes. ``diversity`` is in [0, 1].
+    """
+    left = list(candidates)
+    texts = {item.row.id: shingles(item.row.text) for item in left}
+    near = dict.fromkeys(texts, 0.0)
+    taken: list[SearchCandidate] = []
+    while left and len(taken) < limit:
+        best = max(
+            left,
+            key=lambda item: ((1 - diversity) * item.score - diversity * near[item.row.id], -item.row.id),
+        )
+        left.remove(best)
+        taken.append(best)
+        for item in left:
+            near[item.row.id] = max(near[item.row.id], jaccard(texts[item.row.id], texts[best.row.id]))
+    return taken
+
+
+# Leaving out what says the same again.
+
+
+def drop_near_duplicates(candidates: Sequence[SearchCandidate], share: float) -> list[SearchCandidate]:
+    """Those that share less than ``share`` of their shingles with every better one. ``share`` is in (0, 1]."""
+    kept: list[tuple[SearchCandidate, frozenset[str]]] = []
+    for item in candidates:
+        own = shingles(item.row.text)
+        if all(jaccard(own, other) < share and item.row.text != better.row.text for better, other in kept):
+            kept.append((item, own))
+    return [item for item, _ in kept]
+
+
+def drop_overlapping(candidates: Sequence[SearchCandidate]) -> list[SearchCandidate]:
+    """Those of which no better one holds more than half: groups cut the same text more than once."""
+    kept: list[SearchCandidate] = []
+    for item in candidates:
+        if not any(_overlaps(item, better) for better in kept):
+            kept.append(item)
+    return kept
+
+
+def _overlaps(one: SearchCandidate, other: SearchCandidate) -> bool:
+    if one.row.file_id != other.row.file_id:
+        return False
+    a, b = one.row.place, other.row.place
+    common = min(a.end, b.end) - max(a.start, b.start)
+    return common * 2 > min(a.end - a.start, b.end - b.start)
+
+
+# Passages that grow: to the chunk of a coarser group that holds them, or by their neighbours.
+
+
+OWN_PARENT = "*"
+"""The parent of whatever group a candidate is from."""
+
+
+async def expand_to_parents(
+    candidates: Sequence[SearchCandidate],
+    wanted: str,
+    parents: Mapping[str, str],
+    store_id: str,
+    database: Database,
+) -> list[SearchCandidate]:
+    """Each candidate's parent in its place, with the score of its best child; what has no parent stays.
+
+    ``wanted`` is a group or `OWN_PARENT`; ``parents`` the parent of each group of the store, "" for none.
+    """
+    into: dict[str, list[HitRow]] = {}
+    for item in candidates:
+        group = parents.get(item.row.group, "") if wanted == OWN_PARENT else wanted
+        if group and group != item.row.group:
+            into.setdefault(group, []).append(item.row)
+    found: dict[int, HitRow] = {}
+    for group, children in into.items():
+        found |= await database.read(groups.parents, store_id, group, children)
+    seen: set[int] = set()
+    grown = []
+    for item in candidates:
+        row = found.get(item.row.id, item.row)
+        if row.id not in seen:
+            seen.add(row.id)
+            grown.append(replace(item, row=row))
+    return grown
+
+
+async def expand_by_neighbours(
+    candidates: Sequence[SearchCandidate], reach: int, store_id: str, database: Database
+) -> list[SearchCandidate]:
+    """Each candidate together with up to ``reach`` chunks before and behind it, as one text in order."""
+    grown = []
+    for item in candidates:
+        around = await database.read(groups.around, store_id, item.row, reach)
+        grown.append(replace(item, row=join_neighbours(item.row, around)) if around else item)
+    return grown
+
+
+def join_neighbours(row: HitRow, around: Sequence[HitRow]) -> HitRow:
+    """``row`` with the text and the place of all of ``around``; what two chunks share stands there once."""
+    text, end = around[0].text, around[0].place.end
+    for other in around[1:]:
+        shared = end - other.place.start
+        if 0 < shared <= len(other.text) and text.endswith(other.text[:shared]):
+            text += other.text[shared:]
+        else:
+            text += "\n" + other.text
+        end = max(end, other.place.end)
+    return replace(row, text=text, place=replace(around[0].place, end=end))
+
+
+# A second, closer look at the best candidates, by a model that reads question and passage together.
+
+
+MAX_RERANKED = 50
+"""Candidates that a reranking model reads."""
+
+MAX_JUDGED = 20
+"""Candidates that a chat model judges: each is a call."""
+
+MAX_CONCURRENT_JUDGEMENTS = 4
+
+MAX_PASSAGE_CHARS = 4_000
+"""Characters of a passage that are shown to a judge."""
+
+MAX_GRADE = 10
+
+_JUDGE_PROMPT = (
+    "You judge search results. Say how well the passage answers the question, from 0 (it has nothing to do with it) "
+    f"to {MAX_GRADE} (it answers it completely). Answer with JSON alone."
+)
+
+_GRADE_SCHEMA = {
+    "type": "object",
+    "properties": {"grade": {"type": "integer", "minimum": 0, "maximum": MAX_GRADE}},
+    "required": ["grade"],
+    "additionalProperties": False,
+}
+
+
+async def rerank(
+    query: str, candidates: Sequence[SearchCandidate], model: str, registry: Registry, context: Context
+) -> list[SearchCandidate]:
+    """The best candidates with the scores, in [0, 1], that ``model`` gives them; those it does not read are left out.
+
+    A model with the capability ``rerank`` is asked once, one that chats grades each passage. Raises `InvalidRequest`
+    for any other.
+    """
+    found = registry.get(model, context.caller)
+    if found is None:
+        raise NotFound(f"There is no model '{model}' here.", code="model_not_found", param="reranker")
+    if "rerank" in found.card.capabilities:
+        return await _by_reranker(query, candidates[:MAX_RERANKED], model, context)
+    if "chat" in found.card.capabilities:
+        return await _by_judge(query, candidates[:MAX_JUDGED], model, context)
+    raise InvalidRequest(
+        f"'{model}' can neither rerank nor chat, so it cannot judge passages.", param="reranker"
+    )
+
+
+async def _by_reranker(
+    query: str, candidates: Sequence[SearchCandidate], model: str, context: Context
+) -> list[SearchCandidate]:
+    if not candidates:
+        return []
+    result = await context.call(model, Rerank(query, tuple(item.row.text for item in candidates)))
+    if not isinstance(result, Ranked) or any(not 0 <= i < len(candidates) for i, _ in result.results):
+        raise EngineFailed(f"'{model}' did not answer as a reranking model does.")
+    return order_candidates(
+        replace(candidates[i], score=min(1.0, max(0.0, score))) for i, score in dict(result.results).items()
+    )
+
+
+async def _by_judge(
+    query: str, candidates: Sequence[SearchCandidate], model: str, context: Context
+) -> list[SearchCandidate]:
+    room = asyncio.Semaphore(MAX_CONCURRENT_JUDGEMENTS)
+
+    async def judge(item: SearchCandidate) -> SearchCandidate:
+        async with room:
+            return replace(item, score=await _grade(query, item.row.text, model, context))
+
+    async with asyncio.TaskGroup() as tasks:
+        judging = [tasks.create_task(judge(item)) for item in candidates]
+    # Grades are coarse: among equals the ranking before decides, and sorting keeps it.
+    return sorted((task.result() for task in judging), key=lambda item: -item.score)
+
+
+async def _grade(query: str, text: str, model: str, context: Context) -> float:
+    messages = (
+        {"role": "system", "content": _JUDGE_PROMPT},
+        {"role": "user", "content": f"Question: {query}\n\nPassage: {text[:MAX_PASSAGE_CHARS]}"},
+    )
+    options = {
+        "temperature": 0,
+        "max_tokens": 16,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "grade", "strict": True, "schema": _GRADE_SCHEMA},
+        },
+    }
+    reply = await context.call(model, Chat(messages, options))
+    assert isinstance(reply, Reply)
+    try:
+        grade = float(json.loads(reply.content)["grade"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0  # a judge that says nothing sensible has not said that the passage answers
+    return min(1.0, max(0.0, grade / MAX_GRADE))
+
+
+@dataclass(frozen=True, slots=True)
+class Refiner:
+    """Refines the ranking of one store. ``parents`` has the parent of each of its groups, "" for none."""
+
+    store_id: str
+    parents: Mapping[str, str]
+    database: Database
+    registry: Registry
+
+    async def refine(
+        self, request: Search, ranking: Ranking, context: Context, trace: SearchTrace
+    ) -> list[SearchCandidate]:
+        """At most ``max_num_results`` candidates, best first; with diversity, in the order in which they add most."""
+        wish, limit = request.refine, request.max_num_results
+        found = await self._read(ranking, trace)
+        if wish.half_life_days:
+            begun = time.perf_counter()
+            found = decay_scores(found, wish.half_life_days, wish.decay_by, time.time())
+            trace.add("decay", begun, candidate_scores(found), f"half in {wish.half_life_days:g} days")
+        if wish.reranker:
+            begun = time.perf_counter()
+            found = await rerank(request.query, found, wish.reranker, self.registry, context)
+            trace.add("rerank", begun, candidate_scores(found), wish.reranker)
+        if request.score_threshold:
+            begun = time.perf_counter()
+            found = [item for item in found if item.score >= request.score_threshold]
+            trace.add("threshold", begun, candidate_scores(found), f"at least {request.score_threshold:g}")
+        begun = time.perf_counter()
+        found = drop_overlapping(drop_near_duplicates(found, wish.near_duplicates or 1.0))
+        trace.add("collapse", begun, candidate_scores(found), f"alike from {wish.near_duplicates or 1:g}")
+        if wish.diversity:
+            begun = time.perf_counter()
+            # Passages that grow may become one: some are kept in hand.
+            spare = limit if wish.parents or wish.neighbours else 0
+            found = diversify(found, wish.diversity, limit + spare)
+            trace.add("diversity", begun, candidate_scores(found), f"{wish.diversity:g} for unlikeness")
+        return (await self._grown(request, found, trace))[:limit]
+
+    async def _read(self, ranking: Ranking, trace: SearchTrace) -> list[SearchCandidate]:
+        begun = time.perf_counter()
+        rows = await self.database.read(hits.get, self.store_id, [chunk for chunk, _ in ranking])
+        found = [SearchCandidate(rows[chunk], score) for chunk, score in ranking if chunk in rows]
+        trace.add("read", begun, note=f"{len(found)} candidates")
+        return found
+
+    async def _grown(
+        self, request: Search, found: list[SearchCandidate], trace: SearchTrace
+    ) -> list[SearchCandidate]:
+        """Larger passages; those that then tell the same text are one."""
+        wish = request.refine
+        if wish.parents:
+            begun = time.perf_counter()
+            found = await expand_to_parents(found, wish.parents, self.parents, self.store_id, self.database)
+            trace.add("parents", begun, candidate_scores(found))
+        if wish.neighbours:
+            begun = time.perf_counter()
+            few = found[: request.max_num_results * 2]
+            found = drop_overlapping(
+                await expand_by_neighbours(few, wish.neighbours, self.store_id, self.database)
+            )
+            trace.add("neighbours", begun, candidate_scores(found), f"{wish.neighbours} on each side")
+        return found
