@@ -170,10 +170,10 @@ def theirs(python: Path, folder: Path) -> float:
 def stages(folder: Path) -> dict[str, float]:
     """Processor seconds of the stages that can be told apart, each by itself."""
     from portico_server.knowledge import analyse
+    from portico_server.knowledge.document import SourceDocument
     from portico_server.knowledge.index import lexical
     from portico_server.knowledge.index.offset import LogOffset
     from portico_server.knowledge.parse.worker import batches
-    from portico_server.knowledge.part import Source
     from portico_server.knowledge.walk import walk
 
     clock = time.process_time
@@ -183,7 +183,7 @@ def stages(folder: Path) -> dict[str, float]:
     texts = [
         part.text
         for seen in found.files.values()
-        for parts in batches(Source(seen.name, Path(seen.at)), {"type": "auto"})
+        for parts in batches(SourceDocument(seen.name, Path(seen.at)), {"type": "auto"})
         for part in parts
     ]
     read = clock()

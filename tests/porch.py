@@ -49,9 +49,8 @@ from portico_server.finetune.rehearsal import Rehearsal
 from portico_server.http_server import HttpServer
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage, UploadedFiles
 from portico_server.knowledge.stores import Stores
-from portico_server.knowledge.uploaded import Uploaded
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.questions import Questions
@@ -153,7 +152,7 @@ async def porch(
     runner = Runner(registry, usage, timeout=30, questions=questions)
     scheduler = Scheduler(database, runner)
     models = Models(database, registry, runner, scheduler, loaded.settings)
-    files = Files(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB_BYTES)
+    files = FileStorage(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB_BYTES)
     stores = Stores(
         database,
         registry,
@@ -177,7 +176,7 @@ async def porch(
     flows = Flows(database, registry, runner, scheduler, code.light, filters.parse, budget=budget)
     apps = Apps(database, registry, runner.app_quotas)
     prompts = Library(database, registry.require_unreserved)
-    around = Surroundings(registry, Uploaded(files, artifacts), filters.parse, mcp.addresses)
+    around = Surroundings(registry, UploadedFiles(files, artifacts), filters.parse, mcp.addresses)
     tuning = Jobs(
         database,
         registry,

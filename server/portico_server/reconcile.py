@@ -356,7 +356,7 @@ def _differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _source(row: StoreRow) -> str | list[str] | None:
-    return sources.of(row.source).written() if row.source is not None else None
+    return sources.source_of(row.source).written() if row.source is not None else None
 
 
 def _written(given: str | tuple[str, ...]) -> str | list[str]:

@@ -37,9 +37,8 @@ from portico_server.finetune.rehearsal import Rehearsal
 from portico_server.finetune.spec import Spec
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage, UploadedFiles
 from portico_server.knowledge.stores import Stores
-from portico_server.knowledge.uploaded import Uploaded
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import ArtifactStore
@@ -101,7 +100,7 @@ class Services:
     def _serve_models_and_stores(self) -> None:
         settings, database = self._settings, self._database
         self.models = Models(database, self.registry, self.runner, self.scheduler, settings)
-        self.files = Files(database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES)
+        self.files = FileStorage(database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES)
         self.stores = Stores(
             database,
             self.registry,
@@ -134,7 +133,7 @@ class Services:
             responses_days=settings.keep_responses_days,
         )
         self.code = CodeTools(settings, self.artifacts)
-        uploads = Uploaded(self.files, self.artifacts)
+        uploads = UploadedFiles(self.files, self.artifacts)
         fetcher = OutwardFetcher(Policy.of(settings.tool_hosts))
         media = media_tools(self.registry, self.artifacts, uploads, fetcher)
         for tool in (*outward(settings), *self.code.tools, *media):
@@ -162,7 +161,7 @@ class Services:
         )
         self.apps.kind("agent", Kind(self.agents.check, self.agents.build))
         around = Surroundings(
-            self.registry, Uploaded(self.files, self.artifacts), filters.parse, self.mcp.addresses
+            self.registry, UploadedFiles(self.files, self.artifacts), filters.parse, self.mcp.addresses
         )
         self.responder = Responder(database, self.runner, self.scheduler, around, self.prompts)
 

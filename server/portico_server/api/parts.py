@@ -23,7 +23,7 @@ from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.finetune.jobs import Jobs
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.stores import Stores
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
@@ -49,7 +49,7 @@ class ApiServices:
     scheduler: Scheduler
     questions: Questions
     models: Models
-    files: Files
+    files: FileStorage
     stores: Stores
     artifacts: ArtifactStore
     flows: Flows

@@ -20,7 +20,7 @@ from portico_server.db.database import Database
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.patience import ask
+from portico_server.knowledge.model_calls import call_model
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, RankedSides, fuse_weighted
 
 WEIGHTS = tuple(step / 10 for step in range(11))
@@ -192,7 +192,9 @@ class Calibration:
         async def one(chunk: int, text: str) -> Question | None:
             messages = ({"role": "system", "content": _ASK}, {"role": "user", "content": text[:4_000]})
             async with room:
-                reply = await ask(context, model, Chat(messages, {"temperature": 0, "max_tokens": 120}))
+                reply = await call_model(
+                    context, model, Chat(messages, {"temperature": 0, "max_tokens": 120})
+                )
             assert isinstance(reply, Reply)
             said = next((line.strip() for line in reply.content.splitlines() if line.strip()), "")
             await context.emit(Status("ask", said[:80]))

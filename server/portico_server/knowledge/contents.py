@@ -20,12 +20,12 @@ from portico_server.db.file_batches import BatchRow
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.document import Part, Unreadable
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.parse.formats import is_picture, is_recording
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.part import Part, Unreadable
-from portico_server.knowledge.sources.spec import followed
+from portico_server.knowledge.sources.spec import followed_source
 from portico_server.knowledge.store import StoreView
 from portico_server.runs.scheduler import Scheduler
 
@@ -58,7 +58,12 @@ class Contents:
     """
 
     def __init__(
-        self, database: Database, files: Files, scheduler: Scheduler, readers: Readers, indexes: IndexManager
+        self,
+        database: Database,
+        files: FileStorage,
+        scheduler: Scheduler,
+        readers: Readers,
+        indexes: IndexManager,
     ) -> None:
         self._database = database
         self._files = files
@@ -196,7 +201,7 @@ class Contents:
         row = await self.get(store, file_id)
         if row.source_size is not None:
             raise Conflict(
-                f"'{row.filename}' comes from {followed(store)}: delete it there.",
+                f"'{row.filename}' comes from {followed_source(store)}: delete it there.",
                 code="mirrored_file",
             )
         await self._database.write(rows.detach, store.id, file_id)
@@ -204,7 +209,9 @@ class Contents:
         return row
 
     async def source(self, store: StoreView, file_id: str) -> FileRow:
-        """The file behind a file of a store, for its bytes (`Files.path`): who may read the store may read them."""
+        """The file behind a file of a store, for its bytes (`FileStorage.path`): who may read the store may read
+        them.
+        """
         row = await self.get(store, file_id)
         file = await self._files.get(row.file_id, SYSTEM)
         assert (

@@ -14,7 +14,7 @@ from portico_server.db import facts as rows
 from portico_server.db.database import Database
 from portico_server.db.facts import PREFIX, FactRow
 from portico_server.knowledge.contents import Attachment
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.filter import implied
 from portico_server.knowledge.store import view
 from portico_server.knowledge.stores import Stores
@@ -29,7 +29,7 @@ class StoredFacts:
     A file's bytes never change: a fact that is changed becomes another file, with the attributes and the id it had.
     """
 
-    def __init__(self, database: Database, stores: Stores, files: Files) -> None:
+    def __init__(self, database: Database, stores: Stores, files: FileStorage) -> None:
         self._database = database
         self._stores = stores
         self._files = files

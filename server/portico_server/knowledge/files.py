@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,14 +27,71 @@ from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED, FileRow, Order, Page
 from portico_server.db.mirrored import Mirrored
 from portico_server.knowledge.names import check_filename
-from portico_server.knowledge.receiving import Received, copy_file
 from portico_server.knowledge.store import view
+from portico_server.runs.artifacts import ArtifactStore
+
+# Bytes on their way in.
+
+
+_BLOCK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """Bytes that have arrived and are on disk, but are not a file yet."""
+
+    path: Path
+    bytes: int
+    sha256: str
+
+
+def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading.Event) -> ReceivedFile | str:
+    """Copy a file of this machine into ``to``, open as ``handle``; why, if it cannot be read or is too large.
+
+    Raises `InterruptedError` once ``stop`` is set, and `OSError` for what goes wrong with ``to``, which is then gone.
+    """
+    digest, size, why = hashlib.sha256(), 0, ""
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as out:
+            try:
+                source = path.open("rb", buffering=0)
+            except OSError:
+                why = "gone or unreadable while looking"
+            else:
+                with source:
+                    while not why and (block := _read_block(source.fileno())):
+                        if stop.is_set():
+                            raise InterruptedError("the daemon is stopping")
+                        size += len(block)
+                        if size > max_bytes:
+                            why = "grew too large while looking"
+                        else:
+                            out.write(block)
+                            digest.update(block)
+                    if block is None:
+                        why = "gone or unreadable while looking"
+    except BaseException:
+        to.unlink(missing_ok=True)
+        raise
+    if why:
+        to.unlink(missing_ok=True)
+        return why
+    return ReceivedFile(to, size, digest.hexdigest())
+
+
+def _read_block(handle: int) -> bytes | None:
+    """The next block, or ``None`` if it cannot be read."""
+    try:
+        return os.read(handle, _BLOCK_BYTES)
+    except OSError:
+        return None
+
 
 logger = logging.getLogger(__name__)
 
 MB = 1024 * 1024
 
-PARAMETERS = 1_000
+MAX_IDS_PER_STATEMENT = 1_000
 """Ids in one statement."""
 
 PURPOSES = (
@@ -50,7 +108,7 @@ PURPOSES = (
 """What an uploaded file may be for, as OpenAI names it."""
 
 
-class Files:
+class FileStorage:
     """Content-addressed files. ``blobs`` is the folder of the bytes; ``max_bytes`` the largest file.
 
     What `create` returned is on disk, bytes and row. The same bytes are kept once, and removed with the last row that
@@ -98,7 +156,7 @@ class Files:
 
     async def receive(
         self, chunks: AsyncIterator[bytes], *, durable: bool = True, limited: bool = True
-    ) -> Received:
+    ) -> ReceivedFile:
         """Write bytes to disk as they come. Follow with `keep` or `drop`.
 
         ``durable``: so that they survive a power cut, which costs some milliseconds; ``limited``: to the largest file
@@ -126,9 +184,9 @@ class Files:
             if isinstance(error, OSError):
                 raise _explain(error) from error
             raise
-        return Received(path, size, digest.hexdigest())
+        return ReceivedFile(path, size, digest.hexdigest())
 
-    async def lay(self, received: Received) -> None:
+    async def lay(self, received: ReceivedFile) -> None:
         """Put received bytes in their place before there is a row for them; follow with `forget`, or `release` first.
 
         What is laid and never gets a row is removed at the next start.
@@ -141,13 +199,13 @@ class Files:
         for digest in digests:
             await pools.UPLOADS.run(self._note(digest).unlink, missing_ok=True)
 
-    async def drop(self, received: Received) -> None:
+    async def drop(self, received: ReceivedFile) -> None:
         """Forget bytes that no row came for."""
         await pools.UPLOADS.run(received.path.unlink, missing_ok=True)
 
     async def keep(
         self,
-        received: Received,
+        received: ReceivedFile,
         filename: str,
         purpose: str,
         caller: Principal,
@@ -189,7 +247,7 @@ class Files:
         return row
 
     async def remirror(
-        self, store_id: str, came: Sequence[tuple[Received, Mirrored]], gone: Sequence[str] = ()
+        self, store_id: str, came: Sequence[tuple[ReceivedFile, Mirrored]], gone: Sequence[str] = ()
     ) -> None:
         """Let received files come into a store that mirrors a folder, and others go, in one transaction.
 
@@ -209,7 +267,7 @@ class Files:
             finally:
                 await asyncio.shield(pools.UPLOADS.run(self._forget, arrived))  # also when cancelled
 
-    async def copy(self, paths: Sequence[Path]) -> Sequence[Received | str]:
+    async def copy(self, paths: Sequence[Path]) -> Sequence[ReceivedFile | str]:
         """Receive files of this machine, without forcing them to disk; in place of one that cannot be: why.
 
         Raises `Unavailable` if our own disk is to blame; nothing of any of them stays behind then.
@@ -223,7 +281,7 @@ class Files:
             await asyncio.wait([work])
             if not work.exception():
                 for received in work.result():
-                    if isinstance(received, Received):
+                    if isinstance(received, ReceivedFile):
                         await self.drop(received)
             raise
 
@@ -273,8 +331,8 @@ class Files:
         """The ids of those files that a filter of the caller withholds in a store that holds them."""
         foreign = [row.id for row in found if row.owner != caller.id] if caller.filters else []
         held: list[Any] = []
-        for i in range(0, len(foreign), PARAMETERS):
-            held += await self._database.read(store_rows.holders, foreign[i : i + PARAMETERS])
+        for i in range(0, len(foreign), MAX_IDS_PER_STATEMENT):
+            held += await self._database.read(store_rows.holders, foreign[i : i + MAX_IDS_PER_STATEMENT])
         return frozenset(file_id for file_id, store, own in held if not view(store, caller).permits(own))
 
     async def delete(self, file_id: str, caller: Principal) -> FileRow:
@@ -328,28 +386,28 @@ class Files:
         except OSError as error:
             raise _explain(error) from error
 
-    def _copy_all(self, paths: Sequence[Path], stop: threading.Event) -> Sequence[Received | str]:
-        copied: dict[Path, Received | str] = {}
+    def _copy_all(self, paths: Sequence[Path], stop: threading.Event) -> Sequence[ReceivedFile | str]:
+        copied: dict[Path, ReceivedFile | str] = {}
         try:
             for path in paths:
                 handle, name = self._open()
                 copied[path] = copy_file(path, handle, Path(name), self._max_bytes, stop)
         except BaseException as error:
             for item in copied.values():
-                if isinstance(item, Received):
+                if isinstance(item, ReceivedFile):
                     item.path.unlink(missing_ok=True)
             if isinstance(error, OSError) and not isinstance(error, InterruptedError):
                 raise _explain(error) from error
             raise
         return [copied[path] for path in paths]
 
-    def _forget(self, received: Sequence[Received]) -> None:
+    def _forget(self, received: Sequence[ReceivedFile]) -> None:
         """Remove what arriving leaves behind."""
         for item in received:
             item.path.unlink(missing_ok=True)
             self._note(item.sha256).unlink(missing_ok=True)
 
-    def _settle_all(self, received: Sequence[Received]) -> None:
+    def _settle_all(self, received: Sequence[ReceivedFile]) -> None:
         for item in received:
             self._settle(item, durable=False)
 
@@ -357,7 +415,7 @@ class Files:
         for digest in digests:
             self._unlink(digest)
 
-    def _settle(self, received: Received, *, durable: bool = True) -> None:
+    def _settle(self, received: ReceivedFile, *, durable: bool = True) -> None:
         """Move received bytes to their place; ``durable``: so that they are still there after a power cut."""
         place = self.blob(received.sha256)
         try:
@@ -419,3 +477,33 @@ def _explain(error: OSError) -> Unavailable:
             code="disk_full",
         )
     return Unavailable(f"The file could not be written: {error.strerror or error}.", code="storage_failed")
+
+
+# What clients uploaded and runs made, by its id.
+
+
+ARTIFACT_PREFIX = "art_"
+"""What the ids of files begin with that runs made."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFiles:
+    """Both kinds of files under one roof, as ``/v1/files`` has them."""
+
+    files: FileStorage
+    artifacts: ArtifactStore
+
+    async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
+        """Name and content of a file. Raises `NotFound`."""
+        if file_id.startswith(ARTIFACT_PREFIX):
+            made = await self.artifacts.get(file_id, caller)
+            return made.name, await self.artifacts.read(file_id, caller)
+        row = await self.files.get(file_id, caller)
+        try:
+            return row.filename, await pools.FILES.run(self.files.path(row).read_bytes)
+        except FileNotFoundError as error:
+            raise NotFound(
+                f"The bytes of '{row.filename}' are no longer on this machine. Upload it again.",
+                code="file_content_missing",
+                param="file_id",
+            ) from error

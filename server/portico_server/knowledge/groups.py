@@ -17,9 +17,9 @@ from portico_server.db.groups import GroupCounts, GroupRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
 from portico_server.knowledge.contents import Contents
+from portico_server.knowledge.generated.chunks import check_model
+from portico_server.knowledge.generated.runs import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.made.making import Making
-from portico_server.knowledge.made.models import check_model
 from portico_server.knowledge.store import StoreView
 
 MOST = 16
@@ -84,7 +84,7 @@ class Groups:
         database: Database,
         contents: Contents,
         indexes: IndexManager,
-        making: Making,
+        making: GroupGenerator,
         registry: Registry,
     ) -> None:
         self._database = database

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
@@ -23,19 +23,101 @@ from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.indexed import Indexed
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.begun import Begun, OtherwiseError
 from portico_server.knowledge.chunk.chunkers import needs_model
-from portico_server.knowledge.embed import embed
-from portico_server.knowledge.files import Files
-from portico_server.knowledge.gather import CHUNKS, Gathering, Read
+from portico_server.knowledge.document import Unreadable
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.ingest_target import (
+    ChunksDifferError,
+    ChunkTarget,
+    GroupTarget,
+    PartialFile,
+    StoreTarget,
+)
+from portico_server.knowledge.model_calls import embed_texts
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.part import Unreadable
-from portico_server.knowledge.target import GroupTarget, StoreTarget, Target
+
+# What several readers have read, gathered for one writer: small files share a transaction, long ones come in runs.
+
+
+MAX_BATCH_CHUNKS = 2_000
+"""Chunks that are embedded and written in one transaction: about 2 MB of text and 2 MB of vectors.
+
+A file of up to so many chunks appears in searches all at once. A longer one appears piece by piece: one transaction for
+a text of 200 MB would hold 200,000 chunks in memory and keep every other writer waiting for minutes.
+"""
+
+MAX_BATCH_FILES = 128
+"""Files in one transaction: a commit costs some fsyncs, however much it brings."""
+
+LINGER_S = 0.15
+"""Seconds for which a file that has been read waits at most for others to be written with."""
+
+
+@dataclass(slots=True)
+class ReadChunks:
+    """A run of a file's chunks, the ``last`` one or not; or the sentence that says why it could not be read."""
+
+    row: StoreFileRow
+    began: float
+    chunks: list[NewChunk] = field(default_factory=list)
+    first: bool = True
+    last: bool = True
+    used: int = 0
+    """Bytes of text up to the end of this run."""
+    code: str = ""
+    message: str | None = None
+    keep: bool = False
+    """Whether what is there of a file that failed is to be gone on from."""
+
+
+class WriteQueue:
+    """A queue that is bounded in chunks, from which one writer takes as much as a transaction should hold."""
+
+    def __init__(self) -> None:
+        self._items: list[ReadChunks] = []
+        self._chunks = 0
+        self._ended = False
+        self._some = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def put(self, item: ReadChunks) -> None:
+        """Hand over what was read; waits while there is more than one transaction's worth."""
+        await self._room.wait()
+        self._items.append(item)
+        self._chunks += len(item.chunks)
+        self._some.set()
+        if self._chunks >= MAX_BATCH_CHUNKS or len(self._items) >= MAX_BATCH_FILES:
+            self._enough.set()
+            self._room.clear()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._some.set()
+        self._enough.set()
+
+    async def take(self) -> list[ReadChunks]:
+        """What is there, in order: as soon as it is enough, or has waited `LINGER_S`; empty after the end."""
+        await self._some.wait()
+        try:
+            async with asyncio.timeout(LINGER_S):
+                await self._enough.wait()
+        except TimeoutError:
+            pass  # what there is will do
+        found, self._items, self._chunks = self._items, [], 0
+        self._room.set()
+        if not self._ended:
+            self._some.clear()
+            self._enough.clear()
+        return found
+
 
 logger = logging.getLogger(__name__)
 
-HOUSE = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
+DAEMON_ERROR_CODES = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
 """Errors of the daemon and not of one file: the run ends with them, and its files wait for the next one."""
 
 LONG_RUN_S = 5.0
@@ -50,7 +132,7 @@ class _ModelFails(PorticoError):
 
 
 @dataclass(slots=True)
-class Tally:
+class IngestTally:
     """How far a run is."""
 
     done: int = 0
@@ -68,7 +150,7 @@ class Ingest:
     """
 
     def __init__(
-        self, database: Database, files: Files, readers: Readers, indexes: IndexManager, *, workers: int
+        self, database: Database, files: FileStorage, readers: Readers, indexes: IndexManager, *, workers: int
     ) -> None:
         self._database = database
         self._files = files
@@ -87,7 +169,7 @@ class Ingest:
         ``changed``: the caller has changed the store itself, so that the indexes have something to follow anyway.
         """
         began = time.perf_counter()
-        tally, in_groups = Tally(), Tally()
+        tally, in_groups = IngestTally(), IngestTally()
         async with self.alone(store.id):
             now = await self._database.read(rows.get, store.id)
             if now is None:
@@ -119,7 +201,7 @@ class Ingest:
             result |= {"in_groups": in_groups.done - in_groups.failed, "failed_in_groups": in_groups.failed}
         return result
 
-    async def _fail_all(self, store_id: str, target: Target, error: PorticoError) -> None:
+    async def _fail_all(self, store_id: str, target: ChunkTarget, error: PorticoError) -> None:
         """Fail every file that waits: nothing stays in progress that nobody works on."""
         while waiting := await self._database.read(rows.waiting, store_id, 1_000):
             for row in waiting:
@@ -131,7 +213,7 @@ class Ingest:
         """
         return self._locks.setdefault(store_id, asyncio.Lock())
 
-    async def _fill(self, store: StoreRow, group: GroupRow, tally: Tally, context: Context) -> None:
+    async def _fill(self, store: StoreRow, group: GroupRow, tally: IngestTally, context: Context) -> None:
         """Make the chunks of a further group, of all files that it lacks."""
         target = GroupTarget(group, group.model(store.embedding_model), self._database, self._indexes)
         begun = tally.done
@@ -151,22 +233,24 @@ class Ingest:
             await self._indexes.ready(store.id, target.model, context.emit, group.name)
 
     async def _several(
-        self, waiting: Sequence[StoreFileRow], target: Target, tally: Tally, context: Context
+        self, waiting: Sequence[StoreFileRow], target: ChunkTarget, tally: IngestTally, context: Context
     ) -> None:
         """Read files beside each other, and write what was read together."""
         tally.total += len(waiting)
         await context.emit(Status("index", "", done=tally.done, total=tally.total, unit="files"))
-        gathering = Gathering()
+        gathering = WriteQueue()
         queue = iter(waiting)
         dropped: set[str] = set()
         some = await target.begun(waiting)
 
         async def read() -> None:
             for row in queue:
-                begun = await Begun.find(self._database, row, target.model) if row.file_id in some else None
+                begun = (
+                    await PartialFile.find(self._database, row, target.model) if row.file_id in some else None
+                )
                 try:
                     await self._read(row, target, gathering, dropped, context, begun)
-                except OtherwiseError:
+                except ChunksDifferError:
                     await self._read(row, target, gathering, dropped, context)
 
         async def read_all() -> None:
@@ -191,15 +275,15 @@ class Ingest:
     async def _read(
         self,
         row: StoreFileRow,
-        target: Target,
-        gathering: Gathering,
+        target: ChunkTarget,
+        gathering: WriteQueue,
         dropped: Collection[str],
         context: Context,
-        begun: Begun | None = None,
+        begun: PartialFile | None = None,
     ) -> None:
         """Read and cut one file; what cannot be read is handed on as a sentence.
 
-        Of a file that is ``begun`` the chunks behind those that are there are handed on. Raises `OtherwiseError`,
+        Of a file that is ``begun`` the chunks behind those that are there are handed on. Raises `ChunksDifferError`,
         before anything is.
         """
         began = time.perf_counter()
@@ -216,19 +300,21 @@ class Ingest:
                     new = [NewChunk(part.text, part.place) for part in parts]
                     held += new if begun is None else await begun.rest(new)
                     used += sum(len(part.text.encode()) for part in parts)
-                    while len(held) > CHUNKS:
-                        await gathering.put(Read(row, began, held[:CHUNKS], first, last=False))
-                        held, first = held[CHUNKS:], False
+                    while len(held) > MAX_BATCH_CHUNKS:
+                        await gathering.put(
+                            ReadChunks(row, began, held[:MAX_BATCH_CHUNKS], first, last=False)
+                        )
+                        held, first = held[MAX_BATCH_CHUNKS:], False
                     if row.file_id in dropped:
                         return
             if begun is not None:
                 begun.end()
-            await gathering.put(Read(row, began, held, first, used=used))
+            await gathering.put(ReadChunks(row, began, held, first, used=used))
         except Unreadable as error:
             message = f"{row.filename} {error.message}"
-            await gathering.put(Read(row, began, first=first, code=error.code, message=message))
+            await gathering.put(ReadChunks(row, began, first=first, code=error.code, message=message))
 
-    async def _write(self, batch: Sequence[Read], target: Target, context: Context) -> set[str]:
+    async def _write(self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context) -> set[str]:
         """Embed and write what was read; the files of which nothing more is wanted. Sets the messages of failures."""
         dropped: set[str] = set()
         vectors = await self._vectors([item for item in batch if item.message is None], target, context)
@@ -251,16 +337,16 @@ class Ingest:
         return dropped
 
     async def _vectors(
-        self, batch: Sequence[Read], target: Target, context: Context
+        self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context
     ) -> Mapping[int, Sequence[bytes]]:
         """The vectors of runs by the identity of each; a run whose texts have none gets a message."""
         if not target.model:
             return {}
         try:
             texts = [chunk.text for item in batch for chunk in item.chunks]
-            flat = await embed(texts, target.model, context)
+            flat = await embed_texts(texts, target.model, context)
         except PorticoError as error:
-            if error.code in HOUSE:
+            if error.code in DAEMON_ERROR_CODES:
                 raise  # the next file would fare no better, and nothing could be noted about this one
             await _probe(target.model, error, context)
             if len({item.row.file_id for item in batch}) > 1:
@@ -281,7 +367,7 @@ class Ingest:
             begin += len(item.chunks)
         return found
 
-    async def _tell(self, batch: Sequence[Read], tally: Tally, context: Context) -> None:
+    async def _tell(self, batch: Sequence[ReadChunks], tally: IngestTally, context: Context) -> None:
         """Count the files that are done, and say so."""
         for item in batch:
             if item.last or item.message is not None:
@@ -299,9 +385,9 @@ class Ingest:
 async def _probe(model: str, error: PorticoError, context: Context) -> None:
     """Raise `_ModelFails` if ``model``, which failed with ``error``, fails for a single word too."""
     try:
-        await embed([_PROBE], model, context)
+        await embed_texts([_PROBE], model, context)
     except PorticoError as again:
-        if again.code in HOUSE:
+        if again.code in DAEMON_ERROR_CODES:
             raise
         raise _ModelFails(error.message, code=error.code) from again
 

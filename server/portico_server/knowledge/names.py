@@ -10,7 +10,7 @@ from urllib.parse import quote_from_bytes
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.names import is_name, is_plain, shown
 
-LONGEST = 1_024
+MAX_FILENAME_BYTES = 1_024
 """Bytes of a file name, in UTF-8."""
 
 
@@ -38,8 +38,8 @@ def _problem(name: str) -> str:
         size = len(name.encode())
     except UnicodeEncodeError:
         return "is not valid Unicode"
-    if size > LONGEST:
-        return f"has {size} bytes; at most {LONGEST} are allowed"
+    if size > MAX_FILENAME_BYTES:
+        return f"has {size} bytes; at most {MAX_FILENAME_BYTES} are allowed"
     if any(_is_control(character) for character in name):
         return "contains a line break or another control character"
     parts = name.replace("\\", "/").split("/")

@@ -13,11 +13,10 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
-from portico_server.knowledge.made import meaning
-from portico_server.knowledge.made.models import check_model
-from portico_server.knowledge.made.write import Writing, form_of
+from portico_server.knowledge.document import Part, Unreadable
+from portico_server.knowledge.generated import chunks as meaning
+from portico_server.knowledge.generated.chunks import ChunkWriter, check_model, chunk_prompt
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.part import Part, Unreadable
 from portico_server.runs.runner import Runner
 
 EMBEDDING = "default-embedding"
@@ -82,17 +81,17 @@ class Previews:
         self, path: Path, filename: str, strategy: Mapping[str, Any], caller: Principal, limit: int
     ) -> Preview:
         """Chunks for which a model is asked."""
-        form = form_of(strategy)
+        form = chunk_prompt(strategy)
         pieces = await self._one(path, filename, strategy, SENTENCES if form is None else PIECES)
 
         async def work(context: Context) -> list[Part]:
             if form is None:
                 model = strategy["model"] or EMBEDDING
-                return await meaning.chunks(
+                return await meaning.semantic_chunks(
                     pieces.chunks, strategy["size"], strategy["percentile"], model, context
                 )
             found: list[Part] = []
-            writing = Writing(pieces.chunks, filename, form, strategy["model"])
+            writing = ChunkWriter(pieces.chunks, filename, form, strategy["model"])
             async with aclosing(writing.chunks(context)) as runs:
                 async for _, chunks in runs:
                     found.extend(chunks)

@@ -27,18 +27,18 @@ from portico_server.db.stores import FileCounts, StoreRow
 from portico_server.knowledge.archive.portable import Portable
 from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import Contents
-from portico_server.knowledge.embed import concrete
-from portico_server.knowledge.files import Files
-from portico_server.knowledge.following import Following, existing, follows
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.follow import SourceFollower, existing_folder, follows
+from portico_server.knowledge.generated.runs import GroupGenerator
 from portico_server.knowledge.groups import Groups
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.made.making import Making
+from portico_server.knowledge.jobs import StoreJobs
+from portico_server.knowledge.media import PictureDescriber, RecordingTranscriber
+from portico_server.knowledge.model_calls import resolve_embedding_model
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.pictures import Pictures
 from portico_server.knowledge.preview import Previews
-from portico_server.knowledge.recordings import Recordings
 from portico_server.knowledge.store import (
     StoreInfo,
     StoreServable,
@@ -50,8 +50,7 @@ from portico_server.knowledge.store import (
     store_card,
     view,
 )
-from portico_server.knowledge.sync import Plan
-from portico_server.knowledge.work import Work
+from portico_server.knowledge.sync import MirrorPlan
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Settings
@@ -74,7 +73,7 @@ class Stores:
         registry: Registry,
         runner: Runner,
         scheduler: Scheduler,
-        files: Files,
+        files: FileStorage,
         fetcher: Fetcher,
         settings: Settings,
     ) -> None:
@@ -87,8 +86,8 @@ class Stores:
         self._indexes = IndexManager(database, settings.indexes)
         self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
         """The names of the keys with a filter on a store, by its name or id; put in by the composition root."""
-        pictures = Pictures(registry, settings.picture_model, settings.ocr_languages)
-        recordings = Recordings(registry, settings.recording_model)
+        pictures = PictureDescriber(registry, settings.picture_model, settings.ocr_languages)
+        recordings = RecordingTranscriber(registry, settings.recording_model)
         self._readers = Readers(
             workers=settings.ingest_workers,
             seconds=settings.parse_timeout,
@@ -101,20 +100,20 @@ class Stores:
         self.ingest = ingest = Ingest(
             database, files, self._readers, self._indexes, workers=settings.ingest_workers
         )
-        self._following = Following(
+        self._following = SourceFollower(
             *(database, scheduler, files, ingest, pictures, recordings, fetcher, settings)
         )
         self.contents = Contents(database, files, scheduler, self._readers, self._indexes)
         """The files in the stores, and file batches."""
         self.previews = Previews(self._readers, runner, registry)
         """How documents would be cut."""
-        making = Making(database, files, self._readers, self._indexes, ingest, scheduler)
+        making = GroupGenerator(database, files, self._readers, self._indexes, ingest, scheduler)
         self.groups = Groups(database, self.contents, self._indexes, making, registry)
         """The chunk groups of the stores."""
         self.portable = Portable(self, database, registry, files, self._indexes)
         """Stores as files, out and in."""
         self._calibration = Calibration(database, self._indexes, registry)
-        self._work = Work(
+        self._work = StoreJobs(
             database,
             scheduler,
             self._indexes,
@@ -173,7 +172,7 @@ class Stores:
         caller.require(f"stores:{name if is_store_name(name) else '*'}:manage")
         if folder is not None:
             caller.require("admin")  # whoever names a folder of this machine reads what is in it
-            folder = existing(folder)
+            folder = existing_folder(folder)
         kept = None if source is None else self._checked(source, folder, caller)
         now = time.time()
         row = StoreRow(
@@ -405,7 +404,7 @@ class Stores:
     ) -> StoreView:
         """Make or change the house's store ``name`` so that it mirrors ``folder``, and queue its sync."""
         caller.require("admin")
-        name, folder = store_name(name), existing(folder)
+        name, folder = store_name(name), existing_folder(folder)
         row = await self._database.read(rows.named, name, None)
         if app and not (row is not None and row.app) and await self._registry.owned(name, None) is not None:
             name = f"docs-{name}"
@@ -446,10 +445,10 @@ class Stores:
         return await self._following.sync(row)
 
     async def reindex(self, row: StoreRow, *, files: bool = False) -> str:
-        """Queue `portico_server.knowledge.reindex.Reindex`; the id of the run."""
+        """Queue `portico_server.knowledge.jobs.Reindex`; the id of the run."""
         return await self._scheduler.ensure("reindex", row.id, {"store": row.id, "files": files})
 
-    async def plan(self, row: StoreRow) -> Plan:
+    async def plan(self, row: StoreRow) -> MirrorPlan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
         return await self._following.plan(row)
 
@@ -526,8 +525,8 @@ class Stores:
         return row if row is not None and caller.sees(row.owner) else None
 
     def embedding(self, wanted: str | None) -> str:
-        """See `portico_server.knowledge.embed.concrete`."""
-        return concrete(wanted, self._registry)
+        """See `portico_server.knowledge.model_calls.resolve_embedding_model`."""
+        return resolve_embedding_model(wanted, self._registry)
 
     def _changed(self) -> None:
         self._registry.changed("store")

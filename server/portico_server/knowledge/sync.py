@@ -21,37 +21,36 @@ from portico_server.db.files import MIRRORED, FileRow
 from portico_server.db.mirrored import Mirrored
 from portico_server.db.skips import Skips
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage, ReceivedFile
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
-from portico_server.knowledge.receiving import Received
-from portico_server.knowledge.source import Missed, Same, Source
-from portico_server.knowledge.walk import Seen, Walk
+from portico_server.knowledge.sources.source import FetchFailure, StoreSource, Unchanged
+from portico_server.knowledge.walk import SourceEntry, Walk
 from portico_server.knowledge.words import searched_name
 
 logger = logging.getLogger(__name__)
 
-GROUP = 128
+BATCH_FILES = 128
 """Files that are taken in with one transaction …"""
 
-GROUP_BYTES = 64 * 1024 * 1024
+MAX_BATCH_BYTES = 64 * 1024 * 1024
 """… and the bytes from which on it is full."""
 
-MANY = 10
+MANY_FILES = 10
 """Files that are not taken out all at once because their folder is empty."""
 
-TOLD = 100
+MAX_NAMED_FILES = 100
 """Files that a result names one by one."""
 
-COMPARED = 32
+COMPARED_FILES = 32
 """Files that are compared at a time before anything is done."""
 
-Wanted = tuple[Seen, StoreFileRow | None]
+WantedFile = tuple[SourceEntry, StoreFileRow | None]
 """A file to take in, and what is kept of it."""
 
 
 @dataclass(slots=True)
-class Result:
+class SyncResult:
     """What a sync has done, in files."""
 
     added: int = 0
@@ -60,11 +59,11 @@ class Result:
     removed: int = 0
     unchanged: int = 0
     missed: list[dict[str, JSON]] = field(default_factory=list)
-    """Of the files that could not be taken the first `TOLD`: which, and why."""
+    """Of the files that could not be taken the first `MAX_NAMED_FILES`: which, and why."""
 
 
 @dataclass(slots=True)
-class Plan:
+class MirrorPlan:
     """What a sync would do, in names of files; ``moved`` as (from, to)."""
 
     added: list[str] = field(default_factory=list)
@@ -75,15 +74,15 @@ class Plan:
     skipped: dict[str, int] = field(default_factory=dict)
 
 
-class Sync:
+class SourceSync:
     """Mirrors sources. A run ends when everything that it found is indexed."""
 
-    def __init__(self, database: Database, files: Files, ingest: Ingest) -> None:
+    def __init__(self, database: Database, files: FileStorage, ingest: Ingest) -> None:
         self._database = database
         self._files = files
         self._ingest = ingest
 
-    async def run(self, store: StoreRow, source: Source, context: Context) -> JSON:
+    async def run(self, store: StoreRow, source: StoreSource, context: Context) -> JSON:
         """Mirror ``source`` in ``store``, then index; counts of what was done, of the files that were looked at.
 
         Raises `Unavailable` if many files would go because the folder is empty.
@@ -95,7 +94,7 @@ class Sync:
         found = await source.look()
         known: Mapping[str, StoreFileRow] = await self._database.read(mirrored.mirror, store.id, found.only)
         _require_some(source, found, known)
-        result = Result()
+        result = SyncResult()
         moved = await _moves(source, found, known)
         renamed = [
             row.file_id for row, seen in moved if searched_name(row.filename) != searched_name(seen.name)
@@ -128,13 +127,15 @@ class Sync:
             **indexed,
         }
 
-    async def plan(self, store: StoreRow, source: Source) -> Plan:
+    async def plan(self, store: StoreRow, source: StoreSource) -> MirrorPlan:
         """What `run` would do now. Nothing is changed."""
         found = await source.look()
         known = await self._database.read(mirrored.mirror, store.id)
         _require_some(source, found, known)
         moves = await _moves(source, found, known)
-        plan = Plan(moved=[(row.filename, seen.name) for row, seen in moves], skipped=dict(found.skipped))
+        plan = MirrorPlan(
+            moved=[(row.filename, seen.name) for row, seen in moves], skipped=dict(found.skipped)
+        )
         away, here = {old for old, _ in plan.moved}, {new for _, new in plan.moved}
         plan.removed = sorted(name for name in known if found.is_gone(name) and name not in away)
         same = await pools.FILES.run(self._untouched, found, known)
@@ -166,7 +167,7 @@ class Sync:
         await self._database.write(skips.put, store.id, now)
 
     async def _move(
-        self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, Seen]], renamed: list[str]
+        self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, SourceEntry]], renamed: list[str]
     ) -> Mapping[str, StoreFileRow]:
         """Give files the names that they have now; the files of the store by their names afterwards."""
         await self._database.write(
@@ -180,15 +181,15 @@ class Sync:
     async def _mirror(
         self,
         store: StoreRow,
-        source: Source,
+        source: StoreSource,
         found: Walk,
         known: Mapping[str, StoreFileRow],
-        result: Result,
+        result: SyncResult,
         context: Context,
     ) -> None:
-        """Take in what is new or has changed, `GROUP` files in a transaction."""
+        """Take in what is new or has changed, `BATCH_FILES` files in a transaction."""
         untouched = await pools.FILES.run(self._untouched, found, known)
-        wanted: list[Wanted] = []
+        wanted: list[WantedFile] = []
         size, total = 0, len(found.files)
         for done, seen in enumerate(found.files.values(), start=1):
             old = known.get(seen.name)
@@ -199,7 +200,7 @@ class Sync:
                 continue
             wanted.append((seen, old))
             size += seen.size
-            if len(wanted) == GROUP or size >= GROUP_BYTES:
+            if len(wanted) == BATCH_FILES or size >= MAX_BATCH_BYTES:
                 await self._take_in(store, source, wanted, found, result)
                 await context.emit(Status("scan", seen.name, done=done, total=total, unit="files"))
                 wanted, size = [], 0
@@ -218,7 +219,7 @@ class Sync:
         }
 
     async def _with_same_bytes(
-        self, source: Source, found: Walk, known: Mapping[str, StoreFileRow], untouched: set[str]
+        self, source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow], untouched: set[str]
     ) -> set[str]:
         """The touched files that are what they were, as far as that can be told without taking them."""
         touched = [
@@ -229,15 +230,15 @@ class Sync:
             and self._files.holds(old.sha256, old.bytes)  # else our copy is gone: it is taken in again
         ]
         same: set[str] = set()
-        for first in range(0, len(touched), COMPARED):
-            some = touched[first : first + COMPARED]
+        for first in range(0, len(touched), COMPARED_FILES):
+            some = touched[first : first + COMPARED_FILES]
             digests = await asyncio.gather(*(source.digest(seen) for seen, _old in some))
             same |= {
                 seen.name for (seen, old), digest in zip(some, digests, strict=True) if digest == old.sha256
             }
         return same
 
-    async def _note(self, store: StoreRow, seen: Seen, old: StoreFileRow) -> None:
+    async def _note(self, store: StoreRow, seen: SourceEntry, old: StoreFileRow) -> None:
         """Note the time that an unchanged file has now."""
         again: dict[str, object] = {}
         if (old.source_mtime_ns, old.source_size) != (seen.mtime_ns, seen.size):
@@ -249,36 +250,38 @@ class Sync:
             await self._database.write(rows.set_file, store.id, old.file_id, again)
 
     async def _take_in(
-        self, store: StoreRow, source: Source, wanted: list[Wanted], found: Walk, result: Result
+        self, store: StoreRow, source: StoreSource, wanted: list[WantedFile], found: Walk, result: SyncResult
     ) -> None:
-        came: list[tuple[Received, Mirrored]] = []
+        came: list[tuple[ReceivedFile, Mirrored]] = []
         gone: list[str] = []
         for (seen, old), taken in zip(wanted, await source.take(wanted) if wanted else (), strict=True):
-            if isinstance(taken, Missed):
+            if isinstance(taken, FetchFailure):
                 found.skip(seen.name, taken.reason)
-                if len(result.missed) < TOLD:
+                if len(result.missed) < MAX_NAMED_FILES:
                     result.missed.append({"name": seen.name, "reason": taken.detail or taken.reason})
                 if taken.gone and old is not None:
                     gone.append(old.file_id)
                     result.removed += 1
-            elif old is not None and (isinstance(taken, Same) or self._is_kept(taken, old)):
-                if isinstance(taken, Received):
+            elif old is not None and (isinstance(taken, Unchanged) or self._is_kept(taken, old)):
+                if isinstance(taken, ReceivedFile):
                     await self._files.drop(taken)
                 await self._note(store, seen, old)
                 result.unchanged += 1
             else:
-                assert isinstance(taken, Received), "only what is kept can be the same"
+                assert isinstance(taken, ReceivedFile), "only what is kept can be the same"
                 came.append((taken, _mirrored(store, seen, old, taken)))
                 result.added += old is None
                 result.changed += old is not None
         if came or gone:
             await self._files.remirror(store.id, came, gone)
 
-    def _is_kept(self, taken: Received, old: StoreFileRow) -> bool:
+    def _is_kept(self, taken: ReceivedFile, old: StoreFileRow) -> bool:
         return taken.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
 
 
-def _mirrored(store: StoreRow, seen: Seen, old: StoreFileRow | None, received: Received) -> Mirrored:
+def _mirrored(
+    store: StoreRow, seen: SourceEntry, old: StoreFileRow | None, received: ReceivedFile
+) -> Mirrored:
     file = FileRow(
         id=new_id("file-"),
         owner=f"{MIRRORED}{store.id}",
@@ -298,8 +301,8 @@ def _mirrored(store: StoreRow, seen: Seen, old: StoreFileRow | None, received: R
     )
 
 
-def _require_some(source: Source, found: Walk, known: Mapping[str, StoreFileRow]) -> None:
-    if found.bare and len(known) >= MANY:
+def _require_some(source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow]) -> None:
+    if found.bare and len(known) >= MANY_FILES:
         raise Unavailable(
             f"The {source.address} is empty, and {len(known)} files of it are indexed. They are kept, because a disk "
             "that is not mounted looks so. If it is meant, put any file into the folder and sync again, or remove the "
@@ -309,8 +312,8 @@ def _require_some(source: Source, found: Walk, known: Mapping[str, StoreFileRow]
 
 
 async def _moves(
-    source: Source, found: Walk, known: Mapping[str, StoreFileRow]
-) -> list[tuple[StoreFileRow, Seen]]:
+    source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow]
+) -> list[tuple[StoreFileRow, SourceEntry]]:
     """Files that went and came again under another name with the same bytes, read in the same way."""
     gone: dict[tuple[int, str], list[StoreFileRow]] = {}
     for name, row in known.items():

@@ -7,11 +7,10 @@ import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 from portico_server.core.errors import Unavailable
-from portico_server.knowledge import ignore
-from portico_server.knowledge.ignore import Rules
-from portico_server.knowledge.names import LONGEST, name_on_disk
+from portico_server.knowledge.names import MAX_FILENAME_BYTES, name_on_disk
 from portico_server.knowledge.parse.formats import (
     format_of,
     is_document,
@@ -21,19 +20,91 @@ from portico_server.knowledge.parse.formats import (
     older,
 )
 
-IGNORED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec, PathSpec
+
+
+# Files that a folder asks to leave alone: ``.gitignore`` and ``.porticoignore``, in the syntax of the first.
+
+
+IGNORE_FILES = (".gitignore", ".porticoignore")
+"""Read in this order in every folder: what the later one says counts, and what a deeper folder says counts more."""
+
+MAX_IGNORE_FILE_BYTES = 1_000_000
+"""Bytes of such a file that are read."""
+
+
+class IgnoreRules:
+    """The ignore files of a folder and of those above it, up to the followed one."""
+
+    def __init__(self, levels: tuple[tuple[Path, IgnorePatterns], ...] = ()) -> None:
+        self._levels = levels
+
+    def below(self, folder: Path, names: Collection[str]) -> IgnoreRules:
+        """The rules in ``folder``, which holds files of these ``names``."""
+        lines: list[str] = []
+        for name in IGNORE_FILES:
+            if name in names:
+                lines += _ignore_lines(folder / name)
+        return IgnoreRules(((folder, _compile_patterns(lines)), *self._levels)) if lines else self
+
+    def ignores(self, place: str, *, folder: bool) -> bool:
+        """Whether a file or a ``folder`` is to be left alone."""
+        if not self._levels:
+            return False
+        path = Path(place)
+        for base, patterns in self._levels:
+            name = path.relative_to(base).as_posix()
+            spec = patterns.folders if folder else patterns.files
+            said = spec.check_file(f"{name}/" if folder else name).include
+            if said is not None:
+                return said
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class IgnorePatterns:
+    """The lines of one folder. A line for folders alone says nothing of the files in them, and the other way round."""
+
+    folders: PathSpec[Any]
+    files: GitIgnoreSpec
+
+
+def _ignore_lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_IGNORE_FILE_BYTES).decode(errors="replace").splitlines()
+    except OSError:
+        return []  # what cannot be read says nothing
+
+
+def _compile_patterns(lines: list[str]) -> IgnorePatterns:
+    # Only folders that have such a file need the package: it is not imported when the daemon starts.
+    from pathspec import GitIgnoreSpec, PathSpec
+
+    good = []
+    for line in lines:
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except ValueError:
+            continue  # a lone "!": git leaves such a line out, too
+        good.append(line)
+    return IgnorePatterns(PathSpec.from_lines("gitignore", good), GitIgnoreSpec.from_lines(good))
+
+
+IGNORED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 """Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …). They are not counted as skipped."""
 
 MAX_SKIPPED_NAMES = 1_000
 """Files that are skipped and named; the others are counted alone."""
 
 UNKNOWN_KIND = "of an unknown kind"
-EMPTY = "empty"
+EMPTY_FILE = "empty"
 IGNORED_BY_RULE = "left out by .gitignore or .porticoignore"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SourceEntry:
     """A file of a source. ``name`` is its path in it, as the API shows it; ``at`` says where to take it from: a path
     on this machine, a key, a URL. ``mtime_ns`` is the time of its last change, or whatever number tells one state
     from another; where neither that nor the ``size`` can be known before it is taken, they are ``None`` and 0.
@@ -49,7 +120,7 @@ class Seen:
 class Walk:
     """What a walk or a glance has found; ``skipped`` counts files that are not read here, and why by reason."""
 
-    files: dict[str, Seen] = field(default_factory=dict)
+    files: dict[str, SourceEntry] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     skipped_names: dict[str, str] = field(default_factory=dict)
     """The first `MAX_SKIPPED_NAMES` of them, and why each."""
@@ -78,8 +149,8 @@ class Walk:
 def is_looked_at(path: Path, root: Path) -> bool:
     """Whether a change of ``path`` in a followed folder may mean something: it is not in what is never looked into."""
     *folders, name = path.relative_to(root).parts or ("",)
-    hidden = name.startswith(".") and name not in ignore.FILES
-    return not hidden and not any(part.startswith(".") or part in IGNORED for part in folders)
+    hidden = name.startswith(".") and name not in IGNORE_FILES
+    return not hidden and not any(part.startswith(".") or part in IGNORED_FOLDERS for part in folders)
 
 
 def walk(root: Path, *, max_bytes: int, pictures: bool = True, recordings: bool = False) -> Walk:
@@ -90,8 +161,8 @@ def walk(root: Path, *, max_bytes: int, pictures: bool = True, recordings: bool 
     `Unavailable` if the folder cannot be read: then nothing is known of what is missing.
     """
     try:
-        looking = _Looking(root, max_bytes, pictures, recordings)
-        looking.descend(root, Rules())
+        looking = _FolderWalk(root, max_bytes, pictures, recordings)
+        looking.descend(root, IgnoreRules())
         looking.found.bare = not looking.found.files and _is_bare(root)
     except OSError as error:
         raise Unavailable(
@@ -115,13 +186,13 @@ def glance(
     ``None`` if it takes a walk to know: where ignore files have changed, links are in the way, or nothing is left.
     """
     try:
-        looking = _Looking(root, max_bytes, pictures, recordings)
+        looking = _FolderWalk(root, max_bytes, pictures, recordings)
         only: list[str] = []
         for path in sorted(paths):
             name = name_on_disk(str(path))
             if any(name == above or name.startswith(f"{above}/") for above in only):
                 continue
-            if not path.parts or path.name in ignore.FILES or not looking.at(path, name):
+            if not path.parts or path.name in IGNORE_FILES or not looking.at(path, name):
                 return None
             only.append(name)
         if _is_bare(root):
@@ -132,7 +203,7 @@ def glance(
     return None if looking.found.linked else looking.found
 
 
-class _Looking:
+class _FolderWalk:
     """One look at a folder. Raises `OSError` if the folder itself cannot be read."""
 
     def __init__(self, root: Path, max_bytes: int, pictures: bool, recordings: bool) -> None:
@@ -143,9 +214,9 @@ class _Looking:
         self._recordings = recordings
         self._top = root.resolve(strict=True)
         self._visited = {_identity(self._top.stat())}
-        self._rules: dict[Path, Rules] = {}
+        self._rules: dict[Path, IgnoreRules] = {}
 
-    def descend(self, folder: Path, above: Rules) -> None:
+    def descend(self, folder: Path, above: IgnoreRules) -> None:
         """Look at all that lies below ``folder``."""
         found = self.found
         pending = [(folder, above)]
@@ -154,13 +225,13 @@ class _Looking:
             entries = _entries(folder, self._root, found)
             rules = above.below(folder, {entry.name for entry in entries})
             for entry in entries:
-                if entry.name.startswith(".") or entry.name in IGNORED:
+                if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS:
                     continue
                 linked = entry.is_symlink()
                 found.linked |= linked
                 if rules.ignores(entry.path, folder=entry.is_dir(follow_symlinks=False)):
                     found.skip(_name(entry.path, self._root), IGNORED_BY_RULE)
-                elif linked and not _stays(entry, self._top):
+                elif linked and not _is_inside(entry, self._top):
                     found.skip(_name(entry.path, self._root), "link out of the folder or to nothing")
                 elif entry.is_dir():
                     place = _identity(entry.stat())
@@ -172,9 +243,9 @@ class _Looking:
 
     def at(self, path: PurePath, name: str) -> bool:
         """Look at one path in the folder and all below it; whether that can be done by itself."""
-        if any(part.startswith(".") or part in IGNORED for part in path.parts):
+        if any(part.startswith(".") or part in IGNORED_FOLDERS for part in path.parts):
             return True  # never looked into
-        above, rules = self._root, self._of(self._root, Rules())
+        above, rules = self._root, self._of(self._root, IgnoreRules())
         for part in path.parts[:-1]:
             above = above / part
             if above.is_symlink():
@@ -203,20 +274,20 @@ class _Looking:
             _take(str(place), self._root, self._max_bytes, self.found, self._pictures, self._recordings)
         return True
 
-    def _of(self, folder: Path, above: Rules) -> Rules:
+    def _of(self, folder: Path, above: IgnoreRules) -> IgnoreRules:
         """The rules in a folder."""
         rules = self._rules.get(folder)
         if rules is None:
-            names = {name for name in ignore.FILES if os.path.lexists(folder / name)}
+            names = {name for name in IGNORE_FILES if os.path.lexists(folder / name)}
             rules = self._rules[folder] = above.below(folder, names)
         return rules
 
 
-def unfit(name: str, size: int, *, max_bytes: int, pictures: bool, recordings: bool) -> str:
+def unfit_reason(name: str, size: int, *, max_bytes: int, pictures: bool, recordings: bool) -> str:
     """Why a file is left out, as far as its name and its size tell; an empty string if it is not."""
     if size > max_bytes:
         return f"larger than {max_bytes // 2**20} MB"
-    if len(name.encode()) > LONGEST:
+    if len(name.encode()) > MAX_FILENAME_BYTES:
         return "unusable name"
     if not is_document(name):
         return UNKNOWN_KIND
@@ -249,7 +320,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _stays(entry: os.DirEntry[str], top: Path) -> bool:
+def _is_inside(entry: os.DirEntry[str], top: Path) -> bool:
     try:
         return Path(entry.path).resolve(strict=True).is_relative_to(top)
     except (OSError, RuntimeError):  # to nothing, or in a circle
@@ -267,13 +338,15 @@ def _take(path: str, root: Path, max_bytes: int, found: Walk, pictures: bool, re
         if not stat.S_ISREG(status.st_mode):
             found.skip(name, "not a file")
             return
-        why = unfit(name, status.st_size, max_bytes=max_bytes, pictures=pictures, recordings=recordings)
+        why = unfit_reason(
+            name, status.st_size, max_bytes=max_bytes, pictures=pictures, recordings=recordings
+        )
         if why or name in found.files:
             found.skip(name, why or "unusable name")
         elif format_of(name) is None and (why := no_text(Path(path))):
             found.skip(name, why)
         else:
-            found.files[name] = Seen(name, path, status.st_size, status.st_mtime_ns)
+            found.files[name] = SourceEntry(name, path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         found.skip(name, "gone while looking")
     except OSError:
@@ -286,5 +359,5 @@ def no_text(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(8192)
     if not head:
-        return EMPTY
+        return EMPTY_FILE
     return older(head) or ("" if looks_like_text(head) else UNKNOWN_KIND)

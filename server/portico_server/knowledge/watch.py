@@ -1,4 +1,4 @@
-"""Noticing that something in a followed folder has changed."""
+"""Noticing that what a store follows has changed: notices of the file system, and polling where there are none."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from portico_server.knowledge.walk import is_looked_at
 
 logger = logging.getLogger(__name__)
 
-LOOK = 15_000
+MISSING_FOLDER_INTERVAL_MS = 15_000
 """Milliseconds after which folders that were not there are looked for again."""
 
-DEBOUNCE = 800
-"""Milliseconds for which changes are collected at most; a pause of `QUIET` ends it earlier."""
+DEBOUNCE_MS = 800
+"""Milliseconds for which changes are collected at most; a pause of `QUIET_MS` ends it earlier."""
 
-QUIET = 100
+QUIET_MS = 100
 
-RISE = 2.0
+CATCH_UP_TIMEOUT_S = 2.0
 """Seconds that a look at a folder waits for the notices of it: what changes behind it is not to be missed."""
 
 
-Changed: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitable[None]]
+ChangeListener: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitable[None]]
 
 
-class Watch:
+class FolderWatch:
     """Watches all followed folders with one thread of the system's notices, or by looking where there are none.
 
     What happens in ``home`` is our own doing: a store that follows a folder around it must not chase its tail.
@@ -39,7 +39,7 @@ class Watch:
     the notices begin anew. What is missed while the daemon is down is found by the sync at its start.
     """
 
-    def __init__(self, changed: Changed, blind: Callable[[str], None], home: Path) -> None:
+    def __init__(self, changed: ChangeListener, blind: Callable[[str], None], home: Path) -> None:
         self._changed = changed
         self._blind = blind
         self._up: set[str] = set()
@@ -63,11 +63,13 @@ class Watch:
             self._renew()
 
     async def up(self, store_id: str) -> None:
-        """Wait until notice is given of changes in a store's folder, if it is followed; at most `RISE` seconds."""
+        """Wait until notice is given of changes in a store's folder, if it is followed; at most `CATCH_UP_TIMEOUT_S`
+        seconds.
+        """
         if store_id not in self._folders or not await pools.FILES.run(self._folders[store_id].is_dir):
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(RISE):
+            async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
                 while store_id in self._folders and store_id not in self._up:
                     self._rising.clear()
                     await self._rising.wait()
@@ -104,7 +106,7 @@ class Watch:
             except (OSError, RuntimeError) as error:
                 # The system has no notices left to give, or none for such a file system.
                 if polling:
-                    await self._told(LOOK / 1_000)
+                    await self._told(MISSING_FOLDER_INTERVAL_MS / 1_000)
                 logger.warning("changes in folders are looked for instead of noticed: %s", error)
                 polling = True
 
@@ -121,14 +123,14 @@ class Watch:
         folders = dict(self._folders)
         here = await pools.FILES.run(_existing, folders)
         if not here:
-            await self._told(LOOK / 1_000)
+            await self._told(MISSING_FOLDER_INTERVAL_MS / 1_000)
             return
         notices: AsyncIterator[set[tuple[Any, str]]] = watchfiles.awatch(
             *set(here.values()),
             stop_event=self._stop,
-            debounce=DEBOUNCE,
-            step=QUIET,
-            rust_timeout=LOOK,
+            debounce=DEBOUNCE_MS,
+            step=QUIET_MS,
+            rust_timeout=MISSING_FOLDER_INTERVAL_MS,
             yield_on_timeout=True,
             force_polling=polling or None,
             ignore_permission_denied=True,
@@ -169,3 +171,49 @@ class Watch:
 def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:
     """Those that are there, as the system reports what lies in them: without links in their own path."""
     return {store_id: folder.resolve() for store_id, folder in folders.items() if folder.is_dir()}
+
+
+# Looking again, from time to time, at sources that give no notice of what has changed.
+
+
+class SourcePoll:
+    """Calls ``due`` with the id of a store every ``seconds`` from when it is followed on; with 0 seconds never."""
+
+    def __init__(self, due: Callable[[str], Awaitable[None]], seconds: float) -> None:
+        self._due = due
+        self._seconds = seconds
+        self._next: dict[str, float] = {}
+        self._others = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, store_id: str) -> None:
+        """Look at a store's source from now on."""
+        if self._seconds and store_id not in self._next:
+            self._next[store_id] = asyncio.get_running_loop().time() + self._seconds
+            self._others.set()
+            if self._task is None:
+                self._task = asyncio.create_task(self._run(), name="poll sources")
+
+    def leave(self, store_id: str) -> None:
+        """Look no longer."""
+        self._next.pop(store_id, None)
+
+    async def close(self) -> None:
+        """Look at nothing any more."""
+        self._next.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._others.clear()
+            try:
+                async with asyncio.timeout_at(min(self._next.values(), default=None)):
+                    await self._others.wait()
+            except TimeoutError:
+                now = clock()
+                for store_id in [store_id for store_id, at in self._next.items() if at <= now]:
+                    self._next[store_id] = now + self._seconds
+                    await self._due(store_id)

@@ -19,7 +19,7 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import Contents
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.store import StoreView, view
 from portico_server.runs.artifacts import ArtifactStore
 
@@ -27,7 +27,7 @@ from portico_server.runs.artifacts import ArtifactStore
 class Held:
     """Stands for `Stores` where rows are enough."""
 
-    def __init__(self, database: Database, files: Files) -> None:
+    def __init__(self, database: Database, files: FileStorage) -> None:
         self._database = database
         nothing: Any = None
         self.contents = Contents(database, files, nothing, nothing, nothing)
@@ -45,7 +45,7 @@ class Case:
         self.database = Database.at(folder / "portico.db")
         self.database.prepare()
         self.registry = Registry()
-        self._files = Files(self.database, folder / "blobs", max_bytes=1_000_000)
+        self._files = FileStorage(self.database, folder / "blobs", max_bytes=1_000_000)
         stores: Any = Held(self.database, self._files)
         self.library = StoreLibrary(
             self.registry, stores, self._files, ArtifactStore(self.database, folder / "artifacts")

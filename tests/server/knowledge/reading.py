@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import aclosing
 from pathlib import Path
 
+from portico_server.knowledge.document import Part
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.part import Part
 
 
 class Reading:

@@ -11,7 +11,7 @@ from portico_server.knowledge.chunk import sections, tables
 from portico_server.knowledge.chunk import spans as sentence
 from portico_server.knowledge.chunk.chunkers import CHUNKERS, check_chunking, chunk_parts
 from portico_server.knowledge.chunk.spans import cut, inside_grapheme, sentences, width
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 ENGLISH = (
     'Dr. Smith arrived at 10 a.m. on Jan. 5. He said "hello." Then he left! Why? Nobody knows… '

@@ -8,7 +8,7 @@ import pytest
 from portico.wire import Place
 from portico_server.knowledge.chunk.chunkers import CHUNKERS, check_chunking, chunk_parts
 from portico_server.knowledge.chunk.spans import inside_grapheme, width
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 SENTENCES = {
     "sentence",

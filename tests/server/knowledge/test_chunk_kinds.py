@@ -7,8 +7,8 @@ import pytest
 
 from portico.wire import Place
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
+from portico_server.knowledge.document import Part
 from portico_server.knowledge.parse.formats import FORMATS
-from portico_server.knowledge.part import Part
 
 
 def cut(name: str, text: str, size: int = 400, overlap: int = 0, **place: object) -> list[Part]:

@@ -20,7 +20,7 @@ from portico_server.core.errors import (
 )
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db.database import Database
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import check_filename, is_store_name, name_on_disk, store_name
 
 ALICE = Principal("key_alice", frozenset({"chat"}))
@@ -36,15 +36,15 @@ def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def files(database: Database, tmp_path: Path) -> Files:
-    return Files(database, tmp_path / "blobs", max_bytes=1024 * 1024)
+def files(database: Database, tmp_path: Path) -> FileStorage:
+    return FileStorage(database, tmp_path / "blobs", max_bytes=1024 * 1024)
 
 
 def blobs(tmp_path: Path) -> list[Path]:
     return sorted(path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
 
 
-async def test_a_file_is_kept_under_its_digest(files: Files, tmp_path: Path) -> None:
+async def test_a_file_is_kept_under_its_digest(files: FileStorage, tmp_path: Path) -> None:
     row = await files.create("notes 😀.md", "assistants", pieces(b"hello ", b"world"), ALICE)
     assert (row.filename, row.bytes, row.owner) == ("notes 😀.md", 11, ALICE.id)
     assert files.path(row).read_bytes() == b"hello world"
@@ -52,7 +52,9 @@ async def test_a_file_is_kept_under_its_digest(files: Files, tmp_path: Path) -> 
     assert await files.get(row.id, ALICE) == row
 
 
-async def test_the_same_bytes_are_kept_once_and_go_with_the_last_row(files: Files, tmp_path: Path) -> None:
+async def test_the_same_bytes_are_kept_once_and_go_with_the_last_row(
+    files: FileStorage, tmp_path: Path
+) -> None:
     one = await files.create("a.txt", "assistants", pieces(b"same"), ALICE)
     two = await files.create("b.txt", "user_data", pieces(b"sa", b"me"), BOB)
     assert len(blobs(tmp_path)) == 1
@@ -62,7 +64,7 @@ async def test_the_same_bytes_are_kept_once_and_go_with_the_last_row(files: File
     assert blobs(tmp_path) == []
 
 
-async def test_many_at_once_share_and_drop_the_same_bytes_safely(files: Files, tmp_path: Path) -> None:
+async def test_many_at_once_share_and_drop_the_same_bytes_safely(files: FileStorage, tmp_path: Path) -> None:
     async def come_and_go(i: int) -> None:
         row = await files.create(f"{i}.txt", "assistants", pieces(b"same"), ALICE)
         assert files.path(row).read_bytes() == b"same"
@@ -72,7 +74,7 @@ async def test_many_at_once_share_and_drop_the_same_bytes_safely(files: Files, t
     assert blobs(tmp_path) == []
 
 
-async def test_what_one_key_made_another_cannot_see(files: Files) -> None:
+async def test_what_one_key_made_another_cannot_see(files: FileStorage) -> None:
     row = await files.create("a.txt", "assistants", pieces(b"a"), ALICE)
     for attempt in (files.get(row.id, BOB), files.delete(row.id, BOB), files.list(BOB, after=row.id)):
         with pytest.raises(NotFound):
@@ -81,7 +83,7 @@ async def test_what_one_key_made_another_cannot_see(files: Files) -> None:
     assert (await files.list(ALICE)).data == (await files.list(LOCAL)).data == (row,)
 
 
-async def test_a_file_of_the_house_is_seen_by_all_and_deleted_by_administrators(files: Files) -> None:
+async def test_a_file_of_the_house_is_seen_by_all_and_deleted_by_administrators(files: FileStorage) -> None:
     row = await files.create("a.txt", "assistants", pieces(b"a"), SYSTEM)
     assert await files.get(row.id, BOB) == row
     with pytest.raises(Forbidden):
@@ -89,7 +91,7 @@ async def test_a_file_of_the_house_is_seen_by_all_and_deleted_by_administrators(
     await files.delete(row.id, LOCAL)
 
 
-async def test_a_list_has_pages_in_both_orders(files: Files) -> None:
+async def test_a_list_has_pages_in_both_orders(files: FileStorage) -> None:
     rows = [await files.create(f"{i}.txt", "assistants", pieces(b"%d" % i), ALICE) for i in range(5)]
     names = sorted(row.id for row in rows)
     first = await files.list(ALICE, limit=2, order="asc")
@@ -101,7 +103,7 @@ async def test_a_list_has_pages_in_both_orders(files: Files) -> None:
     assert (await files.list(ALICE, purpose="vision")).data == ()
 
 
-async def test_a_file_over_the_limit_is_refused_while_it_arrives(files: Files, tmp_path: Path) -> None:
+async def test_a_file_over_the_limit_is_refused_while_it_arrives(files: FileStorage, tmp_path: Path) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -116,7 +118,7 @@ async def test_a_file_over_the_limit_is_refused_while_it_arrives(files: Files, t
     assert blobs(tmp_path) == []
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(files: Files, tmp_path: Path) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing(files: FileStorage, tmp_path: Path) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"begun"
         raise ConnectionResetError
@@ -127,7 +129,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(files: Files, tmp_path: 
     assert (await files.list(LOCAL)).data == ()
 
 
-async def test_what_a_crash_left_is_swept_at_the_next_start(files: Files, tmp_path: Path) -> None:
+async def test_what_a_crash_left_is_swept_at_the_next_start(files: FileStorage, tmp_path: Path) -> None:
     kept = await files.create("kept.txt", "assistants", pieces(b"kept"), ALICE)
     await files.receive(pieces(b"never acknowledged"))
     gone = await files.create("old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1)
@@ -141,7 +143,7 @@ async def test_what_a_crash_left_is_swept_at_the_next_start(files: Files, tmp_pa
 
 
 async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
-    files: Files, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: FileStorage, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(BaseException):
         pass
@@ -163,7 +165,7 @@ async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
 
 
 async def test_a_full_disk_is_one_clear_error(
-    files: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    files: FileStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -177,7 +179,7 @@ async def test_a_full_disk_is_one_clear_error(
     assert await files.create("a.txt", "assistants", pieces(b"a"), ALICE)
 
 
-async def test_a_purpose_that_does_not_exist_is_refused(files: Files, tmp_path: Path) -> None:
+async def test_a_purpose_that_does_not_exist_is_refused(files: FileStorage, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await files.create("a.txt", "fun", pieces(b"a"), ALICE)
     assert refused.value.param == "purpose"

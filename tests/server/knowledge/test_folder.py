@@ -16,7 +16,7 @@ from portico_server.core.errors import Conflict, Forbidden, InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Found, Search
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge import folder as following
+from portico_server.knowledge.sources import folder as following
 from portico_server.knowledge.walk import Walk
 
 

@@ -12,7 +12,7 @@ from tests.server.knowledge.workshop import TURN, Workshop, workshop
 
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.touched import MOST, Touched
+from portico_server.knowledge.sources.folder import MAX_CHANGED_PATHS, ChangedPaths
 from portico_server.knowledge.walk import Walk, glance, walk
 
 
@@ -79,7 +79,7 @@ def test_what_takes_a_walk_to_know_is_left_to_one(folder: Path) -> None:
 
 
 def test_notices_count_from_the_last_whole_look_on() -> None:
-    touched = Touched()
+    touched = ChangedPaths()
     touched.add([PurePath("a")])
     assert touched.take() is None  # nobody has looked at the folder yet
     touched.add([PurePath("a")])
@@ -92,7 +92,7 @@ def test_notices_count_from_the_last_whole_look_on() -> None:
     touched.everything()
     touched.add([PurePath("a")])
     assert touched.take() is None
-    touched.add([PurePath(str(n)) for n in range(MOST + 1)])
+    touched.add([PurePath(str(n)) for n in range(MAX_CHANGED_PATHS + 1)])
     assert touched.take() is None
 
 

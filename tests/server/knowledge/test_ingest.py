@@ -21,7 +21,7 @@ from portico_server.core.request import Embed, Request, Vectors
 from portico_server.db import chunks as chunk_rows
 from portico_server.db import stores
 from portico_server.db.files import FileRow
-from portico_server.knowledge import gather, ingest, patience
+from portico_server.knowledge import ingest, model_calls
 from portico_server.knowledge.contents import Attachment
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.parse.pool import Readers
@@ -105,7 +105,7 @@ async def test_a_file_that_is_attached_again_replaces_its_chunks(shop: Workshop)
 async def test_a_long_text_is_written_in_several_transactions_and_whole(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "CHUNKS", 50)
+    monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 50)
     text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(900))
     store = await shop.stores.create("long", LOCAL)
     row = await shop.upload("long.txt", text)
@@ -131,7 +131,7 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(
         return await Letters.call(shop.model, request, context)
 
     monkeypatch.setattr(shop.model, "call", call)
-    monkeypatch.setattr(patience, "WAIT", 0)
+    monkeypatch.setattr(model_calls, "FIRST_RETRY_S", 0)
     store = await shop.stores.create("patient", LOCAL)
     row = await shop.upload("a.txt", "The harbour opens at six.")
     await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
@@ -142,7 +142,7 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(
 async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "ATTEMPTS", 1)
+    monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
     shop.model.broken = True
     store = await shop.stores.create("broken", LOCAL)
     row = await shop.upload("a.txt", "The harbour opens at six.")
@@ -158,7 +158,7 @@ async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
 async def test_a_model_that_fails_for_everything_fails_the_run_and_leaves_nothing_waiting(
     shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "ATTEMPTS", 1)
+    monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
     folder = tmp_path / "harbour"
     folder.mkdir()
     for number in range(40):
@@ -205,9 +205,9 @@ async def test_a_passage_is_found_by_the_headings_above_it(shop: Workshop) -> No
 async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
-    monkeypatch.setattr(patience, "ATTEMPTS", 1)
-    monkeypatch.setattr(ingest, "CHUNKS", 20)
-    monkeypatch.setattr(gather, "CHUNKS", 20)
+    monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
+    monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
     text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(300))
     async with workshop(tmp_path / "home", ingest_workers=2) as first:
         store = await first.stores.create("long", LOCAL)
@@ -340,7 +340,7 @@ async def test_files_of_one_transaction_fail_one_by_one(
         return await Letters.call(shop.model, request, context)
 
     monkeypatch.setattr(shop.model, "call", call)
-    monkeypatch.setattr(patience, "ATTEMPTS", 1)
+    monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
     store = await shop.stores.create("mixed", LOCAL)
     texts = {"a.txt": "Sound.", "b.txt": "The poison.", "c.pdf": b"%PDF-1.4 no", "d.txt": "Sound as well."}
     rows = [await shop.upload(name, text) for name, text in texts.items()]

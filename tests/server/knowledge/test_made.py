@@ -12,8 +12,8 @@ from tests.daemon import Daemon
 
 from portico_server.knowledge.chunk import prompts
 from portico_server.knowledge.chunk.prompts import answer_text
-from portico_server.knowledge.made.making import behind
-from portico_server.knowledge.part import Part, Writer
+from portico_server.knowledge.document import Part, PartWriter
+from portico_server.knowledge.generated.runs import first_behind
 
 CONFIGURATION = r"""
 models:
@@ -270,7 +270,7 @@ def test_a_file_that_comes_later_is_written_about_too(http: httpx.Client) -> Non
 
 
 def piece(text: str = "It rose by 3 %.") -> Part:
-    return Writer().part(text, line=1)
+    return PartWriter().part(text, line=1)
 
 
 def test_answers_are_read_as_models_write_them() -> None:
@@ -306,6 +306,6 @@ def test_an_answer_that_was_cut_ends_with_a_whole_sentence_and_thoughts_are_left
 
 
 def test_a_run_goes_on_behind_the_last_place_that_was_written_about() -> None:
-    writer = Writer()
+    writer = PartWriter()
     one, two, three = (writer.part(text) for text in ("a", "bb", "ccc"))
-    assert [behind([one, two, three], item.place) for item in (one, two, three)] == [1, 2, 3]
+    assert [first_behind([one, two, three], item.place) for item in (one, two, three)] == [1, 2, 3]

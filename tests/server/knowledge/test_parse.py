@@ -7,13 +7,13 @@ import psutil
 import pytest
 from tests.server.knowledge import documents
 
+from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.parse.pdf import tidy
 from portico_server.knowledge.parse.pool import Readers
 from portico_server.knowledge.parse.text import SEGMENT, encoding_of
 from portico_server.knowledge.parse.text import read as read_text
 from portico_server.knowledge.parse.title import stated
-from portico_server.knowledge.part import Part, Source, Unreadable
 
 CHINESE = "高山植物生长在海拔四千米以上的地方，花期在七月到八月。雪莲花是其中最有名的一种，数量正在减少。"
 TRADITIONAL = "高山植物生長在海拔四千米以上的地方，花期在七月到八月。雪蓮花是其中最有名的一種，數量正在減少。"
@@ -52,15 +52,15 @@ async def parts(readers: Readers, path: Path, data: bytes, name: str = "") -> li
 def test_the_encoding_of_a_text_is_found(tmp_path: Path, text: str, encoding: str) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode(encoding))
-    assert "".join(part.text for part in read_text(Source(path.name, path))) == text
+    assert "".join(part.text for part in read_text(SourceDocument(path.name, path))) == text
 
 
 def test_an_encoding_that_shows_only_late_in_a_file_is_found(tmp_path: Path) -> None:
     path = tmp_path / "late.txt"
     text = "English first.\n" * 40_000 + CHINESE * 20
     path.write_bytes(text.encode("gb18030"))
-    assert encoding_of(Source(path.name, path)) == "gb18030"
-    assert "".join(part.text for part in read_text(Source(path.name, path))) == text
+    assert encoding_of(SourceDocument(path.name, path)) == "gb18030"
+    assert "".join(part.text for part in read_text(SourceDocument(path.name, path))) == text
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\t\n", b"\xef\xbb\xbf"])
@@ -80,7 +80,7 @@ def test_a_long_text_comes_in_segments_that_are_the_text(tmp_path: Path) -> None
     path = tmp_path / "long.log"
     text = "".join(f"line {i} says something\n" for i in range(40_000))
     path.write_bytes(text.encode())
-    found = list(read_text(Source(path.name, path)))
+    found = list(read_text(SourceDocument(path.name, path)))
     assert len(found) > 3
     assert max(len(part.text) for part in found) <= 2 * SEGMENT
     for part in found:

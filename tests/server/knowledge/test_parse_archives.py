@@ -10,7 +10,7 @@ import pytest
 from tests.server.knowledge import documents, office
 from tests.server.knowledge.reading import Reading, stand_in_one_text
 
-from portico_server.knowledge.part import Unreadable
+from portico_server.knowledge.document import Unreadable
 
 MEMBERS = {
     "docs/guide.md": b"# Ports\n\nThe port is 7419.\n",

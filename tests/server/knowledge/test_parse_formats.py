@@ -7,10 +7,10 @@ from tests.server.knowledge import documents, office
 from tests.server.knowledge.reading import Reading, stand_in_one_text
 
 from portico.wire import Place
+from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import is_document
 from portico_server.knowledge.parse.sheet import letters, shown
 from portico_server.knowledge.parse.text import read as read_text
-from portico_server.knowledge.part import Source, Unreadable
 
 # --- office ------------------------------------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ async def test_sections_of_marked_up_text_know_their_headings(read: Reading, nam
 def test_japanese_and_korean_of_before_unicode_are_read(tmp_path: Path, text: str, encoding: str) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode(encoding))
-    assert "".join(part.text for part in read_text(Source("text.txt", path))) == text
+    assert "".join(part.text for part in read_text(SourceDocument("text.txt", path))) == text
 
 
 # --- any format -----------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from tests.daemon import Daemon
 from tests.server.knowledge import documents, office
 from tests.server.knowledge.drawn import picture
 
+from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr, pdf, tables
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.part import Part, Source, Unreadable
 
 recognises = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 
@@ -54,7 +54,7 @@ def test_a_table_is_rows_below_its_header_between_the_text_around_it() -> None:
     data = documents.pdf(
         "Cover.", "\n".join(FEES), drawn={1: documents.ruled(FEES, (0, 20, 36), range(1, 5))}
     )
-    parts = list(pdf.read(Source("fees.pdf", data)))
+    parts = list(pdf.read(SourceDocument("fees.pdf", data)))
     assert [(part.text, part.place.page, part.place.row) for part in parts] == [
         ("Cover.", 1, None),
         ("What a berth costs in summer.", 2, None),
@@ -81,14 +81,14 @@ def test_a_page_without_borders_is_not_looked_at_twice(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(tables.Tables, "_find", never)
     data = documents.pdf("\n".join(FEES), drawn={0: "50 700 m 300 700 l S\n"})
-    [part] = pdf.read(Source("plain.pdf", data))
+    [part] = pdf.read(SourceDocument("plain.pdf", data))
     assert "Dinghy" in part.text
 
 
 def test_tables_beside_each_other_leave_the_page_as_it_is() -> None:
     lines = ["Left      Fee       Right     Fee", "a         1         b         2"]
     sides = documents.ruled(lines, (0, 10, 18), range(2)) + documents.ruled(lines, (0, 10, 18), range(2), 20)
-    [part] = pdf.read(Source("both.pdf", documents.pdf("\n".join(lines), drawn={0: sides})))
+    [part] = pdf.read(SourceDocument("both.pdf", documents.pdf("\n".join(lines), drawn={0: sides})))
     assert "Left" in part.text
     assert "Right" in part.text
 

@@ -18,7 +18,7 @@ from portico_server.core.request import Found, Search
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.stores import Stores
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -45,7 +45,7 @@ class Workshop:
     registry: Registry
     runner: Runner
     scheduler: Scheduler
-    files: Files
+    files: FileStorage
     stores: Stores
     model: Letters
     begun: list[str]
@@ -109,7 +109,7 @@ async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
     registry.alias("default-embedding", MODEL)
     runner = Runner(registry, UsageLog(database), timeout=30)
     scheduler = Scheduler(database, runner)
-    files = Files(database, configured.blobs, max_bytes=configured.max_file_mb * 1024 * 1024)
+    files = FileStorage(database, configured.blobs, max_bytes=configured.max_file_mb * 1024 * 1024)
     stores = Stores(
         database,
         registry,

@@ -17,7 +17,7 @@ from portico_server.runs.artifacts import ArtifactStore, shown
 from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
-    from portico_server.knowledge.files import Files
+    from portico_server.knowledge.files import FileStorage
     from portico_server.knowledge.store import StoreFileRow, StoreView
     from portico_server.knowledge.stores import Stores
 
@@ -97,7 +97,9 @@ class Library(Protocol):
 class StoreLibrary:
     """The `Library` of the daemon's stores: their indexed files, oldest first."""
 
-    def __init__(self, registry: Registry, stores: Stores, files: Files, artifacts: ArtifactStore) -> None:
+    def __init__(
+        self, registry: Registry, stores: Stores, files: FileStorage, artifacts: ArtifactStore
+    ) -> None:
         self._registry = registry
         self._stores = stores
         self._files = files

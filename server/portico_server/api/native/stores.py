@@ -290,7 +290,7 @@ def shown(info: StoreInfo, parts: ApiServices, caller: Principal) -> Store:
         name=info.name,
         description=row.description,
         folder=row.folder,
-        source=None if row.source is None else spec.of(row.source).written(),
+        source=None if row.source is None else spec.source_of(row.source).written(),
         paused=row.paused,
         app=row.app,
         answers=row.answers,

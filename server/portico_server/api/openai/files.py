@@ -19,7 +19,7 @@ from portico_server.api.openai import upload
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
-from portico_server.knowledge.files import PURPOSES, Files
+from portico_server.knowledge.files import PURPOSES, FileStorage
 
 router = new_router(prefix="/v1/files", tags=["OpenAI: files"])
 
@@ -154,7 +154,7 @@ async def read_file(file_id: str, parts: TheParts, caller: Caller) -> FileRespon
     return content(parts.files, await parts.files.get(file_id, caller))
 
 
-def content(files: Files, row: FileRow) -> FileResponse:
+def content(files: FileStorage, row: FileRow) -> FileResponse:
     """A response with the bytes of a file. Never shown as a page of ours: a file may hold anybody's scripts."""
     path = files.path(row)
     if not path.is_file():

@@ -25,7 +25,7 @@ from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, P
 from portico_server.core.invalid import missing, wrong, wrong_type
 from portico_server.core.media import Attachment, size_of
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.knowledge.uploaded import Uploaded
+from portico_server.knowledge.files import UploadedFiles
 from portico_server.runs.artifacts import Author, NewArtifact
 from portico_server.settings import MB_BYTES
 from portico_server.tools.fetch.fetcher import OutwardFetcher
@@ -144,7 +144,7 @@ async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: ApiSer
     url, file_id = (item.get("image_url"), item.get("file_id")) if isinstance(item, Mapping) else (None, None)
     if isinstance(file_id, str):
         try:
-            name, data = await Uploaded(parts.files, parts.artifacts).read(file_id, caller_of(exchange))
+            name, data = await UploadedFiles(parts.files, parts.artifacts).read(file_id, caller_of(exchange))
         except NotFound as error:
             raise NotFound(error.message, code=error.code, param=f"{at}.file_id") from error
         return media.attach(field, name.rpartition("/")[2], data, f"{at}.file_id")

@@ -10,8 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from portico_server.core.errors import InvalidRequest, TooLarge
-from portico_server.knowledge.files import Files
-from portico_server.knowledge.receiving import Received
+from portico_server.knowledge.files import FileStorage, ReceivedFile
 
 FIELD = 64 * 1024
 """Bytes of one field that is no file, at most."""
@@ -22,14 +21,14 @@ FIELDS = 50
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One file and the fields beside it. Follow with `Files.keep` or `Files.drop`."""
+    """One file and the fields beside it. Follow with `FileStorage.keep` or `FileStorage.drop`."""
 
-    received: Received
+    received: ReceivedFile
     filename: str
     fields: Mapping[str, str]
 
 
-async def read(request: Request, files: Files) -> Upload:
+async def read(request: Request, files: FileStorage) -> Upload:
     """The form in the body of ``request``, its part ``file`` on disk already.
 
     Raises `InvalidRequest` for a body that is no form or has no file, `TooLarge`, `Unavailable` (disk full).

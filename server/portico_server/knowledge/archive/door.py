@@ -12,25 +12,32 @@ import orjson
 from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.db.archives import Kept
-from portico_server.knowledge.archive.form import BLOB, CHUNKS, FILES, FORMAT, VECTORS, VERSION
+from portico_server.knowledge.archive.form import (
+    ARCHIVE_FORMAT,
+    ARCHIVE_VERSION,
+    BLOB_NAME,
+    CHUNKS_NAME,
+    FILES_NAME,
+    VECTORS_NAME,
+)
 from portico_server.knowledge.chunk.chunkers import check_chunking as check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
 
-RATIO = 200
+MAX_COMPRESSION_RATIO = 200
 """How many times its size an archive may unpack to."""
 
-LINE = 16 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
 """Bytes of one line."""
 
-VECTOR = 4 * 65_536
+MAX_VECTOR_BYTES = 4 * 65_536
 """Bytes of one vector."""
 
-STATUSES = ("completed", "failed", "in_progress", "cancelled")
+FILE_STATUSES = ("completed", "failed", "in_progress", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ArchivedFile:
     """A file as the archive has it; ``id`` is that of the daemon which wrote it."""
 
     id: str
@@ -46,7 +53,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ArchivedGroup:
     """A further chunk group."""
 
     name: str
@@ -56,7 +63,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class ArchiveManifest:
     """What an archive says of itself."""
 
     name: str
@@ -66,20 +73,20 @@ class Manifest:
     metadata: Mapping[str, str]
     expires_after_days: int | None
     vector_weight: float | None
-    groups: tuple[Group, ...]
+    groups: tuple[ArchivedGroup, ...]
     group_files: tuple[tuple[str, str, str | None], ...]
     chunks: int
     vectors: bool
     sums: Mapping[str, str]
 
 
-class Archive:
+class StoreArchiveReader:
     """An archive on disk whose outside has been checked. Its methods block and raise `InvalidRequest`."""
 
     def __init__(self, path: Path) -> None:
-        self._archive = ArchiveReader(path, _belongs, RATIO, refused)
+        self._archive = ArchiveReader(path, _belongs, MAX_COMPRESSION_RATIO, refused)
         try:
-            value = self._archive.manifest(FORMAT, VERSION, "a store")
+            value = self._archive.manifest(ARCHIVE_FORMAT, ARCHIVE_VERSION, "a store")
             with self._archive.named("manifest.json"):
                 self.manifest = _manifest(value)
         except BaseException:
@@ -90,11 +97,11 @@ class Archive:
         """Let go of the file."""
         self._archive.close()
 
-    def files(self) -> Iterator[File]:
+    def files(self) -> Iterator[ArchivedFile]:
         """The files, in their order."""
-        for number, value in self._lines(FILES):
-            with self._archive.named(f"line {number} of {FILES}"):
-                file = File(
+        for number, value in self._lines(FILES_NAME):
+            with self._archive.named(f"line {number} of {FILES_NAME}"):
+                file = ArchivedFile(
                     id=_text(value, "id"),
                     filename=check_filename(_text(value, "filename")),
                     bytes=_count(value, "bytes"),
@@ -106,15 +113,15 @@ class Archive:
                     chunking=check_chunking(value.get("chunking")),
                     usage_bytes=_count(value, "usage_bytes"),
                 )
-                if f"blobs/{file.sha256}" not in self._archive.sizes or file.status not in STATUSES:
+                if f"blobs/{file.sha256}" not in self._archive.sizes or file.status not in FILE_STATUSES:
                     raise ValueError("its bytes are missing, or its status is none")
             yield file
 
     def chunks(self) -> Iterator[Kept]:
         """The chunks, in their order, with their vectors if there are any."""
         vectors = self._vectors() if self.manifest.vectors else None
-        for number, value in self._lines(CHUNKS):
-            with self._archive.named(f"line {number} of {CHUNKS}"):
+        for number, value in self._lines(CHUNKS_NAME):
+            with self._archive.named(f"line {number} of {CHUNKS_NAME}"):
                 place = value.get("place")
                 if not isinstance(place, dict):
                     raise TypeError("'place' must be an object")
@@ -135,23 +142,23 @@ class Archive:
         return self._archive.raw(f"blobs/{sha256}")
 
     def _vectors(self) -> Iterator[bytes]:
-        with self._open(VECTORS) as file:
+        with self._open(VECTORS_NAME) as file:
             while head := file.read(4):
                 size = int.from_bytes(head, "little")
-                if len(head) < 4 or size > VECTOR or size % 4:
-                    raise refused(f"{VECTORS} is damaged")
+                if len(head) < 4 or size > MAX_VECTOR_BYTES or size % 4:
+                    raise refused(f"{VECTORS_NAME} is damaged")
                 data = file.read(size)
                 if len(data) != size:
-                    raise refused(f"{VECTORS} is cut short")
+                    raise refused(f"{VECTORS_NAME} is cut short")
                 yield data
 
     def _lines(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         with self._open(name) as file:
             number = 0
-            while line := file.readline(LINE + 1):
+            while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
-                if len(line) > LINE:
-                    raise refused(f"line {number} of {name} is longer than {LINE // 2**20} MB")
+                if len(line) > MAX_LINE_BYTES:
+                    raise refused(f"line {number} of {name} is longer than {MAX_LINE_BYTES // 2**20} MB")
                 with self._archive.named(f"line {number} of {name}"):
                     value = orjson.loads(line)
                     if not isinstance(value, dict):
@@ -168,14 +175,14 @@ class Archive:
 
 
 def _belongs(name: str) -> bool:
-    return name in (FILES, CHUNKS, VECTORS) or BLOB.fullmatch(name) is not None
+    return name in (FILES_NAME, CHUNKS_NAME, VECTORS_NAME) or BLOB_NAME.fullmatch(name) is not None
 
 
-def _manifest(value: dict[str, Any]) -> Manifest:
+def _manifest(value: dict[str, Any]) -> ArchiveManifest:
     store = value["store"]
     weight, days = store.get("vector_weight"), store.get("expires_after_days")
     groups = tuple(
-        Group(
+        ArchivedGroup(
             _text(item, "name"),
             _text(item, "parent"),
             check_chunking(item["chunking"]),
@@ -187,7 +194,7 @@ def _manifest(value: dict[str, Any]) -> Manifest:
         (str(group), str(file), None if error is None else str(error))
         for group, file, error in value["group_files"]
     )
-    return Manifest(
+    return ArchiveManifest(
         name=_text(store, "name"),
         description=_text(store, "description")[:2_000],
         app=store.get("app") is True,

@@ -17,8 +17,15 @@ from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.archive.form import CHUNKS, FILES, FORMAT, PAGE, VECTORS, VERSION
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.archive.form import (
+    ARCHIVE_FORMAT,
+    ARCHIVE_VERSION,
+    CHUNKS_NAME,
+    FILES_NAME,
+    PAGE_ROWS,
+    VECTORS_NAME,
+)
+from portico_server.knowledge.files import FileStorage
 
 
 class Export:
@@ -27,7 +34,7 @@ class Export:
     Files that are put in while it is written are left out; those that are taken out are too, with their chunks.
     """
 
-    def __init__(self, store: StoreRow, database: Database, files: Files, *, vectors: bool) -> None:
+    def __init__(self, store: StoreRow, database: Database, files: FileStorage, *, vectors: bool) -> None:
         self._store = store
         self._database = database
         self._files = files
@@ -52,11 +59,14 @@ class Export:
         model = self._store.embedding_model
         self._models = {GROUP: model, **{group.name: group.model(model) for group in more}}
         states = await self._database.read(archives.group_states, self._store.id)
-        entries: list[tuple[str, Blocks]] = [(FILES, self._file_lines()), (CHUNKS, self._chunk_lines())]
+        entries: list[tuple[str, Blocks]] = [
+            (FILES_NAME, self._file_lines()),
+            (CHUNKS_NAME, self._chunk_lines()),
+        ]
         if self._vectors:
-            entries.append((VECTORS, self._vector_data()))
+            entries.append((VECTORS_NAME, self._vector_data()))
         for name, blocks in entries:
-            async with aclosing(self._archive.entry(name, blocks, stored=name == VECTORS)) as pieces:
+            async with aclosing(self._archive.entry(name, blocks, stored=name == VECTORS_NAME)) as pieces:
                 async for piece in pieces:
                     yield piece
         for digest in self._blobs:
@@ -64,8 +74,8 @@ class Export:
                 async for piece in pieces:
                     yield piece
         manifest = {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": ARCHIVE_FORMAT,
+            "version": ARCHIVE_VERSION,
             "store": _described(self._store),
             "groups": [_group(group) for group in more],
             "group_files": [list(state) for state in states if state[1] in self._written],
@@ -81,7 +91,7 @@ class Export:
 
     async def _file_lines(self) -> Blocks:
         after = ""
-        while page := await self._database.read(archives.file_page, self._store.id, after, PAGE):
+        while page := await self._database.read(archives.file_page, self._store.id, after, PAGE_ROWS):
             after = page[-1].file_id
             self._blobs.update((row.sha256, None) for row in page)
             self._written.update(row.file_id for row in page)
@@ -90,15 +100,15 @@ class Export:
     async def _chunk_lines(self) -> Blocks:
         for name in self._models:
             ids = await self._database.read(chunks.ids, self._store.id, name)
-            for i in range(0, len(ids), PAGE):
-                page = await self._database.read(archives.chunk_page, ids[i : i + PAGE], {})
+            for i in range(0, len(ids), PAGE_ROWS):
+                page = await self._database.read(archives.chunk_page, ids[i : i + PAGE_ROWS], {})
                 page = [item for item in page if item.file_id in self._written]
                 self._chunks += [item.id for item in page]
                 yield b"".join(orjson.dumps(_chunk(item)) + b"\n" for item in page)
 
     async def _vector_data(self) -> Blocks:
-        for i in range(0, len(self._chunks), PAGE):
-            wanted = self._chunks[i : i + PAGE]
+        for i in range(0, len(self._chunks), PAGE_ROWS):
+            wanted = self._chunks[i : i + PAGE_ROWS]
             page = await self._database.read(archives.chunk_page, wanted, self._models)
             held = {item.id: item.data or b"" for item in page}
             # A chunk that has gone since then keeps its place.

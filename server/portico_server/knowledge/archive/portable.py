@@ -16,10 +16,10 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import claim_of
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.archive.door import Archive
+from portico_server.knowledge.archive.door import StoreArchiveReader
 from portico_server.knowledge.archive.export import Export
 from portico_server.knowledge.archive.restore import Restore
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.names import check_store_name
 from portico_server.knowledge.store import StoreView, view
@@ -39,7 +39,7 @@ class Portable:
     """Works on a `StoreView` that `Stores.get` has handed out for ``read``: rights were checked there."""
 
     def __init__(
-        self, shelf: Shelf, database: Database, registry: Registry, files: Files, indexes: IndexManager
+        self, shelf: Shelf, database: Database, registry: Registry, files: FileStorage, indexes: IndexManager
     ) -> None:
         self._shelf = shelf
         self._database = database
@@ -78,7 +78,7 @@ class Portable:
         arrived = await self._database.read(rows.get, row.id)
         return view(arrived or row, caller), run
 
-    async def _row(self, archive: Archive, name: str, caller: Principal) -> StoreRow:
+    async def _row(self, archive: StoreArchiveReader, name: str, caller: Principal) -> StoreRow:
         said = archive.manifest
         name = check_store_name(name or said.name)
         caller.require(f"stores:{name}:manage")

@@ -20,9 +20,9 @@ from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.archive.door import Archive, File, refused
-from portico_server.knowledge.archive.form import PAGE
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.archive.door import ArchivedFile, StoreArchiveReader, refused
+from portico_server.knowledge.archive.form import PAGE_ROWS
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.index.manager import IndexManager
 
 T = TypeVar("T")
@@ -51,18 +51,18 @@ class _Written:
 class Restore:
     """Reads archives. What was cut off is swept away at the next start, see `IndexManager.sweep`."""
 
-    def __init__(self, database: Database, files: Files, indexes: IndexManager) -> None:
+    def __init__(self, database: Database, files: FileStorage, indexes: IndexManager) -> None:
         self._database = database
         self._files = files
         self._indexes = indexes
 
-    async def open(self, path: Path) -> Archive:
+    async def open(self, path: Path) -> StoreArchiveReader:
         """An archive that has passed the door. Close it. Raises `InvalidRequest`."""
-        return await pools.UPLOADS.run(Archive, path)
+        return await pools.UPLOADS.run(StoreArchiveReader, path)
 
     async def run(
         self,
-        archive: Archive,
+        archive: StoreArchiveReader,
         store: StoreRow,
         known: Callable[[str], bool],
         claim: Callable[[], AbstractAsyncContextManager[None]],
@@ -101,7 +101,7 @@ class Restore:
         await self._files.forget(written.digests)
         return store
 
-    async def _take_files(self, archive: Archive, store: StoreRow, written: _Written) -> None:
+    async def _take_files(self, archive: StoreArchiveReader, store: StoreRow, written: _Written) -> None:
         now = time.time()
         async for page in _pages(archive.files()):
             for item in page:
@@ -132,7 +132,7 @@ class Restore:
                 )
                 written.files.append((file, row))
 
-    async def _take_blob(self, archive: Archive, item: File) -> None:
+    async def _take_blob(self, archive: StoreArchiveReader, item: ArchivedFile) -> None:
         with await pools.UPLOADS.run(archive.blob, item.sha256) as blob:
             received = await self._files.receive(_blocks(blob, item.filename))
         if (received.sha256, received.bytes) != (item.sha256, item.bytes):
@@ -141,7 +141,7 @@ class Restore:
         await self._files.lay(received)
 
     async def _take_chunks(
-        self, archive: Archive, store: StoreRow, models: dict[str, str], written: _Written
+        self, archive: StoreArchiveReader, store: StoreRow, models: dict[str, str], written: _Written
     ) -> None:
         count = 0
         async for page in _pages(archive.chunks()):
@@ -155,7 +155,7 @@ class Restore:
             raise refused(f"it holds {count:,} chunks, and its manifest says {archive.manifest.chunks:,}")
 
     async def _finish(
-        self, archive: Archive, store: StoreRow, more: Sequence[GroupRow], written: _Written
+        self, archive: StoreArchiveReader, store: StoreRow, more: Sequence[GroupRow], written: _Written
     ) -> None:
         states = [
             (group, written.ids[file], error)
@@ -183,7 +183,7 @@ def _group_model(model: str | None, known: Callable[[str], bool]) -> str | None:
 
 async def _pages(items: Iterator[T]) -> AsyncIterator[list[T]]:
     """``items`` in pages, each read off the event loop."""
-    while page := await pools.UPLOADS.run(lambda: list(itertools.islice(items, PAGE))):
+    while page := await pools.UPLOADS.run(lambda: list(itertools.islice(items, PAGE_ROWS))):
         yield page
 
 

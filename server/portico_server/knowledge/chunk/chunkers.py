@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.knowledge.chunk import code, dialogue, plain, prompts, sections, spans, tables, topic
 from portico_server.knowledge.chunk.prompts import ChunkPrompt
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 CHUNK_COLUMNS = 1_000
 """Columns of a chunk, about: a CJK character takes two, any other one."""

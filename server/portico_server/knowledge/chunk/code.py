@@ -18,7 +18,7 @@ from portico_server.knowledge.chunk.spans import (
     units_from,
     width,
 )
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 MAX_PARSED_CHARS = 1_000_000
 """Characters up to which Python is parsed: its tree takes a hundred times the memory of the text."""

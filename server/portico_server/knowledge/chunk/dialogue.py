@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from portico_server.knowledge.chunk.spans import Span, chunk_runs, chunk_units, group_adjacent, units_from
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 _TURN = re.compile(
     r"^[ \t]*(?:[-–*•][ \t]+)?(?:[\[(]?\d{1,2}:\d{2}(?::\d{2})?[\])]?[ \t]*)?"

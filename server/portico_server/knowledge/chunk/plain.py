@@ -20,7 +20,7 @@ from portico_server.knowledge.chunk.spans import (
     units_from,
     width,
 )
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 _EMPTY_LINES = re.compile(r"\n[ \t\u3000]*\n\s*")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from portico_server.knowledge.chunk.spans import sentences
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 ReadAnswer: TypeAlias = Callable[[str, Part], list[str]]
 """``(answer, piece) -> texts``: what is kept of a model's answer, a chunk each."""

@@ -24,7 +24,7 @@ from portico_server.knowledge.chunk.spans import (
     units_from,
     width,
 )
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 SHORT_SECTION_COLUMNS = 200
 """Columns below which a section is joined with the one that follows, if that lies next to it or deeper."""

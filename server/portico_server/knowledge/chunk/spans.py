@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 T = TypeVar("T")
 

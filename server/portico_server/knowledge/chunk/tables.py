@@ -17,7 +17,7 @@ from portico_server.knowledge.chunk.spans import (
     split_lines,
     width,
 )
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 _RANGE = re.compile(r"([A-Z]+)\d+:([A-Z]+)\d+")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from portico_server.knowledge.chunk.spans import Span, chunk_units, cut_wide, sentences, units_from
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 BLOCK_SENTENCES = 4
 """Sentences on either side of a gap that are compared."""

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import IO
 
+from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import format_of, is_document, looks_like_text
 from portico_server.knowledge.parse.text import legacy_encoding
 from portico_server.knowledge.parse.zipped import limit
-from portico_server.knowledge.part import Source, Unreadable
 
 LARGEST = 512 * 1024 * 1024
 """Bytes that an archive may unpack to."""
@@ -41,7 +41,7 @@ _SINGLE: Mapping[bytes, Callable[[IO[bytes]], io.BufferedIOBase]] = {
 }
 
 
-def read(source: Source) -> Iterator[Source]:
+def read(source: SourceDocument) -> Iterator[SourceDocument]:
     """The documents in an archive, each under its path there. Raises `Unreadable`."""
     with source.open() as file:
         head = file.read(8)
@@ -57,14 +57,14 @@ def read(source: Source) -> Iterator[Source]:
                 file.seek(0)
                 with _SINGLE[head[:2]](file) as inner:
                     name = PurePosixPath(source.name).stem
-                    yield Source(name, _all(inner, name), (name,))
+                    yield SourceDocument(name, _all(inner, name), (name,))
             else:
                 raise Unreadable("is not a whole archive: it is damaged or was cut short.")
         except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
             raise Unreadable("is not a whole archive: it is damaged or was cut short.") from error
 
 
-def _zip(file: IO[bytes]) -> Iterator[Source]:
+def _zip(file: IO[bytes]) -> Iterator[SourceDocument]:
     file.seek(0)
     with zipfile.ZipFile(file) as archive:
         limit(archive, LARGEST, ENTRIES)
@@ -112,7 +112,7 @@ def _is_tar(file: IO[bytes]) -> bool:
     return True
 
 
-def _tar(file: IO[bytes]) -> Iterator[Source]:
+def _tar(file: IO[bytes]) -> Iterator[SourceDocument]:
     # As a stream: nothing is read twice, and what is skipped is counted before it is unpacked.
     with tarfile.open(fileobj=file, mode="r|*") as archive:
         total = 0
@@ -145,12 +145,12 @@ def _is_wanted(name: str) -> bool:
     return bool(parts) and is_document(name) and not any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
-def _member(name: str, size: int, file: IO[bytes]) -> Iterator[Source]:
+def _member(name: str, size: int, file: IO[bytes]) -> Iterator[SourceDocument]:
     if size > ONE:
         raise Unreadable(f"holds a file of more than {ONE // 2**20} MB ('{name[:100]}'). Unpack it first.")
     data = _all(file, name)
     if data.strip() and (format_of(name) is not None or looks_like_text(data[:8192])):
-        yield Source(name, data, (name,))
+        yield SourceDocument(name, data, (name,))
 
 
 def _all(file: IO[bytes] | io.BufferedIOBase, name: str) -> bytes:

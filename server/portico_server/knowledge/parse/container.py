@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from lxml import etree
 
+from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.zipped import limit
-from portico_server.knowledge.part import Source, Unreadable
 
 LARGEST = 256 * 1024 * 1024
 """Bytes that a document may unpack to."""
@@ -19,7 +19,7 @@ ENTRIES = 10_000
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
-def check(source: Source, kind: str, needs: str, modern: str) -> None:
+def check(source: SourceDocument, kind: str, needs: str, modern: str) -> None:
     """Refuse what is no ``kind`` ("Word document"), and one that would unpack to more than `LARGEST`.
 
     ``needs`` is a file that it must hold; ``modern`` the suffix to save it under, should it be of the older kind.

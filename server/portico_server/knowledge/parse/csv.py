@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.text import open_text
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 GROUP = 1_000
 """Characters of one group of rows, about."""
@@ -14,10 +14,10 @@ GROUP = 1_000
 _FIELD = 1024 * 1024
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Groups of rows; ``row`` is the number of the first one as a spreadsheet counts, the header being row 1."""
     csv.field_size_limit(_FIELD)
-    writer = Writer()
+    writer = PartWriter()
     with open_text(source) as text:
         sample = text.read(64 * 1024)
         text.seek(0)

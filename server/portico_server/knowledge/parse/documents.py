@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from portico.wire import Place
+from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import TEXT, Format, format_of, looks_like_text, older
-from portico_server.knowledge.part import Part, Source, Unreadable
 
 DEPTH = 3
 """How deep documents may lie in documents: a file in a zip that is attached to a mail is two deep."""
@@ -16,7 +16,7 @@ NAMED = 100
 """Documents that could not be read are named up to this number."""
 
 
-def documents(source: Source) -> Iterator[tuple[Format, Part]]:
+def documents(source: SourceDocument) -> Iterator[tuple[Format, Part]]:
     """The parts of a document and of those inside it, each with the format it was read by. Raises `Unreadable`.
 
     Offsets run on from one document to the next, so that all of them stand in one text. A document inside that is
@@ -36,7 +36,7 @@ class _Walk:
         self.end = 0
         self.unread: list[str] = []
 
-    def read(self, source: Source, depth: int) -> Iterator[tuple[Format, Part]]:
+    def read(self, source: SourceDocument, depth: int) -> Iterator[tuple[Format, Part]]:
         form = form_of(source)
         shift = self.end
         for found in form.reader()(source):
@@ -51,7 +51,7 @@ class _Walk:
             yield from self._inner(replace(found, heading=(*source.heading, *found.heading)), depth + 1)
             shift += self.end - begin
 
-    def _inner(self, source: Source, depth: int) -> Iterator[tuple[Format, Part]]:
+    def _inner(self, source: SourceDocument, depth: int) -> Iterator[tuple[Format, Part]]:
         name = " › ".join(source.heading) or source.name
         if depth > DEPTH:
             self.unread.append(f"{name} lies in documents more than {DEPTH} deep. Unpack it first.")
@@ -63,7 +63,7 @@ class _Walk:
                 self.unread.append(f"{name} {error.message}")
 
 
-def form_of(source: Source) -> Format:
+def form_of(source: SourceDocument) -> Format:
     """The format of a document by its name, else by its first bytes. Raises `Unreadable`."""
     form = format_of(source.name)
     if form is None:

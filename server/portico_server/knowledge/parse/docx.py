@@ -10,14 +10,14 @@ from docx import Document
 from docx.opc.exceptions import PackageNotFoundError
 from docx.table import Table
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import check
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 _HEADING = re.compile(r"heading (\d)", re.I)
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the path of headings above them, the title of the document outermost."""
     check(source, "Word document", "word/document.xml", ".docx")
     try:
@@ -25,7 +25,7 @@ def read(source: Source) -> Iterator[Part]:
             document = Document(file)
     except (PackageNotFoundError, KeyError, ValueError, SyntaxError) as error:
         raise Unreadable("is not a whole Word document: parts of it are missing or damaged.") from error
-    writer = Writer()
+    writer = PartWriter()
     about = titles.stated(document.core_properties.title, source.name)
     heading: list[tuple[int, str]] = []
     lines: list[str] = []

@@ -7,10 +7,10 @@ import zipfile
 from collections.abc import Iterator
 from urllib.parse import unquote
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import html
 from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import open_checked, tree
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 KIND = "book in EPUB format"
 
@@ -18,7 +18,7 @@ _START = "META-INF/container.xml"
 _READ = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the path of headings above them, the title of the book outermost; title and author come first."""
     with source.open() as file:
         archive = open_checked(file, KIND, _START, ".epub")
@@ -26,7 +26,7 @@ def read(source: Source) -> Iterator[Part]:
             raise Unreadable("is locked by its shop (DRM). Only books without a lock can be read.")
         package = _package(archive)
         root = tree(archive, package, KIND)
-        writer = Writer()
+        writer = PartWriter()
         about = {
             name: [
                 text
@@ -59,11 +59,11 @@ def _package(archive: zipfile.ZipFile) -> str:
     raise Unreadable(f"is not a whole {KIND}: its list of chapters is missing.")
 
 
-def _chapter(archive: zipfile.ZipFile, name: str, title: str, writer: Writer) -> Iterator[Part]:
+def _chapter(archive: zipfile.ZipFile, name: str, title: str, writer: PartWriter) -> Iterator[Part]:
     try:
         data = archive.read(name)
     except (KeyError, zipfile.BadZipFile, RuntimeError) as error:
         raise Unreadable(f"is not a whole {KIND}: '{name}' in it is missing or damaged.") from error
     if data.strip():
-        for heading, text in html.sections(Source(name, data)):
+        for heading, text in html.sections(SourceDocument(name, data)):
             yield writer.part(text, heading=titles.above(title, heading))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TypeAlias
 
-from portico_server.knowledge.part import Part, Source
+from portico_server.knowledge.document import Part, SourceDocument
 
-Reader: TypeAlias = Callable[[Source], Iterator[Part | Source]]
+Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument]]
 """Gives the parts of a document, and the documents inside it."""
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from portico_server.core.html import HIDDEN_TAGS, declared_charset, parse, walk
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.text import encoding_of
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 _BLOCKS = {
     "address", "article", "aside", "blockquote", "body", "br", "caption", "dd", "details", "div", "dl", "dt",
@@ -34,14 +34,14 @@ _APART = {
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the path of headings above them, the title of the page outermost."""
-    writer = Writer()
+    writer = PartWriter()
     for heading, text in sections(source):
         yield writer.part(text, heading=heading)
 
 
-def sections(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:
+def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
     """The path of headings and the text of each section. Raises `Unreadable`."""
     encoding = encoding_of(source)
     data = source.read()

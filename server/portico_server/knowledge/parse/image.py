@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """One part. `Unreadable` without tesseract, for what is no picture, and for one without text."""
     data = source.read()
     if not data.startswith(_BEGINNINGS):
@@ -28,4 +28,4 @@ def read(source: Source) -> Iterator[Part]:
             "described.",
             "unsupported_file",
         )
-    yield Writer().part(text)
+    yield PartWriter().part(text)

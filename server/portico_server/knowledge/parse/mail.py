@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import html
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 MESSAGE = 64 * 1024 * 1024
 """Bytes of one message, attachments included."""
@@ -17,9 +17,9 @@ _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 _BEGIN = re.compile(rb"From \S+.*\d{4}\s*$")
 
 
-def read(source: Source) -> Iterator[Part | Source]:
+def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
     """A message each, its subject the heading; documents that are attached follow theirs."""
-    writer = Writer()
+    writer = PartWriter()
     some = False
     for raw in _messages(source):
         message = message_from_bytes(raw, policy=policy.default)
@@ -34,12 +34,12 @@ def read(source: Source) -> Iterator[Part | Source]:
         body = _body(message)
         yield writer.part("\n".join([*lines, "", body]).strip(), heading=(subject,))
         for item in attached:
-            yield Source(item.name, item.content, (subject, item.name))
+            yield SourceDocument(item.name, item.content, (subject, item.name))
     if not some:
         raise Unreadable("holds no message: no headers such as From and Date were found.")
 
 
-def _messages(source: Source) -> Iterator[bytes]:
+def _messages(source: SourceDocument) -> Iterator[bytes]:
     """The messages of a file; in a box each begins with a line ``From ADDRESS DATE`` behind an empty one."""
     with source.open() as file:
         lines: list[bytes] = []
@@ -74,7 +74,9 @@ def _body(message: EmailMessage) -> str:
         return ""
     text = _content(part)
     if part.get_content_type() == "text/html" and text.strip():
-        text = "\n\n".join(found for _heading, found in html.sections(Source("body.html", text.encode())))
+        text = "\n\n".join(
+            found for _heading, found in html.sections(SourceDocument("body.html", text.encode()))
+        )
     return text.replace("\r\n", "\n").replace("\x00", "\ufffd").strip()
 
 
@@ -86,14 +88,14 @@ def _content(part: MIMEPart) -> str:
         return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
 
 
-def _attached(message: EmailMessage) -> Iterator[Source]:
+def _attached(message: EmailMessage) -> Iterator[SourceDocument]:
     for part in message.iter_attachments():
         name = (part.get_filename() or "").replace("\x00", "").rpartition("/")[2]
         if part.get_content_type() == "message/rfc822":
             inner = part.get_payload(0) if part.is_multipart() else None
             if isinstance(inner, EmailMessage):
-                yield Source(name or "message.eml", inner.as_bytes(policy=policy.default))
+                yield SourceDocument(name or "message.eml", inner.as_bytes(policy=policy.default))
             continue
         data = part.get_payload(decode=True)
         if name and isinstance(data, bytes) and data:
-            yield Source(name, data)
+            yield SourceDocument(name, data)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from portico_server.knowledge.document import Part, SourceDocument
 from portico_server.knowledge.parse.section import Section
 from portico_server.knowledge.parse.text import SEGMENT, open_text
 from portico_server.knowledge.parse.title import stated
-from portico_server.knowledge.part import Part, Source
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
@@ -18,7 +18,7 @@ _TITLE = re.compile(r"title:[ \t]+(?P<quote>[\"']?)(?P<title>\S.*?)(?P=quote)[ \
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the path of headings above them, the title of the front matter outermost.
 
     ``#`` inside code fences is no heading.

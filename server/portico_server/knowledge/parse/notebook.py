@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 
 PRINTED = 4_000
 """Characters of what one cell printed that are kept."""
@@ -15,7 +15,7 @@ PRINTED = 4_000
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.M)
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Cells with their number, from 1, and the path of headings that stand above them."""
     try:
         book = json.loads(source.read())
@@ -23,7 +23,7 @@ def read(source: Source) -> Iterator[Part]:
         language = str(book.get("metadata", {}).get("kernelspec", {}).get("language", ""))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unreadable("is not a whole notebook: it is damaged or was cut short.") from error
-    writer = Writer()
+    writer = PartWriter()
     path: list[tuple[int, str]] = []
     some = False
     for number, cell in enumerate(cells if isinstance(cells, list) else [], start=1):

@@ -7,9 +7,9 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import open_checked, tree
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 KIND = "OpenDocument file"
 
@@ -27,7 +27,7 @@ SPACES = 100
 """Spaces in a row, at most: the file only says how many."""
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the headings above them, the title of the document outermost; of slides ``page`` is the number."""
     with source.open() as file:
         archive = open_checked(file, KIND, "content.xml", ".odt")
@@ -37,7 +37,7 @@ def read(source: Source) -> Iterator[Part]:
             raise Unreadable("is protected by a password. Save a copy without one and add that.")
         body = tree(archive, "content.xml", KIND).find(f"{_OFFICE}body")
         about = _about(archive, source.name)
-    writer = Writer()
+    writer = PartWriter()
     some = False
     for inside in () if body is None else body:
         slides = inside.tag == f"{_OFFICE}presentation"
@@ -54,7 +54,7 @@ def _about(archive: zipfile.ZipFile, name: str) -> str:
     return titles.stated(tree(archive, "meta.xml", KIND).findtext(f".//{titles.TITLE}"), name)
 
 
-def _sections(inside: Any, about: str, writer: Writer) -> Iterator[Part]:
+def _sections(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
     path: list[tuple[int, str]] = []
     lines: list[str] = []
 
@@ -74,7 +74,7 @@ def _sections(inside: Any, about: str, writer: Writer) -> Iterator[Part]:
     yield from part()
 
 
-def _slides(inside: Any, about: str, writer: Writer) -> Iterator[Part]:
+def _slides(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
     for number, page in enumerate(inside.iter(f"{_DRAW}page"), start=1):
         title, lines = "", list[str]()
         for frame in page.iterchildren():

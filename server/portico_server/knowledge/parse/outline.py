@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TextIO
 
+from portico_server.knowledge.document import Part, SourceDocument
 from portico_server.knowledge.parse.section import Section
 from portico_server.knowledge.parse.text import SEGMENT, open_text
-from portico_server.knowledge.part import Part, Source
 
 _MARKED = {
     "adoc": re.compile(r"(?P<marks>={1,6})[ \t]+(?P<title>\S.*?)(?:[ \t]+=+)?[ \t]*$"),
@@ -24,7 +24,7 @@ _TEX_LEVELS = ("part", "chapter", "section", "subsection", "subsubsection", "par
 _UNDERLINE = re.compile(r"([=\-`:'\"~^_*+#<>.])\1{2,}[ \t]*$")
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the path of headings above them."""
     suffix = PurePosixPath(source.name).suffix.lower().lstrip(".")
     with open_text(source) as text:

@@ -9,10 +9,10 @@ from itertools import islice
 
 import pypdfium2 as pdfium
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import columns, ocr
 from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.tables import Table, Tables, groups
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 BOOKMARKS = 10_000
 """Bookmarks that are looked at."""
@@ -30,7 +30,7 @@ _CJK = r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
 _HYPHEN = re.compile(r"[\x02\ufffe\xad]\n?")  # what PDFium puts where a word was broken at the end of a line
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Pages, counted from 1, with title and path of bookmarks as headings; a table's rows are parts of their own.
 
     `Unreadable` for a password, a damaged file, and one without any text.
@@ -43,7 +43,7 @@ def read(source: Source) -> Iterator[Part]:
         if "assword" in str(error):
             raise Unreadable("is protected by a password. Save a copy without one and add that.") from error
         raise Unreadable("is not a whole PDF: it is damaged or was cut short. Fetch it again.") from error
-    writer = Writer()
+    writer = PartWriter()
     tables = Tables(source)
     empty = scanned = 0
     try:

@@ -15,9 +15,9 @@ import orjson
 from portico.wire import Place
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
+from portico_server.knowledge.document import Part, Unreadable
 from portico_server.knowledge.index.prefetch import TermPrefetch
 from portico_server.knowledge.parse import ocr
-from portico_server.knowledge.part import Part, Unreadable
 from portico_server.subprocesses import run_module
 
 LINE = 64 * 1024 * 1024
@@ -28,14 +28,14 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "VIRT
 
 
 class Sees(Protocol):
-    """Describes pictures: `portico_server.knowledge.pictures.Pictures`."""
+    """Describes pictures: `portico_server.knowledge.media.PictureDescriber`."""
 
     async def describe(self, path: Path, filename: str, context: Context) -> Part | None:
         """The description of a picture; ``None`` for another file, and where nothing could see it."""
 
 
 class Hears(Protocol):
-    """Writes down recordings: `portico_server.knowledge.recordings.Recordings`."""
+    """Writes down recordings: `portico_server.knowledge.media.RecordingTranscriber`."""
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
         """What is said, as subtitles; ``None`` for another file, and where there is no model for it."""

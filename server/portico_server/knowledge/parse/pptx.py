@@ -7,9 +7,9 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import open_checked, tree
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 KIND = "PowerPoint presentation"
 
@@ -21,11 +21,11 @@ _UNSAID = ("sldNum", "ftr", "dt", "hdr", "sldImg")
 """Placeholders that stand on every slide and say nothing about it."""
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Slides in the order in which they are shown; ``page`` is the slide, its title the heading, below that of all."""
     with source.open() as file:
         archive = open_checked(file, KIND, "ppt/presentation.xml", ".pptx")
-        writer = Writer()
+        writer = PartWriter()
         some = False
         about = titles.of_office(archive, source.name)
         for number, name in enumerate(_slides(archive), start=1):

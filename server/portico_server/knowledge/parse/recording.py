@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from portico_server.knowledge.part import Part, Source, Unreadable
+from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 
 
-def read(_source: Source) -> Iterator[Part]:
+def read(_source: SourceDocument) -> Iterator[Part]:
     """Nothing: `Unreadable`, always."""
     raise Unreadable(
         "is a recording, and no model is set to write down what is said in it. Deploy one that transcribes, and name "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from portico.wire import Place
-from portico_server.knowledge.part import Part
+from portico_server.knowledge.document import Part
 
 
 class Section:

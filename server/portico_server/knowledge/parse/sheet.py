@@ -11,10 +11,10 @@ from typing import Any
 
 import python_calamine as calamine
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.container import ENTRIES, LARGEST
 from portico_server.knowledge.parse.formulas import Cells, unsolved
 from portico_server.knowledge.parse.zipped import weigh
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 GROUP = 1_000
 """Characters of one group of rows, about."""
@@ -23,7 +23,7 @@ CELLS = 5_000_000
 """Cells of one sheet, empty ones between the others included."""
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Rows of every sheet. ``row`` is the number of the first one below the header, ``cell`` the range they fill."""
     if not source.size:
         raise Unreadable("is empty: there is nothing in it to index.")
@@ -36,7 +36,7 @@ def read(source: Source) -> Iterator[Part]:
         except calamine.CalamineError as error:
             raise Unreadable("is not a whole spreadsheet: it is damaged or was cut short.") from error
         formulas = unsolved(file)
-        writer = Writer()
+        writer = PartWriter()
         some = False
         for name in book.sheet_names:
             try:
@@ -52,7 +52,7 @@ def read(source: Source) -> Iterator[Part]:
         raise Unreadable("has no cells with anything in them.")
 
 
-def _groups(writer: Writer, sheet: Any, name: str, formulas: Cells) -> Iterator[Part]:
+def _groups(writer: PartWriter, sheet: Any, name: str, formulas: Cells) -> Iterator[Part]:
     header = ""
     group: list[str] = []
     first = width = columns = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.text import open_text
-from portico_server.knowledge.part import Part, Source, Unreadable, Writer
 
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
 _CUE = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
@@ -14,9 +14,9 @@ _MARK = re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}")
 _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Cues in the order of the file. ``line`` is that of their time; who speaks stands before what is said."""
-    writer = Writer()
+    writer = PartWriter()
     some = False
     with open_text(source) as text:
         began: float | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
-from portico_server.knowledge.part import Source
+from portico_server.knowledge.document import SourceDocument
 
 PAGES = 500
 """Pages of one document that are looked at closely: that takes some tenths of a second each."""
@@ -40,7 +40,7 @@ class Table:
 class Tables:
     """The tables of one document. The closer look is opened with the first page that needs it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SourceDocument) -> None:
         self._source = source
         self._document: Any = None
         self._left = PAGES

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 
 from portico.wire import Place
+from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import looks_like_text, wide_encoding
-from portico_server.knowledge.part import Part, Source, Unreadable
 
 SEGMENT = 128 * 1024
 """Characters that are held at once: a long text comes in segments of about this length."""
@@ -25,7 +25,7 @@ _BOMS = (
 )
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Segments with the number of their first line, cut between paragraphs or lines where there are any."""
     line, offset = 1, 0
     for text in segments(source):
@@ -34,7 +34,7 @@ def read(source: Source) -> Iterator[Part]:
         offset += len(text)
 
 
-def segments(source: Source) -> Iterator[str]:
+def segments(source: SourceDocument) -> Iterator[str]:
     """The whole text in pieces of about `SEGMENT` characters, line breaks as ``\\n``."""
     with open_text(source) as text:
         rest = ""
@@ -58,13 +58,13 @@ def _cut(text: str) -> int:
     return len(text)
 
 
-def open_text(source: Source) -> io.TextIOWrapper:
+def open_text(source: SourceDocument) -> io.TextIOWrapper:
     """The file as text in its own encoding; what does not decode becomes U+FFFD. `Unreadable` if it is no text."""
     encoding = encoding_of(source)
     return io.TextIOWrapper(source.open(), encoding, "replace", newline=None)
 
 
-def encoding_of(source: Source) -> str:
+def encoding_of(source: SourceDocument) -> str:
     """The encoding of a text file.
 
     Known are UTF-8, UTF-16 and UTF-32 (by mark, UTF-16 also without), GB18030 (and with it GBK and GB2312), Big5,

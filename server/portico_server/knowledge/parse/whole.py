@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from portico.wire import Place
+from portico_server.knowledge.document import Part, SourceDocument
 from portico_server.knowledge.parse import text
-from portico_server.knowledge.part import Part, Source
 
 LARGEST = 8 * 1024 * 1024
 """Bytes up to which a file is one part; a larger one comes in segments, as any text does."""
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """The file as it stands, in one part."""
     if source.size > LARGEST:
         yield from text.read(source)

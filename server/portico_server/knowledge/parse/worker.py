@@ -23,10 +23,10 @@ from typing import Any, BinaryIO
 import orjson
 
 from portico_server.knowledge.chunk.chunkers import chunk_parts
+from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse.documents import documents
 from portico_server.knowledge.parse.formats import TEXT
-from portico_server.knowledge.part import Part, Source, Unreadable
 
 IDLE = 60.0
 """Seconds without a job after which the process ends."""
@@ -69,7 +69,7 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
     try:
         held: dict[str, Any] | None = None
         analysed = 0
-        for parts in batches(Source(job["name"], Path(job["path"])), job["chunking"]):
+        for parts in batches(SourceDocument(job["name"], Path(job["path"])), job["chunking"]):
             if held is not None:
                 send(out, held)
             held = {"parts": [[part.text, place(part)] for part in parts]}
@@ -103,7 +103,7 @@ def limit(memory: int, seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, resource.RLIM_INFINITY))
 
 
-def batches(source: Source, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
+def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
     """Parts, or chunks of them, in runs of about `BATCH` characters that have one format."""
     allowed = max(LONGEST, 2 * source.size)
     held: list[Part] = []

@@ -7,14 +7,14 @@ from typing import Any
 
 from lxml import etree
 
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument
 from portico_server.knowledge.parse import text
-from portico_server.knowledge.part import Part, Source, Writer
 
 GROUP = 1_000
 """Characters of one part, about."""
 
 
-def read(source: Source) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part]:
     """Groups of elements with the line of the first; what is no proper XML is read as text."""
     try:
         with source.open() as file:
@@ -25,7 +25,7 @@ def read(source: Source) -> Iterator[Part]:
     except etree.XMLSyntaxError:
         yield from text.read(source)
         return
-    writer = Writer()
+    writer = PartWriter()
     some = False
     for path, line, lines in _groups(root):
         some = True

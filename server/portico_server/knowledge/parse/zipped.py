@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from typing import BinaryIO
 
-from portico_server.knowledge.part import Unreadable
+from portico_server.knowledge.document import Unreadable
 
 
 def weigh(file: BinaryIO, largest: int, entries: int) -> None:

@@ -5,47 +5,116 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.interfaces import FetchedResponse, Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk
-from portico_server.knowledge.source import Missed, Taken
-from portico_server.knowledge.sources import signature, taking
-from portico_server.knowledge.sources.limits import Limits
-from portico_server.knowledge.sources.noted import Note, Notes
-from portico_server.knowledge.sources.pages import answers
-from portico_server.knowledge.sources.signature import Credentials
+from portico_server.knowledge.sources import fetch
+from portico_server.knowledge.sources.etags import ETagCache, ETagEntry
+from portico_server.knowledge.sources.pages import is_answer
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits
 from portico_server.knowledge.sources.spec import SourceSpec
-from portico_server.knowledge.walk import Seen, Walk, unfit
+from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
 from portico_server.settings import Settings
 
-LOOK = 120.0
+# AWS Signature Version 4, for requests without a body: who asks, as an ``Authorization`` header.
+#
+# https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+
+
+EMPTY_BODY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class BucketCredentials:
+    """A key pair and, for temporary ones, its token. Never shown."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str = field(default="", repr=False)
+
+
+def encode_path(text: str, *, slashes: bool = False) -> str:
+    """Percent-encoded as the signature counts it: everything but letters, digits and ``-._~``."""
+    return quote(text, safe="-._~/" if slashes else "-._~")
+
+
+def encode_query(values: Mapping[str, str]) -> str:
+    """A query in the order and encoding in which it is signed."""
+    return "&".join(f"{encode_path(name)}={encode_path(value)}" for name, value in sorted(values.items()))
+
+
+def sign_headers(
+    who: BucketCredentials,
+    region: str,
+    host: str,
+    path: str,
+    query_string: str,
+    now: datetime,
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The headers of a GET request. ``path`` and ``query_string`` are encoded, ``now`` is in UTC."""
+    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    sent = {
+        **{name.lower(): value for name, value in (headers or {}).items()},
+        "x-amz-content-sha256": EMPTY_BODY_SHA256,
+        "x-amz-date": stamp,
+    }
+    if who.token:
+        sent["x-amz-security-token"] = who.token
+    counted = {**sent, "host": host}
+    names = ";".join(sorted(counted))
+    canonical = "\n".join(
+        [
+            "GET",
+            path,
+            query_string,
+            *(f"{name}:{counted[name].strip()}" for name in sorted(counted)),
+            "",
+            names,
+            EMPTY_BODY_SHA256,
+        ]
+    )
+    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = f"AWS4{who.secret_key}".encode()
+    for part in (stamp[:8], region, "s3", "aws4_request", text):
+        key = hmac.digest(key, part.encode(), "sha256")
+    sent["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={who.access_key}/{scope},SignedHeaders={names},Signature={key.hex()}"
+    )
+    return sent
+
+
+LIST_TIMEOUT_S = 120.0
 """Seconds that one page of the list may take."""
 
-PAGE = 32 * 1024 * 1024
+MAX_LIST_PAGE_BYTES = 32 * 1024 * 1024
 """Bytes of one page of the list: a thousand keys of a thousand characters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class BucketEndpoint:
     """Where the buckets are, and who asks. Without ``credentials`` requests are not signed: for public buckets."""
 
     endpoint: str
     region: str
-    credentials: Credentials | None = field(default=None, repr=False)
+    credentials: BucketCredentials | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, settings: Settings, environment: Mapping[str, str] | None = None) -> Door:
+    def of(cls, settings: Settings, environment: Mapping[str, str] | None = None) -> BucketEndpoint:
         """As the settings say, and where they say nothing the variables that AWS's own programs read.
 
         Raises `InvalidRequest` for an endpoint that is no ``http(s)://HOST[:PORT]`` and for half a key pair.
@@ -74,7 +143,7 @@ class Door:
                 code="invalid_setting",
                 param="s3_access_key",
             )
-        return cls(endpoint, region, Credentials(key, secret, token) if key else None)
+        return cls(endpoint, region, BucketCredentials(key, secret, token) if key else None)
 
     @property
     def host(self) -> str:
@@ -92,26 +161,28 @@ class Door:
         self, session: FetchSession, path: str, query: Mapping[str, str], seconds: float
     ) -> AbstractAsyncContextManager[FetchedResponse]:
         """Ask for ``path`` (``/BUCKET/KEY``), signed if there are credentials."""
-        at, wanted = signature.encoded(path, slashes=True), signature.query(query)
+        at, wanted = encode_path(path, slashes=True), encode_query(query)
         headers: dict[str, str] = {}
         if self.credentials is not None:
             now = datetime.now(UTC)
-            headers = signature.signed(self.credentials, self.region, self.host, at, wanted, now)
+            headers = sign_headers(self.credentials, self.region, self.host, at, wanted, now)
         url = f"{self.endpoint}{at}{f'?{wanted}' if wanted else ''}"
         return session.open(url, headers, seconds=seconds, signed=True)
 
 
-class Bucket:
-    """A `portico_server.knowledge.source.Source`. Keys are names; what lies below a prefix is named without it."""
+class BucketSource:
+    """A `portico_server.knowledge.sources.source.StoreSource`. Keys are names; what lies below a prefix is named
+    without it.
+    """
 
     def __init__(
         self,
         spec: SourceSpec,
-        door: Door,
+        door: BucketEndpoint,
         fetcher: Fetcher,
-        files: Files,
-        notes: Notes,
-        limits: Limits,
+        files: FileStorage,
+        notes: ETagCache,
+        limits: SourceLimits,
     ) -> None:
         self._address = spec.addresses[0]
         self._bucket, _, self._prefix = self._address.removeprefix("s3://").partition("/")
@@ -151,33 +222,35 @@ class Bucket:
         self._notes.keep(self._tags)
         return found
 
-    async def digest(self, seen: Seen) -> str | None:
+    async def digest(self, seen: SourceEntry) -> str | None:
         return self._digests.get(self._tags.get(seen.at, ""))
 
-    async def take(self, wanted: Sequence[tuple[Seen, StoreFileRow | None]]) -> list[Taken]:
+    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session(self._door.trusted) as session:
 
-            async def one(seen: Seen, old: StoreFileRow | None) -> Taken:
+            async def one(seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
                 return await self._take(session, seen)
 
-            taken = await taking.take_all(self._files, wanted, one)
+            taken = await fetch.fetch_all(self._files, wanted, one)
         await self._notes.save()
         return taken
 
-    async def _take(self, session: FetchSession, seen: Seen) -> Taken:
+    async def _take(self, session: FetchSession, seen: SourceEntry) -> FetchResult:
         path = f"/{self._bucket}/{seen.at}"
         async with self._door.open(session, path, {}, self._limits.seconds) as came:
             if came.status == 404:
-                return Missed("gone while looking")
+                return FetchFailure("gone while looking")
             if came.status != 200:
                 said = await _refusal(came)
-                return Missed(answers(came.status), detail=f"{answers(came.status)} ({said})" if said else "")
-            taken = await taking.receive(self._files, came, seen.name, self._limits.bytes)
+                return FetchFailure(
+                    is_answer(came.status), detail=f"{is_answer(came.status)} ({said})" if said else ""
+                )
+            taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
             tag = came.headers.get("etag", self._tags.get(seen.at, ""))
-        if isinstance(taken, Missed):
-            self._notes.note(seen.at, Note(seen.name, tag, refused=taken.reason))
+        if isinstance(taken, FetchFailure):
+            self._notes.note(seen.at, ETagEntry(seen.name, tag, refused=taken.reason))
         else:
-            self._notes.note(seen.at, Note(seen.name, tag, sha256=taken.sha256))
+            self._notes.note(seen.at, ETagEntry(seen.name, tag, sha256=taken.sha256))
         return taken
 
     async def _page(self, session: FetchSession, token: str) -> tuple[list[dict[str, str]], str]:
@@ -188,10 +261,10 @@ class Bucket:
             query["prefix"] = self._prefix
         if token:
             query["continuation-token"] = token
-        async with self._door.open(session, f"/{self._bucket}", query, LOOK) as came:
+        async with self._door.open(session, f"/{self._bucket}", query, LIST_TIMEOUT_S) as came:
             if came.status != 200:
                 raise self._refused(came, await _refusal(came))
-            data = await taking.read(came.body, PAGE)
+            data = await fetch.read_body(came.body, MAX_LIST_PAGE_BYTES)
         try:
             return await pools.DOCUMENTS.run(listing.objects, data)
         except ValueError as error:
@@ -210,7 +283,7 @@ class Bucket:
             "AuthorizationHeaderMalformed": "It lies in another region: see s3_region.",
             "RequestTimeTooSkewed": "The clock of this machine is wrong.",
         }.get(said, "What was indexed is kept; sync again when it is back.")
-        what = answers(came.status) + (f" ({said})" if said else "")
+        what = is_answer(came.status) + (f" ({said})" if said else "")
         return Unavailable(f"The bucket {self._address} {what}. {todo}", code="source_unreadable")
 
     def _see(self, found: Walk, item: Mapping[str, str]) -> None:
@@ -222,7 +295,7 @@ class Bucket:
         tag = item.get("ETag", "")
         self._tags[key] = tag
         note = self._notes.of(key)
-        why = unfit(
+        why = unfit_reason(
             name,
             size,
             max_bytes=self._limits.bytes,
@@ -236,7 +309,7 @@ class Bucket:
         if why:
             found.skip(name, why)
         else:
-            found.files[name] = Seen(name, key, size, _state(item.get("LastModified", ""), tag))
+            found.files[name] = SourceEntry(name, key, size, _state(item.get("LastModified", ""), tag))
 
 
 def _state(modified: str, tag: str) -> int:

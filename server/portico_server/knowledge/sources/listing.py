@@ -13,10 +13,10 @@ from lxml import etree
 
 from portico_server.core.html import declared_charset, parse
 
-LARGEST = 50 * 1024 * 1024
+MAX_LIST_BYTES = 50 * 1024 * 1024
 """Bytes of a list, also when it is decompressed: what the protocol of sitemaps allows."""
 
-GZIP = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,18 @@ class Sitemap:
 
 
 def unzipped(data: bytes) -> bytes:
-    """The same without gzip, if it has that. Raises `ValueError` for more than `LARGEST` bytes or a damaged file."""
-    if not data.startswith(GZIP):
+    """The same without gzip, if it has that. Raises `ValueError` for more than `MAX_LIST_BYTES` bytes or a damaged
+    file.
+    """
+    if not data.startswith(GZIP_MAGIC):
         return data
     inflate = zlib.decompressobj(wbits=31)
     try:
-        plain = inflate.decompress(data, LARGEST)
+        plain = inflate.decompress(data, MAX_LIST_BYTES)
     except zlib.error as error:
         raise ValueError("it is damaged") from error
     if inflate.unconsumed_tail:
-        raise ValueError(f"it has more than {LARGEST >> 20} MB")
+        raise ValueError(f"it has more than {MAX_LIST_BYTES >> 20} MB")
     return plain
 
 

@@ -10,26 +10,26 @@ from urllib.parse import unquote, urljoin, urlsplit
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.interfaces import FetchedResponse, FetchSession
-from portico_server.knowledge.sources.taking import read
+from portico_server.knowledge.sources.fetch import read_body
 
 if TYPE_CHECKING:
     from portico_server.knowledge.sources.listing import Sitemap
 
-LOOK = 120.0
+PAGE_TIMEOUT_S = 120.0
 """Seconds that one page of a list may take."""
 
-DEEPEST = 16
+MAX_INDEX_DEPTH = 16
 """Levels of folders in a directory index."""
 
-MAPS = 1_000
+MAX_SITEMAPS = 1_000
 """Sitemaps in one index of them."""
 
-LARGEST = 50 * 1024 * 1024
+MAX_PAGE_BYTES = 50 * 1024 * 1024
 """Bytes of a list, as `portico_server.knowledge.sources.listing` has it."""
 
 
 @dataclass(slots=True)
-class Listed:
+class ListedAddresses:
     """Addresses of documents, in order. ``base``: what their names leave out; ``unknown``: folders that do not open."""
 
     addresses: list[str]
@@ -37,14 +37,14 @@ class Listed:
     unknown: list[str] = field(default_factory=list)
 
 
-class Pages:
+class PageLister:
     """Asks through ``session`` for lists of at most ``most`` addresses."""
 
     def __init__(self, session: FetchSession, most: int) -> None:
         self._session = session
         self._most = most
 
-    async def listed(self, address: str) -> Listed:
+    async def listed(self, address: str) -> ListedAddresses:
         """An address that ends in ``/`` is a directory index, what is no sitemap or list the document itself.
 
         Raises `Unavailable` if the address or a part of the list does not answer, `InvalidRequest` for too many.
@@ -54,18 +54,18 @@ class Pages:
         from portico_server.knowledge.sources import listing  # lxml is not for the start of the daemon
 
         base = urljoin(address, "/")
-        async with self._session.open(address, seconds=LOOK) as came:
+        async with self._session.open(address, seconds=PAGE_TIMEOUT_S) as came:
             _require(came, address)
             head = await anext(came.body, b"")
             if not _may_list(came, head):
-                return Listed([address], base)
-            data = head + await read(came.body, LARGEST - len(head))
+                return ListedAddresses([address], base)
+            data = head + await read_body(came.body, MAX_PAGE_BYTES - len(head))
         data = await self._plain(data, address)
         found = await pools.DOCUMENTS.run(listing.sitemap, data)
         if found is not None:
-            return Listed(await self._mapped(address, found), base)
+            return ListedAddresses(await self._mapped(address, found), base)
         listed = await pools.DOCUMENTS.run(listing.lines, data)
-        return Listed([address] if listed is None else self._counted(listed), base)
+        return ListedAddresses([address] if listed is None else self._counted(listed), base)
 
     async def _mapped(self, address: str, top: Sitemap) -> list[str]:
         """The pages of a sitemap and of those that it names."""
@@ -74,12 +74,12 @@ class Pages:
         pages: dict[str, None] = dict.fromkeys(top.pages)
         pending, seen = list(top.further), {address, *top.further}
         while pending:
-            if len(seen) > MAPS:
-                raise _too_many(f"{MAPS:,} sitemaps", address)
+            if len(seen) > MAX_SITEMAPS:
+                raise _too_many(f"{MAX_SITEMAPS:,} sitemaps", address)
             url = pending.pop(0)
-            async with self._session.open(url, seconds=LOOK) as came:
+            async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as came:
                 _require(came, url)
-                data = await read(came.body, LARGEST)
+                data = await read_body(came.body, MAX_PAGE_BYTES)
             found = await pools.DOCUMENTS.run(listing.sitemap, await self._plain(data, url))
             if found is None:
                 raise Unavailable(
@@ -92,24 +92,24 @@ class Pages:
             seen.update(found.further)
         return self._counted(list(pages))
 
-    async def _index(self, address: str) -> Listed:
+    async def _index(self, address: str) -> ListedAddresses:
         """Everything below a directory index."""
         from portico_server.knowledge.sources import listing
 
-        listed = Listed([], address)
+        listed = ListedAddresses([], address)
         pending = [(address, 0)]
         seen = {address}
         while pending:
             url, depth = pending.pop()
             try:
-                async with self._session.open(url, seconds=LOOK) as came:
+                async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as came:
                     _require(came, url)
                     if came.media_type not in ("text/html", "application/xhtml+xml"):
                         raise Unavailable(
                             f"{_shown(url)} is {came.media_type}, no directory index.",
                             code="source_unreadable",
                         )
-                    data = await read(came.body, LARGEST)
+                    data = await read_body(came.body, MAX_PAGE_BYTES)
             except InvalidRequest:
                 raise
             except PorticoError:
@@ -120,7 +120,7 @@ class Pages:
             for target in await pools.DOCUMENTS.run(listing.index, data, None, url):
                 if not target.endswith("/"):
                     listed.addresses.append(target)
-                elif target not in seen and depth < DEEPEST:
+                elif target not in seen and depth < MAX_INDEX_DEPTH:
                     seen.add(target)
                     pending.append((target, depth + 1))
             self._counted([*seen, *listed.addresses])
@@ -142,7 +142,7 @@ class Pages:
         return addresses
 
 
-def answers(status: int) -> str:
+def is_answer(status: int) -> str:
     """A status that is no success, in words."""
     known = {item.value: item.phrase for item in http.HTTPStatus}
     return f"answers {status} {known.get(status, '')}".strip()
@@ -151,7 +151,7 @@ def answers(status: int) -> str:
 def _require(came: FetchedResponse, url: str) -> None:
     if came.status != 200:
         raise Unavailable(
-            f"{_shown(url)} {answers(came.status)}. What was indexed is kept; sync again when it is back.",
+            f"{_shown(url)} {is_answer(came.status)}. What was indexed is kept; sync again when it is back.",
             code="source_unreadable",
         )
 

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.stores import StoreRow
 
-Kind = Literal["web", "pages", "s3"]
+SourceKind = Literal["web", "pages", "s3"]
 
-LONGEST = 2_048
+MAX_ADDRESS_CHARS = 2_048
 """Characters of an address."""
 
-MOST = 10_000
+MAX_ADDRESSES = 10_000
 """Addresses in one list."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -28,7 +28,7 @@ class SourceSpec:
     ``pages``: documents by their addresses; ``s3``: a bucket, or what lies below a prefix in it.
     """
 
-    kind: Kind
+    kind: SourceKind
     addresses: tuple[str, ...]
 
     def kept(self) -> dict[str, Any]:
@@ -46,25 +46,27 @@ class SourceSpec:
         return first if len(self.addresses) == 1 else f"{first} and {len(self.addresses) - 1} more addresses"
 
 
-def followed(row: StoreRow) -> str:
+def followed_source(row: StoreRow) -> str:
     """What a store follows, for a sentence."""
-    return f"the folder {row.folder}" if row.source is None else of(row.source).title
+    return f"the folder {row.folder}" if row.source is None else source_of(row.source).title
 
 
-def of(kept: Mapping[str, Any]) -> SourceSpec:
+def source_of(kept: Mapping[str, Any]) -> SourceSpec:
     """From the row of a store."""
     return SourceSpec(kept["kind"], tuple(kept["addresses"]))
 
 
-def parse(given: str | Sequence[str], param: str = "source") -> SourceSpec:
+def parse_source(given: str | Sequence[str], param: str = "source") -> SourceSpec:
     """Read ``s3://BUCKET/PREFIX``, an ``http(s)://`` address, or a list of those. Raises `InvalidRequest`."""
     if isinstance(given, str):
         address = _address(given, param)
         if address.startswith("s3://"):
             return SourceSpec("s3", (_bucket(address, param),))
         return SourceSpec("web", (address,))
-    if not 0 < len(given) <= MOST:
-        raise _invalid(f"A list of 1 to {MOST:,} addresses was expected, not of {len(given):,}.", param)
+    if not 0 < len(given) <= MAX_ADDRESSES:
+        raise _invalid(
+            f"A list of 1 to {MAX_ADDRESSES:,} addresses was expected, not of {len(given):,}.", param
+        )
     addresses = tuple(dict.fromkeys(_address(item, param) for item in given))
     for address in addresses:
         if address.startswith("s3://"):
@@ -74,7 +76,7 @@ def parse(given: str | Sequence[str], param: str = "source") -> SourceSpec:
 
 def _address(text: str, param: str) -> str:
     text = text.strip()
-    if len(text) > LONGEST or not text.isprintable() or " " in text:
+    if len(text) > MAX_ADDRESS_CHARS or not text.isprintable() or " " in text:
         raise _invalid(
             f"'{ascii(text[:80])[1:-1]}' is no address: it is too long or has blanks in it.", param
         )

@@ -10,18 +10,17 @@ from urllib.parse import unquote, urlsplit
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.interfaces import FetchedResponse, Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.parse.formats import format_of
-from portico_server.knowledge.source import Missed, Same, Taken
-from portico_server.knowledge.sources import taking
-from portico_server.knowledge.sources.limits import Limits
-from portico_server.knowledge.sources.noted import Note, Notes
-from portico_server.knowledge.sources.pages import Pages, answers
+from portico_server.knowledge.sources import fetch
+from portico_server.knowledge.sources.etags import ETagCache, ETagEntry
+from portico_server.knowledge.sources.pages import PageLister, is_answer
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits, Unchanged
 from portico_server.knowledge.sources.spec import SourceSpec
-from portico_server.knowledge.walk import Seen, Walk, unfit
+from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
 
-LOOK = 60.0
+KIND_TIMEOUT_S = 60.0
 """Seconds that asking for the kind of a document may take."""
 
 SUFFIXES = {
@@ -49,15 +48,15 @@ SUFFIXES = {
 """The end that a file's name gets if its address does not tell what it is."""
 
 
-class Web:
-    """A `portico_server.knowledge.source.Source` of http and https addresses.
+class WebSource:
+    """A `portico_server.knowledge.sources.source.StoreSource` of http and https addresses.
 
     Whether a page has changed is asked with the entity tag and the date that came with it (RFC 9110, 13.1); a page
     that answers 404 or 410 is gone.
     """
 
     def __init__(
-        self, spec: SourceSpec, fetcher: Fetcher, files: Files, notes: Notes, limits: Limits
+        self, spec: SourceSpec, fetcher: Fetcher, files: FileStorage, notes: ETagCache, limits: SourceLimits
     ) -> None:
         self._spec = spec
         self._fetcher = fetcher
@@ -76,7 +75,7 @@ class Web:
             if self._spec.kind == "pages":
                 addresses = {url: _path(url, "") for url in self._spec.addresses}
             else:
-                listed = await Pages(session, self._limits.files).listed(self._spec.addresses[0])
+                listed = await PageLister(session, self._limits.files).listed(self._spec.addresses[0])
                 found.unknown += [_plain(folder) for folder in listed.unknown]
                 for folder in listed.unknown:
                     found.skip(_plain(folder), "not permitted")
@@ -88,49 +87,49 @@ class Web:
         await self._notes.save()
         return found
 
-    async def digest(self, seen: Seen) -> str | None:
+    async def digest(self, seen: SourceEntry) -> str | None:
         note = self._notes.of(seen.at)
         if not note.sha256 or not _conditions(note):
             return None
         try:
             async with (
                 self._fetcher.session() as session,
-                session.open(seen.at, _conditions(note), seconds=LOOK) as came,
+                session.open(seen.at, _conditions(note), seconds=KIND_TIMEOUT_S) as came,
             ):
                 return note.sha256 if came.status == 304 else None
         except PorticoError:
             return None  # it cannot be told
 
-    async def take(self, wanted: Sequence[tuple[Seen, StoreFileRow | None]]) -> list[Taken]:
+    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session() as session:
 
-            async def one(seen: Seen, old: StoreFileRow | None) -> Taken:
+            async def one(seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
                 return await self._take(session, seen, old)
 
-            taken = await taking.take_all(self._files, wanted, one)
+            taken = await fetch.fetch_all(self._files, wanted, one)
         await self._notes.save()
         return taken
 
-    async def _take(self, session: FetchSession, seen: Seen, old: StoreFileRow | None) -> Taken:
+    async def _take(self, session: FetchSession, seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
         note = self._notes.of(seen.at)
         held = old is not None and note.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
         conditions = _conditions(note) if held or note.refused else {}
         async with session.open(seen.at, conditions, seconds=self._limits.seconds) as came:
             if came.status == 304 and conditions:
-                return Missed(note.refused, gone=True) if note.refused else Same()
+                return FetchFailure(note.refused, gone=True) if note.refused else Unchanged()
             if came.status != 200:
-                return Missed(answers(came.status), gone=came.status in (404, 410))
-            taken = await taking.receive(self._files, came, seen.name, self._limits.bytes)
+                return FetchFailure(is_answer(came.status), gone=came.status in (404, 410))
+            taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
             tag, date = came.headers.get("etag", ""), came.headers.get("last-modified", "")
-        if isinstance(taken, Missed):
-            self._notes.note(seen.at, Note(seen.name, tag, date, refused=taken.reason))
+        if isinstance(taken, FetchFailure):
+            self._notes.note(seen.at, ETagEntry(seen.name, tag, date, refused=taken.reason))
         else:
-            self._notes.note(seen.at, Note(seen.name, tag, date, taken.sha256))
+            self._notes.note(seen.at, ETagEntry(seen.name, tag, date, taken.sha256))
         return taken
 
     async def _ask_kinds(self, session: FetchSession, addresses: dict[str, str]) -> None:
         """Find out what those are whose addresses do not tell, once for each."""
-        room = asyncio.Semaphore(taking.AT_ONCE)
+        room = asyncio.Semaphore(fetch.MAX_CONCURRENT_FETCHES)
 
         async def ask(url: str, path: str) -> None:
             async with room:
@@ -145,7 +144,7 @@ class Web:
 
     def _see(self, found: Walk, url: str, path: str) -> None:
         name = self._notes.of(url).name or (path if _tells(path) else _named(path, "text/html"))
-        why = unfit(
+        why = unfit_reason(
             name,
             0,
             max_bytes=self._limits.bytes,
@@ -157,10 +156,10 @@ class Web:
         if why:
             found.skip(name, why)
         else:
-            found.files[name] = Seen(name, url, 0, None)
+            found.files[name] = SourceEntry(name, url, 0, None)
 
 
-def _conditions(note: Note) -> dict[str, str]:
+def _conditions(note: ETagEntry) -> dict[str, str]:
     """Headers of a request that is answered by 304 if nothing has changed since."""
     found = {"If-None-Match": note.tag, "If-Modified-Since": "" if note.tag else note.date}
     return {name: value for name, value in found.items() if value}
@@ -201,7 +200,7 @@ async def _media_type(session: FetchSession, url: str) -> str | None:
     """What a document is sent as; ``None`` if that cannot be known now."""
 
     async def ask(method: str) -> FetchedResponse:
-        async with session.open(url, seconds=LOOK, method=method) as came:
+        async with session.open(url, seconds=KIND_TIMEOUT_S, method=method) as came:
             return came
 
     try:

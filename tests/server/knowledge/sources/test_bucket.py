@@ -11,7 +11,7 @@ from tests.server.knowledge.workshop import Workshop, workshop
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.sources.bucket import Door
+from portico_server.knowledge.sources.bucket import BucketEndpoint
 from portico_server.settings import Settings
 
 
@@ -132,7 +132,9 @@ async def test_wrong_keys_are_told_from_each_other_and_never_shown(
 
 def test_the_door_is_what_the_settings_say_and_else_what_other_programs_read() -> None:
     settings = Settings()
-    assert Door.of(settings, {}) == Door("https://s3.us-east-1.amazonaws.com", "us-east-1")
+    assert BucketEndpoint.of(settings, {}) == BucketEndpoint(
+        "https://s3.us-east-1.amazonaws.com", "us-east-1"
+    )
     known = {
         "AWS_REGION": "eu-1",
         "AWS_ENDPOINT_URL_S3": "http://minio:9000/",
@@ -140,12 +142,12 @@ def test_the_door_is_what_the_settings_say_and_else_what_other_programs_read() -
         "AWS_SECRET_ACCESS_KEY": "the-secret",
         "AWS_SESSION_TOKEN": "c",
     }
-    door = Door.of(settings, known)
+    door = BucketEndpoint.of(settings, known)
     assert (door.endpoint, door.region, door.host) == ("http://minio:9000", "eu-1", "minio:9000")
     assert door.credentials is not None
     assert door.credentials.token == "c"
     assert "the-secret" not in repr(door)
-    own = Door.of(Settings(s3_access_key="x", s3_secret_key="y"), known)
+    own = BucketEndpoint.of(Settings(s3_access_key="x", s3_secret_key="y"), known)
     assert own.credentials is not None
     assert (own.credentials.access_key, own.credentials.token) == ("x", "")
 
@@ -155,5 +157,5 @@ def test_the_door_is_what_the_settings_say_and_else_what_other_programs_read() -
 )
 def test_a_door_that_cannot_be_is_refused_by_its_setting(wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="s3_") as refused:
-        Door.of(Settings(**wrong), {})
+        BucketEndpoint.of(Settings(**wrong), {})
     assert refused.value.param == next(iter(wrong))

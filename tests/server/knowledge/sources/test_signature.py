@@ -2,15 +2,15 @@
 
 from datetime import UTC, datetime
 
-from portico_server.knowledge.sources.signature import Credentials, encoded, query, signed
+from portico_server.knowledge.sources.bucket import BucketCredentials, encode_path, encode_query, sign_headers
 
-WHO = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+WHO = BucketCredentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 HOST = "examplebucket.s3.amazonaws.com"
 
 
 def test_getting_an_object_is_signed_as_documented() -> None:
-    headers = signed(WHO, "us-east-1", HOST, "/test.txt", "", NOW, {"Range": "bytes=0-9"})
+    headers = sign_headers(WHO, "us-east-1", HOST, "/test.txt", "", NOW, {"Range": "bytes=0-9"})
     assert headers["authorization"] == (
         "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,"
         "SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,"
@@ -19,23 +19,23 @@ def test_getting_an_object_is_signed_as_documented() -> None:
 
 
 def test_listing_objects_is_signed_as_documented() -> None:
-    headers = signed(WHO, "us-east-1", HOST, "/", query({"prefix": "J", "max-keys": "2"}), NOW)
+    headers = sign_headers(WHO, "us-east-1", HOST, "/", encode_query({"prefix": "J", "max-keys": "2"}), NOW)
     assert headers["authorization"].endswith(
         "Signature=34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"
     )
 
 
 def test_the_token_of_temporary_credentials_is_sent_and_signed() -> None:
-    headers = signed(Credentials("A", "B", "the-token"), "us-east-1", HOST, "/", "", NOW)
+    headers = sign_headers(BucketCredentials("A", "B", "the-token"), "us-east-1", HOST, "/", "", NOW)
     assert headers["x-amz-security-token"] == "the-token"
     assert "x-amz-security-token" in headers["authorization"]
 
 
 def test_secrets_are_in_no_representation() -> None:
     assert "wJalr" not in repr(WHO)
-    assert "the-token" not in repr(Credentials("A", "B", "the-token"))
+    assert "the-token" not in repr(BucketCredentials("A", "B", "the-token"))
 
 
 def test_everything_but_plain_characters_is_encoded() -> None:
-    assert encoded("/a b+c/文~.txt", slashes=True) == "/a%20b%2Bc/%E6%96%87~.txt"
-    assert query({"prefix": "a/b=c", "delimiter": "/"}) == "delimiter=%2F&prefix=a%2Fb%3Dc"
+    assert encode_path("/a b+c/文~.txt", slashes=True) == "/a%20b%2Bc/%E6%96%87~.txt"
+    assert encode_query({"prefix": "a/b=c", "delimiter": "/"}) == "delimiter=%2F&prefix=a%2Fb%3Dc"

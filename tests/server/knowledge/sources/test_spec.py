@@ -19,8 +19,8 @@ from portico_server.knowledge.sources import spec
 def test_a_source_is_kept_and_shown_as_it_was_meant(
     source: str | list[str], addresses: str | list[str]
 ) -> None:
-    found = spec.parse(source)
-    assert spec.of(found.kept()) == found
+    found = spec.parse_source(source)
+    assert spec.source_of(found.kept()) == found
     assert found.written() == addresses
 
 
@@ -39,6 +39,6 @@ def test_a_source_is_kept_and_shown_as_it_was_meant(
 )
 def test_what_is_no_source_is_refused_by_name(source: str | list[str], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said) as refused:
-        spec.parse(source)
+        spec.parse_source(source)
     assert refused.value.param == "source"
     assert "secret" not in refused.value.message

@@ -19,29 +19,30 @@ from portico_server.db.groups import GroupRow
 from portico_server.db.indexed import Indexed
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import is_late, needs_model
-from portico_server.knowledge.embed import embed
-from portico_server.knowledge.files import Files
+from portico_server.knowledge.document import Part, Unreadable
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.generated import chunks as meaning
+from portico_server.knowledge.generated import chunks as within
+from portico_server.knowledge.generated.chunks import ChunkWriter, chunk_prompt
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.ingest import HOUSE, Ingest
-from portico_server.knowledge.made import meaning, within
-from portico_server.knowledge.made.write import Writing, form_of
+from portico_server.knowledge.ingest import DAEMON_ERROR_CODES, Ingest
+from portico_server.knowledge.model_calls import embed_texts
 from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.part import Part, Unreadable
 from portico_server.runs.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
-KIND = "write"
+GENERATE_RUN_KIND = "write"
 """The kind of these runs."""
 
-PIECES = 20_000
+MAX_PIECES = 20_000
 """Pieces of one file that a model is asked about, at most: each is a call."""
 
-SENTENCES = 200_000
+MAX_SENTENCES = 200_000
 """Sentences of one file that are embedded to find where its meaning turns, at most."""
 
 
-class Making:
+class GroupGenerator:
     """Makes groups of files that are in their stores already, one file after another, each store in one run.
 
     Chunks are kept as they are made. A file that was cut off, by a model that failed or by the end of the daemon,
@@ -51,7 +52,7 @@ class Making:
     def __init__(
         self,
         database: Database,
-        files: Files,
+        files: FileStorage,
         readers: Readers,
         indexes: IndexManager,
         ingest: Ingest,
@@ -63,11 +64,11 @@ class Making:
         self._indexes = indexes
         self._ingest = ingest
         self._scheduler = scheduler
-        scheduler.handle(KIND, self._run, concurrency=2)
+        scheduler.handle(GENERATE_RUN_KIND, self._run, concurrency=2)
 
     async def queue(self, store_id: str) -> str:
         """Queue the making of what a store's groups lack; the id of the run."""
-        return await self._scheduler.ensure(KIND, store_id, {"store": store_id})
+        return await self._scheduler.ensure(GENERATE_RUN_KIND, store_id, {"store": store_id})
 
     async def go_on(self, store_id: str) -> None:
         """`queue`, if a group lacks files."""
@@ -101,7 +102,7 @@ class Making:
         except Unreadable as error:
             message = f"{row.filename} {error.message}"
         except PorticoError as error:
-            if error.code in HOUSE:
+            if error.code in DAEMON_ERROR_CODES:
                 raise
             message = f"{row.filename} could not be put into the group '{group.name}': {error.message}"
         else:
@@ -111,10 +112,10 @@ class Making:
         return message
 
     async def _make(self, group: GroupRow, row: StoreFileRow, context: Context) -> None:
-        bit_by_bit = form_of(group.chunking) is not None or is_late(group.chunking)
+        bit_by_bit = chunk_prompt(group.chunking) is not None or is_late(group.chunking)
         after = await self._database.read(groups.reached, group, row.file_id) if bit_by_bit else None
         pieces = await self._pieces(row, group.chunking, context)
-        start = 0 if after is None else behind(pieces, after)
+        start = 0 if after is None else first_behind(pieces, after)
         kept = after is not None
         source = self._made(group, pieces, row, start, context)
         async with aclosing(source) as runs:
@@ -139,9 +140,9 @@ class Making:
         self, group: GroupRow, pieces: Sequence[Part], row: StoreFileRow, start: int, context: Context
     ) -> AsyncGenerator[tuple[int, list[Part], list[bytes] | None], None]:
         """Chunks, how many pieces are done with them, and their vectors where the strategy makes those itself."""
-        chunking, form = group.chunking, form_of(group.chunking)
+        chunking, form = group.chunking, chunk_prompt(group.chunking)
         if form is not None:
-            writing = Writing(pieces, row.filename, form, chunking["model"])
+            writing = ChunkWriter(pieces, row.filename, form, chunking["model"])
             async with aclosing(writing.chunks(context, start)) as runs:
                 async for done, chunks in runs:
                     yield done, chunks, None
@@ -151,7 +152,7 @@ class Making:
                 raise InvalidRequest(
                     "the group has no embedding model; make it anew with one.", param="embedding_model"
                 )
-            late = within.vectors(pieces, group.embedding_model, context, start)
+            late = within.late_vectors(pieces, group.embedding_model, context, start)
             async with aclosing(late) as stretches:
                 async for stretch in stretches:
                     yield stretch
@@ -163,12 +164,14 @@ class Making:
                 "there are no vectors here; name an embedding model in the chunking strategy.",
                 param="chunking_strategy.model",
             )
-        found = await meaning.chunks(pieces, chunking["size"], chunking["percentile"], model, context)
+        found = await meaning.semantic_chunks(
+            pieces, chunking["size"], chunking["percentile"], model, context
+        )
         yield len(pieces), found, None
 
     async def _pieces(self, row: StoreFileRow, chunking: Mapping[str, Any], context: Context) -> list[Part]:
         """All pieces of a file: the process that reads it is free before a model is asked."""
-        most = PIECES if form_of(chunking) or is_late(chunking) else SENTENCES
+        most = MAX_PIECES if chunk_prompt(chunking) or is_late(chunking) else MAX_SENTENCES
         pieces: list[Part] = []
         source = self._readers.read(self._files.blob(row.sha256), row.filename, chunking, context)
         async with aclosing(source) as runs:
@@ -201,7 +204,7 @@ class Making:
                 return False
             model = group.model(store.embedding_model)
             if vectors is None and model:
-                vectors = await embed([part.text for part in chunks], model, context)
+                vectors = await embed_texts([part.text for part in chunks], model, context)
             new = [NewChunk(part.text, part.place) for part in chunks]
             written = Indexed(row, new, vectors, first=first, finished=finished, used=0)
             kept = await self._database.write(groups.put, group, [written], model or None)
@@ -210,7 +213,7 @@ class Making:
         return bool(kept)
 
 
-def behind(pieces: Sequence[Part], last: Place) -> int:
+def first_behind(pieces: Sequence[Part], last: Place) -> int:
     """The number of the first piece behind the place ``last``, of pieces in the order of their places."""
     ends = [(piece.place.start, piece.place.end) for piece in pieces]
     return bisect_right(ends, (last.start, last.end))

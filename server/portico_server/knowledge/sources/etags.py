@@ -1,4 +1,4 @@
-"""What a source has said of its files: so that nothing is fetched twice that has not changed."""
+"""What a source has said of its files (ETag, date, digest), so that nothing unchanged is fetched twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ETagEntry:
     """Of one file: its name here, its entity tag and date as they were sent, and the digest of the bytes.
 
     ``sha256`` is empty where nothing was kept: as long as the rest is true, it need not be fetched to be left out.
@@ -28,7 +28,7 @@ class Note:
     """Why it was left out when it was looked at."""
 
 
-class Notes:
+class ETagCache:
     """The notes of one store, by address or key, in a file that may be deleted at any time.
 
     A note is only believed beside the bytes that it is about: it is a saving, never the truth.
@@ -36,7 +36,7 @@ class Notes:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._notes: dict[str, Note] | None = None
+        self._notes: dict[str, ETagEntry] | None = None
         self._changed = False
 
     async def load(self) -> None:
@@ -44,16 +44,16 @@ class Notes:
         if self._notes is None:
             self._notes = await pools.FILES.run(self._read)
 
-    def of(self, at: str) -> Note:
+    def of(self, at: str) -> ETagEntry:
         """What is noted of a file; an empty note if nothing is."""
-        return (self._notes or {}).get(at, Note())
+        return (self._notes or {}).get(at, ETagEntry())
 
     def digests(self) -> dict[str, str]:
         """The digests of what was kept, by entity tag."""
         notes = (self._notes or {}).values()
         return {note.tag: note.sha256 for note in notes if note.tag and note.sha256}
 
-    def note(self, at: str, note: Note) -> None:
+    def note(self, at: str, note: ETagEntry) -> None:
         """Note something of a file."""
         assert self._notes is not None, "load comes first"
         if self._notes.get(at) != note:
@@ -73,17 +73,17 @@ class Notes:
             self._changed = False
             await pools.FILES.run(self._write, dict(self._notes or {}))
 
-    def _read(self) -> dict[str, Note]:
+    def _read(self) -> dict[str, ETagEntry]:
         try:
             found = json.loads(self._path.read_bytes())
-            return {at: Note(**values) for at, values in found.items()}
+            return {at: ETagEntry(**values) for at, values in found.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             logger.warning("notes of a source are begun anew, %s cannot be read: %s", self._path, error)
             return {}
 
-    def _write(self, notes: dict[str, Note]) -> None:
+    def _write(self, notes: dict[str, ETagEntry]) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_suffix(".new")

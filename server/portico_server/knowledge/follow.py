@@ -12,36 +12,32 @@ from portico_server.core.interfaces import Fetcher
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.files import Files
-from portico_server.knowledge.folder import Folder
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.pictures import Pictures
-from portico_server.knowledge.poll import Poll
-from portico_server.knowledge.recordings import Recordings
-from portico_server.knowledge.source import Source
+from portico_server.knowledge.media import PictureDescriber, RecordingTranscriber
 from portico_server.knowledge.sources import spec
-from portico_server.knowledge.sources.bucket import Bucket, Door
-from portico_server.knowledge.sources.limits import Limits
-from portico_server.knowledge.sources.noted import Notes
-from portico_server.knowledge.sources.web import Web
-from portico_server.knowledge.sync import Plan, Sync
-from portico_server.knowledge.touched import Touched
-from portico_server.knowledge.watch import Watch
+from portico_server.knowledge.sources.bucket import BucketEndpoint, BucketSource
+from portico_server.knowledge.sources.etags import ETagCache
+from portico_server.knowledge.sources.folder import ChangedPaths, FolderSource
+from portico_server.knowledge.sources.source import SourceLimits, StoreSource
+from portico_server.knowledge.sources.web import WebSource
+from portico_server.knowledge.sync import MirrorPlan, SourceSync
+from portico_server.knowledge.watch import FolderWatch, SourcePoll
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB_BYTES, Settings
 
 
-class Following:
+class SourceFollower:
     """Keeps stores as what they follow is: folders are watched, other sources are looked at again and again."""
 
     def __init__(
         self,
         database: Database,
         scheduler: Scheduler,
-        files: Files,
+        files: FileStorage,
         ingest: Ingest,
-        pictures: Pictures,
-        recordings: Recordings,
+        pictures: PictureDescriber,
+        recordings: RecordingTranscriber,
         fetcher: Fetcher,
         settings: Settings,
     ) -> None:
@@ -52,17 +48,17 @@ class Following:
         self._recordings = recordings
         self._fetcher = fetcher
         self._settings = settings
-        self._sync = Sync(database, files, ingest)
-        self._touched: dict[str, Touched] = {}
-        self._watch = Watch(self._noticed, self._blind, settings.home)
-        self._poll = Poll(self._changed, settings.source_interval)
+        self._sync = SourceSync(database, files, ingest)
+        self._touched: dict[str, ChangedPaths] = {}
+        self._watch = FolderWatch(self._noticed, self._blind, settings.home)
+        self._poll = SourcePoll(self._changed, settings.source_interval)
 
     def follow(self, row: StoreRow) -> None:
         """Notice from now on what changes in what a store follows, or no longer if it is paused."""
         wanted = self._settings.watch and not row.paused
         self._touched.pop(row.id, None)
         if row.folder is not None and wanted:
-            self._touched[row.id] = Touched()
+            self._touched[row.id] = ChangedPaths()
             self._watch.follow(row.id, Path(row.folder))
         else:
             self._watch.leave(row.id)
@@ -86,18 +82,18 @@ class Following:
     async def sync(self, row: StoreRow) -> str:
         """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
         if not follows(row):
-            raise _nothing(row)
+            raise _follows_nothing(row)
         if row.id in self._touched:
             self._touched[row.id].everything()
         return await self._scheduler.ensure("sync", row.id, {"store": row.id})
 
-    async def plan(self, row: StoreRow) -> Plan:
+    async def plan(self, row: StoreRow) -> MirrorPlan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
         return await self._sync.plan(row, self._source(row))
 
     async def run(self, row: StoreRow, context: Context) -> JSON:
-        """Mirror what a store follows; see `Sync.run`. Of a watched folder only what gave notice since the last time is
-        looked at, unless a look at all of it was asked for.
+        """Mirror what a store follows; see `SourceSync.run`. Of a watched folder only what gave notice since the last
+        time is looked at, unless a look at all of it was asked for.
         """
         touched = self._touched.get(row.id)
         if touched is not None:
@@ -111,17 +107,17 @@ class Following:
 
     def check(self, source: str | Sequence[str]) -> Mapping[str, JSON]:
         """What a store is to follow, as its row keeps it. Raises `InvalidRequest`."""
-        found = spec.parse(source)
+        found = spec.parse_source(source)
         if found.kind == "s3":
-            Door.of(self._settings)
+            BucketEndpoint.of(self._settings)
         return found.kept()
 
-    def _source(self, row: StoreRow, touched: Touched | None = None) -> Source:
+    def _source(self, row: StoreRow, touched: ChangedPaths | None = None) -> StoreSource:
         """What a store mirrors. Raises `InvalidRequest` if it mirrors nothing."""
         pictures, recordings = self._pictures.readable(), self._recordings.readable()
         most = self._settings.max_file_mb * MB_BYTES
         if row.folder is not None:
-            return Folder(
+            return FolderSource(
                 Path(row.folder),
                 self._files,
                 max_bytes=most,
@@ -130,14 +126,16 @@ class Following:
                 touched=touched,
             )
         if row.source is None:
-            raise _nothing(row)
-        limits = Limits(
+            raise _follows_nothing(row)
+        limits = SourceLimits(
             self._settings.source_max_files, most, self._settings.request_timeout, pictures, recordings
         )
-        notes, wanted = Notes(self._noted(row)), spec.of(row.source)
+        notes, wanted = ETagCache(self._noted(row)), spec.source_of(row.source)
         if wanted.kind == "s3":
-            return Bucket(wanted, Door.of(self._settings), self._fetcher, self._files, notes, limits)
-        return Web(wanted, self._fetcher, self._files, notes, limits)
+            return BucketSource(
+                wanted, BucketEndpoint.of(self._settings), self._fetcher, self._files, notes, limits
+            )
+        return WebSource(wanted, self._fetcher, self._files, notes, limits)
 
     def _noted(self, row: StoreRow) -> Path:
         return self._settings.sources / f"{row.id}.json"
@@ -168,7 +166,7 @@ def follows(row: StoreRow) -> bool:
     return row.folder is not None or row.source is not None
 
 
-def existing(folder: Path) -> Path:
+def existing_folder(folder: Path) -> Path:
     """A folder of this machine by its whole path. Raises `InvalidRequest` if there is none."""
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
@@ -177,7 +175,7 @@ def existing(folder: Path) -> Path:
     return folder
 
 
-def _nothing(row: StoreRow) -> InvalidRequest:
+def _follows_nothing(row: StoreRow) -> InvalidRequest:
     return InvalidRequest(
         f"The store '{row.name}' does not follow a folder or another source, so there is nothing to sync.",
         code="no_folder",

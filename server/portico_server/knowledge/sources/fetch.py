@@ -1,4 +1,4 @@
-"""Taking files from the network: some at a time, and for each one that cannot be had a reason."""
+"""Fetching files from the network: some at a time, and a reason for each one that cannot be fetched."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, Unavailable
 from portico_server.core.interfaces import FetchedResponse
 from portico_server.db.stores import StoreFileRow
-from portico_server.knowledge.files import MB, Files
+from portico_server.knowledge.files import MB, FileStorage, ReceivedFile
 from portico_server.knowledge.parse.formats import format_of
-from portico_server.knowledge.receiving import Received
-from portico_server.knowledge.source import Missed, Taken
-from portico_server.knowledge.walk import Seen, no_text
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult
+from portico_server.knowledge.walk import SourceEntry, no_text
 
-AT_ONCE = 8
+MAX_CONCURRENT_FETCHES = 8
 """Files that are fetched at a time from one source."""
 
-Take = Callable[[Seen, StoreFileRow | None], Awaitable[Taken]]
+FetchOne = Callable[[SourceEntry, StoreFileRow | None], Awaitable[FetchResult]]
 
 
-async def take_all(
-    files: Files, wanted: Sequence[tuple[Seen, StoreFileRow | None]], one: Take
-) -> list[Taken]:
-    """Each of ``wanted`` by ``one``, `AT_ONCE` at a time, in their order.
+async def fetch_all(
+    files: FileStorage, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]], one: FetchOne
+) -> list[FetchResult]:
+    """Each of ``wanted`` by ``one``, `MAX_CONCURRENT_FETCHES` at a time, in their order.
 
     What goes wrong with one of them is its own reason. Raises `Unavailable` if our own disk is to blame.
     """
-    room = asyncio.Semaphore(AT_ONCE)
-    taken: dict[int, Taken] = {}
+    room = asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
+    taken: dict[int, FetchResult] = {}
 
-    async def take(number: int, seen: Seen, old: StoreFileRow | None) -> None:
+    async def take(number: int, seen: SourceEntry, old: StoreFileRow | None) -> None:
         async with room:
             try:
                 taken[number] = await one(seen, old)
             except Unavailable:
                 raise
             except PorticoError as error:
-                taken[number] = Missed("could not be fetched", detail=error.message)
+                taken[number] = FetchFailure("could not be fetched", detail=error.message)
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -46,7 +45,7 @@ async def take_all(
                 tasks.create_task(take(number, seen, old), name=f"take {number}")
     except BaseException as error:
         for item in taken.values():
-            if isinstance(item, Received):
+            if isinstance(item, ReceivedFile):
                 await asyncio.shield(files.drop(item))
         if isinstance(error, BaseExceptionGroup):
             raise error.exceptions[0] from None
@@ -54,9 +53,11 @@ async def take_all(
     return [taken[number] for number in range(len(wanted))]
 
 
-async def receive(files: Files, came: FetchedResponse, name: str, max_bytes: int) -> Received | Missed:
+async def receive_document(
+    files: FileStorage, came: FetchedResponse, name: str, max_bytes: int
+) -> ReceivedFile | FetchFailure:
     """The bytes of one file, or why they are no document that is read here."""
-    too_large = Missed(f"larger than {max_bytes // MB} MB", gone=True)
+    too_large = FetchFailure(f"larger than {max_bytes // MB} MB", gone=True)
     length = came.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         return too_large
@@ -66,11 +67,11 @@ async def receive(files: Files, came: FetchedResponse, name: str, max_bytes: int
         return too_large
     if format_of(name) is None and (why := await pools.DOCUMENTS.run(no_text, received.path)):
         await files.drop(received)
-        return Missed(why, gone=True)
+        return FetchFailure(why, gone=True)
     return received
 
 
-async def read(body: AsyncIterator[bytes], most: int) -> bytes:
+async def read_body(body: AsyncIterator[bytes], most: int) -> bytes:
     """A whole body in memory. Raises `InvalidRequest` if it has more than ``most`` bytes."""
     data = bytearray()
     async for block in body:

@@ -1,4 +1,4 @@
-"""What a store can mirror: something that says what it holds, and hands it over."""
+"""What a store can mirror: something that lists what it holds and hands it over, within limits."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from portico_server.db.stores import StoreFileRow
-from portico_server.knowledge.receiving import Received
-from portico_server.knowledge.walk import Seen, Walk
+from portico_server.knowledge.files import ReceivedFile
+from portico_server.knowledge.walk import SourceEntry, Walk
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class FetchFailure:
     """A file that was seen and could not be taken, and why in a few words. What is kept of it stays.
 
     ``gone``: it is there no longer, so that what is kept of it goes too. ``detail`` says it in a whole sentence.
@@ -24,14 +24,14 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
-class Same:
+class Unchanged:
     """A file that need not be taken: its bytes are those that are kept."""
 
 
-Taken: TypeAlias = Received | Missed | Same
+FetchResult: TypeAlias = ReceivedFile | FetchFailure | Unchanged
 
 
-class Source(Protocol):
+class StoreSource(Protocol):
     """A folder, a bucket, a list of pages. ``address`` says which one, for people."""
 
     @property
@@ -41,10 +41,26 @@ class Source(Protocol):
         """What is there now. Raises a `PorticoError` if that cannot be known: then nothing is taken for gone."""
         ...
 
-    async def digest(self, seen: Seen) -> str | None:
+    async def digest(self, seen: SourceEntry) -> str | None:
         """The SHA-256 of a file if that can be told without taking it, else ``None``."""
         ...
 
-    async def take(self, wanted: Sequence[tuple[Seen, StoreFileRow | None]]) -> list[Taken]:
+    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         """The bytes of files, beside what is kept of each, in their order."""
         ...
+
+
+# How much of a source is taken.
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLimits:
+    """At most ``files`` files of ``bytes`` each, each within ``seconds``; ``pictures`` and ``recordings``: whether
+    those are wanted.
+    """
+
+    files: int
+    bytes: int
+    seconds: float
+    pictures: bool = True
+    recordings: bool = False

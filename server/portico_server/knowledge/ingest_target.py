@@ -1,4 +1,5 @@
-"""Where the chunks of files go: into a store's own group, or into a further one."""
+"""Where the chunks of files go (a store's own group or a further one), and what an interrupted ingest has left
+there."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db import chunks, groups, indexed
+from portico_server.db.chunks import ChunkRow, NewChunk
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.indexed import Indexed
@@ -15,7 +17,7 @@ from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.index.manager import IndexManager
 
 
-class Target(Protocol):
+class ChunkTarget(Protocol):
     """``model`` is that of the vectors, "" for none."""
 
     model: str
@@ -115,3 +117,53 @@ class GroupTarget:
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
         await self._database.write(groups.fail_file, self._group, row, message)
+
+
+# What an ingest that was cut off has left of a file: chunks with their vectors, which need not be made again.
+
+
+COMPARED_CHUNKS = 500
+"""Chunks that are compared at a time."""
+
+
+class ChunksDifferError(PorticoError):
+    """The file is cut otherwise than it was: all of it is to be made anew."""
+
+
+class PartialFile:
+    """The chunks that a file has in the group that every store has, compared with those that come."""
+
+    def __init__(self, database: Database, row: StoreFileRow, count: int, weight: int) -> None:
+        self.weight = weight
+        """Bytes of their vectors."""
+        self._database = database
+        self._row = row
+        self._count = count
+        self._seen = 0
+        self._page: list[ChunkRow] = []
+
+    @classmethod
+    async def find(cls, database: Database, row: StoreFileRow, model: str) -> PartialFile | None:
+        """What there is of a file; ``None`` unless all of it has vectors of ``model``, if there is one."""
+        there = await database.read(chunks.begun, row.store_id, row.file_id, model)
+        return cls(database, row, *there) if there is not None else None
+
+    async def rest(self, come: Sequence[NewChunk]) -> list[NewChunk]:
+        """Those of the next chunks that are not there yet. Raises `ChunksDifferError`."""
+        for number, chunk in enumerate(come):
+            if self._seen == self._count:
+                return list(come[number:])
+            if not self._page:
+                self._page = await self._database.read(
+                    chunks.of_file, self._row.store_id, self._row.file_id, self._seen - 1, COMPARED_CHUNKS
+                )
+            kept = self._page.pop(0) if self._page else None
+            if kept is None or (kept.ordinal, kept.text, kept.place) != (self._seen, chunk.text, chunk.place):
+                raise ChunksDifferError("It is cut otherwise now.")
+            self._seen += 1
+        return []
+
+    def end(self) -> None:
+        """Nothing more comes. Raises `ChunksDifferError` if there is more."""
+        if self._seen < self._count:
+            raise ChunksDifferError("It is shorter now.")

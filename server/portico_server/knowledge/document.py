@@ -1,4 +1,4 @@
-"""A piece of a document."""
+"""A document to read, its parts, and the error of one that cannot be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceDocument:
     """A document to read: a file on disk, or the bytes of one that lies inside another.
 
     ``name`` tells the format. ``heading`` says where in the outer document it lies; its parts carry it.
@@ -55,7 +55,7 @@ class Unreadable(Exception):
         self.code = code
 
 
-class Writer:
+class PartWriter:
     """Makes parts out of texts that follow each other: the extracted text is those texts, a line break between them."""
 
     def __init__(self) -> None:

@@ -1,0 +1,223 @@
+"""The runs of the stores: ingest, sync, reindex, calibrate, change of the embedding model; resumed at startup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from portico.wire import JSON, Status
+from portico_server.core.context import Context
+from portico_server.db import archives, chunks, groups, vectors
+from portico_server.db import stores as rows
+from portico_server.db.changes import GROUP
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.calibrate import Calibration
+from portico_server.knowledge.contents import Contents
+from portico_server.knowledge.follow import SourceFollower, follows
+from portico_server.knowledge.generated.runs import GroupGenerator
+from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.ingest import Ingest
+from portico_server.knowledge.model_calls import embed_texts
+from portico_server.knowledge.store import is_expired
+from portico_server.runs.scheduler import Scheduler
+
+# The indexes of a store from zero; if wanted, its files read again before.
+
+
+class Reindex:
+    """Nothing is lost by it: indexes are derived from SQL. Searches wait meanwhile, or are asked to come back."""
+
+    def __init__(self, database: Database, indexes: IndexManager, ingest: Ingest) -> None:
+        self._database = database
+        self._indexes = indexes
+        self._ingest = ingest
+
+    async def run(self, store: StoreRow, context: Context, *, files: bool) -> JSON:
+        """Build what is searched of all groups anew; how many groups.
+
+        With ``files`` all files are read first: those that failed, and those that would be cut otherwise now, get other
+        chunks in the group that every store has.
+        """
+        result: dict[str, JSON] = {}
+        await self._indexes.begin_anew(store.id)
+        if files:
+            await self._database.write(rows.wait_again, store.id)
+            read = await self._ingest.run(store, context)
+            assert isinstance(read, dict)
+            result |= read
+        models = {GROUP: store.embedding_model}
+        for group in await self._database.read(groups.of_store, store.id):
+            models[group.name] = group.model(store.embedding_model)
+        for name, model in models.items():
+            await self._indexes.ready(store.id, model, context.emit, name)
+        return {**result, "groups": len(models)}
+
+
+# Another embedding model for a store: its vectors are made in the background while the old ones answer.
+
+
+BATCH_CHUNKS = 1_000
+"""Chunks whose vectors are made and written together."""
+
+
+class ModelChange:
+    """Makes the vectors of a store's ``next_embedding_model``, then lets it take the place of the old one.
+
+    Both models' vectors lie side by side until then, so that a run which was cut off goes on where it was.
+    """
+
+    def __init__(self, database: Database, ingest: Ingest) -> None:
+        self._database = database
+        self._ingest = ingest
+
+    async def run(self, store: StoreRow, context: Context) -> JSON:
+        """Embed, switch, and drop the old vectors; how many were made."""
+        model = store.next_embedding_model
+        if model is None:
+            return {}
+        made = 0
+        if model not in ("", store.embedding_model):
+            made = await self._fill(store, model, context)
+        # Whatever was indexed meanwhile has vectors of the old model: nothing may come in between now.
+        async with self._ingest.alone(store.id):
+            now = await self._database.read(rows.get, store.id)
+            if now is None or now.next_embedding_model != model:
+                return {"embedded": made}  # deleted, or changed again: another run sees to it
+            if model not in ("", now.embedding_model):
+                made += await self._fill(now, model, context)
+            values = {"embedding_model": model, "next_embedding_model": None}
+            await self._database.write(rows.change, store.id, values)
+            if now.embedding_model not in ("", model):
+                await self._drop(now)
+        return {"embedded": made}
+
+    async def _fill(self, store: StoreRow, model: str, context: Context) -> int:
+        """Vectors of ``model`` for every chunk that has none; how many."""
+        made = 0
+        wanted = await self._chunks(store)
+        for i in range(0, len(wanted), BATCH_CHUNKS):
+            part = wanted[i : i + BATCH_CHUNKS]
+            lacking = await self._database.read(vectors.lacking, model, part)
+            fresh = await embed_texts([text for _, text in lacking], model, context)
+            data = {chunk: vector for (chunk, _), vector in zip(lacking, fresh, strict=True)}
+            await self._database.write(vectors.add, model, data)
+            made += len(data)
+            await context.emit(
+                Status(
+                    "embed", model, done=min(i + BATCH_CHUNKS, len(wanted)), total=len(wanted), unit="chunks"
+                )
+            )
+        return made
+
+    async def _drop(self, store: StoreRow) -> None:
+        wanted = await self._chunks(store)
+        for i in range(0, len(wanted), BATCH_CHUNKS):
+            await self._database.write(vectors.drop, store.embedding_model, wanted[i : i + BATCH_CHUNKS])
+
+    async def _chunks(self, store: StoreRow) -> list[int]:
+        """The chunks of all groups that have the store's own model."""
+        names = [GROUP]
+        for row in await self._database.read(groups.of_store, store.id):
+            if row.embedding_model is None:
+                names.append(row.name)
+        found: list[int] = []
+        for name in names:
+            found += await self._database.read(chunks.ids, store.id, name)
+        return found
+
+
+class StoreJobs:
+    """Carries out ``ingest``, ``sync``, ``embed``, ``reindex`` and ``calibrate``. ``changed`` is called when a store is
+    another.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        scheduler: Scheduler,
+        indexes: IndexManager,
+        ingest: Ingest,
+        following: SourceFollower,
+        contents: Contents,
+        making: GroupGenerator,
+        calibration: Calibration,
+        changed: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._indexes = indexes
+        self._ingest = ingest
+        self._following = following
+        self._contents = contents
+        self._making = making
+        self._calibration = calibration
+        self._models = ModelChange(database, ingest)
+        self._reindex = Reindex(database, indexes, ingest)
+        self._changed = changed
+
+    async def start(self) -> list[str]:
+        """Take up what was interrupted and look at what is followed again; the ids of the runs that do so.
+
+        What was made of the files of expired stores is deleted.
+        """
+        self._scheduler.handle("ingest", self._run_ingest, concurrency=2)
+        self._scheduler.handle("sync", self._run_sync, concurrency=2)
+        self._scheduler.handle("embed", self._run_embed)
+        self._scheduler.handle("reindex", self._run_reindex)
+        self._scheduler.handle("calibrate", self._run_calibrate, owned=True)
+        found = await self._database.read(rows.visible, None, everyone=True)
+        for gone in await self._indexes.sweep({row.id for row in found}):
+            # An import that was cut off may have left chunks.
+            await self._database.write(archives.give_up, gone)
+        unfinished = {
+            *await self._database.read(rows.unfinished),
+            *await self._database.read(groups.unfinished),
+        }
+        begun = []
+        for row in found:
+            if is_expired(row):
+                await self._database.write(rows.free, row.id)
+                continue
+            await self._indexes.renew(row.id, row.embedding_model)
+            self._following.follow(row)
+            if follows(row) and not row.paused:
+                begun.append(await self._following.sync(row))  # which also indexes what waits
+            elif row.id in unfinished:
+                begun.append(await self._contents.queue(row))
+            if row.next_embedding_model is not None:
+                begun.append(await self._scheduler.ensure("embed", row.id, {"store": row.id}))
+        return begun
+
+    async def _row(self, payload: Mapping[str, Any]) -> StoreRow | None:
+        return await self._database.read(rows.get, str(payload["store"]))
+
+    async def _run_ingest(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._row(payload)
+        if row is None:
+            return {}
+        result = await self._ingest.run(row, context)
+        await self._making.go_on(row.id)
+        return result
+
+    async def _run_sync(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._row(payload)
+        if row is None or not follows(row):
+            return {}
+        result = await self._following.run(row, context)
+        await self._making.go_on(row.id)
+        return result
+
+    async def _run_embed(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._row(payload)
+        result = {} if row is None else await self._models.run(row, context)
+        self._changed()
+        return result
+
+    async def _run_reindex(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._row(payload)
+        return {} if row is None else await self._reindex.run(row, context, files=bool(payload.get("files")))
+
+    async def _run_calibrate(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._row(payload)
+        return {} if row is None else await self._calibration.run(row, payload, context)

@@ -1,0 +1,120 @@
+"""A folder of this machine as a source, and which of its paths have changed since it was looked at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePath
+from typing import TypedDict
+
+from portico_server.core import pools
+from portico_server.db.stores import StoreFileRow
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, Unchanged
+from portico_server.knowledge.walk import SourceEntry, Walk, glance, walk
+
+# Which paths of a followed folder have changed since it was looked at, as far as that is known.
+
+
+MAX_CHANGED_PATHS = 100
+"""Paths that are looked at one by one. Where more have changed, the whole folder is."""
+
+
+class ChangedPaths:
+    """Notices of one folder. What is known to be as it was need not be looked at; at first nothing is.
+
+    ``linked``: whether links lie in the folder. A file that is there under two names gives notice under one.
+    """
+
+    def __init__(self) -> None:
+        self._paths: set[PurePath] | None = None
+        self.linked = True
+
+    def add(self, paths: Collection[PurePath]) -> None:
+        """These paths in the folder have changed."""
+        if self._paths is not None:
+            self._paths.update(paths)
+
+    def everything(self) -> None:
+        """Nothing is known any more: the whole folder must be looked at."""
+        self._paths = None
+
+    def take(self) -> Collection[PurePath] | None:
+        """What is to be looked at, ``None`` for everything. From now on the folder is taken for known."""
+        paths, self._paths = self._paths, set()
+        return None if paths is None or self.linked or len(paths) > MAX_CHANGED_PATHS else paths
+
+
+class _WalkLimits(TypedDict):
+    max_bytes: int
+    pictures: bool
+    recordings: bool
+
+
+class FolderSource:
+    """A `portico_server.knowledge.sources.source.StoreSource`. Larger files than ``max_bytes`` are left out, and unless
+    wanted
+    ``pictures`` and ``recordings``. With ``touched`` a look is at what has changed since the last one, as far as that
+    is known.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: FileStorage,
+        *,
+        max_bytes: int,
+        pictures: bool = True,
+        recordings: bool = False,
+        touched: ChangedPaths | None = None,
+    ) -> None:
+        self._root = root
+        self._touched = touched
+        self._files = files
+        self._max_bytes = max_bytes
+        self._pictures = pictures
+        self._recordings = recordings
+
+    @property
+    def address(self) -> str:
+        return f"folder {self._root}"
+
+    async def look(self) -> Walk:
+        return await pools.FILES.run(self._look)
+
+    def _look(self) -> Walk:
+        limits: _WalkLimits = {
+            "max_bytes": self._max_bytes,
+            "pictures": self._pictures,
+            "recordings": self._recordings,
+        }
+        if self._touched is None:
+            return walk(self._root, **limits)
+        paths = self._touched.take()
+        found = glance(self._root, paths, **limits) if paths is not None else None
+        if found is None:
+            found = walk(self._root, **limits)
+            self._touched.linked = found.linked
+        return found
+
+    async def digest(self, seen: SourceEntry) -> str | None:
+        try:
+            return await pools.FILES.run(_digest, Path(seen.at))
+        except OSError:
+            return None  # gone or unreadable since the walk
+
+    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+        same = {seen.name for seen, old in wanted if old is not None and await self._is_same(seen, old)}
+        paths = [Path(seen.at) for seen, _ in wanted if seen.name not in same]
+        copied = iter(await self._files.copy(paths) if paths else ())
+        taken = [Unchanged() if seen.name in same else next(copied) for seen, _ in wanted]
+        return [FetchFailure(item) if isinstance(item, str) else item for item in taken]
+
+    async def _is_same(self, seen: SourceEntry, old: StoreFileRow) -> bool:
+        """Whether a touched file has the bytes that we keep."""
+        return self._files.holds(old.sha256, old.bytes) and await self.digest(seen) == old.sha256
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
