@@ -50,7 +50,7 @@ from portico_server.http_server import HttpServer
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FileStorage, UploadedFiles
-from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.stores import StoreService
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.questions import Questions
@@ -153,7 +153,7 @@ async def porch(
     scheduler = Scheduler(database, runner)
     models = Models(database, registry, runner, scheduler, loaded.settings)
     files = FileStorage(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB_BYTES)
-    stores = Stores(
+    stores = StoreService(
         database,
         registry,
         runner,

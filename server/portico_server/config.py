@@ -20,7 +20,7 @@ from portico_server.core.principal import parse_scope
 from portico_server.engines.spec import AdapterSpec, ModelSpec
 from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec
-from portico_server.knowledge.groups import parse as parse_group
+from portico_server.knowledge.groups import parse_group as parse_group
 from portico_server.knowledge.sources.spec import parse_source as parse_source
 from portico_server.knowledge.store import check_answers
 from portico_server.tools.mcp.spec import ServerSpec

@@ -17,7 +17,7 @@ from portico_server.db.stores import StoreRow
 from portico_server.engines.models import BUILT_IN, Models
 from portico_server.engines.spec import ModelSpec
 from portico_server.knowledge.sources import spec as sources
-from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.stores import StoreService
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.sources.sources import AddedTools
 
@@ -50,7 +50,7 @@ class Reconciler:
     def __init__(
         self,
         models: Models,
-        stores: Stores,
+        stores: StoreService,
         tools: AddedTools,
         mcp: McpHost,
         prompts: Library,

@@ -38,7 +38,7 @@ from portico_server.finetune.spec import Spec
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FileStorage, UploadedFiles
-from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.stores import StoreService
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import ArtifactStore
@@ -101,7 +101,7 @@ class Services:
         settings, database = self._settings, self._database
         self.models = Models(database, self.registry, self.runner, self.scheduler, settings)
         self.files = FileStorage(database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES)
-        self.stores = Stores(
+        self.stores = StoreService(
             database,
             self.registry,
             self.runner,

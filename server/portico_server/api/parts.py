@@ -24,7 +24,7 @@ from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.finetune.jobs import Jobs
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.stores import StoreService
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import ArtifactStore
@@ -50,7 +50,7 @@ class ApiServices:
     questions: Questions
     models: Models
     files: FileStorage
-    stores: Stores
+    stores: StoreService
     artifacts: ArtifactStore
     flows: Flows
     apps: Apps

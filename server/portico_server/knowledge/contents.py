@@ -24,21 +24,21 @@ from portico_server.knowledge.document import Part, Unreadable
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.parse.formats import is_picture, is_recording
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.knowledge.sources.spec import followed_source
 from portico_server.knowledge.store import StoreView
 from portico_server.runs.scheduler import Scheduler
 
-ATTRIBUTES = 16
+MAX_ATTRIBUTES = 16
 """Attributes of one file, and pairs in one ``metadata``, at most."""
 
-TEXT = 32_000_000
+MAX_TEXT_CHARS = 32_000_000
 """Characters of one file that are given out at once, at most."""
 
-PAGE = 500
+PAGE_FILES = 500
 """Files that are looked at together for those that a caller may read."""
 
-BATCH = 2_000
+MAX_BATCH_FILES = 2_000
 """Files of one batch, at most."""
 
 
@@ -51,7 +51,7 @@ class Attachment:
     chunking: Any = None
 
 
-class Contents:
+class StoreContents:
     """Works on a `StoreView` that `Stores.get` has handed out for ``read`` or ``write``: rights were checked there.
 
     A file that the view does not permit does not exist here.
@@ -62,7 +62,7 @@ class Contents:
         database: Database,
         files: FileStorage,
         scheduler: Scheduler,
-        readers: Readers,
+        readers: ReaderPool,
         indexes: IndexManager,
     ) -> None:
         self._database = database
@@ -152,7 +152,7 @@ class Contents:
         backwards = last is not None and first is None
         found: list[StoreFileRow] = []
         while True:
-            part = await page(max(limit, PAGE))
+            part = await page(max(limit, PAGE_FILES))
             permitted = [row for row in part.data if store.permits(row.attributes)]
             found = [*permitted, *found] if backwards else [*found, *permitted]
             if len(found) > limit or not part.has_more:
@@ -222,7 +222,7 @@ class Contents:
     async def text(self, store: StoreView, file_id: str) -> Sequence[Part]:
         """What was read out of a file, in its parts.
 
-        Raises `InvalidRequest` if it cannot be read, `TooLarge` for more than `TEXT` characters.
+        Raises `InvalidRequest` if it cannot be read, `TooLarge` for more than `MAX_TEXT_CHARS` characters.
         """
         file = await self.source(store, file_id)
         if is_picture(file.filename) or is_recording(
@@ -238,9 +238,9 @@ class Contents:
                 async for run in runs:
                     parts.extend(run)
                     length += sum(len(part.text) for part in run)
-                    if length > TEXT:
+                    if length > MAX_TEXT_CHARS:
                         raise TooLarge(
-                            f"{file.filename} has more than {TEXT:,} characters. Fetch its bytes from "
+                            f"{file.filename} has more than {MAX_TEXT_CHARS:,} characters. Fetch its bytes from "
                             f"/v1/files/{file.id}/content.",
                             code="file_too_large",
                             param="file_id",
@@ -257,9 +257,9 @@ class Contents:
         self, store: StoreView, attachments: Sequence[Attachment], caller: Principal
     ) -> BatchRow:
         """Put files into a store, to be asked about together."""
-        if not 1 <= len(attachments) <= BATCH:
+        if not 1 <= len(attachments) <= MAX_BATCH_FILES:
             raise InvalidRequest(
-                f"A batch takes 1 to {BATCH:,} files, not {len(attachments):,}.", param="file_ids"
+                f"A batch takes 1 to {MAX_BATCH_FILES:,} files, not {len(attachments):,}.", param="file_ids"
             )
         await self.attach(store, attachments, caller)
         ids = tuple(dict.fromkeys(item.file_id for item in attachments))
@@ -302,9 +302,9 @@ def check_attributes(value: Any, param: str = "attributes") -> Attributes:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"'{param}' must be an object.", param=param)
-    if len(value) > ATTRIBUTES:
+    if len(value) > MAX_ATTRIBUTES:
         raise InvalidRequest(
-            f"'{param}' has {len(value)} entries; at most {ATTRIBUTES} are allowed.", param=param
+            f"'{param}' has {len(value)} entries; at most {MAX_ATTRIBUTES} are allowed.", param=param
         )
     for key, item in value.items():
         where = f"{param}.{str(key)[:64]}"

@@ -17,7 +17,7 @@ from portico_server.knowledge.contents import Attachment
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.filter import implied
 from portico_server.knowledge.store import view
-from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.stores import StoreService
 
 _CREATED = "created_at"
 
@@ -29,7 +29,7 @@ class StoredFacts:
     A file's bytes never change: a fact that is changed becomes another file, with the attributes and the id it had.
     """
 
-    def __init__(self, database: Database, stores: Stores, files: FileStorage) -> None:
+    def __init__(self, database: Database, stores: StoreService, files: FileStorage) -> None:
         self._database = database
         self._stores = stores
         self._files = files

@@ -14,13 +14,13 @@ from portico_server.core.request import Attributes, Filter
 
 COMPARISONS: Final = ("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin")
 JOINS: Final = ("and", "or")
-DEPTH: Final = 16
-CONDITIONS: Final = 256
-VALUES: Final = 1_000
-STORES: Final = 64
+MAX_DEPTH: Final = 16
+MAX_CONDITIONS: Final = 256
+MAX_VALUES: Final = 1_000
+MAX_FILTERED_STORES: Final = 64
 """Stores to which the filters of one key are bound, at most."""
 
-STORE_NAME: Final = 128
+MAX_STORE_NAME_CHARS: Final = 128
 """Characters of the name or id of a store."""
 
 _SIGNS: Final = {
@@ -37,10 +37,11 @@ _SIGNS: Final = {
 
 def parse(value: Any, param: str = "filters") -> Filter:
     """Read a filter from JSON. Raises `InvalidRequest` whose ``param`` is the path to what is wrong."""
-    result = _parse(value, param, DEPTH)
-    if sum(1 for _ in comparisons(result)) > CONDITIONS:
+    result = _parse(value, param, MAX_DEPTH)
+    if sum(1 for _ in comparisons(result)) > MAX_CONDITIONS:
         raise InvalidRequest(
-            f"The filter has more than {CONDITIONS} comparisons; use 'in' with a list instead.", param=param
+            f"The filter has more than {MAX_CONDITIONS} comparisons; use 'in' with a list instead.",
+            param=param,
         )
     return result
 
@@ -51,7 +52,7 @@ def _parse(value: Any, param: str, depth: int) -> Filter:
             f"{param} must be an object such as {{'type': 'eq', 'key': 'lang', 'value': 'en'}}.", param=param
         )
     if depth == 0:
-        raise InvalidRequest(f"The filter is nested more than {DEPTH} levels deep.", param=param)
+        raise InvalidRequest(f"The filter is nested more than {MAX_DEPTH} levels deep.", param=param)
     kind = value.get("type")
     if kind in JOINS:
         parts = value.get("filters")
@@ -83,9 +84,9 @@ def _parse(value: Any, param: str, depth: int) -> Filter:
 
 def _operand(kind: str, key: str, value: Any, param: str) -> Any:
     if kind in ("in", "nin"):
-        if not isinstance(value, Sequence) or isinstance(value, str) or len(value) > VALUES:
+        if not isinstance(value, Sequence) or isinstance(value, str) or len(value) > MAX_VALUES:
             raise InvalidRequest(
-                f"'{kind}' on '{key}' needs a list of at most {VALUES:,} strings or numbers.", param=param
+                f"'{kind}' on '{key}' needs a list of at most {MAX_VALUES:,} strings or numbers.", param=param
             )
         return tuple(_scalar(item, key, f"{param}[{i}]") for i, item in enumerate(value))
     operand = _scalar(value, key, param)
@@ -107,16 +108,17 @@ def parse_bound(value: Any, param: str = "filters") -> tuple[tuple[str, Filter],
     """The filters of a key: for each store, by its name or id or ``*`` for any, one as `parse` reads it."""
     if value is None:
         return ()
-    if not isinstance(value, Mapping) or len(value) > STORES:
+    if not isinstance(value, Mapping) or len(value) > MAX_FILTERED_STORES:
         raise InvalidRequest(
-            f"'{param}' must be an object with a filter for each of at most {STORES} stores, such as "
+            f"'{param}' must be an object with a filter for each of at most {MAX_FILTERED_STORES} stores, such as "
             "{'handbook': {'type': 'eq', 'key': 'team', 'value': 'sales'}}.",
             param=param,
         )
     for store in value:
-        if not isinstance(store, str) or not 1 <= len(store) <= STORE_NAME or not is_plain(store):
+        if not isinstance(store, str) or not 1 <= len(store) <= MAX_STORE_NAME_CHARS or not is_plain(store):
             raise InvalidRequest(
-                f"'{param}' names a store by its name, its id or '*': 1 to {STORE_NAME} characters without control "
+                f"'{param}' names a store by its name, its id or '*': 1 to {MAX_STORE_NAME_CHARS} characters without "
+                f"control "
                 "characters.",
                 param=param,
             )

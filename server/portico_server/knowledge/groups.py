@@ -16,19 +16,19 @@ from portico_server.db.database import Database
 from portico_server.db.groups import GroupCounts, GroupRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
-from portico_server.knowledge.contents import Contents
+from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.generated.chunks import check_model
 from portico_server.knowledge.generated.runs import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.store import StoreView
 
-MOST = 16
+MAX_GROUPS = 16
 """Groups of one store."""
 
-FAILURES = 100
+MAX_NAMED_FAILURES = 100
 """Files that could not be in the groups of a store: so many are named."""
 
-_OF_STRATEGY = ("size", "overlap", "model", "percentile")
+_STRATEGY_FIELDS = ("size", "overlap", "model", "percentile")
 """Fields of a chunker that stand beside its name in a configuration."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -82,7 +82,7 @@ class Groups:
     def __init__(
         self,
         database: Database,
-        contents: Contents,
+        contents: StoreContents,
         indexes: IndexManager,
         making: GroupGenerator,
         registry: Registry,
@@ -117,9 +117,9 @@ class Groups:
             )
         known = await self._database.read(rows.of_store, store.id)
         names = [GROUP, *(row.name for row in known)]
-        if len(known) >= MOST:
+        if len(known) >= MAX_GROUPS:
             raise InvalidRequest(
-                f"The store has {MOST} groups, which is the most there can be.", param="name"
+                f"The store has {MAX_GROUPS} groups, which is the most there can be.", param="name"
             )
         preset, above = PRESETS.get(name, (None, ""))
         if parent is None:
@@ -189,7 +189,9 @@ class Groups:
 
     async def retry(self, store: StoreRow) -> list[str]:
         """Try the files again that could not be in a group; the ids of the runs, none if there is nothing to try."""
-        failed = {group for group, _, _ in await self._database.read(rows.failures, store.id, FAILURES)}
+        failed = {
+            group for group, _, _ in await self._database.read(rows.failures, store.id, MAX_NAMED_FAILURES)
+        }
         if not failed:
             return []
         await self._database.write(rows.retry, store.id)
@@ -227,7 +229,9 @@ class Groups:
         own = GroupInfo(GROUP, "", {"type": "auto"}, store.embedding_model, files, 0, 0, counts[GROUP].chunks)
         found = [own]
         errors: dict[str, list[tuple[str, str]]] = {}
-        for group, filename, error in await self._database.read(rows.failures, store.id, FAILURES, seen):
+        for group, filename, error in await self._database.read(
+            rows.failures, store.id, MAX_NAMED_FAILURES, seen
+        ):
             errors.setdefault(group, []).append((filename, error))
         for row in await self._database.read(rows.of_store, store.id):
             count = counts.get(row.name, GroupCounts())
@@ -247,20 +251,20 @@ class Groups:
         return found
 
 
-def parse(item: Mapping[str, Any], at: str) -> GroupSpec:
+def parse_group(item: Mapping[str, Any], at: str) -> GroupSpec:
     """A group of a configuration, at the place ``at`` in it. Raises `InvalidRequest` that names the field.
 
     Beside ``name``, ``parent`` and ``embedding_model`` it has the chunker as ``strategy`` with its own fields, or a
     whole ``chunking_strategy``.
     """
-    known = ("name", "parent", "embedding_model", "chunking_strategy", "strategy", *_OF_STRATEGY)
+    known = ("name", "parent", "embedding_model", "chunking_strategy", "strategy", *_STRATEGY_FIELDS)
     for key, value in item.items():
         if key not in known:
             raise InvalidRequest(f"{at} has no field '{key}'.{nearest(str(key), known)}", param=f"{at}.{key}")
         if key in ("parent", "embedding_model", "strategy") and not isinstance(value, str):
             raise InvalidRequest(f"{at}.{key} must be a text, not {value!r}.", param=f"{at}.{key}")
     chunking = item.get("chunking_strategy")
-    own = {key: item[key] for key in _OF_STRATEGY if key in item}
+    own = {key: item[key] for key in _STRATEGY_FIELDS if key in item}
     if "strategy" in item and chunking is None:
         chunking = {"type": item["strategy"], **own}
     elif own or "strategy" in item:

@@ -35,7 +35,7 @@ from portico_server.knowledge.ingest_target import (
     StoreTarget,
 )
 from portico_server.knowledge.model_calls import embed_texts
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.pool import ReaderPool
 
 # What several readers have read, gathered for one writer: small files share a transaction, long ones come in runs.
 
@@ -150,7 +150,13 @@ class Ingest:
     """
 
     def __init__(
-        self, database: Database, files: FileStorage, readers: Readers, indexes: IndexManager, *, workers: int
+        self,
+        database: Database,
+        files: FileStorage,
+        readers: ReaderPool,
+        indexes: IndexManager,
+        *,
+        workers: int,
     ) -> None:
         self._database = database
         self._files = files

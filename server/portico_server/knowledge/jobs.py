@@ -13,7 +13,7 @@ from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
-from portico_server.knowledge.contents import Contents
+from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.follow import SourceFollower, follows
 from portico_server.knowledge.generated.runs import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
@@ -139,7 +139,7 @@ class StoreJobs:
         indexes: IndexManager,
         ingest: Ingest,
         following: SourceFollower,
-        contents: Contents,
+        contents: StoreContents,
         making: GroupGenerator,
         calibration: Calibration,
         changed: Callable[[], None],

@@ -16,27 +16,27 @@ from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, nee
 from portico_server.knowledge.document import Part, Unreadable
 from portico_server.knowledge.generated import chunks as meaning
 from portico_server.knowledge.generated.chunks import ChunkWriter, check_model, chunk_prompt
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.runs.runner import Runner
 
-EMBEDDING = "default-embedding"
+DEFAULT_EMBEDDING_MODEL = "default-embedding"
 """The model that finds where the meaning turns, unless the strategy names one."""
 
-PIECES = 8
+MAX_PREVIEW_PIECES = 8
 """Pieces about which a chat model writes in a preview: each is a call."""
 
-SENTENCES = 5_000
+MAX_PREVIEW_SENTENCES = 5_000
 """Sentences of which a preview finds where the meaning turns; what is behind them is left out."""
 
-STRATEGIES = 10
+MAX_PREVIEW_STRATEGIES = 10
 """Strategies of one preview, at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class ChunkingPreview:
     """The first chunks by one strategy, and how many there are; their lengths in characters.
 
-    Where a chat model writes, it does so for the first `PIECES` pieces, and ``total`` counts pieces.
+    Where a chat model writes, it does so for the first `MAX_PREVIEW_PIECES` pieces, and ``total`` counts pieces.
     """
 
     strategy: Mapping[str, Any]
@@ -49,7 +49,7 @@ class Preview:
 class Previews:
     """Reads with the workers of the stores, within the same limits. Models are asked as the caller."""
 
-    def __init__(self, readers: Readers, runner: Runner, registry: Registry) -> None:
+    def __init__(self, readers: ReaderPool, runner: Runner, registry: Registry) -> None:
         self._readers = readers
         self._runner = runner
         self._registry = registry
@@ -62,14 +62,14 @@ class Previews:
         caller: Principal,
         *,
         limit: int,
-    ) -> list[Preview]:
+    ) -> list[ChunkingPreview]:
         """The first ``limit`` chunks of a file by each of the checked ``strategies``.
 
         Raises `InvalidRequest` if the file cannot be read, and what a model raises that makes chunks.
         """
         for strategy in strategies:
             if _asks(strategy):
-                await check_model(strategy, EMBEDDING, self._registry, caller)
+                await check_model(strategy, DEFAULT_EMBEDDING_MODEL, self._registry, caller)
         return [
             await self._made(path, filename, strategy, caller, limit)
             if _asks(strategy)
@@ -79,14 +79,16 @@ class Previews:
 
     async def _made(
         self, path: Path, filename: str, strategy: Mapping[str, Any], caller: Principal, limit: int
-    ) -> Preview:
+    ) -> ChunkingPreview:
         """Chunks for which a model is asked."""
         form = chunk_prompt(strategy)
-        pieces = await self._one(path, filename, strategy, SENTENCES if form is None else PIECES)
+        pieces = await self._one(
+            path, filename, strategy, MAX_PREVIEW_SENTENCES if form is None else MAX_PREVIEW_PIECES
+        )
 
         async def work(context: Context) -> list[Part]:
             if form is None:
-                model = strategy["model"] or EMBEDDING
+                model = strategy["model"] or DEFAULT_EMBEDDING_MODEL
                 return await meaning.semantic_chunks(
                     pieces.chunks, strategy["size"], strategy["percentile"], model, context
                 )
@@ -101,9 +103,11 @@ class Previews:
         chunks: list[Part] = await self._runner.wait(run)
         lengths = [len(part.text) for part in chunks] or [0]
         total = len(chunks) if form is None else max(pieces.total, len(chunks))
-        return Preview(strategy, chunks[:limit], total, min(lengths), max(lengths))
+        return ChunkingPreview(strategy, chunks[:limit], total, min(lengths), max(lengths))
 
-    async def _one(self, path: Path, filename: str, strategy: Mapping[str, Any], limit: int) -> Preview:
+    async def _one(
+        self, path: Path, filename: str, strategy: Mapping[str, Any], limit: int
+    ) -> ChunkingPreview:
         kept: list[Part] = []
         total = longest = 0
         shortest: int | None = None
@@ -117,7 +121,7 @@ class Previews:
                         shortest = min(len(chunk.text) if shortest is None else shortest, len(chunk.text))
         except Unreadable as error:
             raise InvalidRequest(f"{filename} {error.message}", code=error.code, param="file") from error
-        return Preview(strategy, kept, total, shortest or 0, longest)
+        return ChunkingPreview(strategy, kept, total, shortest or 0, longest)
 
 
 def _asks(strategy: Mapping[str, Any]) -> bool:
@@ -129,8 +133,10 @@ def check_strategies(value: Any) -> list[dict[str, Any]]:
     """Strategies in their full form: names, or objects as ``chunking_strategy`` takes. None given: ``auto``."""
     if value is None:
         value = ["auto"]
-    if not isinstance(value, list) or not 1 <= len(value) <= STRATEGIES:
-        raise InvalidRequest(f"'strategies' must be a list of 1 to {STRATEGIES}.", param="strategies")
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_PREVIEW_STRATEGIES:
+        raise InvalidRequest(
+            f"'strategies' must be a list of 1 to {MAX_PREVIEW_STRATEGIES}.", param="strategies"
+        )
     return [
         check_chunking({"type": item} if isinstance(item, str) else item, by_model=True) for item in value
     ]

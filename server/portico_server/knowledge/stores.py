@@ -24,9 +24,9 @@ from portico_server.db.database import Database
 from portico_server.db.names import claim_of
 from portico_server.db.skips import Skips
 from portico_server.db.stores import FileCounts, StoreRow
-from portico_server.knowledge.archive.portable import Portable
+from portico_server.knowledge.archive.archives import StoreArchives
 from portico_server.knowledge.calibrate import Calibration
-from portico_server.knowledge.contents import Contents
+from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.follow import SourceFollower, existing_folder, follows
 from portico_server.knowledge.generated.runs import GroupGenerator
@@ -37,7 +37,7 @@ from portico_server.knowledge.jobs import StoreJobs
 from portico_server.knowledge.media import PictureDescriber, RecordingTranscriber
 from portico_server.knowledge.model_calls import resolve_embedding_model
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.knowledge.preview import Previews
 from portico_server.knowledge.store import (
     StoreInfo,
@@ -55,11 +55,11 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Settings
 
-ACTIVE = 60.0
+TOUCH_INTERVAL_S = 60.0
 """Seconds between two notes that a store is in use."""
 
 
-class Stores:
+class StoreService:
     """All stores of the daemon, and a `portico_server.core.registry.Source` of their Servables.
 
     The composition root adds it to the registry and calls `start`. A reference to a store is its name or its id: a name
@@ -88,7 +88,7 @@ class Stores:
         """The names of the keys with a filter on a store, by its name or id; put in by the composition root."""
         pictures = PictureDescriber(registry, settings.picture_model, settings.ocr_languages)
         recordings = RecordingTranscriber(registry, settings.recording_model)
-        self._readers = Readers(
+        self._readers = ReaderPool(
             workers=settings.ingest_workers,
             seconds=settings.parse_timeout,
             memory=settings.parse_memory_mb * 1024 * 1024,
@@ -103,14 +103,14 @@ class Stores:
         self._following = SourceFollower(
             *(database, scheduler, files, ingest, pictures, recordings, fetcher, settings)
         )
-        self.contents = Contents(database, files, scheduler, self._readers, self._indexes)
+        self.contents = StoreContents(database, files, scheduler, self._readers, self._indexes)
         """The files in the stores, and file batches."""
         self.previews = Previews(self._readers, runner, registry)
         """How documents would be cut."""
         making = GroupGenerator(database, files, self._readers, self._indexes, ingest, scheduler)
         self.groups = Groups(database, self.contents, self._indexes, making, registry)
         """The chunk groups of the stores."""
-        self.portable = Portable(self, database, registry, files, self._indexes)
+        self.portable = StoreArchives(self, database, registry, files, self._indexes)
         """Stores as files, out and in."""
         self._calibration = Calibration(database, self._indexes, registry)
         self._work = StoreJobs(
@@ -507,7 +507,7 @@ class Stores:
                 code="vector_store_expired",
                 param="vector_store_id",
             )
-        if time.time() - row.last_active_at > ACTIVE:
+        if time.time() - row.last_active_at > TOUCH_INTERVAL_S:
             await self._database.write(rows.touch, row.id)
 
     async def cards(self, caller: Principal) -> Sequence[Card]:

@@ -18,7 +18,7 @@ from portico_server.core.registry import Registry
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.contents import Contents
+from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.store import StoreView, view
 from portico_server.runs.artifacts import ArtifactStore
@@ -30,7 +30,7 @@ class Held:
     def __init__(self, database: Database, files: FileStorage) -> None:
         self._database = database
         nothing: Any = None
-        self.contents = Contents(database, files, nothing, nothing, nothing)
+        self.contents = StoreContents(database, files, nothing, nothing, nothing)
 
     async def get(self, ref: str, caller: Principal, action: str) -> StoreView:
         row = await self._database.read(rows.get, ref) or await self._database.read(rows.get, f"vs_{ref}")

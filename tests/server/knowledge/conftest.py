@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from tests.server.knowledge.reading import Reading
 
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.pool import ReaderPool
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,12 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def readers() -> AsyncIterator[Readers]:
-    readers = Readers(workers=1, seconds=30, memory=2**31)
+async def readers() -> AsyncIterator[ReaderPool]:
+    readers = ReaderPool(workers=1, seconds=30, memory=2**31)
     yield readers
     await readers.close()
 
 
 @pytest.fixture
-def read(readers: Readers, tmp_path: Path) -> Reading:
+def read(readers: ReaderPool, tmp_path: Path) -> Reading:
     return Reading(readers, tmp_path)

@@ -12,7 +12,7 @@ from tests.server.knowledge.workshop import TURN, workshop
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.stores import StoreService
 
 GROUP = {"type": "sentence", "size": 60, "overlap": 0}
 
@@ -33,7 +33,7 @@ async def main(home: Path, folder: Path) -> None:
     print("done", flush=True)
 
 
-async def _store(stores: Stores, folder: Path) -> StoreRow:
+async def _store(stores: StoreService, folder: Path) -> StoreRow:
     try:
         return await stores.get("book", LOCAL)
     except NotFound:

@@ -6,13 +6,13 @@ from contextlib import aclosing
 from pathlib import Path
 
 from portico_server.knowledge.document import Part
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.pool import ReaderPool
 
 
 class Reading:
     """Reads bytes under a name, in a worker."""
 
-    def __init__(self, readers: Readers, folder: Path) -> None:
+    def __init__(self, readers: ReaderPool, folder: Path) -> None:
         self._readers = readers
         self._folder = folder
 

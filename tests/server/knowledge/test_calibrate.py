@@ -17,7 +17,7 @@ from tests.server.knowledge.workshop import Workshop, workshop
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.calibrate import Score, best, checked, score
+from portico_server.knowledge.calibrate import WeightScore, best, check_questions, score
 from portico_server.knowledge.contents import Attachment
 
 
@@ -46,13 +46,13 @@ async def measured(shop: Workshop, store: StoreRow, **wish: Any) -> dict[str, An
 
 
 def test_quality_follows_from_the_rank_of_the_first_answer() -> None:
-    assert score(0.5, [1, 2, 0, 10]) == Score(
+    assert score(0.5, [1, 2, 0, 10]) == WeightScore(
         0.5, pytest.approx((1 + 0.63093 + 0.28906) / 4, abs=1e-4), 0.75, pytest.approx((1 + 0.5 + 0.1) / 4)
     )
 
 
 def test_of_weights_that_are_as_good_the_nearest_to_the_present_one_is_best() -> None:
-    scores = [Score(weight, ndcg, 1, 1) for weight, ndcg in ((0.0, 0.5), (0.2, 0.9), (0.6, 0.9))]
+    scores = [WeightScore(weight, ndcg, 1, 1) for weight, ndcg in ((0.0, 0.5), (0.2, 0.9), (0.6, 0.9))]
     assert best(scores, None).weight == 0.2
     assert best(scores, 0.5).weight == 0.6
 
@@ -69,7 +69,7 @@ def test_of_weights_that_are_as_good_the_nearest_to_the_present_one_is_best() ->
 )
 def test_questions_that_cannot_be_measured_are_named(given: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        checked(given)
+        check_questions(given)
     assert refused.value.param is not None
     assert refused.value.param.startswith("questions")
 

@@ -24,7 +24,7 @@ from portico_server.db.files import FileRow
 from portico_server.knowledge import ingest, model_calls
 from portico_server.knowledge.contents import Attachment
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.pool import ReaderPool
 
 
 @pytest.fixture
@@ -352,7 +352,7 @@ async def test_files_of_one_transaction_fail_one_by_one(
 
 
 async def test_writers_of_a_store_take_turns_and_leave_nothing_behind(shop: Workshop, tmp_path: Path) -> None:
-    readers = Readers(workers=1, seconds=1, memory=2**20)
+    readers = ReaderPool(workers=1, seconds=1, memory=2**20)
     work = ingest.Ingest(shop.database, shop.files, readers, IndexManager(shop.database, tmp_path), workers=1)
     async with work.alone("one"), work.alone("two"):
         assert work.alone("one").locked()

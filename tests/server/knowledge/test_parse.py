@@ -10,16 +10,16 @@ from tests.server.knowledge import documents
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.parse.pdf import tidy
-from portico_server.knowledge.parse.pool import Readers
-from portico_server.knowledge.parse.text import SEGMENT, encoding_of
+from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.parse.text import SEGMENT_CHARS, encoding_of
 from portico_server.knowledge.parse.text import read as read_text
-from portico_server.knowledge.parse.title import stated
+from portico_server.knowledge.parse.title import clean_title
 
 CHINESE = "高山植物生长在海拔四千米以上的地方，花期在七月到八月。雪莲花是其中最有名的一种，数量正在减少。"
 TRADITIONAL = "高山植物生長在海拔四千米以上的地方，花期在七月到八月。雪蓮花是其中最有名的一種，數量正在減少。"
 
 
-async def parts(readers: Readers, path: Path, data: bytes, name: str = "") -> list[Part]:
+async def parts(readers: ReaderPool, path: Path, data: bytes, name: str = "") -> list[Part]:
     path.write_bytes(data)  # noqa: ASYNC240
     found: list[Part] = []
     async with aclosing(readers.read(path, name or path.name)) as runs:
@@ -64,12 +64,12 @@ def test_an_encoding_that_shows_only_late_in_a_file_is_found(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\t\n", b"\xef\xbb\xbf"])
-async def test_an_empty_file_is_called_empty(readers: Readers, tmp_path: Path, data: bytes) -> None:
+async def test_an_empty_file_is_called_empty(readers: ReaderPool, tmp_path: Path, data: bytes) -> None:
     with pytest.raises(Unreadable, match="is empty"):
         await parts(readers, tmp_path / "nothing.txt", data)
 
 
-async def test_a_binary_file_is_refused_as_unsupported(readers: Readers, tmp_path: Path) -> None:
+async def test_a_binary_file_is_refused_as_unsupported(readers: ReaderPool, tmp_path: Path) -> None:
     for name in ("noise.txt", "noise.bin"):
         with pytest.raises(Unreadable) as refused:
             await parts(readers, tmp_path / name, bytes(range(256)) * 40)
@@ -82,14 +82,14 @@ def test_a_long_text_comes_in_segments_that_are_the_text(tmp_path: Path) -> None
     path.write_bytes(text.encode())
     found = list(read_text(SourceDocument(path.name, path)))
     assert len(found) > 3
-    assert max(len(part.text) for part in found) <= 2 * SEGMENT
+    assert max(len(part.text) for part in found) <= 2 * SEGMENT_CHARS
     for part in found:
         assert text[part.place.start : part.place.end] == part.text
         assert part.place.line == text.count("\n", 0, part.place.start) + 1
 
 
 async def test_what_looks_like_a_pdf_is_read_as_one_whatever_its_name(
-    readers: Readers, tmp_path: Path
+    readers: ReaderPool, tmp_path: Path
 ) -> None:
     [page] = await parts(readers, tmp_path / "upload", documents.pdf("Hello there"))
     assert (page.text, page.place.page) == ("Hello there", 1)
@@ -98,7 +98,7 @@ async def test_what_looks_like_a_pdf_is_read_as_one_whatever_its_name(
 # --- structured formats --------------------------------------------------------------------------------------------
 
 
-async def test_markdown_sections_know_the_headings_above_them(readers: Readers, tmp_path: Path) -> None:
+async def test_markdown_sections_know_the_headings_above_them(readers: ReaderPool, tmp_path: Path) -> None:
     text = (
         "Before.\n\n# Install\n\nGet it.\n\n## Linux `apt`\n\n```sh\n# not a heading\n```\n\n"
         "## [Mac](https://x)\n\nBrew.\n\nUse\n===\n\nRun it.\n"
@@ -117,7 +117,7 @@ async def test_markdown_sections_know_the_headings_above_them(readers: Readers, 
 
 
 async def test_the_title_in_the_front_matter_stands_above_all_headings(
-    readers: Readers, tmp_path: Path
+    readers: ReaderPool, tmp_path: Path
 ) -> None:
     for text, headings in (
         (
@@ -132,7 +132,7 @@ async def test_the_title_in_the_front_matter_stands_above_all_headings(
         assert "".join(part.text for part in found) == text
 
 
-async def test_html_gives_what_a_reader_sees(readers: Readers, tmp_path: Path) -> None:
+async def test_html_gives_what_a_reader_sees(readers: ReaderPool, tmp_path: Path) -> None:
     page = """<!doctype html><html><head><title>Harbour</title><style>p {color: red}</style></head><body>
     <nav>Home About</nav><h1>Fees &amp; berths</h1><p>A berth costs <b>40</b> crowns.</p><script>alert(1)</script>
     <h2>Tables</h2><table><tr><th>Boat</th><th>Fee</th></tr><tr><td>Dinghy</td><td>15</td></tr></table>
@@ -153,7 +153,9 @@ async def test_html_gives_what_a_reader_sees(readers: Readers, tmp_path: Path) -
     assert not any(word in whole for word in ("alert", "color", "About"))
 
 
-async def test_a_title_that_the_first_heading_repeats_stands_once(readers: Readers, tmp_path: Path) -> None:
+async def test_a_title_that_the_first_heading_repeats_stands_once(
+    readers: ReaderPool, tmp_path: Path
+) -> None:
     page = "<title>Harbour</title><h1>Harbour</h1><p>It is deep.</p><h2>Fees</h2><p>None.</p>"
     found = await parts(readers, tmp_path / "page.html", page.encode())
     assert [part.place.heading for part in found][1:] == [("Harbour",), ("Harbour", "Fees")]
@@ -161,7 +163,7 @@ async def test_a_title_that_the_first_heading_repeats_stands_once(readers: Reade
 
 @pytest.mark.parametrize("declared", ["gb2312", "GBK", "utf-8", "no-such-charset"])
 async def test_html_in_chinese_is_read_in_its_charset(
-    readers: Readers, tmp_path: Path, declared: str
+    readers: ReaderPool, tmp_path: Path, declared: str
 ) -> None:
     page = f'<html><head><meta charset="{declared}"></head><body><p>{CHINESE}</p></body></html>'
     real = "utf-8" if declared in ("utf-8", "no-such-charset") else "gbk"
@@ -169,13 +171,13 @@ async def test_html_in_chinese_is_read_in_its_charset(
     assert found.text == CHINESE
 
 
-async def test_html_nested_ten_thousand_deep_is_no_disaster(readers: Readers, tmp_path: Path) -> None:
+async def test_html_nested_ten_thousand_deep_is_no_disaster(readers: ReaderPool, tmp_path: Path) -> None:
     [found] = await parts(readers, tmp_path / "deep.html", b"<p>top</p>" + b"<div>" * 10_000 + b"bottom")
     assert found.text.startswith("top")
     assert len(await parts(readers, tmp_path / "next.txt", b"still alive")) == 1
 
 
-async def test_a_pdf_is_read_page_by_page(readers: Readers, tmp_path: Path) -> None:
+async def test_a_pdf_is_read_page_by_page(readers: ReaderPool, tmp_path: Path) -> None:
     found = await parts(
         readers,
         tmp_path / "real.pdf",
@@ -187,7 +189,7 @@ async def test_a_pdf_is_read_page_by_page(readers: Readers, tmp_path: Path) -> N
     ]
 
 
-async def test_pages_of_a_pdf_stand_below_its_bookmarks(readers: Readers, tmp_path: Path) -> None:
+async def test_pages_of_a_pdf_stand_below_its_bookmarks(readers: ReaderPool, tmp_path: Path) -> None:
     outline = [("One", 1, 0), ("First", 1, 1), ("第二节", 2, 1), ("Two", 4, 0)]
     data = documents.pdf("cover", "a", "b", "c", "d", outline=outline)
     found = await parts(readers, tmp_path / "book.pdf", data)
@@ -211,7 +213,7 @@ async def test_pages_of_a_pdf_stand_below_its_bookmarks(readers: Readers, tmp_pa
     ],
 )
 async def test_a_pdf_that_cannot_be_read_says_why(
-    readers: Readers, tmp_path: Path, data: bytes, words: str
+    readers: ReaderPool, tmp_path: Path, data: bytes, words: str
 ) -> None:
     with pytest.raises(Unreadable, match=words) as refused:
         await parts(readers, tmp_path / "bad.pdf", data)
@@ -224,7 +226,9 @@ def test_words_broken_at_the_end_of_a_line_are_put_together() -> None:
     assert tidy("第一章\n数据库管理系统是一种供应商提供的") == "第一章\n数据库管理系统是一种供应商提供的"
 
 
-async def test_a_title_in_the_properties_stands_above_all_headings(readers: Readers, tmp_path: Path) -> None:
+async def test_a_title_in_the_properties_stands_above_all_headings(
+    readers: ReaderPool, tmp_path: Path
+) -> None:
     data = documents.word(title="Ports of the north")
     found = await parts(readers, tmp_path / "handbook.docx", data)
     assert [part.place.heading for part in found] == [
@@ -253,10 +257,10 @@ async def test_a_title_in_the_properties_stands_above_all_headings(readers: Read
     ],
 )
 def test_titles_that_nobody_wrote_are_none(written: str, title: str) -> None:
-    assert stated(written) == title
+    assert clean_title(written) == title
 
 
-async def test_a_word_document_has_sections_lists_and_tables(readers: Readers, tmp_path: Path) -> None:
+async def test_a_word_document_has_sections_lists_and_tables(readers: ReaderPool, tmp_path: Path) -> None:
     found = await parts(readers, tmp_path / "handbook.docx", documents.word())
     assert [part.place.heading for part in found] == [
         ("Harbour handbook",),
@@ -279,14 +283,14 @@ async def test_a_word_document_has_sections_lists_and_tables(readers: Readers, t
     ],
 )
 async def test_a_word_document_that_cannot_be_read_says_why(
-    readers: Readers, tmp_path: Path, data: bytes, words: str
+    readers: ReaderPool, tmp_path: Path, data: bytes, words: str
 ) -> None:
     with pytest.raises(Unreadable, match=words):
         await parts(readers, tmp_path / "bad.docx", data)
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
-async def test_rows_of_a_table_come_with_their_header(readers: Readers, tmp_path: Path, mark: str) -> None:
+async def test_rows_of_a_table_come_with_their_header(readers: ReaderPool, tmp_path: Path, mark: str) -> None:
     rows = [["name", "fee"], *([f"boat number {i} of the harbour", str(i)] for i in range(100))]
     data = "\n".join(mark.join(row) for row in rows)
     found = await parts(readers, tmp_path / ("t.tsv" if mark == "\t" else "t.csv"), data.encode())
@@ -314,7 +318,7 @@ def test_a_format_is_known_by_the_end_of_a_name() -> None:
 
 
 async def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_read(tmp_path: Path) -> None:
-    readers = Readers(workers=1, seconds=0.0, memory=2**31)
+    readers = ReaderPool(workers=1, seconds=0.0, memory=2**31)
     try:
         with pytest.raises(Unreadable, match="took longer than 0 s"):
             await parts(readers, tmp_path / "slow.txt", b"word " * 1000)
@@ -325,7 +329,7 @@ async def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_read(tmp_
 
 
 async def test_a_file_that_needs_too_much_memory_fails_alone(tmp_path: Path) -> None:
-    readers = Readers(workers=1, seconds=60, memory=300 * 2**20)
+    readers = ReaderPool(workers=1, seconds=60, memory=300 * 2**20)
     try:
         with pytest.raises(Unreadable):
             await parts(readers, tmp_path / "huge.html", b"<p>" + b"a b " * 40_000_000)
@@ -335,7 +339,7 @@ async def test_a_file_that_needs_too_much_memory_fails_alone(tmp_path: Path) -> 
 
 
 @pytest.mark.process
-async def test_a_worker_that_has_died_is_replaced(readers: Readers, tmp_path: Path) -> None:
+async def test_a_worker_that_has_died_is_replaced(readers: ReaderPool, tmp_path: Path) -> None:
     assert await parts(readers, tmp_path / "one.txt", b"one")
     [worker] = readers._idle
     worker.kill()
@@ -345,7 +349,7 @@ async def test_a_worker_that_has_died_is_replaced(readers: Readers, tmp_path: Pa
 
 @pytest.mark.process
 async def test_a_document_that_kills_its_worker_is_told_so_and_the_next_one_is_read(
-    readers: Readers, tmp_path: Path
+    readers: ReaderPool, tmp_path: Path
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(b"many words here\n" * 500_000)
@@ -363,7 +367,7 @@ async def test_a_document_that_kills_its_worker_is_told_so_and_the_next_one_is_r
     assert await parts(readers, tmp_path / "two.txt", b"two")
 
 
-async def test_leaving_early_stops_the_worker(readers: Readers, tmp_path: Path) -> None:
+async def test_leaving_early_stops_the_worker(readers: ReaderPool, tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(b"many words here\n" * 200_000)
     async with aclosing(readers.read(path, path.name)) as runs:
@@ -374,7 +378,7 @@ async def test_leaving_early_stops_the_worker(readers: Readers, tmp_path: Path) 
 
 
 async def test_a_worker_gets_no_secrets(
-    readers: Readers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    readers: ReaderPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PORTICO_API_KEY", "pk-secret")
     await parts(readers, tmp_path / "one.txt", b"one")

@@ -17,8 +17,8 @@ from tests.server.knowledge import documents, office
 from tests.server.knowledge.drawn import picture
 
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
-from portico_server.knowledge.parse import ocr, pdf, tables
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse import ocr, pdf
+from portico_server.knowledge.parse.pool import ReaderPool
 
 recognises = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 
@@ -29,7 +29,7 @@ def cut(name: str, data: bytes, folder: Path, *, languages: str = "eng") -> list
     async def read() -> list[Part]:
         path = folder / name
         path.write_bytes(data)
-        readers = Readers(workers=1, seconds=60, memory=2 * 2**30, languages=languages)
+        readers = ReaderPool(workers=1, seconds=60, memory=2 * 2**30, languages=languages)
         try:
             return [part async for run in readers.read(path, name) for part in run]
         finally:
@@ -68,7 +68,7 @@ def test_a_table_is_rows_below_its_header_between_the_text_around_it() -> None:
 
 def test_a_long_table_repeats_its_header_over_each_group_of_rows() -> None:
     rows = ["Boat", *(f"Boat number {n} of the northern harbour" for n in range(40))]
-    found = list(tables.groups([f"{row} | {n}" for n, row in enumerate(rows)], 400))
+    found = list(pdf.group_rows([f"{row} | {n}" for n, row in enumerate(rows)], 400))
     assert len(found) > 3
     assert all(text.startswith("Boat | 0\n") for _, text in found)
     for first, text in found:
@@ -76,10 +76,10 @@ def test_a_long_table_repeats_its_header_over_each_group_of_rows() -> None:
 
 
 def test_a_page_without_borders_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(self: tables.Tables, number: int) -> list[tables.Table]:
+    def never(self: pdf.PdfTables, number: int) -> list[pdf.PdfTable]:
         raise AssertionError("a page without lines was searched for tables")
 
-    monkeypatch.setattr(tables.Tables, "_find", never)
+    monkeypatch.setattr(pdf.PdfTables, "_find", never)
     data = documents.pdf("\n".join(FEES), drawn={0: "50 700 m 300 700 l S\n"})
     [part] = pdf.read(SourceDocument("plain.pdf", data))
     assert "Dinghy" in part.text
@@ -155,8 +155,8 @@ def test_chinese_is_put_together_again() -> None:
 
 def test_of_one_document_so_many_pictures_are_read_and_each_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
-    monkeypatch.setattr(ocr, "PICTURES", 1)
-    monkeypatch.setattr(ocr, "SECONDS", 5.0)
+    monkeypatch.setattr(ocr, "MAX_PICTURES", 1)
+    monkeypatch.setattr(ocr, "RECOGNISE_TIMEOUT_S", 5.0)
     ocr.begin(lambda: heard.append(1))
     ocr.recognise(b"nothing")
     ocr.recognise(b"nothing")

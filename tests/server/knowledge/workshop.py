@@ -19,7 +19,7 @@ from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.stores import Stores
+from portico_server.knowledge.stores import StoreService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
@@ -46,7 +46,7 @@ class Workshop:
     runner: Runner
     scheduler: Scheduler
     files: FileStorage
-    stores: Stores
+    stores: StoreService
     model: Letters
     begun: list[str]
 
@@ -110,7 +110,7 @@ async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
     runner = Runner(registry, UsageLog(database), timeout=30)
     scheduler = Scheduler(database, runner)
     files = FileStorage(database, configured.blobs, max_bytes=configured.max_file_mb * 1024 * 1024)
-    stores = Stores(
+    stores = StoreService(
         database,
         registry,
         runner,

@@ -19,7 +19,7 @@ from portico_server.settings import MB_BYTES
 if TYPE_CHECKING:
     from portico_server.knowledge.files import FileStorage
     from portico_server.knowledge.store import StoreFileRow, StoreView
-    from portico_server.knowledge.stores import Stores
+    from portico_server.knowledge.stores import StoreService
 
 LARGEST: Final = 16 * MB_BYTES
 """Bytes of a file that are sent in one message; a larger one is fetched over HTTP."""
@@ -98,7 +98,7 @@ class StoreLibrary:
     """The `Library` of the daemon's stores: their indexed files, oldest first."""
 
     def __init__(
-        self, registry: Registry, stores: Stores, files: FileStorage, artifacts: ArtifactStore
+        self, registry: Registry, stores: StoreService, files: FileStorage, artifacts: ArtifactStore
     ) -> None:
         self._registry = registry
         self._stores = stores

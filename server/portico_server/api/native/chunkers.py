@@ -18,7 +18,7 @@ from portico_server.api.sse import while_present
 from portico_server.core.errors import InvalidRequest
 from portico_server.knowledge.chunk.chunkers import STRATEGIES
 from portico_server.knowledge.parse.formats import FORMATS
-from portico_server.knowledge.preview import Preview, check_strategies
+from portico_server.knowledge.preview import ChunkingPreview, check_strategies
 
 router = new_router(prefix="/api", tags=["Chunkers"])
 
@@ -166,7 +166,7 @@ async def _bytes(text: str) -> AsyncIterator[bytes]:
     yield text.encode("utf-8", "replace")
 
 
-def _shown(item: Preview) -> Cut:
+def _shown(item: ChunkingPreview) -> Cut:
     return Cut(
         strategy=dict(item.strategy),
         total=item.total,

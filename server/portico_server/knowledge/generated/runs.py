@@ -27,7 +27,7 @@ from portico_server.knowledge.generated.chunks import ChunkWriter, chunk_prompt
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import DAEMON_ERROR_CODES, Ingest
 from portico_server.knowledge.model_calls import embed_texts
-from portico_server.knowledge.parse.pool import Readers
+from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.runs.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class GroupGenerator:
         self,
         database: Database,
         files: FileStorage,
-        readers: Readers,
+        readers: ReaderPool,
         indexes: IndexManager,
         ingest: Ingest,
         scheduler: Scheduler,

@@ -18,17 +18,17 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from portico_server.knowledge.document import SourceDocument, Unreadable
+from portico_server.knowledge.parse.container import limit_zip
 from portico_server.knowledge.parse.formats import format_of, is_document, looks_like_text
 from portico_server.knowledge.parse.text import legacy_encoding
-from portico_server.knowledge.parse.zipped import limit
 
-LARGEST = 512 * 1024 * 1024
+MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 """Bytes that an archive may unpack to."""
 
-ONE = 64 * 1024 * 1024
+MAX_FILE_BYTES = 64 * 1024 * 1024
 """Bytes of one file in it."""
 
-ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 """Files in it."""
 
 _UTF8 = 0x800
@@ -67,7 +67,7 @@ def read(source: SourceDocument) -> Iterator[SourceDocument]:
 def _zip(file: IO[bytes]) -> Iterator[SourceDocument]:
     file.seek(0)
     with zipfile.ZipFile(file) as archive:
-        limit(archive, LARGEST, ENTRIES)
+        limit_zip(archive, MAX_UNPACKED_BYTES, MAX_ENTRIES)
         names = _names(archive)
         for member in archive.infolist():
             name = _checked(names[member.filename])
@@ -118,9 +118,10 @@ def _tar(file: IO[bytes]) -> Iterator[SourceDocument]:
         total = 0
         for number, member in enumerate(archive, start=1):
             total += member.size
-            if number > ENTRIES or total > LARGEST:
+            if number > MAX_ENTRIES or total > MAX_UNPACKED_BYTES:
                 raise Unreadable(
-                    f"unpacks to more than {LARGEST // 2**20} MB or {ENTRIES:,} files. Split it, or unpack it."
+                    f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB or {MAX_ENTRIES:,} files. Split it, or "
+                    f"unpack it."
                 )
             name = _checked(member.name)
             if member.isfile() and _is_wanted(name):
@@ -146,15 +147,19 @@ def _is_wanted(name: str) -> bool:
 
 
 def _member(name: str, size: int, file: IO[bytes]) -> Iterator[SourceDocument]:
-    if size > ONE:
-        raise Unreadable(f"holds a file of more than {ONE // 2**20} MB ('{name[:100]}'). Unpack it first.")
+    if size > MAX_FILE_BYTES:
+        raise Unreadable(
+            f"holds a file of more than {MAX_FILE_BYTES // 2**20} MB ('{name[:100]}'). Unpack it first."
+        )
     data = _all(file, name)
     if data.strip() and (format_of(name) is not None or looks_like_text(data[:8192])):
         yield SourceDocument(name, data, (name,))
 
 
 def _all(file: IO[bytes] | io.BufferedIOBase, name: str) -> bytes:
-    data = file.read(ONE + 1)
-    if len(data) > ONE:
-        raise Unreadable(f"holds a file of more than {ONE // 2**20} MB ('{name[:100]}'). Unpack it first.")
+    data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise Unreadable(
+            f"holds a file of more than {MAX_FILE_BYTES // 2**20} MB ('{name[:100]}'). Unpack it first."
+        )
     return data

@@ -8,19 +8,42 @@ from typing import BinaryIO
 from lxml import etree
 
 from portico_server.knowledge.document import SourceDocument, Unreadable
-from portico_server.knowledge.parse.zipped import limit
 
-LARGEST = 256 * 1024 * 1024
+# What a zip file would unpack to, told before any of it is.
+
+
+def check_zip_size(file: BinaryIO, largest: int, entries: int) -> None:
+    """Refuse a zip file that unpacks to more than ``largest`` bytes or ``entries`` files; anything else passes."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            limit_zip(archive, largest, entries)
+    except zipfile.BadZipFile:
+        pass  # not a zip file, or a damaged one: its reader says so
+    file.seek(0)
+
+
+def limit_zip(archive: zipfile.ZipFile, largest: int, entries: int) -> None:
+    """Raises `Unreadable` if the archive unpacks to more than ``largest`` bytes or ``entries`` files."""
+    members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if size > largest or len(members) > entries:
+        raise Unreadable(
+            f"unpacks to {size // 2**20} MB in {len(members)} parts; "
+            f"at most {largest // 2**20} MB in {entries} are read."
+        )
+
+
+MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 """Bytes that a document may unpack to."""
 
-ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 """Files inside one document, at most."""
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
-def check(source: SourceDocument, kind: str, needs: str, modern: str) -> None:
-    """Refuse what is no ``kind`` ("Word document"), and one that would unpack to more than `LARGEST`.
+def check_container(source: SourceDocument, kind: str, needs: str, modern: str) -> None:
+    """Refuse what is no ``kind`` ("Word document"), and one that would unpack to more than `MAX_UNPACKED_BYTES`.
 
     ``needs`` is a file that it must hold; ``modern`` the suffix to save it under, should it be of the older kind.
     """
@@ -41,7 +64,7 @@ def open_checked(file: BinaryIO, kind: str, needs: str, modern: str) -> zipfile.
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile as error:
         raise Unreadable(f"is not a whole {kind}: it is damaged or was cut short.") from error
-    limit(archive, LARGEST, ENTRIES)
+    limit_zip(archive, MAX_UNPACKED_BYTES, MAX_ENTRIES)
     if needs not in archive.NameToInfo:
         raise Unreadable(f"is not a {kind}: it has no '{needs}'.", "unsupported_file")
     return archive

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.text import open_text
 
-GROUP = 1_000
+ROW_GROUP_CHARS = 1_000
 """Characters of one group of rows, about."""
 
-_FIELD = 1024 * 1024
+_MAX_FIELD_CHARS = 1024 * 1024
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
     """Groups of rows; ``row`` is the number of the first one as a spreadsheet counts, the header being row 1."""
-    csv.field_size_limit(_FIELD)
+    csv.field_size_limit(_MAX_FIELD_CHARS)
     writer = PartWriter()
     with open_text(source) as text:
         sample = text.read(64 * 1024)
@@ -31,7 +31,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
                     continue
                 if not line:
                     continue
-                if group and width + len(line) > GROUP:
+                if group and width + len(line) > ROW_GROUP_CHARS:
                     yield writer.part("\n".join([header, *group]), row=first)
                     group, width = [], 0
                 first = number if not group else first

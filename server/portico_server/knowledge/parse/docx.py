@@ -12,21 +12,21 @@ from docx.table import Table
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import title as titles
-from portico_server.knowledge.parse.container import check
+from portico_server.knowledge.parse.container import check_container
 
 _HEADING = re.compile(r"heading (\d)", re.I)
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the path of headings above them, the title of the document outermost."""
-    check(source, "Word document", "word/document.xml", ".docx")
+    check_container(source, "Word document", "word/document.xml", ".docx")
     try:
         with source.open() as file:
             document = Document(file)
     except (PackageNotFoundError, KeyError, ValueError, SyntaxError) as error:
         raise Unreadable("is not a whole Word document: parts of it are missing or damaged.") from error
     writer = PartWriter()
-    about = titles.stated(document.core_properties.title, source.name)
+    about = titles.clean_title(document.core_properties.title, source.name)
     heading: list[tuple[int, str]] = []
     lines: list[str] = []
     found = False
@@ -51,7 +51,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
 def _path(about: str, heading: list[tuple[int, str]]) -> tuple[str, ...]:
     """The headings, below what the document itself says to be its title if the properties of the file have another."""
     path = tuple(title for _, title in heading)
-    return path if heading and heading[0][0] == 0 else titles.above(about, path)
+    return path if heading and heading[0][0] == 0 else titles.heading_below(about, path)
 
 
 def _level(block: Any) -> int | None:

@@ -12,7 +12,7 @@ from portico_server.knowledge.parse import html
 from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import open_checked, tree
 
-KIND = "book in EPUB format"
+DOCUMENT_KIND = "book in EPUB format"
 
 _START = "META-INF/container.xml"
 _READ = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
@@ -21,11 +21,11 @@ _READ = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
 def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the path of headings above them, the title of the book outermost; title and author come first."""
     with source.open() as file:
-        archive = open_checked(file, KIND, _START, ".epub")
+        archive = open_checked(file, DOCUMENT_KIND, _START, ".epub")
         if "META-INF/encryption.xml" in archive.NameToInfo and "META-INF/rights.xml" in archive.NameToInfo:
             raise Unreadable("is locked by its shop (DRM). Only books without a lock can be read.")
         package = _package(archive)
-        root = tree(archive, package, KIND)
+        root = tree(archive, package, DOCUMENT_KIND)
         writer = PartWriter()
         about = {
             name: [
@@ -35,10 +35,10 @@ def read(source: SourceDocument) -> Iterator[Part]:
             ]
             for name in ("title", "creator")
         }
-        title = about["title"][0][: titles.LONGEST] if about["title"] else ""
+        title = about["title"][0][: titles.MAX_TITLE_CHARS] if about["title"] else ""
         if any(about.values()):
             yield writer.part(
-                ", ".join((*about["title"], *about["creator"])), heading=titles.above(title, ())
+                ", ".join((*about["title"], *about["creator"])), heading=titles.heading_below(title, ())
             )
         manifest = {item.get("id"): item for item in root.iterfind("{*}manifest/{*}item")}
         for entry in root.iterfind("{*}spine/{*}itemref"):
@@ -52,18 +52,18 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def _package(archive: zipfile.ZipFile) -> str:
-    for item in tree(archive, _START, KIND).iter("{*}rootfile"):
+    for item in tree(archive, _START, DOCUMENT_KIND).iter("{*}rootfile"):
         name = str(item.get("full-path", ""))
         if name in archive.NameToInfo:
             return name
-    raise Unreadable(f"is not a whole {KIND}: its list of chapters is missing.")
+    raise Unreadable(f"is not a whole {DOCUMENT_KIND}: its list of chapters is missing.")
 
 
 def _chapter(archive: zipfile.ZipFile, name: str, title: str, writer: PartWriter) -> Iterator[Part]:
     try:
         data = archive.read(name)
     except (KeyError, zipfile.BadZipFile, RuntimeError) as error:
-        raise Unreadable(f"is not a whole {KIND}: '{name}' in it is missing or damaged.") from error
+        raise Unreadable(f"is not a whole {DOCUMENT_KIND}: '{name}' in it is missing or damaged.") from error
     if data.strip():
         for heading, text in html.sections(SourceDocument(name, data)):
-            yield writer.part(text, heading=titles.above(title, heading))
+            yield writer.part(text, heading=titles.heading_below(title, heading))

@@ -14,7 +14,7 @@ Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument]]
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class FileFormat:
     """One format. ``module`` has ``read(source)``, a `Reader`, imported in the worker alone."""
 
     name: str
@@ -28,8 +28,10 @@ class Format:
         return read
 
 
-def _format(name: str, module: str, chunker: str, suffixes: str, media_type: str = "text/plain") -> Format:
-    return Format(name, module, chunker, frozenset(suffixes.split()), media_type)
+def _format(
+    name: str, module: str, chunker: str, suffixes: str, media_type: str = "text/plain"
+) -> FileFormat:
+    return FileFormat(name, module, chunker, frozenset(suffixes.split()), media_type)
 
 
 TEXT = _format("text", "text", "sentence", "txt text")
@@ -83,7 +85,7 @@ NO_DOCUMENTS = frozenset(
 _BY_SUFFIX = {suffix: item for item in FORMATS for suffix in item.suffixes}
 
 
-def format_of(filename: str) -> Format | None:
+def format_of(filename: str) -> FileFormat | None:
     """The format that a file's name tells, or ``None``: then its bytes decide whether it is text."""
     name = filename.rpartition("/")[2].lower()
     _, dot, suffix = name.rpartition(".")

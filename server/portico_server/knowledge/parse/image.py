@@ -18,7 +18,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
     if not ocr.languages():
         raise Unreadable(
             "is a picture, and there is neither a model that sees nor text recognition here. "
-            f"{ocr.INSTALL}, or deploy a chat model with the capability vision.",
+            f"{ocr.INSTALL_HINT}, or deploy a chat model with the capability vision.",
             "unsupported_file",
         )
     text = ocr.recognise(data)

@@ -10,7 +10,7 @@ from email.message import EmailMessage, MIMEPart
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import html
 
-MESSAGE = 64 * 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Bytes of one message, attachments included."""
 
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
@@ -54,8 +54,8 @@ def _messages(source: SourceDocument) -> Iterator[bytes]:
             blank = not line.strip()
             lines.append(line[1:] if line.startswith(b">From ") else line)
             length += len(line)
-            if length > MESSAGE:
-                raise Unreadable(f"holds a message of more than {MESSAGE // 2**20} MB.")
+            if length > MAX_MESSAGE_BYTES:
+                raise Unreadable(f"holds a message of more than {MAX_MESSAGE_BYTES // 2**20} MB.")
         if any(line.strip() for line in lines):
             yield b"".join(lines)
 

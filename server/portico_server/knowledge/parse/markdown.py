@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from portico_server.knowledge.document import Part, SourceDocument
-from portico_server.knowledge.parse.section import Section
-from portico_server.knowledge.parse.text import SEGMENT, open_text
-from portico_server.knowledge.parse.title import stated
+from portico_server.knowledge.parse.section import SectionReader
+from portico_server.knowledge.parse.text import SEGMENT_CHARS, open_text
+from portico_server.knowledge.parse.title import clean_title
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
@@ -23,7 +23,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
     ``#`` inside code fences is no heading.
     """
-    section = Section()
+    section = SectionReader()
     fence = ""
     front = False
     with open_text(source) as lines:
@@ -34,9 +34,9 @@ def read(source: SourceDocument) -> Iterator[Part]:
             elif number == 1 and not _FIELD.match(line):
                 front = False  # a rule at the top
             elif front:
-                front = line.rstrip() not in ("---", "...") and section.length < SEGMENT
+                front = line.rstrip() not in ("---", "...") and section.length < SEGMENT_CHARS
                 if told := _TITLE.match(line):
-                    section.enter(0, stated(told["title"]))
+                    section.enter(0, clean_title(told["title"]))
                 section.add(line)
                 continue
             mark = _FENCE.match(line)
@@ -53,7 +53,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 section.enter(1 if setext.group(1)[0] == "=" else 2, clean(title))
                 section.add(title)
             section.add(line)
-            if section.length > SEGMENT:
+            if section.length > SEGMENT_CHARS:
                 yield from section.flush()
     yield from section.flush()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 
-PRINTED = 4_000
+MAX_OUTPUT_CHARS = 4_000
 """Characters of what one cell printed that are kept."""
 
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.M)
@@ -63,4 +63,4 @@ def _printed(cell: dict[str, Any]) -> str:
         data = output.get("data")
         text = data.get("text/plain", "") if isinstance(data, dict) else output.get("text", "")
         found.append(_joined(text))
-    return "\n".join(text.strip("\n") for text in found if text.strip())[:PRINTED]
+    return "\n".join(text.strip("\n") for text in found if text.strip())[:MAX_OUTPUT_CHARS]

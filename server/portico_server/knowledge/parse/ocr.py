@@ -10,49 +10,49 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-LANGUAGES = "PORTICO_OCR_LANGUAGES"
+LANGUAGES_VARIABLE = "PORTICO_OCR_LANGUAGES"
 """The environment variable of a worker that names the languages, such as ``chi_sim+eng``; empty: nothing is read."""
 
-SECONDS = 60.0
+RECOGNISE_TIMEOUT_S = 60.0
 """Longest that one picture may take."""
 
-INSTALL = "Install tesseract for that (Debian: apt-get install tesseract-ocr tesseract-ocr-chi-sim)"
+INSTALL_HINT = "Install tesseract for that (Debian: apt-get install tesseract-ocr tesseract-ocr-chi-sim)"
 
 _EAST = r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
 _SPACED = re.compile(rf"(?<={_EAST})[ \t]+(?={_EAST})")
 
-PICTURES = 1_000
+MAX_PICTURES = 1_000
 """Pictures of one document, at most."""
 
 
 @dataclass(slots=True)
-class _Turn:
+class _OcrJob:
     """The document that is read now."""
 
-    left: int = PICTURES
+    left: int = MAX_PICTURES
     heard: Callable[[], None] | None = None
 
 
-_turn = _Turn()
+_turn = _OcrJob()
 
 
 def begin(heard: Callable[[], None]) -> None:
     """A document begins. ``heard`` is called after each of its pictures: whoever waits knows then that it goes on."""
-    _turn.left, _turn.heard = PICTURES, heard
+    _turn.left, _turn.heard = MAX_PICTURES, heard
 
 
 @cache
 def languages() -> str:
     """The languages that are wanted and installed; empty if there are none, or no tesseract."""
     program = shutil.which("tesseract")
-    wanted = [name for name in os.environ.get(LANGUAGES, "").split("+") if name]
+    wanted = [name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name]
     if program is None or not wanted:
         return ""
     try:
         said = subprocess.run(
             [program, "--list-langs"],
             capture_output=True,
-            timeout=SECONDS,
+            timeout=RECOGNISE_TIMEOUT_S,
             check=True,
             stdin=subprocess.DEVNULL,
         )
@@ -65,7 +65,7 @@ def languages() -> str:
 def recognise(picture: bytes) -> str:
     """The text of a picture (PNG, JPEG, TIFF, BMP, WebP, PNM); empty if there is none, or it cannot be read.
 
-    Only where `languages` are installed. What is behind the first `PICTURES` of a document is not read.
+    Only where `languages` are installed. What is behind the first `MAX_PICTURES` of a document is not read.
     """
     if _turn.left == 0:
         return ""
@@ -76,7 +76,7 @@ def recognise(picture: bytes) -> str:
             command,
             input=picture,
             capture_output=True,
-            timeout=SECONDS,
+            timeout=RECOGNISE_TIMEOUT_S,
             check=True,
             env={**os.environ, "OMP_THREAD_LIMIT": "1"},
         )

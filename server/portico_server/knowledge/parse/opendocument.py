@@ -11,7 +11,7 @@ from portico_server.knowledge.document import Part, PartWriter, SourceDocument, 
 from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import open_checked, tree
 
-KIND = "OpenDocument file"
+DOCUMENT_KIND = "OpenDocument file"
 
 _NAMES = "{urn:oasis:names:tc:opendocument:xmlns:"
 _TEXT = f"{_NAMES}text:1.0}}"
@@ -20,22 +20,27 @@ _OFFICE = f"{_NAMES}office:1.0}}"
 _DRAW = f"{_NAMES}drawing:1.0}}"
 _SHOW = f"{_NAMES}presentation:1.0}}"
 _CRYPT = f"{_NAMES}manifest:1.0}}encryption-data"
-_UNSAID = {f"{_TEXT}tracked-changes", f"{_OFFICE}annotation", f"{_TEXT}note-citation", f"{_SHOW}notes"}
+_SKIPPED_ELEMENTS = {
+    f"{_TEXT}tracked-changes",
+    f"{_OFFICE}annotation",
+    f"{_TEXT}note-citation",
+    f"{_SHOW}notes",
+}
 """What stands in the text and is not read with it."""
 
-SPACES = 100
+MAX_SPACES = 100
 """Spaces in a row, at most: the file only says how many."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the headings above them, the title of the document outermost; of slides ``page`` is the number."""
     with source.open() as file:
-        archive = open_checked(file, KIND, "content.xml", ".odt")
+        archive = open_checked(file, DOCUMENT_KIND, "content.xml", ".odt")
         if "META-INF/manifest.xml" in archive.NameToInfo and any(
-            True for _ in tree(archive, "META-INF/manifest.xml", KIND).iter(_CRYPT)
+            True for _ in tree(archive, "META-INF/manifest.xml", DOCUMENT_KIND).iter(_CRYPT)
         ):
             raise Unreadable("is protected by a password. Save a copy without one and add that.")
-        body = tree(archive, "content.xml", KIND).find(f"{_OFFICE}body")
+        body = tree(archive, "content.xml", DOCUMENT_KIND).find(f"{_OFFICE}body")
         about = _about(archive, source.name)
     writer = PartWriter()
     some = False
@@ -51,7 +56,9 @@ def read(source: SourceDocument) -> Iterator[Part]:
 def _about(archive: zipfile.ZipFile, name: str) -> str:
     if "meta.xml" not in archive.NameToInfo:
         return ""
-    return titles.stated(tree(archive, "meta.xml", KIND).findtext(f".//{titles.TITLE}"), name)
+    return titles.clean_title(
+        tree(archive, "meta.xml", DOCUMENT_KIND).findtext(f".//{titles.TITLE_ELEMENT}"), name
+    )
 
 
 def _sections(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
@@ -61,7 +68,7 @@ def _sections(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
     def part() -> Iterator[Part]:
         text = "\n".join(lines).strip()
         if text:
-            yield writer.part(text, heading=titles.above(about, tuple(said for _, said in path)))
+            yield writer.part(text, heading=titles.heading_below(about, tuple(said for _, said in path)))
         lines.clear()
 
     for level, line in _lines(inside):
@@ -78,7 +85,7 @@ def _slides(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
     for number, page in enumerate(inside.iter(f"{_DRAW}page"), start=1):
         title, lines = "", list[str]()
         for frame in page.iterchildren():
-            if frame.tag in _UNSAID:
+            if frame.tag in _SKIPPED_ELEMENTS:
                 continue
             said = [line for _, line in _lines(frame) if line]
             if frame.get(f"{_SHOW}class") == "title" and not title:
@@ -89,13 +96,15 @@ def _slides(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
         lines += ["", f"Notes: {chr(10).join(notes)}"] if notes else []
         text = "\n".join([*([title] if title else []), *lines]).strip()
         if text:
-            yield writer.part(text, page=number, heading=titles.above(about, (title,) if title else ()))
+            yield writer.part(
+                text, page=number, heading=titles.heading_below(about, (title,) if title else ())
+            )
 
 
 def _lines(node: Any) -> Iterator[tuple[int, str]]:
     """Lines with the level of those that are headings, 0 for others."""
     for item in node.iterchildren():
-        if item.tag in _UNSAID or not isinstance(item.tag, str):
+        if item.tag in _SKIPPED_ELEMENTS or not isinstance(item.tag, str):
             continue
         if item.tag == f"{_TEXT}h":
             level = item.get(f"{_TEXT}outline-level", "1")
@@ -127,12 +136,12 @@ def _pieces(node: Any) -> Iterator[str]:
     for item in node.iterchildren():
         if item.tag == f"{_TEXT}s":
             count = item.get(f"{_TEXT}c", "1")
-            yield " " * min(int(count) if count.isdigit() else 1, SPACES)
+            yield " " * min(int(count) if count.isdigit() else 1, MAX_SPACES)
         elif item.tag in (f"{_TEXT}tab", f"{_TEXT}line-break"):
             yield "\t" if item.tag.endswith("tab") else "\n"
         elif item.tag == f"{_TEXT}note":
             yield f" ({' '.join(line for _, line in _lines(item) if line)})"
-        elif item.tag not in _UNSAID and isinstance(item.tag, str):
+        elif item.tag not in _SKIPPED_ELEMENTS and isinstance(item.tag, str):
             yield from _pieces(item)
         yield _flat(item.tail)
 

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from typing import TextIO
 
 from portico_server.knowledge.document import Part, SourceDocument
-from portico_server.knowledge.parse.section import Section
-from portico_server.knowledge.parse.text import SEGMENT, open_text
+from portico_server.knowledge.parse.section import SectionReader
+from portico_server.knowledge.parse.text import SEGMENT_CHARS, open_text
 
 _MARKED = {
     "adoc": re.compile(r"(?P<marks>={1,6})[ \t]+(?P<title>\S.*?)(?:[ \t]+=+)?[ \t]*$"),
@@ -32,11 +32,11 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def _marked(text: TextIO, suffix: str) -> Iterator[Part]:
-    section = Section()
+    section = SectionReader()
     for raw in text:
         line = raw.replace("\x00", "\ufffd")
         found = _heading(line, suffix)
-        if found is not None or section.length > SEGMENT:
+        if found is not None or section.length > SEGMENT_CHARS:
             yield from section.flush()
         if found is not None:
             section.enter(*found)
@@ -57,7 +57,7 @@ def _heading(line: str, suffix: str) -> tuple[int, str] | None:
 
 def _underlined(text: TextIO) -> Iterator[Part]:
     """In reStructuredText the order in which underlines first appear is that of their levels."""
-    section = Section()
+    section = SectionReader()
     levels: list[str] = []
     for raw in text:
         line = raw.replace("\x00", "\ufffd")
@@ -74,6 +74,6 @@ def _underlined(text: TextIO) -> Iterator[Part]:
                 section.add(over)
             section.add(title)
         section.add(line)
-        if section.length > SEGMENT:
+        if section.length > SEGMENT_CHARS:
             yield from section.flush()
     yield from section.flush()

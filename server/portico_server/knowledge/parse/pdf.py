@@ -1,29 +1,253 @@
-"""PDF: one part for each page that has text, under title and bookmarks; tables by rows, scans by OCR."""
+"""PDF: one part for each page with text, under title and bookmarks; columns in reading order, tables by rows, scans by
+OCR."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from io import BytesIO
+from itertools import groupby, islice, pairwise
+from statistics import median
+from typing import Any
 
 import pypdfium2 as pdfium
+import pypdfium2.raw as raw
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
-from portico_server.knowledge.parse import columns, ocr
+from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse import title as titles
-from portico_server.knowledge.parse.tables import Table, Tables, groups
 
-BOOKMARKS = 10_000
+# Columns of a PDF page whose lines stand in the file row by row, across the columns: each is to be read to its end.
+
+
+MIN_COLUMN_ROWS = 4
+"""Rows across a gap that make columns, at least."""
+
+MAX_TEXT_PIECES = 1_000
+"""Pieces of text of one page; one with more is left as it is."""
+
+MIN_LINE_RATIO = 12
+"""How many times its height a line of a column is long, at least: the cells of most tables are shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextBox:
+    """A piece of text, in points from the left and the lower edge of the page."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    @property
+    def height(self) -> float:
+        return self.top - self.bottom
+
+    def is_level_with(self, other: TextBox) -> bool:
+        """Whether both stand in one line."""
+        shared = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return 2 * shared > min(self.height, other.height)
+
+
+def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
+    """The ``text`` of a page, column by column; as it is if it has none that are torn apart."""
+    count = page.count_rects()
+    if not 2 * MIN_COLUMN_ROWS <= count <= MAX_TEXT_PIECES:
+        return text
+    regions = list(_regions([TextBox(*page.get_rect(number)) for number in range(count)]))
+    if len(regions) < 2:
+        return text
+    ordered = "\n".join(
+        page.get_text_bounded(left=box.left, bottom=box.bottom, right=box.right, top=box.top)
+        for box in regions
+    )
+    # Letters that lie across each other would be lost, or stand there twice.
+    return ordered if len("".join(ordered.split())) == len("".join(text.split())) else text
+
+
+def _regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
+    """What is to be read as one, in the order in which it is to be read."""
+    gap = _gap(pieces)
+    if gap is None:
+        yield _bounding_box(pieces)
+        return
+    down = sorted(pieces, key=lambda piece: -piece.top)
+    for across, some in groupby(down, key=lambda piece: piece.left < gap < piece.right):
+        band = list(some)
+        if across:
+            yield _bounding_box(band)
+            continue
+        for column in ([p for p in band if p.right <= gap], [p for p in band if p.left >= gap]):
+            if column:
+                these = set(column)
+                # As they stand in the file: so a third column is seen, too.
+                yield from _regions([piece for piece in pieces if piece in these])
+
+
+def _gap(pieces: Sequence[TextBox]) -> float | None:
+    """Where the columns part, from the left, if the text jumps from one to the other again and again."""
+    jumps = [
+        (left, right)
+        for left, right in pairwise(pieces)
+        if left.is_level_with(right) and right.left - left.right > max(left.height, right.height)
+    ]
+    best: list[tuple[TextBox, TextBox]] = []
+    for _, jump in jumps[:: len(jumps) // 100 + 1]:
+        here = [pair for pair in jumps if pair[0].right < jump.left <= pair[1].left]
+        best = max(best, here, key=len)
+    if len(best) < MIN_COLUMN_ROWS:
+        return None
+    gap = min(right.left for _, right in best) - 0.1
+    if sum(piece.left < gap < piece.right for piece in pieces) > len(best):
+        return None
+    start, end = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
+    for lines in (
+        [_line(left, pieces, start, gap) for left, _ in best],
+        [_line(right, pieces, gap, end) for _, right in best],
+    ):
+        whole = _bounding_box(lines)
+        long = median(line.right - line.left for line in lines)
+        if long < max((whole.right - whole.left) / 2, MIN_LINE_RATIO * median(line.height for line in lines)):
+            return None  # a table, or numbers behind words
+    return gap
+
+
+def _line(piece: TextBox, pieces: Sequence[TextBox], left: float, right: float) -> TextBox:
+    """The whole line of a column in which a piece stands."""
+    return _bounding_box(
+        [
+            other
+            for other in pieces
+            if left <= other.left and other.right <= right and other.is_level_with(piece)
+        ]
+    )
+
+
+def _bounding_box(pieces: Sequence[TextBox]) -> TextBox:
+    return TextBox(
+        min(piece.left for piece in pieces),
+        min(piece.bottom for piece in pieces),
+        max(piece.right for piece in pieces),
+        max(piece.top for piece in pieces),
+    )
+
+
+# Tables of PDF pages whose cells have drawn borders.
+
+
+MAX_TABLE_PAGES = 500
+"""Pages of one document that are looked at closely: that takes some tenths of a second each."""
+
+MAX_SHAPES = 5_000
+"""Shapes of a page; one with more is a drawing."""
+
+MAX_LINE_POINTS = 3.0
+"""Points: a shape that is no wider is a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class PdfTable:
+    """A table: where it stands, in points from the left and the lower edge of the page, and its rows.
+
+    Each row is its cells with `` | `` between them; the first one is the header.
+    """
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+    rows: Sequence[str]
+
+
+class PdfTables:
+    """The tables of one document. The closer look is opened with the first page that needs it."""
+
+    def __init__(self, source: SourceDocument) -> None:
+        self._source = source
+        self._document: Any = None
+        self._left = MAX_TABLE_PAGES
+
+    def on(self, number: int, page: pdfium.PdfPage) -> list[PdfTable]:
+        """The tables of a page, counted from 0, from its upper edge down; none if they stand beside each other."""
+        if self._left <= 0 or page.get_rotation() or not ruled(page):
+            return []
+        self._left -= 1
+        found = sorted(self._find(number), key=lambda table: -table.top)
+        apart = all(above.bottom >= below.top for above, below in pairwise(found))
+        return found if apart else []
+
+    def close(self) -> None:
+        if self._document is not None:
+            self._document.close()
+
+    def _find(self, number: int) -> list[PdfTable]:
+        import pdfplumber  # half a second: for documents with tables alone
+
+        try:
+            if self._document is None:
+                content = self._source.content
+                self._document = pdfplumber.open(BytesIO(content) if isinstance(content, bytes) else content)
+            page = self._document.pages[number]
+            if tuple(page.mediabox[:2]) != (0, 0) or page.cropbox != page.mediabox:
+                return []
+            height = float(page.height)
+            found = []
+            for table in page.find_tables():
+                rows = [" | ".join(_cell_text(cell) for cell in row) for row in table.extract()]
+                rows = [row for row in rows if row.strip(" |")]
+                if len(rows) > 1 and "|" in rows[0]:
+                    x0, top, x1, bottom = table.bbox
+                    found.append(PdfTable(x0, height - bottom, x1, height - top, rows))
+            page.close()
+        except Exception:  # noqa: BLE001  # it raises what it likes at a page that PDFium reads well
+            return []
+        return found
+
+
+def ruled(page: pdfium.PdfPage) -> bool:
+    """Whether a page has lines or boxes from which a table could be made."""
+    across = down = boxes = 0
+    try:
+        for count, shape in enumerate(page.get_objects(filter=[raw.FPDF_PAGEOBJ_PATH], max_depth=3), start=1):
+            if count > MAX_SHAPES:
+                return False
+            left, bottom, right, top = shape.get_bounds()
+            across += top - bottom <= MAX_LINE_POINTS < right - left
+            down += right - left <= MAX_LINE_POINTS < top - bottom
+            boxes += right - left > MAX_LINE_POINTS and top - bottom > MAX_LINE_POINTS
+    except pdfium.PdfiumError:
+        return False
+    return (across >= 2 and down >= 2) or boxes >= 1
+
+
+def group_rows(rows: Sequence[str], size: int) -> Iterator[tuple[int, str]]:
+    """Rows in groups of about ``size`` characters below the header, and the number of the first: the header is 1."""
+    header, held, first, length = rows[0], list[str](), 2, 0
+    for number, row in enumerate(rows[1:], start=2):
+        if held and length + len(row) > size:
+            yield first, "\n".join([header, *held])
+            held, length = [], 0
+        first = first if held else number
+        held.append(row)
+        length += len(row)
+    yield first, "\n".join([header, *held])
+
+
+def _cell_text(value: str | None) -> str:
+    return " ".join((value or "").split())
+
+
+MAX_BOOKMARKS = 10_000
 """Bookmarks that are looked at."""
 
-DPI = 300
+OCR_DPI = 300
 """Dots per inch at which a page is drawn for that."""
 
-DOTS = 4_000
+MAX_OCR_DOTS = 4_000
 """Dots along the longer edge, at most."""
 
-GROUP = 800
+ROW_GROUP_CHARS = 800
 """Characters of one group of a table's rows, about."""
 
 _CJK = r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
@@ -44,7 +268,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
             raise Unreadable("is protected by a password. Save a copy without one and add that.") from error
         raise Unreadable("is not a whole PDF: it is damaged or was cut short. Fetch it again.") from error
     writer = PartWriter()
-    tables = Tables(source)
+    tables = PdfTables(source)
     empty = scanned = 0
     try:
         pages = len(document)
@@ -58,7 +282,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
             empty += not blocks
             for block in blocks:
                 yield writer.part(
-                    block.text, page=number + 1, heading=titles.above(title, heading), row=block.row
+                    block.text, page=number + 1, heading=titles.heading_below(title, heading), row=block.row
                 )
     finally:
         tables.close()
@@ -71,9 +295,7 @@ def _without_text(pages: int, scanned: int) -> str:
     number = f"has no text on its {pages} page{'s' * (pages != 1)}"
     if scanned:
         return f"{number}, and none is recognised in the pictures there."
-    return (
-        f"{number}: it holds pictures of pages, and no text recognition (OCR) is set up here. {ocr.INSTALL}."
-    )
+    return f"{number}: it holds pictures of pages, and no text recognition (OCR) is set up here. {ocr.INSTALL_HINT}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +308,7 @@ class _Block:
 
 def _title(document: pdfium.PdfDocument, name: str) -> str:
     try:
-        return titles.stated(document.get_metadata_value("Title"), name)
+        return titles.clean_title(document.get_metadata_value("Title"), name)
     except (pdfium.PdfiumError, UnicodeDecodeError):
         return ""  # the text is what counts
 
@@ -96,7 +318,7 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
     found: dict[int, tuple[str, ...]] = {}
     path: list[str] = []
     try:
-        for mark in islice(document.get_toc(), BOOKMARKS):
+        for mark in islice(document.get_toc(), MAX_BOOKMARKS):
             path = [*path[: mark.level], " ".join(mark.get_title().split())[:200]]
             place = mark.get_dest()
             page = None if place is None else place.get_index()
@@ -110,7 +332,7 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
     return found
 
 
-def _page(document: pdfium.PdfDocument, number: int, tables: Tables) -> tuple[list[_Block], bool]:
+def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple[list[_Block], bool]:
     """The blocks of a page from its upper edge down, and whether it was read as a scan."""
     try:
         page = document[number]
@@ -123,7 +345,7 @@ def _page(document: pdfium.PdfDocument, number: int, tables: Tables) -> tuple[li
                     found = tables.on(number, page)
                     if found:
                         return _around(page, textpage, found), False
-                    return [_Block(tidy(columns.in_order(textpage, raw)))], False
+                    return [_Block(tidy(text_by_columns(textpage, raw)))], False
             finally:
                 textpage.close()
             if not ocr.languages() or next(iter(page.get_objects(max_depth=2)), None) is None:
@@ -136,7 +358,7 @@ def _page(document: pdfium.PdfDocument, number: int, tables: Tables) -> tuple[li
         raise Unreadable(f"is damaged: page {number + 1} cannot be read. Fetch it again.") from error
 
 
-def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[Table]) -> list[_Block]:
+def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable]) -> list[_Block]:
     """The tables of a page, and the text above, beside and below them."""
     width, height = page.get_size()
     blocks: list[_Block] = []
@@ -151,7 +373,7 @@ def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[Tab
     for table in tables:
         take(0, table.top, width, above)
         take(0, table.bottom, table.left, table.top)
-        blocks.extend(_Block(text, row) for row, text in groups(table.rows, GROUP))
+        blocks.extend(_Block(text, row) for row, text in group_rows(table.rows, ROW_GROUP_CHARS))
         take(table.right, table.bottom, width, table.top)
         above = table.bottom
     take(0, 0, width, above)
@@ -160,7 +382,7 @@ def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[Tab
 
 def _drawn(page: pdfium.PdfPage) -> bytes:
     """A page as a grey picture, in the format PGM."""
-    scale = min(DPI / 72, DOTS / max(*page.get_size(), 1.0))
+    scale = min(OCR_DPI / 72, MAX_OCR_DOTS / max(*page.get_size(), 1.0))
     bitmap = page.render(scale=scale, grayscale=True)
     try:
         data = bytes(bitmap.buffer)

@@ -20,28 +20,38 @@ from portico_server.knowledge.index.prefetch import TermPrefetch
 from portico_server.knowledge.parse import ocr
 from portico_server.subprocesses import run_module
 
-LINE = 64 * 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024 * 1024
 """Bytes of the longest answer line."""
 
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_KEPT_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+)
 """The environment that a worker gets: no keys, no tokens."""
 
 
-class Sees(Protocol):
+class DescribesPictures(Protocol):
     """Describes pictures: `portico_server.knowledge.media.PictureDescriber`."""
 
     async def describe(self, path: Path, filename: str, context: Context) -> Part | None:
         """The description of a picture; ``None`` for another file, and where nothing could see it."""
 
 
-class Hears(Protocol):
+class TranscribesRecordings(Protocol):
     """Writes down recordings: `portico_server.knowledge.media.RecordingTranscriber`."""
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
         """What is said, as subtitles; ``None`` for another file, and where there is no model for it."""
 
 
-class Readers:
+class ReaderPool:
     """At most ``workers`` processes, started when needed, each one file at a time.
 
     ``seconds`` is the longest that a worker may take over one file (its own time: a slow consumer costs nothing),
@@ -57,8 +67,8 @@ class Readers:
         seconds: float,
         memory: int,
         languages: str = "",
-        pictures: Sees | None = None,
-        recordings: Hears | None = None,
+        pictures: DescribesPictures | None = None,
+        recordings: TranscribesRecordings | None = None,
         ahead: TermPrefetch | None = None,
     ) -> None:
         self._ahead = ahead
@@ -125,7 +135,7 @@ class Readers:
                     if answer is None:
                         if self._closed:
                             raise _closing()
-                        raise Unreadable(_ended(await process.wait(), self._memory))
+                        raise Unreadable(_exit_message(await process.wait(), self._memory))
                     if "going" in answer:
                         left = self._seconds
                         continue
@@ -167,7 +177,7 @@ class Readers:
             process = self._idle.pop()
             self._busy.add(process)
             with suppress(ConnectionError):
-                await _give(process, job)
+                await _send_job(process, job)
                 try:
                     line, _ = await self._line(process, self._seconds)
                 except BaseException:
@@ -181,7 +191,7 @@ class Readers:
         process = await self._start()
         self._busy.add(process)
         with suppress(ConnectionError):  # it died at once: the empty answer says so
-            await _give(process, job)
+            await _send_job(process, job)
         return process, None
 
     async def _start(self) -> asyncio.subprocess.Process:
@@ -192,10 +202,10 @@ class Readers:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            limit=LINE,
+            limit=MAX_LINE_BYTES,
             env={
-                **{name: os.environ[name] for name in _KEPT if name in os.environ},
-                ocr.LANGUAGES: self._languages,
+                **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+                ocr.LANGUAGES_VARIABLE: self._languages,
             },
             start_new_session=True,  # Ctrl-C in the terminal is for the daemon, which then stops us
         )
@@ -217,7 +227,7 @@ class Readers:
         return line, left - (clock() - began)
 
 
-async def _give(process: asyncio.subprocess.Process, job: bytes) -> None:
+async def _send_job(process: asyncio.subprocess.Process, job: bytes) -> None:
     """Raises `ConnectionError` if the worker has ended."""
     assert process.stdin is not None
     if process.returncode is not None or process.stdin.is_closing():
@@ -242,7 +252,7 @@ def _closing() -> Unavailable:
     return Unavailable("Portico is shutting down; the file is read at the next start.", code="shutting_down")
 
 
-def _ended(code: int, memory: int) -> str:
+def _exit_message(code: int, memory: int) -> str:
     how = f"signal {-code}" if code < 0 else f"status {code}"
     return f"ended the process that reads documents ({how}); it may be damaged, or need more than {memory // 2**20} MB."
 

@@ -11,25 +11,25 @@ from portico_server.knowledge.document import Part, PartWriter, SourceDocument, 
 from portico_server.knowledge.parse import title as titles
 from portico_server.knowledge.parse.container import open_checked, tree
 
-KIND = "PowerPoint presentation"
+DOCUMENT_KIND = "PowerPoint presentation"
 
 _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _TITLES = ("title", "ctrTitle")
-_UNSAID = ("sldNum", "ftr", "dt", "hdr", "sldImg")
+_SKIPPED_PLACEHOLDERS = ("sldNum", "ftr", "dt", "hdr", "sldImg")
 """Placeholders that stand on every slide and say nothing about it."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
     """Slides in the order in which they are shown; ``page`` is the slide, its title the heading, below that of all."""
     with source.open() as file:
-        archive = open_checked(file, KIND, "ppt/presentation.xml", ".pptx")
+        archive = open_checked(file, DOCUMENT_KIND, "ppt/presentation.xml", ".pptx")
         writer = PartWriter()
         some = False
-        about = titles.of_office(archive, source.name)
+        about = titles.office_title(archive, source.name)
         for number, name in enumerate(_slides(archive), start=1):
-            slide = tree(archive, name, KIND)
+            slide = tree(archive, name, DOCUMENT_KIND)
             title, lines = _text(slide)
             notes = _notes(archive, name)
             if notes:
@@ -37,14 +37,16 @@ def read(source: SourceDocument) -> Iterator[Part]:
             text = "\n".join([*([title] if title else []), *lines]).strip()
             if text:
                 some = True
-                yield writer.part(text, page=number, heading=titles.above(about, (title,) if title else ()))
+                yield writer.part(
+                    text, page=number, heading=titles.heading_below(about, (title,) if title else ())
+                )
     if not some:
         raise Unreadable("has no text on its slides.")
 
 
 def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
     targets = _related(archive, "ppt/presentation.xml")
-    for item in tree(archive, "ppt/presentation.xml", KIND).iter(f"{_P}sldId"):
+    for item in tree(archive, "ppt/presentation.xml", DOCUMENT_KIND).iter(f"{_P}sldId"):
         name = targets.get(item.get(f"{_R}id", ""), ("", ""))[1]
         if name:
             yield name
@@ -57,7 +59,7 @@ def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
     if relations not in archive.NameToInfo:
         return {}
     found = {}
-    for item in tree(archive, relations, KIND):
+    for item in tree(archive, relations, DOCUMENT_KIND):
         target = item.get("Target", "")
         target = target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
         if item.get("TargetMode") != "External":
@@ -75,7 +77,7 @@ def _text(slide: Any) -> tuple[str, list[str]]:
             continue
         holder = shape.find(f".//{_P}nvPr/{_P}ph")
         role = "" if holder is None else holder.get("type", "")
-        said = [] if role in _UNSAID else _paragraphs(shape)
+        said = [] if role in _SKIPPED_PLACEHOLDERS else _paragraphs(shape)
         if role in _TITLES and not title:
             title = " ".join(said)
         else:
@@ -103,5 +105,5 @@ def _rows(table: Any) -> Iterator[str]:
 def _notes(archive: zipfile.ZipFile, slide: str) -> str:
     for kind, name in _related(archive, slide).values():
         if kind == "notesSlide" and name in archive.NameToInfo:
-            return "\n".join(_text(tree(archive, name, KIND))[1])
+            return "\n".join(_text(tree(archive, name, DOCUMENT_KIND))[1])
     return ""

@@ -8,7 +8,7 @@ from portico.wire import Place
 from portico_server.knowledge.document import Part
 
 
-class Section:
+class SectionReader:
     """The lines since the last heading, and the headings above them."""
 
     def __init__(self) -> None:

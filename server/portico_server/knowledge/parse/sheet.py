@@ -5,21 +5,96 @@ A formula whose value is not in the file is shown as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import posixpath
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, BinaryIO
 
 import python_calamine as calamine
+from lxml import etree
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
-from portico_server.knowledge.parse.container import ENTRIES, LARGEST
-from portico_server.knowledge.parse.formulas import Cells, unsolved
-from portico_server.knowledge.parse.zipped import weigh
+from portico_server.knowledge.parse.container import MAX_ENTRIES, MAX_UNPACKED_BYTES, check_zip_size
 
-GROUP = 1_000
+# Formulas of an xlsx workbook without a value: programs that only write such files have not worked them out.
+
+
+MAX_SHEET_BYTES = 64 * 1024 * 1024
+"""Bytes of a sheet, unpacked; a larger one is not looked at."""
+
+_MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+_ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+_EMPTY = re.compile(rb"</f>\s*(?:<v\s*/>|<v></v>)?\s*</c>")
+_CELL_NAME = re.compile(r"([A-Z]{1,3})(\d{1,7})")
+
+FormulaCells = Mapping[tuple[int, int], str]
+"""Formulas by row and column, both from 0."""
+
+
+def unsolved_formulas(file: BinaryIO) -> Mapping[str, FormulaCells]:
+    """By the name of the sheet the formulas without a value, each with ``=`` before it; nothing of what is no xlsx."""
+    file.seek(0)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {
+                name: cells
+                for name, path in _sheet_parts(archive)
+                if (cells := _formula_cells(archive, path))
+            }
+    except (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError):
+        return {}  # a sheet of another kind; what is damaged is said by whoever reads the values
+    finally:
+        file.seek(0)
+
+
+def _sheet_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+    """Name and part of each sheet."""
+    if "xl/workbook.xml" not in archive.NameToInfo:
+        return
+    targets = {
+        item.get("Id"): item.get("Target", "") for item in _xml_tree(archive, "xl/_rels/workbook.xml.rels")
+    }
+    for sheet in _xml_tree(archive, "xl/workbook.xml").iter(f"{_MAIN}sheet"):
+        target = str(targets.get(sheet.get(_ID), ""))
+        path = target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join("xl", target))
+        if path in archive.NameToInfo and archive.NameToInfo[path].file_size <= MAX_SHEET_BYTES:
+            yield str(sheet.get("name", "")), path
+
+
+def _formula_cells(archive: zipfile.ZipFile, path: str) -> FormulaCells:
+    data = archive.read(path)
+    if not _EMPTY.search(data):
+        return {}
+    found: dict[tuple[int, int], str] = {}
+    for cell in etree.fromstring(data, _xml_parser()).iter(f"{_MAIN}c"):
+        formula, value = cell.findtext(f"{_MAIN}f"), cell.findtext(f"{_MAIN}v")
+        place = _CELL_NAME.fullmatch(cell.get("r", ""))
+        if formula and not value and place:
+            found[int(place[2]) - 1, _column_number(place[1])] = f"={' '.join(formula.split())}"
+    return found
+
+
+def _column_number(letters: str) -> int:
+    number = 0
+    for letter in letters:
+        number = 26 * number + ord(letter) - 64
+    return number - 1
+
+
+def _xml_tree(archive: zipfile.ZipFile, path: str) -> etree._Element:
+    return etree.fromstring(archive.read(path), _xml_parser())
+
+
+def _xml_parser() -> etree.XMLParser:
+    return etree.XMLParser(resolve_entities=False, no_network=True)
+
+
+ROW_GROUP_CHARS = 1_000
 """Characters of one group of rows, about."""
 
-CELLS = 5_000_000
+MAX_CELLS = 5_000_000
 """Cells of one sheet, empty ones between the others included."""
 
 
@@ -28,14 +103,14 @@ def read(source: SourceDocument) -> Iterator[Part]:
     if not source.size:
         raise Unreadable("is empty: there is nothing in it to index.")
     with source.open() as file:
-        weigh(file, LARGEST, ENTRIES)
+        check_zip_size(file, MAX_UNPACKED_BYTES, MAX_ENTRIES)
         try:
             book = calamine.load_workbook(file)
         except calamine.PasswordError as error:
             raise Unreadable("is protected by a password. Save a copy without one and add that.") from error
         except calamine.CalamineError as error:
             raise Unreadable("is not a whole spreadsheet: it is damaged or was cut short.") from error
-        formulas = unsolved(file)
+        formulas = unsolved_formulas(file)
         writer = PartWriter()
         some = False
         for name in book.sheet_names:
@@ -43,8 +118,8 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 sheet = book.get_sheet_by_name(name)
             except calamine.CalamineError:
                 continue  # a chart, or a macro of the oldest kind: no cells
-            if sheet.total_height * sheet.total_width > CELLS:
-                raise Unreadable(f"has more than {CELLS:,} cells in its sheet '{name}'. Split it.")
+            if sheet.total_height * sheet.total_width > MAX_CELLS:
+                raise Unreadable(f"has more than {MAX_CELLS:,} cells in its sheet '{name}'. Split it.")
             for part in _groups(writer, sheet, name, formulas.get(name, {})):
                 some = True
                 yield part
@@ -52,7 +127,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
         raise Unreadable("has no cells with anything in them.")
 
 
-def _groups(writer: PartWriter, sheet: Any, name: str, formulas: Cells) -> Iterator[Part]:
+def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -> Iterator[Part]:
     header = ""
     group: list[str] = []
     first = width = columns = 0
@@ -79,7 +154,7 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: Cells) -> Itera
         if not header:
             header, columns, head = line, len(cells), row
             continue
-        if group and width + len(line) > GROUP:
+        if group and width + len(line) > ROW_GROUP_CHARS:
             yield from flush()
             group, width = [], 0
         first = first if group else row

@@ -11,11 +11,11 @@ from portico.wire import Place
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import looks_like_text, wide_encoding
 
-SEGMENT = 128 * 1024
+SEGMENT_CHARS = 128 * 1024
 """Characters that are held at once: a long text comes in segments of about this length."""
 
-_SAMPLE = 256 * 1024
-_BLOCK = 1024 * 1024
+_SAMPLE_BYTES = 256 * 1024
+_BLOCK_BYTES = 1024 * 1024
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -35,12 +35,12 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def segments(source: SourceDocument) -> Iterator[str]:
-    """The whole text in pieces of about `SEGMENT` characters, line breaks as ``\\n``."""
+    """The whole text in pieces of about `SEGMENT_CHARS` characters, line breaks as ``\\n``."""
     with open_text(source) as text:
         rest = ""
-        while block := text.read(SEGMENT):
+        while block := text.read(SEGMENT_CHARS):
             rest += block.replace("\x00", "\ufffd")
-            if len(rest) >= SEGMENT:
+            if len(rest) >= SEGMENT_CHARS:
                 cut = _cut(rest)
                 yield rest[:cut]
                 rest = rest[cut:]
@@ -72,7 +72,7 @@ def encoding_of(source: SourceDocument) -> str:
     by a sample around the first byte that is not UTF-8. `Unreadable` if the file is empty or binary.
     """
     with source.open() as file:
-        head = file.read(_SAMPLE)
+        head = file.read(_SAMPLE_BYTES)
         if not head.strip():
             raise Unreadable("is empty: there is nothing in it to index.")
         for mark, encoding in _BOMS:
@@ -88,11 +88,11 @@ def encoding_of(source: SourceDocument) -> str:
             while block:
                 decoder.decode(block)
                 position += len(block)
-                block = file.read(_BLOCK)
+                block = file.read(_BLOCK_BYTES)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
-            file.seek(max(0, position + error.start - _SAMPLE // 4))
-            return legacy_encoding(file.read(_SAMPLE))
+            file.seek(max(0, position + error.start - _SAMPLE_BYTES // 4))
+            return legacy_encoding(file.read(_SAMPLE_BYTES))
     return "utf-8"
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from lxml import etree
 
-LONGEST = 200
+MAX_TITLE_CHARS = 200
 """Characters of a title."""
 
 _PROGRAM = re.compile(r"^microsoft (?:office )?(?:word|powerpoint|excel) - ", re.I)
@@ -23,31 +23,31 @@ _NOTHING = re.compile(
 """What programs put there where nobody has said anything."""
 
 _CORE = "docProps/core.xml"
-TITLE = "{http://purl.org/dc/elements/1.1/}title"
+TITLE_ELEMENT = "{http://purl.org/dc/elements/1.1/}title"
 """The element that has the title in the properties of Office documents and OpenDocument."""
 
 
-def stated(text: str | None, name: str = "") -> str:
+def clean_title(text: str | None, name: str = "") -> str:
     """A title as it stands in the properties of a file; empty where it says no more than the ``name`` of the file."""
     title = " ".join((text or "").replace("\x00", " ").split())
     title = _SUFFIX.sub("", _PROGRAM.sub("", title)).strip()
     told = PurePosixPath(name).stem.casefold()
-    return "" if _NOTHING.fullmatch(title) or title.casefold() == told else title[:LONGEST].strip()
+    return "" if _NOTHING.fullmatch(title) or title.casefold() == told else title[:MAX_TITLE_CHARS].strip()
 
 
-def above(title: str, heading: tuple[str, ...]) -> tuple[str, ...]:
+def heading_below(title: str, heading: tuple[str, ...]) -> tuple[str, ...]:
     """A path of headings with the title of the document above it, unless it begins with that."""
     if not title or (heading and heading[0].casefold() == title.casefold()):
         return heading
     return (title, *heading)
 
 
-def of_office(archive: zipfile.ZipFile, name: str) -> str:
+def office_title(archive: zipfile.ZipFile, name: str) -> str:
     """The title in the properties of an Office document called ``name``."""
     if _CORE not in archive.NameToInfo:
         return ""
     try:
         parser = etree.XMLParser(resolve_entities=False, no_network=True)
-        return stated(etree.fromstring(archive.read(_CORE), parser).findtext(TITLE), name)
+        return clean_title(etree.fromstring(archive.read(_CORE), parser).findtext(TITLE_ELEMENT), name)
     except (zipfile.BadZipFile, etree.XMLSyntaxError, NotImplementedError, RuntimeError, ValueError):
         return ""  # the text is what counts

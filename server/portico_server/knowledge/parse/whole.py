@@ -8,13 +8,13 @@ from portico.wire import Place
 from portico_server.knowledge.document import Part, SourceDocument
 from portico_server.knowledge.parse import text
 
-LARGEST = 8 * 1024 * 1024
+MAX_WHOLE_BYTES = 8 * 1024 * 1024
 """Bytes up to which a file is one part; a larger one comes in segments, as any text does."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
     """The file as it stands, in one part."""
-    if source.size > LARGEST:
+    if source.size > MAX_WHOLE_BYTES:
         yield from text.read(source)
         return
     with text.open_text(source) as file:

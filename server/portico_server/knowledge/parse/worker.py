@@ -16,33 +16,111 @@ import resource
 import select
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
+from portico.wire import Place
 from portico_server.knowledge.chunk.chunkers import chunk_parts
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr
-from portico_server.knowledge.parse.documents import documents
-from portico_server.knowledge.parse.formats import TEXT
+from portico_server.knowledge.parse.formats import TEXT, FileFormat, format_of, looks_like_text, older
 
-IDLE = 60.0
+# A document and those inside it: archives hold files, mails have attachments.
+
+
+MAX_DOCUMENT_DEPTH = 3
+"""How deep documents may lie in documents: a file in a zip that is attached to a mail is two deep."""
+
+MAX_NAMED_DOCUMENTS = 100
+"""Documents that could not be read are named up to this number."""
+
+
+def documents(source: SourceDocument) -> Iterator[tuple[FileFormat, Part]]:
+    """The parts of a document and of those inside it, each with the format it was read by. Raises `Unreadable`.
+
+    Offsets run on from one document to the next, so that all of them stand in one text. A document inside that is
+    damaged costs the others nothing: it is named in a last part. Kinds that are not read here are left out.
+    """
+    walk = _DocumentWalk()
+    yield from walk.read(source, 0)
+    if walk.unread:
+        text = "Not read:\n" + "\n".join(walk.unread[:MAX_NAMED_DOCUMENTS])
+        yield TEXT, Part(text, Place(start=walk.end, end=walk.end + len(text)))
+
+
+class _DocumentWalk:
+    """How far the text reaches, and what could not be read."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.unread: list[str] = []
+
+    def read(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
+        form = document_format(source)
+        shift = self.end
+        for found in form.reader()(source):
+            if isinstance(found, Part):
+                place = found.place
+                start, end = place.start + shift, place.end + shift
+                self.end = max(self.end, end + 1)
+                heading = (*source.heading, *place.heading)
+                yield form, Part(found.text, replace(place, heading=heading, start=start, end=end))
+                continue
+            begin = self.end
+            yield from self._inner(replace(found, heading=(*source.heading, *found.heading)), depth + 1)
+            shift += self.end - begin
+
+    def _inner(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
+        name = " › ".join(source.heading) or source.name
+        if depth > MAX_DOCUMENT_DEPTH:
+            self.unread.append(
+                f"{name} lies in documents more than {MAX_DOCUMENT_DEPTH} deep. Unpack it first."
+            )
+            return
+        try:
+            yield from self.read(source, depth)
+        except Unreadable as error:
+            if error.code != "unsupported_file":
+                self.unread.append(f"{name} {error.message}")
+
+
+def document_format(source: SourceDocument) -> FileFormat:
+    """The format of a document by its name, else by its first bytes. Raises `Unreadable`."""
+    form = format_of(source.name)
+    if form is None:
+        with source.open() as file:
+            head = file.read(8192)
+        if head.startswith(b"%PDF-"):
+            form = format_of("x.pdf")
+        elif kind := older(head):
+            raise Unreadable(f"is {kind}. Save it as .docx or .pptx and add that.", "unsupported_file")
+        elif head and not looks_like_text(head):
+            raise Unreadable(
+                "is of a kind that is not read here. Text, Markdown, HTML, PDF, Office documents, OpenDocument, "
+                "spreadsheets, notebooks, mail, EPUB, subtitles, source code and archives of these are.",
+                "unsupported_file",
+            )
+    return form or TEXT
+
+
+IDLE_EXIT_S = 60.0
 """Seconds without a job after which the process ends."""
 
-BATCH = 128 * 1024
+BATCH_CHARS = 128 * 1024
 """Characters that are chunked together and sent in one line, about."""
 
-ANALYSED = 2_000_000
+MAX_ANALYSED_CHARS = 2_000_000
 """Characters of a document whose terms are worked out here, about: the time for reading it must do for that, too."""
 
-LONGEST = 64_000_000
+MAX_TEXT_CHARS = 64_000_000
 """Characters that any file may give; a file larger than half of that may give twice its size."""
 
 
 def main() -> None:
-    """Take jobs until there are none for `IDLE` seconds, or ever."""
+    """Take jobs until there are none for `IDLE_EXIT_S` seconds, or ever."""
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -53,7 +131,7 @@ def main() -> None:
     rest = b""
     while True:
         while b"\n" not in rest:
-            ready, _, _ = select.select([jobs], [], [], IDLE)
+            ready, _, _ = select.select([jobs], [], [], IDLE_EXIT_S)
             data = jobs.read(65_536) if ready else b""
             if not data:
                 return
@@ -64,7 +142,7 @@ def main() -> None:
 
 def work(job: dict[str, Any], out: BinaryIO) -> None:
     """Do one job, and say how it ended."""
-    limit(job["memory"], job["seconds"])
+    limit_process(job["memory"], job["seconds"])
     ocr.begin(lambda: send(out, {"going": True}))
     try:
         held: dict[str, Any] | None = None
@@ -73,7 +151,7 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
             if held is not None:
                 send(out, held)
             held = {"parts": [[part.text, place(part)] for part in parts]}
-            if job["terms"] and analysed < ANALYSED:
+            if job["terms"] and analysed < MAX_ANALYSED_CHARS:
                 held["terms"] = terms(parts)
                 analysed += sum(len(part.text) for part in parts)
         send(out, {**(held or {}), "done": True})
@@ -95,7 +173,7 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
         send(out, {"error": "invalid_file", "message": f"could not be read: {kind}: {str(error)[:200]}."})
 
 
-def limit(memory: int, seconds: float) -> None:
+def limit_process(memory: int, seconds: float) -> None:
     """Bound what the next job may take. The processor time is a second line: the parent watches the clock."""
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 5, resource.RLIM_INFINITY))
@@ -104,8 +182,8 @@ def limit(memory: int, seconds: float) -> None:
 
 
 def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
-    """Parts, or chunks of them, in runs of about `BATCH` characters that have one format."""
-    allowed = max(LONGEST, 2 * source.size)
+    """Parts, or chunks of them, in runs of about `BATCH_CHARS` characters that have one format."""
+    allowed = max(MAX_TEXT_CHARS, 2 * source.size)
     held: list[Part] = []
     kind = TEXT
     length = total = 0
@@ -119,7 +197,7 @@ def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator
         total += len(part.text)
         if total > allowed:
             raise Unreadable(f"unpacks to more than {allowed:,} characters of text. Split it.")
-        if held and (length >= BATCH or form is not kind):
+        if held and (length >= BATCH_CHARS or form is not kind):
             yield finished()
             held, length = [], 0
         kind = form

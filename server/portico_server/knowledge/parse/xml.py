@@ -10,7 +10,7 @@ from lxml import etree
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument
 from portico_server.knowledge.parse import text
 
-GROUP = 1_000
+PART_CHARS = 1_000
 """Characters of one part, about."""
 
 
@@ -52,7 +52,7 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], int, list[str]]]:
             said, above = " ".join((node.tail or "").split()), tuple(path)
         if not said:
             continue
-        if held and (above != place or width + len(said) > GROUP):
+        if held and (above != place or width + len(said) > PART_CHARS):
             yield place, first, held
             held, width = [], 0
         if not held:

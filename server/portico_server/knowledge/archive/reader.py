@@ -1,28 +1,42 @@
-"""The door for archives: what may come in, parsed, before anything of it is written."""
+"""Reads the archive of a store: everything is checked before anything of it is written."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import orjson
 
 from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.db.archives import Kept
-from portico_server.knowledge.archive.form import (
-    ARCHIVE_FORMAT,
-    ARCHIVE_VERSION,
-    BLOB_NAME,
-    CHUNKS_NAME,
-    FILES_NAME,
-    VECTORS_NAME,
-)
 from portico_server.knowledge.chunk.chunkers import check_chunking as check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
+
+# The words that writing and reading an archive share.
+
+
+ARCHIVE_FORMAT: Final = "portico-store"
+ARCHIVE_VERSION: Final = 1
+"""Raised whenever an older Portico could not read what a newer one writes."""
+
+FILES_NAME: Final = "files.jsonl"
+CHUNKS_NAME: Final = "chunks.jsonl"
+VECTORS_NAME: Final = "vectors.bin"
+"""For each chunk in the order of ``chunks.jsonl``: four bytes with the length of its vector, then the vector.
+
+Little-endian; float32. The length is 0 for a chunk without one.
+"""
+
+BLOB_NAME: Final = re.compile(r"blobs/([0-9a-f]{64})")
+
+PAGE_ROWS: Final = 500
+"""Rows that are in memory at a time."""
+
 
 MAX_COMPRESSION_RATIO = 200
 """How many times its size an archive may unpack to."""

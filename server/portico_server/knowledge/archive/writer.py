@@ -17,7 +17,7 @@ from portico_server.db.changes import GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.archive.form import (
+from portico_server.knowledge.archive.reader import (
     ARCHIVE_FORMAT,
     ARCHIVE_VERSION,
     CHUNKS_NAME,
@@ -28,7 +28,7 @@ from portico_server.knowledge.archive.form import (
 from portico_server.knowledge.files import FileStorage
 
 
-class Export:
+class ArchiveWriter:
     """Writes one store. ``vectors``: with its vectors, so that they need not be made again elsewhere.
 
     Files that are put in while it is written are left out; those that are taken out are too, with their chunks.
