@@ -169,7 +169,7 @@ async def write(home: Path, count: int) -> None:
 
     from portico.wire import Place
     from portico_server.db import chunks as rows
-    from portico_server.db.chunks import NewChunk, Piece
+    from portico_server.db.chunks import FileChunks, NewChunk
     from portico_server.db.database import Database
     from portico_server.db.schema import files, store_files, stores
 
@@ -182,7 +182,7 @@ async def write(home: Path, count: int) -> None:
         values = {"embedding_model": MODEL, "metadata": {}, "last_active_at": now, "created_at": now}
         connection.execute(insert(stores).values(id="vs_scale", name="scale", **values))
 
-    def put(connection: Connection, file: str, pieces: Sequence[Piece], size: int) -> None:
+    def put(connection: Connection, file: str, pieces: Sequence[FileChunks], size: int) -> None:
         about = {"purpose": "assistants", "bytes": size, "sha256": "0" * 64, "created_at": now}
         connection.execute(insert(files).values(id=file, filename=f"{file}.txt", **about))
         held = {"status": "completed", "attributes": {}, "chunking": {}, "created_at": now}
@@ -197,7 +197,7 @@ async def write(home: Path, count: int) -> None:
             new = [NewChunk(text, Place(start=n)) for n, text in enumerate(texts)]
             data = [row.tobytes() for row in clustered(number, i)]
             file = f"file-{i:08d}"
-            await database.write(put, file, [Piece(file, new, data)], sum(map(len, texts)))
+            await database.write(put, file, [FileChunks(file, new, data)], sum(map(len, texts)))
     finally:
         database.close()
 

@@ -31,7 +31,7 @@ from portico_server.core.registry import Registry
 from portico_server.db import batches, runs
 from portico_server.db.batches import BatchRow
 from portico_server.db.database import Database
-from portico_server.db.files import FileRow, Page
+from portico_server.db.files import FileRow, RowPage
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.throttle import Throttle
@@ -162,12 +162,14 @@ class Batches:
             raise NotFound(f"There is no batch '{batch_id[:80]}'.", code="batch_not_found", param="batch_id")
         return await self._settled(row)
 
-    async def list(self, caller: Principal, *, after: str | None = None, limit: int = 20) -> Page[BatchRow]:
+    async def list(
+        self, caller: Principal, *, after: str | None = None, limit: int = 20
+    ) -> RowPage[BatchRow]:
         """The caller's batches, the newest first."""
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
         found = await self._database.read(batches.page, owner, after=cursor, limit=limit)
-        return Page(tuple([await self._settled(row) for row in found.data]), found.has_more)
+        return RowPage(tuple([await self._settled(row) for row in found.data]), found.has_more)
 
     async def cancel(self, batch_id: str, caller: Principal) -> BatchRow:
         """Stop asking; what is done by then gets its file. Raises `NotFound`, and `Conflict` if it has ended."""

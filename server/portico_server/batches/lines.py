@@ -14,7 +14,7 @@ import orjson
 
 from portico_server.batches.spec import MAX_FILE_BYTES, MAX_LINES, CheckedFile, LineAnswer, LineProblem
 from portico_server.core.errors import nearest
-from portico_server.db.batches import Spent
+from portico_server.db.batches import SpentTokens
 
 MAX_PROBLEMS: Final = 100
 """Problems that are told of one file."""
@@ -181,7 +181,7 @@ def blocks(path: Path, done: Collection[int], longest: int) -> Iterator[list[Bat
 # --- the files of results ----------------------------------------------------------------------------------------
 
 
-def answered(batch_id: str, asked: BatchLine, answer: LineAnswer) -> tuple[bytes, Spent]:
+def answered(batch_id: str, asked: BatchLine, answer: LineAnswer) -> tuple[bytes, SpentTokens]:
     """The line for a request that was answered, whatever with, and the tokens that this took."""
     try:
         document = orjson.loads(answer.body)
@@ -207,13 +207,13 @@ def _line(batch_id: str, asked: BatchLine, response: Any, error: Any) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _spent(document: Any) -> Spent:
+def _spent(document: Any) -> SpentTokens:
     """Tokens by the ``usage`` of an answer, in the words of any endpoint."""
     usage = document.get("usage") if isinstance(document, dict) else None
     if not isinstance(usage, dict):
-        return Spent()
+        return SpentTokens()
     asked = usage.get("prompt_tokens", usage.get("input_tokens"))
     said = usage.get("completion_tokens", usage.get("output_tokens"))
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return Spent(*(number if isinstance(number, int) else 0 for number in (asked, said, cached)))
+    return SpentTokens(*(number if isinstance(number, int) else 0 for number in (asked, said, cached)))

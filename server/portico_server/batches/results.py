@@ -17,7 +17,7 @@ from portico_server.core import pools
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
 from portico_server.db import batches
-from portico_server.db.batches import BatchRow, LineRow, Spent
+from portico_server.db.batches import BatchRow, LineRow, SpentTokens
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 
@@ -137,7 +137,7 @@ MAX_RETRY_S: Final = 15.0
 PASSING: Final = ("disk_full", "disk_failed", "busy", "database_unavailable", "storage_failed")
 """Errors that somebody can put right while we wait."""
 
-Write: TypeAlias = Callable[[Sequence[LineRow], Spent], Awaitable[None]]
+Write: TypeAlias = Callable[[Sequence[LineRow], SpentTokens], Awaitable[None]]
 
 
 class ResultWriter:
@@ -146,13 +146,13 @@ class ResultWriter:
     def __init__(self, write: Write, until: float) -> None:
         self._write = write
         self._until = until
-        self._waiting: list[tuple[LineRow, Spent]] = []
+        self._waiting: list[tuple[LineRow, SpentTokens]] = []
         self._writing: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._last = asyncio.Event()
         """Set once no more lines come: there is nothing to wait for between two writes."""
 
-    async def keep(self, row: LineRow, spent: Spent) -> None:
+    async def keep(self, row: LineRow, spent: SpentTokens) -> None:
         """Have a line written soon; wait while too many are not. Raises what keeps the lines from being written."""
         self._waiting.append((row, spent))
         if self._writing is None or self._writing.done():
@@ -191,13 +191,15 @@ class ResultWriter:
             group, self._waiting = self._waiting, []
             self._room.set()
             rows = [row for row, _spent in group]
-            total = Spent(*(sum(numbers) for numbers in zip(*(spent for _row, spent in group), strict=True)))
+            total = SpentTokens(
+                *(sum(numbers) for numbers in zip(*(spent for _row, spent in group), strict=True))
+            )
             await self._patiently(rows, total)
             with suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_INTERVAL_S):
                     await self._last.wait()
 
-    async def _patiently(self, rows: Sequence[LineRow], total: Spent) -> None:
+    async def _patiently(self, rows: Sequence[LineRow], total: SpentTokens) -> None:
         await retry_while_disk_full(lambda: self._write(rows, total), self._until)
 
 

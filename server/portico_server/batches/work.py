@@ -31,7 +31,7 @@ from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavai
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import batches, steps
-from portico_server.db.batches import BatchRow, LineRow, Spent
+from portico_server.db.batches import BatchRow, LineRow, SpentTokens
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
 from portico_server.runs.run import BEHIND
@@ -217,7 +217,9 @@ class BatchWork:
             raise Unavailable(f"The batch '{self._row.id}' is gone.", code="batch_not_found")
         self._row = row
 
-    async def _note(self, path: str, number: int, output: dict[str, Any], spent: Spent | None = None) -> None:
+    async def _note(
+        self, path: str, number: int, output: dict[str, Any], spent: SpentTokens | None = None
+    ) -> None:
         """A step for the trace; and a run that got further is taken up again as often as it is cut off."""
         now = time.time()
         row = StepRow(
@@ -258,7 +260,7 @@ class BatchWork:
             else:
                 raise error
         await self._look()
-        spent = Spent(self._row.prompt_tokens, self._row.completion_tokens, self._row.cached_tokens)
+        spent = SpentTokens(self._row.prompt_tokens, self._row.completion_tokens, self._row.cached_tokens)
         counts = {"completed": self._row.completed, "failed": self._row.failed}
         await self._note("requests", 2, counts, spent)
         await self._move("finalizing", {"errors": errors} if errors else None)
@@ -309,7 +311,7 @@ class BatchWork:
         finally:
             await keeper.close()
 
-    async def _write(self, rows: Sequence[LineRow], spent: Spent) -> None:
+    async def _write(self, rows: Sequence[LineRow], spent: SpentTokens) -> None:
         place, row = self._place, self._row
         status = await place.database.jot(
             batches.keep, row.id, rows, spent, row.run_id, place.scheduler.holder

@@ -19,7 +19,7 @@ from portico_server.db.stores import StoreFileRow, StoreRow
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ArchivedChunk:
     """A chunk as an archive has it; ``data``: its vector, if it has one of the model that was asked for."""
 
     id: int
@@ -43,7 +43,9 @@ def file_page(connection: Connection, store_id: str, after: str, limit: int) -> 
     return [StoreFileRow(*row) for row in rows]
 
 
-def chunk_page(connection: Connection, wanted: Sequence[int], models: Mapping[str, str]) -> list[Kept]:
+def chunk_page(
+    connection: Connection, wanted: Sequence[int], models: Mapping[str, str]
+) -> list[ArchivedChunk]:
     """The chunks ``wanted``, by id, with the vectors of the model that ``models`` has for the group of each."""
     rows = connection.execute(
         select(
@@ -63,7 +65,7 @@ def chunk_page(connection: Connection, wanted: Sequence[int], models: Mapping[st
             vectors.c.chunk_id.in_(list(wanted)), vectors.c.model.in_(sorted(set(models.values())))
         )
         held = {(row.chunk_id, row.model): row.data for row in connection.execute(query)}
-    return [Kept(*row, data=held.get((row.id, models.get(row.group_name, "")))) for row in rows]
+    return [ArchivedChunk(*row, data=held.get((row.id, models.get(row.group_name, "")))) for row in rows]
 
 
 def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, str | None]]:
@@ -77,7 +79,7 @@ def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, 
 
 
 def put_chunks(
-    connection: Connection, store_id: str, batch: Sequence[Kept], models: Mapping[str, str]
+    connection: Connection, store_id: str, batch: Sequence[ArchivedChunk], models: Mapping[str, str]
 ) -> list[tuple[str, str, int]]:
     """Write chunks of a store that is not there yet, with vectors; (group, file, id) of each, in their order.
 

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from portico_server.core.errors import Conflict
 from portico_server.db import files, runs
-from portico_server.db.files import FileRow, Page
+from portico_server.db.files import FileRow, RowPage
 from portico_server.db.schema import batch_lines, batches
 from portico_server.db.schema import runs as runs_table
 
-ENDED: Final = ("completed", "failed", "expired", "cancelled")
+ENDED_STATUSES: Final = ("completed", "failed", "expired", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class LineRow(NamedTuple):
     data: bytes
 
 
-class Spent(NamedTuple):
+class SpentTokens(NamedTuple):
     """Tokens of some lines."""
 
     prompt_tokens: int = 0
@@ -87,7 +87,7 @@ def status(connection: Connection, batch_id: str) -> str:
 
 def page(
     connection: Connection, owner: str | None, *, after: BatchRow | None = None, limit: int = 20
-) -> Page[BatchRow]:
+) -> RowPage[BatchRow]:
     """The newest batches first: all, or those of ``owner``."""
     query = select(*_COLUMNS).order_by(batches.c.id.desc())
     if owner is not None:
@@ -95,7 +95,7 @@ def page(
     if after is not None:
         query = query.where(batches.c.id < after.id)
     rows = [BatchRow(**row._mapping) for row in connection.execute(query.limit(limit + 1))]
-    return Page(tuple(rows[:limit]), len(rows) > limit)
+    return RowPage(tuple(rows[:limit]), len(rows) > limit)
 
 
 def working(connection: Connection) -> list[BatchRow]:
@@ -165,7 +165,7 @@ def keep(
     connection: Connection,
     batch_id: str,
     rows: Sequence[LineRow],
-    spent: Spent,
+    spent: SpentTokens,
     run_id: str,
     holder: str,
 ) -> str:

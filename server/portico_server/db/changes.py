@@ -14,15 +14,15 @@ from portico_server.db.schema import changes, stores
 Op = Literal["put", "delete", "name"]
 """Chunks came, went, or are of a file that is called otherwise now."""
 
-GROUP = "chunk"
+DEFAULT_GROUP = "chunk"
 """The chunk group that every store has."""
 
-KEPT = 10_000
+MAX_LOG_ENTRIES = 10_000
 """Changes of a store that its log keeps, at least. An index that is further behind is built from SQL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LogEntry:
     """Change ``seq`` of a store: it is about the chunks ``first_chunk`` to ``last_chunk`` of one file and group."""
 
     seq: int
@@ -30,11 +30,14 @@ class Change:
     file_id: str
     first_chunk: int
     last_chunk: int
-    group_name: str = GROUP
+    group_name: str = DEFAULT_GROUP
 
 
 def append(
-    connection: Connection, store_id: str, entries: Sequence[tuple[Op, str, range]], group: str = GROUP
+    connection: Connection,
+    store_id: str,
+    entries: Sequence[tuple[Op, str, range]],
+    group: str = DEFAULT_GROUP,
 ) -> int:
     """Log (op, file id, chunk ids) of one group in order; the store's last number afterwards.
 
@@ -70,23 +73,23 @@ def append(
     return int(last)
 
 
-def after(connection: Connection, store_id: str, seq: int, limit: int) -> list[Change]:
+def after(connection: Connection, store_id: str, seq: int, limit: int) -> list[LogEntry]:
     """At most ``limit`` changes with a number above ``seq``, in order."""
     rows = connection.execute(
-        select(*(changes.c[name] for name in Change.__dataclass_fields__))
+        select(*(changes.c[name] for name in LogEntry.__dataclass_fields__))
         .where(changes.c.store_id == store_id, changes.c.seq > seq)
         .order_by(changes.c.seq)
         .limit(limit)
     )
-    return [Change(**row._mapping) for row in rows]
+    return [LogEntry(**row._mapping) for row in rows]
 
 
-def at(connection: Connection, store_id: str, seq: int) -> Change | None:
+def at(connection: Connection, store_id: str, seq: int) -> LogEntry | None:
     """The change with the number ``seq``."""
     return next((change for change in after(connection, store_id, seq - 1, 1) if change.seq == seq), None)
 
 
-def newest(connection: Connection, store_id: str) -> Change | None:
+def newest(connection: Connection, store_id: str) -> LogEntry | None:
     """The last change of the log."""
     return at(connection, store_id, last(connection, store_id))
 
@@ -98,7 +101,7 @@ def last(connection: Connection, store_id: str) -> int:
 
 
 def compact(connection: Connection, store_id: str) -> int:
-    """Drop the changes before the last `KEPT`, once there are twice as many; how many went.
+    """Drop the changes before the last `MAX_LOG_ENTRIES`, once there are twice as many; how many went.
 
     An index that has not come so far notices the gap and builds itself anew.
     """
@@ -106,7 +109,7 @@ def compact(connection: Connection, store_id: str) -> int:
     oldest = connection.execute(
         select(func.min(changes.c.seq)).where(changes.c.store_id == store_id)
     ).scalar()
-    if oldest is None or newest - int(oldest) < 2 * KEPT:
+    if oldest is None or newest - int(oldest) < 2 * MAX_LOG_ENTRIES:
         return 0
-    old = (changes.c.store_id == store_id) & (changes.c.seq <= newest - KEPT)
+    old = (changes.c.store_id == store_id) & (changes.c.seq <= newest - MAX_LOG_ENTRIES)
     return connection.execute(delete(changes).where(old)).rowcount

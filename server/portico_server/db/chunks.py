@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, select
 
 from portico.wire import Place
 from portico_server.db import changes
-from portico_server.db.changes import GROUP
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.schema import chunks, files, vectors
 
-_BATCH = 500
+_BATCH_ROWS = 500
 """Values in one ``IN`` list or one insert: bounded, since SQLite bounds them too."""
 
 
@@ -27,7 +27,7 @@ class NewChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FileChunks:
     """A run of chunks of one file: in place of all that it has if it is the ``first``, else behind that.
 
     ``data``: one vector for each, float32, little-endian, of unit length.
@@ -53,10 +53,10 @@ class ChunkRow:
 def put(
     connection: Connection,
     store_id: str,
-    pieces: Sequence[Piece],
+    pieces: Sequence[FileChunks],
     model: str | None = None,
     *,
-    group: str = GROUP,
+    group: str = DEFAULT_GROUP,
 ) -> int:
     """Write pieces of files of one store and ``group`` in their order and log it; the store's last change number.
 
@@ -79,7 +79,7 @@ def put(
                 "group_name": group,
                 "ordinal": number,
                 "text": chunk.text,
-                "place": _plain(chunk.place),
+                "place": _place_values(chunk.place),
             }
             for number, chunk in enumerate(piece.chunks, start=start)
         ]
@@ -108,10 +108,10 @@ def replace_file(
     model: str | None = None,
     data: Sequence[bytes] | None = None,
     *,
-    group: str = GROUP,
+    group: str = DEFAULT_GROUP,
 ) -> int:
     """Put ``new`` in the place of the file's chunks in ``group``; see `put`."""
-    return put(connection, store_id, [Piece(file_id, new, data)], model, group=group)
+    return put(connection, store_id, [FileChunks(file_id, new, data)], model, group=group)
 
 
 def last_place(connection: Connection, store_id: str, file_id: str, group: str) -> Place | None:
@@ -127,7 +127,11 @@ def with_some(connection: Connection, store_id: str, file_ids: Sequence[str]) ->
     """Those of the files that have chunks in the group that every store has."""
     found: set[str] = set()
     for part in parts(file_ids):
-        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == GROUP)
+        ours = (
+            (chunks.c.store_id == store_id)
+            & chunks.c.file_id.in_(part)
+            & (chunks.c.group_name == DEFAULT_GROUP)
+        )
         found |= set(connection.execute(select(chunks.c.file_id).where(ours).distinct()).scalars())
     return found
 
@@ -136,7 +140,7 @@ def begun(connection: Connection, store_id: str, file_id: str, model: str) -> tu
     """How many chunks a file has in the group that every store has, and the bytes of their vectors of ``model`` ("" for
     none); ``None`` unless each has one.
     """
-    ours = in_file(store_id, file_id, GROUP)
+    ours = in_file(store_id, file_id, DEFAULT_GROUP)
     count = int(connection.execute(select(func.count()).select_from(chunks).where(ours)).scalar_one())
     if not count or not model:
         return (count, 0) if count else None
@@ -213,7 +217,7 @@ def of_file(
     after: int = -1,
     limit: int = 1_000,
     *,
-    group: str = GROUP,
+    group: str = DEFAULT_GROUP,
 ) -> list[ChunkRow]:
     """The chunks of a file and group in their order, those with an ordinal above ``after``."""
     rows = connection.execute(
@@ -229,7 +233,7 @@ def of_file(
 # By id alone: an id belongs to one store for ever, and the planner would rather scan the store's index.
 
 
-def ids(connection: Connection, store_id: str, group: str = GROUP) -> array[int]:
+def ids(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> array[int]:
     """The ids of all chunks of a group of a store, ascending."""
     ours = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
     found = array("q", connection.execute(select(chunks.c.id).where(ours)).scalars())
@@ -275,7 +279,7 @@ def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[i
     return sorted(found)
 
 
-def count(connection: Connection, store_id: str, group: str = GROUP) -> int:
+def count(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> int:
     """How many chunks a group of a store has."""
     ours = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
     found = connection.execute(select(func.count()).select_from(chunks).where(ours)).scalar()
@@ -338,17 +342,60 @@ def runs(ids: Sequence[int]) -> Iterator[range]:
 
 def parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
     """Values in portions that fit into one statement."""
-    return (values[i : i + _BATCH] for i in range(0, len(values), _BATCH))
+    return (values[i : i + _BATCH_ROWS] for i in range(0, len(values), _BATCH_ROWS))
 
 
-_DEFAULTS = {item.name: item.default for item in fields(Place)}
+_PLACE_DEFAULTS = {item.name: item.default for item in fields(Place)}
 
 
-def _plain(place: Place) -> dict[str, Any]:
+def _place_values(place: Place) -> dict[str, Any]:
     """A place as JSON, without what is not set."""
-    return {name: value for name, default in _DEFAULTS.items() if (value := getattr(place, name)) != default}
+    return {
+        name: value for name, default in _PLACE_DEFAULTS.items() if (value := getattr(place, name)) != default
+    }
 
 
 def place_of(value: Mapping[str, Any]) -> Place:
     """A place as it is kept, read back."""
     return Place(**{**value, "heading": tuple(value.get("heading", ()))})
+
+
+# The vectors of chunks, by embedding model: what the indexes read, and what a change of the model writes.
+
+
+def read_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, bytes]]:
+    """(chunk id, vector of ``model``) of those of the chunks ``wanted`` that have one, by id."""
+    found: list[tuple[int, bytes]] = []
+    for part in parts(wanted):
+        query = select(vectors.c.chunk_id, vectors.c.data).where(
+            vectors.c.chunk_id.in_(part), vectors.c.model == model
+        )
+        found += [(row.chunk_id, row.data) for row in connection.execute(query)]
+    return sorted(found)
+
+
+def chunks_without_vector(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, str]]:
+    """(id, text) of those of the chunks ``wanted`` that have no vector of ``model``, by id."""
+    found: list[tuple[int, str]] = []
+    for part in parts(wanted):
+        has = exists().where(vectors.c.chunk_id == chunks.c.id, vectors.c.model == model)
+        query = select(chunks.c.id, chunks.c.text).where(chunks.c.id.in_(part), ~has)
+        found += [(row.id, row.text) for row in connection.execute(query)]
+    return sorted(found)
+
+
+def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -> None:
+    """Further vectors of chunks, by id; those whose chunk has gone are left out. Nothing is logged."""
+    for part in parts(list(data)):
+        here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
+        if here:
+            connection.execute(
+                insert(vectors),
+                [{"chunk_id": chunk, "model": model, "data": data[chunk]} for chunk in here],
+            )
+
+
+def drop_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> None:
+    """Delete the vectors that the chunks ``wanted`` have of ``model``."""
+    for part in parts(wanted):
+        connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(part), vectors.c.model == model))

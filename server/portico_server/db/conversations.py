@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from portico_server.db.schema import conversation_items, conversations
 
-Extended: TypeAlias = Literal["kept", "gone", "changed"]
+ExtendOutcome: TypeAlias = Literal["kept", "gone", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def extend(
     conversation_id: str,
     items: Sequence[Mapping[str, Any]],
     after: int | None = None,
-) -> Extended:
+) -> ExtendOutcome:
     """Put items at the end, if it still has ``after`` as its last number; anyhow, if that is ``None``."""
     row = connection.execute(
         select(conversations.c.last_seq).where(conversations.c.id == conversation_id).with_for_update()

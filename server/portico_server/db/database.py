@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
+from queue import SimpleQueue
 from time import perf_counter
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -27,24 +29,128 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.histogram import SHORT_BOUNDS, Histogram
 from portico_server.db import snapshot
 from portico_server.db.schema import HEAD
 from portico_server.db.snapshot import Vacuumed
-from portico_server.db.timing import Timings
-from portico_server.db.writer import Writer
 from portico_server.subprocesses import own
+
+# How long the database took, and how long its callers waited for their turn.
+
+
+class Timings:
+    """For one kind of work: ``waited`` until a thread and a connection were free, ``took`` from then on."""
+
+    __slots__ = ("running", "took", "waited", "waiting")
+
+    def __init__(self) -> None:
+        self.waited = Histogram(SHORT_BOUNDS)
+        self.took = Histogram(SHORT_BOUNDS)
+        self.waiting = 0
+        """Calls that wait for their turn."""
+        self.running = 0
+        """Calls that have one."""
+
+
+# The one thread that writes.
+
+
+T = TypeVar("T")
+
+WriteJob: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any], float]
+
+
+class WriterThread:
+    """Does what it is given, one after another, in a thread.
+
+    An executor of one thread does the same; its way there and back costs twice as much, which every durable step of a
+    flow would pay.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.timings = Timings()
+        self._jobs: SimpleQueue[WriteJob | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._at_work = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do."""
+        return self._at_work or not self._jobs.empty()
+
+    @property
+    def waiting(self) -> int:
+        """How much it has still to begin."""
+        return self._jobs.qsize()
+
+    def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """What ``work`` will return or raise. Cancelled before its turn, it is not done."""
+        if self._closed:
+            raise RuntimeError(f"{self._name} is closed.")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put((loop, future, work, perf_counter()))
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._at_work = True
+            loop, future, work, since = job
+            begun = perf_counter()
+            self.timings.waited.observe(begun - since)
+            how: Callable[..., None] = _set_result
+            what: Any = None
+            if not future.cancelled():
+                try:
+                    what = work()
+                except BaseException as error:  # noqa: BLE001  # whoever waits gets it
+                    how, what = _set_exception, error
+            self.timings.took.observe(perf_counter() - begun)
+            self._at_work = False  # before whoever waits looks again
+            _resolve(loop, how, future, what)
+            del job, loop, future, work, what  # the next one may be long in coming
+
+    def close(self) -> None:
+        """Do what is left, then end."""
+        self._closed = True
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+
+
+def _resolve(loop: asyncio.AbstractEventLoop, how: Callable[..., None], future: Any, what: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(how, future, what)
+    except RuntimeError:  # the loop has ended, and with it whoever waited
+        return
+
+
+def _set_result(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
-FAILURES = (SQLAlchemyError, sqlite3.Error, OverflowError)
+
+DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, OverflowError)
 """What a database raises: its driver is spoken to past SQLAlchemy where that counts. A number of more than 64 bits
 is an `OverflowError`.
 """
 
-READERS = 4
+MAX_READERS = 4
 
 CONNECT_TIMEOUT_S = 5
 """Seconds in which a database behind a network must take a connection."""
@@ -52,18 +158,18 @@ CONNECT_TIMEOUT_S = 5
 RETRY_S = 2.0
 """Seconds after which it makes sense to ask again where it does not."""
 
-LOST = ("08", "57P", "53300")
+CONNECTION_LOST_STATES = ("08", "57P", "53300")
 """What the SQLSTATE of an error begins with that means the connection, or the server, and not the statement."""
 
-LOG_KEPT = 64 * 1024 * 1024
+MAX_WAL_BYTES = 64 * 1024 * 1024
 """Bytes of the write-ahead log that stay on disk once their changes are in the database: one large ingest must not
 keep its size for ever.
 """
 
-SWIFT = 0.02
+SLOW_DISK_S = 0.02
 """Seconds after which `Database.swiftly` has met a slow disk: it takes a thousandth of that."""
 
-HOLD_OFF = 10.0
+HOLD_OFF_S = 10.0
 """Seconds in which it is not tried again after it took longer."""
 
 
@@ -82,10 +188,10 @@ class Database:
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
         self._jot_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
-        self._read_engine = self._engine("BEGIN", pool_size=READERS)
-        self._writer = Writer("portico-db-write")
+        self._read_engine = self._engine("BEGIN", pool_size=MAX_READERS)
+        self._writer = WriterThread("portico-db-write")
         self._reading = Timings()
-        self._readers = ThreadPoolExecutor(READERS, "portico-db-read")
+        self._readers = ThreadPoolExecutor(MAX_READERS, "portico-db-read")
         # Nothing that waits: neither for a lock, nor for the disk in a checkpoint, which is left to the others.
         self._swift_engine = self._engine(
             "BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL", timeout=0, more=("wal_autocheckpoint=0",)
@@ -126,11 +232,11 @@ class Database:
             connection.isolation_level = None  # transactions are begun by us, below
             # Of a new file alone, before anything is written: elsewhere it would wait for whoever writes.
             if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
-                connection.execute(f"PRAGMA auto_vacuum={snapshot.INCREMENTAL}")
+                connection.execute(f"PRAGMA auto_vacuum={snapshot.AUTO_VACUUM_INCREMENTAL}")
             for pragma in (
                 "journal_mode=WAL",
                 f"synchronous={synchronous}",
-                f"journal_size_limit={LOG_KEPT}",
+                f"journal_size_limit={MAX_WAL_BYTES}",
                 "foreign_keys=ON",
                 "temp_store=MEMORY",
                 # Mapped, each page counts as ours once for each connection, and a disk that fails ends the process.
@@ -156,7 +262,7 @@ class Database:
             from portico_server.db.migrate import upgrade
 
             upgrade(self._write_engine)
-        except FAILURES as error:
+        except DATABASE_ERRORS as error:
             raise self._explain(error) from error
 
     def _revision(self, connection: Connection) -> str | None:
@@ -186,7 +292,7 @@ class Database:
             try:
                 with self._read_engine.begin() as connection:
                     return function(connection, *args, **kwargs)
-            except FAILURES as error:
+            except DATABASE_ERRORS as error:
                 raise self._explain(error) from error
 
         timings.running += 1
@@ -201,7 +307,7 @@ class Database:
     def load(self) -> Mapping[str, Timings]:
         """How busy it is, by ``read`` and ``write``."""
         reading, writing = self._reading, self._writer.timings
-        reading.waiting = max(0, reading.running - READERS)
+        reading.waiting = max(0, reading.running - MAX_READERS)
         writing.waiting, writing.running = self._writer.waiting, int(self._writer.busy)
         return {"read": reading, "write": writing}
 
@@ -253,8 +359,8 @@ class Database:
         except PorticoError:
             return False  # the writer tells why, should it meet the same
         finally:
-            if (now := time.monotonic()) - begun > SWIFT:
-                self._swift_from = now + HOLD_OFF
+            if (now := time.monotonic()) - begun > SLOW_DISK_S:
+                self._swift_from = now + HOLD_OFF_S
         return True
 
     async def vacuum(self, *, convert: bool = True, worth_bytes: int = 0) -> Vacuumed | None:
@@ -285,7 +391,7 @@ class Database:
         try:
             driver: Any = self._holding(self._write_engine).connection.driver_connection
             return function(driver)
-        except FAILURES as error:
+        except DATABASE_ERRORS as error:
             self._let_go(self._write_engine)
             raise self._explain(error) from error
 
@@ -299,7 +405,7 @@ class Database:
             except BaseException:
                 driver.rollback()  # nothing where SQLite has done so itself: a full disk must keep its name
                 raise
-        except FAILURES as error:
+        except DATABASE_ERRORS as error:
             self._let_go(engine)
             raise self._explain(error) from error
 
@@ -322,7 +428,7 @@ class Database:
             held = self._holding(engine)
             with held.begin():
                 return function(held)
-        except FAILURES as error:
+        except DATABASE_ERRORS as error:
             self._let_go(engine)
             raise self._explain(error) from error
 
@@ -330,7 +436,7 @@ class Database:
         """The next transaction has a connection of its own, whatever has become of this one."""
         held = self._held.pop(engine, None)
         if held is not None:
-            with suppress(*FAILURES):
+            with suppress(*DATABASE_ERRORS):
                 held.close()
 
     def _explain(self, error: Exception) -> PorticoError:
@@ -405,7 +511,7 @@ def _is_away(error: Exception) -> bool:
     if error.connection_invalidated:
         return True
     state = getattr(cause, "sqlstate", None)
-    lost = state is None or str(state).startswith(LOST)
+    lost = state is None or str(state).startswith(CONNECTION_LOST_STATES)
     return isinstance(error, OperationalError | InterfaceError) and lost
 
 

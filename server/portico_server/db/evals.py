@@ -1,4 +1,4 @@
-"""Evaluations, their runs, and what became of each item."""
+"""Evaluations, their runs, what became of each item, and searches over settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, select, update
 
 from portico_server.db import runs
-from portico_server.db.files import Order, Page
-from portico_server.db.schema import eval_items, eval_outputs, eval_runs, evals
+from portico_server.db.files import Order, RowPage
+from portico_server.db.schema import eval_items, eval_outputs, eval_runs, eval_searches, evals
 
 Verdict = Literal["pass", "fail", "error"]
 
-CHUNK = 500
+BATCH_ITEMS = 500
 """Items that are written by one statement."""
 
 
@@ -106,7 +106,7 @@ def page(
     limit: int = 20,
     order: Order = "asc",
     by_update: bool = False,
-) -> Page[EvalRow]:
+) -> RowPage[EvalRow]:
     """All, or those of ``owner`` and of the house, by the time they were made, or last changed."""
     query = select(*_EVAL)
     if owner is not None:
@@ -124,7 +124,7 @@ def page(
             query = query.where(evals.c.id > after.id if up else evals.c.id < after.id)
         query = query.order_by(evals.c.id.asc() if up else evals.c.id.desc())
     rows = [EvalRow(**row._mapping) for row in connection.execute(query.limit(limit + 1))]
-    return Page(tuple(rows[:limit]), len(rows) > limit)
+    return RowPage(tuple(rows[:limit]), len(rows) > limit)
 
 
 def change(connection: Connection, eval_id: str, values: Mapping[str, Any]) -> None:
@@ -149,7 +149,7 @@ def begin(connection: Connection, row: EvalRunRow, items: Sequence[ItemRow], kin
 
 def keep(connection: Connection, eval_id: str, data_id: str, items: Sequence[ItemRow]) -> None:
     """Write the items of a run or a search."""
-    for start in range(0, len(items), CHUNK):
+    for start in range(0, len(items), BATCH_ITEMS):
         rows = [
             {
                 "eval_id": eval_id,
@@ -158,7 +158,7 @@ def keep(connection: Connection, eval_id: str, data_id: str, items: Sequence[Ite
                 "item": dict(item.item),
                 "sample": None if item.sample is None else dict(item.sample),
             }
-            for item in items[start : start + CHUNK]
+            for item in items[start : start + BATCH_ITEMS]
         ]
         connection.execute(insert(eval_items), rows)
 
@@ -177,7 +177,7 @@ def runs_of(
     limit: int = 20,
     order: Order = "asc",
     statuses: Sequence[str] = (),
-) -> Page[EvalRunRow]:
+) -> RowPage[EvalRunRow]:
     """The runs of an evaluation, trials among them."""
     query = select(*RUN_COLUMNS).where(eval_runs.c.eval_id == eval_id)
     up = order == "asc"
@@ -187,7 +187,7 @@ def runs_of(
         query = query.where(eval_runs.c.id > after if up else eval_runs.c.id < after)
     query = query.order_by(eval_runs.c.id.asc() if up else eval_runs.c.id.desc()).limit(limit + 1)
     rows = [EvalRunRow(**row._mapping) for row in connection.execute(query)]
-    return Page(tuple(rows[:limit]), len(rows) > limit)
+    return RowPage(tuple(rows[:limit]), len(rows) > limit)
 
 
 def move(
@@ -278,7 +278,7 @@ def outputs(
     limit: int = 20,
     order: Order = "asc",
     statuses: Sequence[str] = (),
-) -> Page[OutputRow]:
+) -> RowPage[OutputRow]:
     """What became of the items, in their order."""
     query = select(*_OUTPUT).where(eval_outputs.c.eval_run_id == eval_run_id)
     number, up = eval_outputs.c.number, order == "asc"
@@ -288,4 +288,123 @@ def outputs(
         query = query.where(number > after if up else number < after)
     query = query.order_by(number.asc() if up else number.desc()).limit(limit + 1)
     rows = [OutputRow(**row._mapping) for row in connection.execute(query)]
-    return Page(tuple(rows[:limit]), len(rows) > limit)
+    return RowPage(tuple(rows[:limit]), len(rows) > limit)
+
+
+# Searches over settings, and their trials, which are runs of an evaluation.
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSearchRow:
+    """One search over settings. ``total`` counts its items."""
+
+    id: str
+    eval_id: str
+    owner: str | None
+    run_id: str
+    name: str
+    spec: Mapping[str, Any]
+    state: Mapping[str, Any]
+    status: str
+    error: Mapping[str, Any] | None
+    total: int
+    created_at: float
+    finished_at: float | None
+
+
+_SEARCH = [eval_searches.c[name] for name in EvalSearchRow.__dataclass_fields__]
+
+
+def begin_search(
+    connection: Connection,
+    row: EvalSearchRow,
+    trials: Sequence[EvalRunRow],
+    items: Sequence[ItemRow],
+    kind: str,
+) -> None:
+    """Write a search with its trials and the items of all of them, and queue its durable run."""
+    connection.execute(insert(eval_searches).values(**asdict(row)))
+    for start in range(0, len(trials), BATCH_ITEMS):
+        connection.execute(
+            insert(eval_runs), [asdict(trial) for trial in trials[start : start + BATCH_ITEMS]]
+        )
+    keep(connection, row.eval_id, row.id, items)
+    runs.ensure(connection, row.run_id, kind, row.id, row.owner or "", {"search": row.id})
+
+
+def get_search(connection: Connection, search_id: str) -> EvalSearchRow | None:
+    """The search of that id."""
+    row = connection.execute(select(*_SEARCH).where(eval_searches.c.id == search_id)).first()
+    return EvalSearchRow(**row._mapping) if row else None
+
+
+def newest_searches(connection: Connection, eval_id: str, limit: int) -> list[EvalSearchRow]:
+    """The newest searches of an evaluation first."""
+    rows = connection.execute(
+        select(*_SEARCH)
+        .where(eval_searches.c.eval_id == eval_id)
+        .order_by(eval_searches.c.id.desc())
+        .limit(limit)
+    )
+    return [EvalSearchRow(**row._mapping) for row in rows]
+
+
+def trials(connection: Connection, search_id: str) -> list[EvalRunRow]:
+    """The trials of a search, in the order in which they were made."""
+    rows = connection.execute(
+        select(*RUN_COLUMNS).where(eval_runs.c.search_id == search_id).order_by(eval_runs.c.id)
+    )
+    return [EvalRunRow(**row._mapping) for row in rows]
+
+
+def change_source(connection: Connection, eval_run_id: str, source: Mapping[str, Any], model: str) -> None:
+    """Give a trial the data source that it came to have by the ``model`` that was trained for it."""
+    connection.execute(
+        update(eval_runs)
+        .where(eval_runs.c.id == eval_run_id)
+        .values(source=dict(source), metadata={"model": model})
+    )
+
+
+def give_up_trials(connection: Connection, eval_run_ids: Sequence[str], status: str) -> None:
+    """Give several trials at once the status that they were given up."""
+    connection.execute(
+        update(eval_runs)
+        .where(eval_runs.c.id.in_(eval_run_ids))
+        .values(status=status, finished_at=time.time())
+    )
+
+
+def move_search(
+    connection: Connection,
+    search_id: str,
+    status: str,
+    *,
+    since: Sequence[str],
+    state: Mapping[str, Any] | None = None,
+    error: Mapping[str, Any] | None = None,
+    ended: bool = False,
+) -> bool:
+    """Give a search another status, if it has one of ``since``; whether it had. Its trials that wait end with it."""
+    row = get_search(connection, search_id)
+    if row is None or row.status not in since:
+        return False
+    now = time.time()
+    connection.execute(
+        update(eval_searches)
+        .where(eval_searches.c.id == search_id)
+        .values(
+            status=status,
+            state={**row.state, **(state or {})},
+            error=dict(error) if error else None,
+            finished_at=now if ended else None,
+        )
+    )
+    if ended:
+        waiting = eval_runs.c.status.in_(("queued", "in_progress"))
+        connection.execute(
+            update(eval_runs)
+            .where(eval_runs.c.search_id == search_id, waiting)
+            .values(status="failed" if status == "failed" else "canceled", finished_at=now)
+        )
+    return True

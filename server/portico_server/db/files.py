@@ -15,7 +15,7 @@ from portico_server.db.schema import batches, files, store_files
 Order = Literal["asc", "desc"]
 T = TypeVar("T")
 
-MIRRORED = "store:"
+MIRRORED_OWNER = "store:"
 """The owner of a file that a store mirrors from a folder is this, followed by the id of the store."""
 
 
@@ -34,7 +34,7 @@ class FileRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class RowPage(Generic[T]):
     """One page of a list, in the order asked for; ``has_more`` says whether another follows."""
 
     data: tuple[T, ...]
@@ -63,10 +63,10 @@ def page(
     limit: int = 10_000,
     order: Order = "desc",
     purpose: str | None = None,
-) -> Page[FileRow]:
+) -> RowPage[FileRow]:
     """Uploaded files by the time they were made: all of them, or those of ``owner`` and of the house."""
     query = select(*_COLUMNS).where(
-        or_(files.c.owner.is_(None), files.c.owner.not_like(f"{MIRRORED}%")),
+        or_(files.c.owner.is_(None), files.c.owner.not_like(f"{MIRRORED_OWNER}%")),
         or_(files.c.expires_at.is_(None), files.c.expires_at > time.time()),
     )
     if owner is not None:
@@ -78,7 +78,7 @@ def page(
         query = query.where(files.c.id > after.id if order == "asc" else files.c.id < after.id)
     query = query.order_by(files.c.id.asc() if order == "asc" else files.c.id.desc()).limit(limit + 1)
     rows = [FileRow(**row._mapping) for row in connection.execute(query)]
-    return Page(tuple(rows[:limit]), len(rows) > limit)
+    return RowPage(tuple(rows[:limit]), len(rows) > limit)
 
 
 def delete(connection: Connection, file_id: str) -> bool:

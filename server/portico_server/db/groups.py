@@ -12,11 +12,11 @@ from sqlalchemy import Connection, and_, exists, func, insert, select, update
 from sqlalchemy import delete as sql_delete
 
 from portico.wire import Place
-from portico_server.db import chunks, hits, weight
-from portico_server.db.changes import GROUP
-from portico_server.db.chunks import Piece, parts
+from portico_server.db import chunks, hits, indexed
+from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.chunks import FileChunks, parts
 from portico_server.db.hits import HitRow
-from portico_server.db.indexed import Indexed
+from portico_server.db.indexed import IndexedChunks
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import files, group_files, groups, store_files
 from portico_server.db.stores import StoreFileRow, file_columns
@@ -84,7 +84,7 @@ def remove(connection: Connection, store_id: str, name: str) -> None:
         chunk_table.c.store_id == store_id, chunk_table.c.group_name == name
     )
     inside = connection.execute(held.distinct()).scalars().all()
-    weight.add(connection, store_id, weight.in_group(connection, store_id, inside, name), {})
+    indexed.add_bytes(connection, store_id, indexed.bytes_in_group(connection, store_id, inside, name), {})
     connection.execute(sql_delete(groups).where(groups.c.store_id == store_id, groups.c.name == name))
     chunks.remove_group(connection, store_id, name)
 
@@ -114,7 +114,7 @@ def counts(
         for row in connection.execute(per_group.group_by(chunk_table.c.group_name)):
             sizes[row.group_name] += row.size
     # A group whose first file is in the making has chunks and no file yet.
-    names = {GROUP, *sizes, *completed}
+    names = {DEFAULT_GROUP, *sizes, *completed}
     return {name: GroupCounts(completed[name], failed[name], sizes[name]) for name in names}
 
 
@@ -151,7 +151,9 @@ def unfinished(connection: Connection) -> list[str]:
     return [row.store_id for row in rows]
 
 
-def put(connection: Connection, group: GroupRow, batch: Sequence[Indexed], model: str | None) -> set[str]:
+def put(
+    connection: Connection, group: GroupRow, batch: Sequence[IndexedChunks], model: str | None
+) -> set[str]:
     """Write runs of chunks of files in this group, in order; the ids of those files that they were written for.
 
     None if the group has gone or changed in the meantime; a file that has gone is left out.
@@ -164,15 +166,15 @@ def put(connection: Connection, group: GroupRow, batch: Sequence[Indexed], model
     )
     kept = set(connection.execute(here).scalars())
     ours = [item for item in batch if item.row.file_id in kept]
-    pieces = [Piece(item.row.file_id, item.chunks, item.data, item.first) for item in ours]
+    pieces = [FileChunks(item.row.file_id, item.chunks, item.data, item.first) for item in ours]
     fresh = [piece.file_id for piece in pieces if piece.first]
-    before = weight.in_group(connection, group.store_id, fresh, group.name)
+    before = indexed.bytes_in_group(connection, group.store_id, fresh, group.name)
     chunks.put(connection, group.store_id, pieces, model, group=group.name)
     after: dict[str, int] = {}
     for piece in pieces:
         size = sum(len(chunk.text.encode()) for chunk in piece.chunks) + sum(map(len, piece.data or ()))
         after[piece.file_id] = after.get(piece.file_id, 0) + size
-    weight.add(connection, group.store_id, before, after)
+    indexed.add_bytes(connection, group.store_id, before, after)
     for item in ours:
         if item.finished:
             _note(connection, group, item.row.file_id, None)
@@ -181,14 +183,14 @@ def put(connection: Connection, group: GroupRow, batch: Sequence[Indexed], model
 
 def fail_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
     """Note that a file cannot be in this group, and why."""
-    nothing = Indexed(row, (), None, first=True, finished=False, used=0)
+    nothing = IndexedChunks(row, (), None, first=True, finished=False, used=0)
     if put(connection, group, [nothing], None):
         _note(connection, group, row.file_id, error)
 
 
-def give_up(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
+def give_up_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
     """As `fail_file`, but what there is of the file in this group stays: `retry` lets it go on from there."""
-    nothing = Indexed(row, (), None, first=False, finished=False, used=0)
+    nothing = IndexedChunks(row, (), None, first=False, finished=False, used=0)
     if put(connection, group, [nothing], None):
         _note(connection, group, row.file_id, error)
 

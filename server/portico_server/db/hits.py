@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Text, bindparam, cast, func, select
 
 from portico.wire import Place
 from portico_server.core.request import Attributes
-from portico_server.db.changes import GROUP
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import in_file, parts, place_of, runs
 from portico_server.db.schema import chunks, files, store_files
 
@@ -82,7 +82,7 @@ def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attribu
 
 
 def ranges_of_files(
-    connection: Connection, store_id: str, file_ids: Sequence[str], group: str = GROUP
+    connection: Connection, store_id: str, file_ids: Sequence[str], group: str = DEFAULT_GROUP
 ) -> list[tuple[int, int]]:
     """The ids of all chunks of ``file_ids`` in a group as (first, last) of each run without a gap."""
     found: list[tuple[int, int]] = []

@@ -1,4 +1,5 @@
-"""Models that an operator added while the daemon ran, and aliases."""
+"""Models, aliases and adapters that an operator or a training run added, and how models did in the test of their
+answers."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from portico_server.db.names import require_free
-from portico_server.db.schema import aliases, models
+from portico_server.db.schema import adapters, aliases, answer_tests, models
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class ModelRow:
     created_at: float
 
 
-def every(connection: Connection) -> list[ModelRow]:
+def list_models(connection: Connection) -> list[ModelRow]:
     """All of them, oldest first."""
     rows = connection.execute(
         select(models.c.name, models.c.owner, models.c.spec, models.c.created_at).order_by(
@@ -33,20 +34,20 @@ def every(connection: Connection) -> list[ModelRow]:
     return [ModelRow(**row._mapping) for row in rows]
 
 
-def put(connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any]) -> None:
+def put_model(connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any]) -> None:
     """Add a model or replace the one of this name. Raises `Conflict` if an app has the name."""
     require_free(connection, owner, name, "model")
     connection.execute(delete(models).where(models.c.name == name))
     connection.execute(insert(models).values(name=name, owner=owner, spec=dict(spec), created_at=time.time()))
 
 
-def remove(connection: Connection, name: str) -> None:
+def remove_model(connection: Connection, name: str) -> None:
     """Forget a model and the aliases that point to it."""
     connection.execute(delete(models).where(models.c.name == name))
     connection.execute(delete(aliases).where(aliases.c.target == name))
 
 
-def every_alias(connection: Connection) -> dict[str, str]:
+def list_aliases(connection: Connection) -> dict[str, str]:
     """Alias to name."""
     return {row.name: row.target for row in connection.execute(select(aliases.c.name, aliases.c.target))}
 
@@ -56,3 +57,75 @@ def put_alias(connection: Connection, name: str, target: str) -> None:
     require_free(connection, None, name, "model")
     connection.execute(delete(aliases).where(aliases.c.name == name))
     connection.execute(insert(aliases).values(name=name, target=target))
+
+
+# Adapters that an operator or a training run added.
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRow:
+    """One added adapter; ``spec`` says where it is kept, its scale and what it consists of."""
+
+    name: str
+    base: str
+    owner: str | None
+    spec: Mapping[str, Any]
+    created_at: float
+
+
+def list_adapters(connection: Connection) -> list[AdapterRow]:
+    """All of them, oldest first."""
+    columns = (adapters.c.name, adapters.c.base, adapters.c.owner, adapters.c.spec, adapters.c.created_at)
+    rows = connection.execute(select(*columns).order_by(adapters.c.created_at, adapters.c.name))
+    return [AdapterRow(**row._mapping) for row in rows]
+
+
+def add_adapter(connection: Connection, row: AdapterRow) -> None:
+    """Keep a new one. Raises `Conflict` if an app has the name."""
+    require_free(connection, row.owner, row.name, "model")
+    connection.execute(
+        insert(adapters).values(
+            name=row.name, base=row.base, owner=row.owner, spec=dict(row.spec), created_at=row.created_at
+        )
+    )
+
+
+def change_adapter(connection: Connection, name: str, spec: Mapping[str, Any]) -> None:
+    """Give one another spec."""
+    connection.execute(update(adapters).where(adapters.c.name == name).values(spec=dict(spec)))
+
+
+def remove_adapter(connection: Connection, name: str) -> None:
+    """Forget one, and the aliases that point to it."""
+    connection.execute(delete(adapters).where(adapters.c.name == name))
+    connection.execute(delete(aliases).where(aliases.c.target == name))
+
+
+# How models did in the test that decides whether they answer in their own words.
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTestRow:
+    """``correct`` of ``total`` questions; ``model`` is the name that it had then."""
+
+    identity: str
+    model: str
+    correct: int
+    total: int
+    tested_at: float
+
+
+def answer_test(connection: Connection, identity: str) -> AnswerTestRow | None:
+    """The result of a model, by what tells it apart from others."""
+    row = connection.execute(select(answer_tests).where(answer_tests.c.identity == identity)).one_or_none()
+    return None if row is None else AnswerTestRow(**row._mapping)
+
+
+def put_answer_test(connection: Connection, identity: str, model: str, correct: int, total: int) -> None:
+    """Keep a result in the place of an earlier one."""
+    connection.execute(delete(answer_tests).where(answer_tests.c.identity == identity))
+    connection.execute(
+        insert(answer_tests).values(
+            identity=identity, model=model, correct=correct, total=total, tested_at=time.time()
+        )
+    )

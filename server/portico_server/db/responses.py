@@ -10,13 +10,13 @@ from typing import Any, Literal, TypeAlias
 import orjson
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
-from portico_server.db import conversations, once
+from portico_server.db import conversations, dedupe
 from portico_server.db.database import Database
 from portico_server.db.schema import response_events, responses
 
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
-OPEN = ("queued", "in_progress")
+OPEN_STATUSES = ("queued", "in_progress")
 """What a response in the background goes through before it has ended."""
 
 
@@ -45,7 +45,7 @@ class ResponseRow:
         return before + list(orjson.loads(self.document)["output"])
 
 
-Kept: TypeAlias = Literal["kept", "gone", "changed", "ended"]
+SaveOutcome: TypeAlias = Literal["kept", "gone", "changed", "ended"]
 """What became of a response: kept; its conversation was removed, or changed meanwhile; it was ended or deleted."""
 
 _COLUMNS = [responses.c[name] for name in ResponseRow.__dataclass_fields__]
@@ -54,7 +54,7 @@ _COLUMNS = [responses.c[name] for name in ResponseRow.__dataclass_fields__]
 _SHRUNK = b'{"kept":'
 """How an event begins of which parts stand in the document: what is told itself begins with its type."""
 
-SMALL = 32_768
+MAX_DIRECT_CHARS = 32_768
 """Characters of a response that is written where it was made."""
 
 _INSERT = (
@@ -69,13 +69,13 @@ async def keep_soon(database: Database, row: ResponseRow) -> None:
         *(row.id, row.owner, row.run_id, row.previous_id, row.conversation_id, row.status, row.background),
         *(row.input, row.document, row.created_at, row.finished_at),
     )
-    if len(row.input) + len(row.document) < SMALL and database.swiftly(_INSERT, [values]):
+    if len(row.input) + len(row.document) < MAX_DIRECT_CHARS and database.swiftly(_INSERT, [values]):
         return
     written = database.rows(_INSERT, [values], full=False)
     await (written if written is not None else database.jot(keep, row))
 
 
-def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> Kept:
+def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> SaveOutcome:
     """Keep one that has ended, and its items at the end of its conversation, which had ``after`` items."""
     if row.conversation_id is not None and after is not None:
         kept = conversations.extend(connection, row.conversation_id, row.items, after)
@@ -97,12 +97,12 @@ def finish(
     document: str,
     after: int | None = None,
     events: Sequence[tuple[int, bytes]] = (),
-) -> Kept:
+) -> SaveOutcome:
     """Write the end of one that was begun, once, with its last ``events``; its items go to the end of its conversation
     if that had ``after`` items.
     """
     row = get(connection, response_id)
-    if row is None or row.status not in OPEN:
+    if row is None or row.status not in OPEN_STATUSES:
         return "ended"
     if row.conversation_id is not None and after is not None:
         items = orjson.loads(row.input) + orjson.loads(document)["output"]
@@ -123,7 +123,7 @@ def note(connection: Connection, response_id: str, status: Status, document: str
     """Write down how far one has come that is being made; whether it still is."""
     changed = connection.execute(
         update(responses)
-        .where(responses.c.id == response_id, responses.c.status.in_(OPEN))
+        .where(responses.c.id == response_id, responses.c.status.in_(OPEN_STATUSES))
         .values(status=status, document=document)
     )
     return changed.rowcount == 1
@@ -200,11 +200,11 @@ def _shrink_events(connection: Connection, response_id: str, document: str) -> N
     """Take out of the events of a response that has ended what stands in its document: each item is told four times."""
     long = select(response_events.c.seq, response_events.c.data).where(
         response_events.c.response_id == response_id,
-        func.length(response_events.c.data) >= once.MIN_CHARACTERS,
+        func.length(response_events.c.data) >= dedupe.MIN_PART_CHARS,
     )
-    kept = once.places(orjson.loads(document))
+    kept = dedupe.long_parts(orjson.loads(document))
     for row in connection.execute(long).all():
-        smaller, parts = once.take_out(orjson.loads(row.data), kept)
+        smaller, parts = dedupe.replace_kept(orjson.loads(row.data), kept)
         if parts:
             data = _SHRUNK + orjson.dumps(parts) + b',"event":' + orjson.dumps(smaller) + b"}"
             at = (response_events.c.response_id == response_id) & (response_events.c.seq == row.seq)
@@ -217,7 +217,7 @@ def _whole(data: bytes, document: dict[str, Any]) -> bytes:
         return data
     found = orjson.loads(data)
     return orjson.dumps(
-        once.put_back(found["event"], found["kept"], lambda place: once.part(document, place))
+        dedupe.restore_kept(found["event"], found["kept"], lambda place: dedupe.part(document, place))
     )
 
 

@@ -12,9 +12,9 @@ from typing import Final, TypeAlias
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, func, or_, select
 
 from portico_server.db.schema import batches, questions, runs, steps, usage, usage_days
-from portico_server.db.usage import DAY
+from portico_server.db.usage import DAY_S
 
-ENDED: Final = ("completed", "failed", "cancelled")
+ENDED_STATUSES: Final = ("completed", "failed", "cancelled")
 """What a run never leaves again. All others are queued, at work or waiting, and are left alone at any age."""
 
 Count: TypeAlias = Callable[[Connection, float], int]
@@ -23,12 +23,12 @@ Forget: TypeAlias = Callable[[Connection, float, int], int]
 
 def remembered(before: float) -> ScalarSelect[str]:
     """The ids of the durable runs that stay when what ended before a moment goes."""
-    stays = or_(runs.c.status.not_in(ENDED), runs.c.finished_at >= before)
+    stays = or_(runs.c.status.not_in(ENDED_STATUSES), runs.c.finished_at >= before)
     return select(runs.c.id).where(stays).scalar_subquery()
 
 
 def _old_runs(before: float) -> ColumnElement[bool]:
-    return runs.c.status.in_(ENDED) & (runs.c.finished_at < before)
+    return runs.c.status.in_(ENDED_STATUSES) & (runs.c.finished_at < before)
 
 
 def count_runs(connection: Connection, before: float) -> int:
@@ -82,5 +82,5 @@ def forget_usage(connection: Connection, before: float, limit: int) -> int:
     old = [row.id for row in connection.execute(oldest) if row.created_at < before]
     if old:
         connection.execute(delete(usage).where(usage.c.id.in_(old)))
-    connection.execute(delete(usage_days).where(usage_days.c.day < int(before // DAY)))
+    connection.execute(delete(usage_days).where(usage_days.c.day < int(before // DAY_S)))
     return len(old)

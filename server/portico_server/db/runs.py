@@ -12,18 +12,18 @@ import orjson
 from sqlalchemy import Connection, func, insert, or_, select, true, update
 
 from portico_server.core import binding, trace
-from portico_server.db import once, questions
+from portico_server.db import dedupe, questions
 from portico_server.db.schema import run_events, runs, steps
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
-LONG_RESULT_CHARACTERS = 1_000
+LONG_RESULT_CHARS = 1_000
 """From which on parts of a result are not written again that are outputs of steps."""
 
-MIN_ARGUMENTS_CHARACTERS = 1_000
+MIN_ARGUMENTS_CHARS = 1_000
 """From which on the event of a question does not repeat its arguments, which stand in the question's row."""
 
-HELD = ("running", "waiting")
+HELD_STATUSES = ("running", "waiting")
 """What a run is while a daemon holds it by a lease."""
 
 
@@ -61,7 +61,7 @@ def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
     """Runs that have not ended, as (kind, status, how many, when the oldest was made)."""
     rows = connection.execute(
         select(runs.c.kind, runs.c.status, func.count(), func.min(runs.c.created_at))
-        .where(runs.c.status.in_(("queued", *HELD)))
+        .where(runs.c.status.in_(("queued", *HELD_STATUSES)))
         .group_by(runs.c.kind, runs.c.status)
     )
     return [(kind, status, number, oldest) for kind, status, number, oldest in rows]
@@ -177,7 +177,7 @@ def claim(
     now = time.time()
     living = (
         select(runs.c.kind + "\n" + runs.c.name)
-        .where(runs.c.status.in_(HELD), runs.c.lease_expires >= now)
+        .where(runs.c.status.in_(HELD_STATUSES), runs.c.lease_expires >= now)
         .scalar_subquery()
     )
     waiting = (
@@ -186,7 +186,7 @@ def claim(
             runs.c.kind.in_(kinds),
             or_(
                 runs.c.status == "queued",
-                runs.c.status.in_(HELD) & (runs.c.lease_expires < now),
+                runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_expires < now),
             ),
             or_(runs.c.kind.in_(shared), (runs.c.kind + "\n" + runs.c.name).not_in(living)),
         )
@@ -245,7 +245,7 @@ def release_all(connection: Connection, holder: str) -> int:
     """Give up every lease but those of ``holder``, when no other daemon can hold one (one daemon per SQLite file). How
     many there were.
     """
-    others = runs.c.status.in_(HELD) & (runs.c.lease_owner.is_distinct_from(holder))
+    others = runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_owner.is_distinct_from(holder))
     return connection.execute(update(runs).where(others).values(status="queued", lease_owner=None)).rowcount
 
 
@@ -281,15 +281,15 @@ def finish(
 def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[Any, str | None]:
     """A long result without what is the output of a step, and where that belongs, for ``result_step``."""
     try:
-        if len(orjson.dumps(result)) < LONG_RESULT_CHARACTERS:
+        if len(orjson.dumps(result)) < LONG_RESULT_CHARS:
             return result, None
         outputs = select(steps.c.path, steps.c.output).where(
             steps.c.run_id == run_id,
             steps.c.status == "completed",
-            func.length(steps.c.output) >= once.MIN_CHARACTERS // 4,  # characters, of up to four bytes
+            func.length(steps.c.output) >= dedupe.MIN_PART_CHARS // 4,  # characters, of up to four bytes
         )
-        kept = {once.digest(output): path for path, output in connection.execute(outputs)}
-        smaller, parts = once.take_out(result, kept)
+        kept = {dedupe.digest(output): path for path, output in connection.execute(outputs)}
+        smaller, parts = dedupe.replace_kept(result, kept)
     except TypeError:  # a whole number beyond 64 bits
         return result, None
     return smaller, orjson.dumps(parts).decode() if parts else None
@@ -303,7 +303,7 @@ def _with_steps(connection: Connection, run_id: str, result: Any, parts: str) ->
         output = select(steps.c.output).where(steps.c.run_id == run_id, steps.c.path == path)
         return orjson.loads(connection.execute(output).scalar() or b"null")
 
-    return once.put_back(result, found, fetch)
+    return dedupe.restore_kept(result, found, fetch)
 
 
 def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
@@ -312,7 +312,7 @@ def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, An
     """
     changed = connection.execute(
         update(runs)
-        .where(runs.c.id == run_id, runs.c.status.in_(("queued", *HELD)))
+        .where(runs.c.id == run_id, runs.c.status.in_(("queued", *HELD_STATUSES)))
         .values(
             status="cancelled",
             error=dict(error),
@@ -373,7 +373,7 @@ def events(connection: Connection, run_id: str, after: int, limit: int) -> list[
 def _without_arguments(connection: Connection, event: Mapping[str, Any]) -> Mapping[str, Any]:
     """An event as it is journalled: without long arguments that are those of its question."""
     arguments = event.get("arguments")
-    if event.get("type") != "asked" or not arguments or len(_json(arguments)) < MIN_ARGUMENTS_CHARACTERS:
+    if event.get("type") != "asked" or not arguments or len(_json(arguments)) < MIN_ARGUMENTS_CHARS:
         return event
     if questions.arguments(connection, event["id"]) != arguments:
         return event  # something in them is hidden

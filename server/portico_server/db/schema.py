@@ -18,15 +18,6 @@ from sqlalchemy import (
     false,
 )
 
-from portico_server.db.metadata import metadata
-from portico_server.db.schema_batches import batch_lines, batches
-from portico_server.db.schema_evals import (
-    eval_items,
-    eval_outputs,
-    eval_runs,
-    eval_searches,
-    evals,
-)
 from portico_server.db.schema_knowledge import (
     changes,
     chunks,
@@ -34,14 +25,22 @@ from portico_server.db.schema_knowledge import (
     files,
     group_files,
     groups,
+    metadata,
     store_files,
     store_skips,
     stores,
     vectors,
 )
-from portico_server.db.schema_responses import (
+from portico_server.db.schema_openai import (
+    batch_lines,
+    batches,
     conversation_items,
     conversations,
+    eval_items,
+    eval_outputs,
+    eval_runs,
+    eval_searches,
+    evals,
     response_events,
     responses,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -80,7 +80,7 @@ class Remembered:
     last: int = 0
 
 
-Saved = Literal["saved", "gone", "changed"]
+SessionSaved = Literal["saved", "gone", "changed"]
 """What became of a turn: kept; the session was removed; somebody else changed what the turn built upon."""
 
 _SESSION = [sessions.c[name] for name in SessionRow.__dataclass_fields__]
@@ -249,7 +249,7 @@ def save(
     run_id: str | None,
     seen: Mapping[str, int],
     title: str = "",
-) -> Saved:
+) -> SessionSaved:
     """Add messages as (agent, message, moment) and replace states: all of it, or nothing.
 
     ``seen``: the number of the last message of each agent that the turn built upon. ``title`` is for one that has none.
@@ -375,3 +375,59 @@ def forget(connection: Connection, before: float, limit: int) -> int:
     """Remove sessions that were not used since a moment; how many."""
     old = select(sessions.c.id).where(sessions.c.updated_at < before).limit(limit)
     return connection.execute(delete(sessions).where(sessions.c.id.in_(old))).rowcount
+
+
+# In which message of which session an agent was told something: by the run that it was told in.
+
+
+ToldText = tuple[str, str]
+"""An agent, by its path, and a run."""
+
+
+def told_in_session(
+    connection: Connection, app: str, owner: str, name: str, told: ToldText
+) -> tuple[SessionRow | None, MessageRow | None]:
+    """A session, and the message that an agent was given in it in a run.
+
+    Apps of one name, one's own and the shared one, may each have a session of that name: the one with the message.
+    """
+    rows = connection.execute(
+        select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner, sessions.c.name == name)
+    ).scalars()
+    found = [row for session_id in rows if (row := get(connection, session_id)) is not None]
+    agent, run_id = told
+    for row in found:
+        first = connection.execute(
+            select(*_MESSAGE)
+            .where(session_messages.c.session_id == row.id, session_messages.c.agent == agent)
+            .where(session_messages.c.run_id == run_id)
+            .order_by(session_messages.c.seq)
+            .limit(1)
+        ).first()
+        if first is not None:
+            return row, MessageRow(*first)
+    return (found[0] if found else None), None
+
+
+def told_in_copies(
+    connection: Connection, app: str, owner: str, told: Collection[ToldText]
+) -> dict[ToldText, tuple[SessionRow, MessageRow]]:
+    """The same of any session of ``owner`` with ``app`` that has the message: the oldest one, where several do."""
+    mine = select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner)
+    rows = connection.execute(
+        select(session_messages.c.session_id, *_MESSAGE)
+        .where(session_messages.c.session_id.in_(mine))
+        .where(session_messages.c.run_id.in_({run for _agent, run in told}))
+        .order_by(session_messages.c.session_id, session_messages.c.seq)
+    )
+    first: dict[ToldText, tuple[str, MessageRow]] = {}
+    for session_id, *row in rows:
+        message = MessageRow(*row)
+        first.setdefault((message.agent, str(message.run_id)), (session_id, message))
+    found: dict[ToldText, tuple[SessionRow, MessageRow]] = {}
+    for which in first.keys() & set(told):
+        session_id, message = first[which]
+        session = get(connection, session_id)
+        if session is not None:
+            found[which] = (session, message)
+    return found

@@ -19,7 +19,7 @@ FREED_PAGES: Final = 512
 
 BUSY_TIMEOUT_S: Final = 30.0
 
-INCREMENTAL: Final = 2
+AUTO_VACUUM_INCREMENTAL: Final = 2
 """What SQLite calls a database that can give pages back a few at a time."""
 
 
@@ -146,7 +146,7 @@ def free_bytes(connection: sqlite3.Connection) -> int:
 
 def is_incremental(connection: sqlite3.Connection) -> bool:
     """Whether the database can give pages back a few at a time."""
-    return _pragma(connection, "auto_vacuum") == INCREMENTAL
+    return _pragma(connection, "auto_vacuum") == AUTO_VACUUM_INCREMENTAL
 
 
 def give_back(connection: sqlite3.Connection) -> bool:
@@ -161,7 +161,7 @@ def convert(connection: sqlite3.Connection) -> None:
 
     Others read meanwhile and do not write. Needs room for a second copy of what is in use.
     """
-    connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+    connection.execute(f"PRAGMA auto_vacuum={AUTO_VACUUM_INCREMENTAL}")
     connection.execute("VACUUM")
 
 

@@ -55,7 +55,7 @@ def used(row: StepRow) -> Usage:
 OUTPUT_OF, INPUT_OF = "@", "<"
 """How an input or output begins that stands with another step of the run, whose path follows: no JSON begins so."""
 
-MAX_SHOWN_CHARACTERS = 4_000
+MAX_SHOWN_CHARS = 4_000
 """Characters of an input, or of an output that nobody resumes from, that the trace keeps."""
 
 _NAMES = StepRow._fields
@@ -139,9 +139,9 @@ def _whole(rows: list[StepRow]) -> list[StepRow]:
 
 def cut(text: str) -> str:
     """JSON text, cut to what a person looks at."""
-    if len(text) <= MAX_SHOWN_CHARACTERS:
+    if len(text) <= MAX_SHOWN_CHARS:
         return text
-    return orjson.dumps(f"{text[:MAX_SHOWN_CHARACTERS]} … {len(text):,} characters").decode()
+    return orjson.dumps(f"{text[:MAX_SHOWN_CHARS]} … {len(text):,} characters").decode()
 
 
 def spent(connection: Connection, run_id: str) -> Usage | None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Select, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
 from portico_server.db import chunks
 from portico_server.db import files as file_rows
-from portico_server.db.files import MIRRORED, Order, Page
+from portico_server.db.files import MIRRORED_OWNER, Order, RowPage
 from portico_server.db.names import claim_of, lock, require_free
-from portico_server.db.schema import files, group_files, store_files, stores
+from portico_server.db.schema import files, group_files, store_files, store_skips, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
@@ -60,7 +60,7 @@ class StoreRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FileCounts:
+class StoreFileCounts:
     """How many files of a store or a batch are in which state."""
 
     in_progress: int = 0
@@ -188,11 +188,11 @@ def touch(connection: Connection, store_id: str) -> None:
     connection.execute(update(stores).where(stores.c.id == store_id).values(last_active_at=time.time()))
 
 
-def delete(connection: Connection, store_id: str) -> list[str]:
+def delete_store(connection: Connection, store_id: str) -> list[str]:
     """Remove a store with everything in it; the digests of mirrored files whose bytes nobody needs now."""
     chunks.remove_store(connection, store_id)
     connection.execute(sql_delete(stores).where(stores.c.id == store_id))
-    mine = files.c.owner == f"{MIRRORED}{store_id}"
+    mine = files.c.owner == f"{MIRRORED_OWNER}{store_id}"
     digests = {row.sha256 for row in connection.execute(select(files.c.sha256).where(mine))}
     connection.execute(sql_delete(files).where(mine))
     return sorted(digest for digest in digests if not file_rows.is_held(connection, digest))
@@ -206,7 +206,7 @@ def free(connection: Connection, store_id: str) -> None:
     connection.execute(update(store_files).where(completed).values(status="in_progress", usage_bytes=0))
 
 
-def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[FileCounts, int]]:
+def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[StoreFileCounts, int]]:
     """For each store that holds files: how many are in which state, and the bytes its chunks take."""
     found: dict[str, dict[str, int]] = {}
     used: dict[str, int] = {}
@@ -223,7 +223,7 @@ def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[
     for row in rows:
         found.setdefault(row.store_id, {})[row.status] = row.files
         used[row.store_id] = used.get(row.store_id, 0) + int(row.used or 0)
-    return {store_id: (FileCounts(**states), used[store_id]) for store_id, states in found.items()}
+    return {store_id: (StoreFileCounts(**states), used[store_id]) for store_id, states in found.items()}
 
 
 def problems(connection: Connection, store_ids: Iterable[str]) -> dict[str, str]:
@@ -346,7 +346,7 @@ def file_page(
     order: Order = "desc",
     status: FileStatus | None = None,
     among: Sequence[str] | None = None,
-) -> Page[StoreFileRow]:
+) -> RowPage[StoreFileRow]:
     """Files of a store by the time they were attached; ``among``: only these files."""
     query = select(*_FILE).select_from(_JOINED).where(store_files.c.store_id == store_id)
     if status is not None:
@@ -362,7 +362,7 @@ def file_page(
     backwards = before is not None and after is None
     rows = _sorted_files(connection, query, rising=rising is not backwards, limit=limit + 1)
     data = rows[:limit]
-    return Page(tuple(reversed(data)) if backwards else tuple(data), len(rows) > limit)
+    return RowPage(tuple(reversed(data)) if backwards else tuple(data), len(rows) > limit)
 
 
 def _beyond(row: StoreFileRow, *, forward: bool) -> Any:
@@ -427,3 +427,53 @@ def detach(connection: Connection, store_id: str, file_id: str) -> bool:
     chunks.remove_file(connection, store_id, file_id)
     this = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
     return connection.execute(sql_delete(store_files).where(this)).rowcount > 0
+
+
+# What the last look at what a store follows left out.
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRows:
+    """How many files and folders were skipped, by reason, and the first of them by name; ``looked_at`` is when."""
+
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    looked_at: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of them are named."""
+        return sum(self.reasons.values()) == len(self.names)
+
+
+def put_skips(connection: Connection, store_id: str, skips: SkippedRows) -> None:
+    """Keep what was skipped instead of what was known before."""
+    connection.execute(delete(store_skips).where(store_skips.c.store_id == store_id))
+    connection.execute(
+        insert(store_skips).values(
+            store_id=store_id,
+            reasons=dict(skips.reasons),
+            names=dict(skips.names),
+            looked_at=skips.looked_at,
+        )
+    )
+
+
+def skips_of(connection: Connection, store_id: str) -> SkippedRows | None:
+    """What is known of a store; ``None`` before its first look."""
+    row = connection.execute(
+        select(store_skips.c.reasons, store_skips.c.names, store_skips.c.looked_at).where(
+            store_skips.c.store_id == store_id
+        )
+    ).first()
+    return None if row is None else SkippedRows(row.reasons, row.names, row.looked_at)
+
+
+def skip_reasons(connection: Connection, store_ids: Iterable[str]) -> dict[str, Mapping[str, int]]:
+    """For each store that has skipped anything: how much, by reason."""
+    rows = connection.execute(
+        select(store_skips.c.store_id, store_skips.c.reasons).where(
+            store_skips.c.store_id.in_(list(store_ids))
+        )
+    )
+    return {row.store_id: row.reasons for row in rows if row.reasons}

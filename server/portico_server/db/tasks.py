@@ -13,7 +13,7 @@ from portico_server.db.schema import mcp_tasks, runs
 
 TaskStatus: TypeAlias = Literal["working", "completed", "failed", "cancelled"]
 
-LOST: Final = "The daemon ended before this call had, and the call with it. Call again."
+LOST_MESSAGE: Final = "The daemon ended before this call had, and the call with it. Call again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class TaskRow:
     finished_at: float | None = None
 
 
-_COLUMNS = [mcp_tasks.c[name] for name in TaskRow.__dataclass_fields__]
+_TASK_COLUMNS = [mcp_tasks.c[name] for name in TaskRow.__dataclass_fields__]
 
 
 def begin(connection: Connection, row: TaskRow, keep_seconds: float) -> None:
@@ -73,11 +73,11 @@ def lose(connection: Connection, *, every: bool) -> int:
     return connection.execute(
         update(mcp_tasks)
         .where(mcp_tasks.c.status == "working", gone, mcp_tasks.c.run_id.not_in(select(runs.c.id)))
-        .values(status="failed", message=LOST, finished_at=now)
+        .values(status="failed", message=LOST_MESSAGE, finished_at=now)
     ).rowcount
 
 
 def get(connection: Connection, task_id: str) -> TaskRow | None:
     """One of them, or ``None``."""
-    row = connection.execute(select(*_COLUMNS).where(mcp_tasks.c.id == task_id)).first()
+    row = connection.execute(select(*_TASK_COLUMNS).where(mcp_tasks.c.id == task_id)).first()
     return TaskRow(**row._mapping) if row else None

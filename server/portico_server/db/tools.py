@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Table, delete, insert, select
 
 from portico_server.db.schema import mcp_servers, tools
 
-TOOLS: Final[Table] = tools
-MCP_SERVERS: Final[Table] = mcp_servers
+TOOLS_TABLE: Final[Table] = tools
+MCP_SERVERS_TABLE: Final[Table] = mcp_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class SpecRow:
     created_at: float
 
 
-def every(connection: Connection, table: Table) -> list[SpecRow]:
+def list_specs(connection: Connection, table: Table) -> list[SpecRow]:
     """All rows of one of the two tables, oldest first."""
     rows = connection.execute(
         select(table.c.name, table.c.owner, table.c.spec, table.c.created_at).order_by(table.c.created_at)
@@ -33,12 +33,14 @@ def every(connection: Connection, table: Table) -> list[SpecRow]:
     return [SpecRow(**row._mapping) for row in rows]
 
 
-def put(connection: Connection, table: Table, name: str, owner: str | None, spec: Mapping[str, Any]) -> None:
+def put_spec(
+    connection: Connection, table: Table, name: str, owner: str | None, spec: Mapping[str, Any]
+) -> None:
     """Add one or replace the one of this name."""
     connection.execute(delete(table).where(table.c.name == name))
     connection.execute(insert(table).values(name=name, owner=owner, spec=dict(spec), created_at=time.time()))
 
 
-def remove(connection: Connection, table: Table, name: str) -> None:
+def remove_spec(connection: Connection, table: Table, name: str) -> None:
     """Forget one."""
     connection.execute(delete(table).where(table.c.name == name))

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import Connection, func, insert, select, update
 
 from portico_server.db import runs
-from portico_server.db.files import Page
+from portico_server.db.files import RowPage
 from portico_server.db.schema import tuning_events, tuning_jobs
 
 EventKind: TypeAlias = Literal["message", "metrics", "checkpoint"]
@@ -89,7 +89,7 @@ def page(
     after: JobRow | None = None,
     limit: int = 20,
     metadata: Mapping[str, str] | None = None,
-) -> Page[JobRow]:
+) -> RowPage[JobRow]:
     """The newest jobs first: all, or those of ``owner`` and of the house; with all of ``metadata`` if it is given."""
     query = select(*_COLUMNS).order_by(tuning_jobs.c.id.desc())
     if owner is not None:
@@ -99,7 +99,7 @@ def page(
     for name, value in (metadata or {}).items():
         query = query.where(tuning_jobs.c.spec["metadata"][name].as_string() == value)
     rows = [JobRow(**row._mapping) for row in connection.execute(query.limit(limit + 1))]
-    return Page(tuple(rows[:limit]), len(rows) > limit)
+    return RowPage(tuple(rows[:limit]), len(rows) > limit)
 
 
 def unfinished(connection: Connection) -> set[str]:
@@ -195,14 +195,14 @@ def rewind(connection: Connection, job_id: str, step: int) -> None:
 
 def newest(
     connection: Connection, job_id: str, kinds: Sequence[str], *, before: int | None = None, limit: int = 20
-) -> Page[EventRow]:
+) -> RowPage[EventRow]:
     """Events of some kinds, the newest first, those before the number ``before``."""
     query = select(*_EVENT_COLUMNS).where(tuning_events.c.job_id == job_id, tuning_events.c.kind.in_(kinds))
     if before is not None:
         query = query.where(tuning_events.c.seq < before)
     rows = connection.execute(query.order_by(tuning_events.c.seq.desc()).limit(limit + 1))
     found = [EventRow(**row._mapping) for row in rows]
-    return Page(tuple(found[:limit]), len(found) > limit)
+    return RowPage(tuple(found[:limit]), len(found) > limit)
 
 
 def following(connection: Connection, job_id: str, after: int, limit: int) -> list[EventRow]:

@@ -12,10 +12,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from portico_server.db.schema import usage, usage_days
 
-DAY = 86_400
+DAY_S = 86_400
 """Seconds of what is summed up."""
 
-NEVER = 1e12
+MAX_SINCE_S = 1e12
 """A moment that no call will see; later ones are taken for it."""
 
 
@@ -60,7 +60,7 @@ def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
     """Rows summed up, in the order of their keys: two daemons that write the same ones do not block each other."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        key = (int(row.created_at // DAY), row.key_id, row.name, row.operation)
+        key = (int(row.created_at // DAY_S), row.key_id, row.name, row.operation)
         held = found.get(key)
         if held is None:
             names = ("day", "key_id", "name", "operation")
@@ -120,12 +120,12 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
     """Calls and tokens since a moment, by name and operation, most calls first. Only of the day that the moment is in
     are the single calls read.
     """
-    since = min(since, NEVER)
-    first = math.ceil(since / DAY)
+    since = min(since, MAX_SINCE_S)
+    first = math.ceil(since / DAY_S)
     days = select(*(usage_days.c[name] for name in _TOLD)).where(usage_days.c.day >= first)
     one = literal(1).label("calls")
     rest = select(*(one if name == "calls" else usage.c[name] for name in _TOLD)).where(
-        usage.c.created_at >= since, usage.c.created_at < first * DAY
+        usage.c.created_at >= since, usage.c.created_at < first * DAY_S
     )
     if key_id is not None:
         days, rest = days.where(usage_days.c.key_id == key_id), rest.where(usage.c.key_id == key_id)

@@ -116,13 +116,13 @@ class Models:
         """Register the built-in models, those in the database, and their adapters; nothing is loaded or fetched."""
         for spec in BUILT_IN:
             self._register(spec, None, time.time())
-        for row in await self._database.read(rows.every):
+        for row in await self._database.read(rows.list_models):
             try:
                 self._register(ModelSpec.from_json(row.spec), row.owner, row.created_at)
             except PorticoError as error:
                 logger.error("the model %s is left out: %s", row.name, error.message)
         await self.adapters.start()
-        for name, target in (await self._database.read(rows.every_alias)).items():
+        for name, target in (await self._database.read(rows.list_aliases)).items():
             self._registry.alias(name, target)
         self._sweeping = asyncio.create_task(self._sweep(), name="unload idle models")
         self.machine.start()
@@ -234,7 +234,7 @@ class Models:
             self._enter(deployment)
         await self.adapters.configure(spec.name, spec.adapters)
         if keep:
-            await self._database.write(rows.put, spec.name, owner, spec.to_json())
+            await self._database.write(rows.put_model, spec.name, owner, spec.to_json())
         return self.get(spec.name)
 
     def spec(self, name: str) -> ModelSpec | None:
@@ -264,7 +264,7 @@ class Models:
         self._registry.remove(name, deployment.owner)
         self._deployments.pop(name, None)
         if forget:
-            await self._database.write(rows.remove, name)
+            await self._database.write(rows.remove_model, name)
             self._restore_built_in(name)
         await deployment.unload()
         if forget:

@@ -14,7 +14,7 @@ from portico_server.core.registry import Registry
 from portico_server.db import evals as rows
 from portico_server.db.database import Database
 from portico_server.db.evals import EvalRow
-from portico_server.db.files import Order, Page
+from portico_server.db.files import Order, RowPage
 from portico_server.evals import criteria
 from portico_server.evals.spec import Evaluation
 
@@ -86,7 +86,7 @@ class Evaluations:
         limit: int = 20,
         order: Order = "asc",
         by_update: bool = False,
-    ) -> Page[Evaluation]:
+    ) -> RowPage[Evaluation]:
         """The caller's."""
         caller.require(SCOPE)
         cursor = None if after is None else (await self.get(after, caller)).row
@@ -94,7 +94,7 @@ class Evaluations:
         found = await self._database.read(
             rows.page, owner, after=cursor, limit=limit, order=order, by_update=by_update
         )
-        return Page(tuple(evaluation(row) for row in found.data), found.has_more)
+        return RowPage(tuple(evaluation(row) for row in found.data), found.has_more)
 
     async def update(
         self, eval_id: str, name: str | None, metadata: Mapping[str, str] | None, caller: Principal

@@ -16,7 +16,7 @@ from portico_server.core.principal import Principal
 from portico_server.db import evals as rows
 from portico_server.db import runs
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
-from portico_server.db.files import Order, Page
+from portico_server.db.files import Order, RowPage
 from portico_server.evals import criteria, source
 from portico_server.evals.evals import Evaluations, evaluation
 from portico_server.evals.prepare import prepare
@@ -93,7 +93,7 @@ class EvalRuns:
         limit: int = 20,
         order: Order = "asc",
         statuses: Sequence[str] = (),
-    ) -> Page[EvalRunRow]:
+    ) -> RowPage[EvalRunRow]:
         """The runs of an evaluation, trials among them."""
         await self._evals.get(eval_id, caller)
         if after is not None:
@@ -101,7 +101,7 @@ class EvalRuns:
         found = await self._place.database.read(
             rows.runs_of, eval_id, after=after, limit=limit, order=order, statuses=statuses
         )
-        return Page(tuple([await self.settled(row) for row in found.data]), found.has_more)
+        return RowPage(tuple([await self.settled(row) for row in found.data]), found.has_more)
 
     async def settled(self, row: EvalRunRow) -> EvalRunRow:
         """The run, ended if the durable run behind it has ended: cancelled as a run, or given up."""
@@ -166,7 +166,7 @@ class EvalRuns:
         limit: int = 20,
         order: Order = "asc",
         statuses: Sequence[str] = (),
-    ) -> tuple[Page[OutputRow], Mapping[int, ItemRow]]:
+    ) -> tuple[RowPage[OutputRow], Mapping[int, ItemRow]]:
         """What became of the items, in their order, and the items themselves by number."""
         database = self._place.database
         found = await database.read(

@@ -16,10 +16,9 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Porti
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
-from portico_server.db import eval_searches as rows
 from portico_server.db import evals as eval_rows
-from portico_server.db.eval_searches import SearchRow
-from portico_server.db.evals import EvalRunRow
+from portico_server.db import evals as rows
+from portico_server.db.evals import EvalRunRow, EvalSearchRow
 from portico_server.evals import axes, criteria
 from portico_server.evals import prepare as items
 from portico_server.evals.axes import Halving, Settings
@@ -42,7 +41,7 @@ class SearchWork:
     def __init__(
         self,
         place: EvalServices,
-        row: SearchRow,
+        row: EvalSearchRow,
         test: Evaluation,
         context: Context,
         slots: asyncio.Semaphore,
@@ -118,7 +117,7 @@ class SearchWork:
         await heard(0, None)
         model = await place.trains.trained(job, caller, heard)
         made = await self._making.make(trial.settings or {}, model)
-        await place.database.write(rows.resource, trial.id, made.source.document, model)
+        await place.database.write(rows.change_source, trial.id, made.source.document, model)
         return made
 
     async def _cut(self, left: int) -> None:
@@ -126,7 +125,7 @@ class SearchWork:
         alive = await self._alive()
         if len(alive) > left:
             losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[left:]
-            await self._place.database.write(rows.give_up, [trial.id for trial in losers], STOPPED)
+            await self._place.database.write(rows.give_up_trials, [trial.id for trial in losers], STOPPED)
 
 
 def _load(trial: EvalRunRow) -> tuple[str, str]:
@@ -184,7 +183,7 @@ class EvalSearches:
         """What a search would take, everything about it checked. Raises as `create`."""
         return (await self._checked(await self._evals.get(eval_id, caller), given, caller)).plan
 
-    async def create(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> SearchRow:
+    async def create(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> EvalSearchRow:
         """Begin a search. All that can be wrong before something is asked is told now."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
@@ -193,7 +192,7 @@ class EvalSearches:
             for judge in sorted(criteria.judges_of(test.criteria)):
                 await self._place.registry.resolve(judge, caller)
         now = time.time()
-        row = SearchRow(
+        row = EvalSearchRow(
             id=new_id("evalsearch_"),
             eval_id=eval_id,
             owner=caller.id,
@@ -232,7 +231,7 @@ class EvalSearches:
         ids = sorted(trial.id for trial in made)
         made = [replace(trial, id=one) for trial, one in zip(made, ids, strict=True)]
         with binding(names.known):
-            await self._place.database.write(rows.begin, row, made, wish.prepared.items, KIND)
+            await self._place.database.write(rows.begin_search, row, made, wish.prepared.items, KIND)
         self._place.scheduler.look()
         return row
 
@@ -294,10 +293,10 @@ class EvalSearches:
 
     # --- what there is -----------------------------------------------------------------------------------------
 
-    async def get(self, eval_id: str, search_id: str, caller: Principal) -> SearchRow:
+    async def get(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """One search. Raises `NotFound`."""
         await self._evals.get(eval_id, caller)
-        row = await self._place.database.read(rows.get, search_id)
+        row = await self._place.database.read(rows.get_search, search_id)
         if row is None or row.eval_id != eval_id:
             raise NotFound(
                 f"There is no search '{search_id[:80]}' of this evaluation.",
@@ -306,13 +305,13 @@ class EvalSearches:
             )
         return await self._settled(row)
 
-    async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[SearchRow]:
+    async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[EvalSearchRow]:
         """The newest first."""
         await self._evals.get(eval_id, caller)
-        found = await self._place.database.read(rows.newest, eval_id, limit)
+        found = await self._place.database.read(rows.newest_searches, eval_id, limit)
         return [await self._settled(row) for row in found]
 
-    async def _settled(self, row: SearchRow) -> SearchRow:
+    async def _settled(self, row: EvalSearchRow) -> EvalSearchRow:
         if row.status not in WORKING:
             return row
         ended = await final_status(self._place, row.run_id)
@@ -320,18 +319,20 @@ class EvalSearches:
             return row
         status, error = ended
         database = self._place.database
-        await database.write(rows.move, row.id, status, since=WORKING, error=error, ended=True)
-        return await database.read(rows.get, row.id) or row
+        await database.write(rows.move_search, row.id, status, since=WORKING, error=error, ended=True)
+        return await database.read(rows.get_search, row.id) or row
 
-    async def trials(self, row: SearchRow) -> Sequence[EvalRunRow]:
+    async def trials(self, row: EvalSearchRow) -> Sequence[EvalRunRow]:
         """Its trials, the best first."""
         found = await self._place.database.read(rows.trials, row.id)
         return ranked(found, row.spec["objective"], row.spec["direction"])
 
-    async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> SearchRow:
+    async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """End a search; what is done of it stays. Raises `Conflict` if it has ended."""
         row = await self.get(eval_id, search_id, caller)
-        moved = await self._place.database.write(rows.move, row.id, "canceled", since=WORKING, ended=True)
+        moved = await self._place.database.write(
+            rows.move_search, row.id, "canceled", since=WORKING, ended=True
+        )
         if not moved:
             raise Conflict(
                 f"The search '{row.id}' is {row.status} already.", code="search_ended", param="search_id"
@@ -385,21 +386,23 @@ class EvalSearches:
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         database = self._place.database
-        row = await database.read(rows.get, str(payload["search"]))
+        row = await database.read(rows.get_search, str(payload["search"]))
         found = None if row is None else await database.read(eval_rows.get, row.eval_id)
         if row is None or found is None:
             raise Unavailable("The evaluation is gone.", code="eval_not_found")
-        if not await database.write(rows.move, row.id, "in_progress", since=WORKING):
+        if not await database.write(rows.move_search, row.id, "in_progress", since=WORKING):
             return {"search": row.id, "status": row.status}
         try:
             best = await SearchWork(self._place, row, evaluation(found), context, self._slots).do()
         except EndedError:
             return {"search": row.id, "status": "canceled"}
         except PorticoError as error:
-            await database.write(rows.move, row.id, "failed", since=WORKING, error=told(error), ended=True)
+            await database.write(
+                rows.move_search, row.id, "failed", since=WORKING, error=told(error), ended=True
+            )
             raise
         state = {"best": best}
-        await database.write(rows.move, row.id, "completed", since=WORKING, state=state, ended=True)
+        await database.write(rows.move_search, row.id, "completed", since=WORKING, state=state, ended=True)
         return {"search": row.id, "status": "completed", **state}
 
 

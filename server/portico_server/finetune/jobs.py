@@ -22,7 +22,7 @@ from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import runs, tuning
 from portico_server.db.database import Database
-from portico_server.db.files import Page
+from portico_server.db.files import RowPage
 from portico_server.db.tuning import EventRow, JobRow, NewEvent
 from portico_server.finetune import overrides
 from portico_server.finetune.choose import choose
@@ -197,7 +197,7 @@ class Jobs:
         after: str | None = None,
         limit: int = 20,
         metadata: Mapping[str, str] | None = None,
-    ) -> Page[Job]:
+    ) -> RowPage[Job]:
         """The caller's jobs, the newest first."""
         caller.require(SCOPE)
         cursor = None
@@ -206,7 +206,7 @@ class Jobs:
             cursor = await self._database.read(tuning.get, after)
         owner = None if caller.admin else caller.id
         found = await self._database.read(tuning.page, owner, after=cursor, limit=limit, metadata=metadata)
-        return Page(tuple([_job(await self._settled(row)) for row in found.data]), found.has_more)
+        return RowPage(tuple([_job(await self._settled(row)) for row in found.data]), found.has_more)
 
     async def _settled(self, row: JobRow) -> JobRow:
         """The job, ended if its run has ended behind its back: cancelled as a run, or given up."""
@@ -236,7 +236,7 @@ class Jobs:
 
     async def events(
         self, job: Job, kinds: tuple[str, ...], *, before: int | None = None, limit: int = 20
-    ) -> Page[EventRow]:
+    ) -> RowPage[EventRow]:
         """Events of a job, the newest first, those before the number ``before``."""
         return await self._database.read(tuning.newest, job.id, kinds, before=before, limit=limit)
 

@@ -13,12 +13,12 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLa
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Attributes
-from portico_server.db import chunks, file_batches
+from portico_server.db import chunks, store_files
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.file_batches import BatchRow
-from portico_server.db.files import MIRRORED, FileRow, Order, Page
-from portico_server.db.stores import FileCounts, FileStatus, StoreFileRow, StoreRow
+from portico_server.db.files import MIRRORED_OWNER, FileRow, Order, RowPage
+from portico_server.db.store_files import FileBatchRow
+from portico_server.db.stores import FileStatus, StoreFileCounts, StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.document import Part, Unreadable
 from portico_server.knowledge.files import FileStorage
@@ -101,7 +101,7 @@ class StoreContents:
         checked = []
         for item in attachments:
             file = await self._files.get(item.file_id, caller)
-            if file.owner is not None and file.owner.startswith(MIRRORED):
+            if file.owner is not None and file.owner.startswith(MIRRORED_OWNER):
                 raise Conflict(
                     f"'{file.filename}' belongs to the folder of another store. Upload it to attach it here.",
                     code="mirrored_file",
@@ -130,12 +130,12 @@ class StoreContents:
         order: Order = "desc",
         status: FileStatus | None = None,
         among: Sequence[str] | None = None,
-    ) -> Page[StoreFileRow]:
+    ) -> RowPage[StoreFileRow]:
         """Files by the time they were attached; ``after`` and ``before`` are ids of files in the store."""
         first = None if after is None else await self.get(store, after)
         last = None if before is None else await self.get(store, before)
 
-        def page(size: int) -> Awaitable[Page[StoreFileRow]]:
+        def page(size: int) -> Awaitable[RowPage[StoreFileRow]]:
             return self._database.read(
                 rows.file_page,
                 store.id,
@@ -156,7 +156,7 @@ class StoreContents:
             permitted = [row for row in part.data if store.permits(row.attributes)]
             found = [*permitted, *found] if backwards else [*found, *permitted]
             if len(found) > limit or not part.has_more:
-                return Page(tuple(found[-limit:] if backwards else found[:limit]), len(found) > limit)
+                return RowPage(tuple(found[-limit:] if backwards else found[:limit]), len(found) > limit)
             if backwards:
                 last = part.data[0]
             else:
@@ -167,7 +167,7 @@ class StoreContents:
         found = await self._database.read(rows.named_files, store.id, names)
         return {row.filename: row for row in found if store.permits(row.attributes)}
 
-    async def counts(self, store: StoreView) -> tuple[FileCounts, int]:
+    async def counts(self, store: StoreView) -> tuple[StoreFileCounts, int]:
         """How many files are in which state, and the bytes that their chunks take."""
         states: Counter[str] = Counter()
         used = 0
@@ -175,7 +175,7 @@ class StoreContents:
             if store.permits(row.attributes):
                 states[row.status] += 1
                 used += row.usage_bytes
-        return FileCounts(**states), used
+        return StoreFileCounts(**states), used
 
     async def permitted(self, store: StoreView) -> frozenset[str]:
         """The ids of all files of a store."""
@@ -215,7 +215,9 @@ class StoreContents:
         row = await self.get(store, file_id)
         file = await self._files.get(row.file_id, SYSTEM)
         assert (
-            file.owner is None or not file.owner.startswith(MIRRORED) or file.owner == f"{MIRRORED}{store.id}"
+            file.owner is None
+            or not file.owner.startswith(MIRRORED_OWNER)
+            or file.owner == f"{MIRRORED_OWNER}{store.id}"
         )
         return file
 
@@ -255,7 +257,7 @@ class StoreContents:
 
     async def attach_batch(
         self, store: StoreView, attachments: Sequence[Attachment], caller: Principal
-    ) -> BatchRow:
+    ) -> FileBatchRow:
         """Put files into a store, to be asked about together."""
         if not 1 <= len(attachments) <= MAX_BATCH_FILES:
             raise InvalidRequest(
@@ -263,13 +265,13 @@ class StoreContents:
             )
         await self.attach(store, attachments, caller)
         ids = tuple(dict.fromkeys(item.file_id for item in attachments))
-        row = BatchRow(new_id("vsfb_"), store.id, ids, time.time())
-        await self._database.write(file_batches.add, row)
+        row = FileBatchRow(new_id("vsfb_"), store.id, ids, time.time())
+        await self._database.write(store_files.add_batch, row)
         return row
 
-    async def batch(self, store: StoreView, batch_id: str) -> tuple[BatchRow, FileCounts]:
+    async def batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, StoreFileCounts]:
         """A batch, and how its files are: those that the caller may read, if there are any."""
-        row = await self._database.read(file_batches.get, batch_id)
+        row = await self._database.read(store_files.get_batch, batch_id)
         if row is not None and not store.whole:
             seen = await self.permitted(store)
             row = replace(row, file_ids=tuple(file for file in row.file_ids if file in seen))
@@ -280,18 +282,18 @@ class StoreContents:
                 code="file_batch_not_found",
                 param="batch_id",
             )
-        return row, await self._database.read(file_batches.counts, row)
+        return row, await self._database.read(store_files.batch_counts, row)
 
-    async def cancel_batch(self, store: StoreView, batch_id: str) -> tuple[BatchRow, FileCounts]:
+    async def cancel_batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, StoreFileCounts]:
         """Give up the files of a batch that still wait; those that are indexed stay.
 
         Raises `Forbidden` if there are files in it that the caller may not read.
         """
         row, _ = await self.batch(store, batch_id)
-        whole = await self._database.read(file_batches.get, batch_id)
+        whole = await self._database.read(store_files.get_batch, batch_id)
         if whole is not None and set(whole.file_ids) != set(row.file_ids):
             store.require_whole()
-        await self._database.write(file_batches.cancel, row)
+        await self._database.write(store_files.cancel_batch, row)
         self._indexes.changed(store.id, store.embedding_model)
         return await self.batch(store, batch_id)
 

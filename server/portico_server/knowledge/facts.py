@@ -10,9 +10,9 @@ from portico_server.core.errors import NotFound
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import Fact
 from portico_server.core.principal import Principal
-from portico_server.db import facts as rows
+from portico_server.db import store_files as rows
 from portico_server.db.database import Database
-from portico_server.db.facts import PREFIX, FactRow
+from portico_server.db.store_files import FACT_PREFIX, FactRow
 from portico_server.knowledge.contents import Attachment
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.filter import implied
@@ -58,7 +58,7 @@ class StoredFacts:
         limit: int = 100,
     ) -> Sequence[Fact]:
         within = None if store is None else (await self._stores.get(store, caller)).id
-        found = await self._database.read(rows.newest, caller.id, limit, store_id=within, where=where)
+        found = await self._database.read(rows.newest_facts, caller.id, limit, store_id=within, where=where)
         seen = {row.id: view(row, caller) for row in await self._stores.list(caller)}
         names = {row.id: row.name or row.id for row in seen.values()}
         first: dict[str, FactRow] = {}
@@ -84,13 +84,13 @@ class StoredFacts:
             await self._forget(row, caller)
 
     async def _found(self, fact_id: str, caller: Principal) -> Sequence[FactRow]:
-        found = await self._database.read(rows.newest, caller.id, 100, fact_id=fact_id)
+        found = await self._database.read(rows.newest_facts, caller.id, 100, fact_id=fact_id)
         if not found:
             raise NotFound(f"There is no fact '{fact_id[:80]}'.", code="fact_not_found", param="id")
         return found
 
     async def _kept(self, text: str, caller: Principal) -> str:
-        name = f"{PREFIX}{sha256(text.encode()).hexdigest()[:16]}.txt"
+        name = f"{FACT_PREFIX}{sha256(text.encode()).hexdigest()[:16]}.txt"
         return (
             await self._files.create(name, "assistants", _once(text.encode()), caller, owner=caller.id)
         ).id

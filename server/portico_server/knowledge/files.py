@@ -21,11 +21,11 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLa
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import files as rows
-from portico_server.db import mirrored
+from portico_server.db import store_files
 from portico_server.db import stores as store_rows
 from portico_server.db.database import Database
-from portico_server.db.files import MIRRORED, FileRow, Order, Page
-from portico_server.db.mirrored import Mirrored
+from portico_server.db.files import MIRRORED_OWNER, FileRow, Order, RowPage
+from portico_server.db.store_files import MirroredFile
 from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import view
 from portico_server.runs.artifacts import ArtifactStore
@@ -247,7 +247,7 @@ class FileStorage:
         return row
 
     async def remirror(
-        self, store_id: str, came: Sequence[tuple[ReceivedFile, Mirrored]], gone: Sequence[str] = ()
+        self, store_id: str, came: Sequence[tuple[ReceivedFile, MirroredFile]], gone: Sequence[str] = ()
     ) -> None:
         """Let received files come into a store that mirrors a folder, and others go, in one transaction.
 
@@ -258,7 +258,7 @@ class FileStorage:
             try:
                 await pools.UPLOADS.run(self._settle_all, arrived)
                 items = [item for _received, item in came]
-                unneeded = await self._database.write(mirrored.remirror, store_id, items, gone)
+                unneeded = await self._database.write(store_files.remirror, store_id, items, gone)
                 await pools.UPLOADS.run(self._unlink_all, unneeded)
             except BaseException:
                 for received in arrived:
@@ -309,7 +309,7 @@ class FileStorage:
         limit: int = 10_000,
         order: Order = "desc",
         purpose: str | None = None,
-    ) -> Page[FileRow]:
+    ) -> RowPage[FileRow]:
         """Uploaded files of this caller and of the house, newest first unless ``order`` is ``asc``.
 
         Files that a store mirrors from a folder are listed with that store alone.
@@ -324,7 +324,7 @@ class FileStorage:
             withheld = await self._withheld(page.data, caller)
             found += [row for row in page.data if row.id not in withheld]
             if not withheld or not page.has_more or len(found) > limit:
-                return Page(tuple(found[:limit]), page.has_more or len(found) > limit)
+                return RowPage(tuple(found[:limit]), page.has_more or len(found) > limit)
             cursor = page.data[-1]
 
     async def _withheld(self, found: Sequence[FileRow], caller: Principal) -> frozenset[str]:
@@ -340,7 +340,7 @@ class FileStorage:
         row = await self.get(file_id, caller)
         if row.owner is None:
             caller.require("admin")
-        elif row.owner.startswith(MIRRORED):
+        elif row.owner.startswith(MIRRORED_OWNER):
             raise Conflict(
                 f"'{row.filename}' mirrors a file in what a store follows: delete it there, and sync.",
                 code="mirrored_file",

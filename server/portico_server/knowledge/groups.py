@@ -11,7 +11,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, neare
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import groups as rows
-from portico_server.db.changes import GROUP
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupCounts, GroupRow
 from portico_server.db.stores import StoreRow
@@ -109,14 +109,14 @@ class Groups:
         store, in whose chunks these lie; ``embedding_model`` is checked already, ``None`` the store's own. A model
         that writes the chunks is one that ``caller`` may ask.
         """
-        if _NAME.fullmatch(name) is None or name == GROUP:
+        if _NAME.fullmatch(name) is None or name == DEFAULT_GROUP:
             raise InvalidRequest(
                 f"'{name[:64]}' cannot be the name of a group: take up to 64 letters, digits, - and _, and not "
-                f"'{GROUP}', which every store has.",
+                f"'{DEFAULT_GROUP}', which every store has.",
                 param="name",
             )
         known = await self._database.read(rows.of_store, store.id)
-        names = [GROUP, *(row.name for row in known)]
+        names = [DEFAULT_GROUP, *(row.name for row in known)]
         if len(known) >= MAX_GROUPS:
             raise InvalidRequest(
                 f"The store has {MAX_GROUPS} groups, which is the most there can be.", param="name"
@@ -207,8 +207,10 @@ class Groups:
     async def remove(self, store: StoreRow, name: str) -> None:
         """Remove a group with its chunks, vectors and index. Raises `Conflict` while another group lies in it."""
         known = await self._database.read(rows.of_store, store.id)
-        if name == GROUP:
-            raise Conflict(f"Every store has the group '{GROUP}'; it cannot be removed.", param="group")
+        if name == DEFAULT_GROUP:
+            raise Conflict(
+                f"Every store has the group '{DEFAULT_GROUP}'; it cannot be removed.", param="group"
+            )
         if name not in (row.name for row in known):
             raise _unknown(name, [row.name for row in known], "group")
         inside = [row.name for row in known if row.parent == name]
@@ -226,7 +228,16 @@ class Groups:
         """
         seen = None if store.whole else await self._contents.permitted(store)
         counts = await self._database.read(rows.counts, store.id, seen)
-        own = GroupInfo(GROUP, "", {"type": "auto"}, store.embedding_model, files, 0, 0, counts[GROUP].chunks)
+        own = GroupInfo(
+            DEFAULT_GROUP,
+            "",
+            {"type": "auto"},
+            store.embedding_model,
+            files,
+            0,
+            0,
+            counts[DEFAULT_GROUP].chunks,
+        )
         found = [own]
         errors: dict[str, list[tuple[str, str]]] = {}
         for group, filename, error in await self._database.read(

@@ -21,7 +21,7 @@ from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
-from portico_server.db.indexed import Indexed
+from portico_server.db.indexed import IndexedChunks
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import needs_model
 from portico_server.knowledge.document import Unreadable
@@ -324,13 +324,13 @@ class Ingest:
         """Embed and write what was read; the files of which nothing more is wanted. Sets the messages of failures."""
         dropped: set[str] = set()
         vectors = await self._vectors([item for item in batch if item.message is None], target, context)
-        good: list[Indexed] = []
+        good: list[IndexedChunks] = []
         for item in batch:
             if item.row.file_id in dropped:
                 continue
             if item.message is None:
                 data = vectors.get(id(item))
-                good.append(Indexed(item.row, item.chunks, data, item.first, item.last, item.used))
+                good.append(IndexedChunks(item.row, item.chunks, data, item.first, item.last, item.used))
                 continue
             logger.warning("store %s: %s", item.row.store_id, item.message)
             # What there was of it goes, unless the next attempt can begin behind it; nothing is added in any case.

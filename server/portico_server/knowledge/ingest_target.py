@@ -12,7 +12,7 @@ from portico_server.db import chunks, groups, indexed
 from portico_server.db.chunks import ChunkRow, NewChunk
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
-from portico_server.db.indexed import Indexed
+from portico_server.db.indexed import IndexedChunks
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.index.manager import IndexManager
 
@@ -28,7 +28,7 @@ class ChunkTarget(Protocol):
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
         """The sentence that says why a file could not be indexed."""
 
-    async def put(self, batch: Sequence[Indexed]) -> set[str]:
+    async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
         """Write runs of files in one transaction; the files that are still wanted."""
 
     async def begun(self, waiting: Sequence[StoreFileRow]) -> set[str]:
@@ -58,7 +58,7 @@ class StoreTarget:
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
         return f"{row.filename} could not be indexed: {error.message}"
 
-    async def put(self, batch: Sequence[Indexed]) -> set[str]:
+    async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
         weighed = [replace(item, used=item.used + self._weigh(item)) for item in batch]
         try:
             kept = await self._database.write(indexed.put, self._store, weighed, self.model or None)
@@ -68,7 +68,7 @@ class StoreTarget:
             self._indexes.changed(self._store, self.model)
         return kept
 
-    def _weigh(self, item: Indexed) -> int:
+    def _weigh(self, item: IndexedChunks) -> int:
         """Bytes of the vectors of a file up to the end of this run."""
         before = 0 if item.first else self._vectors.pop(item.row.file_id, 0)
         weight = before + sum(map(len, item.data or ()))
@@ -103,7 +103,7 @@ class GroupTarget:
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
         return f"{row.filename} could not be put into the group '{self._group.name}': {error.message}"
 
-    async def put(self, batch: Sequence[Indexed]) -> set[str]:
+    async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
         kept = await self._database.write(groups.put, self._group, batch, self.model or None)
         if kept:
             self._indexes.changed(self._group.store_id, self.model, self._group.name)

@@ -7,9 +7,9 @@ from typing import Any
 
 from portico.wire import JSON, Status
 from portico_server.core.context import Context
-from portico_server.db import archives, chunks, groups, vectors
+from portico_server.db import archives, chunks, groups
 from portico_server.db import stores as rows
-from portico_server.db.changes import GROUP
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
@@ -46,7 +46,7 @@ class Reindex:
             read = await self._ingest.run(store, context)
             assert isinstance(read, dict)
             result |= read
-        models = {GROUP: store.embedding_model}
+        models = {DEFAULT_GROUP: store.embedding_model}
         for group in await self._database.read(groups.of_store, store.id):
             models[group.name] = group.model(store.embedding_model)
         for name, model in models.items():
@@ -98,10 +98,10 @@ class ModelChange:
         wanted = await self._chunks(store)
         for i in range(0, len(wanted), BATCH_CHUNKS):
             part = wanted[i : i + BATCH_CHUNKS]
-            lacking = await self._database.read(vectors.lacking, model, part)
+            lacking = await self._database.read(chunks.chunks_without_vector, model, part)
             fresh = await embed_texts([text for _, text in lacking], model, context)
             data = {chunk: vector for (chunk, _), vector in zip(lacking, fresh, strict=True)}
-            await self._database.write(vectors.add, model, data)
+            await self._database.write(chunks.add_vectors, model, data)
             made += len(data)
             await context.emit(
                 Status(
@@ -113,11 +113,13 @@ class ModelChange:
     async def _drop(self, store: StoreRow) -> None:
         wanted = await self._chunks(store)
         for i in range(0, len(wanted), BATCH_CHUNKS):
-            await self._database.write(vectors.drop, store.embedding_model, wanted[i : i + BATCH_CHUNKS])
+            await self._database.write(
+                chunks.drop_vectors, store.embedding_model, wanted[i : i + BATCH_CHUNKS]
+            )
 
     async def _chunks(self, store: StoreRow) -> list[int]:
         """The chunks of all groups that have the store's own model."""
-        names = [GROUP]
+        names = [DEFAULT_GROUP]
         for row in await self._database.read(groups.of_store, store.id):
             if row.embedding_model is None:
                 names.append(row.name)

@@ -13,7 +13,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Search, Stage, Vectors
 from portico_server.db import hits
-from portico_server.db.changes import GROUP
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle
 from portico_server.knowledge.index.manager import IndexManager
@@ -147,7 +147,7 @@ class ChunkRanker:
         name: str,
         embedding_model: str,
         *,
-        group: str = GROUP,
+        group: str = DEFAULT_GROUP,
         weight: float | None = None,
         indexes: IndexManager,
         database: Database,

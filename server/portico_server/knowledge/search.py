@@ -17,7 +17,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Attributes, Filter, Found, Refine, Search, Stage
 from portico_server.db import groups, hits
-from portico_server.db.changes import GROUP
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
@@ -99,7 +99,7 @@ class Searcher:
             else:
                 refiner = Refiner(
                     self._store_id,
-                    {GROUP: "", **{row.name: row.parent for row in known.values()}},
+                    {DEFAULT_GROUP: "", **{row.name: row.parent for row in known.values()}},
                     database=self._database,
                     registry=self._registry,
                 )
@@ -116,10 +116,10 @@ class Searcher:
         wanted = {"groups": request.groups, "parents": (request.refine.parents.strip("*"),)}
         for param, names in wanted.items():
             for name in names:
-                if name and name != GROUP and name not in known:
+                if name and name != DEFAULT_GROUP and name not in known:
                     raise NotFound(
                         f"The store '{self._name}' has no group '{name[:64]}'.{nearest(name, known)} There are: "
-                        f"{', '.join((GROUP, *known))}.",
+                        f"{', '.join((DEFAULT_GROUP, *known))}.",
                         code="group_not_found",
                         param=param,
                     )
@@ -158,10 +158,10 @@ class Searcher:
         trace: SearchTrace,
     ) -> Ranking:
         """The candidates of all groups for all questions: each chunk with its best score."""
-        wanted = list(dict.fromkeys(request.groups)) or [GROUP]
+        wanted = list(dict.fromkeys(request.groups)) or [DEFAULT_GROUP]
         rankings: list[Ranking] = []
         for group in wanted:
-            model = known[group].model(self._model) if group != GROUP else self._model
+            model = known[group].model(self._model) if group != DEFAULT_GROUP else self._model
             ranker = ChunkRanker(
                 self._store_id,
                 self._name,
@@ -175,7 +175,10 @@ class Searcher:
             for number, query in enumerate(queries):
                 part = ", ".join(
                     word
-                    for word in (group if group != GROUP else "", f"question {number + 1}" if number else "")
+                    for word in (
+                        group if group != DEFAULT_GROUP else "",
+                        f"question {number + 1}" if number else "",
+                    )
                     if word
                 )
                 asked = replace(request, query=query)

@@ -14,9 +14,9 @@ from portico_server.core.request import Attributes, Filter, Found, Request, Sear
 from portico_server.core.servable import Card
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.file_batches import BatchRow as BatchRow
-from portico_server.db.stores import FileCounts as FileCounts
+from portico_server.db.store_files import FileBatchRow as FileBatchRow
 from portico_server.db.stores import FileStatus as FileStatus
+from portico_server.db.stores import StoreFileCounts as StoreFileCounts
 from portico_server.db.stores import StoreFileRow as StoreFileRow
 from portico_server.db.stores import StoreRow as StoreRow
 from portico_server.knowledge import filter as filters
@@ -35,7 +35,7 @@ class StoreInfo:
 
     row: StoreRow
     name: str
-    counts: FileCounts
+    counts: StoreFileCounts
     usage_bytes: int
     problem: str | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class StoreServable:
         condition = self._condition(context.caller)
         if condition is None:
             counts = await self._database.read(rows.counts, [self._store_id])
-            files, _bytes = counts.get(self._store_id, (FileCounts(), 0))
+            files, _bytes = counts.get(self._store_id, (StoreFileCounts(), 0))
             return replace(found, files=files.completed, waiting=files.in_progress)
         states = [
             row.status

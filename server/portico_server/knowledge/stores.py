@@ -18,12 +18,11 @@ from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.servable import Card, Servable
-from portico_server.db import skips
+from portico_server.db import stores
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import claim_of
-from portico_server.db.skips import Skips
-from portico_server.db.stores import FileCounts, StoreRow
+from portico_server.db.stores import SkippedRows, StoreFileCounts, StoreRow
 from portico_server.knowledge.archive.archives import StoreArchives
 from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import StoreContents
@@ -257,7 +256,7 @@ class StoreService:
         names = {row.id: name for row, name in name_stores(visible, caller.id)}
         failed = [store for store, (files, _) in counts.items() if files.failed]
         problems = await self._database.read(rows.problems, failed) if failed else {}
-        skipped = await self._database.read(skips.reasons, [row.id for row in seen if row.whole])
+        skipped = await self._database.read(stores.skip_reasons, [row.id for row in seen if row.whole])
         for row in seen:
             if not row.whole:
                 counts[row.id] = await self.contents.counts(row)
@@ -266,7 +265,7 @@ class StoreService:
                 # Where its files come from says which there are.
                 row if row.whole else replace(row, folder=None, source=None),
                 names.get(row.id, row.id),
-                *counts.get(row.id, (FileCounts(), 0)),
+                *counts.get(row.id, (StoreFileCounts(), 0)),
                 problem=problems.get(row.id) or self._without_model(row),
                 skipped=skipped.get(row.id, {}) if follows(row) else {},
             )
@@ -283,10 +282,10 @@ class StoreService:
             "indexed. Add that model, or give the store another one."
         )
 
-    async def skipped(self, row: StoreView) -> Skips:
+    async def skipped(self, row: StoreView) -> SkippedRows:
         """What the last look at what a store follows left out. Raises `Forbidden` to whoever sees a part."""
         row.require_whole()
-        return (await self._database.read(skips.of, row.id) if follows(row) else None) or Skips()
+        return (await self._database.read(stores.skips_of, row.id) if follows(row) else None) or SkippedRows()
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``,
@@ -385,7 +384,7 @@ class StoreService:
         """Remove a store with its chunks and its mirrored files; uploaded files stay. The row that was."""
         row = await self.get(ref, caller, "manage")
         self._following.leave(row)
-        await self._files.release(await self._database.write(rows.delete, row.id))
+        await self._files.release(await self._database.write(rows.delete_store, row.id))
         await self._indexes.drop(row.id)
         self._learn(row, gone=True)
         await self._inherit(row)

@@ -14,13 +14,12 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
-from portico_server.db import mirrored, skips
+from portico_server.db import store_files, stores
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.files import MIRRORED, FileRow
-from portico_server.db.mirrored import Mirrored
-from portico_server.db.skips import Skips
-from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.db.files import MIRRORED_OWNER, FileRow
+from portico_server.db.store_files import MirroredFile
+from portico_server.db.stores import SkippedRows, StoreFileRow, StoreRow
 from portico_server.knowledge.files import FileStorage, ReceivedFile
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
@@ -92,7 +91,9 @@ class SourceSync:
         """
         await context.emit(Status("scan", source.address))
         found = await source.look()
-        known: Mapping[str, StoreFileRow] = await self._database.read(mirrored.mirror, store.id, found.only)
+        known: Mapping[str, StoreFileRow] = await self._database.read(
+            store_files.mirror, store.id, found.only
+        )
         _require_some(source, found, known)
         result = SyncResult()
         moved = await _moves(source, found, known)
@@ -130,7 +131,7 @@ class SourceSync:
     async def plan(self, store: StoreRow, source: StoreSource) -> MirrorPlan:
         """What `run` would do now. Nothing is changed."""
         found = await source.look()
-        known = await self._database.read(mirrored.mirror, store.id)
+        known = await self._database.read(store_files.mirror, store.id)
         _require_some(source, found, known)
         moves = await _moves(source, found, known)
         plan = MirrorPlan(
@@ -152,9 +153,9 @@ class SourceSync:
 
     async def _remember(self, store: StoreRow, found: Walk) -> None:
         """Keep what was skipped. A look at some paths replaces what is known of these alone."""
-        now = Skips(found.skipped, found.skipped_names, time.time())
+        now = SkippedRows(found.skipped, found.skipped_names, time.time())
         if found.only is not None:
-            before = await self._database.read(skips.of, store.id)
+            before = await self._database.read(stores.skips_of, store.id)
             if before is None or not before.complete or not now.complete:
                 return  # what is known stays until the next look at all of it
             elsewhere = {
@@ -163,20 +164,20 @@ class SourceSync:
                 if not any(name == one or name.startswith(f"{one}/") for one in found.only)
             }
             names = elsewhere | dict(now.names)
-            now = Skips(Counter(names.values()), names, now.looked_at)
-        await self._database.write(skips.put, store.id, now)
+            now = SkippedRows(Counter(names.values()), names, now.looked_at)
+        await self._database.write(stores.put_skips, store.id, now)
 
     async def _move(
         self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, SourceEntry]], renamed: list[str]
     ) -> Mapping[str, StoreFileRow]:
         """Give files the names that they have now; the files of the store by their names afterwards."""
         await self._database.write(
-            mirrored.move_files,
+            store_files.move_files,
             store.id,
             [(row.file_id, seen.name, seen.mtime_ns, seen.size) for row, seen in moved],
             renamed,
         )
-        return await self._database.read(mirrored.mirror, store.id, found.only)
+        return await self._database.read(store_files.mirror, store.id, found.only)
 
     async def _mirror(
         self,
@@ -252,7 +253,7 @@ class SourceSync:
     async def _take_in(
         self, store: StoreRow, source: StoreSource, wanted: list[WantedFile], found: Walk, result: SyncResult
     ) -> None:
-        came: list[tuple[ReceivedFile, Mirrored]] = []
+        came: list[tuple[ReceivedFile, MirroredFile]] = []
         gone: list[str] = []
         for (seen, old), taken in zip(wanted, await source.take(wanted) if wanted else (), strict=True):
             if isinstance(taken, FetchFailure):
@@ -281,17 +282,17 @@ class SourceSync:
 
 def _mirrored(
     store: StoreRow, seen: SourceEntry, old: StoreFileRow | None, received: ReceivedFile
-) -> Mirrored:
+) -> MirroredFile:
     file = FileRow(
         id=new_id("file-"),
-        owner=f"{MIRRORED}{store.id}",
+        owner=f"{MIRRORED_OWNER}{store.id}",
         filename=seen.name,
         purpose="assistants",
         bytes=received.bytes,
         sha256=received.sha256,
         created_at=time.time(),
     )
-    return Mirrored(
+    return MirroredFile(
         file,
         {} if old is None else old.attributes,
         {"type": "auto"} if old is None else old.chunking,

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from portico_server.db import once, steps
+from portico_server.db import dedupe, steps
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
 from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
@@ -157,12 +157,12 @@ class Journal:
         """The row with references to earlier steps in place of what stands there."""
         input, output, path = row.input, row.output, row.path
         if input is not None and len(input) >= MIN_REPEATED_CHARACTERS:
-            place = self._shown.setdefault(once.digest(input), steps.INPUT_OF + path)
+            place = self._shown.setdefault(dedupe.digest(input), steps.INPUT_OF + path)
             input = input if place == steps.INPUT_OF + path else place
         if output is not None and len(output) >= MIN_REPEATED_CHARACTERS and not row.redacted:
-            place = self._outputs.setdefault(once.digest(output), steps.OUTPUT_OF + path)
+            place = self._outputs.setdefault(dedupe.digest(output), steps.OUTPUT_OF + path)
             if place == steps.OUTPUT_OF + path:
-                self._shown.setdefault(once.digest(steps.cut(output)), place)
+                self._shown.setdefault(dedupe.digest(steps.cut(output)), place)
             else:
                 output = place
         return (

@@ -8,7 +8,7 @@ from typing import Any, Final
 from portico_server.core.errors import PorticoError
 from portico_server.core.pools import Slots
 from portico_server.core.request import ToolResult
-from portico_server.db.query.answer import TIMEOUT, Rows, Source, Table
+from portico_server.db.query.answer import QUERY_TIMEOUT_S, QueryRows, QuerySource, TableInfo
 
 QUERY: Final[Mapping[str, Any]] = {
     "query": {
@@ -68,7 +68,7 @@ _QUERIES: Final = Slots("database queries", 4, per_key=2)
 
 
 async def answer(
-    source: Source, arguments: Mapping[str, Any], caller: str, timeout: float = TIMEOUT
+    source: QuerySource, arguments: Mapping[str, Any], caller: str, timeout: float = QUERY_TIMEOUT_S
 ) -> ToolResult:
     """The rows that a query of ``caller`` finds; what is wrong with it is told to who asked."""
     try:
@@ -84,7 +84,7 @@ async def answer(
     return _rows(found)
 
 
-async def tables(source: Source, caller: str) -> ToolResult:
+async def tables(source: QuerySource, caller: str) -> ToolResult:
     """All tables and views with their columns."""
     try:
         async with _QUERIES.taken(caller):
@@ -103,7 +103,7 @@ async def tables(source: Source, caller: str) -> ToolResult:
     return ToolResult(text, {"tables": told})
 
 
-def _rows(found: Rows) -> ToolResult:
+def _rows(found: QueryRows) -> ToolResult:
     lines = [_joined(found.columns), *map(_joined, found.rows)]
     if found.truncated:
         lines.append("[There are more rows.]")
@@ -119,6 +119,6 @@ def _joined(cells: Sequence[Any]) -> str:
     return " | ".join("" if value is None else " ".join(str(value).split()) for value in cells)
 
 
-def _line(table: Table) -> str:
+def _line(table: TableInfo) -> str:
     columns = ", ".join(f"{name} {kind}".rstrip() for name, kind in table.columns)
     return f"{table.kind} {table.name} ({columns})"

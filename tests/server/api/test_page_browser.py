@@ -14,8 +14,8 @@ from tests.browser import CHROMIUM, Page, browser
 from tests.porch import Porch, porch
 
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.db import skips
-from portico_server.db.skips import Skips
+from portico_server.db import stores
+from portico_server.db.stores import SkippedRows
 from portico_server.engines.recommend import Recommendation
 from portico_server.engines.spec import ModelSpec
 
@@ -195,8 +195,8 @@ async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None
     parts = opened.served.parts
     store = await parts.stores.create("attic", SYSTEM, folder=folder)
     names = {"<b>old.bin": "of an unknown kind", "empty": "empty"}
-    skipped = Skips(dict.fromkeys(names.values(), 1), names, 1.0)
-    await parts.database.write(skips.put, store.id, skipped)
+    skipped = SkippedRows(dict.fromkeys(names.values(), 1), names, 1.0)
+    await parts.database.write(stores.put_skips, store.id, skipped)
     await opened.page.open(opened.url)
     summary = "document.querySelector('#stores details summary')"
     assert await opened.page.until(f"{summary}?.innerText") == "2 skipped: 1 of an unknown kind, 1 empty"

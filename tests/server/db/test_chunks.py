@@ -10,8 +10,8 @@ from tests.server.knowledge.shelf import STORE, Shelf, vector
 
 from portico.wire import Place
 from portico_server.core.errors import NotFound
-from portico_server.db import changes, chunks, hits, vectors
-from portico_server.db.changes import Change
+from portico_server.db import changes, chunks, hits
+from portico_server.db.changes import LogEntry
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 
@@ -23,7 +23,7 @@ async def shelf(tmp_path: Path) -> Any:
     await shelf.close()
 
 
-def log(connection: Connection) -> list[Change]:
+def log(connection: Connection) -> list[LogEntry]:
     return changes.after(connection, STORE, 0, 100)
 
 
@@ -33,10 +33,10 @@ def new(*texts: str) -> list[NewChunk]:
 
 async def test_a_file_and_its_change_are_written_together(shelf: Shelf) -> None:
     seq = await shelf.put("f1", "one", "two")
-    assert await shelf.database.read(log) == [Change(seq, "put", "f1", 1, 2)]
+    assert await shelf.database.read(log) == [LogEntry(seq, "put", "f1", 1, 2)]
     assert await shelf.database.read(changes.last, STORE) == seq == 1
     assert [row.text for row in await shelf.database.read(chunks.of_file, STORE, "f1")] == ["one", "two"]
-    assert await shelf.database.read(vectors.read, shelf.model, [1, 2]) == [
+    assert await shelf.database.read(chunks.read_vectors, shelf.model, [1, 2]) == [
         (1, vector("one")),
         (2, vector("two")),
     ]
@@ -46,11 +46,11 @@ async def test_replacing_a_file_logs_what_went_before_what_came(shelf: Shelf) ->
     await shelf.put("f1", "one", "two")
     await shelf.put("f1", "three")
     assert (await shelf.database.read(log))[1:] == [
-        Change(2, "delete", "f1", 1, 2),
-        Change(3, "put", "f1", 3, 3),
+        LogEntry(2, "delete", "f1", 1, 2),
+        LogEntry(3, "put", "f1", 3, 3),
     ]
     assert await shelf.database.read(chunks.count, STORE) == 1
-    assert await shelf.database.read(vectors.read, shelf.model, [1, 2, 3]) == [(3, vector("three"))]
+    assert await shelf.database.read(chunks.read_vectors, shelf.model, [1, 2, 3]) == [(3, vector("three"))]
 
 
 async def test_ids_are_never_used_again(shelf: Shelf) -> None:
@@ -68,15 +68,15 @@ async def test_removing_a_file_without_chunks_changes_nothing(shelf: Shelf) -> N
 async def test_a_huge_file_comes_in_pieces_and_goes_at_once(shelf: Shelf) -> None:
     await shelf.put("f1", "one", "two")
     await shelf.put("f2", "between")
-    further = chunks.Piece("f1", new("three"), [vector("three")], first=False)
+    further = chunks.FileChunks("f1", new("three"), [vector("three")], first=False)
     await shelf.database.write(chunks.put, STORE, [further], shelf.model)
     rows = await shelf.database.read(chunks.of_file, STORE, "f1")
     assert [(row.ordinal, row.text) for row in rows] == [(0, "one"), (1, "two"), (2, "three")]
     assert await shelf.database.read(hits.ranges_of_files, STORE, ["f1"]) == [(1, 2), (4, 4)]
     await shelf.remove("f1")
     assert (await shelf.database.read(log))[3:] == [
-        Change(4, "delete", "f1", 1, 2),
-        Change(5, "delete", "f1", 4, 4),
+        LogEntry(4, "delete", "f1", 1, 2),
+        LogEntry(5, "delete", "f1", 4, 4),
     ]
 
 
@@ -118,7 +118,7 @@ async def test_a_store_is_emptied(shelf: Shelf) -> None:
     await shelf.put("f1", "one", "two")
     await shelf.database.write(chunks.remove_store, STORE)
     assert await shelf.database.read(chunks.count, STORE) == 0
-    assert await shelf.database.read(vectors.read, shelf.model, [1, 2]) == []
+    assert await shelf.database.read(chunks.read_vectors, shelf.model, [1, 2]) == []
 
 
 @pytest.fixture

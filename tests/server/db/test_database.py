@@ -79,7 +79,7 @@ async def test_after_a_slow_disk_the_event_loop_leaves_writing_to_the_thread(
     put = "insert into aliases values (?, 'x')"
     database.swiftly(put, [("first",)])
     await database.write(_nothing)
-    monkeypatch.setattr(db, "SWIFT", 0.0)  # so every disk is too slow
+    monkeypatch.setattr(db, "SLOW_DISK_S", 0.0)  # so every disk is too slow
     assert database.swiftly(put, [("second",)])
     assert not database.swiftly(put, [("third",)])
     database.close()
@@ -95,7 +95,7 @@ def _scalar(query: str, connection: Connection) -> int:
 async def test_the_log_does_not_keep_the_size_of_the_largest_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "LOG_KEPT", 100_000)
+    monkeypatch.setattr(db, "MAX_WAL_BYTES", 100_000)
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
 
@@ -115,7 +115,7 @@ async def test_the_log_does_not_keep_the_size_of_the_largest_write(
 async def test_what_is_read_of_the_file_does_not_count_as_memory_of_the_daemon(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    both = threading.Barrier(db.READERS)
+    both = threading.Barrier(db.MAX_READERS)
 
     def insert(connection: Connection) -> None:
         rows = [{"n": str(number), "v": "x" * 4_000} for number in range(1_000)]
@@ -126,7 +126,10 @@ async def test_what_is_read_of_the_file_does_not_count_as_memory_of_the_daemon(t
         return len(connection.execute(text("select * from aliases")).all())
 
     await database.write(insert)
-    assert await asyncio.gather(*(database.read(read_all) for _ in range(db.READERS))) == [1_000] * db.READERS
+    assert (
+        await asyncio.gather(*(database.read(read_all) for _ in range(db.MAX_READERS)))
+        == [1_000] * db.MAX_READERS
+    )
     assert _mapped(tmp_path / "portico.db") == []
     database.close()
 

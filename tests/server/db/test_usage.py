@@ -13,9 +13,9 @@ from sqlalchemy import create_engine, insert
 from portico_server.db import migrate, retention, usage
 from portico_server.db.database import Database
 from portico_server.db.schema import usage as table
-from portico_server.db.usage import DAY, UsageRow
+from portico_server.db.usage import DAY_S, UsageRow
 
-NOON = 20_000.5 * DAY
+NOON = 20_000.5 * DAY_S
 CALLS = [
     UsageRow(
         f"run_{n}",
@@ -24,7 +24,7 @@ CALLS = [
         ("chat", "embeddings")[n % 4 == 0],
         "completed",
         None,
-        NOON + (n - 150) * DAY / 40,
+        NOON + (n - 150) * DAY_S / 40,
         milliseconds=float(n),
         first_byte_milliseconds=None,
         prompt_tokens=n,
@@ -38,12 +38,12 @@ CALLS = [
 
 MOMENTS = (
     0.0,
-    NOON - 2.25 * DAY,
-    NOON - DAY / 2,
+    NOON - 2.25 * DAY_S,
+    NOON - DAY_S / 2,
     NOON,
     NOON + 1,
-    NOON + 2.5 * DAY,
-    NOON + 9 * DAY,
+    NOON + 2.5 * DAY_S,
+    NOON + 9 * DAY_S,
     1e300,
     math.inf,
 )
@@ -120,7 +120,7 @@ async def test_calls_of_the_time_before_the_sums_are_in_them(database: Database,
 async def test_sums_are_forgotten_with_their_calls(database: Database) -> None:
     database.prepare()
     await database.write(usage.append, CALLS)
-    before = NOON + DAY / 2
+    before = NOON + DAY_S / 2
     assert await database.write(retention.forget_usage, before, 1_000) == sum(
         call.created_at < before for call in CALLS
     )

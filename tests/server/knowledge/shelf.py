@@ -19,7 +19,8 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Found, Request, Search, Vectors
 from portico_server.core.servable import Card
-from portico_server.db import chunks, mirrored
+from portico_server.db import chunks
+from portico_server.db import store_files as mirrored
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 from portico_server.db.schema import files, store_files, stores

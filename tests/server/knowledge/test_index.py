@@ -325,7 +325,7 @@ async def test_an_index_that_cannot_be_written_is_one_clear_sentence(shelf: Shel
 async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_anew(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "KEPT", 5)
+    monkeypatch.setattr(changes, "MAX_LOG_ENTRIES", 5)
     await shelf.put("first", "the first word")
     assert await shelf.find("first") == ["the first word"]
     for i in range(8):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from portico_server.core.errors import Conflict
-from portico_server.db.changes import Change
+from portico_server.db.changes import LogEntry
 from portico_server.knowledge.index import nearest, vector
 from portico_server.knowledge.index.nearest import ExactVectors
 from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
@@ -29,7 +29,7 @@ def rows(data: np.ndarray, first: int = 1) -> list[tuple[int, bytes]]:
 
 
 def mark(seq: int) -> LogOffset:
-    return LogOffset(VECTOR_INDEX_VERSION).at(Change(seq, "put", "f1", 1, 1), 1)
+    return LogOffset(VECTOR_INDEX_VERSION).at(LogEntry(seq, "put", "f1", 1, 1), 1)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def _count(connection: Connection, table: Any) -> int:
 
 def run_row(name: str, status: str, age: float = LONG_AGO) -> dict[str, Any]:
     then = time.time() - age
-    ended = status in rows.ENDED
+    ended = status in rows.ENDED_STATUSES
     return {
         "id": name,
         "kind": "ingest",

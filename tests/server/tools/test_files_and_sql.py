@@ -16,8 +16,8 @@ from tests.house import House, open_house
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
-from portico_server.db.query.answer import LONGEST
-from portico_server.db.query.sqlite import SQLite
+from portico_server.db.query.answer import MAX_QUERY_CHARS
+from portico_server.db.query.source import SqliteSource
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
 from portico_server.tools.folders import Folders
@@ -157,7 +157,7 @@ async def test_other_files_are_no_databases(house: House) -> None:
 async def test_a_query_without_end_is_stopped(folder: Path) -> None:
     endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
     with pytest.raises(InvalidRequest, match=r"stopped after 0\.2 s"):
-        await SQLite(folder / "shop.db").read(endless, (), limit=1, timeout=0.2)
+        await SqliteSource(folder / "shop.db").read(endless, (), limit=1, timeout=0.2)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ async def test_a_step_without_end_is_stopped_though_sqlite_looks_at_no_clock_in_
     folder: Path, step: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="stopped after"):
-        await SQLite(folder / "shop.db").read(step, (), limit=1, timeout=0.2)
+        await SqliteSource(folder / "shop.db").read(step, (), limit=1, timeout=0.2)
 
 
 async def test_endless_queries_of_one_key_leave_room_for_another_s(house: House, folder: Path) -> None:
@@ -194,5 +194,5 @@ async def test_an_answer_without_end_is_cut(folder: Path) -> None:
     endless = (
         "with recursive n(x) as (select 1 union all select x + 1 from n) select hex(randomblob(9000)) from n"
     )
-    found = await SQLite(folder / "shop.db").read(endless, (), limit=1_000, timeout=30)
-    assert found.truncated and sum(len(row[0]) for row in found.rows) <= LONGEST
+    found = await SqliteSource(folder / "shop.db").read(endless, (), limit=1_000, timeout=30)
+    assert found.truncated and sum(len(row[0]) for row in found.rows) <= MAX_QUERY_CHARS

@@ -11,8 +11,7 @@ from portico_server.api.endpoint import Caller, TheParts
 from portico_server.api.endpoint import router as new_router
 from portico_server.api.parts import ApiServices
 from portico_server.core.principal import Principal
-from portico_server.db.eval_searches import SearchRow
-from portico_server.db.evals import EvalRunRow
+from portico_server.db.evals import EvalRunRow, EvalSearchRow
 from portico_server.evals import statistics
 
 router = new_router(prefix="/api/evals", tags=["Evals"])
@@ -161,11 +160,11 @@ async def _retrieved(parts: ApiServices, eval_id: str, search_id: str, caller: P
     return await _search(parts, await parts.searches.get(eval_id, search_id, caller))
 
 
-async def _search(parts: ApiServices, row: SearchRow) -> Search:
+async def _search(parts: ApiServices, row: EvalSearchRow) -> Search:
     return _shown(row, await parts.searches.trials(row))
 
 
-def _shown(row: SearchRow, trials: Any) -> Search:
+def _shown(row: EvalSearchRow, trials: Any) -> Search:
     return Search(
         id=row.id,
         eval_id=row.eval_id,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from portico.wire import Passage
 from portico_server.core.passage import where
-from portico_server.knowledge.store import BatchRow, FileCounts, StoreFileRow, StoreInfo
+from portico_server.knowledge.store import FileBatchRow, StoreFileCounts, StoreFileRow, StoreInfo
 
 Attribute = str | float | bool
 
@@ -152,7 +152,7 @@ def listing(data: list[T], has_more: bool) -> Listing[T]:
     )
 
 
-def counts(found: FileCounts) -> Counts:
+def counts(found: StoreFileCounts) -> Counts:
     """How many files are in which state, and in all."""
     return Counts(
         in_progress=found.in_progress,
@@ -206,7 +206,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
     )
 
 
-def batch(row: BatchRow, found: FileCounts) -> Batch:
+def batch(row: FileBatchRow, found: StoreFileCounts) -> Batch:
     """A batch as OpenAI describes it: it has failed when nothing of it succeeded."""
     if row.cancelled_at is not None:
         status = "cancelled"

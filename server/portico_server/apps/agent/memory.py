@@ -16,7 +16,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Fact, Facts
 from portico_server.core.principal import Principal
 from portico_server.core.request import Chat, Filter, Found, Message, Search
-from portico_server.db import heard
+from portico_server.db import sessions
 from portico_server.db.database import Database
 from portico_server.db.sessions import MessageRow, SessionRow
 
@@ -299,7 +299,7 @@ class LongMemory:
             if item.message is None and item.said("run") is not None:
                 lost.setdefault(item.said("app") or "", set()).add(_which(item.fact))
         for app, wanted in lost.items():
-            copies = await self._database.read(heard.in_copies, app, caller.id, wanted)
+            copies = await self._database.read(sessions.told_in_copies, app, caller.id, wanted)
             learnt = [
                 Learnt(item.fact, *copies[_which(item.fact)])
                 if item.message is None and item.said("app") == app and _which(item.fact) in copies
@@ -313,7 +313,7 @@ class LongMemory:
         if not known.get("app") or not known.get("session"):
             return Learnt(fact)
         which = (str(known["app"]), caller.id, str(known["session"]))
-        return Learnt(fact, *await self._database.read(heard.in_session, *which, _which(fact)))
+        return Learnt(fact, *await self._database.read(sessions.told_in_session, *which, _which(fact)))
 
 
 def _which(fact: Fact) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
 from portico_server.db import responses, runs
 from portico_server.db.database import Database
-from portico_server.db.responses import OPEN, Kept, ResponseRow
+from portico_server.db.responses import OPEN_STATUSES, ResponseRow, SaveOutcome
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
@@ -60,7 +60,7 @@ class Busy:
             )
 
 
-def require_kept(kept: Kept, name: str) -> None:
+def require_kept(kept: SaveOutcome, name: str) -> None:
     """Raise what became of the conversation ``name``, if a response could not be put at its end."""
     if kept == "gone":
         raise NotFound(
@@ -172,7 +172,7 @@ class Background:
         response_id = str(payload["response"])
         row = await self._database.read(responses.get, response_id)
         try:
-            if row is not None and row.status in OPEN:
+            if row is not None and row.status in OPEN_STATUSES:
                 await self._made(row, context)
         finally:
             self._tell(response_id)
@@ -248,7 +248,7 @@ class Background:
 
     async def _end(
         self, machine: Machine, events: Sequence[Event], *, stream: bool, after: int | None = None
-    ) -> Kept:
+    ) -> SaveOutcome:
         document = machine.document()
         text = orjson.dumps(document).decode()
         last = _numbered(events) if stream else []
@@ -285,7 +285,7 @@ class Background:
             if found:
                 after = found[-1][0]
                 yield [data for _number, data in found]
-            elif current is None or current.status not in OPEN:
+            elif current is None or current.status not in OPEN_STATUSES:
                 self._news.pop(row.id, None)
                 return
             else:
@@ -305,7 +305,7 @@ class Background:
 
     async def cancel(self, row: ResponseRow) -> None:
         """End one that has not ended."""
-        if row.status not in OPEN:
+        if row.status not in OPEN_STATUSES:
             return
         run = self._runner.get(row.run_id)
         if run is not None:
@@ -319,7 +319,7 @@ class Background:
     async def settled(self, row: ResponseRow) -> ResponseRow | None:
         """The response as it stands. One whose run was ended by others has ended with that."""
         current = await self._database.read(responses.get, row.id)
-        if current is None or current.status not in OPEN:
+        if current is None or current.status not in OPEN_STATUSES:
             return current
         run = await self._database.read(runs.get, row.run_id)
         if run is not None and run.status not in ENDED:

@@ -26,7 +26,7 @@ from portico_server.core.servable import Card, Servable, relays
 from portico_server.db import conversations, responses
 from portico_server.db.conversations import ConversationRow
 from portico_server.db.database import Database
-from portico_server.db.responses import OPEN, ResponseRow
+from portico_server.db.responses import OPEN_STATUSES, ResponseRow
 
 SESSION = "conversation/"
 """What the name of an app's session begins with that belongs to a conversation; its id alone would be a session's."""
@@ -136,7 +136,7 @@ class Preparer:
                 code="previous_response_not_found",
                 param="previous_response_id",
             )
-        if rows[-1].status in OPEN:
+        if rows[-1].status in OPEN_STATUSES:
             raise Conflict(
                 f"The previous response '{response_id}' has not ended yet. Wait until it has.",
                 code="response_not_ended",

@@ -30,7 +30,7 @@ from portico_server.core.request import Tokenize, Tokens
 from portico_server.core.servable import Relays
 from portico_server.db import responses
 from portico_server.db.database import Database
-from portico_server.db.responses import OPEN, ResponseRow
+from portico_server.db.responses import OPEN_STATUSES, ResponseRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -257,7 +257,7 @@ class Responder:
                 code="response_not_found",
                 param="response_id",
             )
-        if row.status in OPEN:
+        if row.status in OPEN_STATUSES:
             row = await self.background.settled(row) or row
         return row
 

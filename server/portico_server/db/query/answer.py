@@ -6,21 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-LONGEST: Final = 200_000
+MAX_QUERY_CHARS: Final = 200_000
 """Characters of all cells of an answer together."""
 
-CELL: Final = 4_000
+MAX_CELL_CHARS: Final = 4_000
 """Characters of one cell."""
 
-TIMEOUT: Final = 30.0
+QUERY_TIMEOUT_S: Final = 30.0
 """Seconds that a query may take."""
 
-MOST_COLUMNS: Final = 5_000
+MAX_COLUMNS: Final = 5_000
 """Columns of all tables together that a description has room for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class QueryRows:
     """The answer to a query; ``truncated`` if there was more than was asked for or fits.
 
     A cell is text, a number, true, false or nothing: dates, exact decimals and the like are text.
@@ -32,7 +32,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableInfo:
     """A table or a view, and its columns as (name, type)."""
 
     name: str
@@ -40,34 +40,34 @@ class Table:
     columns: tuple[tuple[str, str], ...]
 
 
-class Source(Protocol):
+class QuerySource(Protocol):
     """A database that can be read."""
 
-    async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> Rows:
+    async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
         """Up to ``limit`` rows of one query. Ended with the task that waits, and after ``timeout`` seconds.
 
         Raises `InvalidRequest` for what is no query, would change something, fails or takes too long, `Unavailable`
         when the database cannot be reached.
         """
 
-    async def tables(self) -> list[Table]:
+    async def tables(self) -> list[TableInfo]:
         """All tables and views that may be read, by name. Raises as `read` does."""
 
     async def warning(self) -> str:
         """What makes it more dangerous to ask than it need be, for the operator; empty where nothing does."""
 
 
-def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int) -> Rows:
+def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int) -> QueryRows:
     """As many rows of cells as were asked for and fit; takes one more, to know whether there is one."""
     kept: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:
         cells = tuple(row)
         size += sum(len(value) if isinstance(value, str) else 8 for value in cells)
-        if len(kept) == limit or size > LONGEST:
-            return Rows(tuple(columns), tuple(kept), truncated=True)
+        if len(kept) == limit or size > MAX_QUERY_CHARS:
+            return QueryRows(tuple(columns), tuple(kept), truncated=True)
         kept.append(cells)
-    return Rows(tuple(columns), tuple(kept), truncated=False)
+    return QueryRows(tuple(columns), tuple(kept), truncated=False)
 
 
 def cell(value: Any) -> Any:
@@ -79,7 +79,7 @@ def cell(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     text = str(value)
-    return text if len(text) <= CELL else f"{text[:CELL]}… ({len(text)} characters)"
+    return text if len(text) <= MAX_CELL_CHARS else f"{text[:MAX_CELL_CHARS]}… ({len(text)} characters)"
 
 
 def finite(value: Any) -> Any:
@@ -87,15 +87,15 @@ def finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and value - value != 0 else value
 
 
-def described(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[Table]:
+def described(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[TableInfo]:
     """Tables of rows of (table, kind, column, type) that come in order."""
     name, kind = "", ""
     columns: list[tuple[str, str]] = []
     for table, what, column, of in rows:
         if table != name:
             if name:
-                yield Table(name, kind, tuple(columns))
+                yield TableInfo(name, kind, tuple(columns))
             name, kind, columns = table, what, []
         columns.append((column, of))
     if name:
-        yield Table(name, kind, tuple(columns))
+        yield TableInfo(name, kind, tuple(columns))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.db.query.answer import (
-    CELL,
-    MOST_COLUMNS,
-    TIMEOUT,
-    Rows,
-    Table,
+    MAX_CELL_CHARS,
+    MAX_COLUMNS,
+    QUERY_TIMEOUT_S,
+    QueryRows,
+    TableInfo,
     collected,
     described,
     finite,
@@ -24,13 +24,13 @@ from portico_server.db.query.answer import (
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-_CONNECT: Final = 10.0
+_CONNECT_TIMEOUT_S: Final = 10.0
 """Seconds that the server may take to answer at all."""
 
-_GOODBYE: Final = 2.0
+_CLOSE_TIMEOUT_S: Final = 2.0
 """Seconds for an orderly end of a connection; then it is cut."""
 
-_AT_ONCE: Final = 4
+_MAX_CONCURRENT_QUERIES: Final = 4
 """Connections that are open at a time; further queries wait."""
 
 _NUMBERS: Final = {"int2", "int4", "int8", "float4", "float8", "bool"}
@@ -55,14 +55,14 @@ select rolname from pg_roles where rolname in ('pg_read_server_files', 'pg_execu
 """Roles that let a SELECT read the server's own files, or run a program there."""
 
 
-class Postgres:
+class PostgresSource:
     """A `Source`: the database at ``url``, ``postgresql://USER:PASSWORD@HOST/NAME``. One connection per query."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = asyncio.Semaphore(_MAX_CONCURRENT_QUERIES)
 
-    async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> Rows:
+    async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
         async with self._connected(timeout) as connection:
             # By itself first: what is not one whole statement must not come to be one inside of ours.
             found = (await connection.prepare(query)).get_attributes()
@@ -79,13 +79,13 @@ class Postgres:
                 [attribute.name for attribute in found], (map(finite, row) for row in rows), limit
             )
 
-    async def tables(self) -> list[Table]:
-        async with self._connected(TIMEOUT) as connection:
-            return list(described(map(tuple, await connection.fetch(_TABLES, MOST_COLUMNS))))
+    async def tables(self) -> list[TableInfo]:
+        async with self._connected(QUERY_TIMEOUT_S) as connection:
+            return list(described(map(tuple, await connection.fetch(_TABLES, MAX_COLUMNS))))
 
     async def warning(self) -> str:
         """What the operator should know of the user in the address; empty where there is nothing. Raises as `read`."""
-        async with self._connected(TIMEOUT) as connection:
+        async with self._connected(QUERY_TIMEOUT_S) as connection:
             found = [row[0] for row in await connection.fetch(_POWERS)]
             if not found:
                 return ""
@@ -102,8 +102,10 @@ class Postgres:
         import asyncpg
 
         try:
-            async with self._turns, asyncio.timeout(timeout + _CONNECT):
-                connection = await asyncpg.connect(self._url, timeout=_CONNECT, statement_cache_size=0)
+            async with self._turns, asyncio.timeout(timeout + _CONNECT_TIMEOUT_S):
+                connection = await asyncpg.connect(
+                    self._url, timeout=_CONNECT_TIMEOUT_S, statement_cache_size=0
+                )
                 try:
                     await connection.execute("begin read only")
                     await connection.execute(f"set local statement_timeout = {timeout * 1e3:.0f}")
@@ -113,10 +115,11 @@ class Postgres:
                     with contextlib.suppress(
                         TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError
                     ):
-                        await connection.close(timeout=_GOODBYE)
+                        await connection.close(timeout=_CLOSE_TIMEOUT_S)
         except TimeoutError as error:
             raise Unavailable(
-                f"{shown(self._url)} did not answer within {_CONNECT:g} s.", code="database_unreachable"
+                f"{shown(self._url)} did not answer within {_CONNECT_TIMEOUT_S:g} s.",
+                code="database_unreachable",
             ) from error
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
             raise _explained(error, shown(self._url), timeout) from error
@@ -134,7 +137,8 @@ def _cell(name: str, kind: str) -> str:
     if kind == "bytea":
         return f"'<' || octet_length({name}) || ' bytes>'"
     return (
-        f"case when length({name}::text) > {CELL} then left({name}::text, {CELL}) || '… (' || length({name}::text) || "
+        f"case when length({name}::text) > {MAX_CELL_CHARS} then left({name}::text, {MAX_CELL_CHARS}) || '… (' || "
+        f"length({name}::text) || "
         f"' characters)' else {name}::text end"
     )
 

@@ -1,17 +1,165 @@
-"""Which kind of database an address means."""
+"""Opens the database that an address means. DuckDB and SQLite files are asked by a process that can be ended."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from portico._installed import how_to_add
 from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.db.query.answer import Source
-from portico_server.db.query.duckdb import DuckDB
-from portico_server.db.query.postgres import Postgres, shown
-from portico_server.db.query.sqlite import SQLite
+from portico_server.db.query.answer import (
+    MAX_CELL_CHARS,
+    MAX_COLUMNS,
+    MAX_QUERY_CHARS,
+    QUERY_TIMEOUT_S,
+    QueryRows,
+    QuerySource,
+    TableInfo,
+    collected,
+    described,
+)
+from portico_server.db.query.postgres import PostgresSource, shown
+from portico_server.subprocesses import run_isolated
+
+# A query of a database file in a process of its own, which can be ended whatever the database is busy with.
+#
+# A thread could not: SQLite and DuckDB look at a deadline between their steps, and one step may take hours.
+
+
+_START_TIMEOUT_S: Final = 5.0
+"""Seconds that a process may take to start, besides the query's own time."""
+
+
+async def ask(worker: Path, asked: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    """What the worker says to ``asked``, or `InvalidRequest` if that takes longer than ``timeout`` seconds or fails."""
+    begun = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(timeout + _START_TIMEOUT_S):
+            said = await _run(worker, json.dumps({**asked, "seconds": timeout}).encode())
+    except TimeoutError as error:
+        raise _failed(f"The query was stopped after {timeout:g} s.") from error
+    except ValueError as error:
+        raise _failed(f"The query cannot be run: {error}.") from error
+    if not said and asyncio.get_running_loop().time() - begun >= timeout:
+        raise _failed(f"The query was stopped after {timeout:g} s.")
+    if not said:
+        raise _failed("The query ended its process: it took more memory than there is for it.")
+    answer: dict[str, Any] = json.loads(said)
+    if "error" in answer:
+        raise _failed(" ".join(str(answer["error"]).split())[:600])
+    return answer
+
+
+async def _run(worker: Path, asked: bytes) -> bytes:
+    """What the worker says; it does not outlive a caller who leaves."""
+    process = await asyncio.create_subprocess_exec(
+        *run_isolated(str(worker)),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env={},
+        start_new_session=True,
+    )
+    try:
+        said, _ = await process.communicate(asked)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await asyncio.shield(process.wait())
+    return said
+
+
+def _failed(message: str) -> InvalidRequest:
+    return InvalidRequest(message, code="query_failed", param="query")
+
+
+# A DuckDBSource file, asked by a process that has it open for reading, without any way to other files or the network.
+
+
+_DUCKDB_WORKER: Final = Path(__file__).with_name("duckdb_worker.py")
+_MAX_MEMORY_MB: Final = 1024
+
+
+class DuckDBSource:
+    """A `Source`: the file at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+
+    async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
+        found = await self._ask(query, parameters, limit, timeout)
+        return collected(found["columns"], found["rows"], limit)
+
+    async def tables(self) -> list[TableInfo]:
+        found = await self._ask(None, (), MAX_COLUMNS, QUERY_TIMEOUT_S)
+        return list(described(map(tuple, found["rows"])))
+
+    async def warning(self) -> str:
+        return ""  # a file is opened for reading, without a way to others
+
+    async def _ask(
+        self, query: str | None, parameters: Sequence[Any], limit: int, timeout: float
+    ) -> dict[str, Any]:
+        if find_spec("duckdb") is None:
+            raise Unavailable(
+                f"DuckDB is not installed here. Install it, and start the daemon again: {how_to_add('sql')}",
+                code="not_installed",
+            )
+        asked = {
+            "path": str(self._path),
+            "query": query,
+            "parameters": list(parameters),
+            "limit": limit,
+            "memory_mb": _MAX_MEMORY_MB,
+            "cell": MAX_CELL_CHARS,
+            "longest": MAX_QUERY_CHARS,
+        }
+        return await ask(_DUCKDB_WORKER, asked, timeout)
+
+
+# A SQLite file, asked by a process that has it open for reading: SQLite itself refuses everything else.
+
+
+_SQLITE_WORKER: Final = Path(__file__).with_name("sqlite_worker.py")
+
+
+class SqliteSource:
+    """A `Source`: the file at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+
+    async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
+        found = await self._ask(query, parameters, limit, timeout)
+        return collected(found["columns"], found["rows"], limit)
+
+    async def tables(self) -> list[TableInfo]:
+        found = await self._ask(None, (), MAX_COLUMNS, QUERY_TIMEOUT_S)
+        return list(described(map(tuple, found["rows"])))
+
+    async def warning(self) -> str:
+        return ""  # a file is opened for reading, without a way to others
+
+    async def _ask(
+        self, query: str | None, parameters: Sequence[Any], limit: int, timeout: float
+    ) -> dict[str, Any]:
+        asked = {
+            "path": str(self._path),
+            "query": query,
+            "parameters": list(parameters),
+            "limit": limit,
+            "cell": MAX_CELL_CHARS,
+            "longest": MAX_QUERY_CHARS,
+            "memory_mb": _MAX_MEMORY_MB,
+        }
+        return await ask(_SQLITE_WORKER, asked, timeout)
+
 
 _SERVERS: Final = ("postgresql://", "postgres://")
 
@@ -27,7 +175,7 @@ def is_server(address: str) -> bool:
     return "://" in address
 
 
-def open_source(address: str) -> Source:
+def open_source(address: str) -> QuerySource:
     """The database at ``address``: ``postgresql://…``, or the path of a file. Nothing is asked of it yet.
 
     Raises `InvalidRequest` for what is no database, `Unavailable` if its driver is not installed.
@@ -40,10 +188,10 @@ def open_source(address: str) -> Source:
             f"{how_to_add('sql')}",
             code="not_installed",
         )
-    return Postgres(address)
+    return PostgresSource(address)
 
 
-def open_file(path: Path) -> SQLite | DuckDB:
+def open_file(path: Path) -> SqliteSource | DuckDBSource:
     """The database in a file, by its first bytes. Raises `InvalidRequest`."""
     try:
         with path.open("rb") as file:
@@ -53,7 +201,7 @@ def open_file(path: Path) -> SQLite | DuckDB:
             f"'{path.name}' cannot be read: {error.strerror or error}.", param="database"
         ) from error
     if head.startswith(b"SQLite format 3\0"):
-        return SQLite(path)
+        return SqliteSource(path)
     if head[8:12] == b"DUCK":
-        return DuckDB(path)
+        return DuckDBSource(path)
     raise InvalidRequest(f"'{path.name}' is neither a SQLite nor a DuckDB file.", param="database")

@@ -13,9 +13,9 @@ from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.registry import Registry
 from portico_server.core.relay import AdapterScale
-from portico_server.db import adapters as rows
-from portico_server.db.adapters import AdapterRow
+from portico_server.db import models as rows
 from portico_server.db.database import Database
+from portico_server.db.models import AdapterRow
 from portico_server.engines.adapters import kept
 from portico_server.engines.adapters.model import AdaptedModel, AdapterInfo, Find
 from portico_server.engines.deployment import Deployment
@@ -49,7 +49,7 @@ class Adapters:
     async def start(self) -> None:
         """Register those in the database; nothing is loaded."""
         await pools.MODELS.run(kept.clean, self._folder)
-        for row in await self._database.read(rows.every):
+        for row in await self._database.read(rows.list_adapters):
             facts = row.spec["facts"]
             adapter = AdapterScale(row.name, kept.place(self._folder, facts), float(row.spec["scale"]))
             model = AdaptedModel(
@@ -178,7 +178,7 @@ class Adapters:
             spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
             info = model.info()
             row = AdapterRow(model.name, model.base, info.owner, spec, info.created_at)
-            await self._database.write(rows.add, row)
+            await self._database.write(rows.add_adapter, row)
         except BaseException:
             del self._models[model.name]
             await deployment.detach(model.name)
@@ -199,7 +199,7 @@ class Adapters:
                 if deployment is not None:
                     await deployment.attach(model.adapter)
                 spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
-                await self._database.write(rows.change, model.name, spec)
+                await self._database.write(rows.change_adapter, model.name, spec)
             except BaseException:
                 model.scale(before)
                 raise
@@ -213,7 +213,7 @@ class Adapters:
             raise _configured(model)
         async with self._locks[model.base]:
             self._leave(model)
-            await self._database.write(rows.remove, model.name)
+            await self._database.write(rows.remove_adapter, model.name)
             self._gone(model.name)
             deployment = self._find(model.base)
             if deployment is not None:

@@ -19,7 +19,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.db import archives
 from portico_server.db import stores as rows
-from portico_server.db.changes import GROUP
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.groups import GroupRow
@@ -96,7 +96,7 @@ class ArchiveRestore:
             for item in archive.manifest.groups
         ]
         models = {
-            GROUP: store.embedding_model,
+            DEFAULT_GROUP: store.embedding_model,
             **{row.name: row.model(store.embedding_model) for row in more},
         }
         await self._indexes.reserve(store.id)

@@ -12,7 +12,7 @@ import orjson
 
 from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, refusal
-from portico_server.db.archives import Kept
+from portico_server.db.archives import ArchivedChunk
 from portico_server.knowledge.chunk.chunkers import check_chunking as check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
@@ -131,7 +131,7 @@ class StoreArchiveReader:
                     raise ValueError("its bytes are missing, or its status is none")
             yield file
 
-    def chunks(self) -> Iterator[Kept]:
+    def chunks(self) -> Iterator[ArchivedChunk]:
         """The chunks, in their order, with their vectors if there are any."""
         vectors = self._vectors() if self.manifest.vectors else None
         for number, value in self._lines(CHUNKS_NAME):
@@ -140,7 +140,7 @@ class StoreArchiveReader:
                 if not isinstance(place, dict):
                     raise TypeError("'place' must be an object")
                 place_from_json(place)  # raises for what is no place
-                item = Kept(
+                item = ArchivedChunk(
                     0,
                     _text(value, "file"),
                     _text(value, "group"),

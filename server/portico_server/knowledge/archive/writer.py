@@ -12,8 +12,8 @@ from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, o
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.db import archives, chunks, groups
-from portico_server.db.archives import Kept
-from portico_server.db.changes import GROUP
+from portico_server.db.archives import ArchivedChunk
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow, StoreRow
@@ -57,7 +57,7 @@ class ArchiveWriter:
     async def _whole(self) -> Blocks:
         more = await self._database.read(groups.of_store, self._store.id)
         model = self._store.embedding_model
-        self._models = {GROUP: model, **{group.name: group.model(model) for group in more}}
+        self._models = {DEFAULT_GROUP: model, **{group.name: group.model(model) for group in more}}
         states = await self._database.read(archives.group_states, self._store.id)
         entries: list[tuple[str, Blocks]] = [
             (FILES_NAME, self._file_lines()),
@@ -163,7 +163,7 @@ def _file(row: StoreFileRow) -> dict[str, Any]:
     }
 
 
-def _chunk(item: Kept) -> dict[str, Any]:
+def _chunk(item: ArchivedChunk) -> dict[str, Any]:
     return {
         "file": item.file_id,
         "group": item.group,

@@ -16,7 +16,7 @@ from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
-from portico_server.db.indexed import Indexed
+from portico_server.db.indexed import IndexedChunks
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import is_late, needs_model
 from portico_server.knowledge.document import Part, Unreadable
@@ -108,7 +108,7 @@ class GroupGenerator:
         else:
             return None
         logger.warning("store %s: %s", group.store_id, message)
-        await self._database.write(groups.give_up, group, row, message)
+        await self._database.write(groups.give_up_file, group, row, message)
         return message
 
     async def _make(self, group: GroupRow, row: StoreFileRow, context: Context) -> None:
@@ -206,7 +206,7 @@ class GroupGenerator:
             if vectors is None and model:
                 vectors = await embed_texts([part.text for part in chunks], model, context)
             new = [NewChunk(part.text, part.place) for part in chunks]
-            written = Indexed(row, new, vectors, first=first, finished=finished, used=0)
+            written = IndexedChunks(row, new, vectors, first=first, finished=finished, used=0)
             kept = await self._database.write(groups.put, group, [written], model or None)
         if kept:
             self._indexes.changed(group.store_id, model, group.name)

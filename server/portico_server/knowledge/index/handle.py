@@ -15,7 +15,7 @@ from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Listener
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.db import changes, chunks, vectors
+from portico_server.db import changes, chunks
 from portico_server.db.database import Database
 from portico_server.knowledge.index.offset import DamagedIndex
 from portico_server.knowledge.index.prefetch import TermPrefetch
@@ -64,7 +64,7 @@ class IndexHandle:
             return await database.read(chunks.indexed_texts, wanted)
 
         async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
-            return await database.read(vectors.read, model, wanted)
+            return await database.read(chunks.read_vectors, model, wanted)
 
         self._lexical = LogReplayer(
             database, store_id, group, folder / LEXICAL, partial(_open_lexical, ahead=ahead), texts
@@ -187,10 +187,10 @@ class IndexHandle:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        vectors = self._vectors.index if self._vectors is not None else None
+        chunks = self._vectors.index if self._vectors is not None else None
         building = self._graph is not None and not self._graph.done()
-        if vectors is not None and vectors.wants_graph and not building and not self._stopping:
-            self._graph = asyncio.create_task(pools.INDEX.run(vectors.build), name=f"graph {self.store_id}")
+        if chunks is not None and chunks.wants_graph and not building and not self._stopping:
+            self._graph = asyncio.create_task(pools.INDEX.run(chunks.build), name=f"graph {self.store_id}")
             self._graph.add_done_callback(_log_failure)
 
     async def _report(self, listener: Listener) -> None:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from portico_server.core import pools
 from portico_server.core.context import Listener
 from portico_server.core.errors import NotFound, PorticoError
-from portico_server.db.changes import GROUP
+from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge.index.handle import LEXICAL, IndexHandle
 from portico_server.knowledge.index.offset import is_outdated
@@ -68,7 +68,7 @@ class IndexManager:
         self._watchers.append(watcher)
 
     @asynccontextmanager
-    async def use(self, store_id: str, model: str, group: str = GROUP) -> AsyncIterator[IndexHandle]:
+    async def use(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> AsyncIterator[IndexHandle]:
         """The index of a group with the vectors of ``model`` ("" for none), open until the block ends."""
         index = await self._get((store_id, group), model)
         try:
@@ -77,7 +77,7 @@ class IndexManager:
             index.users -= 1
             index.last_used = asyncio.get_running_loop().time()
 
-    def changed(self, store_id: str, model: str, group: str = GROUP) -> None:
+    def changed(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> None:
         """Say that the store's log has grown: the group's index follows it in the background, soon."""
         if self._closed:
             return
@@ -87,7 +87,7 @@ class IndexManager:
 
     async def renew(self, store_id: str, model: str) -> None:
         """Build the index of a store in the background if it is of an earlier version of ours: a search would wait."""
-        key = (store_id, GROUP)
+        key = (store_id, DEFAULT_GROUP)
         if await pools.INDEX.run(is_outdated, self._at(key) / LEXICAL) and not self._closed:
             self._bring_up(key, model)
 
@@ -98,7 +98,7 @@ class IndexManager:
             self._followers[key] = task
 
     async def ready(
-        self, store_id: str, model: str, listener: Listener | None = None, group: str = GROUP
+        self, store_id: str, model: str, listener: Listener | None = None, group: str = DEFAULT_GROUP
     ) -> None:
         """Wait until all of the log can be found; ``listener`` hears of a build in `Status` events.
 
@@ -162,7 +162,9 @@ class IndexManager:
 
     def _at(self, key: IndexKey) -> Path:
         store_id, group = key
-        return self._folder / store_id if group == GROUP else self._folder / store_id / f"group-{group}"
+        return (
+            self._folder / store_id if group == DEFAULT_GROUP else self._folder / store_id / f"group-{group}"
+        )
 
     async def _get(self, key: IndexKey, model: str) -> IndexHandle:
         index = self._open.get(key)

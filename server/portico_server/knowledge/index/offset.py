@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from portico_server.db.changes import Change
+from portico_server.db.changes import LogEntry
 
 TEXT_FIELDS = ("words", "grams", "heads")
 """Fields of the lexical index that have what a chunk says …"""
@@ -34,13 +34,13 @@ class LogOffset:
     first_chunk: int = 0
     highest: int = 0
 
-    def at(self, change: Change | None, highest: int) -> LogOffset:
+    def at(self, change: LogEntry | None, highest: int) -> LogOffset:
         """This mark moved to ``change``; to the beginning of the log without one."""
         if change is None:
             return LogOffset(self.version, highest=highest)
         return LogOffset(self.version, change.seq, change.op, change.file_id, change.first_chunk, highest)
 
-    def matches(self, change: Change | None) -> bool:
+    def matches(self, change: LogEntry | None) -> bool:
         """Whether ``change``, the log's entry with this number, is the one that was applied."""
         if change is None:
             return self.seq == 0

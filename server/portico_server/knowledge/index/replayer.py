@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks
-from portico_server.db.changes import Change, Op
+from portico_server.db.changes import LogEntry, Op
 from portico_server.db.database import Database
 from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
 
@@ -231,7 +231,7 @@ class LogReplayer(Generic[D]):
         )
 
 
-def _join_runs(batch: Iterable[Change]) -> Iterator[tuple[Op, int, int]]:
+def _join_runs(batch: Iterable[LogEntry]) -> Iterator[tuple[Op, int, int]]:
     """Changes as (op, first chunk, last chunk): those of one kind whose chunks follow each other count as one."""
     held: tuple[Op, int, int] | None = None
     for change in batch:

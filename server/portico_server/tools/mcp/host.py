@@ -78,7 +78,7 @@ class McpHost:
 
     async def start(self, configured: Iterable[ServerSpec]) -> None:
         """Read what there is to hold. Nothing is started before `run`."""
-        for row in await self._database.read(rows.every, rows.MCP_SERVERS):
+        for row in await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE):
             self._held[row.name] = _Held(parse(row.spec), configured=False)
         for spec in configured:
             self._held[spec.name] = _Held(spec, configured=True)
@@ -99,7 +99,7 @@ class McpHost:
         if spec.name in self._held:
             raise Conflict(f"There is an MCP server '{spec.name}' already; remove it first.", param="name")
         held = self._held[spec.name] = _Held(spec, configured=False)
-        await self._database.write(rows.put, rows.MCP_SERVERS, spec.name, owner, spec.to_json())
+        await self._database.write(rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json())
         if self._open:
             await self._begin(held)
             if held.connection is not None:
@@ -126,7 +126,7 @@ class McpHost:
                 f"'{name}' stands in the configuration file; take it out there and start the daemon again."
             )
         del self._held[name]
-        await self._database.write(rows.remove, rows.MCP_SERVERS, name)
+        await self._database.write(rows.remove_spec, rows.MCP_SERVERS_TABLE, name)
         await self._end(held)
         self._offer(held, ())
 

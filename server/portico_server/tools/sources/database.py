@@ -9,7 +9,7 @@ from typing import Any
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.request import ToolResult
-from portico_server.db.query.answer import TIMEOUT
+from portico_server.db.query.answer import QUERY_TIMEOUT_S
 from portico_server.db.query.source import is_server, open_source
 from portico_server.tools import database
 from portico_server.tools.sources.spec import ToolSpec
@@ -23,7 +23,7 @@ async def tools_of(spec: ToolSpec) -> tuple[list[Tool], str]:
     source = await pools.FILES.run(open_source, address)
     await source.tables()
     warning = await source.warning()
-    timeout = min(TIMEOUT, spec.timeout)
+    timeout = min(QUERY_TIMEOUT_S, spec.timeout)
     about = spec.description or f"The database {spec.name}."
 
     async def query(arguments: Mapping[str, Any], context: Context) -> ToolResult:

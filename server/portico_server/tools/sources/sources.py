@@ -66,7 +66,7 @@ class AddedTools:
 
     async def start(self, configured: Iterable[ToolSpec]) -> None:
         """Read what there is. Nothing is prepared before `run`."""
-        for row in await self._database.read(rows.every, rows.TOOLS):
+        for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE):
             self._held[row.name] = _Held(parse(row.spec), configured=False)
         for spec in configured:
             self._held[spec.name] = _Held(spec, configured=True)
@@ -96,7 +96,7 @@ class AddedTools:
             await self._end(held)
             raise
         self._held[spec.name] = held
-        await self._database.write(rows.put, rows.TOOLS, spec.name, owner, spec.to_json())
+        await self._database.write(rows.put_spec, rows.TOOLS_TABLE, spec.name, owner, spec.to_json())
         return _info(held)
 
     def spec(self, name: str) -> ToolSpec | None:
@@ -126,7 +126,7 @@ class AddedTools:
                 f"'{name}' stands in the configuration file; take it out there and start the daemon again."
             )
         del self._held[name]
-        await self._database.write(rows.remove, rows.TOOLS, name)
+        await self._database.write(rows.remove_spec, rows.TOOLS_TABLE, name)
         for tool in held.tools:
             self._toolbox.remove(tool)
         await self._end(held)

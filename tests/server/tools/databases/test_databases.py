@@ -1,4 +1,4 @@
-"""Databases as tools: PostgreSQL and DuckDB for real, read and never written."""
+"""Databases as tools: PostgreSQL and DuckDBSource for real, read and never written."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from tests.server.tools.databases import cluster
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.db.query.answer import CELL, LONGEST, Source
-from portico_server.db.query.duckdb import DuckDB
-from portico_server.db.query.postgres import Postgres, shown
-from portico_server.db.query.source import open_source
+from portico_server.db.query.answer import MAX_CELL_CHARS, MAX_QUERY_CHARS, QuerySource
+from portico_server.db.query.postgres import PostgresSource, shown
+from portico_server.db.query.source import DuckDBSource, open_source
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
 from portico_server.tools.fetch.policy import Policy
@@ -69,38 +68,38 @@ def duck(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["postgres", "duckdb"])
-def source(request: pytest.FixtureRequest) -> Source:
+def source(request: pytest.FixtureRequest) -> QuerySource:
     """Each kind of database with the same tables."""
     if request.param == "postgres":
-        return Postgres(request.getfixturevalue("server"))
-    return DuckDB(request.getfixturevalue("duck"))
+        return PostgresSource(request.getfixturevalue("server"))
+    return DuckDBSource(request.getfixturevalue("duck"))
 
 
-async def names(source: Source) -> list[str]:
+async def names(source: QuerySource) -> list[str]:
     found = await source.read("select name from items order by id", (), limit=10, timeout=10)
     return [row[0] for row in found.rows]
 
 
-async def test_rows_come_with_their_columns_and_exact_values(source: Source) -> None:
+async def test_rows_come_with_their_columns_and_exact_values(source: QuerySource) -> None:
     found = await source.read("select * from items order by id", (), limit=10, timeout=10)
     assert found.columns == ("id", "name", "price", "made")
     assert found.rows == ((1, "bread", "3.50", "2026-11-01"), (2, "milk", "1.20", None))
     assert not found.truncated
 
 
-async def test_columns_may_share_a_name_and_a_query_may_end_in_a_comment(source: Source) -> None:
+async def test_columns_may_share_a_name_and_a_query_may_end_in_a_comment(source: QuerySource) -> None:
     for query in ("select 1 as a, 2 as a -- done", "select 1 as a, 2 as a ;\n"):
         found = await source.read(query, (), limit=10, timeout=10)
         assert (found.columns, found.rows) == (("a", "a"), ((1, 2),))
 
 
-async def test_values_take_the_places_of_parameters(source: Source) -> None:
+async def test_values_take_the_places_of_parameters(source: QuerySource) -> None:
     query = "select name from items where id = $1 and name <> $2"
     found = await source.read(query, [1, "'; drop table items"], limit=10, timeout=10)
     assert found.rows == (("bread",),)
 
 
-async def test_tables_and_views_are_told(source: Source) -> None:
+async def test_tables_and_views_are_told(source: QuerySource) -> None:
     told = {table.name: table for table in await source.tables()}
     assert list(told) == ["cheap", "items"]  # 'secrets' may not be read
     assert (told["cheap"].kind, told["items"].kind) == ("view", "table")
@@ -139,17 +138,17 @@ async def test_tables_and_views_are_told(source: Source) -> None:
         "-- only a comment",
     ],
 )
-async def test_nothing_but_reading(source: Source, statement: str, duck: Path) -> None:
+async def test_nothing_but_reading(source: QuerySource, statement: str, duck: Path) -> None:
     before = duck.read_bytes()  # noqa: ASYNC240
     with pytest.raises(InvalidRequest) as refused:
         await source.read(statement, (), limit=10, timeout=10)
     assert refused.value.code == "query_failed" and "root:" not in refused.value.message
-    assert isinstance(source, DuckDB) or await names(source) == ["bread", "milk"]
+    assert isinstance(source, DuckDBSource) or await names(source) == ["bread", "milk"]
     assert duck.read_bytes() == before  # noqa: ASYNC240
     assert not Path("/tmp/portico-copied.csv").exists()  # noqa: ASYNC240
 
 
-async def test_a_query_without_end_is_stopped(source: Source) -> None:
+async def test_a_query_without_end_is_stopped(source: QuerySource) -> None:
     endless = (
         "with recursive n(x) as (select 1 union all select x + 1 from n where x > 0) select count(*) from n"
     )
@@ -158,7 +157,7 @@ async def test_a_query_without_end_is_stopped(source: Source) -> None:
     assert await names(source) == ["bread", "milk"]
 
 
-async def test_a_caller_who_leaves_ends_the_query(source: Source) -> None:
+async def test_a_caller_who_leaves_ends_the_query(source: QuerySource) -> None:
     endless = "select count(*) from generate_series(1, 100000000000) as a"
     task = asyncio.create_task(source.read(endless, (), limit=1, timeout=60))
     done, _pending = await asyncio.wait([task], timeout=0.5)
@@ -170,7 +169,7 @@ async def test_a_caller_who_leaves_ends_the_query(source: Source) -> None:
 
 
 async def test_what_a_caller_left_behind_ends_on_the_server_too(server: str) -> None:
-    source = Postgres(server)
+    source = PostgresSource(server)
     task = asyncio.create_task(source.read("select pg_sleep(60)", (), limit=1, timeout=60))
     left = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
     async with asyncio.timeout(20):
@@ -182,14 +181,14 @@ async def test_what_a_caller_left_behind_ends_on_the_server_too(server: str) -> 
             pass
 
 
-async def test_answers_are_cut(source: Source) -> None:
+async def test_answers_are_cut(source: QuerySource) -> None:
     found = await source.read("select n from generate_series(1, 1000000) as s(n)", (), limit=3, timeout=20)
     assert found.truncated and found.rows == ((1,), (2,), (3,))
     long = "select repeat('x', 3000) as a from generate_series(1, 1000)"
     found = await source.read(long, (), limit=1_000, timeout=20)
-    assert found.truncated and sum(len(row[0]) for row in found.rows) <= LONGEST
+    assert found.truncated and sum(len(row[0]) for row in found.rows) <= MAX_QUERY_CHARS
     found = await source.read("select repeat('x', 100000) as a", (), limit=1, timeout=20)
-    assert found.rows[0][0] == "x" * CELL + "… (100000 characters)"
+    assert found.rows[0][0] == "x" * MAX_CELL_CHARS + "… (100000 characters)"
 
 
 @asynccontextmanager

@@ -8,13 +8,13 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-MIN_CHARACTERS: Final = 200
+MIN_PART_CHARS: Final = 200
 """Characters of JSON from which on a part is replaced: a reference takes about fifty."""
 
 MAX_DEPTH: Final = 6
 """Levels of lists and objects that are searched: each is written as JSON once more to be compared."""
 
-At: TypeAlias = "tuple[str | int, ...]"
+JsonPath: TypeAlias = "tuple[str | int, ...]"
 """Keys and indexes that lead to a part of a value; empty: the whole of it."""
 
 Reference: TypeAlias = Any
@@ -29,21 +29,21 @@ def digest(text: str | bytes) -> bytes:
     return blake2b(text.encode() if isinstance(text, str) else text, digest_size=16).digest()
 
 
-def places(value: Any) -> dict[bytes, At]:
+def long_parts(value: Any) -> dict[bytes, JsonPath]:
     """The long parts of a value that is kept, each with its place in it."""
-    found: dict[bytes, At] = {}
+    found: dict[bytes, JsonPath] = {}
     _walk(value, (), lambda text, at: found.setdefault(digest(text), at) is None)
     return found
 
 
-def take_out(value: Any, kept: Places) -> tuple[Any, list[tuple[At, Reference]]]:
+def replace_kept(value: Any, kept: Places) -> tuple[Any, list[tuple[JsonPath, Reference]]]:
     """A value without those of its parts that are ``kept`` elsewhere, and where each of them belongs.
 
     The largest parts are taken. Raises `TypeError` if the value is not JSON.
     """
-    found: list[tuple[At, Reference]] = []
+    found: list[tuple[JsonPath, Reference]] = []
 
-    def take(text: bytes, at: At) -> bool:
+    def take(text: bytes, at: JsonPath) -> bool:
         place = kept.get(digest(text))
         if place is None:
             return False
@@ -53,8 +53,12 @@ def take_out(value: Any, kept: Places) -> tuple[Any, list[tuple[At, Reference]]]
     return (_walk(value, (), take), found) if kept else (value, found)
 
 
-def put_back(value: Any, found: list[tuple[At, Reference]], fetch: Callable[[Reference], Any]) -> Any:
-    """The value that `take_out` made smaller; ``value`` is changed. ``fetch`` returns what a reference stands for."""
+def restore_kept(
+    value: Any, found: list[tuple[JsonPath, Reference]], fetch: Callable[[Reference], Any]
+) -> Any:
+    """The value that `replace_kept` made smaller; ``value`` is changed. ``fetch`` returns what a reference stands
+    for.
+    """
     for at, place in found:
         part = fetch(place)
         if not at:
@@ -66,21 +70,21 @@ def put_back(value: Any, found: list[tuple[At, Reference]], fetch: Callable[[Ref
     return value
 
 
-def part(value: Any, at: At) -> Any:
+def part(value: Any, at: JsonPath) -> Any:
     """The part of a value at a place."""
     for key in at:
         value = value[key]
     return value
 
 
-def _walk(value: Any, at: At, take: Callable[[bytes, At], bool]) -> Any:
+def _walk(value: Any, at: JsonPath, take: Callable[[bytes, JsonPath], bool]) -> Any:
     """The value with null for every part that ``take`` takes; the same object if it takes none."""
-    if isinstance(value, str) and len(value) < MIN_CHARACTERS - 2 and value.isascii() and value.isprintable():
+    if isinstance(value, str) and len(value) < MIN_PART_CHARS - 2 and value.isascii() and value.isprintable():
         return value
     if not isinstance(value, str | list | tuple | dict):
         return value
     text = orjson.dumps(value)
-    if len(text) < MIN_CHARACTERS:
+    if len(text) < MIN_PART_CHARS:
         return value
     if take(text, at):
         return None

@@ -1,0 +1,220 @@
+"""The tables of batches, evaluations, responses and conversations, as OpenAI's API has them. See
+`portico_server.db.schema`."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+)
+
+from portico_server.db.schema_knowledge import metadata
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    # The durable run that does the work.
+    Column("run_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("endpoint", String, nullable=False),
+    # Empty until the file has been checked.
+    Column("model", String, nullable=False, default=""),
+    Column("input_file_id", String, nullable=False),
+    # Holds the bytes of the file while the batch needs them, whoever deletes the file itself.
+    Column("input_sha256", String, nullable=False),
+    # What was asked for besides: window, metadata, how long its files are kept.
+    Column("spec", JSON, nullable=False),
+    Column("total", Integer, nullable=False, default=0),
+    Column("completed", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+    Column("prompt_tokens", BigInteger, nullable=False, default=0),
+    Column("completion_tokens", BigInteger, nullable=False, default=0),
+    Column("cached_tokens", BigInteger, nullable=False, default=0),
+    Column("output_file_id", String),
+    Column("error_file_id", String),
+    Column("errors", JSON),
+    # When it came to each status that it has had: {"in_progress": 1781234567.8, …}.
+    Column("times", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("ix_batches_run_id", "run_id"),
+    Index("ix_batches_input_sha256", "input_sha256"),
+)
+
+# Lines that are done, each as it will stand in a file of results. They are removed once that file is there.
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch_id", String, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("line", Integer, primary_key=True),
+    # Whether it belongs in the file of errors.
+    Column("failed", Boolean, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+
+# The tables of evaluations: what is asked, how it was judged, and searches over settings. See
+# `portico_server.db.schema`.
+
+
+evals = Table(
+    "evals",
+    metadata,
+    Column("id", String, primary_key=True),
+    # Null for what an operator made: it belongs to the house.
+    Column("owner", String),
+    Column("name", String, nullable=False),
+    # The form of the items and the graders.
+    Column("spec", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+# The items of a run, as they were when it began; all trials of a search share those of the search.
+eval_items = Table(
+    "eval_items",
+    metadata,
+    Column("eval_id", String, ForeignKey("evals.id", ondelete="CASCADE"), nullable=False),
+    # The id of the run or the search that they were read for.
+    Column("data_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("item", JSON, nullable=False),
+    # An answer that came with it and is judged as it is.
+    Column("sample", JSON),
+    Index("ix_eval_items_eval_id", "eval_id"),
+)
+
+eval_searches = Table(
+    "eval_searches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("eval_id", String, ForeignKey("evals.id", ondelete="CASCADE"), nullable=False),
+    Column("owner", String),
+    Column("run_id", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("state", JSON, nullable=False),
+    Column("status", String, nullable=False),
+    Column("error", JSON),
+    Column("total", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("ix_eval_searches_eval_id", "eval_id"),
+)
+
+eval_runs = Table(
+    "eval_runs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("eval_id", String, ForeignKey("evals.id", ondelete="CASCADE"), nullable=False),
+    Column("owner", String),
+    # The durable run that does the work; the trials of a search share that of the search.
+    Column("run_id", String, nullable=False),
+    Column("search_id", String, ForeignKey("eval_searches.id", ondelete="CASCADE")),
+    Column("name", String, nullable=False),
+    Column("source", JSON, nullable=False),
+    # What a trial has set, by path. Null for a run of its own.
+    Column("settings", JSON),
+    Column("metadata", JSON, nullable=False),
+    Column("data_id", String, nullable=False),
+    Column("total", Integer, nullable=False),
+    # Sums over what is done: counts, scores by grader, tokens by model, seconds.
+    Column("tally", JSON, nullable=False),
+    Column("status", String, nullable=False),
+    Column("error", JSON),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("ix_eval_runs_eval_id", "eval_id"),
+    Index("ix_eval_runs_search_id", "search_id"),
+)
+
+# One row for each item that is done. Its key is what keeps an item from being counted twice.
+eval_outputs = Table(
+    "eval_outputs",
+    metadata,
+    Column("eval_run_id", String, ForeignKey("eval_runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    # "pass", "fail" or "error".
+    Column("status", String, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("results", JSON, nullable=False),
+    Column("sample", JSON, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+
+# The tables of the Responses API: what was answered, and conversations. See `portico_server.db.schema`.
+
+
+# One row for each stored response. What is JSON goes in and out as text: orjson reads it, in a fifth of the time.
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("run_id", String, nullable=False),
+    # The response that it goes on with. No foreign key: that one may be deleted.
+    Column("previous_id", String),
+    Column("conversation_id", String),
+    Column("status", String, nullable=False),
+    Column("background", Boolean, nullable=False),
+    # The items of its input, and the whole response with its output.
+    Column("input", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    # What a background response was asked, so that it can be taken up again. Null in the foreground.
+    Column("ask", Text),
+    # The numbers of events that were lost and made anew when it was taken up again: [[after, last], …].
+    Column("lost", JSON),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("ix_responses_previous_id", "previous_id"),
+    Index("ix_responses_finished_at", "finished_at"),
+)
+
+# The stream of a background response, for who comes late or comes back.
+response_events = Table(
+    "response_events",
+    metadata,
+    Column("response_id", String, ForeignKey("responses.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("last_seq", Integer, nullable=False, default=0),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("ix_conversations_updated_at", "updated_at"),
+)
+
+conversation_items = Table(
+    "conversation_items",
+    metadata,
+    Column("conversation_id", String, ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, nullable=False),
+    Column("item", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_conversation_items_id", "id"),
+)
