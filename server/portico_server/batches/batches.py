@@ -202,7 +202,7 @@ class Batches:
             words = str(error.get("message") or "The run that did the work is gone.")
             errors = [LineProblem(str(error.get("code") or "run_failed"), words).to_json()]
         await self._scheduler.settled(row.run_id)
-        await self._database.write(batches.again, row, errors)
+        await self._database.write(batches.requeue_run, row, errors)
         self._scheduler.look()
         return await self._database.read(batches.get, row.id) or row
 

@@ -57,7 +57,7 @@ class Results:
             for name, chunks in (("output", self._answered(failed=False)), ("error", self._failed(status))):
                 received = await self.files.receive(chunks, limited=False)
                 laid.append(received)
-                await self.files.lay(received)
+                await self.files.place_early(received)
                 made.append(self._row(name, received) if received.bytes else None)
             await self.database.write(batches.finish, self.row.id, status, made, run_id, holder)
         finally:
@@ -95,7 +95,7 @@ class Results:
         if status not in CODES or not self.row.total:
             return
         code, message = CODES[status]
-        done = await self.database.read(batches.done, self.row.id)
+        done = await self.database.read(batches.done_lines, self.row.id)
         try:
             async for block in read(self.files, self.row, done, self.longest):
                 yield b"".join(lines.unanswered(self.row.id, asked, code, message) for asked in block)

@@ -228,7 +228,9 @@ class BatchWork:
             (now - self._began) * 1e3,
             *(spent or ()),
         )
-        await self._place.database.jot(steps.record, self._context.run, [row], self._place.scheduler.holder)
+        await self._place.database.write_soon(
+            steps.record, self._context.run, [row], self._place.scheduler.holder
+        )
         self._began = now
 
     # --- the requests ------------------------------------------------------------------------------------------
@@ -282,7 +284,7 @@ class BatchWork:
 
     async def _ask_all(self) -> None:
         place, row = self._place, self._row
-        done = await place.database.read(batches.done, row.id)
+        done = await place.database.read(batches.done_lines, row.id)
         self._done = len(done)
         asking = LineRequest(
             *(self._ask, place.scheduler.principals, place.slots, place.courtesy),
@@ -313,7 +315,7 @@ class BatchWork:
 
     async def _write(self, rows: Sequence[LineRow], spent: SpentTokens) -> None:
         place, row = self._place, self._row
-        status = await place.database.jot(
+        status = await place.database.write_soon(
             batches.keep, row.id, rows, spent, row.run_id, place.scheduler.holder
         )
         if status != "in_progress":

@@ -136,13 +136,13 @@ def cancel(connection: Connection, row: BatchRow) -> bool:
     return True
 
 
-def again(connection: Connection, row: BatchRow, errors: Sequence[Mapping[str, Any]]) -> None:
+def requeue_run(connection: Connection, row: BatchRow, errors: Sequence[Mapping[str, Any]]) -> None:
     """Queue the run of a batch whose run has ended before it, so that what is done gets its files.
 
     With ``errors`` the batch ends as failed, otherwise as cancelled. One that failed at its files has none.
     """
     tried = row.errors is not None or row.status == "cancelling"
-    queued = not (errors and tried) and runs.again(connection, row.run_id)
+    queued = not (errors and tried) and runs.requeue_ended(connection, row.run_id)
     values: dict[str, Any] = {"errors": [dict(error) for error in errors]} if errors else {}
     if queued:
         move(connection, row.id, "finalizing" if errors else "cancelling", since=(row.status,), values=values)
@@ -154,7 +154,7 @@ def again(connection: Connection, row: BatchRow, errors: Sequence[Mapping[str, A
 # --- lines -------------------------------------------------------------------------------------------------------
 
 
-def done(connection: Connection, batch_id: str) -> set[int]:
+def done_lines(connection: Connection, batch_id: str) -> set[int]:
     """The numbers of the lines that are done."""
     return set(
         connection.execute(select(batch_lines.c.line).where(batch_lines.c.batch_id == batch_id)).scalars()

@@ -123,7 +123,7 @@ def last_place(connection: Connection, store_id: str, file_id: str, group: str) 
     return None if found is None else place_of(found)
 
 
-def with_some(connection: Connection, store_id: str, file_ids: Sequence[str]) -> set[str]:
+def files_with_chunks(connection: Connection, store_id: str, file_ids: Sequence[str]) -> set[str]:
     """Those of the files that have chunks in the group that every store has."""
     found: set[str] = set()
     for part in parts(file_ids):
@@ -136,7 +136,9 @@ def with_some(connection: Connection, store_id: str, file_ids: Sequence[str]) ->
     return found
 
 
-def begun(connection: Connection, store_id: str, file_id: str, model: str) -> tuple[int, int] | None:
+def unfinished_chunks(
+    connection: Connection, store_id: str, file_id: str, model: str
+) -> tuple[int, int] | None:
     """How many chunks a file has in the group that every store has, and the bytes of their vectors of ``model`` ("" for
     none); ``None`` unless each has one.
     """

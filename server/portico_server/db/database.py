@@ -187,7 +187,7 @@ class Database:
         self._url = _address(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
-        self._jot_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
+        self._relaxed_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
         self._read_engine = self._engine("BEGIN", pool_size=MAX_READERS)
         self._writer = WriterThread("portico-db-write")
         self._reading = Timings()
@@ -319,17 +319,17 @@ class Database:
             self._write_engine, lambda connection: run(function, connection, *args, **kwargs)
         )
 
-    async def jot(
+    async def write_soon(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         run = copy_context().run
         return await self._written(
-            self._jot_engine, lambda connection: run(function, connection, *args, **kwargs)
+            self._relaxed_engine, lambda connection: run(function, connection, *args, **kwargs)
         )
 
-    def send(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:
+    def submit(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:
         """`write` if ``full``, else `jot`, that begins now: what it will return or raise."""
-        return self._written(self._write_engine if full else self._jot_engine, function)
+        return self._written(self._write_engine if full else self._relaxed_engine, function)
 
     def rows(
         self, statement: str, rows: Sequence[Sequence[Any]], *, full: bool
@@ -339,10 +339,10 @@ class Database:
         """
         if not self._sqlite:
             return None
-        engine = self._write_engine if full else self._jot_engine
+        engine = self._write_engine if full else self._relaxed_engine
         return self._writer.do(lambda: self._insert(engine, statement, rows))
 
-    def swiftly(self, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
+    def try_write_now(self, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
         """`rows`, not ``full``, done in the event loop before this returns. ``False``: not done, and `rows` should.
 
         The way to the writer and back costs more than the row. What is written here goes to the system's memory alone;
@@ -351,7 +351,7 @@ class Database:
         if not self._sqlite or self._writer.busy or time.monotonic() < self._swift_from:
             return False
         if self._swift_engine not in self._held:
-            self._writer.do(lambda: self._holding(self._swift_engine))  # to open a file takes longer
+            self._writer.do(lambda: self._kept_connection(self._swift_engine))  # to open a file takes longer
             return False
         begun = time.monotonic()
         try:
@@ -372,32 +372,32 @@ class Database:
         if not self._sqlite or self._url.database is None:
             return None
         path = Path(self._url.database)
-        before = await self._writer.do(lambda: (path.stat().st_size, *self._driven(_free)))
+        before = await self._writer.do(lambda: (path.stat().st_size, *self._on_driver(_free)))
         size, free, incremental = before
         if free < max(1, worth_bytes) and (incremental or not convert):
             return None
         if not incremental:
             if not convert:
                 return None
-            await self._writer.do(lambda: self._driven(snapshot.convert))
+            await self._writer.do(lambda: self._on_driver(snapshot.convert))
         else:
-            while await self._writer.do(lambda: self._driven(snapshot.give_back)):
+            while await self._writer.do(lambda: self._on_driver(snapshot.give_back)):
                 pass
-        await self._writer.do(lambda: self._driven(snapshot.shorten))
+        await self._writer.do(lambda: self._on_driver(snapshot.shorten))
         return Vacuumed(size, path.stat().st_size, not incremental)  # noqa: ASYNC240  # one look
 
-    def _driven(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    def _on_driver(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Call a function with the writer's own connection, outside of a transaction. In the writer thread."""
         try:
-            driver: Any = self._holding(self._write_engine).connection.driver_connection
+            driver: Any = self._kept_connection(self._write_engine).connection.driver_connection
             return function(driver)
         except DATABASE_ERRORS as error:
-            self._let_go(self._write_engine)
+            self._drop_connection(self._write_engine)
             raise self._explain(error) from error
 
     def _insert(self, engine: Engine, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         try:
-            driver: Any = self._holding(engine).connection.driver_connection
+            driver: Any = self._kept_connection(engine).connection.driver_connection
             driver.execute("BEGIN IMMEDIATE")
             try:
                 driver.executemany(statement, rows)
@@ -406,10 +406,10 @@ class Database:
                 driver.rollback()  # nothing where SQLite has done so itself: a full disk must keep its name
                 raise
         except DATABASE_ERRORS as error:
-            self._let_go(engine)
+            self._drop_connection(engine)
             raise self._explain(error) from error
 
-    def _holding(self, engine: Engine) -> Connection:
+    def _kept_connection(self, engine: Engine) -> Connection:
         """The connection that is kept."""
         held = self._held.get(engine)
         if held is None:
@@ -425,14 +425,14 @@ class Database:
             if not self._sqlite:
                 with engine.begin() as connection:
                     return function(connection)
-            held = self._holding(engine)
+            held = self._kept_connection(engine)
             with held.begin():
                 return function(held)
         except DATABASE_ERRORS as error:
-            self._let_go(engine)
+            self._drop_connection(engine)
             raise self._explain(error) from error
 
-    def _let_go(self, engine: Engine) -> None:
+    def _drop_connection(self, engine: Engine) -> None:
         """The next transaction has a connection of its own, whatever has become of this one."""
         held = self._held.pop(engine, None)
         if held is not None:
@@ -496,9 +496,9 @@ class Database:
         self._writer.close()
         self._readers.shutdown(wait=True)
         for engine in tuple(self._held):
-            self._let_go(engine)
+            self._drop_connection(engine)
         self._write_engine.dispose()
-        self._jot_engine.dispose()
+        self._relaxed_engine.dispose()
         self._swift_engine.dispose()
         self._read_engine.dispose()
 

@@ -195,7 +195,7 @@ def give_up_file(connection: Connection, group: GroupRow, row: StoreFileRow, err
         _note(connection, group, row.file_id, error)
 
 
-def reached(connection: Connection, group: GroupRow, file_id: str) -> Place | None:
+def last_place(connection: Connection, group: GroupRow, file_id: str) -> Place | None:
     """The place of the last chunk that a file has in this group, if it has any."""
     return chunks.last_place(connection, group.store_id, file_id, group.name)
 

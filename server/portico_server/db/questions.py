@@ -90,7 +90,7 @@ def ask(connection: Connection, row: QuestionRow) -> QuestionRow:
     return row
 
 
-def go_on(connection: Connection, run_id: str) -> None:
+def resume_run(connection: Connection, run_id: str) -> None:
     """A durable run waits no longer."""
     connection.execute(
         update(runs).where(runs.c.id == run_id, runs.c.status == "waiting").values(status="running")
@@ -244,7 +244,7 @@ def renew(connection: Connection, ids: Sequence[str], worker: str, lease_seconds
     return [each for each in ids if each not in kept]
 
 
-def let_go(connection: Connection, worker: str, keep: Sequence[str] = ()) -> None:
+def release(connection: Connection, worker: str, keep: Sequence[str] = ()) -> None:
     """What a worker has taken and not answered is anybody's, save those in ``keep``."""
     connection.execute(
         update(questions)

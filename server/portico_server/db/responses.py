@@ -69,10 +69,10 @@ async def keep_soon(database: Database, row: ResponseRow) -> None:
         *(row.id, row.owner, row.run_id, row.previous_id, row.conversation_id, row.status, row.background),
         *(row.input, row.document, row.created_at, row.finished_at),
     )
-    if len(row.input) + len(row.document) < MAX_DIRECT_CHARS and database.swiftly(_INSERT, [values]):
+    if len(row.input) + len(row.document) < MAX_DIRECT_CHARS and database.try_write_now(_INSERT, [values]):
         return
     written = database.rows(_INSERT, [values], full=False)
-    await (written if written is not None else database.jot(keep, row))
+    await (written if written is not None else database.write_soon(keep, row))
 
 
 def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> SaveOutcome:

@@ -135,7 +135,7 @@ def begin(
     return RunRow(run_id, kind, name, owner, "running", payload, None, None, 1, now, now, None, **origin)
 
 
-def again(connection: Connection, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
+def requeue_ended(connection: Connection, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
     """Put a run that has ended back into the queue, with another ``payload`` if one is given; whether it had ended."""
     values = {"payload": dict(payload)} if payload is not None else {}
     changed = connection.execute(
@@ -155,7 +155,7 @@ def again(connection: Connection, run_id: str, payload: Mapping[str, Any] | None
     return changed.rowcount > 0
 
 
-def hold(connection: Connection, run_id: str, more: Mapping[str, Any]) -> None:
+def extend_payload(connection: Connection, run_id: str, more: Mapping[str, Any]) -> None:
     """Put more into what a run is taken up with."""
     payload = connection.execute(select(runs.c.payload).where(runs.c.id == run_id)).scalar_one()
     connection.execute(update(runs).where(runs.c.id == run_id).values(payload={**payload, **more}))

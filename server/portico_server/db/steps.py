@@ -47,7 +47,7 @@ class StepRow(NamedTuple):
     redacted: bool = False
 
 
-def used(row: StepRow) -> Usage:
+def step_usage(row: StepRow) -> Usage:
     """What a step has used."""
     return Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.cost)
 
@@ -77,12 +77,12 @@ def write(
         written = database.rows(_REPLACE, [(run_id, *row) for row in rows], full=full)
         if written is not None:
             return written
-    return database.send(partial(record, run_id=run_id, rows=rows, holder=holder), full=full)
+    return database.submit(partial(record, run_id=run_id, rows=rows, holder=holder), full=full)
 
 
 def write_here(database: Database, run_id: str, rows: Sequence[StepRow]) -> bool:
     """`write` without ``full`` and ``holder``, done when this returns; ``False`` if that would mean to wait."""
-    return database.swiftly(_REPLACE, [(run_id, *row) for row in rows])
+    return database.try_write_now(_REPLACE, [(run_id, *row) for row in rows])
 
 
 def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder: str = "") -> None:
@@ -144,7 +144,7 @@ def cut(text: str) -> str:
     return orjson.dumps(f"{text[:MAX_SHOWN_CHARS]} … {len(text):,} characters").decode()
 
 
-def spent(connection: Connection, run_id: str) -> Usage | None:
+def run_usage(connection: Connection, run_id: str) -> Usage | None:
     """What the steps of a run have used; ``None`` if it has none."""
     totals = [func.sum(column) for column in (*_TOKENS, steps.c.cost)]
     count, *sums = connection.execute(select(func.count(), *totals).where(steps.c.run_id == run_id)).one()

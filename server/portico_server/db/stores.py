@@ -151,7 +151,7 @@ def claims(connection: Connection) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
-def heir(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
+def oldest_titled(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
     """The oldest store that has a name as its title alone, among those of this owner."""
     query = select(*_STORE).where(stores.c.name == name, stores.c.claim.is_(None))
     query = query.where(stores.c.owner.is_(None) if owner is None else stores.c.owner == owner)
@@ -198,7 +198,7 @@ def delete_store(connection: Connection, store_id: str) -> list[str]:
     return sorted(digest for digest in digests if not file_rows.is_held(connection, digest))
 
 
-def free(connection: Connection, store_id: str) -> None:
+def empty(connection: Connection, store_id: str) -> None:
     """Delete what was made of the files of an expired store; they wait to be indexed anew, should it be used again."""
     chunks.empty_store(connection, store_id)
     connection.execute(sql_delete(group_files).where(group_files.c.store_id == store_id))

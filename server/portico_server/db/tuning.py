@@ -71,7 +71,7 @@ def create(connection: Connection, row: JobRow, kind: str, events: Sequence[NewE
 
 def resume(connection: Connection, job_id: str, run_id: str, event: NewEvent) -> bool:
     """Queue a paused job once more; whether its run had ended, so that it could be."""
-    if not runs.again(connection, run_id):
+    if not runs.requeue_ended(connection, run_id):
         return False
     return move(connection, job_id, "queued", since=("paused",), events=[event])
 

@@ -232,7 +232,7 @@ class EvalWork:
             *(self._row.id, 1, KIND, "completed", 1, None, None, None, began, seconds * 1e3),
         )
         scheduler = self._place.scheduler
-        await self._place.database.jot(steps.record, self._context.run, [step], scheduler.fence)
+        await self._place.database.write_soon(steps.record, self._context.run, [step], scheduler.fence)
 
     async def _outcome(self, item: ItemRow) -> _ItemResult:
         """One item in a call of its own, counted for its owner as any other."""

@@ -148,7 +148,7 @@ class Work:
             raise StoppedError
 
     async def _note(self, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
-        status = await self._place.database.jot(tuning.note, self._job.id, events, state)
+        status = await self._place.database.write_soon(tuning.note, self._job.id, events, state)
         if status not in WORKING:
             raise StoppedError
 
@@ -243,7 +243,7 @@ class Work:
             said += f": reward={event.values['reward']:.4f}"
         if not self._began:
             # What an attempt that was cut off did behind its last checkpoint is done again.
-            await self._place.database.jot(tuning.rewind, self._job.id, event.step - 1)
+            await self._place.database.write_soon(tuning.rewind, self._job.id, event.step - 1)
             self._began, self._first_step = time.time(), event.step
         await self._note(NewEvent("metrics", said, step=event.step, data=values), state=self._ahead(event))
         await self._context.emit(Progress("train", said, event.step, event.total, "steps"))

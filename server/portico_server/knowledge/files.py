@@ -186,18 +186,18 @@ class FileStorage:
             raise
         return ReceivedFile(path, size, digest.hexdigest())
 
-    async def lay(self, received: ReceivedFile) -> None:
+    async def place_early(self, received: ReceivedFile) -> None:
         """Put received bytes in their place before there is a row for them; follow with `forget`, or `release` first.
 
         What is laid and never gets a row is removed at the next start.
         """
         async with self._lock:
-            await pools.UPLOADS.run(self._settle, received)
+            await pools.UPLOADS.run(self._move_into_place, received)
 
     async def forget(self, digests: Collection[str]) -> None:
         """Say that what was laid has its rows, or was released."""
         for digest in digests:
-            await pools.UPLOADS.run(self._note(digest).unlink, missing_ok=True)
+            await pools.UPLOADS.run(self._arrival_marker(digest).unlink, missing_ok=True)
 
     async def drop(self, received: ReceivedFile) -> None:
         """Forget bytes that no row came for."""
@@ -233,14 +233,14 @@ class FileStorage:
                     param="purpose",
                 )
             async with self._lock:
-                await pools.UPLOADS.run(self._settle, received)
+                await pools.UPLOADS.run(self._move_into_place, received)
                 try:
                     await self._database.write(rows.add, row)
                 except BaseException:
                     await asyncio.shield(self._release(row.sha256))
                     raise
                 finally:
-                    self._note(row.sha256).unlink(missing_ok=True)  # also when cancelled
+                    self._arrival_marker(row.sha256).unlink(missing_ok=True)  # also when cancelled
         except BaseException:
             received.path.unlink(missing_ok=True)
             raise
@@ -256,7 +256,7 @@ class FileStorage:
         arrived = [received for received, _item in came]
         async with self._lock:
             try:
-                await pools.UPLOADS.run(self._settle_all, arrived)
+                await pools.UPLOADS.run(self._move_all_into_place, arrived)
                 items = [item for _received, item in came]
                 unneeded = await self._database.write(store_files.remirror, store_id, items, gone)
                 await pools.UPLOADS.run(self._unlink_all, unneeded)
@@ -375,7 +375,7 @@ class FileStorage:
     def _arrivals(self) -> Path:
         return self._blobs / "arriving"
 
-    def _note(self, sha256: str) -> Path:
+    def _arrival_marker(self, sha256: str) -> Path:
         """Lies there while bytes are in their place and the row is not: the next start looks whether it ever came."""
         return self._arrivals / sha256
 
@@ -405,21 +405,21 @@ class FileStorage:
         """Remove what arriving leaves behind."""
         for item in received:
             item.path.unlink(missing_ok=True)
-            self._note(item.sha256).unlink(missing_ok=True)
+            self._arrival_marker(item.sha256).unlink(missing_ok=True)
 
-    def _settle_all(self, received: Sequence[ReceivedFile]) -> None:
+    def _move_all_into_place(self, received: Sequence[ReceivedFile]) -> None:
         for item in received:
-            self._settle(item, durable=False)
+            self._move_into_place(item, durable=False)
 
     def _unlink_all(self, digests: Sequence[str]) -> None:
         for digest in digests:
             self._unlink(digest)
 
-    def _settle(self, received: ReceivedFile, *, durable: bool = True) -> None:
+    def _move_into_place(self, received: ReceivedFile, *, durable: bool = True) -> None:
         """Move received bytes to their place; ``durable``: so that they are still there after a power cut."""
         place = self.blob(received.sha256)
         try:
-            self._note(received.sha256).touch()
+            self._arrival_marker(received.sha256).touch()
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.exists() and place.stat().st_size == received.bytes:
                 received.path.unlink()

@@ -49,16 +49,16 @@ class SourceFollower:
         self._fetcher = fetcher
         self._settings = settings
         self._sync = SourceSync(database, files, ingest)
-        self._touched: dict[str, ChangedPaths] = {}
-        self._watch = FolderWatch(self._noticed, self._blind, settings.home)
+        self._changed_paths: dict[str, ChangedPaths] = {}
+        self._watch = FolderWatch(self._on_paths_changed, self._on_watch_lost, settings.home)
         self._poll = SourcePoll(self._changed, settings.source_interval)
 
     def follow(self, row: StoreRow) -> None:
         """Notice from now on what changes in what a store follows, or no longer if it is paused."""
         wanted = self._settings.watch and not row.paused
-        self._touched.pop(row.id, None)
+        self._changed_paths.pop(row.id, None)
         if row.folder is not None and wanted:
-            self._touched[row.id] = ChangedPaths()
+            self._changed_paths[row.id] = ChangedPaths()
             self._watch.follow(row.id, Path(row.folder))
         else:
             self._watch.leave(row.id)
@@ -69,10 +69,10 @@ class SourceFollower:
 
     def leave(self, row: StoreRow) -> None:
         """Forget a store."""
-        self._touched.pop(row.id, None)
+        self._changed_paths.pop(row.id, None)
         self._watch.leave(row.id)
         self._poll.leave(row.id)
-        self._noted(row).unlink(missing_ok=True)
+        self._etag_path(row).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Notice nothing any more."""
@@ -83,8 +83,8 @@ class SourceFollower:
         """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
         if not follows(row):
             raise _follows_nothing(row)
-        if row.id in self._touched:
-            self._touched[row.id].everything()
+        if row.id in self._changed_paths:
+            self._changed_paths[row.id].all_changed()
         return await self._scheduler.ensure("sync", row.id, {"store": row.id})
 
     async def plan(self, row: StoreRow) -> MirrorPlan:
@@ -95,14 +95,14 @@ class SourceFollower:
         """Mirror what a store follows; see `SourceSync.run`. Of a watched folder only what gave notice since the last
         time is looked at, unless a look at all of it was asked for.
         """
-        touched = self._touched.get(row.id)
+        touched = self._changed_paths.get(row.id)
         if touched is not None:
-            await self._watch.up(row.id)
+            await self._watch.wait_for_watch(row.id)
         try:
             return await self._sync.run(row, self._source(row, touched), context)
         except BaseException:
             if touched is not None:
-                touched.everything()
+                touched.all_changed()
             raise
 
     def check(self, source: str | Sequence[str]) -> Mapping[str, JSON]:
@@ -130,19 +130,19 @@ class SourceFollower:
         limits = SourceLimits(
             self._settings.source_max_files, most, self._settings.request_timeout, pictures, recordings
         )
-        notes, wanted = ETagCache(self._noted(row)), spec.source_of(row.source)
+        notes, wanted = ETagCache(self._etag_path(row)), spec.source_of(row.source)
         if wanted.kind == "s3":
             return BucketSource(
                 wanted, BucketEndpoint.of(self._settings), self._fetcher, self._files, notes, limits
             )
         return WebSource(wanted, self._fetcher, self._files, notes, limits)
 
-    def _noted(self, row: StoreRow) -> Path:
+    def _etag_path(self, row: StoreRow) -> Path:
         return self._settings.sources / f"{row.id}.json"
 
-    async def _noticed(self, store_id: str, paths: Collection[PurePath] | None) -> None:
+    async def _on_paths_changed(self, store_id: str, paths: Collection[PurePath] | None) -> None:
         """Some paths in a followed folder have changed, or whatever may have."""
-        touched = self._touched.get(store_id)
+        touched = self._changed_paths.get(store_id)
         if paths is None or touched is None:
             await self._changed(store_id)
             return
@@ -151,9 +151,9 @@ class SourceFollower:
         if row is not None and follows(row) and not row.paused:
             await self._scheduler.ensure("sync", row.id, {"store": row.id})
 
-    def _blind(self, store_id: str) -> None:
-        if store_id in self._touched:
-            self._touched[store_id].everything()
+    def _on_watch_lost(self, store_id: str) -> None:
+        if store_id in self._changed_paths:
+            self._changed_paths[store_id].all_changed()
 
     async def _changed(self, store_id: str) -> None:
         row = await self._database.read(rows.get, store_id)

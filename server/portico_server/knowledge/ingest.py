@@ -176,7 +176,7 @@ class Ingest:
         """
         began = time.perf_counter()
         tally, in_groups = IngestTally(), IngestTally()
-        async with self.alone(store.id):
+        async with self.write_lock(store.id):
             now = await self._database.read(rows.get, store.id)
             if now is None:
                 return {}
@@ -190,13 +190,13 @@ class Ingest:
             ]:
                 seen.update((row.file_id, str(row.chunking)) for row in waiting)
                 try:
-                    await self._several(waiting, target, tally, context)
+                    await self._index_files(waiting, target, tally, context)
                 except _ModelFails as error:
                     await self._fail_all(store.id, target, error)
                     raise _failed(store, error) from error
             for group in await self._database.read(groups.of_store, store.id):
                 if not needs_model(group.chunking):  # `Making` makes the others, in runs of their own
-                    await self._fill(store, group, in_groups, context)
+                    await self._fill_group(store, group, in_groups, context)
             await self._database.write(changes.compact, store.id)
         if tally.done or changed:
             await self._indexes.ready(store.id, store.embedding_model, context.emit)
@@ -213,19 +213,21 @@ class Ingest:
             for row in waiting:
                 await target.fail(row, "server_error", target.failure(row, error), keep=True)
 
-    def alone(self, store_id: str) -> asyncio.Lock:
+    def write_lock(self, store_id: str) -> asyncio.Lock:
         """Held by the run that writes chunks or vectors of a store: an ingest, a sync and a change of its
         embedding model may be asked for at once, and take turns. It lives as long as somebody has it.
         """
         return self._locks.setdefault(store_id, asyncio.Lock())
 
-    async def _fill(self, store: StoreRow, group: GroupRow, tally: IngestTally, context: Context) -> None:
+    async def _fill_group(
+        self, store: StoreRow, group: GroupRow, tally: IngestTally, context: Context
+    ) -> None:
         """Make the chunks of a further group, of all files that it lacks."""
         target = GroupTarget(group, group.model(store.embedding_model), self._database, self._indexes)
         begun = tally.done
         while waiting := await self._database.read(groups.waiting, group, 1_000):
             try:
-                await self._several(waiting, target, tally, context)
+                await self._index_files(waiting, target, tally, context)
             except _ModelFails as error:
                 while await self._database.read(groups.get, store.id, group.name) == group:
                     if not (waiting := await self._database.read(groups.waiting, group, 1_000)):
@@ -238,7 +240,7 @@ class Ingest:
         if tally.done > begun:
             await self._indexes.ready(store.id, target.model, context.emit, group.name)
 
-    async def _several(
+    async def _index_files(
         self, waiting: Sequence[StoreFileRow], target: ChunkTarget, tally: IngestTally, context: Context
     ) -> None:
         """Read files beside each other, and write what was read together."""
@@ -247,7 +249,7 @@ class Ingest:
         gathering = WriteQueue()
         queue = iter(waiting)
         dropped: set[str] = set()
-        some = await target.begun(waiting)
+        some = await target.partial_files(waiting)
 
         async def read() -> None:
             for row in queue:
@@ -271,7 +273,7 @@ class Ingest:
                 while batch := await gathering.take():
                     batch = [item for item in batch if item.row.file_id not in dropped]
                     dropped |= await self._write(batch, target, context)
-                    await self._tell(batch, tally, context)
+                    await self._report(batch, tally, context)
         except BaseExceptionGroup as errors:
             ours, others = errors.split(PorticoError)
             if ours is None or others is not None:
@@ -296,7 +298,7 @@ class Ingest:
         await context.emit(StepStarted(f"index/{row.filename}"))
         first, used = begun is None, 0
         if begun is not None:
-            target.went_on(row, begun.weight)
+            target.resume_after(row, begun.weight)
         held: list[NewChunk] = []
         blob = self._files.blob(row.sha256)
         source = self._readers.read(blob, row.filename, target.chunking(row), context, indexed=True)
@@ -304,7 +306,7 @@ class Ingest:
             async with aclosing(source) as runs:
                 async for parts in runs:
                     new = [NewChunk(part.text, part.place) for part in parts]
-                    held += new if begun is None else await begun.rest(new)
+                    held += new if begun is None else await begun.missing(new)
                     used += sum(len(part.text.encode()) for part in parts)
                     while len(held) > MAX_BATCH_CHUNKS:
                         await gathering.put(
@@ -373,7 +375,7 @@ class Ingest:
             begin += len(item.chunks)
         return found
 
-    async def _tell(self, batch: Sequence[ReadChunks], tally: IngestTally, context: Context) -> None:
+    async def _report(self, batch: Sequence[ReadChunks], tally: IngestTally, context: Context) -> None:
         """Count the files that are done, and say so."""
         for item in batch:
             if item.last or item.message is not None:

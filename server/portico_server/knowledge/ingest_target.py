@@ -31,10 +31,10 @@ class ChunkTarget(Protocol):
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
         """Write runs of files in one transaction; the files that are still wanted."""
 
-    async def begun(self, waiting: Sequence[StoreFileRow]) -> set[str]:
+    async def partial_files(self, waiting: Sequence[StoreFileRow]) -> set[str]:
         """Those of the files of which an attempt that was cut off has left something to go on from."""
 
-    def went_on(self, row: StoreFileRow, weight: int) -> None:
+    def resume_after(self, row: StoreFileRow, weight: int) -> None:
         """A file is gone on with behind chunks whose vectors take ``weight`` bytes."""
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
@@ -76,11 +76,11 @@ class StoreTarget:
             self._vectors[item.row.file_id] = weight
         return weight
 
-    async def begun(self, waiting: Sequence[StoreFileRow]) -> set[str]:
+    async def partial_files(self, waiting: Sequence[StoreFileRow]) -> set[str]:
         ids = [row.file_id for row in waiting]
-        return await self._database.read(chunks.with_some, self._store, ids)
+        return await self._database.read(chunks.files_with_chunks, self._store, ids)
 
-    def went_on(self, row: StoreFileRow, weight: int) -> None:
+    def resume_after(self, row: StoreFileRow, weight: int) -> None:
         self._vectors[row.file_id] = weight
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
@@ -109,10 +109,10 @@ class GroupTarget:
             self._indexes.changed(self._group.store_id, self.model, self._group.name)
         return kept
 
-    async def begun(self, waiting: Sequence[StoreFileRow]) -> set[str]:
+    async def partial_files(self, waiting: Sequence[StoreFileRow]) -> set[str]:
         return set()
 
-    def went_on(self, row: StoreFileRow, weight: int) -> None:
+    def resume_after(self, row: StoreFileRow, weight: int) -> None:
         raise NotImplementedError("nothing is begun")
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
@@ -145,10 +145,10 @@ class PartialFile:
     @classmethod
     async def find(cls, database: Database, row: StoreFileRow, model: str) -> PartialFile | None:
         """What there is of a file; ``None`` unless all of it has vectors of ``model``, if there is one."""
-        there = await database.read(chunks.begun, row.store_id, row.file_id, model)
+        there = await database.read(chunks.unfinished_chunks, row.store_id, row.file_id, model)
         return cls(database, row, *there) if there is not None else None
 
-    async def rest(self, come: Sequence[NewChunk]) -> list[NewChunk]:
+    async def missing(self, come: Sequence[NewChunk]) -> list[NewChunk]:
         """Those of the next chunks that are not there yet. Raises `ChunksDifferError`."""
         for number, chunk in enumerate(come):
             if self._seen == self._count:

@@ -40,7 +40,7 @@ class Reindex:
         chunks in the group that every store has.
         """
         result: dict[str, JSON] = {}
-        await self._indexes.begin_anew(store.id)
+        await self._indexes.reset(store.id)
         if files:
             await self._database.write(rows.wait_again, store.id)
             read = await self._ingest.run(store, context)
@@ -80,7 +80,7 @@ class ModelChange:
         if model not in ("", store.embedding_model):
             made = await self._fill(store, model, context)
         # Whatever was indexed meanwhile has vectors of the old model: nothing may come in between now.
-        async with self._ingest.alone(store.id):
+        async with self._ingest.write_lock(store.id):
             now = await self._database.read(rows.get, store.id)
             if now is None or now.next_embedding_model != model:
                 return {"embedded": made}  # deleted, or changed again: another run sees to it
@@ -179,9 +179,9 @@ class StoreJobs:
         begun = []
         for row in found:
             if is_expired(row):
-                await self._database.write(rows.free, row.id)
+                await self._database.write(rows.empty, row.id)
                 continue
-            await self._indexes.renew(row.id, row.embedding_model)
+            await self._indexes.rebuild_if_outdated(row.id, row.embedding_model)
             self._following.follow(row)
             if follows(row) and not row.paused:
                 begun.append(await self._following.sync(row))  # which also indexes what waits
@@ -199,7 +199,7 @@ class StoreJobs:
         if row is None:
             return {}
         result = await self._ingest.run(row, context)
-        await self._making.go_on(row.id)
+        await self._making.resume(row.id)
         return result
 
     async def _run_sync(self, payload: Mapping[str, Any], context: Context) -> JSON:
@@ -207,7 +207,7 @@ class StoreJobs:
         if row is None or not follows(row):
             return {}
         result = await self._following.run(row, context)
-        await self._making.go_on(row.id)
+        await self._making.resume(row.id)
         return result
 
     async def _run_embed(self, payload: Mapping[str, Any], context: Context) -> JSON:

@@ -71,13 +71,13 @@ class Previews:
             if _asks(strategy):
                 await check_model(strategy, DEFAULT_EMBEDDING_MODEL, self._registry, caller)
         return [
-            await self._made(path, filename, strategy, caller, limit)
+            await self._generated(path, filename, strategy, caller, limit)
             if _asks(strategy)
             else await self._one(path, filename, strategy, limit)
             for strategy in strategies
         ]
 
-    async def _made(
+    async def _generated(
         self, path: Path, filename: str, strategy: Mapping[str, Any], caller: Principal, limit: int
     ) -> ChunkingPreview:
         """Chunks for which a model is asked."""

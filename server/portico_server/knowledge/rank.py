@@ -181,8 +181,8 @@ class ChunkRanker:
         trace = SearchTrace()
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
             await self._catch_up(index, context, trace)
-            lexical = await self._words(request, index, None, trace)
-            dense = await self._vectors(request, index, context, None, trace)
+            lexical = await self._search_words(request, index, None, trace)
+            dense = await self._search_vectors(request, index, context, None, trace)
         return RankedSides(_scaled_words(lexical), scale_scores(dense))
 
     async def _catch_up(self, index: IndexHandle, context: Context, trace: SearchTrace) -> None:
@@ -199,14 +199,14 @@ class ChunkRanker:
         trace: SearchTrace,
     ) -> Ranking:
         if request.ranker == "lexical":
-            return _scaled_words(await self._words(request, index, among, trace))
+            return _scaled_words(await self._search_words(request, index, among, trace))
         if request.ranker == "vector":
             if not index.has_vectors:
                 raise InvalidRequest(
                     f"The store '{self._name}' holds no vectors; use the ranker 'auto' or 'lexical'.",
                     param="ranker",
                 )
-            dense = await self._vectors(request, index, context, among, trace)
+            dense = await self._search_vectors(request, index, context, among, trace)
             return [(chunk, min(1.0, max(0.0, score))) for chunk, score in dense]
         lexical, dense = await self._both(request, index, context, among, trace)
         begun = time.perf_counter()
@@ -230,15 +230,17 @@ class ChunkRanker:
     ) -> tuple[Ranking, Ranking]:
         """Both sides at once, save where the words may make the vectors needless."""
         if not index.has_vectors:
-            return await self._words(request, index, among, trace), []
+            return await self._search_words(request, index, among, trace), []
         if request.ranker == "auto" and has_cjk(request.query):
-            lexical = await self._words(request, index, among, trace)
+            lexical = await self._search_words(request, index, among, trace)
             if self._dense_weight(request, lexical) == 0:
                 return lexical, []
-            return lexical, await self._vectors_if_any(request, index, context, among, trace)
-        vectors = asyncio.create_task(self._vectors_if_any(request, index, context, among, trace))
+            return lexical, await self._search_vectors_if_available(request, index, context, among, trace)
+        vectors = asyncio.create_task(
+            self._search_vectors_if_available(request, index, context, among, trace)
+        )
         try:
-            return await self._words(request, index, among, trace), await vectors
+            return await self._search_words(request, index, among, trace), await vectors
         finally:
             if not vectors.done():
                 vectors.cancel()
@@ -251,13 +253,13 @@ class ChunkRanker:
         if self._weight is not None:
             return self._weight
         if request.ranker == "auto" and has_cjk(request.query) and len(lexical) >= MIN_WORD_HITS:
-            return self._label("fusion_weight_cjk", FUSION_WEIGHT_CJK)
-        return self._label("fusion_weight", FUSION_WEIGHT)
+            return self._card_label("fusion_weight_cjk", FUSION_WEIGHT_CJK)
+        return self._card_label("fusion_weight", FUSION_WEIGHT)
 
     def _is_measured(self, request: Search) -> bool:
         return request.vector_weight is None and self._weight is not None
 
-    async def _words(
+    async def _search_words(
         self, request: Search, index: IndexHandle, among: FilteredFiles | None, trace: SearchTrace
     ) -> Ranking:
         begun = time.perf_counter()
@@ -266,7 +268,7 @@ class ChunkRanker:
         trace.add("lexical", begun, ranking)
         return ranking
 
-    async def _vectors(
+    async def _search_vectors(
         self,
         request: Search,
         index: IndexHandle,
@@ -283,7 +285,7 @@ class ChunkRanker:
         trace.add("vector", begun, ranking)
         return ranking
 
-    async def _vectors_if_any(
+    async def _search_vectors_if_available(
         self,
         request: Search,
         index: IndexHandle,
@@ -291,10 +293,10 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> Ranking:
-        """As `_vectors`, but without the model the words must do."""
+        """As `_search_vectors`, but without the model the words must do."""
         begun = time.perf_counter()
         try:
-            return await self._vectors(request, index, context, among, trace)
+            return await self._search_vectors(request, index, context, among, trace)
         except PorticoError as error:
             trace.add("vector", begun, note=f"left out: {error.message}")
             return []
@@ -314,7 +316,7 @@ class ChunkRanker:
         assert isinstance(result, Vectors)
         return result.data[0]
 
-    def _label(self, label: str, default: float) -> float:
+    def _card_label(self, label: str, default: float) -> float:
         model = self._registry.get(self._model)
         value = model.card.labels.get(label) if model is not None else None
         return min(1.0, max(0.0, float(value))) if isinstance(value, int | float) else default

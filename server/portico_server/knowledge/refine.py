@@ -353,7 +353,7 @@ class Refiner:
             spare = limit if wish.parents or wish.neighbours else 0
             found = diversify(found, wish.diversity, limit + spare)
             trace.add("diversity", begun, candidate_scores(found), f"{wish.diversity:g} for unlikeness")
-        return (await self._grown(request, found, trace))[:limit]
+        return (await self._expand(request, found, trace))[:limit]
 
     async def _read(self, ranking: Ranking, trace: SearchTrace) -> list[SearchCandidate]:
         begun = time.perf_counter()
@@ -362,7 +362,7 @@ class Refiner:
         trace.add("read", begun, note=f"{len(found)} candidates")
         return found
 
-    async def _grown(
+    async def _expand(
         self, request: Search, found: list[SearchCandidate], trace: SearchTrace
     ) -> list[SearchCandidate]:
         """Larger passages; those that then tell the same text are one."""

@@ -88,7 +88,7 @@ class Searcher:
         trace = SearchTrace()
         known = await self._groups(request)
         condition = self._condition(context.caller)
-        files = await self._filtered(request, condition, trace)
+        files = await self._filter(request, condition, trace)
         passages: tuple[Passage, ...] = ()
         queries: Sequence[str] = ()
         if files is None or files:
@@ -125,7 +125,7 @@ class Searcher:
                     )
         return known
 
-    async def _filtered(
+    async def _filter(
         self, request: Search, condition: Filter | None, trace: SearchTrace
     ) -> list[str] | None:
         """The files that meet the caller's filter and the request's, if there is one."""

@@ -172,7 +172,7 @@ class StoreService:
         if folder is not None:
             caller.require("admin")  # whoever names a folder of this machine reads what is in it
             folder = existing_folder(folder)
-        kept = None if source is None else self._checked(source, folder, caller)
+        kept = None if source is None else self._check_source(source, folder, caller)
         now = time.time()
         row = StoreRow(
             id=new_id("vs_"),
@@ -189,31 +189,31 @@ class StoreService:
             last_active_at=now,
             created_at=now,
         )
-        row = await self._added(row) if unique or app else await self._entitled(row)
+        row = await self._insert(row) if unique or app else await self._claim_title(row)
         self._changed()
         if follows(row):
             self._following.follow(row)
             await self.sync(row)
         return view(row, caller)
 
-    async def _added(self, row: StoreRow) -> StoreRow:
+    async def _insert(self, row: StoreRow) -> StoreRow:
         """Write a new row under its name. Raises `Conflict` if its owner cannot have that."""
         row = replace(row, claim=claim_of(row.owner, row.name))
         async with self._registry.claim(row.owner, *_keys(row)):
             if not await self._database.write(rows.add, row):
                 raise _taken(row.name)
-        self._learn(row)
+        self._remember_claim(row)
         return row
 
-    async def _entitled(self, row: StoreRow) -> StoreRow:
+    async def _claim_title(self, row: StoreRow) -> StoreRow:
         """Write a new row whose name is a title, under that name if its owner can have it."""
         if is_store_name(row.name):
             with suppress(Conflict):
-                return await self._added(row)
+                return await self._insert(row)
         await self._database.write(rows.add, row)
         return row
 
-    def _learn(self, row: StoreRow, *, gone: bool = False) -> None:
+    def _remember_claim(self, row: StoreRow, *, gone: bool = False) -> None:
         """Know from now on what a key has under a name."""
         if self._claims is None or row.owner is None or row.claim is None:
             return
@@ -230,7 +230,7 @@ class StoreService:
         ``whole``: for something that concerns all of its files at once, as whoever manages it does. Raises `NotFound`
         if there is none for this caller, `Forbidden` if it may not do that.
         """
-        row = await self._look_up(ref, caller)
+        row = await self._find_row(ref, caller)
         if row is None:
             known = [card.name for card in await self.cards(caller)]
             raise NotFound(
@@ -297,7 +297,11 @@ class StoreService:
         row = await self.get(ref, caller, "manage")
         check_answers(changes.get("answers", "auto"))
         if changes.get("source") is not None:
-            changes = {**changes, "source": self._checked(changes["source"], None, caller), "folder": None}
+            changes = {
+                **changes,
+                "source": self._check_source(changes["source"], None, caller),
+                "folder": None,
+            }
         new: StoreRow = replace(row, **changes)
         if has_controls(new.name):
             check_plain(new.name, "a store")
@@ -336,23 +340,23 @@ class StoreService:
             new = replace(new, claim=None)
             await self._database.write(rows.change, row.id, {**changes, "claim": None})
         if new.claim != row.claim:
-            self._learn(row, gone=True)
-            self._learn(new)
-            await self._inherit(row)
+            self._remember_claim(row, gone=True)
+            self._remember_claim(new)
+            await self._pass_name_on(row)
         return new
 
-    async def _inherit(self, row: StoreRow) -> None:
+    async def _pass_name_on(self, row: StoreRow) -> None:
         """Of several stores of one title the next one has the name that ``row`` had."""
         if row.claim is None:
             return
-        heir = await self._database.read(rows.heir, row.name, row.owner)
+        heir = await self._database.read(rows.oldest_titled, row.name, row.owner)
         if heir is None:
             return
         heir = replace(heir, claim=row.claim)
         with suppress(Conflict):
             async with self._registry.claim(row.owner, *_keys(heir)):
                 if await self._database.write(rows.change, heir.id, {"claim": heir.claim}):
-                    self._learn(heir)
+                    self._remember_claim(heir)
 
     async def change_model(self, row: StoreRow, wanted: str) -> str:
         """Give a store the vectors of another model ("" for none); the id of the run that makes them.
@@ -372,9 +376,9 @@ class StoreService:
         run = await self._scheduler.begin("calibrate", row.id, {**wish, "store": row.id}, caller)
         return run.id
 
-    async def arrived(self, row: StoreRow, model: str) -> str | None:
+    async def serve_restored(self, row: StoreRow, model: str) -> str | None:
         """Serve a store that has come from elsewhere; the id of the run that makes the vectors of ``model``, if any."""
-        self._learn(row)
+        self._remember_claim(row)
         self._changed()
         self._indexes.changed(row.id, row.embedding_model)
         await self.contents.queue(row)  # what waited to be indexed there
@@ -386,8 +390,8 @@ class StoreService:
         self._following.leave(row)
         await self._files.release(await self._database.write(rows.delete_store, row.id))
         await self._indexes.drop(row.id)
-        self._learn(row, gone=True)
-        await self._inherit(row)
+        self._remember_claim(row, gone=True)
+        await self._pass_name_on(row)
         self._changed()
         return row
 
@@ -451,7 +455,7 @@ class StoreService:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
         return await self._following.plan(row)
 
-    def _checked(
+    def _check_source(
         self, source: str | Sequence[str], folder: Path | None, caller: Principal
     ) -> Mapping[str, JSON]:
         caller.require("admin")  # what is fetched is fetched with the daemon's rights and keys
@@ -467,7 +471,7 @@ class StoreService:
         if kind != "store" or not is_store_name(name):
             return None
         row = await self._database.read(rows.named, name, owner)
-        return None if row is None else self._served(row)
+        return None if row is None else self._servable(row)
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
         """``store/ID``, if the caller sees it."""
@@ -475,7 +479,7 @@ class StoreService:
         if kind != "store" or is_store_name(ref):
             return None
         row = await self._database.read(rows.get, ref)
-        return self._served(row) if row is not None and caller.sees(row.owner) else None
+        return self._servable(row) if row is not None and caller.sees(row.owner) else None
 
     def has(self, key: str, owner: str) -> bool:
         """Whether a key may have a store of its own under ``store/NAME``."""
@@ -484,7 +488,7 @@ class StoreService:
         kind, _, name = key.partition("/")
         return kind == "store" and claim_of(owner, name) in self._claims
 
-    def _served(self, row: StoreRow) -> Servable:
+    def _servable(self, row: StoreRow) -> Servable:
         return StoreServable(
             store_card(row, scope_name(row)),
             row.id,
@@ -494,10 +498,10 @@ class StoreService:
             indexes=self._indexes,
             database=self._database,
             registry=self._registry,
-            before=partial(self._use, row),
+            before=partial(self._touch, row),
         )
 
-    async def _use(self, row: StoreRow) -> None:
+    async def _touch(self, row: StoreRow) -> None:
         """Note that a store is in use. Raises `InvalidRequest` if it has expired."""
         if is_expired(row):
             raise InvalidRequest(
@@ -514,7 +518,7 @@ class StoreService:
         found = await self._database.read(rows.visible, caller.id)
         return [store_card(row, name) for row, name in name_stores(found, caller.id)]
 
-    async def _look_up(self, ref: str, caller: Principal) -> StoreRow | None:
+    async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
         """A store by its name, the caller's own before a shared one, or by its id."""
         if is_store_name(ref):
             return await self._database.read(rows.named, ref, caller.id) or await self._database.read(

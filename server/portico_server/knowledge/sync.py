@@ -90,7 +90,7 @@ class SourceSync:
         indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
         """
         await context.emit(Status("scan", source.address))
-        found = await source.look()
+        found = await source.scan()
         known: Mapping[str, StoreFileRow] = await self._database.read(
             store_files.mirror, store.id, found.only
         )
@@ -130,7 +130,7 @@ class SourceSync:
 
     async def plan(self, store: StoreRow, source: StoreSource) -> MirrorPlan:
         """What `run` would do now. Nothing is changed."""
-        found = await source.look()
+        found = await source.scan()
         known = await self._database.read(store_files.mirror, store.id)
         _require_some(source, found, known)
         moves = await _moves(source, found, known)

@@ -55,14 +55,14 @@ class FolderWatch:
         """Watch a store's folder from now on."""
         if self._folders.get(store_id) != folder:
             self._folders[store_id] = folder
-            self._renew()
+            self._restart()
 
     def leave(self, store_id: str) -> None:
         """Watch a store's folder no longer."""
         if self._folders.pop(store_id, None) is not None:
-            self._renew()
+            self._restart()
 
-    async def up(self, store_id: str) -> None:
+    async def wait_for_watch(self, store_id: str) -> None:
         """Wait until notice is given of changes in a store's folder, if it is followed; at most `CATCH_UP_TIMEOUT_S`
         seconds.
         """
@@ -81,7 +81,7 @@ class FolderWatch:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def _renew(self) -> None:
+    def _restart(self) -> None:
         """Begin again with the folders that there are now."""
         self._again.set()
         if self._stop is not None:
@@ -106,11 +106,11 @@ class FolderWatch:
             except (OSError, RuntimeError) as error:
                 # The system has no notices left to give, or none for such a file system.
                 if polling:
-                    await self._told(MISSING_FOLDER_INTERVAL_MS / 1_000)
+                    await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
                 logger.warning("changes in folders are looked for instead of noticed: %s", error)
                 polling = True
 
-    async def _told(self, seconds: float) -> None:
+    async def _wait_for_change(self, seconds: float) -> None:
         """Wait until the folders are others, at most ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
@@ -123,7 +123,7 @@ class FolderWatch:
         folders = dict(self._folders)
         here = await pools.FILES.run(_existing, folders)
         if not here:
-            await self._told(MISSING_FOLDER_INTERVAL_MS / 1_000)
+            await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
             return
         notices: AsyncIterator[set[tuple[Any, str]]] = watchfiles.awatch(
             *set(here.values()),
@@ -136,10 +136,10 @@ class FolderWatch:
             ignore_permission_denied=True,
         )
         # The notices are asked for before the generator first waits, and this is called when it does.
-        rise = asyncio.get_running_loop().call_soon(self._rise, here)
+        rise = asyncio.get_running_loop().call_soon(self._mark_watching, here)
         try:
             async for notice in notices:
-                await self._tell(notice, here)
+                await self._report(notice, here)
                 there = await pools.FILES.run(_existing, folders)
                 if there != here:
                     for store_id in there.keys() - here.keys():
@@ -149,13 +149,13 @@ class FolderWatch:
             rise.cancel()
             self._up.clear()
 
-    def _rise(self, here: Mapping[str, Path]) -> None:
+    def _mark_watching(self, here: Mapping[str, Path]) -> None:
         for store_id in here:
             self._blind(store_id)
         self._up.update(here)
         self._rising.set()
 
-    async def _tell(self, notice: set[tuple[Any, str]], here: Mapping[str, Path]) -> None:
+    async def _report(self, notice: set[tuple[Any, str]], here: Mapping[str, Path]) -> None:
         """Report the paths of a notice to the stores whose folders they are in."""
         paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
         for store_id, folder in here.items():

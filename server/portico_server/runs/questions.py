@@ -95,7 +95,7 @@ class Questions:
                     row = await self._wait(run, row, withdraw=not question.key)
         finally:
             if run.durable and run.status == "running":
-                await self._database.write(rows.go_on, run.id)
+                await self._database.write(rows.resume_run, run.id)
         await run.log.emit(Answered(row.id, row.accepted is True, row.answered_by or ""))
         return Answer(row.accepted is True, row.value, row.note or "", row.answered_by or "")
 
@@ -267,7 +267,7 @@ class Questions:
     # --- inside -----------------------------------------------------------------------------------------------
 
     async def _let_go(self, holder: str, keep: Sequence[str] = ()) -> None:
-        await self._database.write(rows.let_go, holder, keep)
+        await self._database.write(rows.release, holder, keep)
         self._announce()
 
     async def _read(self, question_id: str) -> QuestionRow:

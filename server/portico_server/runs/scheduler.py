@@ -132,7 +132,7 @@ class Scheduler:
 
         ``full``: so that it survives a power cut; its end likewise.
         """
-        put = self._database.write if full else self._database.jot
+        put = self._database.write if full else self._database.write_soon
         row = await put(write, new_id("run_"), kind, name, caller.id, payload, self.holder, LEASE_S)
         return self._launch(row, caller, 0, full=full)
 
@@ -140,7 +140,7 @@ class Scheduler:
         self, run: Run, kind: str, name: str, payload: Mapping[str, Any], *, full: bool = True
     ) -> RunRow:
         """Let a row stand for a run that lives in memory: from now on it is taken up again if it is cut off."""
-        put = self._database.write if full else self._database.jot
+        put = self._database.write if full else self._database.write_soon
         with trace.at(run.trace):
             writing = asyncio.ensure_future(
                 put(runs.begin, run.id, kind, name, run.owner, payload, self.holder, LEASE_S)
@@ -159,13 +159,13 @@ class Scheduler:
             return None
 
         async def keep(names: Mapping[str, str]) -> None:
-            await self._database.jot(runs.bind, row.id, names)
+            await self._database.write_soon(runs.bind, row.id, names)
 
         return Bound(row.bound, keep)
 
     async def again(self, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
         """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended."""
-        queued = await self._database.write(runs.again, run_id, payload)
+        queued = await self._database.write(runs.requeue_ended, run_id, payload)
         self._wake.set()
         return queued
 
@@ -328,7 +328,7 @@ class Scheduler:
                 status = run.status if run.ended else "failed"
                 if run.revoked is not None and status == "cancelled":
                     status, error = "failed", run.revoked.to_json()["error"]
-                put = self._database.write if full else self._database.jot
+                put = self._database.write if full else self._database.write_soon
                 await put(runs.finish, row.id, status, result, error, holder=self.holder)
         except PorticoError as error:
             # Its lease runs out, and it is taken up again from what is written.
@@ -360,7 +360,7 @@ class Scheduler:
                     self._wake.set()  # while it waits, another one of its kind may work
             if batch:
                 try:
-                    await self._database.jot(runs.append_events, row.id, batch)
+                    await self._database.write_soon(runs.append_events, row.id, batch)
                 except PorticoError as error:
                     logger.error("%d events of run %s are lost: %s", len(batch), row.id, error.message)
                 if run.task is not None:

@@ -41,7 +41,7 @@ from portico_server.core.request import (
 )
 from portico_server.core.servable import Card
 from portico_server.core.trace import Trace
-from portico_server.db.steps import StepRow, used
+from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.run import Run
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class Telemetry:
 
     def _step(self, run_id: str, row: StepRow, within: Trace | None) -> None:
         operation = OPERATIONS.get(row.kind)
-        usage = used(row)
+        usage = step_usage(row)
         attributes: dict[str, Any] = {RUN: run_id, STEP: row.path, KIND: row.kind, **_tokens(usage)}
         if row.attempt > 1:
             attributes[ATTEMPT] = row.attempt

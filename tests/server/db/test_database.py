@@ -55,19 +55,19 @@ async def test_what_is_written_in_the_event_loop_waits_for_nobody(tmp_path: Path
     database.prepare()
     put = "insert into aliases values (?, 'x')"
     count = partial(_scalar, "select count(*) from aliases")
-    assert not database.swiftly(put, [("first",)])  # its connection is opened in the writer's thread
+    assert not database.try_write_now(put, [("first",)])  # its connection is opened in the writer's thread
     await database.write(_nothing)
-    assert database.swiftly(put, [("second",)])
+    assert database.try_write_now(put, [("second",)])
     assert await database.read(count) == 1
     with sqlite3.connect(tmp_path / "portico.db") as other:
         other.execute("begin immediate")
-        assert not database.swiftly(put, [("third",)])
+        assert not database.try_write_now(put, [("third",)])
         waits = database.rows(put, [("third",)], full=False)
         assert waits is not None
         assert not waits.done()
     await waits
     assert await database.read(count) == 2
-    assert not database.swiftly("insert into nowhere values (?)", [("fourth",)])
+    assert not database.try_write_now("insert into nowhere values (?)", [("fourth",)])
     database.close()
 
 
@@ -77,11 +77,11 @@ async def test_after_a_slow_disk_the_event_loop_leaves_writing_to_the_thread(
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     put = "insert into aliases values (?, 'x')"
-    database.swiftly(put, [("first",)])
+    database.try_write_now(put, [("first",)])
     await database.write(_nothing)
     monkeypatch.setattr(db, "SLOW_DISK_S", 0.0)  # so every disk is too slow
-    assert database.swiftly(put, [("second",)])
-    assert not database.swiftly(put, [("third",)])
+    assert database.try_write_now(put, [("second",)])
+    assert not database.try_write_now(put, [("third",)])
     database.close()
 
 
@@ -164,13 +164,13 @@ async def test_the_writer_goes_on_after_every_kind_of_failure(tmp_path: Path) ->
         steps.record(connection, "run_1", [broken._replace(status="completed")])
         raise ValueError("not the database's fault")
 
-    for write in (database.write, database.jot):
+    for write in (database.write, database.write_soon):
         with pytest.raises(PorticoError, match=r"steps\.status"):
             await write(steps.record, "run_1", [broken])
         with pytest.raises(ValueError, match="not the database's fault"):
             await write(careless)
         assert await database.read(steps.of_run, "run_1") == []
-    await database.jot(steps.record, "run_1", [broken._replace(status="completed")])
+    await database.write_soon(steps.record, "run_1", [broken._replace(status="completed")])
     assert [row.path for row in await database.read(steps.of_run, "run_1")] == ["p"]
     database.close()
 

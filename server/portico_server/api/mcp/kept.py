@@ -60,7 +60,7 @@ class KeptTasks:
             working = [held.id for held in self._held.tasks if not held.settled]
             try:
                 if working:
-                    await self._database.jot(rows.renew, working, time.time() + LEASE)
+                    await self._database.write_soon(rows.renew, working, time.time() + LEASE)
             except PorticoError as error:
                 logger.warning("the leases of MCP tasks were not renewed: %s", error.message)
 

@@ -18,7 +18,7 @@ from portico_server.apps.drawing.mermaid import gantt
 from portico_server.apps.flow.schema import schema
 from portico_server.core.errors import PorticoError
 from portico_server.core.event import ENDINGS
-from portico_server.db.steps import StepRow, used
+from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.run import Run as LivingRun
 from portico_server.runs.runner import Runner
 
@@ -156,7 +156,9 @@ async def run_trace(
     if format == "mermaid":
         return Response(gantt(run_id, rows), media_type="text/plain")
     return Trace(
-        run=run_id, usage=tokens(sum(map(used, rows), Usage())), steps=[_step(row, full) for row in rows]
+        run=run_id,
+        usage=tokens(sum(map(step_usage, rows), Usage())),
+        steps=[_step(row, full) for row in rows],
     )
 
 

@@ -117,7 +117,7 @@ async def retrieve_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
     described = _described(row, living)
     if living is None:
         described.last_event = await parts.database.read(runs.last_event, run_id)
-    spent = await parts.database.read(steps.spent, run_id)
+    spent = await parts.database.read(steps.run_usage, run_id)
     described.usage = tokens(spent) if spent is not None else None
     return described
 

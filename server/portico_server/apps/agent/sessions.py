@@ -296,7 +296,7 @@ class _Kept:
     async def save(self, additions: Additions, run_id: str) -> None:
         rows = [(agent, message.to_json(), message.created_at) for agent, message in additions.messages]
         title = headline(additions.messages[0][1].text) if additions.messages else ""
-        saved = await self._database.jot(
+        saved = await self._database.write_soon(
             sessions.save, self._key, rows, additions.states, run_id, additions.seen, title
         )
         if saved == "gone":

@@ -31,7 +31,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import require_code
 from portico_server.core.question import Answer, Question
-from portico_server.db.steps import StepRow, used
+from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.journal import Journal
 from portico_server.runs.run import Deadline
 
@@ -190,7 +190,7 @@ class Execution:
 
     def _again(self, step: Step, scope: Scope, done: StepRow) -> Any:
         """What a step was in an earlier attempt of this run."""
-        self.usage += used(done)
+        self.usage += step_usage(done)
         if done.status == "skipped":
             return SKIPPED
         value = orjson.loads(done.output or b"null")
@@ -205,7 +205,7 @@ class Execution:
         if self._replays:
             failed = self.journal.failure(path)
             if failed is not None:
-                self.usage += used(failed)
+                self.usage += step_usage(failed)
                 return {"error": orjson.loads(failed.error or b"{}")}
         try:
             return await self.step(step, scope, path)

@@ -244,7 +244,7 @@ class Flows:
                 await self.world.fits(flow.input_schema, value, "The input")
             held = self._payload(flow, value, history, frozenset())
             await self._bind(flow, context.caller)
-            await self._database.write(runs.hold, run.id, {CALLED: held})
+            await self._database.write(runs.extend_payload, run.id, {CALLED: held})
             done: Sequence[StepRow] = ()
         else:
             flow = await self._read(held["flow"], context.caller.id)

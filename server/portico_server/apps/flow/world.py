@@ -104,7 +104,7 @@ class World:
     async def keep(self, key: str, value: str, seconds: float) -> None:
         """Keep an output for so many seconds."""
         if self.database is not None:
-            await self.database.jot(steps.keep, key, value, seconds)
+            await self.database.write_soon(steps.keep, key, value, seconds)
 
 
 def _quietly(reference: Reference, scope: Scope) -> Any:

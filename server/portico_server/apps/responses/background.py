@@ -192,7 +192,7 @@ class Background:
         machine = Machine(draft, mint, ask.include, output=draft["output"], number=number)
         try:
             if again:
-                await self._database.jot(responses.rewind, row.id, number - 1)
+                await self._database.write_soon(responses.rewind, row.id, number - 1)
             prepared = await self._preparer.prepare(ask, row.id, mint, context.caller, machine=machine)
             if again:
                 _require_repeatable(prepared.servable.card, row.id, doing)
@@ -219,7 +219,7 @@ class Background:
         response_id = prepared.machine.response["id"]
 
         async def tell(events: Sequence[Event]) -> None:
-            await self._database.jot(responses.append_events, response_id, _numbered(events))
+            await self._database.write_soon(responses.append_events, response_id, _numbered(events))
             self._tell(response_id)
 
         async def keep_silent(_events: Sequence[Event]) -> None:
@@ -235,7 +235,9 @@ class Background:
             if offer is not None and not offer.repeats:
                 draft[DOING] = offer.function
             text = orjson.dumps(draft).decode()
-            if not await self._database.jot(responses.note, machine.response["id"], "in_progress", text):
+            if not await self._database.write_soon(
+                responses.note, machine.response["id"], "in_progress", text
+            ):
                 raise Conflict("The response was ended meanwhile.", code="cancelled")
 
         return note

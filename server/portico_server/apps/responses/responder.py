@@ -235,7 +235,7 @@ class Responder:
             if prepared.after is None:
                 await responses.keep_soon(self._database, row)
                 return
-            kept = await self._database.jot(responses.keep, row, prepared.after)
+            kept = await self._database.write_soon(responses.keep, row, prepared.after)
             require_kept(kept, prepared.ask.conversation)
 
     async def _keep_failed(self, prepared: Prepared, caller: Principal) -> None:
@@ -243,7 +243,7 @@ class Responder:
         if prepared.ask.store:
             row = row_of(prepared, caller, "", ended=time.time())
             try:
-                await self._database.jot(responses.keep, row)
+                await self._database.write_soon(responses.keep, row)
             except PorticoError as error:
                 logger.error("the failed response %s is not kept: %s", row.id, error.message)
 

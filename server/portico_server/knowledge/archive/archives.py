@@ -148,7 +148,7 @@ class ArchiveRestore:
         if (received.sha256, received.bytes) != (item.sha256, item.bytes):
             await self._files.drop(received)
             raise refused(f"the bytes of '{item.filename}' are not what was written")
-        await self._files.lay(received)
+        await self._files.place_early(received)
 
     async def _take_chunks(
         self, archive: StoreArchiveReader, store: StoreRow, models: dict[str, str], written: _Written
@@ -215,7 +215,7 @@ class StoreHost(Protocol):
 
     def embedding(self, wanted: str | None) -> str: ...
 
-    async def arrived(self, row: StoreRow, model: str) -> str | None:
+    async def serve_restored(self, row: StoreRow, model: str) -> str | None:
         """Serve a store that is there now; ``model``: the one of which vectors are to be made, "" for none."""
         ...
 
@@ -264,7 +264,7 @@ class StoreArchives:
             wanted = ""
         else:
             wanted = model if self._is_embedding(model) else self._shelf.embedding(None)
-        run = await self._shelf.arrived(row, wanted)
+        run = await self._shelf.serve_restored(row, wanted)
         arrived = await self._database.read(rows.get, row.id)
         return view(arrived or row, caller), run
 

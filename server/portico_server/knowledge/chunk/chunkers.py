@@ -35,13 +35,13 @@ class ChunkingStrategy:
     description: str
     size: int = CHUNK_COLUMNS
     overlap: int = OVERLAP_COLUMNS
-    form: ChunkPrompt | None = None
+    prompt: ChunkPrompt | None = None
     embeds: bool = False
     late: bool = False
 
     @property
     def needs_model(self) -> bool:
-        return self.form is not None or self.embeds or self.late
+        return self.prompt is not None or self.embeds or self.late
 
 
 STRATEGIES = (
@@ -286,13 +286,17 @@ def _check_model_fields(
                 param="chunking_strategy.model",
             )
         return {}
-    model = strategy.get("model", "default" if usual.form else "")
-    if not isinstance(model, str) or len(model) > MAX_MODEL_NAME_CHARS or (usual.form and not model.strip()):
+    model = strategy.get("model", "default" if usual.prompt else "")
+    if (
+        not isinstance(model, str)
+        or len(model) > MAX_MODEL_NAME_CHARS
+        or (usual.prompt and not model.strip())
+    ):
         raise InvalidRequest(
             f"'model' must be the name of a model, of at most {MAX_MODEL_NAME_CHARS} characters.",
             param="chunking_strategy.model",
         )
-    if usual.form:
+    if usual.prompt:
         return {"model": model}
     percentile = _number(strategy, "percentile", "chunking_strategy.percentile", 50, 99, DEFAULT_PERCENTILE)
     return {"model": model, "percentile": percentile}

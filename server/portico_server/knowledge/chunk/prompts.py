@@ -25,10 +25,10 @@ class ChunkPrompt:
     ``around`` is how many characters of the rest of the document are shown with the piece.
     """
 
-    ask: str
-    tokens: int
+    instruction: str
+    max_tokens: int
     read: ReadAnswer
-    around: int = 0
+    context_chars: int = 0
 
 
 def answer_text(answer: str, *, cut: bool) -> str:
@@ -159,5 +159,5 @@ CONTEXTUAL = ChunkPrompt(
     "search finds it. Use the language of the passage. Answer with that sentence alone.",
     120,
     _read_context,
-    around=8_000,
+    context_chars=8_000,
 )

@@ -36,7 +36,7 @@ class ChunkWriter:
     def __init__(self, pieces: Sequence[Part], filename: str, form: ChunkPrompt, model: str) -> None:
         self._pieces = pieces
         self._filename = filename
-        self._form = form
+        self._prompt = form
         self._model = model
 
     async def chunks(self, context: Context, start: int = 0) -> AsyncGenerator[tuple[int, list[Part]], None]:
@@ -70,14 +70,14 @@ class ChunkWriter:
     async def _write(self, number: int, context: Context) -> list[Part]:
         """The chunks of one piece; of a model whose context it does not fit it is asked with less."""
         piece = self._pieces[number]
-        less = ((self._form.around, 1), (self._form.around // 4, 1), (0, 2))
+        less = ((self._prompt.context_chars, 1), (self._prompt.context_chars // 4, 1), (0, 2))
         for around, share in dict.fromkeys(less):
             chat = Chat(
                 (
-                    {"role": "system", "content": f"{self._form.ask} {_DATA_NOTE}"},
+                    {"role": "system", "content": f"{self._prompt.instruction} {_DATA_NOTE}"},
                     {"role": "user", "content": self._shown(number, around, share)},
                 ),
-                {"temperature": 0, "max_tokens": self._form.tokens},
+                {"temperature": 0, "max_tokens": self._prompt.max_tokens},
             )
             try:
                 reply = await call_model(context, self._model, chat)
@@ -88,7 +88,7 @@ class ChunkWriter:
             if not isinstance(reply, Reply):
                 raise EngineFailed(f"'{self._model}' did not answer as a chat model does.")
             answer = answer_text(reply.content, cut=reply.finish_reason == "length")
-            return [Part(text, piece.place) for text in self._form.read(answer, piece)]
+            return [Part(text, piece.place) for text in self._prompt.read(answer, piece)]
         raise AssertionError("the last attempt returns or raises")
 
     def _shown(self, number: int, around: int, share: int) -> str:
@@ -131,7 +131,7 @@ def join_pieces(pieces: Sequence[Part]) -> str:
 
 def chunk_prompt(chunking: Mapping[str, Any]) -> ChunkPrompt | None:
     """The form of a checked strategy by which a chat model writes."""
-    return CHUNKERS[chunking["type"]].form
+    return CHUNKERS[chunking["type"]].prompt
 
 
 # Chunks of sentences that mean the same: cut where the distance between neighbours is large.
@@ -334,7 +334,7 @@ async def check_model(
     kind = chunking["type"]
     late = is_late(chunking)
     param = "embedding_model" if late else MODEL_PARAM
-    wanted, needed = ("chat", "chat") if CHUNKERS[kind].form else ("embedding", "embeddings")
+    wanted, needed = ("chat", "chat") if CHUNKERS[kind].prompt else ("embedding", "embeddings")
     name = chunking.get("model") or embedding_model
     if not name:
         place = "the embedding model of the group" if late else "'model' in the chunking strategy"

@@ -70,7 +70,7 @@ class GroupGenerator:
         """Queue the making of what a store's groups lack; the id of the run."""
         return await self._scheduler.ensure(GENERATE_RUN_KIND, store_id, {"store": store_id})
 
-    async def go_on(self, store_id: str) -> None:
+    async def resume(self, store_id: str) -> None:
         """`queue`, if a group lacks files."""
         for group in await self._database.read(groups.of_store, store_id):
             if not needs_model(group.chunking):
@@ -88,17 +88,17 @@ class GroupGenerator:
                 continue
             while waiting := await self._database.read(groups.waiting, group, 100):
                 for row in waiting:
-                    error = await self._file(group, row, context)
+                    error = await self._try_file(group, row, context)
                     done += 1
                     failed += error is not None
                 if await self._database.read(groups.get, store_id, group.name) != group:
                     break  # removed, or made anew: the run that follows sees to it
         return {"in_groups": done - failed, "failed_in_groups": failed}
 
-    async def _file(self, group: GroupRow, row: StoreFileRow, context: Context) -> str | None:
+    async def _try_file(self, group: GroupRow, row: StoreFileRow, context: Context) -> str | None:
         """Make a group of one file; the sentence that says why it could not be, if it could not."""
         try:
-            await self._make(group, row, context)
+            await self._generate_file(group, row, context)
         except Unreadable as error:
             message = f"{row.filename} {error.message}"
         except PorticoError as error:
@@ -111,13 +111,13 @@ class GroupGenerator:
         await self._database.write(groups.give_up_file, group, row, message)
         return message
 
-    async def _make(self, group: GroupRow, row: StoreFileRow, context: Context) -> None:
+    async def _generate_file(self, group: GroupRow, row: StoreFileRow, context: Context) -> None:
         bit_by_bit = chunk_prompt(group.chunking) is not None or is_late(group.chunking)
-        after = await self._database.read(groups.reached, group, row.file_id) if bit_by_bit else None
+        after = await self._database.read(groups.last_place, group, row.file_id) if bit_by_bit else None
         pieces = await self._pieces(row, group.chunking, context)
         start = 0 if after is None else first_behind(pieces, after)
         kept = after is not None
-        source = self._made(group, pieces, row, start, context)
+        source = self._generate(group, pieces, row, start, context)
         async with aclosing(source) as runs:
             async for done, chunks, vectors in runs:
                 finished = done == len(pieces)
@@ -125,7 +125,7 @@ class GroupGenerator:
                     continue
                 if finished and not kept and not chunks:
                     raise Unreadable("gave nothing: the model wrote nothing that could be used.")
-                if not await self._keep(
+                if not await self._write_chunks(
                     group, row, chunks, context, first=not kept, finished=finished, vectors=vectors
                 ):
                     return
@@ -134,9 +134,9 @@ class GroupGenerator:
                     Status(f"write {group.name}", row.filename, done=done, total=len(pieces), unit="pieces")
                 )
         if start == len(pieces):  # cut off between its last chunk and the note that it is whole
-            await self._keep(group, row, (), context, first=False, finished=True)
+            await self._write_chunks(group, row, (), context, first=False, finished=True)
 
-    async def _made(
+    async def _generate(
         self, group: GroupRow, pieces: Sequence[Part], row: StoreFileRow, start: int, context: Context
     ) -> AsyncGenerator[tuple[int, list[Part], list[bytes] | None], None]:
         """Chunks, how many pieces are done with them, and their vectors where the strategy makes those itself."""
@@ -183,7 +183,7 @@ class GroupGenerator:
                     )
         return pieces
 
-    async def _keep(
+    async def _write_chunks(
         self,
         group: GroupRow,
         row: StoreFileRow,
@@ -198,7 +198,7 @@ class GroupGenerator:
 
         It takes its turn with a change of the store's embedding model, which must find all of them.
         """
-        async with self._ingest.alone(group.store_id):
+        async with self._ingest.write_lock(group.store_id):
             store: StoreRow | None = await self._database.read(rows.get, group.store_id)
             if store is None:
                 return False

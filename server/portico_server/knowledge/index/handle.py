@@ -90,7 +90,7 @@ class IndexHandle:
         else:
             self._free.set()
 
-    async def unused(self) -> None:
+    async def wait_until_unused(self) -> None:
         """Wait until nobody holds this index."""
         while self._users:
             await self._free.wait()
@@ -111,7 +111,7 @@ class IndexHandle:
         while lag := await self._lag():
             if self._stopping:
                 raise Unavailable("The daemon is shutting down.", code="shutting_down")
-            task = self._working()
+            task = self._advancing_task()
             built = self._lexical.seq >= 0
             end = None if limit is None else begin + (limit if built else BUILD_WAIT_S)
             wait = _REPORT_INTERVAL_S if end is None else max(0.0, min(_REPORT_INTERVAL_S, end - loop.time()))
@@ -124,7 +124,7 @@ class IndexHandle:
             if end is not None and loop.time() >= end:
                 if built:
                     return lag
-                raise self._being_built()
+                raise self._still_building()
         return 0
 
     async def search_words(self, text: str, limit: int, files: Sequence[str] | None) -> Ranking:
@@ -135,12 +135,12 @@ class IndexHandle:
                 await self.catch_up(LAG_WAIT_S)
                 index = self._lexical.index
             if index is None:
-                raise self._being_built()
+                raise self._still_building()
             try:
                 return await pools.SEARCH.run(index.search, text, limit, files)
             except DamagedIndex:
                 await self._lexical.discard(index)
-        raise self._being_built()
+        raise self._still_building()
 
     async def search_vectors(
         self, vector: bytes, limit: int, allowed: Sequence[tuple[int, int]] | None
@@ -172,7 +172,7 @@ class IndexHandle:
         behind = min([self._lexical.seq, *([self._vectors.seq] if self._vectors else [])])
         return max(0, last - behind)
 
-    def _working(self) -> asyncio.Task[None]:
+    def _advancing_task(self) -> asyncio.Task[None]:
         """The one task that brings both indexes forward; begun if there is none."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._advance(), name=f"catch up {self.store_id}")
@@ -199,7 +199,7 @@ class IndexHandle:
         if progress.total:
             await listener(Status("index", "building the index", progress.done, progress.total, "chunks"))
 
-    def _being_built(self) -> Unavailable:
+    def _still_building(self) -> Unavailable:
         progress = self._lexical.progress
         share = f" ({100 * progress.done // progress.total} % done)" if progress.total else ""
         return Unavailable(

@@ -55,11 +55,11 @@ class IndexManager:
         """Where whoever reads documents may put their terms."""
         self._open: dict[IndexKey, IndexHandle] = {}
         self._opening = asyncio.Lock()
-        self._followers: dict[IndexKey, asyncio.Task[None]] = {}
+        self._replays: dict[IndexKey, asyncio.Task[None]] = {}
         self._changed: set[IndexKey] = set()
-        self._gone: deque[str] = deque(maxlen=MAX_REMOVED_STORES)
-        self._reaper: asyncio.TimerHandle | None = None
-        self._reaping: asyncio.Task[None] | None = None
+        self._removed_stores: deque[str] = deque(maxlen=MAX_REMOVED_STORES)
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_check: asyncio.Task[None] | None = None
         self._closed = False
         self._watchers: list[Callable[[str], None]] = []
 
@@ -83,19 +83,19 @@ class IndexManager:
             return
         for watcher in self._watchers:
             watcher(store_id)
-        self._bring_up((store_id, group), model)
+        self._schedule_replay((store_id, group), model)
 
-    async def renew(self, store_id: str, model: str) -> None:
+    async def rebuild_if_outdated(self, store_id: str, model: str) -> None:
         """Build the index of a store in the background if it is of an earlier version of ours: a search would wait."""
         key = (store_id, DEFAULT_GROUP)
-        if await pools.INDEX.run(is_outdated, self._at(key) / LEXICAL) and not self._closed:
-            self._bring_up(key, model)
+        if await pools.INDEX.run(is_outdated, self._folder_of(key) / LEXICAL) and not self._closed:
+            self._schedule_replay(key, model)
 
-    def _bring_up(self, key: IndexKey, model: str) -> None:
+    def _schedule_replay(self, key: IndexKey, model: str) -> None:
         self._changed.add(key)
-        if key not in self._followers:
-            task = asyncio.create_task(self._follow(key, model), name=f"index {key[0]} {key[1]}")
-            self._followers[key] = task
+        if key not in self._replays:
+            task = asyncio.create_task(self._replay(key, model), name=f"index {key[0]} {key[1]}")
+            self._replays[key] = task
 
     async def ready(
         self, store_id: str, model: str, listener: Listener | None = None, group: str = DEFAULT_GROUP
@@ -104,7 +104,7 @@ class IndexManager:
 
         Of a store that has been removed there is nothing to be found.
         """
-        if store_id in self._gone:
+        if store_id in self._removed_stores:
             return
         async with self.use(store_id, model, group) as index:
             await index.catch_up(None, listener)
@@ -112,23 +112,23 @@ class IndexManager:
     async def drop(self, store_id: str, group: str | None = None) -> None:
         """Close and delete the index of a ``group`` that has been removed, or all of a store that has been."""
         if group is None:
-            self._gone.append(store_id)
-        for key in [key for key in self._followers if _is_of(key, store_id, group)]:
-            follower = self._followers.pop(key)
+            self._removed_stores.append(store_id)
+        for key in [key for key in self._replays if _is_of(key, store_id, group)]:
+            follower = self._replays.pop(key)
             follower.cancel()
             await asyncio.wait([follower])
         self._changed = {key for key in self._changed if not _is_of(key, store_id, group)}
         async with self._opening:
             for key in [key for key in self._open if _is_of(key, store_id, group)]:
                 await self._open.pop(key).close()
-        gone = self._folder / store_id if group is None else self._at((store_id, group))
+        gone = self._folder / store_id if group is None else self._folder_of((store_id, group))
         await pools.INDEX.run(shutil.rmtree, gone, True)
 
-    async def begin_anew(self, store_id: str) -> None:
+    async def reset(self, store_id: str) -> None:
         """Close and delete the indexes of a store that stays: the next search or `ready` builds them from SQL."""
         async with self._opening:
             for key in [key for key in self._open if _is_of(key, store_id, None)]:
-                await self._shut(self._open[key])
+                await self._close_index(self._open[key])
             await pools.INDEX.run(shutil.rmtree, self._folder / store_id, True)
 
     async def reserve(self, store_id: str) -> None:
@@ -149,9 +149,9 @@ class IndexManager:
     async def close(self) -> None:
         """Stop following, save and close everything."""
         self._closed = True
-        if self._reaper is not None:
-            self._reaper.cancel()
-        tasks = [*self._followers.values(), *([self._reaping] if self._reaping else [])]
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        tasks = [*self._replays.values(), *([self._idle_check] if self._idle_check else [])]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -160,7 +160,7 @@ class IndexManager:
             await index.close()
         self._open.clear()
 
-    def _at(self, key: IndexKey) -> Path:
+    def _folder_of(self, key: IndexKey) -> Path:
         store_id, group = key
         return (
             self._folder / store_id if group == DEFAULT_GROUP else self._folder / store_id / f"group-{group}"
@@ -172,20 +172,20 @@ class IndexManager:
             async with self._opening:
                 index = self._open.get(key)
                 if index is not None and index.model != model:
-                    await self._shut(index)
+                    await self._close_index(index)
                     index = None
                 if index is None:
-                    if key[0] in self._gone:
+                    if key[0] in self._removed_stores:
                         raise NotFound("The store has been removed.", code="store_not_found", param="store")
                     await self._evict(MAX_OPEN_INDEXES - 1)
-                    index = IndexHandle(self._database, *key, model, self._at(key), self.ahead)
+                    index = IndexHandle(self._database, *key, model, self._folder_of(key), self.ahead)
                     self._open[key] = index
-                    self._arm()
+                    self._schedule_idle_check()
         self._open[key] = self._open.pop(key)  # the most recently used stands last
         index.users += 1
         return index
 
-    async def _follow(self, key: IndexKey, model: str) -> None:
+    async def _replay(self, key: IndexKey, model: str) -> None:
         store_id, group = key
         wait = COALESCE_S
         try:
@@ -201,7 +201,7 @@ class IndexManager:
                 except Exception:
                     logger.exception("the index of %s is behind", store_id)
         finally:
-            self._followers.pop(key, None)
+            self._replays.pop(key, None)
 
     async def _evict(self, keep: int, older_than: float = float("inf")) -> None:
         """Close unused indexes, the least recently used first, until ``keep`` are left."""
@@ -209,28 +209,28 @@ class IndexManager:
             if len(self._open) <= keep:
                 return
             if index.users == 0 and index.last_used < older_than:
-                await self._shut(index)
+                await self._close_index(index)
 
-    async def _shut(self, index: IndexHandle) -> None:
-        await index.unused()
+    async def _close_index(self, index: IndexHandle) -> None:
+        await index.wait_until_unused()
         self._open.pop((index.store_id, index.group), None)
         await index.close()
 
-    def _arm(self) -> None:
+    def _schedule_idle_check(self) -> None:
         """Look for idle indexes now and then, as long as any is open."""
-        if self._reaper is None and not self._closed:
-            self._reaper = asyncio.get_running_loop().call_later(IDLE_CLOSE_S / 2, self._reap)
+        if self._idle_timer is None and not self._closed:
+            self._idle_timer = asyncio.get_running_loop().call_later(IDLE_CLOSE_S / 2, self._start_idle_check)
 
-    def _reap(self) -> None:
-        self._reaper = None
-        self._reaping = asyncio.create_task(self._close_idle(), name="idle indexes")
+    def _start_idle_check(self) -> None:
+        self._idle_timer = None
+        self._idle_check = asyncio.create_task(self._close_idle(), name="idle indexes")
 
     async def _close_idle(self) -> None:
         self.ahead.clear()
         async with self._opening:
             await self._evict(0, asyncio.get_running_loop().time() - IDLE_CLOSE_S)
         if self._open:
-            self._arm()
+            self._schedule_idle_check()
 
 
 def _is_of(key: IndexKey, store_id: str, group: str | None) -> bool:

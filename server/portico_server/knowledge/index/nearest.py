@@ -56,7 +56,7 @@ class ExactVectors:
         """Whether the numbers are kept in half the size."""
         return bool(self._matrix.dtype == np.uint16)
 
-    def halve(self) -> None:
+    def store_as_half(self) -> None:
         """Keep the numbers in half the size from now on."""
         if not self.is_half:
             halves = np.empty(self._matrix.shape, np.uint16)
@@ -206,7 +206,7 @@ class HnswGraph:
         return len(self.exact)
 
     @property
-    def dead(self) -> int:
+    def deleted_count(self) -> int:
         """Deleted vectors that the graph still walks through."""
         return int(self._index.get_current_count()) - len(self)
 

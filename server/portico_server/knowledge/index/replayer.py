@@ -112,10 +112,10 @@ class LogReplayer(Generic[D]):
                 await self._discard()
                 await self._advance()
         except OSError as error:
-            await self._undo()
+            await self._roll_back()
             raise self._explain(error) from error
         except DamagedIndex as error:
-            await self._undo()
+            await self._roll_back()
             raise Unavailable(
                 f"The index of store '{self._store_id}' cannot be built in {self._folder}: {error}. "
                 "The files of the store are safe; delete that folder and search again.",
@@ -148,7 +148,7 @@ class LogReplayer(Generic[D]):
         index = self.index
         if index is None:
             index = await pools.INDEX.run(self._make, self._folder)
-            if not await self._in_step(index):
+            if not await self._matches_log(index):
                 await self._build(index)
             self.index = index
         while not self._stopping.is_set():
@@ -166,7 +166,7 @@ class LogReplayer(Generic[D]):
                 highest = await self._apply(index, op, first, last, highest)
             await pools.INDEX.run(index.commit, index.mark.at(batch[-1], highest))
 
-    async def _in_step(self, index: D) -> bool:
+    async def _matches_log(self, index: D) -> bool:
         """Whether the index was made from this log."""
         if index.mark.seq < 0:
             return False
@@ -207,7 +207,7 @@ class LogReplayer(Generic[D]):
         finally:
             self.progress = BuildProgress()
 
-    async def _undo(self) -> None:
+    async def _roll_back(self) -> None:
         """After a failure: forget what was not committed; failing that, open the index anew next time."""
         if self.index is None:
             return

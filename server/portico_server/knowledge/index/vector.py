@@ -100,7 +100,7 @@ class VectorIndex:
                 and len(vectors) >= MIN_GRAPH_VECTORS
             ):
                 with self._using:
-                    vectors.halve()  # the graph that is to be built keeps them so, and takes these over
+                    vectors.store_as_half()  # the graph that is to be built keeps them so, and takes these over
             if self._since_build is not None:
                 self._since_build.append((ids, data))
             self._unsaved += len(ids)
@@ -170,7 +170,7 @@ class VectorIndex:
                 _explain_exact()
             return False
         if isinstance(vectors, nearest.HnswGraph):
-            return vectors.dead > max(len(vectors), 1_000)
+            return vectors.deleted_count > max(len(vectors), 1_000)
         return vectors is not None and len(vectors) >= MIN_GRAPH_VECTORS
 
     def build(self) -> None:

@@ -199,7 +199,7 @@ class BucketSource:
     def address(self) -> str:
         return f"bucket {self._address}"
 
-    async def look(self) -> Walk:
+    async def scan(self) -> Walk:
         await self._notes.load()
         found = Walk()
         self._digests = self._notes.digests()

@@ -35,7 +35,7 @@ class ChangedPaths:
         if self._paths is not None:
             self._paths.update(paths)
 
-    def everything(self) -> None:
+    def all_changed(self) -> None:
         """Nothing is known any more: the whole folder must be looked at."""
         self._paths = None
 
@@ -69,7 +69,7 @@ class FolderSource:
         touched: ChangedPaths | None = None,
     ) -> None:
         self._root = root
-        self._touched = touched
+        self._changed_paths = touched
         self._files = files
         self._max_bytes = max_bytes
         self._pictures = pictures
@@ -79,22 +79,22 @@ class FolderSource:
     def address(self) -> str:
         return f"folder {self._root}"
 
-    async def look(self) -> Walk:
-        return await pools.FILES.run(self._look)
+    async def scan(self) -> Walk:
+        return await pools.FILES.run(self._scan)
 
-    def _look(self) -> Walk:
+    def _scan(self) -> Walk:
         limits: _WalkLimits = {
             "max_bytes": self._max_bytes,
             "pictures": self._pictures,
             "recordings": self._recordings,
         }
-        if self._touched is None:
+        if self._changed_paths is None:
             return walk(self._root, **limits)
-        paths = self._touched.take()
+        paths = self._changed_paths.take()
         found = glance(self._root, paths, **limits) if paths is not None else None
         if found is None:
             found = walk(self._root, **limits)
-            self._touched.linked = found.linked
+            self._changed_paths.linked = found.linked
         return found
 
     async def digest(self, seen: SourceEntry) -> str | None:

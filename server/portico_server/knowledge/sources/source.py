@@ -37,7 +37,7 @@ class StoreSource(Protocol):
     @property
     def address(self) -> str: ...
 
-    async def look(self) -> Walk:
+    async def scan(self) -> Walk:
         """What is there now. Raises a `PorticoError` if that cannot be known: then nothing is taken for gone."""
         ...
 

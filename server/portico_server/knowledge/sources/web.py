@@ -68,7 +68,7 @@ class WebSource:
     def address(self) -> str:
         return f"address {self._spec.title}"
 
-    async def look(self) -> Walk:
+    async def scan(self) -> Walk:
         await self._notes.load()
         found = Walk()
         async with self._fetcher.session() as session:
