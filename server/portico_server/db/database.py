@@ -167,7 +167,7 @@ keep its size for ever.
 """
 
 SLOW_DISK_S = 0.02
-"""Seconds after which `Database.swiftly` has met a slow disk: it takes a thousandth of that."""
+"""Seconds after which `Database.try_write_now` has met a slow disk: it takes a thousandth of that."""
 
 HOLD_OFF_S = 10.0
 """Seconds in which it is not tried again after it took longer."""
@@ -177,10 +177,10 @@ class Database:
     """SQLite in WAL mode at a path, or whatever a SQLAlchemy URL names.
 
     ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction of a
-    reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk. ``jot`` is a
+    reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk. ``write_soon`` is a
     ``write`` that does not wait for the disk: what it returned survives the end of this process, not a power cut.
-    ``send`` is either of these for one who goes on meanwhile; ``rows`` and ``swiftly`` are for the one statement that
-    flows wait for.
+    ``submit`` is either of these for a caller who continues meanwhile; ``rows`` and ``try_write_now`` are for the one
+    statement that flows wait for.
     """
 
     def __init__(self, url: str) -> None:
@@ -197,7 +197,7 @@ class Database:
             "BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL", timeout=0, more=("wal_autocheckpoint=0",)
         )
         self._swift_from = 0.0
-        """The moment from which `swiftly` may be tried."""
+        """The moment from which `try_write_now` may be tried."""
         self._held: dict[Engine, Connection] = {}
         """Connections that stay open: to get one back from its pool costs more than a row."""
 
@@ -328,13 +328,13 @@ class Database:
         )
 
     def submit(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:
-        """`write` if ``full``, else `jot`, that begins now: what it will return or raise."""
+        """`write` if ``full``, else `write_soon`, that begins now: what it will return or raise."""
         return self._written(self._write_engine if full else self._relaxed_engine, function)
 
     def rows(
         self, statement: str, rows: Sequence[Sequence[Any]], *, full: bool
     ) -> asyncio.Future[None] | None:
-        """`send` of one statement of SQLite for several rows, past SQLAlchemy altogether: its transaction costs as much
+        """`submit` of one statement of SQLite for several rows, past SQLAlchemy altogether: its transaction costs as much
         as the row. ``None`` on another database, where nothing was done.
         """
         if not self._sqlite:

@@ -195,7 +195,7 @@ class Ingest:
                     await self._fail_all(store.id, target, error)
                     raise _failed(store, error) from error
             for group in await self._database.read(groups.of_store, store.id):
-                if not needs_model(group.chunking):  # `Making` makes the others, in runs of their own
+                if not needs_model(group.chunking):  # `GroupGenerator` makes the others, in runs of their own
                     await self._fill_group(store, group, in_groups, context)
             await self._database.write(changes.compact, store.id)
         if tally.done or changed:

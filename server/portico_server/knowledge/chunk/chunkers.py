@@ -139,7 +139,7 @@ STRATEGIES = (
     ),
     ChunkingStrategy(
         "late",
-        plain.chunk_late,
+        spans.chunk_sentences,
         "Whole sentences, embedded with the document in view (late chunking)",
         CHUNK_COLUMNS,
         0,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from portico_server.knowledge.chunk import spans
 from portico_server.knowledge.chunk.spans import (
     Span,
     carve,
+    chunk_sentences,
     chunk_units,
     cut,
     cut_wide,
@@ -86,7 +86,7 @@ def _split_at_level(text: str, span: Span, level: int) -> Iterator[Span]:
 
 def chunk_windows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Windows up to ``size`` columns, each beginning halfway through the one before it, or earlier by ``overlap``."""
-    return spans.chunk_sentences(parts, size, max(overlap, size // 2))
+    return chunk_sentences(parts, size, max(overlap, size // 2))
 
 
 # Tokens: windows of the same number of tokens, cut between words and wherever a sentence happens to be.
@@ -188,9 +188,3 @@ def _formula_units(text: str) -> Iterator[Span]:
         begin = end
     if begin < len(text):
         yield begin, len(text)
-
-
-# Late: whole sentences, whose vectors `knowledge.made.within` makes with the rest of the document in view.
-
-
-chunk_late = spans.chunk_sentences

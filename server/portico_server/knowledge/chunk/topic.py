@@ -79,7 +79,7 @@ def _rise(alike: Sequence[float], at: int, step: int) -> float:
     return top - alike[at]
 
 
-# Sentences one by one, from which `knowledge.made.meaning` makes chunks: it cuts where the meaning turns.
+# Sentences one by one: `semantic_chunks` in `knowledge.generated.chunks` cuts between them where the meaning changes.
 
 
 def split_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:

@@ -1,1 +1,1 @@
-"""Chunk groups for which a model is asked, and the runs that generate them."""
+"""Chunk groups for which a model is asked: `chunks` makes them, `runs` does so for the files of a store."""

@@ -43,7 +43,7 @@ Ranking = list[tuple[int, float]]
 
 
 class IndexHandle:
-    """What `Indexes.use` hands out. ``model`` is the model whose vectors are searched, "" for none."""
+    """What `IndexManager.use` yields. ``model`` is the model whose vectors are searched, "" for none."""
 
     def __init__(
         self, database: Database, store_id: str, group: str, model: str, folder: Path, ahead: TermPrefetch

@@ -1,4 +1,5 @@
-"""Sources besides folders: addresses on the web and buckets that speak S3's protocol. May import what knowledge may.
+"""What a store can follow: a folder, addresses on the web, a bucket that speaks S3. May import what knowledge may.
 
-`spec` reads what a store is to follow, `web` and `bucket` are the sources, `listing` and `signature` what they need.
+`spec` parses what a store follows. `folder`, `web` and `bucket` are the sources; `pages`, `listing`, `fetch` and `etags`
+serve them.
 """
