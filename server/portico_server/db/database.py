@@ -101,8 +101,8 @@ class WriterThread:
         while (job := self._jobs.get()) is not None:
             self._at_work = True
             loop, future, work, since = job
-            begun = perf_counter()
-            self.timings.waited.observe(begun - since)
+            started = perf_counter()
+            self.timings.waited.observe(started - since)
             how: Callable[..., None] = _set_result
             what: Any = None
             if not future.cancelled():
@@ -110,7 +110,7 @@ class WriterThread:
                     what = work()
                 except BaseException as error:  # noqa: BLE001  # whoever waits gets it
                     how, what = _set_exception, error
-            self.timings.took.observe(perf_counter() - begun)
+            self.timings.took.observe(perf_counter() - started)
             self._at_work = False  # before whoever waits looks again
             _resolve(loop, how, future, what)
             del job, loop, future, work, what  # the next one may be long in coming
@@ -284,11 +284,11 @@ class Database:
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         timings = self._reading
-        since, begun = perf_counter(), 0.0
+        since, started = perf_counter(), 0.0
 
         def work() -> T:
-            nonlocal begun
-            begun = perf_counter()
+            nonlocal started
+            started = perf_counter()
             try:
                 with self._read_engine.begin() as connection:
                     return function(connection, *args, **kwargs)
@@ -300,9 +300,9 @@ class Database:
             return await asyncio.get_running_loop().run_in_executor(self._readers, work)
         finally:
             timings.running -= 1
-            if begun:
-                timings.waited.observe(begun - since)
-                timings.took.observe(perf_counter() - begun)
+            if started:
+                timings.waited.observe(started - since)
+                timings.took.observe(perf_counter() - started)
 
     def load(self) -> Mapping[str, Timings]:
         """How busy it is, by ``read`` and ``write``."""
@@ -353,13 +353,13 @@ class Database:
         if self._swift_engine not in self._held:
             self._writer.do(lambda: self._kept_connection(self._swift_engine))  # to open a file takes longer
             return False
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             self._insert(self._swift_engine, statement, rows)
         except PorticoError:
             return False  # the writer tells why, should it meet the same
         finally:
-            if (now := time.monotonic()) - begun > SLOW_DISK_S:
+            if (now := time.monotonic()) - started > SLOW_DISK_S:
                 self._swift_from = now + HOLD_OFF_S
         return True
 

@@ -203,9 +203,9 @@ class Calibration:
                     context, model, Chat(messages, {"temperature": 0, "max_tokens": 120})
                 )
             assert isinstance(reply, Reply)
-            said = next((line.strip() for line in reply.content.splitlines() if line.strip()), "")
-            await context.emit(Status("ask", said[:80]))
-            return CalibrationQuestion(said[:1_000], chunk=chunk) if said else None
+            answer = next((line.strip() for line in reply.content.splitlines() if line.strip()), "")
+            await context.emit(Status("ask", answer[:80]))
+            return CalibrationQuestion(answer[:1_000], chunk=chunk) if answer else None
 
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(one(chunk, text)) for chunk, text in long]

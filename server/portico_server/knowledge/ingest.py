@@ -224,7 +224,7 @@ class Ingest:
     ) -> None:
         """Make the chunks of a further group, of all files that it lacks."""
         target = GroupTarget(group, group.model(store.embedding_model), self._database, self._indexes)
-        begun = tally.done
+        partial = tally.done
         while waiting := await self._database.read(groups.waiting, group, 1_000):
             try:
                 await self._index_files(waiting, target, tally, context)
@@ -237,7 +237,7 @@ class Ingest:
                 raise _failed(store, error) from error
             if await self._database.read(groups.get, store.id, group.name) != group:
                 return  # removed, or made anew: the run that follows sees to it
-        if tally.done > begun:
+        if tally.done > partial:
             await self._indexes.ready(store.id, target.model, context.emit, group.name)
 
     async def _index_files(
@@ -253,11 +253,11 @@ class Ingest:
 
         async def read() -> None:
             for row in queue:
-                begun = (
+                partial = (
                     await PartialFile.find(self._database, row, target.model) if row.file_id in some else None
                 )
                 try:
-                    await self._read(row, target, gathering, dropped, context, begun)
+                    await self._read(row, target, gathering, dropped, context, partial)
                 except ChunksDifferError:
                     await self._read(row, target, gathering, dropped, context)
 
@@ -287,18 +287,18 @@ class Ingest:
         gathering: WriteQueue,
         dropped: Collection[str],
         context: Context,
-        begun: PartialFile | None = None,
+        partial: PartialFile | None = None,
     ) -> None:
         """Read and cut one file; what cannot be read is handed on as a sentence.
 
-        Of a file that is ``begun`` the chunks behind those that are there are handed on. Raises `ChunksDifferError`,
+        Of a file that is ``partial`` the chunks behind those that are there are handed on. Raises `ChunksDifferError`,
         before anything is.
         """
         began = time.perf_counter()
         await context.emit(StepStarted(f"index/{row.filename}"))
-        first, used = begun is None, 0
-        if begun is not None:
-            target.resume_after(row, begun.weight)
+        first, used = partial is None, 0
+        if partial is not None:
+            target.resume_after(row, partial.weight)
         held: list[NewChunk] = []
         blob = self._files.blob(row.sha256)
         source = self._readers.read(blob, row.filename, target.chunking(row), context, indexed=True)
@@ -306,7 +306,7 @@ class Ingest:
             async with aclosing(source) as runs:
                 async for parts in runs:
                     new = [NewChunk(part.text, part.place) for part in parts]
-                    held += new if begun is None else await begun.missing(new)
+                    held += new if partial is None else await partial.missing(new)
                     used += sum(len(part.text.encode()) for part in parts)
                     while len(held) > MAX_BATCH_CHUNKS:
                         await gathering.put(
@@ -315,8 +315,8 @@ class Ingest:
                         held, first = held[MAX_BATCH_CHUNKS:], False
                     if row.file_id in dropped:
                         return
-            if begun is not None:
-                begun.end()
+            if partial is not None:
+                partial.end()
             await gathering.put(ReadChunks(row, began, held, first, used=used))
         except Unreadable as error:
             message = f"{row.filename} {error.message}"

@@ -176,7 +176,7 @@ class StoreJobs:
             *await self._database.read(rows.unfinished),
             *await self._database.read(groups.unfinished),
         }
-        begun = []
+        run_ids = []
         for row in found:
             if is_expired(row):
                 await self._database.write(rows.empty, row.id)
@@ -184,12 +184,12 @@ class StoreJobs:
             await self._indexes.rebuild_if_outdated(row.id, row.embedding_model)
             self._following.follow(row)
             if follows(row) and not row.paused:
-                begun.append(await self._following.sync(row))  # which also indexes what waits
+                run_ids.append(await self._following.sync(row))  # which also indexes what waits
             elif row.id in unfinished:
-                begun.append(await self._contents.queue(row))
+                run_ids.append(await self._contents.queue(row))
             if row.next_embedding_model is not None:
-                begun.append(await self._scheduler.ensure("embed", row.id, {"store": row.id}))
-        return begun
+                run_ids.append(await self._scheduler.ensure("embed", row.id, {"store": row.id}))
+        return run_ids
 
     async def _row(self, payload: Mapping[str, Any]) -> StoreRow | None:
         return await self._database.read(rows.get, str(payload["store"]))

@@ -97,11 +97,11 @@ class SearchTrace:
         return SearchTrace(self.stages, part)
 
     def add(
-        self, name: str, begun: float, candidates: Sequence[tuple[int, float]] = (), note: str = ""
+        self, name: str, started: float, candidates: Sequence[tuple[int, float]] = (), note: str = ""
     ) -> None:
-        """Note a stage that began at ``begun`` on the clock of `time.perf_counter`."""
+        """Note a stage that began at ``started`` on the clock of `time.perf_counter`."""
         name = f"{name} ({self.part})" if self.part else name
-        self.stages.append(Stage(name, (time.perf_counter() - begun) * 1e3, tuple(candidates), note))
+        self.stages.append(Stage(name, (time.perf_counter() - started) * 1e3, tuple(candidates), note))
 
 
 Ranking = list[tuple[int, float]]
@@ -186,9 +186,9 @@ class ChunkRanker:
         return RankedSides(_scaled_words(lexical), scale_scores(dense))
 
     async def _catch_up(self, index: IndexHandle, context: Context, trace: SearchTrace) -> None:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         lag = await index.catch_up(LAG_WAIT_S, context.emit)
-        trace.add("index", begun, note=f"{lag} changes are not in the index yet" if lag else "")
+        trace.add("index", started, note=f"{lag} changes are not in the index yet" if lag else "")
 
     async def _rank(
         self,
@@ -209,7 +209,7 @@ class ChunkRanker:
             dense = await self._search_vectors(request, index, context, among, trace)
             return [(chunk, min(1.0, max(0.0, score))) for chunk, score in dense]
         lexical, dense = await self._both(request, index, context, among, trace)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         if request.ranker == "rrf":
             ranking, note = fuse_reciprocal([lexical, dense]), "reciprocal rank"
         else:
@@ -217,7 +217,7 @@ class ChunkRanker:
             ranking = fuse_weighted(_scaled_words(lexical), scale_scores(dense), weight)
             measured = ", as measured" if self._is_measured(request) else ""
             note = f"weighted sum, {weight:g} for vectors{measured}" if dense else "words alone"
-        trace.add("fuse", begun, ranking, note)
+        trace.add("fuse", started, ranking, note)
         return ranking
 
     async def _both(
@@ -262,10 +262,10 @@ class ChunkRanker:
     async def _search_words(
         self, request: Search, index: IndexHandle, among: FilteredFiles | None, trace: SearchTrace
     ) -> Ranking:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         files = among.files if among is not None else None
         ranking = await index.search_words(request.query, MAX_CANDIDATES, files)
-        trace.add("lexical", begun, ranking)
+        trace.add("lexical", started, ranking)
         return ranking
 
     async def _search_vectors(
@@ -276,13 +276,13 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> Ranking:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         vector = await self._embed(request.query, context)
-        trace.add("embed", begun, note=self._model)
-        begun = time.perf_counter()
+        trace.add("embed", started, note=self._model)
+        started = time.perf_counter()
         allowed = among.chunks if among is not None else None
         ranking = await index.search_vectors(vector, MAX_CANDIDATES, allowed)
-        trace.add("vector", begun, ranking)
+        trace.add("vector", started, ranking)
         return ranking
 
     async def _search_vectors_if_available(
@@ -294,11 +294,11 @@ class ChunkRanker:
         trace: SearchTrace,
     ) -> Ranking:
         """As `_search_vectors`, but without the model the words must do."""
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             return await self._search_vectors(request, index, context, among, trace)
         except PorticoError as error:
-            trace.add("vector", begun, note=f"left out: {error.message}")
+            trace.add("vector", started, note=f"left out: {error.message}")
             return []
 
     async def _embed(self, query: str, context: Context) -> bytes:

@@ -333,33 +333,33 @@ class Refiner:
         wish, limit = request.refine, request.max_num_results
         found = await self._read(ranking, trace)
         if wish.half_life_days:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             found = decay_scores(found, wish.half_life_days, wish.decay_by, time.time())
-            trace.add("decay", begun, candidate_scores(found), f"half in {wish.half_life_days:g} days")
+            trace.add("decay", started, candidate_scores(found), f"half in {wish.half_life_days:g} days")
         if wish.reranker:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             found = await rerank(request.query, found, wish.reranker, self.registry, context)
-            trace.add("rerank", begun, candidate_scores(found), wish.reranker)
+            trace.add("rerank", started, candidate_scores(found), wish.reranker)
         if request.score_threshold:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             found = [item for item in found if item.score >= request.score_threshold]
-            trace.add("threshold", begun, candidate_scores(found), f"at least {request.score_threshold:g}")
-        begun = time.perf_counter()
+            trace.add("threshold", started, candidate_scores(found), f"at least {request.score_threshold:g}")
+        started = time.perf_counter()
         found = drop_overlapping(drop_near_duplicates(found, wish.near_duplicates or 1.0))
-        trace.add("collapse", begun, candidate_scores(found), f"alike from {wish.near_duplicates or 1:g}")
+        trace.add("collapse", started, candidate_scores(found), f"alike from {wish.near_duplicates or 1:g}")
         if wish.diversity:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             # Passages that grow may become one: some are kept in hand.
             spare = limit if wish.parents or wish.neighbours else 0
             found = diversify(found, wish.diversity, limit + spare)
-            trace.add("diversity", begun, candidate_scores(found), f"{wish.diversity:g} for unlikeness")
+            trace.add("diversity", started, candidate_scores(found), f"{wish.diversity:g} for unlikeness")
         return (await self._expand(request, found, trace))[:limit]
 
     async def _read(self, ranking: Ranking, trace: SearchTrace) -> list[SearchCandidate]:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         rows = await self.database.read(hits.get, self.store_id, [chunk for chunk, _ in ranking])
         found = [SearchCandidate(rows[chunk], score) for chunk, score in ranking if chunk in rows]
-        trace.add("read", begun, note=f"{len(found)} candidates")
+        trace.add("read", started, note=f"{len(found)} candidates")
         return found
 
     async def _expand(
@@ -368,14 +368,14 @@ class Refiner:
         """Larger passages; those that then tell the same text are one."""
         wish = request.refine
         if wish.parents:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             found = await expand_to_parents(found, wish.parents, self.parents, self.store_id, self.database)
-            trace.add("parents", begun, candidate_scores(found))
+            trace.add("parents", started, candidate_scores(found))
         if wish.neighbours:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             few = found[: request.max_num_results * 2]
             found = drop_overlapping(
                 await expand_by_neighbours(few, wish.neighbours, self.store_id, self.database)
             )
-            trace.add("neighbours", begun, candidate_scores(found), f"{wish.neighbours} on each side")
+            trace.add("neighbours", started, candidate_scores(found), f"{wish.neighbours} on each side")
         return found

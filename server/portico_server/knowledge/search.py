@@ -131,21 +131,21 @@ class Searcher:
         """The files that meet the caller's filter and the request's, if there is one."""
         if request.filters is None and condition is None:
             return None
-        begun = time.perf_counter()
+        started = time.perf_counter()
         rows = await self._database.read(hits.attributes, self._store_id)
         if len(rows) > OFFLOAD_FROM_FILES:  # which takes longer than other requests should wait for
             files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
             files = _filter_files(rows, condition, request.filters)
-        trace.add("filter", begun, note=f"{len(files)} files meet the filter")
+        trace.add("filter", started, note=f"{len(files)} files meet the filter")
         return files
 
     async def _questions(self, request: Search, context: Context, trace: SearchTrace) -> Sequence[str]:
         if not request.refine.rewrite:
             return [request.query]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         found = await rewrite.rewrite_question(request.query, request.refine, context)
-        trace.add(request.refine.rewrite, begun, note=found.note)
+        trace.add(request.refine.rewrite, started, note=found.note)
         return found.queries
 
     async def _rank(
@@ -185,9 +185,9 @@ class Searcher:
                 rankings.append(await ranker.rank(asked, files, context, trace.of(part)))
         if len(rankings) == 1:
             return rankings[0]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         together = fuse_best(rankings)[:MAX_CANDIDATES]
-        trace.add("together", begun, together, f"{len(wanted)} groups, {len(queries)} questions")
+        trace.add("together", started, together, f"{len(wanted)} groups, {len(queries)} questions")
         return together
 
     # --- reading ----------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Searcher:
         self, request: Search, ranking: Ranking, condition: Filter | None, trace: SearchTrace
     ) -> tuple[Passage, ...]:
         """The passages of the best chunks; one with the very text of a better one is left out."""
-        begun = time.perf_counter()
+        started = time.perf_counter()
         passages: list[Passage] = []
         seen: set[str] = set()
         good = [item for item in ranking if item[1] >= request.score_threshold]
@@ -218,7 +218,7 @@ class Searcher:
                 passages.append(self._passage(len(passages) + 1, score, row))
             if len(passages) == request.max_num_results:
                 break
-        trace.add("read", begun, note=f"{len(passages)} passages")
+        trace.add("read", started, note=f"{len(passages)} passages")
         return tuple(passages)
 
     def _passage(self, rank: int, score: float, row: HitRow) -> Passage:
@@ -303,11 +303,11 @@ async def search_stores(
     async def work(context: Context) -> Found:
         chosen, stages = stores, []
         if routed and len(stores) > 1:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             known = [(store.name or store.id, store.description) for store in stores]
             numbers, note = await choose_stores(request.query, known, request.refine.writer, context)
             chosen = [stores[number] for number in numbers]
-            stages = [Stage("route", (time.perf_counter() - begun) * 1e3, (), note)]
+            stages = [Stage("route", (time.perf_counter() - started) * 1e3, (), note)]
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(_search_one(store, request, context)) for store in chosen]
         found = await _combine([task.result() for task in asked], request)
@@ -327,7 +327,7 @@ async def _search_one(store: StoreRow, request: Search, context: Context) -> Fou
 
 
 async def _combine(found: Sequence[Found], request: Search) -> Found:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     weights = [1.0] * len(found)
     if request.ranker != "vector" and not request.refine.reranker and len(found) > 1:
         firsts = [
@@ -350,7 +350,7 @@ async def _combine(found: Sequence[Found], request: Search) -> Found:
     trace: list[Stage] = [stage for one in found for stage in one.trace]
     if request.trace:
         note = ", ".join(f"{weight:.2f}" for weight in weights)
-        trace.append(Stage("stores", (time.perf_counter() - begun) * 1e3, (), f"weights {note}"))
+        trace.append(Stage("stores", (time.perf_counter() - started) * 1e3, (), f"weights {note}"))
     queries = dict.fromkeys(query for one in found for query in one.queries)
     ranked = tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1))
     return Found(ranked, tuple(trace), tuple(queries))

@@ -109,8 +109,8 @@ class SourceSync:
         result.removed = len(gone)
         await self._mirror(store, source, found, known, result, context)
         if not found.files and found.only is None:
-            said = f"The {source.address} holds no documents that can be read. Add some, and sync again."
-            await context.emit(Status("scan", said))
+            message = f"The {source.address} holds no documents that can be read. Add some, and sync again."
+            await context.emit(Status("scan", message))
         if found.skipped:
             logger.info("store %s: skipped %s", store.name, found.skipped)
         await self._remember(store, found)

@@ -56,9 +56,9 @@ class IgnoreRules:
         for base, patterns in self._levels:
             name = path.relative_to(base).as_posix()
             spec = patterns.folders if folder else patterns.files
-            said = spec.check_file(f"{name}/" if folder else name).include
-            if said is not None:
-                return said
+            included = spec.check_file(f"{name}/" if folder else name).include
+            if included is not None:
+                return included
         return False
 
 

@@ -38,7 +38,7 @@ _START_TIMEOUT_S: Final = 5.0
 
 async def ask(worker: Path, asked: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """What the worker says to ``asked``, or `InvalidRequest` if that takes longer than ``timeout`` seconds or fails."""
-    begun = asyncio.get_running_loop().time()
+    started = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(timeout + _START_TIMEOUT_S):
             said = await _run(worker, json.dumps({**asked, "seconds": timeout}).encode())
@@ -46,7 +46,7 @@ async def ask(worker: Path, asked: Mapping[str, Any], timeout: float) -> dict[st
         raise _failed(f"The query was stopped after {timeout:g} s.") from error
     except ValueError as error:
         raise _failed(f"The query cannot be run: {error}.") from error
-    if not said and asyncio.get_running_loop().time() - begun >= timeout:
+    if not said and asyncio.get_running_loop().time() - started >= timeout:
         raise _failed(f"The query was stopped after {timeout:g} s.")
     if not said:
         raise _failed("The query ended its process: it took more memory than there is for it.")

@@ -269,27 +269,27 @@ class StoreArchives:
         return view(arrived or row, caller), run
 
     async def _row(self, archive: StoreArchiveReader, name: str, caller: Principal) -> StoreRow:
-        said = archive.manifest
-        name = check_store_name(name or said.name)
+        manifest = archive.manifest
+        name = check_store_name(name or manifest.name)
         caller.require(f"stores:{name}:manage")
         owner = owner_of(caller)
         async with self._registry.claim(owner, f"store/{name}"):  # or it fails before all of it is read
             pass
-        here = said.vectors and self._is_embedding(said.embedding_model)
+        here = manifest.vectors and self._is_embedding(manifest.embedding_model)
         now = time.time()
         return StoreRow(
             id=new_id("vs_"),
             name=name,
-            description=said.description,
+            description=manifest.description,
             owner=owner,
             folder=None,
-            app=said.app and await self._is_free(name, owner),
-            embedding_model=said.embedding_model if here else "",
-            metadata=said.metadata,
-            expires_after_days=said.expires_after_days,
+            app=manifest.app and await self._is_free(name, owner),
+            embedding_model=manifest.embedding_model if here else "",
+            metadata=manifest.metadata,
+            expires_after_days=manifest.expires_after_days,
             last_active_at=now,
             created_at=now,
-            vector_weight=said.vector_weight if here else None,
+            vector_weight=manifest.vector_weight if here else None,
             claim=claim_of(owner, name),
         )
 

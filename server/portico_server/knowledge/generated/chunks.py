@@ -228,12 +228,12 @@ def _join_sentences(items: Sequence[Part]) -> Part:
     """Sentences as one chunk, without white space at its ends."""
     text = "".join(item.text for item in items)
     place = items[0].place
-    said = text.lstrip()
-    skipped = len(text) - len(said)
+    stripped = text.lstrip()
+    skipped = len(text) - len(stripped)
     line = None if place.line is None else place.line + text.count("\n", 0, skipped)
     start = place.start + skipped
-    said = said.rstrip()
-    return Part(said, replace(place, line=line, start=start, end=start + len(said)))
+    stripped = stripped.rstrip()
+    return Part(stripped, replace(place, line=line, start=start, end=start + len(stripped)))
 
 
 # Late chunking: the vector of a passage is made of what its tokens mean within the document.

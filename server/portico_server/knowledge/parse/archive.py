@@ -97,8 +97,8 @@ def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
         encoding = legacy_encoding(together)
     if encoding == "cp1252":
         raw = {}  # of the encodings of the West, that of the first PCs is what zip files have
-    told = {name: data.decode(encoding, "replace") for name, data in raw.items()}
-    return {item.filename: told.get(item.filename, item.filename) for item in archive.infolist()}
+    decoded = {name: data.decode(encoding, "replace") for name, data in raw.items()}
+    return {item.filename: decoded.get(item.filename, item.filename) for item in archive.infolist()}
 
 
 def _is_tar(file: IO[bytes]) -> bool:

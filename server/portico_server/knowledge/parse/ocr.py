@@ -49,7 +49,7 @@ def languages() -> str:
     if program is None or not wanted:
         return ""
     try:
-        said = subprocess.run(
+        answer = subprocess.run(
             [program, "--list-langs"],
             capture_output=True,
             timeout=RECOGNISE_TIMEOUT_S,
@@ -58,7 +58,7 @@ def languages() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    installed = set(said.stdout.decode(errors="replace").split())
+    installed = set(answer.stdout.decode(errors="replace").split())
     return "+".join(name for name in wanted if name in installed)
 
 
@@ -72,7 +72,7 @@ def recognise(picture: bytes) -> str:
     _turn.left -= 1
     command = ["tesseract", "stdin", "stdout", "-l", languages()]
     try:
-        said = subprocess.run(
+        answer = subprocess.run(
             command,
             input=picture,
             capture_output=True,
@@ -85,7 +85,7 @@ def recognise(picture: bytes) -> str:
     finally:
         if _turn.heard is not None:
             _turn.heard()
-    return tidy(said.stdout.decode(errors="replace"))
+    return tidy(answer.stdout.decode(errors="replace"))
 
 
 def tidy(text: str) -> str:

@@ -68,7 +68,9 @@ def _sections(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
     def part() -> Iterator[Part]:
         text = "\n".join(lines).strip()
         if text:
-            yield writer.part(text, heading=titles.heading_below(about, tuple(said for _, said in path)))
+            yield writer.part(
+                text, heading=titles.heading_below(about, tuple(lines_of_frame for _, lines_of_frame in path))
+            )
         lines.clear()
 
     for level, line in _lines(inside):
@@ -87,11 +89,11 @@ def _slides(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
         for frame in page.iterchildren():
             if frame.tag in _SKIPPED_ELEMENTS:
                 continue
-            said = [line for _, line in _lines(frame) if line]
+            lines_of_frame = [line for _, line in _lines(frame) if line]
             if frame.get(f"{_SHOW}class") == "title" and not title:
-                title = " ".join(said)
+                title = " ".join(lines_of_frame)
             else:
-                lines.extend(said)
+                lines.extend(lines_of_frame)
         notes = [line for found in page.iterchildren(f"{_SHOW}notes") for _, line in _lines(found) if line]
         lines += ["", f"Notes: {chr(10).join(notes)}"] if notes else []
         text = "\n".join([*([title] if title else []), *lines]).strip()

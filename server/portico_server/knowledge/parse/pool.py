@@ -103,10 +103,10 @@ class ReaderPool:
                 yield [described]
                 return
         if context is not None and self._recordings is not None:
-            said = await self._recordings.write_down(path, name, context)
-            if said is not None:
+            subtitles = await self._recordings.write_down(path, name, context)
+            if subtitles is not None:
                 with tempfile.NamedTemporaryFile("w", suffix=".srt", encoding="utf-8") as file:
-                    file.write(said)
+                    file.write(subtitles)
                     file.flush()
                     async with aclosing(
                         self.read(Path(file.name), f"{name}.srt", chunking, indexed=indexed)

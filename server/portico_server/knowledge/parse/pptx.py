@@ -77,11 +77,11 @@ def _text(slide: Any) -> tuple[str, list[str]]:
             continue
         holder = shape.find(f".//{_P}nvPr/{_P}ph")
         role = "" if holder is None else holder.get("type", "")
-        said = [] if role in _SKIPPED_PLACEHOLDERS else _paragraphs(shape)
+        paragraphs = [] if role in _SKIPPED_PLACEHOLDERS else _paragraphs(shape)
         if role in _TITLES and not title:
-            title = " ".join(said)
+            title = " ".join(paragraphs)
         else:
-            lines.extend(said)
+            lines.extend(paragraphs)
     return title, lines
 
 

@@ -21,21 +21,21 @@ def read(source: SourceDocument) -> Iterator[Part]:
     with open_text(source) as text:
         began: float | None = None
         at = 0
-        said: list[str] = []
+        spoken: list[str] = []
         for number, raw in enumerate(text, start=1):
             line = raw.strip().replace("\x00", "")
             if (cue := _CUE.match(line)) is not None:
                 hours, minutes, seconds, fraction = cue.groups()[:4]
                 began = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction}")
-                at, said = number, []
+                at, spoken = number, []
             elif line and began is not None:
-                said.append(_MARK.sub("", _VOICE.sub(r"\1: ", line)).strip())
-            elif not line and began is not None and any(said):
+                spoken.append(_MARK.sub("", _VOICE.sub(r"\1: ", line)).strip())
+            elif not line and began is not None and any(spoken):
                 some = True
-                yield writer.part(" ".join(said), line=at, seconds=began)
-                began, said = None, []
-        if began is not None and any(said):
+                yield writer.part(" ".join(spoken), line=at, seconds=began)
+                began, spoken = None, []
+        if began is not None and any(spoken):
             some = True
-            yield writer.part(" ".join(said), line=at, seconds=began)
+            yield writer.part(" ".join(spoken), line=at, seconds=began)
     if not some:
         raise Unreadable("holds no cues: no line such as '00:01:02,000 --> 00:01:04,000' was found.")

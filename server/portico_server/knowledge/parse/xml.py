@@ -45,20 +45,20 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], int, list[str]]]:
             continue
         if event == "start":
             path.append(etree.QName(node).localname)
-            said = _said(node, path[-1])
+            content = _said(node, path[-1])
             above = tuple(path[:-1]) if len(node) == 0 else tuple(path)
         else:
             path.pop()
-            said, above = " ".join((node.tail or "").split()), tuple(path)
-        if not said:
+            content, above = " ".join((node.tail or "").split()), tuple(path)
+        if not content:
             continue
-        if held and (above != place or width + len(said) > PART_CHARS):
+        if held and (above != place or width + len(content) > PART_CHARS):
             yield place, first, held
             held, width = [], 0
         if not held:
             place, first = above, node.sourceline or 1
-        held.append(said)
-        width += len(said)
+        held.append(content)
+        width += len(content)
     if held:
         yield place, first, held
 

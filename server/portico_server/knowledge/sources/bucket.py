@@ -241,9 +241,9 @@ class BucketSource:
             if came.status == 404:
                 return FetchFailure("gone while looking")
             if came.status != 200:
-                said = await _refusal(came)
+                code = await _refusal(came)
                 return FetchFailure(
-                    is_answer(came.status), detail=f"{is_answer(came.status)} ({said})" if said else ""
+                    is_answer(came.status), detail=f"{is_answer(came.status)} ({code})" if code else ""
                 )
             taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
             tag = came.headers.get("etag", self._tags.get(seen.at, ""))
@@ -273,7 +273,7 @@ class BucketSource:
                 code="source_unreadable",
             ) from error
 
-    def _refused(self, came: FetchedResponse, said: str) -> Unavailable:
+    def _refused(self, came: FetchedResponse, code: str) -> Unavailable:
         todo = {
             "NoSuchBucket": "There is no such bucket there.",
             "SignatureDoesNotMatch": "The secret key is not that of the access key: see s3_secret_key.",
@@ -282,8 +282,8 @@ class BucketSource:
             "PermanentRedirect": "It lies in another region: see s3_region and s3_endpoint.",
             "AuthorizationHeaderMalformed": "It lies in another region: see s3_region.",
             "RequestTimeTooSkewed": "The clock of this machine is wrong.",
-        }.get(said, "What was indexed is kept; sync again when it is back.")
-        what = is_answer(came.status) + (f" ({said})" if said else "")
+        }.get(code, "What was indexed is kept; sync again when it is back.")
+        what = is_answer(came.status) + (f" ({code})" if code else "")
         return Unavailable(f"The bucket {self._address} {what}. {todo}", code="source_unreadable")
 
     def _see(self, found: Walk, item: Mapping[str, str]) -> None:
